@@ -1,0 +1,210 @@
+//! The audit trail: what was changed, when, by whom.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::id::{KeyId, Prefix};
+use crate::key::Reason;
+use crate::owner::OwnerPath;
+
+/// One change, written in the same transaction as the change itself.
+///
+/// Entries are chained: each carries a keyed hash over itself and the hash of
+/// the one before, so that none can be altered, left out or put in between
+/// without the store's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditEntry {
+    /// Its position, from 1 on, without gaps.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who, as given to [`Engine::by`](crate::Engine::by).
+    pub actor: Option<String>,
+    /// What.
+    pub event: AuditEvent,
+}
+
+/// What of an entry is stored; the position is its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AuditBody {
+    pub(crate) at: Timestamp,
+    pub(crate) actor: Option<String>,
+    pub(crate) event: AuditEvent,
+}
+
+/// A field that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// The name of the field.
+    pub field: String,
+    /// What it was, as text.
+    pub before: String,
+    /// What it is now, as text.
+    pub after: String,
+}
+
+impl Change {
+    /// Notes a field if it changed.
+    pub(crate) fn note<T: PartialEq>(
+        changes: &mut Vec<Self>,
+        field: &str,
+        before: &T,
+        after: &T,
+        text: impl Fn(&T) -> String,
+    ) {
+        if before != after {
+            changes.push(Self {
+                field: field.to_owned(),
+                before: text(before),
+                after: text(after),
+            });
+        }
+    }
+}
+
+/// What a revocation of many reached for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Scope {
+    /// The keys of an owner and of all below it.
+    Owner(OwnerPath),
+    /// The keys of a keyspace.
+    Keyspace(Prefix),
+}
+
+/// What was done.
+// New variants go to the end: the encoding counts them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AuditEvent {
+    /// A keyspace was created.
+    KeyspaceCreated {
+        /// The keyspace.
+        keyspace: Prefix,
+    },
+    /// A keyspace was changed.
+    KeyspaceUpdated {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// What changed.
+        changes: Vec<Change>,
+    },
+    /// A key was issued.
+    KeyIssued {
+        /// The key.
+        key: KeyId,
+        /// Its keyspace.
+        keyspace: Prefix,
+        /// Its owner.
+        owner: OwnerPath,
+        /// The keys that were revoked for it, in a single-active keyspace.
+        superseded: Vec<KeyId>,
+    },
+    /// A key was rotated.
+    KeyRotated {
+        /// The old key.
+        old: KeyId,
+        /// The new key.
+        new: KeyId,
+        /// Until when the old key is accepted; `None`: it was revoked at once.
+        retiring_until: Option<Timestamp>,
+        /// Older keys whose grace this rotation ended.
+        superseded: Vec<KeyId>,
+    },
+    /// A key was revoked.
+    KeyRevoked {
+        /// The key.
+        key: KeyId,
+        /// Why.
+        reason: Reason,
+        /// A note.
+        note: Option<String>,
+    },
+    /// Keys of an owner or a keyspace were revoked.
+    KeysRevoked {
+        /// Whose.
+        scope: Scope,
+        /// How many.
+        keys: u64,
+        /// Why.
+        reason: Reason,
+        /// A note.
+        note: Option<String>,
+    },
+    /// A key was changed.
+    KeyUpdated {
+        /// The key.
+        key: KeyId,
+        /// What changed.
+        changes: Vec<Change>,
+    },
+    /// A key was disabled.
+    KeyDisabled {
+        /// The key.
+        key: KeyId,
+    },
+    /// A key was enabled.
+    KeyEnabled {
+        /// The key.
+        key: KeyId,
+    },
+    /// An owner was suspended, with all below it.
+    OwnerSuspended {
+        /// The owner.
+        owner: OwnerPath,
+        /// How many keys this reached.
+        keys: u64,
+        /// A note.
+        note: Option<String>,
+    },
+    /// An owner was resumed.
+    OwnerResumed {
+        /// The owner.
+        owner: OwnerPath,
+        /// How many keys this reached.
+        keys: u64,
+    },
+    /// Keys long over were removed.
+    KeysPurged {
+        /// The keys.
+        keys: Vec<KeyId>,
+    },
+    /// Digests were renewed under the newest pepper.
+    DigestsRenewed {
+        /// The pepper's id.
+        pepper: u8,
+        /// The keys.
+        keys: Vec<KeyId>,
+    },
+}
+
+impl AuditEvent {
+    /// The keys that the entry names. A revocation of many and a change of an
+    /// owner name none.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyId> {
+        match self {
+            Self::KeyspaceCreated { .. }
+            | Self::KeyspaceUpdated { .. }
+            | Self::KeysRevoked { .. }
+            | Self::OwnerSuspended { .. }
+            | Self::OwnerResumed { .. } => Vec::new(),
+            Self::KeyIssued {
+                key, superseded, ..
+            } => [&[*key], superseded.as_slice()].concat(),
+            Self::KeyRotated {
+                old,
+                new,
+                superseded,
+                ..
+            } => [&[*old, *new], superseded.as_slice()].concat(),
+            Self::KeyRevoked { key, .. }
+            | Self::KeyUpdated { key, .. }
+            | Self::KeyDisabled { key }
+            | Self::KeyEnabled { key } => vec![*key],
+            Self::KeysPurged { keys } | Self::DigestsRenewed { keys, .. } => keys.clone(),
+        }
+    }
+}

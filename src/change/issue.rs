@@ -1,0 +1,279 @@
+//! Issuing keys, one or a batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::error::{Error, Invalid, Refusal};
+use crate::id::{KeyId, Prefix};
+use crate::key::{ColdRecord, Issued, NewKey, Reason, check_life};
+use crate::keyspace::{KeysPerOwner, Keyspace};
+use crate::limits;
+use crate::owner::OwnerPath;
+use crate::record::{KeyRecord, Phase};
+use crate::secret::Token;
+use crate::store::tx::{Holdings, Tx};
+use crate::token::{self, Entropy};
+
+/// Issues keys, all or none. The answers are in the order of the specs.
+pub(crate) fn issue(
+    tx: &mut Tx<'_>,
+    specs: &[NewKey],
+    actor: Option<&str>,
+) -> Result<Vec<Issued>, Error> {
+    limits::check_count("keys in a batch", specs.len(), limits::BATCH_MAX)?;
+    let mut batch = Batch::default();
+    let mut planned = Vec::with_capacity(specs.len());
+    for (index, spec) in specs.iter().enumerate() {
+        let plan = batch.plan(tx, spec, actor).map_err(|source| Error::Batch {
+            index,
+            source: Box::new(source),
+        })?;
+        planned.push(plan);
+    }
+
+    // By id, so that a batch is written to the end of the tables in order.
+    let mut order: Vec<usize> = (0..planned.len()).collect();
+    order.sort_unstable_by_key(|at| planned.get(*at).map(|plan| plan.record.id));
+    for at in order {
+        if let Some(plan) = planned.get_mut(at) {
+            plan.write(tx, actor)?;
+        }
+    }
+    planned
+        .into_iter()
+        .map(|plan| {
+            let keyspace = batch
+                .keyspaces
+                .get(&plan.keyspace)
+                .ok_or(Error::Internal("a planned key has no keyspace"))?;
+            Ok(Issued {
+                key: tx.describe_new(&plan.record, plan.cold, keyspace),
+                token: plan.token,
+            })
+        })
+        .collect()
+}
+
+/// A token with a fresh id, and its digest in a record.
+pub(crate) struct Drawn {
+    pub(crate) id: KeyId,
+    pub(crate) token: Token,
+    pub(crate) pepper: u8,
+    pub(crate) digest: crate::digest::Digest,
+}
+
+/// Draws an id that no key has, and a secret.
+pub(crate) fn draw(
+    tx: &Tx<'_>,
+    prefix: &Prefix,
+    entropy: &mut Entropy,
+    is_taken: impl Fn(KeyId) -> bool,
+) -> Result<Drawn, Error> {
+    // A millisecond has 2^18 ids. Where it is crowded, the next ones serve.
+    let mut at_ms = tx.now().unix_ms();
+    let id = loop {
+        let id = KeyId::from_time(at_ms, entropy.u32()?);
+        if !is_taken(id) && !tx.id_is_taken(id)? {
+            break id;
+        }
+        at_ms = at_ms.saturating_add(1);
+    };
+    let secret = token::draw_secret(entropy)?;
+    let text = token::print(prefix, id, &secret);
+    let parsed = token::parse(text.as_bytes())
+        .ok_or(Error::Internal("a token just printed does not parse"))?;
+    let ring = tx.ring();
+    let digest = ring.sign(parsed.signed);
+    Ok(Drawn {
+        id,
+        pepper: ring.signing_pepper(),
+        digest,
+        token: Token::new(id, text),
+    })
+}
+
+/// A key that nothing refuses any more.
+struct Plan {
+    keyspace: Prefix,
+    record: KeyRecord,
+    cold: ColdRecord,
+    token: Token,
+    /// Keys that are revoked for it.
+    superseded: Vec<KeyRecord>,
+    /// Keys of the owner that time has ended.
+    lapsed: Vec<KeyRecord>,
+}
+
+impl Plan {
+    fn write(&mut self, tx: &mut Tx<'_>, actor: Option<&str>) -> Result<(), Error> {
+        let seq = tx.next_seq();
+        for old in &self.superseded {
+            supersede(tx, old, seq)?;
+        }
+        for key in &self.lapsed {
+            tx.set_over(key)?;
+        }
+        self.record.revision = seq;
+        tx.insert_key(&self.record, &self.cold)?;
+        tx.audit(
+            actor,
+            AuditEvent::KeyIssued {
+                key: self.record.id,
+                keyspace: self.keyspace,
+                owner: self.record.owner.clone(),
+                superseded: self.superseded.iter().map(|key| key.id).collect(),
+            },
+        )
+    }
+}
+
+/// Revokes a key because another takes its place.
+pub(crate) fn supersede(tx: &mut Tx<'_>, old: &KeyRecord, seq: u64) -> Result<(), Error> {
+    let revoked = KeyRecord {
+        phase: Phase::Revoked {
+            at: tx.now(),
+            reason: Reason::Superseded,
+        },
+        revision: seq,
+        ..old.clone()
+    };
+    tx.replace_key(old, &revoked)
+}
+
+/// Whether a key counts among those that its owner holds.
+pub(crate) fn is_current(key: &KeyRecord) -> bool {
+    matches!(key.phase, Phase::Current)
+}
+
+/// What the items of a batch share, and must not do to each other.
+#[derive(Default)]
+struct Batch {
+    keyspaces: BTreeMap<Prefix, Keyspace>,
+    suspended: BTreeMap<OwnerPath, u8>,
+    ids: BTreeSet<KeyId>,
+    /// How many keys the batch has planned for an owner in a keyspace.
+    held: BTreeMap<(OwnerPath, u32), u64>,
+    entropy: Option<Entropy>,
+}
+
+impl Batch {
+    fn plan(&mut self, tx: &Tx<'_>, spec: &NewKey, actor: Option<&str>) -> Result<Plan, Error> {
+        spec.check()?;
+        let keyspace = match self.keyspaces.get(&spec.keyspace) {
+            Some(keyspace) => keyspace.clone(),
+            None => {
+                let keyspace = tx.keyspace(spec.keyspace)?;
+                self.keyspaces.insert(spec.keyspace, keyspace.clone());
+                keyspace
+            }
+        };
+        let permissions = keyspace.resolve(&spec.permission_names, spec.permission_bits)?;
+        let now = tx.now();
+        let expires_at = spec.expiry.resolve(&keyspace, now, now)?;
+        let not_before = spec.not_before.unwrap_or(Timestamp::MIN);
+        check_life(not_before, expires_at)?;
+        let holdings = self.make_room(tx, &keyspace, &spec.owner)?;
+        let suspended = self.suspended_mask(tx, &spec.owner)?;
+
+        let entropy = self.entropy.get_or_insert_with(Entropy::new);
+        let drawn = draw(tx, &spec.keyspace, entropy, |id| self.ids.contains(&id))?;
+        self.ids.insert(drawn.id);
+        Ok(Plan {
+            keyspace: spec.keyspace,
+            record: KeyRecord {
+                id: drawn.id,
+                keyspace: keyspace.id,
+                phase: Phase::Current,
+                disabled: false,
+                suspended,
+                permissions,
+                not_before,
+                expires_at,
+                revision: 0,
+                pepper: drawn.pepper,
+                digest: drawn.digest,
+                owner: spec.owner.clone(),
+                networks: spec.networks.clone(),
+            },
+            cold: ColdRecord {
+                name: spec.name.clone(),
+                description: spec.description.clone(),
+                labels: spec.labels.clone(),
+                created_at: now,
+                created_by: actor.map(str::to_owned),
+                predecessor: None,
+                successor: None,
+            },
+            token: drawn.token,
+            superseded: holdings.good,
+            lapsed: holdings.lapsed,
+        })
+    }
+
+    fn suspended_mask(&mut self, tx: &Tx<'_>, owner: &OwnerPath) -> Result<u8, Error> {
+        if let Some(mask) = self.suspended.get(owner) {
+            return Ok(*mask);
+        }
+        let mask = tx.suspended_mask(owner)?;
+        self.suspended.insert(owner.clone(), mask);
+        Ok(mask)
+    }
+
+    /// Refuses where the owner may hold no further key, and gives what must go
+    /// for it otherwise.
+    fn make_room(
+        &mut self,
+        tx: &Tx<'_>,
+        keyspace: &Keyspace,
+        owner: &OwnerPath,
+    ) -> Result<Holdings, Error> {
+        if keyspace.keys_per_owner == (KeysPerOwner::Many { cap: None }) {
+            return Ok(Holdings::default());
+        }
+        let mut holdings = tx.holdings(owner, keyspace.id)?;
+        let planned = self.held.entry((owner.clone(), keyspace.id)).or_insert(0);
+        let mut current = holdings.good.iter().filter(|key| is_current(key));
+        match keyspace.keys_per_owner {
+            KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing if *planned > 0 => {
+                // The second would revoke the first before anybody has it.
+                return Err(Invalid::Duplicate {
+                    what: "owner in a batch for a single-active keyspace",
+                    value: owner.to_string(),
+                }
+                .into());
+            }
+            KeysPerOwner::SingleSuperseding => {}
+            KeysPerOwner::SingleRefusing => {
+                if let Some(key) = current.next() {
+                    return Err(Refusal::OwnerHasKey {
+                        owner: owner.clone(),
+                        key: key.id,
+                    }
+                    .into());
+                }
+                holdings.good.clear();
+            }
+            KeysPerOwner::Many { cap } => {
+                let held = current.count() as u64 + *planned;
+                if let Some(cap) = cap
+                    && held >= u64::from(cap)
+                {
+                    return Err(Refusal::OwnerAtCap {
+                        owner: owner.clone(),
+                        held,
+                        cap,
+                    }
+                    .into());
+                }
+                holdings.good.clear();
+            }
+        }
+        *planned += 1;
+        if *planned > 1 {
+            // The first of the batch has noted them already.
+            holdings.lapsed.clear();
+        }
+        Ok(holdings)
+    }
+}

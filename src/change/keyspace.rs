@@ -1,0 +1,132 @@
+//! Creating and changing keyspaces.
+
+use std::time::Duration;
+
+use crate::audit::{AuditEvent, Change};
+use crate::error::{Error, Refusal};
+use crate::id::Prefix;
+use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
+use crate::limits;
+use crate::store::tx::Tx;
+
+pub(crate) fn create(
+    tx: &mut Tx<'_>,
+    new: &NewKeyspace,
+    actor: Option<&str>,
+) -> Result<Keyspace, Error> {
+    if tx.find_keyspace(new.prefix)?.is_some() {
+        return Err(Refusal::PrefixTaken(new.prefix).into());
+    }
+    if tx.keyspace_count()? >= limits::KEYSPACES_MAX as u64 {
+        return Err(Refusal::TooManyKeyspaces(limits::KEYSPACES_MAX).into());
+    }
+    let mut keyspace = Keyspace {
+        id: tx.next_keyspace_number(),
+        prefix: new.prefix,
+        description: new.description.clone(),
+        permissions: Vec::new(),
+        keys_per_owner: new.keys_per_owner,
+        default_lifetime: new.default_lifetime,
+        max_lifetime: new.max_lifetime,
+        created_at: tx.now(),
+        updated_at: tx.now(),
+    };
+    keyspace.append_permissions(&new.permissions)?;
+    keyspace.check()?;
+
+    tx.put_keyspace(&keyspace)?;
+    tx.audit(
+        actor,
+        AuditEvent::KeyspaceCreated {
+            keyspace: new.prefix,
+        },
+    )?;
+    Ok(keyspace)
+}
+
+pub(crate) fn update(
+    tx: &mut Tx<'_>,
+    prefix: Prefix,
+    update: &KeyspaceUpdate,
+    actor: Option<&str>,
+) -> Result<Keyspace, Error> {
+    let old = tx.keyspace(prefix)?;
+    let new = update.apply(&old, tx.now())?;
+    if new == old {
+        return Ok(old);
+    }
+    if new.keys_per_owner.is_single()
+        && !old.keys_per_owner.is_single()
+        && let Some(owner) = tx.owner_with_several(old.id)?
+    {
+        return Err(Refusal::OwnerHoldsSeveral {
+            keyspace: prefix,
+            owner,
+        }
+        .into());
+    }
+
+    tx.put_keyspace(&new)?;
+    let changes = changes(&old, &new);
+    tx.audit(
+        actor,
+        AuditEvent::KeyspaceUpdated {
+            keyspace: prefix,
+            changes,
+        },
+    )?;
+    Ok(new)
+}
+
+fn changes(old: &Keyspace, new: &Keyspace) -> Vec<Change> {
+    let mut changes = Vec::new();
+    Change::note(
+        &mut changes,
+        "description",
+        &old.description,
+        &new.description,
+        Clone::clone,
+    );
+    Change::note(
+        &mut changes,
+        "permissions",
+        &old.permissions,
+        &new.permissions,
+        |names| {
+            names
+                .iter()
+                .map(|known| match known.retired {
+                    true => format!("{} (retired)", known.name),
+                    false => known.name.clone(),
+                })
+                .collect::<Vec<_>>()
+                .join(", ")
+        },
+    );
+    Change::note(
+        &mut changes,
+        "keys per owner",
+        &old.keys_per_owner,
+        &new.keys_per_owner,
+        |policy| format!("{policy:?}"),
+    );
+    let lifetime = |lifetime: &Option<Duration>| match lifetime {
+        Some(lifetime) => format!("{lifetime:?}"),
+        None => "none".to_owned(),
+    };
+    Change::note(
+        &mut changes,
+        "default lifetime",
+        &old.default_lifetime,
+        &new.default_lifetime,
+        lifetime,
+    );
+    Change::note(
+        &mut changes,
+        "maximum lifetime",
+        &old.max_lifetime,
+        &new.max_lifetime,
+        lifetime,
+    );
+    changes
+}

@@ -1,0 +1,97 @@
+//! Suspending and resuming owners.
+//!
+//! A suspension is written into the record of every key below the path, in one
+//! transaction, so that a verification need look at nothing but the record.
+
+use super::revoke::CHUNK;
+use crate::audit::AuditEvent;
+use crate::error::Error;
+use crate::limits;
+use crate::owner::OwnerPath;
+use crate::record::{KeyRecord, Phase};
+use crate::store::tables::OwnerRecord;
+use crate::store::tx::Tx;
+
+pub(crate) fn suspend(
+    tx: &mut Tx<'_>,
+    owner: &OwnerPath,
+    note: Option<&str>,
+    actor: Option<&str>,
+) -> Result<OwnerRecord, Error> {
+    limits::check_text("note", note.unwrap_or(""), limits::NOTE_LEN_MAX)?;
+    if let Some(record) = tx.owner(owner.as_str())? {
+        return Ok(record);
+    }
+    let record = OwnerRecord {
+        suspended_at: tx.now(),
+        suspended_by: actor.map(str::to_owned),
+        note: note.map(str::to_owned),
+    };
+    tx.set_owner(owner, Some(&record))?;
+    let keys = mark_all(tx, owner, true)?;
+    tx.audit(
+        actor,
+        AuditEvent::OwnerSuspended {
+            owner: owner.clone(),
+            keys,
+            note: record.note.clone(),
+        },
+    )?;
+    Ok(record)
+}
+
+/// Whether the owner was suspended before.
+pub(crate) fn resume(
+    tx: &mut Tx<'_>,
+    owner: &OwnerPath,
+    actor: Option<&str>,
+) -> Result<bool, Error> {
+    if tx.owner(owner.as_str())?.is_none() {
+        return Ok(false);
+    }
+    tx.set_owner(owner, None)?;
+    let keys = mark_all(tx, owner, false)?;
+    tx.audit(
+        actor,
+        AuditEvent::OwnerResumed {
+            owner: owner.clone(),
+            keys,
+        },
+    )?;
+    Ok(true)
+}
+
+/// Sets or clears the path's bit in every key below it that is not revoked.
+fn mark_all(tx: &mut Tx<'_>, owner: &OwnerPath, suspended: bool) -> Result<u64, Error> {
+    let bit = 1_u8 << (owner.depth() - 1);
+    let seq = tx.next_seq();
+    let mut after: Option<Vec<u8>> = None;
+    let mut count = 0;
+    loop {
+        let (mut ids, last) = tx.ids_below(owner, after.as_deref(), CHUNK)?;
+        if last.is_none() {
+            return Ok(count);
+        }
+        after = last;
+        // In the order of the table, so that its pages are visited once.
+        ids.sort_unstable();
+        for id in ids {
+            let key = tx.key(id)?;
+            if matches!(key.phase, Phase::Revoked { .. }) {
+                continue;
+            }
+            let mask = if suspended {
+                key.suspended | bit
+            } else {
+                key.suspended & !bit
+            };
+            let marked = KeyRecord {
+                suspended: mask,
+                revision: seq,
+                ..key.clone()
+            };
+            tx.replace_key(&key, &marked)?;
+            count += 1;
+        }
+    }
+}

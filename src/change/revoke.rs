@@ -1,0 +1,150 @@
+//! Revoking keys: one, by token, or all of an owner or a keyspace.
+
+use crate::audit::{AuditEvent, Scope};
+use crate::digest::digests_equal;
+use crate::error::{Error, NotFound};
+use crate::id::{KeyId, Prefix};
+use crate::key::{Revocation, Revoked, RevokedMany};
+use crate::owner::OwnerPath;
+use crate::policy::Life;
+use crate::record::{KeyRecord, Phase};
+use crate::store::tx::Tx;
+use crate::token::Parsed;
+
+/// How many keys are looked up at a time.
+pub(super) const CHUNK: usize = 4096;
+
+pub(crate) fn revoke(
+    tx: &mut Tx<'_>,
+    id: KeyId,
+    revocation: &Revocation,
+    actor: Option<&str>,
+) -> Result<Revoked, Error> {
+    let key = tx.key(id)?;
+    if let Some(revoked) = tx.revoked(&key)? {
+        return Ok(revoked);
+    }
+    let seq = tx.next_seq();
+    write(tx, &key, revocation, seq)?;
+    tx.audit(
+        actor,
+        AuditEvent::KeyRevoked {
+            key: id,
+            reason: revocation.reason,
+            note: revocation.note.clone(),
+        },
+    )?;
+    Ok(Revoked {
+        key: id,
+        at: tx.now(),
+        reason: revocation.reason,
+        note: revocation.note.clone(),
+        by: actor.map(str::to_owned),
+    })
+}
+
+/// Revokes the key whose token is at hand. The secret must be right.
+pub(crate) fn revoke_token(
+    tx: &mut Tx<'_>,
+    parsed: &Parsed<'_>,
+    revocation: &Revocation,
+    actor: Option<&str>,
+) -> Result<Revoked, Error> {
+    let ring = tx.ring();
+    let Some(key) = tx.find_key(parsed.id)? else {
+        ring.refuse_unknown(parsed.signed);
+        return Err(NotFound::Token.into());
+    };
+    let keyspace = tx.keyspace_numbered(key.keyspace)?;
+    let is_right = ring
+        .digest(key.pepper, parsed.signed)
+        .is_some_and(|digest| digests_equal(&digest, &key.digest));
+    if !is_right || keyspace.prefix.as_bytes() != parsed.prefix {
+        return Err(NotFound::Token.into());
+    }
+    revoke(tx, key.id, revocation, actor)
+}
+
+/// Revokes all keys of an owner and of all below it.
+pub(crate) fn revoke_owner(
+    tx: &mut Tx<'_>,
+    owner: &OwnerPath,
+    revocation: &Revocation,
+    actor: Option<&str>,
+) -> Result<RevokedMany, Error> {
+    let mut after: Option<Vec<u8>> = None;
+    let next = |tx: &Tx<'_>| {
+        let (ids, last) = tx.ids_below(owner, after.as_deref(), CHUNK)?;
+        after = last;
+        Ok(ids)
+    };
+    revoke_many(tx, next, Scope::Owner(owner.clone()), revocation, actor)
+}
+
+/// Revokes all keys of a keyspace.
+pub(crate) fn revoke_keyspace(
+    tx: &mut Tx<'_>,
+    prefix: Prefix,
+    revocation: &Revocation,
+    actor: Option<&str>,
+) -> Result<RevokedMany, Error> {
+    let number = tx.keyspace(prefix)?.id;
+    let mut after = None;
+    let next = |tx: &Tx<'_>| {
+        let ids = tx.ids_of_keyspace(number, after, CHUNK)?;
+        after = ids.last().copied().or(after);
+        Ok(ids)
+    };
+    revoke_many(tx, next, Scope::Keyspace(prefix), revocation, actor)
+}
+
+fn revoke_many(
+    tx: &mut Tx<'_>,
+    mut next: impl FnMut(&Tx<'_>) -> Result<Vec<KeyId>, Error>,
+    scope: Scope,
+    revocation: &Revocation,
+    actor: Option<&str>,
+) -> Result<RevokedMany, Error> {
+    let mut many = RevokedMany { keys: 0, newly: 0 };
+    let seq = tx.next_seq();
+    loop {
+        let mut ids = next(tx)?;
+        if ids.is_empty() {
+            break;
+        }
+        // In the order of the table, so that its pages are visited once.
+        ids.sort_unstable();
+        for id in ids {
+            let key = tx.key(id)?;
+            many.keys += 1;
+            if Life::from(&key).revoked(tx.now()).is_none() {
+                many.newly += 1;
+                write(tx, &key, revocation, seq)?;
+            }
+        }
+    }
+    if many.newly > 0 {
+        tx.audit(
+            actor,
+            AuditEvent::KeysRevoked {
+                scope,
+                keys: many.newly,
+                reason: revocation.reason,
+                note: revocation.note.clone(),
+            },
+        )?;
+    }
+    Ok(many)
+}
+
+fn write(tx: &mut Tx<'_>, key: &KeyRecord, revocation: &Revocation, seq: u64) -> Result<(), Error> {
+    let revoked = KeyRecord {
+        phase: Phase::Revoked {
+            at: tx.now(),
+            reason: revocation.reason,
+        },
+        revision: seq,
+        ..key.clone()
+    };
+    tx.replace_key(key, &revoked)
+}

@@ -1,0 +1,211 @@
+//! Changing keys: what they say and may do, disabling and enabling, and
+//! renewing their digests.
+
+use super::refuse_if_over;
+use crate::audit::{AuditEvent, Change};
+use crate::clock::Timestamp;
+use crate::digest::digests_equal;
+use crate::error::{Error, Invalid};
+use crate::id::KeyId;
+use crate::key::{ColdRecord, Key, KeyUpdate, check_descriptive, check_life, check_networks};
+use crate::keyspace::Keyspace;
+use crate::limits;
+use crate::permissions::Permissions;
+use crate::record::{KeyRecord, Phase};
+use crate::store::tx::Tx;
+use crate::usage::Renewal;
+
+pub(crate) fn update(
+    tx: &mut Tx<'_>,
+    id: KeyId,
+    changes: &KeyUpdate,
+    actor: Option<&str>,
+) -> Result<Key, Error> {
+    let old = tx.key(id)?;
+    refuse_if_over(&old, tx.now())?;
+    let old_cold = tx.cold(id)?;
+    let keyspace = tx.keyspace_numbered(old.keyspace)?;
+    let (mut new, new_cold) = amended(&old, &old_cold, changes, &keyspace)?;
+    if let Some(expiry) = changes.expiry {
+        new.expires_at = expiry.resolve(&keyspace, old_cold.created_at, tx.now())?;
+        check_life(new.not_before, new.expires_at)?;
+    }
+    let noted = noted(&old, &old_cold, &new, &new_cold, &keyspace);
+    if noted.is_empty() {
+        return tx.describe(&old, old_cold);
+    }
+
+    new.revision = tx.next_seq();
+    tx.replace_key(&old, &new)?;
+    if new_cold != old_cold {
+        tx.put_cold(id, &new_cold)?;
+    }
+    tx.audit(
+        actor,
+        AuditEvent::KeyUpdated {
+            key: id,
+            changes: noted,
+        },
+    )?;
+    tx.describe(&new, new_cold)
+}
+
+/// The records with all changes but that of the expiry, checked.
+pub(super) fn amended(
+    record: &KeyRecord,
+    cold: &ColdRecord,
+    changes: &KeyUpdate,
+    keyspace: &Keyspace,
+) -> Result<(KeyRecord, ColdRecord), Error> {
+    let mut record = record.clone();
+    let mut cold = cold.clone();
+    if let Some(name) = &changes.name {
+        cold.name.clone_from(name);
+    }
+    if let Some(description) = &changes.description {
+        cold.description.clone_from(description);
+    }
+    for (name, value) in &changes.labels {
+        match value {
+            Some(value) => cold.labels.insert(name.clone(), value.clone()),
+            None => cold.labels.remove(name),
+        };
+    }
+    if let Some((names, bits)) = &changes.replace {
+        record.permissions = keyspace.resolve(names, *bits)?;
+    }
+    record.permissions = record.permissions | keyspace.mask(&changes.add)?;
+    record.permissions = record.permissions - withdrawn(&changes.withdraw, keyspace)?;
+    if let Some(networks) = &changes.networks {
+        record.networks.clone_from(networks);
+    }
+    check_descriptive(cold.name.as_deref(), cold.description.as_deref())?;
+    limits::check_labels(&cold.labels)?;
+    check_networks(&record.networks)?;
+    Ok((record, cold))
+}
+
+/// The mask of names to take away: a retired name can be taken away too.
+fn withdrawn(names: &[String], keyspace: &Keyspace) -> Result<Permissions, Error> {
+    let mut mask = Permissions::NONE;
+    for name in names {
+        match keyspace.mask([name]) {
+            Ok(bit) => mask = mask | bit,
+            Err(Error::Invalid(Invalid::RetiredPermission { .. })) => {
+                let at = keyspace.permissions.iter().position(|p| p.name == *name);
+                mask = mask | at.map_or(Permissions::NONE, Permissions::bit);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(mask)
+}
+
+/// What differs, as text, for the audit trail.
+fn noted(
+    old: &KeyRecord,
+    old_cold: &ColdRecord,
+    new: &KeyRecord,
+    new_cold: &ColdRecord,
+    keyspace: &Keyspace,
+) -> Vec<Change> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let mut changes = Vec::new();
+    let all = &mut changes;
+    Change::note(all, "name", &old_cold.name, &new_cold.name, text);
+    Change::note(
+        all,
+        "description",
+        &old_cold.description,
+        &new_cold.description,
+        text,
+    );
+    Change::note(
+        all,
+        "labels",
+        &old_cold.labels,
+        &new_cold.labels,
+        |labels| {
+            let pairs: Vec<_> = labels
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            pairs.join(", ")
+        },
+    );
+    Change::note(
+        all,
+        "permissions",
+        &old.permissions,
+        &new.permissions,
+        |mask| keyspace.names(*mask).join(", "),
+    );
+    Change::note(
+        all,
+        "expires at",
+        &old.expires_at,
+        &new.expires_at,
+        |expiry: &Option<Timestamp>| expiry.map_or("never".to_owned(), |at| at.to_string()),
+    );
+    Change::note(all, "networks", &old.networks, &new.networks, |networks| {
+        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        networks.join(", ")
+    });
+    changes
+}
+
+/// Disables or enables a key. A key that is so already stays as it is.
+pub(crate) fn set_disabled(
+    tx: &mut Tx<'_>,
+    id: KeyId,
+    disabled: bool,
+    actor: Option<&str>,
+) -> Result<Key, Error> {
+    let old = tx.key(id)?;
+    refuse_if_over(&old, tx.now())?;
+    let cold = tx.cold(id)?;
+    if old.disabled == disabled {
+        return tx.describe(&old, cold);
+    }
+    let new = KeyRecord {
+        disabled,
+        revision: tx.next_seq(),
+        ..old.clone()
+    };
+    tx.replace_key(&old, &new)?;
+    let event = match disabled {
+        true => AuditEvent::KeyDisabled { key: id },
+        false => AuditEvent::KeyEnabled { key: id },
+    };
+    tx.audit(actor, event)?;
+    tx.describe(&new, cold)
+}
+
+/// Puts digests under the newest pepper, where they are still what they were
+/// when the token was seen.
+pub(crate) fn renew_digests(tx: &mut Tx<'_>, renewals: &[Renewal]) -> Result<(), Error> {
+    let pepper = tx.ring().signing_pepper();
+    let seq = tx.next_seq();
+    let mut keys = Vec::new();
+    for renewal in renewals {
+        let Some(old) = tx.find_key(renewal.id)? else {
+            continue;
+        };
+        let is_revoked = matches!(old.phase, Phase::Revoked { .. });
+        if is_revoked || old.pepper == pepper || !digests_equal(&old.digest, &renewal.old) {
+            continue;
+        }
+        let new = KeyRecord {
+            pepper,
+            digest: renewal.new,
+            revision: seq,
+            ..old.clone()
+        };
+        tx.replace_key(&old, &new)?;
+        keys.push(renewal.id);
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    tx.audit(None, AuditEvent::DigestsRenewed { pepper, keys })
+}

@@ -1,0 +1,390 @@
+//! What the handles of an engine share: the way of a verification and the way
+//! of a change.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::change::update::renew_digests;
+use crate::clock::{Clock, Timestamp};
+use crate::digest::{Keyring, digests_equal};
+use crate::error::Error;
+use crate::id::Prefix;
+use crate::keyspace::Keyspace;
+use crate::limits;
+use crate::options::Options;
+use crate::outcome::{Denial, Grant, Verdict};
+use crate::policy::{self, Requirements};
+use crate::record::View;
+use crate::resident::{Copied, FillLeave, RECORD_LEN_MAX, Resident};
+use crate::store::queue::{Ended, Queue};
+use crate::store::snapshot::Snapshot;
+use crate::store::tx::{Touched, Tx};
+use crate::store::{Outcome, Progress, Store};
+use crate::token::{Parsed, Signed};
+use crate::usage::{Notes, Renewal};
+
+/// The most keys whose usage one transaction writes.
+const USAGE_PER_TRANSACTION: usize = 4096;
+
+pub(crate) struct Core {
+    store: Store,
+    queue: Queue,
+    /// The newest snapshot; `None` once the engine is closed, or where a commit
+    /// could not be read back.
+    published: ArcSwapOption<Snapshot>,
+    resident: Option<Resident>,
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    /// The newest instant committed, in milliseconds. Time never runs behind it.
+    committed_ms: AtomicU64,
+    notes: Notes,
+    tracks_usage: bool,
+}
+
+impl Core {
+    pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Self, Error> {
+        let store = Store::open(options, path)?;
+        let snapshot = store.snapshot()?;
+        let registry = Registry::new();
+        for keyspace in snapshot.keyspaces()? {
+            registry.publish(keyspace)?;
+        }
+        Ok(Self {
+            committed_ms: AtomicU64::new(snapshot.state()?.clock.unix_ms()),
+            store,
+            queue: Queue::default(),
+            published: ArcSwapOption::from_pointee(snapshot),
+            resident: Resident::new(options.resident_bytes),
+            registry,
+            clock: options.clock.clone(),
+            notes: Notes::new(),
+            tracks_usage: options.usage_interval.is_some(),
+        })
+    }
+
+    /// The present: the clock's, or the newest committed where that is later.
+    pub(crate) fn now(&self) -> Timestamp {
+        let committed = Timestamp::from_raw(self.committed_ms.load(Ordering::Acquire));
+        self.clock.now().max(committed)
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn resident(&self) -> Option<&Resident> {
+        self.resident.as_ref()
+    }
+
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        self.published.load_full().ok_or(Error::Closed)
+    }
+
+    // The way of a verification
+
+    pub(crate) fn verify(
+        &self,
+        parsed: &Parsed<'_>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        if let Some(resident) = &self.resident {
+            let mut copied: Copied = [0; RECORD_LEN_MAX];
+            if resident.get(parsed.id, &mut copied)
+                && let Some(view) = View::parse(&copied)
+                && view.id() == parsed.id
+            {
+                return self.judge(&view, parsed, requirements, |_| {});
+            }
+        }
+        self.verify_from_file(parsed, requirements)
+    }
+
+    fn verify_from_file(
+        &self,
+        parsed: &Parsed<'_>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        // Before the snapshot is loaded: see the protocol in `resident`.
+        let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
+        let published = self.published.load();
+        let snapshot = published.as_ref().ok_or(Error::Closed)?;
+        snapshot.hot(parsed.id, |found| match found {
+            Some((view, body)) => self.judge(&view, parsed, requirements, |()| {
+                self.fill(leave, &view, body);
+            }),
+            None => {
+                self.store.ring().refuse_unknown(parsed.signed);
+                Ok(Verdict::Denied(Denial::Unknown))
+            }
+        })?
+    }
+
+    fn fill(&self, leave: Option<FillLeave>, view: &View<'_>, body: &[u8]) {
+        if let (Some(resident), Some(leave)) = (&self.resident, leave) {
+            resident.fill(leave, view.id(), body);
+        }
+    }
+
+    /// Decides on a record: first whether the token proves it, then whether the
+    /// policy lets it. `proven` is called in between; nothing of a key is told,
+    /// kept or counted before.
+    fn judge(
+        &self,
+        view: &View<'_>,
+        parsed: &Parsed<'_>,
+        requirements: &Requirements<'_>,
+        proven: impl FnOnce(()),
+    ) -> Result<Verdict, Error> {
+        let unknown = Ok(Verdict::Denied(Denial::Unknown));
+        let ring = self.store.ring();
+        match ring.digest(view.pepper(), parsed.signed) {
+            Some(digest) if digests_equal(&digest, view.digest()) => {}
+            _ => return unknown,
+        }
+        let entry = self
+            .registry
+            .get(view.keyspace())
+            .ok_or_else(|| Error::corrupted("keys", view.id(), "its keyspace does not exist"))?;
+        let asked_elsewhere = requirements
+            .keyspace
+            .is_some_and(|prefix| prefix != entry.prefix);
+        if entry.prefix.as_bytes() != parsed.prefix || asked_elsewhere {
+            return unknown;
+        }
+        proven(());
+
+        let now = self.now();
+        let needs_names = !requirements.permission_names.is_empty()
+            || !view.permissions().contains(requirements.permissions);
+        let decision = if needs_names {
+            policy::decide(view, requirements, Some(&entry.current.load()), now)
+        } else {
+            policy::decide(view, requirements, None, now)
+        };
+        if let Err(denial) = decision {
+            return Ok(Verdict::Denied(denial));
+        }
+        if self.tracks_usage {
+            self.notes.used(view.id(), now);
+        }
+        if view.pepper() != ring.signing_pepper() {
+            self.note_renewal(ring, view, parsed.signed);
+        }
+        Ok(Verdict::Granted(Grant::new(view, entry.prefix)))
+    }
+
+    #[cold]
+    fn note_renewal(&self, ring: &Keyring, view: &View<'_>, signed: &Signed) {
+        self.notes.renew(Renewal {
+            id: view.id(),
+            old: *view.digest(),
+            new: ring.sign(signed),
+        });
+    }
+
+    // The way of a change
+
+    /// Runs a change in a durable transaction, alone or with others, and gives
+    /// its result once all can see it.
+    pub(crate) fn mutate<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.queue.submit(work, |run| self.commit(run))
+    }
+
+    fn commit(&self, run: &mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended {
+        match self.store.write(self.clock.now(), run) {
+            Outcome::Unchanged => Ended::Well,
+            Outcome::Committed(touched, snapshot) => match self.publish(touched, snapshot) {
+                Ok(()) => Ended::Well,
+                Err(_) => {
+                    self.go_dark();
+                    Ended::Well
+                }
+            },
+            Outcome::Failed(error) => Ended::Failed(error),
+            Outcome::Unknown(failure) => Ended::Unknown(failure),
+            // Durable, but what it took away cannot be seen to be gone.
+            Outcome::Unreadable => {
+                self.go_dark();
+                Ended::Well
+            }
+        }
+    }
+
+    /// Lets a commit take effect for all verifications, at one instant: the
+    /// swap of the snapshot.
+    fn publish(&self, touched: Touched, snapshot: Arc<Snapshot>) -> Result<(), Error> {
+        for keyspace in touched.keyspaces {
+            self.registry.publish(keyspace)?;
+        }
+        self.committed_ms
+            .fetch_max(touched.at.unix_ms(), Ordering::AcqRel);
+        let swap = || self.published.store(Some(snapshot));
+        match &self.resident {
+            Some(resident) => resident.publish(&touched.keys, swap),
+            None => swap(),
+        }
+        Ok(())
+    }
+
+    /// Answers nothing from memory any more: every verification fails.
+    fn go_dark(&self) {
+        if let Some(resident) = &self.resident {
+            resident.shut();
+        }
+        self.published.store(None);
+    }
+
+    /// Writes what verifications have noted.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let renewals = self.notes.take_renewals();
+        if !renewals.is_empty() {
+            self.mutate(move |tx| renew_digests(tx, &renewals))?;
+        }
+        let mut used = self.notes.take_used();
+        while !used.is_empty() {
+            let rest = used.split_off(used.len().min(USAGE_PER_TRANSACTION));
+            let chunk = Arc::new(used);
+            let result = self.mutate({
+                let chunk = chunk.clone();
+                move |tx| {
+                    chunk
+                        .iter()
+                        .try_for_each(|(id, used)| tx.add_usage(*id, used.last_used, used.count))
+                }
+            });
+            if let Err(error) = result {
+                // Where the outcome is unknown, the uses may be counted twice.
+                self.notes.put_back(chunk.to_vec());
+                self.notes.put_back(rest);
+                return Err(error);
+            }
+            used = rest;
+        }
+        Ok(())
+    }
+
+    /// Flushes and closes the file. Calls that come after fail.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        let flushed = match self.published.load().is_some() {
+            true => self.flush(),
+            false => Ok(()),
+        };
+        self.go_dark();
+        self.store.close().and(flushed)
+    }
+}
+
+/// The keyspaces, in memory. A number is never given twice and a prefix never
+/// changes, so that both are read without a lock.
+pub(crate) struct Registry {
+    entries: Box<[OnceLock<Entry>]>,
+}
+
+pub(crate) struct Entry {
+    pub(crate) prefix: Prefix,
+    pub(crate) current: ArcSwap<Keyspace>,
+}
+
+impl Registry {
+    fn new() -> Self {
+        Self {
+            entries: (0..limits::KEYSPACES_MAX)
+                .map(|_| OnceLock::new())
+                .collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&Entry> {
+        self.entries.get(usize::try_from(number).ok()?)?.get()
+    }
+
+    pub(crate) fn find(&self, prefix: Prefix) -> Option<Arc<Keyspace>> {
+        self.iter()
+            .find(|entry| entry.prefix == prefix)
+            .map(|entry| entry.current.load_full())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().map_while(OnceLock::get)
+    }
+
+    fn publish(&self, keyspace: Keyspace) -> Result<(), Error> {
+        let slot = usize::try_from(keyspace.id)
+            .ok()
+            .and_then(|number| self.entries.get(number))
+            .ok_or_else(|| {
+                Error::corrupted("keyspaces", keyspace.id, "its number is over the limit")
+            })?;
+        let keyspace = Arc::new(keyspace);
+        let entry = slot.get_or_init(|| Entry {
+            prefix: keyspace.prefix,
+            current: ArcSwap::new(keyspace.clone()),
+        });
+        entry.current.store(keyspace);
+        Ok(())
+    }
+}
+
+/// The thread that flushes now and then.
+pub(crate) struct Maintenance {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Maintenance {
+    pub(crate) fn start(core: Weak<Core>, interval: Duration) -> Result<Self, Error> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let thread = std::thread::Builder::new()
+            .name("gatekey-flush".to_owned())
+            .spawn({
+                let stop = stop.clone();
+                move || Self::run(&stop, &core, interval)
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self {
+            stop,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    fn run(stop: &(Mutex<bool>, Condvar), core: &Weak<Core>, interval: Duration) {
+        let (stopped, changed) = stop;
+        loop {
+            let wait = changed.wait_timeout_while(lock(stopped), interval, |stopped| !*stopped);
+            if *wait.unwrap_or_else(PoisonError::into_inner).0 {
+                return;
+            }
+            let Some(core) = core.upgrade() else { return };
+            // What could not be written stays noted, and the next change that
+            // a caller makes meets the same error and reports it.
+            let _ = core.flush();
+        }
+    }
+
+    /// Stops the thread and waits for it.
+    pub(crate) fn stop(&self) {
+        let (stopped, changed) = &*self.stop;
+        *lock(stopped) = true;
+        changed.notify_all();
+        if let Some(thread) = lock(&self.thread).take() {
+            // It cannot have panicked with a lock that matters.
+            let _ = thread.join();
+        }
+    }
+}

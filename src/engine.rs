@@ -1,0 +1,711 @@
+//! The public handle.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::audit::AuditEntry;
+use crate::change;
+use crate::clock::Timestamp;
+use crate::core::{Core, Maintenance};
+use crate::error::{Error, Invalid, NotFound, OpenError, Result};
+use crate::id::{KeyId, Prefix};
+use crate::key::{
+    Issued, Key, KeyUpdate, NewKey, Revocation, Revoked, RevokedMany, Rotated, Rotation,
+};
+use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
+use crate::limits;
+use crate::options::Options;
+use crate::outcome::{Denial, Verdict};
+use crate::owner::{OwnerPath, OwnerState, Suspension};
+use crate::policy::{Life, Requirements};
+use crate::query::{Cursor, KeyFilter, Page};
+use crate::stats::Stats;
+use crate::store::backup;
+use crate::store::check::{self, CheckReport};
+use crate::store::tables::OwnerRecord;
+use crate::token;
+
+/// An open store of keys: issues, verifies, rotates and revokes.
+///
+/// A handle is cheap to clone and may be used from any number of threads at
+/// once; all clones are the same engine. It closes when the last one is gone,
+/// or at [`close`](Engine::close).
+///
+/// # Reading and writing
+/// [`verify`](Engine::verify) takes no lock that a writer holds and opens no
+/// transaction. Every call that changes something returns once the change is
+/// durable and every verification that starts later sees it; calls that wait at
+/// the same time share one write to the disk.
+///
+/// # Errors
+/// Every call can fail with [`Error::Closed`] after `close`, and with
+/// [`Error::Store`] or [`Error::Corrupted`] where the file fails. Every change
+/// can fail with [`Error::OutcomeUnknown`] where its commit did, and after that
+/// with [`Error::NeedsReopen`]. Those are not repeated below.
+///
+/// # Example
+/// ```
+/// use gatekey::{Engine, NewKey, NewKeyspace, Verdict};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("keys.redb");
+/// let engine = Engine::open(&path)?;
+/// engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+/// let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]))?;
+///
+/// match engine.verify(issued.token.expose())? {
+///     Verdict::Granted(grant) => assert_eq!(grant.owner(), "acme/ingest"),
+///     Verdict::Denied(denial) => panic!("{denial}"),
+/// }
+/// engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+    closer: Arc<Closer>,
+    actor: Option<Arc<str>>,
+}
+
+/// Closes the engine when the last handle is gone.
+struct Closer {
+    core: Arc<Core>,
+    path: Option<PathBuf>,
+    maintenance: Option<Maintenance>,
+    closed: OnceLock<()>,
+}
+
+impl Closer {
+    fn close(&self) -> Result<()> {
+        if self.closed.set(()).is_err() {
+            return Err(Error::Closed);
+        }
+        if let Some(maintenance) = &self.maintenance {
+            maintenance.stop();
+        }
+        self.core.close()
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        // Nobody is left to be told. What was acknowledged is durable already;
+        // `close` is there for those who want to know about the usage.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("path", &self.closer.path)
+            .field("actor", &self.actor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// # Opening and closing
+impl Engine {
+    /// Opens the store at `path` with the defaults of [`Options`], or creates it.
+    ///
+    /// # Errors
+    /// [`Error::Open`], with the file as it was: see [`OpenError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    /// Opens a store in memory, for tests and examples.
+    ///
+    /// # Errors
+    /// None but those of the system, as [`Error::Entropy`].
+    pub fn open_in_memory() -> Result<Self> {
+        Options::new().open_in_memory()
+    }
+
+    pub(crate) fn open_with(mut options: Options, path: Option<&Path>) -> Result<Self> {
+        options.check().map_err(|reason: OpenError| Error::Open {
+            path: path.map(Path::to_owned).unwrap_or_default(),
+            reason,
+        })?;
+        let core = Arc::new(Core::open(&options, path)?);
+        let maintenance = match options.usage_interval {
+            Some(interval) => Some(Maintenance::start(Arc::downgrade(&core), interval)?),
+            None => None,
+        };
+        Ok(Self {
+            closer: Arc::new(Closer {
+                core: core.clone(),
+                path: path.map(Path::to_owned),
+                maintenance,
+                closed: OnceLock::new(),
+            }),
+            core,
+            actor: None,
+        })
+    }
+
+    /// The same engine, for changes in the name of `actor`: a person, a service,
+    /// a request id. It stands in the audit trail and in what is issued.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`] for an empty name, one of more than
+    /// [`limits::ACTOR_LEN_MAX`] bytes, or one with control characters.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// engine.by("alice@example.com")?.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// assert_eq!(engine.audit(1, 10)?[0].actor.as_deref(), Some("alice@example.com"));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn by(&self, actor: impl AsRef<str>) -> Result<Self> {
+        let actor = actor.as_ref();
+        limits::check_name("actor", actor, limits::ACTOR_LEN_MAX)?;
+        Ok(Self {
+            actor: Some(actor.into()),
+            ..self.clone()
+        })
+    }
+
+    /// Writes what verifications have noted since the last time: the use of
+    /// keys, and digests renewed under a new pepper. The engine does so by
+    /// itself every [`Options::usage_interval`], and when it closes.
+    ///
+    /// # Errors
+    /// See [`Engine`]. What could not be written is tried again.
+    pub fn flush(&self) -> Result<()> {
+        self.core.flush()
+    }
+
+    /// Flushes and closes the engine; other handles to it fail from then on.
+    ///
+    /// # Errors
+    /// What kept the usage from being written; the file is closed all the same.
+    pub fn close(self) -> Result<()> {
+        self.closer.close()
+    }
+}
+
+/// # Verifying
+impl Engine {
+    /// Verifies a token, as text or as bytes. Nothing is required but that it
+    /// is good.
+    ///
+    /// The token is taken as it is: not trimmed, folded or normalised. Costs no
+    /// more than its length; a text that is no token is refused before any work.
+    ///
+    /// # Errors
+    /// See [`Engine`]. An error says nothing about the token: refuse the
+    /// request as your service being at fault, not the caller.
+    pub fn verify(&self, token: impl AsRef<[u8]>) -> Result<Verdict> {
+        self.verify_with(token, &Requirements::new())
+    }
+
+    /// Verifies a token, and that it fulfils requirements.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::{Denial, Requirements};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?.permissions(["read"]))?;
+    /// const WRITE: Requirements = Requirements::new().permission_names(&["write"]);
+    /// let verdict = engine.verify_with(issued.token.expose(), &WRITE)?;
+    /// assert!(matches!(
+    ///     verdict.denial(),
+    ///     Some(Denial::PermissionMissing { names, .. }) if names == &["write"],
+    /// ));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn verify_with(
+        &self,
+        token: impl AsRef<[u8]>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict> {
+        match token::parse(token.as_ref()) {
+            Some(parsed) => self.core.verify(&parsed, requirements),
+            None => Ok(Verdict::Denied(Denial::Malformed)),
+        }
+    }
+}
+
+/// # Keyspaces
+impl Engine {
+    /// Creates a keyspace.
+    ///
+    /// # Errors
+    /// [`Refusal::PrefixTaken`](crate::Refusal::PrefixTaken),
+    /// [`Refusal::TooManyKeyspaces`](crate::Refusal::TooManyKeyspaces), and
+    /// [`Error::Invalid`] for what the builder was given.
+    pub fn create_keyspace(&self, new: NewKeyspace) -> Result<Keyspace> {
+        self.change(move |tx, actor| change::keyspace::create(tx, &new, actor))
+    }
+
+    /// The keyspace with a prefix.
+    ///
+    /// # Errors
+    /// [`NotFound::Keyspace`].
+    pub fn keyspace(&self, prefix: impl TryInto<Prefix, Error: Into<Error>>) -> Result<Keyspace> {
+        let prefix = prefix.try_into().map_err(Into::into)?;
+        self.core.snapshot()?;
+        match self.core.registry().find(prefix) {
+            Some(keyspace) => Ok(Keyspace::clone(&keyspace)),
+            None => Err(NotFound::Keyspace(prefix).into()),
+        }
+    }
+
+    /// All keyspaces, the oldest first; at most [`limits::KEYSPACES_MAX`].
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    pub fn keyspaces(&self) -> Result<Vec<Keyspace>> {
+        self.core.snapshot()?.keyspaces()
+    }
+
+    /// Changes a keyspace. A change that changes nothing is not written.
+    ///
+    /// Costs a walk over all keys where it becomes single-active.
+    ///
+    /// # Errors
+    /// [`NotFound::Keyspace`],
+    /// [`Refusal::OwnerHoldsSeveral`](crate::Refusal::OwnerHoldsSeveral), and
+    /// [`Error::Invalid`] for what the update was given.
+    pub fn update_keyspace(
+        &self,
+        prefix: impl TryInto<Prefix, Error: Into<Error>>,
+        update: KeyspaceUpdate,
+    ) -> Result<Keyspace> {
+        let prefix = prefix.try_into().map_err(Into::into)?;
+        self.change(move |tx, actor| change::keyspace::update(tx, prefix, &update, actor))
+    }
+}
+
+/// # Issuing and changing keys
+impl Engine {
+    /// Issues a key and gives its token, which cannot be seen again.
+    ///
+    /// # Errors
+    /// [`NotFound::Keyspace`];
+    /// [`Refusal::OwnerHasKey`](crate::Refusal::OwnerHasKey) and
+    /// [`Refusal::OwnerAtCap`](crate::Refusal::OwnerAtCap) as the keyspace says;
+    /// [`Error::Invalid`] for what the request holds.
+    pub fn issue(&self, new: NewKey) -> Result<Issued> {
+        let issued = self.issue_batch(vec![new]).map_err(|error| match error {
+            Error::Batch { source, .. } => *source,
+            other => other,
+        })?;
+        issued
+            .into_iter()
+            .next()
+            .ok_or(Error::Internal("an issue gave no key"))
+    }
+
+    /// Issues up to [`limits::BATCH_MAX`] keys in one transaction, all or none,
+    /// and gives them in the same order.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] names the item that was refused, and why. An owner may
+    /// not stand twice in a batch for a single-active keyspace.
+    pub fn issue_batch(&self, new: Vec<NewKey>) -> Result<Vec<Issued>> {
+        self.change(move |tx, actor| change::issue::issue(tx, &new, actor))
+    }
+
+    /// Changes a key: wider or narrower, from the instant that the call returns.
+    /// A change that changes nothing is not written.
+    ///
+    /// # Errors
+    /// [`NotFound::Key`]; [`Refusal::Revoked`](crate::Refusal::Revoked) and
+    /// [`Refusal::Expired`](crate::Refusal::Expired), which are final;
+    /// [`Error::Invalid`] for what the update holds.
+    pub fn update(&self, key: KeyId, update: KeyUpdate) -> Result<Key> {
+        self.change(move |tx, actor| change::update::update(tx, key, &update, actor))
+    }
+
+    /// Replaces a key by a new one of the same owner.
+    ///
+    /// The old key is accepted until the rotation's grace ends, and never past
+    /// its own expiry. If it had itself replaced a key that is still in its
+    /// grace, that one is revoked now.
+    ///
+    /// # Errors
+    /// [`NotFound::Key`]; [`Refusal::Revoked`](crate::Refusal::Revoked),
+    /// [`Refusal::Expired`](crate::Refusal::Expired),
+    /// [`Refusal::Disabled`](crate::Refusal::Disabled) and
+    /// [`Refusal::AlreadyRotated`](crate::Refusal::AlreadyRotated);
+    /// [`Error::Invalid`] for what the rotation changes.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use std::time::Duration;
+    /// use gatekey::Rotation;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// let day = Duration::from_secs(86_400);
+    /// let rotated = engine.rotate(issued.key.id, Rotation::with_grace(day))?;
+    /// assert!(engine.verify(issued.token.expose())?.is_granted());
+    /// assert!(engine.verify(rotated.token.expose())?.is_granted());
+    /// assert_eq!(rotated.old.successor, Some(rotated.key.id));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn rotate(&self, key: KeyId, rotation: Rotation) -> Result<Rotated> {
+        self.change(move |tx, actor| change::rotate::rotate(tx, key, &rotation, actor))
+    }
+
+    /// Disables a key until it is enabled again.
+    ///
+    /// # Errors
+    /// [`NotFound::Key`]; [`Refusal::Revoked`](crate::Refusal::Revoked) and
+    /// [`Refusal::Expired`](crate::Refusal::Expired).
+    pub fn disable(&self, key: KeyId) -> Result<Key> {
+        self.change(move |tx, actor| change::update::set_disabled(tx, key, true, actor))
+    }
+
+    /// Enables a key that was disabled.
+    ///
+    /// # Errors
+    /// As [`disable`](Engine::disable): what was revoked stays revoked.
+    pub fn enable(&self, key: KeyId) -> Result<Key> {
+        self.change(move |tx, actor| change::update::set_disabled(tx, key, false, actor))
+    }
+}
+
+/// # Revoking and purging
+impl Engine {
+    /// Revokes a key, for good. No verification that starts after the call has
+    /// returned grants it.
+    ///
+    /// Revoked again, it gives the same answer as the first time, and writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`NotFound::Key`], and [`Invalid::Malformed`] for the note.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::{Reason, Revocation};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// let leaked = Revocation::new(Reason::KeyCompromise).note("seen in a public repository");
+    /// engine.revoke(issued.key.id, leaked)?;
+    /// assert!(!engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn revoke(&self, key: KeyId, revocation: impl Into<Revocation>) -> Result<Revoked> {
+        let revocation = revocation.into();
+        revocation.check()?;
+        self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor))
+    }
+
+    /// Revokes the key whose token is at hand, whatever its state: for a leak
+    /// report, or a client that gives its key back.
+    ///
+    /// # Errors
+    /// [`NotFound::Token`] where the secret is not right; nothing is told of
+    /// whether the id exists.
+    pub fn revoke_token(
+        &self,
+        token: impl AsRef<[u8]>,
+        revocation: impl Into<Revocation>,
+    ) -> Result<Revoked> {
+        let revocation = revocation.into();
+        revocation.check()?;
+        if token::parse(token.as_ref()).is_none() {
+            return Err(NotFound::Token.into());
+        }
+        let token = zeroize::Zeroizing::new(token.as_ref().to_vec());
+        self.change(move |tx, actor| match token::parse(&token) {
+            Some(parsed) => change::revoke::revoke_token(tx, &parsed, &revocation, actor),
+            None => Err(NotFound::Token.into()),
+        })
+    }
+
+    /// Revokes all keys of an owner and of all below it, in one transaction.
+    /// Keys issued to it later are not touched.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the path or the note. An owner without keys is
+    /// not an error.
+    pub fn revoke_owner(
+        &self,
+        owner: impl TryInto<OwnerPath, Error: Into<Error>>,
+        revocation: impl Into<Revocation>,
+    ) -> Result<RevokedMany> {
+        let owner = owner.try_into().map_err(Into::into)?;
+        let revocation = revocation.into();
+        revocation.check()?;
+        self.change(move |tx, actor| change::revoke::revoke_owner(tx, &owner, &revocation, actor))
+    }
+
+    /// Revokes all keys of a keyspace, in one transaction. Keys issued in it
+    /// later are not touched.
+    ///
+    /// # Errors
+    /// [`NotFound::Keyspace`], and [`Error::Invalid`] for the note.
+    pub fn revoke_keyspace(
+        &self,
+        prefix: impl TryInto<Prefix, Error: Into<Error>>,
+        revocation: impl Into<Revocation>,
+    ) -> Result<RevokedMany> {
+        let prefix = prefix.try_into().map_err(Into::into)?;
+        let revocation = revocation.into();
+        revocation.check()?;
+        self.change(move |tx, actor| {
+            change::revoke::revoke_keyspace(tx, prefix, &revocation, actor)
+        })
+    }
+
+    /// Removes the keys that were revoked or expired more than `age` ago, and
+    /// says how many. Their tokens are unknown from then on, their audit
+    /// entries stay.
+    ///
+    /// Removes a thousand keys a transaction, so that other changes are not
+    /// kept waiting; after an error, what was removed so far stays removed.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    pub fn purge(&self, age: Duration) -> Result<u64> {
+        let over_before = self.core.now().saturating_sub(age);
+        let mut purged = 0;
+        loop {
+            let count =
+                self.change(move |tx, actor| change::purge::purge(tx, over_before, actor))?;
+            purged += count;
+            if count == 0 {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+/// # Owners
+impl Engine {
+    /// Suspends an owner and all below it, segment by segment, at once; a
+    /// suspended owner stays as it is. Keys issued below it meanwhile are
+    /// suspended too.
+    ///
+    /// One transaction, whose time goes with the number of keys below the path.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the path or a note over [`limits::NOTE_LEN_MAX`].
+    pub fn suspend(
+        &self,
+        owner: impl TryInto<OwnerPath, Error: Into<Error>>,
+        note: Option<&str>,
+    ) -> Result<OwnerState> {
+        let owner = owner.try_into().map_err(Into::into)?;
+        let note = note.map(str::to_owned);
+        self.change({
+            let owner = owner.clone();
+            move |tx, actor| change::owner::suspend(tx, &owner, note.as_deref(), actor)
+        })?;
+        self.owner(owner)
+    }
+
+    /// Lifts an owner's suspension; one that is not suspended stays as it is.
+    /// What is suspended below it by itself, or with a path above it, stays so.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the path.
+    pub fn resume(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
+        let owner = owner.try_into().map_err(Into::into)?;
+        self.change({
+            let owner = owner.clone();
+            move |tx, actor| change::owner::resume(tx, &owner, actor)
+        })?;
+        self.owner(owner)
+    }
+
+    /// Whether an owner is suspended, by itself or with a path above it. An
+    /// owner need not have keys.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the path.
+    pub fn owner(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
+        let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
+        let snapshot = self.core.snapshot()?;
+        let suspension = |record: OwnerRecord| Suspension {
+            at: record.suspended_at,
+            by: record.suspended_by,
+            note: record.note,
+        };
+        let mut above = None;
+        for ancestor in owner.lineage().filter(|path| *path != owner.as_str()) {
+            let ancestor: OwnerPath = ancestor.parse()?;
+            if snapshot.owner(&ancestor)?.is_some() {
+                above = Some(ancestor);
+                break;
+            }
+        }
+        Ok(OwnerState {
+            suspended: snapshot.owner(&owner)?.map(suspension),
+            suspended_above: above,
+            owner,
+        })
+    }
+}
+
+/// # Looking
+impl Engine {
+    /// A key, whatever its state.
+    ///
+    /// # Errors
+    /// [`NotFound::Key`].
+    pub fn key(&self, key: KeyId) -> Result<Key> {
+        self.core.snapshot()?.key(key, self.core.now())
+    }
+
+    /// A page of up to `limit` keys, at most [`limits::PAGE_MAX`], from where
+    /// an earlier page ended.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`] for a cursor of another listing,
+    /// [`Invalid::TooMany`] for a limit of 0 or over the maximum,
+    /// [`NotFound::Keyspace`].
+    pub fn list(&self, filter: &KeyFilter, after: Option<&Cursor>, limit: usize) -> Result<Page> {
+        check_limit(limit)?;
+        self.core
+            .snapshot()?
+            .list(filter, after, limit, self.core.now())
+    }
+
+    /// All keys that a filter asks for, fetched page by page.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace, KeyFilter};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// for key in engine.keys(KeyFilter::new().owner("acme".parse()?)) {
+    ///     println!("{}", key?.id);
+    /// }
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn keys(&self, filter: KeyFilter) -> impl Iterator<Item = Result<Key>> {
+        const PAGE: usize = 256;
+        let engine = self.clone();
+        let mut next = Some(None);
+        std::iter::from_fn(move || {
+            let cursor: Option<Cursor> = next.take()?;
+            let page = engine.list(&filter, cursor.as_ref(), PAGE);
+            Some(match page {
+                Ok(page) => {
+                    next = page.next.map(Some);
+                    page.keys.into_iter().map(Ok).collect()
+                }
+                Err(error) => vec![Err(error)],
+            })
+        })
+        .flatten()
+    }
+
+    /// Up to `limit` audit entries, at most [`limits::PAGE_MAX`], from position
+    /// `from` on; the first has position 1. Each is checked to follow on the
+    /// one before it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`] names the first entry that does not follow;
+    /// [`Invalid::TooMany`] for the limit.
+    pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        check_limit(limit)?;
+        self.core.snapshot()?.audit(from, limit)
+    }
+
+    /// Counts what the store holds. Reads every key.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    pub fn stats(&self) -> Result<Stats> {
+        let snapshot = self.core.snapshot()?;
+        let now = self.core.now();
+        let mut stats = Stats {
+            audit_entries: snapshot.state()?.audit_seq,
+            usage_lost: self.core.notes().lost(),
+            ..Stats::default()
+        };
+        if let Some(path) = &self.closer.path {
+            stats.file_bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        }
+        if let Some(resident) = self.core.resident() {
+            (stats.resident_keys, stats.resident_capacity) = resident.occupancy();
+        }
+        let keyspaces = snapshot.keyspaces()?;
+        for keyspace in &keyspaces {
+            stats.keyspaces.insert(keyspace.prefix, Default::default());
+        }
+        snapshot.each_record(|key| {
+            let prefix = keyspaces
+                .iter()
+                .find(|keyspace| keyspace.id == key.keyspace)
+                .map(|keyspace| keyspace.prefix);
+            let counts = prefix.and_then(|prefix| stats.keyspaces.get_mut(&prefix));
+            if let Some(counts) = counts {
+                counts.count(Life::from(&key).state(now));
+            }
+            Ok(())
+        })?;
+        Ok(stats)
+    }
+}
+
+/// # Caring for the store
+impl Engine {
+    /// Walks the whole store and reports everything that does not agree: tags,
+    /// indexes, lineage, suspensions, the single-active rule, the audit chain,
+    /// and records older than the audit trail says. Changes go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where the file cannot be read. What is damaged is in
+    /// the report, not an error.
+    pub fn check(&self) -> Result<CheckReport> {
+        check::check(&*self.core.snapshot()?, self.core.now())
+    }
+
+    /// Copies the store, as it is at the call, to a file that does not exist
+    /// yet; verifications and changes go on meanwhile. The copy opens with the
+    /// same peppers.
+    ///
+    /// # Errors
+    /// [`Refusal::TargetExists`](crate::Refusal::TargetExists), and
+    /// [`Error::Store`] where the target cannot be written; nothing is left
+    /// under its name then.
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
+        backup::backup(&*self.core.snapshot()?, target.as_ref())
+    }
+
+    /// The engine's present: its clock's, or the newest instant that it has
+    /// committed where that is later.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.core.now()
+    }
+
+    fn change<T: Send + 'static>(
+        &self,
+        mut work: impl FnMut(&mut crate::store::tx::Tx<'_>, Option<&str>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let actor = self.actor.clone();
+        self.core.mutate(move |tx| work(tx, actor.as_deref()))
+    }
+}
+
+fn check_limit(limit: usize) -> Result<()> {
+    match limit {
+        0 => Err(Invalid::malformed("limit", "0", "a page holds at least one").into()),
+        _ => limits::check_count("items in a page", limit, limits::PAGE_MAX),
+    }
+}

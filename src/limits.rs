@@ -1,0 +1,82 @@
+//! The limits of everything that a caller can put in. What is over one is
+//! refused with [`Invalid`], before any work, and nothing is applied.
+//!
+//! Those of a type stand on the type: [`OwnerPath::LEN_MAX`](crate::OwnerPath::LEN_MAX),
+//! [`Prefix::LEN_MAX`](crate::Prefix::LEN_MAX), [`Pepper::LEN_MIN`](crate::Pepper::LEN_MIN),
+//! [`Permissions::COUNT_MAX`](crate::Permissions::COUNT_MAX).
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Invalid};
+
+/// The longest name of a key, in bytes.
+pub const NAME_LEN_MAX: usize = 128;
+/// The longest description of a key or a keyspace, in bytes.
+pub const DESCRIPTION_LEN_MAX: usize = 1024;
+/// The longest note on a revocation or a suspension, in bytes.
+pub const NOTE_LEN_MAX: usize = 512;
+/// The longest name of an actor, in bytes.
+pub const ACTOR_LEN_MAX: usize = 128;
+/// The longest name of a permission, in bytes.
+pub const PERMISSION_LEN_MAX: usize = 64;
+/// The most labels of a key.
+pub const LABELS_MAX: usize = 16;
+/// The longest name of a label, in bytes.
+pub const LABEL_NAME_LEN_MAX: usize = 64;
+/// The longest value of a label, in bytes.
+pub const LABEL_VALUE_LEN_MAX: usize = 256;
+/// The most networks of a key.
+pub const NETWORKS_MAX: usize = crate::record::NETWORKS_MAX;
+/// The most keys that one batch issues.
+pub const BATCH_MAX: usize = 10_000;
+/// The most keyspaces of a store.
+pub const KEYSPACES_MAX: usize = 1024;
+/// The most keys or audit entries in one page of a listing.
+pub const PAGE_MAX: usize = 1000;
+
+/// Refuses free text that is too long or has control characters, which could
+/// forge lines in a log.
+pub(crate) fn check_text(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
+    if text.len() > max {
+        return Err(Invalid::malformed(what, text, format!("longer than {max} bytes")).into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Invalid::malformed(what, text, "it has a control character").into());
+    }
+    Ok(())
+}
+
+/// As [`check_text`], and not empty.
+pub(crate) fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
+    if text.is_empty() {
+        return Err(Invalid::malformed(what, text, "it is empty").into());
+    }
+    check_text(what, text, max)
+}
+
+pub(crate) fn check_count(what: &'static str, count: usize, max: usize) -> Result<(), Error> {
+    if count > max {
+        return Err(Invalid::TooMany { what, count, max }.into());
+    }
+    Ok(())
+}
+
+pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    check_count("labels", labels.len(), LABELS_MAX)?;
+    for (name, value) in labels {
+        check_name("label name", name, LABEL_NAME_LEN_MAX)?;
+        check_text("label value", value, LABEL_VALUE_LEN_MAX)?;
+    }
+    Ok(())
+}
+
+/// A permission's name: 1 to 64 of `A-Z a-z 0-9 . _ : / -`.
+pub(crate) fn check_permission_name(name: &str) -> Result<(), Error> {
+    check_name("permission name", name, PERMISSION_LEN_MAX)?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
+    if !name.bytes().all(allowed) {
+        let why = "it has a character that is none of A-Z a-z 0-9 . _ : / -";
+        return Err(Invalid::malformed("permission name", name, why).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! How an engine is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+use crate::engine::Engine;
+use crate::error::{Error, OpenError};
+use crate::secret::Pepper;
+
+/// The choices of an engine, with their defaults.
+///
+/// ```
+/// use gatekey::{Options, Pepper};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("keys.redb");
+/// let engine = Options::new()
+///     .pepper(Pepper::new(1, b"32 bytes from a secret manager..")?)
+///     .resident_bytes(16 << 20)
+///     .open(&path)?;
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Options {
+    pub(crate) peppers: Vec<Pepper>,
+    pub(crate) resident_bytes: usize,
+    pub(crate) cache_bytes: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) create: bool,
+    pub(crate) verify_file: bool,
+    pub(crate) usage_interval: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            peppers: Vec::new(),
+            resident_bytes: Self::RESIDENT_BYTES,
+            cache_bytes: Self::CACHE_BYTES,
+            clock: Arc::new(SystemClock),
+            create: true,
+            verify_file: false,
+            usage_interval: Some(Self::USAGE_INTERVAL),
+        }
+    }
+}
+
+impl Options {
+    /// The default of [`resident_bytes`](Options::resident_bytes): 64 MiB.
+    pub const RESIDENT_BYTES: usize = 64 << 20;
+    /// The default of [`cache_bytes`](Options::cache_bytes): 64 MiB.
+    pub const CACHE_BYTES: usize = 64 << 20;
+    /// The default of [`usage_interval`](Options::usage_interval): 10 seconds.
+    pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
+
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a pepper. The one with the highest id signs; the others still
+    /// verify, and what they verify is renewed under the newest in a later
+    /// batch. A store made without a pepper does not take one later.
+    pub fn pepper(mut self, pepper: Pepper) -> Self {
+        self.peppers.push(pepper);
+        self
+    }
+
+    /// Memory for keys in front of the file, in bytes; 0 reads every key from
+    /// the file. A key takes 160 bytes.
+    pub fn resident_bytes(mut self, bytes: usize) -> Self {
+        self.resident_bytes = bytes;
+        self
+    }
+
+    /// Memory for the pages of the file, in bytes: the storage engine's cache.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Another clock than the system's.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Whether a file that does not exist is created; `true` by default.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Whether the whole file is read and its checksums verified at opening;
+    /// `false` by default. Without it, a file that was damaged while closed is
+    /// noticed when a damaged record is read.
+    pub fn verify_file(mut self, verify: bool) -> Self {
+        self.verify_file = verify;
+        self
+    }
+
+    /// How often the use of keys, and digests renewed under a new pepper, are
+    /// written, from a thread of the engine's. `None` keeps no usage at all and
+    /// starts no thread. A crash loses the usage of one interval.
+    pub fn usage_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.usage_interval = interval.into();
+        self
+    }
+
+    /// Opens the store at `path`, or creates it.
+    ///
+    /// The file is locked against other engines until the last handle is gone.
+    ///
+    /// # Errors
+    /// [`Error::Open`], with the file as it was: see [`OpenError`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
+        Engine::open_with(self, Some(path.as_ref()))
+    }
+
+    /// Opens a store in memory, which is gone when the last handle is: for tests.
+    ///
+    /// # Errors
+    /// [`Error::Open`] for options that contradict each other.
+    pub fn open_in_memory(self) -> Result<Engine, Error> {
+        Engine::open_with(self, None)
+    }
+
+    /// Sorts the peppers, the signing one first, and checks the rest.
+    pub(crate) fn check(&mut self) -> Result<(), OpenError> {
+        self.peppers
+            .sort_by_key(|pepper| std::cmp::Reverse(pepper.id()));
+        for pair in self.peppers.windows(2) {
+            if let [left, right] = pair
+                && left.id() == right.id()
+            {
+                return Err(OpenError::Options(format!(
+                    "two peppers have the id {}",
+                    left.id()
+                )));
+            }
+        }
+        if self
+            .usage_interval
+            .is_some_and(|interval| interval.is_zero())
+        {
+            return Err(OpenError::Options("a usage interval of zero".to_owned()));
+        }
+        Ok(())
+    }
+}

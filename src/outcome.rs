@@ -1,0 +1,338 @@
+//! What a verification says.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::clock::Timestamp;
+use crate::id::{KeyId, Prefix};
+use crate::key::Reason;
+use crate::owner::OwnerPath;
+use crate::permissions::Permissions;
+use crate::record::{Phase, View};
+
+/// The answer of a verification that ran well. A failure of the store is an
+/// [`Error`](crate::Error), never a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a verdict that is not looked at protects nothing"]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a boxed grant would allocate on every verification"
+)]
+pub enum Verdict {
+    /// The token is good for what was asked.
+    Granted(Grant),
+    /// It is not, and why.
+    Denied(Denial),
+}
+
+impl Verdict {
+    /// Whether the token was granted.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        matches!(self, Self::Granted(_))
+    }
+
+    /// The grant, or the denial as an error, for `?`.
+    ///
+    /// # Errors
+    /// The denial.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// fn who(engine: &Engine, token: &str) -> Result<String, Box<dyn std::error::Error>> {
+    ///     let grant = engine.verify(token)?.into_result()?;
+    ///     Ok(grant.owner().to_owned())
+    /// }
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// assert_eq!(who(&engine, issued.token.expose()).unwrap(), "acme");
+    /// assert_eq!(who(&engine, "nonsense").unwrap_err().to_string(), "the token is malformed");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn into_result(self) -> Result<Grant, Denial> {
+        match self {
+            Self::Granted(grant) => Ok(grant),
+            Self::Denied(denial) => Err(denial),
+        }
+    }
+
+    /// The grant, if there is one.
+    #[must_use]
+    pub fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::Granted(grant) => Some(grant),
+            Self::Denied(_) => None,
+        }
+    }
+
+    /// The denial, if there is one.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Granted(_) => None,
+            Self::Denied(denial) => Some(denial),
+        }
+    }
+}
+
+/// Proof that a token was good at the instant of its verification: only the
+/// engine can make one. It holds no secret and allocates nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grant {
+    key: KeyId,
+    keyspace: Prefix,
+    owner: InlinePath,
+    permissions: Permissions,
+    expires_at: Option<Timestamp>,
+    retiring_until: Option<Timestamp>,
+}
+
+impl Grant {
+    pub(crate) fn new(view: &View<'_>, keyspace: Prefix) -> Self {
+        Self {
+            key: view.id(),
+            keyspace,
+            owner: InlinePath::new(view.owner()),
+            permissions: view.permissions(),
+            expires_at: view.expires_at(),
+            retiring_until: match view.phase() {
+                Phase::Retiring { until } => Some(until),
+                Phase::Current | Phase::Revoked { .. } => None,
+            },
+        }
+    }
+
+    /// The id of the key.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key
+    }
+
+    /// The prefix of the key's keyspace.
+    #[must_use]
+    pub fn keyspace(&self) -> Prefix {
+        self.keyspace
+    }
+
+    /// The owner's path as text.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.owner.as_str()
+    }
+
+    /// What the key may do, in the bits of its keyspace.
+    #[must_use]
+    pub fn permissions(&self) -> Permissions {
+        self.permissions
+    }
+
+    /// When the key expires; `None`: never.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Where the key was rotated and is in its grace: until when it is
+    /// accepted. A server may tell its caller to move to the new key.
+    #[must_use]
+    pub fn retiring_until(&self) -> Option<Timestamp> {
+        self.retiring_until
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("key_id", &self.key)
+            .field("keyspace", &self.keyspace)
+            .field("owner", &self.owner())
+            .field("permissions", &self.permissions)
+            .field("expires_at", &self.expires_at)
+            .field("retiring_until", &self.retiring_until)
+            .finish()
+    }
+}
+
+/// An owner's path without an allocation.
+#[derive(Clone)]
+struct InlinePath {
+    len: u8,
+    bytes: [u8; OwnerPath::LEN_MAX],
+}
+
+impl InlinePath {
+    fn new(path: &str) -> Self {
+        let mut bytes = [0; OwnerPath::LEN_MAX];
+        match bytes.get_mut(..path.len()) {
+            Some(head) => head.copy_from_slice(path.as_bytes()),
+            // A record's owner is at most 255 bytes: its length is one byte.
+            None => return Self { len: 0, bytes },
+        }
+        Self {
+            len: u8::try_from(path.len()).unwrap_or(0),
+            bytes,
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        let path = self.bytes.get(..usize::from(self.len)).unwrap_or(&[]);
+        std::str::from_utf8(path).unwrap_or("")
+    }
+}
+
+impl PartialEq for InlinePath {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for InlinePath {}
+
+/// Why a token was not granted: the first of these that is true, in this order.
+///
+/// Every variant from [`Revoked`](Denial::Revoked) on is given only where the
+/// secret was right, and so may carry the key's id. What of it a server tells
+/// its caller is the server's to decide; as a rule, unknown, revoked, disabled
+/// and suspended read the same from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// The text does not have the form of a token, or its check is wrong.
+    Malformed,
+    /// No key of this store, or of the keyspace asked for, has this token: its
+    /// id is unknown or its secret is wrong. Which of the two is not told.
+    Unknown,
+    /// The key was revoked, or the grace of its rotation is over.
+    Revoked {
+        /// The key.
+        key: KeyId,
+        /// Since when.
+        at: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
+    /// The key's owner, or a path above it, is suspended.
+    Suspended {
+        /// The key.
+        key: KeyId,
+        /// The suspended path; the shortest where there are several.
+        owner: OwnerPath,
+    },
+    /// The key is disabled.
+    Disabled {
+        /// The key.
+        key: KeyId,
+    },
+    /// The key is not good yet.
+    NotYetValid {
+        /// The key.
+        key: KeyId,
+        /// When it will be.
+        not_before: Timestamp,
+    },
+    /// The key has expired.
+    Expired {
+        /// The key.
+        key: KeyId,
+        /// When.
+        expired_at: Timestamp,
+    },
+    /// The key may not be used from this address.
+    NetworkNotAllowed {
+        /// The key.
+        key: KeyId,
+        /// The address; `None` where the request did not say, and the key is
+        /// bound to networks.
+        source: Option<IpAddr>,
+    },
+    /// The key lacks a permission that was required.
+    PermissionMissing {
+        /// The key.
+        key: KeyId,
+        /// The bits it lacks.
+        missing: Permissions,
+        /// The names it lacks; also those required that its keyspace does not
+        /// have, for which there are no bits.
+        names: Vec<String>,
+    },
+}
+
+impl Denial {
+    /// The key, where the secret was right.
+    #[must_use]
+    pub fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::Malformed | Self::Unknown => None,
+            Self::Revoked { key, .. }
+            | Self::Suspended { key, .. }
+            | Self::Disabled { key }
+            | Self::NotYetValid { key, .. }
+            | Self::Expired { key, .. }
+            | Self::NetworkNotAllowed { key, .. }
+            | Self::PermissionMissing { key, .. } => Some(*key),
+        }
+    }
+
+    /// A stable name of the variant, for logs and counters.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Revoked { .. } => "revoked",
+            Self::Suspended { .. } => "suspended",
+            Self::Disabled { .. } => "disabled",
+            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::Expired { .. } => "expired",
+            Self::NetworkNotAllowed { .. } => "network_not_allowed",
+            Self::PermissionMissing { .. } => "permission_missing",
+        }
+    }
+}
+
+/// For the server's own log: precise, and without a secret.
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("the token is malformed"),
+            Self::Unknown => f.write_str("the token is unknown"),
+            Self::Revoked { key, at, reason } => {
+                write!(f, "key {key} was revoked at {at} ({reason})")
+            }
+            Self::Suspended { key, owner } => {
+                write!(f, "key {key} is suspended with {owner}")
+            }
+            Self::Disabled { key } => write!(f, "key {key} is disabled"),
+            Self::NotYetValid { key, not_before } => {
+                write!(f, "key {key} is not valid before {not_before}")
+            }
+            Self::Expired { key, expired_at } => write!(f, "key {key} expired at {expired_at}"),
+            Self::NetworkNotAllowed {
+                key,
+                source: Some(source),
+            } => write!(f, "key {key} may not be used from {source}"),
+            Self::NetworkNotAllowed { key, source: None } => {
+                write!(
+                    f,
+                    "key {key} is bound to networks, and the source is unknown"
+                )
+            }
+            Self::PermissionMissing {
+                key,
+                missing,
+                names,
+            } => {
+                write!(f, "key {key} lacks the permissions ")?;
+                if names.is_empty() {
+                    write!(f, "{missing}")
+                } else {
+                    f.write_str(&names.join(", "))
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for Denial {}

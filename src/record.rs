@@ -1,0 +1,428 @@
+//! The hot record of a key: what a verification reads, in a fixed layout that
+//! is read in place.
+//!
+//! All numbers are little-endian. The record holds its own table and id, so
+//! that its tag, over all before it, binds it to its place.
+//!
+//! ```text
+//!   0  table number (1)        1  version (1)
+//!   2  flags: 1 disabled, 2 retiring, 4 revoked
+//!   3  digest scheme (1)       4  pepper id
+//!   5  suspended: bit n, the owner's ancestor of n + 1 segments is suspended
+//!   6  length of the owner     7  number of networks
+//!   8  id, 8 bytes            16  keyspace, 4 bytes
+//!  20  plan, 2 bytes (0)      22  reason of revocation   23  0
+//!  24  permissions, 16 bytes
+//!  40  not before, ms         48  expires at, ms; all ones: never
+//!  56  retiring until, or revoked at, ms; else 0
+//!  64  revision: the position of the last audit entry about the key
+//!  72  digest, 32 bytes
+//! 104  owner, then 18 bytes a network
+//!      tag, 16 bytes
+//! ```
+
+use crate::clock::Timestamp;
+use crate::digest::{Digest, Keyring, TAG_LEN};
+use crate::error::Error;
+use crate::id::KeyId;
+use crate::key::Reason;
+use crate::network::Network;
+use crate::owner::OwnerPath;
+use crate::permissions::Permissions;
+
+/// The number of the table in the records' tags.
+pub(crate) const TABLE: u8 = 1;
+const VERSION: u8 = 1;
+const SCHEME_BLAKE3: u8 = 1;
+const FIXED_LEN: usize = 104;
+const NEVER: u64 = u64::MAX;
+
+const FLAG_DISABLED: u8 = 1;
+const FLAG_RETIRING: u8 = 2;
+const FLAG_REVOKED: u8 = 4;
+
+/// The most networks a key may name.
+pub(crate) const NETWORKS_MAX: usize = 16;
+/// Where a key stands in its life, as stored. What time makes of it is
+/// [`crate::policy`]'s to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Current,
+    Retiring { until: Timestamp },
+    Revoked { at: Timestamp, reason: Reason },
+}
+
+/// A hot record read in place.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    fixed: &'a [u8; FIXED_LEN],
+    owner: &'a str,
+    networks: &'a [[u8; Network::ENCODED_LEN]],
+}
+
+impl<'a> View<'a> {
+    /// Splits the tag off, checks it, and reads the rest.
+    pub(crate) fn open(
+        record: &'a [u8],
+        id: KeyId,
+        ring: &Keyring,
+    ) -> Result<(Self, &'a [u8]), Error> {
+        let corrupted = |why| Error::corrupted("keys", id, why);
+        let (body, tag) = record
+            .split_last_chunk::<TAG_LEN>()
+            .ok_or_else(|| corrupted("it is too short"))?;
+        if !ring.hot_tag_is_right(body, tag) {
+            return Err(corrupted("its tag is wrong"));
+        }
+        let view = Self::parse(body)
+            .ok_or_else(|| corrupted("its layout is not that of a known version"))?;
+        if view.id() != id {
+            return Err(corrupted("it belongs to another key"));
+        }
+        Ok((view, body))
+    }
+
+    /// Reads a record without its tag; bytes past its end are ignored, so that
+    /// it can be read from a padded slot.
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (fixed, rest) = body.split_first_chunk::<FIXED_LEN>()?;
+        let [table, version, flags, scheme, ..] = *fixed;
+        let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED;
+        if (table, version, scheme) != (TABLE, VERSION, SCHEME_BLAKE3)
+            || flags & !known != 0
+            || flags & (FLAG_RETIRING | FLAG_REVOKED) == FLAG_RETIRING | FLAG_REVOKED
+        {
+            return None;
+        }
+        let (owner, rest) = rest.split_at_checked(usize::from(fixed[6]))?;
+        let networks_len = usize::from(fixed[7]) * Network::ENCODED_LEN;
+        let (networks, _) = rest.get(..networks_len)?.as_chunks();
+        Some(Self {
+            fixed,
+            owner: std::str::from_utf8(owner).ok()?,
+            networks,
+        })
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.fixed[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn flags(&self) -> u8 {
+        self.fixed[2]
+    }
+
+    pub(crate) fn pepper(&self) -> u8 {
+        self.fixed[4]
+    }
+
+    pub(crate) fn suspended(&self) -> u8 {
+        self.fixed[5]
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        KeyId::from_raw(self.u64_at(8))
+    }
+
+    pub(crate) fn keyspace(&self) -> u32 {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&self.fixed[16..20]);
+        u32::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn permissions(&self) -> Permissions {
+        Permissions::from_bits(u128::from(self.u64_at(24)) | u128::from(self.u64_at(32)) << 64)
+    }
+
+    pub(crate) fn not_before(&self) -> Timestamp {
+        Timestamp::from_raw(self.u64_at(40))
+    }
+
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        let ms = self.u64_at(48);
+        (ms != NEVER).then_some(Timestamp::from_raw(ms))
+    }
+
+    pub(crate) fn disabled(&self) -> bool {
+        self.flags() & FLAG_DISABLED != 0
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        let at = Timestamp::from_raw(self.u64_at(56));
+        if self.flags() & FLAG_REVOKED != 0 {
+            Phase::Revoked {
+                at,
+                reason: Reason::from_code(self.fixed[22]),
+            }
+        } else if self.flags() & FLAG_RETIRING != 0 {
+            Phase::Retiring { until: at }
+        } else {
+            Phase::Current
+        }
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.u64_at(64)
+    }
+
+    pub(crate) fn digest(&self) -> &Digest {
+        // 104 - 72 = 32, so that the chunk is always there.
+        self.fixed.last_chunk().unwrap_or(&[0; 32])
+    }
+
+    pub(crate) fn owner(&self) -> &'a str {
+        self.owner
+    }
+
+    pub(crate) fn networks(&self) -> impl Iterator<Item = Option<Network>> + 'a {
+        self.networks.iter().map(Network::decode)
+    }
+
+    pub(crate) fn has_networks(&self) -> bool {
+        !self.networks.is_empty()
+    }
+}
+
+/// A hot record taken out, to be changed and written again.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct KeyRecord {
+    pub(crate) id: KeyId,
+    pub(crate) keyspace: u32,
+    pub(crate) phase: Phase,
+    pub(crate) disabled: bool,
+    pub(crate) suspended: u8,
+    pub(crate) permissions: Permissions,
+    pub(crate) not_before: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) revision: u64,
+    pub(crate) pepper: u8,
+    pub(crate) digest: Digest,
+    pub(crate) owner: OwnerPath,
+    pub(crate) networks: Vec<Network>,
+}
+
+impl KeyRecord {
+    pub(crate) fn from_view(view: &View<'_>) -> Result<Self, Error> {
+        let corrupted = |why| Error::corrupted("keys", view.id(), why);
+        Ok(Self {
+            id: view.id(),
+            keyspace: view.keyspace(),
+            phase: view.phase(),
+            disabled: view.disabled(),
+            suspended: view.suspended(),
+            permissions: view.permissions(),
+            not_before: view.not_before(),
+            expires_at: view.expires_at(),
+            revision: view.revision(),
+            pepper: view.pepper(),
+            digest: *view.digest(),
+            owner: view
+                .owner()
+                .parse()
+                .map_err(|_| corrupted("its owner is not a path"))?,
+            networks: view
+                .networks()
+                .collect::<Option<_>>()
+                .ok_or_else(|| corrupted("a network in it is not one"))?,
+        })
+    }
+
+    /// The record as it is stored, with its tag.
+    pub(crate) fn encode(&self, ring: &Keyring) -> Result<Vec<u8>, Error> {
+        let owner = self.owner.as_str().as_bytes();
+        let lengths = (u8::try_from(owner.len()), u8::try_from(self.networks.len()));
+        let (Ok(owner_len), Ok(networks_len)) = lengths else {
+            return Err(Error::Internal("a key record is over its limits"));
+        };
+        let (phase_flag, phase_at, reason) = match self.phase {
+            Phase::Current => (0, 0, 0),
+            Phase::Retiring { until } => (FLAG_RETIRING, until.unix_ms(), 0),
+            Phase::Revoked { at, reason } => (FLAG_REVOKED, at.unix_ms(), reason.code()),
+        };
+        let flags = phase_flag | if self.disabled { FLAG_DISABLED } else { 0 };
+        let mut bytes = Vec::with_capacity(
+            FIXED_LEN + owner.len() + self.networks.len() * Network::ENCODED_LEN + TAG_LEN,
+        );
+        bytes.extend([TABLE, VERSION, flags, SCHEME_BLAKE3]);
+        bytes.extend([self.pepper, self.suspended, owner_len, networks_len]);
+        bytes.extend(self.id.raw().to_le_bytes());
+        bytes.extend(self.keyspace.to_le_bytes());
+        bytes.extend([0, 0, reason, 0]);
+        bytes.extend(self.permissions.bits().to_le_bytes());
+        bytes.extend(self.not_before.unix_ms().to_le_bytes());
+        bytes.extend(
+            self.expires_at
+                .map_or(NEVER, Timestamp::unix_ms)
+                .to_le_bytes(),
+        );
+        bytes.extend(phase_at.to_le_bytes());
+        bytes.extend(self.revision.to_le_bytes());
+        bytes.extend(self.digest);
+        bytes.extend(owner);
+        for network in &self.networks {
+            bytes.extend(network.encode());
+        }
+        let tag = ring.hot_tag(&bytes);
+        bytes.extend(tag);
+        Ok(bytes)
+    }
+
+    /// When the key stops being good for ever, where that is known: revoked,
+    /// out of grace, or expired.
+    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Revoked { at, .. } => Some(at),
+            Phase::Retiring { until } => Some(self.expires_at.map_or(until, |at| at.min(until))),
+            Phase::Current => self.expires_at,
+        }
+    }
+}
+
+/// The digest is left out.
+impl std::fmt::Debug for KeyRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRecord")
+            .field("id", &self.id)
+            .field("owner", &self.owner)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zeroize::Zeroizing;
+
+    fn ring() -> Keyring {
+        Keyring::new(&Zeroizing::new([3; 32]), &[])
+    }
+
+    fn sample() -> KeyRecord {
+        KeyRecord {
+            id: KeyId::from_raw(77),
+            keyspace: 3,
+            phase: Phase::Retiring {
+                until: Timestamp::from_raw(9_000),
+            },
+            disabled: true,
+            suspended: 0b101,
+            permissions: Permissions::from_bits(u128::MAX - 5),
+            not_before: Timestamp::from_raw(1),
+            expires_at: Some(Timestamp::from_raw(8_000)),
+            revision: 12,
+            pepper: 4,
+            digest: [0xab; 32],
+            owner: "acme/ingest/etl-bot".parse().unwrap(),
+            networks: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+        }
+    }
+
+    fn records() -> impl Strategy<Value = KeyRecord> {
+        let phase = prop_oneof![
+            Just(Phase::Current),
+            any::<u64>().prop_map(|ms| Phase::Retiring {
+                until: Timestamp::from_raw(ms)
+            }),
+            (any::<u64>(), 0..6_u8).prop_map(|(ms, code)| Phase::Revoked {
+                at: Timestamp::from_raw(ms),
+                reason: Reason::from_code(code)
+            }),
+        ];
+        let place = (
+            0..KeyId::from_time(u64::MAX, 1).raw(),
+            any::<u32>(),
+            "[a-z]{1,9}(/[a-z]{1,9}){0,7}",
+        );
+        let life = (
+            any::<u64>(),
+            proptest::option::of(0..u64::MAX),
+            any::<u64>(),
+        );
+        let rest = (any::<u128>(), any::<bool>(), any::<u8>(), any::<[u8; 32]>());
+        let networks = proptest::collection::vec(
+            any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string().parse().unwrap()),
+            0..=NETWORKS_MAX,
+        );
+        (phase, place, life, rest, networks).prop_map(
+            |(
+                phase,
+                (id, keyspace, owner),
+                (nb, exp, revision),
+                (bits, disabled, byte, digest),
+                networks,
+            )| {
+                KeyRecord {
+                    id: KeyId::from_raw(id),
+                    keyspace,
+                    phase,
+                    disabled,
+                    suspended: byte,
+                    permissions: Permissions::from_bits(bits),
+                    not_before: Timestamp::from_raw(nb),
+                    expires_at: exp.map(Timestamp::from_raw),
+                    revision,
+                    pepper: byte,
+                    digest,
+                    owner: owner.parse().unwrap(),
+                    networks,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_as_it_was_written(record in records()) {
+            let bytes = record.encode(&ring()).unwrap();
+            let (view, body) = View::open(&bytes, record.id, &ring()).unwrap();
+            prop_assert_eq!(body.len() + TAG_LEN, bytes.len());
+            prop_assert_eq!(KeyRecord::from_view(&view).unwrap(), record);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Some(view) = View::parse(&bytes) {
+                let _ = KeyRecord::from_view(&view);
+            }
+        }
+    }
+
+    #[test]
+    fn every_single_bit_flip_is_detected() {
+        let record = sample();
+        let bytes = record.encode(&ring()).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                matches!(
+                    View::open(&bad, record.id, &ring()),
+                    Err(Error::Corrupted(_))
+                ),
+                "bit {bit}"
+            );
+        }
+        for len in 0..bytes.len() {
+            assert!(View::open(&bytes[..len], record.id, &ring()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_record_moved_to_another_id_or_store_is_detected() {
+        let record = sample();
+        let bytes = record.encode(&ring()).unwrap();
+        assert!(View::open(&bytes, KeyId::from_raw(78), &ring()).is_err());
+        let other = Keyring::new(&Zeroizing::new([4; 32]), &[]);
+        assert!(View::open(&bytes, record.id, &other).is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_digest() {
+        let text = format!("{:?}", sample());
+        assert!(!text.contains("171") && !text.contains("ab, ab"), "{text}");
+    }
+}

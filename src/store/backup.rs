@@ -1,0 +1,87 @@
+//! Copying a snapshot to another file, while the store serves.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableTable, TableDefinition};
+
+use super::open::{directory_of, sync_directory};
+use super::snapshot::Snapshot;
+use super::tables::{
+    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, USAGE,
+};
+use super::{OrStore, failure};
+use crate::error::{Error, Refusal, StoreFailure};
+
+/// How many records one transaction copies.
+const PER_TRANSACTION: usize = 20_000;
+
+/// Copies a snapshot to a file that does not exist yet. It is written under
+/// another name, and gets its own once it is whole and durable.
+pub(crate) fn backup(snapshot: &Snapshot, target: &Path) -> Result<(), Error> {
+    let partial = partial_name(target);
+    for path in [target, &partial] {
+        if path.try_exists().map_err(io)? {
+            return Err(Refusal::TargetExists(path.to_owned()).into());
+        }
+    }
+    let copied = copy(snapshot, &partial).and_then(|()| {
+        std::fs::rename(&partial, target).map_err(io)?;
+        sync_directory(&directory_of(target)).map_err(io)
+    });
+    if copied.is_err() {
+        // It may never have been made; the first error is the one to report.
+        let _ = std::fs::remove_file(&partial);
+    }
+    copied
+}
+
+fn partial_name(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn io(error: std::io::Error) -> Error {
+    Error::Store(StoreFailure::new(error.to_string(), Some(error.kind())))
+}
+
+fn copy(snapshot: &Snapshot, path: &Path) -> Result<(), Error> {
+    let db = Database::create(path).map_err(|error| Error::Store(failure(error)))?;
+    copy_table(snapshot, &db, KEYS)?;
+    copy_table(snapshot, &db, COLD)?;
+    copy_table(snapshot, &db, KEYSPACES)?;
+    copy_table(snapshot, &db, PREFIXES)?;
+    copy_table(snapshot, &db, OWNERS)?;
+    copy_table(snapshot, &db, BY_OWNER)?;
+    copy_table(snapshot, &db, BY_KEYSPACE)?;
+    copy_table(snapshot, &db, BY_END)?;
+    copy_table(snapshot, &db, AUDIT)?;
+    copy_table(snapshot, &db, USAGE)?;
+    copy_table(snapshot, &db, META)?;
+    db.close().or_store()
+}
+
+fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    snapshot: &Snapshot,
+    db: &Database,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<(), Error> {
+    let from = snapshot.table(definition)?;
+    let mut entries = ReadableTable::iter(&from).or_store()?.peekable();
+    loop {
+        // The first transaction makes the table, even an empty one.
+        let txn = db.begin_write().or_store()?;
+        {
+            let mut to = txn.open_table(definition).or_store()?;
+            for entry in entries.by_ref().take(PER_TRANSACTION) {
+                let (key, value) = entry.or_store()?;
+                to.insert(key.value(), value.value()).or_store()?;
+            }
+        }
+        txn.commit().or_store()?;
+        if entries.peek().is_none() {
+            return Ok(());
+        }
+    }
+}

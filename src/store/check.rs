@@ -1,0 +1,476 @@
+//! Walking the whole store, to find what does not agree.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
+
+use super::snapshot::Snapshot;
+use super::tables::{
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, OVER, OWNERS,
+    PREFIXES, State, USAGE,
+};
+use super::{OrStore, read};
+use crate::audit::{AuditEvent, Scope};
+use crate::clock::Timestamp;
+use crate::digest::DIGEST_LEN;
+use crate::error::Error;
+use crate::id::{KeyId, Prefix};
+use crate::keyspace::Keyspace;
+use crate::owner::OwnerPath;
+use crate::policy::Life;
+use crate::record::{KeyRecord, Phase, View};
+
+/// How many findings a report lists; the rest is counted.
+const LISTED_MAX: usize = 1000;
+
+/// What a walk of the whole store found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// How many keys were looked at.
+    pub keys: u64,
+    /// How many audit entries were looked at.
+    pub audit_entries: u64,
+    /// What does not agree, the first thousand.
+    pub findings: Vec<Finding>,
+    /// How many findings there are in all.
+    pub findings_total: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing was found.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.findings_total == 0
+    }
+}
+
+/// Something in the store that does not agree with the rest of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The table.
+    pub table: &'static str,
+    /// The key of the record, in a readable form.
+    pub record: String,
+    /// What does not agree.
+    pub problem: String,
+}
+
+pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, Error> {
+    let mut walk = Walk::new(snapshot, now)?;
+    walk.keyspaces()?;
+    walk.owners()?;
+    walk.audit()?;
+    walk.keys()?;
+    walk.indexes()?;
+    walk.single_active()?;
+    Ok(walk.report)
+}
+
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    now: Timestamp,
+    state: State,
+    keys: ReadOnlyTable<u64, Bytes>,
+    cold: ReadOnlyTable<u64, Bytes>,
+    audit: ReadOnlyTable<u64, Bytes>,
+    owners: ReadOnlyTable<&'static str, Bytes>,
+    by_owner: ReadOnlyTable<Bytes, u8>,
+    by_keyspace: ReadOnlyTable<(u32, u64), ()>,
+    by_end: ReadOnlyTable<(u64, u64), ()>,
+    known: BTreeMap<u32, Keyspace>,
+    /// The last audit entry that reached for all keys of an owner or keyspace.
+    reached_owner: BTreeMap<OwnerPath, u64>,
+    reached_keyspace: BTreeMap<Prefix, u64>,
+    report: CheckReport,
+}
+
+impl<'a> Walk<'a> {
+    fn new(snapshot: &'a Snapshot, now: Timestamp) -> Result<Self, Error> {
+        Ok(Self {
+            now,
+            state: snapshot.state()?,
+            keys: snapshot.table(KEYS)?,
+            cold: snapshot.table(COLD)?,
+            audit: snapshot.table(AUDIT)?,
+            owners: snapshot.table(OWNERS)?,
+            by_owner: snapshot.table(BY_OWNER)?,
+            by_keyspace: snapshot.table(BY_KEYSPACE)?,
+            by_end: snapshot.table(BY_END)?,
+            snapshot,
+            known: BTreeMap::new(),
+            reached_owner: BTreeMap::new(),
+            reached_keyspace: BTreeMap::new(),
+            report: CheckReport::default(),
+        })
+    }
+
+    fn find(
+        &mut self,
+        table: &'static str,
+        record: impl std::fmt::Display,
+        problem: impl Into<String>,
+    ) {
+        self.report.findings_total += 1;
+        if self.report.findings.len() < LISTED_MAX {
+            self.report.findings.push(Finding {
+                table,
+                record: record.to_string(),
+                problem: problem.into(),
+            });
+        }
+    }
+
+    /// Takes a corrupt record down as a finding, and passes other errors on.
+    fn sound<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Corrupted(corruption)) => {
+                self.find(corruption.table, corruption.record, corruption.why);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keyspaces(&mut self) -> Result<(), Error> {
+        let keyspaces = self.snapshot.table(KEYSPACES)?;
+        let prefixes = self.snapshot.table(PREFIXES)?;
+        for entry in keyspaces.iter().or_store()? {
+            let number = entry.or_store()?.0.value();
+            let read = read::keyspace(&keyspaces, self.snapshot.ring(), number);
+            let Some(keyspace) = self.sound(read)? else {
+                continue;
+            };
+            let named = ReadableTable::get(&prefixes, keyspace.prefix.as_str())
+                .or_store()?
+                .map(|named| named.value());
+            if named != Some(number) || keyspace.id != number {
+                self.find("keyspaces", number, "its prefix does not name it");
+            }
+            if number >= self.state.next_keyspace {
+                self.find("keyspaces", number, "its number is yet to be given");
+            }
+            self.known.insert(number, keyspace);
+        }
+        if prefixes.len().or_store()? != keyspaces.len().or_store()? {
+            self.find("prefixes", "*", "there are not as many as keyspaces");
+        }
+        Ok(())
+    }
+
+    fn owners(&mut self) -> Result<(), Error> {
+        let snapshot = self.snapshot;
+        let owners = snapshot.table(OWNERS)?;
+        for entry in owners.iter().or_store()? {
+            let path = entry.or_store()?.0;
+            let read = read::owner(&owners, snapshot.ring(), path.value());
+            self.sound(read)?;
+            if path.value().parse::<OwnerPath>().is_err() {
+                self.find("owners", path.value(), "it is not a path");
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&mut self) -> Result<(), Error> {
+        let snapshot = self.snapshot;
+        let table = snapshot.table(AUDIT)?;
+        let mut previous = [0; DIGEST_LEN];
+        let mut expected = 1;
+        for entry in table.iter().or_store()? {
+            let (seq, bytes) = entry.or_store()?;
+            let seq = seq.value();
+            if seq != expected {
+                self.find("audit", expected, "it is missing");
+                return Ok(());
+            }
+            let read = read::decode_audit(snapshot.ring(), &previous, seq, bytes.value());
+            let Some((entry, hash)) = self.sound(read)? else {
+                // What follows on a broken link cannot be told from a forgery.
+                return Ok(());
+            };
+            self.report.audit_entries += 1;
+            previous = hash;
+            expected += 1;
+            match &entry.event {
+                AuditEvent::KeysRevoked { scope, .. } => match scope {
+                    Scope::Owner(owner) => {
+                        self.reached_owner.insert(owner.clone(), seq);
+                    }
+                    Scope::Keyspace(prefix) => {
+                        self.reached_keyspace.insert(*prefix, seq);
+                    }
+                },
+                AuditEvent::OwnerSuspended { owner, .. }
+                | AuditEvent::OwnerResumed { owner, .. } => {
+                    self.reached_owner.insert(owner.clone(), seq);
+                }
+                _ => {}
+            }
+            for id in entry.event.keys() {
+                let read = read::key(&self.keys, snapshot.ring(), id);
+                // A record that is corrupt is found when the keys are walked.
+                if let Ok(Some(key)) = read
+                    && key.revision < seq
+                {
+                    self.find("keys", id, format!("it is older than audit entry {seq}"));
+                }
+            }
+        }
+        if (expected - 1, previous) != (self.state.audit_seq, self.state.audit_hash) {
+            self.find(
+                "audit",
+                self.state.audit_seq,
+                "the trail does not end where the store says",
+            );
+        }
+        Ok(())
+    }
+
+    fn keys(&mut self) -> Result<(), Error> {
+        let mut digests: BTreeMap<u8, u64> = BTreeMap::new();
+        let keys = self.snapshot.table(KEYS)?;
+        for entry in keys.iter().or_store()? {
+            let (id, bytes) = entry.or_store()?;
+            let id = KeyId::from_raw(id.value());
+            self.report.keys += 1;
+            let read = View::open(bytes.value(), id, self.snapshot.ring())
+                .and_then(|(view, _)| KeyRecord::from_view(&view));
+            if let Some(key) = self.sound(read)? {
+                if !matches!(key.phase, Phase::Revoked { .. }) {
+                    *digests.entry(key.pepper).or_default() += 1;
+                }
+                self.key(&key)?;
+            }
+        }
+        let mut counted: Vec<(u8, u64)> = digests.into_iter().collect();
+        let mut stored: Vec<(u8, u64)> = self.state.digests.clone();
+        stored.retain(|(_, count)| *count > 0);
+        stored.sort_unstable();
+        counted.sort_unstable();
+        if stored != counted {
+            self.find(
+                "gatekey",
+                "state",
+                format!("keys by pepper are {counted:?}, it says {stored:?}"),
+            );
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        let id = key.id;
+        let ring = self.snapshot.ring();
+        let is_revoked = matches!(key.phase, Phase::Revoked { .. });
+
+        let index = tables::owner_index_key(&key.owner, key.keyspace, id);
+        let standing = ReadableTable::get(&self.by_owner, index.as_slice())
+            .or_store()?
+            .map(|standing| standing.value());
+        match standing {
+            Some(HELD) if is_revoked => {
+                self.find("by_owner", id, "it counts a revoked key as held");
+            }
+            Some(OVER) if !Life::from(key).is_over(self.now) => {
+                self.find("by_owner", id, "it says that a good key is over");
+            }
+            Some(HELD | OVER) => {}
+            _ => self.find("by_owner", id, "it does not name the key"),
+        }
+        if ReadableTable::get(&self.by_keyspace, (key.keyspace, id.raw()))
+            .or_store()?
+            .is_none()
+        {
+            self.find("by_keyspace", id, "it does not name the key");
+        }
+        if let Some(end) = key.ends_at()
+            && ReadableTable::get(&self.by_end, (end.unix_ms(), id.raw()))
+                .or_store()?
+                .is_none()
+        {
+            self.find("by_end", id, "it does not name the key");
+        }
+
+        if !is_revoked {
+            let mask = read::suspended_mask(&self.owners, ring, &key.owner);
+            if let Some(mask) = self.sound(mask)?
+                && mask != key.suspended
+            {
+                self.find("keys", id, "it does not agree with its owner's suspension");
+            }
+        }
+        self.lineage(key)?;
+        self.revision(key, is_revoked)
+    }
+
+    fn lineage(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        let ring = self.snapshot.ring();
+        let read = read::cold(&self.cold, ring, key.id);
+        let Some(cold) = self.sound(read)? else {
+            return Ok(());
+        };
+        for (relative, is_successor) in [(cold.successor, true), (cold.predecessor, false)] {
+            let Some(relative) = relative else { continue };
+            // It may be purged, or corrupt and found by itself.
+            if let Ok(other) = read::cold(&self.cold, ring, relative) {
+                let back = if is_successor {
+                    other.predecessor
+                } else {
+                    other.successor
+                };
+                if back != Some(key.id) {
+                    self.find(
+                        "cold",
+                        key.id,
+                        format!("key {relative} does not name it back"),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the record is as new as the audit trail says: an old copy of a
+    /// record has a right tag, but an old revision.
+    fn revision(&mut self, key: &KeyRecord, is_revoked: bool) -> Result<(), Error> {
+        let Some(keyspace) = self.known.get(&key.keyspace) else {
+            self.find("keys", key.id, "its keyspace does not exist");
+            return Ok(());
+        };
+        let reached = key
+            .owner
+            .lineage()
+            .filter_map(|path| self.reached_owner.get(path))
+            .chain(self.reached_keyspace.get(&keyspace.prefix))
+            .max()
+            .copied();
+        if let Some(seq) = reached
+            && key.revision < seq
+            && !is_revoked
+        {
+            self.find(
+                "keys",
+                key.id,
+                format!("it is older than audit entry {seq}"),
+            );
+        }
+        let entry = read::audit_entry(&self.audit, self.snapshot.ring(), key.revision);
+        let Some(entry) = self.sound(entry)? else {
+            return Ok(());
+        };
+        let concerns = match &entry.event {
+            AuditEvent::KeysRevoked {
+                scope: Scope::Keyspace(prefix),
+                ..
+            } => self
+                .known
+                .get(&key.keyspace)
+                .is_some_and(|k| k.prefix == *prefix),
+            AuditEvent::KeysRevoked {
+                scope: Scope::Owner(owner),
+                ..
+            }
+            | AuditEvent::OwnerSuspended { owner, .. }
+            | AuditEvent::OwnerResumed { owner, .. } => owner.covers(&key.owner),
+            named => named.keys().contains(&key.id),
+        };
+        if !concerns {
+            self.find(
+                "keys",
+                key.id,
+                format!("its revision {} is another key's audit entry", key.revision),
+            );
+        }
+        Ok(())
+    }
+
+    /// Each key has its entries, or was found not to: what is left to look for
+    /// are entries without a key.
+    fn indexes(&mut self) -> Result<(), Error> {
+        let snapshot = self.snapshot;
+        for entry in snapshot.table(COLD)?.iter().or_store()? {
+            let id = KeyId::from_raw(entry.or_store()?.0.value());
+            self.must_exist("cold", id)?;
+        }
+        for entry in snapshot.table(USAGE)?.iter().or_store()? {
+            let id = KeyId::from_raw(entry.or_store()?.0.value());
+            self.must_exist("usage", id)?;
+            let usage = read::usage(&snapshot.table(USAGE)?, snapshot.ring(), id);
+            self.sound(usage)?;
+        }
+        for entry in snapshot.table(BY_OWNER)?.iter().or_store()? {
+            let (index, _) = entry.or_store()?;
+            let found = match tables::owner_index_parts(index.value()) {
+                Some((_, number, id)) => read::key(&self.keys, snapshot.ring(), id)
+                    .ok()
+                    .flatten()
+                    .is_some_and(|key| {
+                        tables::owner_index_key(&key.owner, number, id) == index.value()
+                            && key.keyspace == number
+                    }),
+                None => false,
+            };
+            if !found {
+                self.find(
+                    "by_owner",
+                    index.value().escape_ascii(),
+                    "it names no key of that owner",
+                );
+            }
+        }
+        for entry in snapshot.table(BY_KEYSPACE)?.iter().or_store()? {
+            let (number, raw) = entry.or_store()?.0.value();
+            let id = KeyId::from_raw(raw);
+            let key = read::key(&self.keys, snapshot.ring(), id).ok().flatten();
+            if key.is_none_or(|key| key.keyspace != number) {
+                self.find("by_keyspace", id, "it names no key of that keyspace");
+            }
+        }
+        for entry in snapshot.table(BY_END)?.iter().or_store()? {
+            let (end, raw) = entry.or_store()?.0.value();
+            let id = KeyId::from_raw(raw);
+            let key = read::key(&self.keys, snapshot.ring(), id).ok().flatten();
+            if key.and_then(|key| key.ends_at()).map(Timestamp::unix_ms) != Some(end) {
+                self.find("by_end", id, "it names no key that ends then");
+            }
+        }
+        Ok(())
+    }
+
+    fn must_exist(&mut self, table: &'static str, id: KeyId) -> Result<(), Error> {
+        if ReadableTable::get(&self.keys, id.raw())
+            .or_store()?
+            .is_none()
+        {
+            self.find(table, id, "it belongs to no key");
+        }
+        Ok(())
+    }
+
+    fn single_active(&mut self) -> Result<(), Error> {
+        let mut crowded = Vec::new();
+        let walked = read::each_crowded_owner(
+            &self.by_owner,
+            &self.keys,
+            self.snapshot.ring(),
+            self.now,
+            |number| {
+                self.known
+                    .get(&number)
+                    .is_some_and(|keyspace| keyspace.keys_per_owner.is_single())
+            },
+            |owner| crowded.push(owner),
+        );
+        self.sound(walked)?;
+        for owner in crowded {
+            self.find(
+                "by_owner",
+                owner,
+                "it holds several keys in a single-active keyspace",
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! The file: the only place that names redb.
+//!
+//! [`open`] finds or makes the store, [`tx`] is a write transaction,
+//! [`snapshot`] a consistent view for readers, [`queue`] lets writers that wait
+//! together share a commit, [`check`] walks everything, [`backup`] copies it.
+
+pub(crate) mod backup;
+pub(crate) mod check;
+pub(crate) mod open;
+pub(crate) mod queue;
+pub(crate) mod read;
+pub(crate) mod snapshot;
+pub(crate) mod tables;
+pub(crate) mod tx;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{Database, ReadableDatabase, ReadableTable};
+
+use crate::clock::Timestamp;
+use crate::digest::Keyring;
+use crate::error::{Error, StoreFailure};
+use crate::options::Options;
+use snapshot::Snapshot;
+use tables::{Bytes, META_STATE, State, Tagged};
+use tx::{Touched, Tx};
+
+/// Turns redb's errors into the crate's own, so that none of them is public.
+pub(crate) trait OrStore<T> {
+    fn or_store(self) -> Result<T, Error>;
+}
+
+impl<T, E: Into<redb::Error>> OrStore<T> for Result<T, E> {
+    fn or_store(self) -> Result<T, Error> {
+        self.map_err(|error| match error.into() {
+            redb::Error::Corrupted(why) => Error::corrupted("file", "-", why),
+            redb::Error::DatabaseClosed => Error::Closed,
+            redb::Error::PreviousIo => Error::NeedsReopen,
+            other => Error::Store(failure(other)),
+        })
+    }
+}
+
+pub(crate) fn failure(error: impl Into<redb::Error>) -> StoreFailure {
+    let error = error.into();
+    let kind = match &error {
+        redb::Error::Io(io) => Some(io.kind()),
+        _ => None,
+    };
+    StoreFailure::new(error.to_string(), kind)
+}
+
+pub(crate) fn read_state(
+    meta: &impl ReadableTable<&'static str, Bytes>,
+    ring: &Keyring,
+) -> Result<State, Error> {
+    match meta.get(META_STATE).or_store()? {
+        Some(bytes) => tables::unseal(ring, Tagged::State, META_STATE.as_bytes(), bytes.value()),
+        None => Err(Error::corrupted("gatekey", META_STATE, "it is missing")),
+    }
+}
+
+/// What a batch of mutations came to.
+pub(crate) enum Outcome {
+    /// Nothing was written.
+    Unchanged,
+    /// Committed, and durable.
+    Committed(Touched, Arc<Snapshot>),
+    /// Nothing was committed: what failed did so before the commit.
+    Failed(Error),
+    /// The commit itself failed; it may or may not be durable.
+    Unknown(StoreFailure),
+    /// Committed and durable, but no snapshot of it can be had.
+    Unreadable,
+}
+
+/// Whether a batch is to be run again from the start, in a new transaction.
+pub(crate) enum Progress {
+    Done,
+    Again,
+}
+
+/// An open store.
+pub(crate) struct Store {
+    /// `None` once it is closed.
+    db: Mutex<Option<Database>>,
+    ring: Arc<Keyring>,
+    /// Set while a transaction runs, and left set where its commit failed or
+    /// panicked: nothing more is written until the store is opened again.
+    broken: AtomicBool,
+}
+
+impl Store {
+    /// Opens or creates the store at a path, or one in memory.
+    pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Self, Error> {
+        let opened = open::open(options, path)?;
+        Ok(Self {
+            db: Mutex::new(Some(opened.db)),
+            ring: Arc::new(opened.ring),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn ring(&self) -> &Arc<Keyring> {
+        &self.ring
+    }
+
+    fn db(&self) -> MutexGuard<'_, Option<Database>> {
+        // What a panic leaves behind under this lock, `broken` tells.
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
+        match &*self.db() {
+            Some(db) => snapshot(db, &self.ring),
+            None => Err(Error::Closed),
+        }
+    }
+
+    /// Runs mutations in one durable transaction. `run` is called again, in a
+    /// new transaction, while it asks for that.
+    pub(crate) fn write(
+        &self,
+        now: Timestamp,
+        run: impl FnMut(&mut Tx<'_>) -> Progress,
+    ) -> Outcome {
+        let db = self.db();
+        let Some(db) = &*db else {
+            return Outcome::Failed(Error::Closed);
+        };
+        if self.broken.swap(true, Ordering::AcqRel) {
+            return Outcome::Failed(Error::NeedsReopen);
+        }
+        let outcome = write(db, &self.ring, now, run);
+        if !matches!(outcome, Outcome::Unknown(_) | Outcome::Unreadable) {
+            self.broken.store(false, Ordering::Release);
+        }
+        outcome
+    }
+
+    /// Closes the file. What still reads from an old snapshot fails.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        match self.db().take() {
+            Some(db) => db.close().or_store(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write(
+    db: &Database,
+    ring: &Arc<Keyring>,
+    now: Timestamp,
+    mut run: impl FnMut(&mut Tx<'_>) -> Progress,
+) -> Outcome {
+    loop {
+        let mut txn = match db.begin_write().or_store() {
+            Ok(txn) => txn,
+            Err(error) => return Outcome::Failed(error),
+        };
+        // Immediate durability is the default. Two phases: whoever can crash
+        // the process while it commits cannot choose what is recovered.
+        txn.set_two_phase_commit(true);
+        let touched = {
+            let mut tx = match Tx::open(&txn, ring, now) {
+                Ok(tx) => tx,
+                Err(error) => return Outcome::Failed(error),
+            };
+            match run(&mut tx) {
+                Progress::Again => continue,
+                Progress::Done => match tx.finish() {
+                    Ok(touched) => touched,
+                    Err(error) => return Outcome::Failed(error),
+                },
+            }
+        };
+        let Some(touched) = touched else {
+            return Outcome::Unchanged;
+        };
+        return match txn.commit() {
+            // Poisoned by a failure before the commit: rolled back.
+            Err(error @ redb::CommitError::TransactionPoisoned) => {
+                Outcome::Failed(Error::Store(failure(error)))
+            }
+            Err(error) => Outcome::Unknown(failure(error)),
+            Ok(()) => match snapshot(db, ring) {
+                Ok(snapshot) => Outcome::Committed(touched, Arc::new(snapshot)),
+                Err(_) => Outcome::Unreadable,
+            },
+        };
+    }
+}
+
+fn snapshot(db: &Database, ring: &Arc<Keyring>) -> Result<Snapshot, Error> {
+    Snapshot::new(db.begin_read().or_store()?, ring.clone())
+}

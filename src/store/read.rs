@@ -1,0 +1,295 @@
+//! Reading single records, from a snapshot or inside a transaction alike.
+
+use redb::ReadableTable;
+
+use super::OrStore;
+use super::tables::{Bytes, OVER, OwnerRecord, Tagged, owner_index_parts, unseal};
+use crate::audit::{AuditBody, AuditEntry, AuditEvent};
+use crate::clock::Timestamp;
+use crate::codec;
+use crate::digest::{DIGEST_LEN, Digest, Keyring, digests_equal};
+use crate::error::Error;
+use crate::id::{KeyId, Prefix};
+use crate::key::{ColdRecord, Key, Revoked, Usage};
+use crate::keyspace::Keyspace;
+use crate::owner::OwnerPath;
+use crate::policy::Life;
+use crate::record::{KeyRecord, Phase, View};
+
+const AUDIT_VERSION: u8 = 1;
+
+/// A key's usage as stored.
+#[derive(Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct UsageRecord {
+    pub(crate) last_used: Option<Timestamp>,
+    pub(crate) count: u64,
+}
+
+pub(crate) fn key(
+    table: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    id: KeyId,
+) -> Result<Option<KeyRecord>, Error> {
+    match table.get(id.raw()).or_store()? {
+        Some(record) => {
+            let (view, _) = View::open(record.value(), id, ring)?;
+            KeyRecord::from_view(&view).map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+/// The cold record of a key that exists; without one the store is corrupt.
+pub(crate) fn cold(
+    table: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    id: KeyId,
+) -> Result<ColdRecord, Error> {
+    match table.get(id.raw()).or_store()? {
+        Some(record) => unseal(ring, Tagged::Cold, &id.raw().to_le_bytes(), record.value()),
+        None => Err(Error::corrupted("cold", id, "it is missing")),
+    }
+}
+
+pub(crate) fn keyspace(
+    table: &impl ReadableTable<u32, Bytes>,
+    ring: &Keyring,
+    number: u32,
+) -> Result<Keyspace, Error> {
+    match table.get(number).or_store()? {
+        Some(record) => unseal(
+            ring,
+            Tagged::Keyspace,
+            &number.to_le_bytes(),
+            record.value(),
+        ),
+        None => Err(Error::corrupted("keyspaces", number, "it is missing")),
+    }
+}
+
+pub(crate) fn owner(
+    table: &impl ReadableTable<&'static str, Bytes>,
+    ring: &Keyring,
+    path: &str,
+) -> Result<Option<OwnerRecord>, Error> {
+    match table.get(path).or_store()? {
+        Some(record) => unseal(ring, Tagged::Owner, path.as_bytes(), record.value()).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(crate) fn usage(
+    table: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    id: KeyId,
+) -> Result<UsageRecord, Error> {
+    match table.get(id.raw()).or_store()? {
+        Some(record) => unseal(ring, Tagged::Usage, &id.raw().to_le_bytes(), record.value()),
+        None => Ok(UsageRecord::default()),
+    }
+}
+
+/// An audit entry as stored: `version, bincode, hash`.
+pub(crate) fn encode_audit(
+    ring: &Keyring,
+    previous: &Digest,
+    seq: u64,
+    body: &AuditBody,
+) -> Result<(Vec<u8>, Digest), Error> {
+    let encoded = codec::encode(body).ok_or(Error::Internal("an audit entry is over its limit"))?;
+    let mut bytes = Vec::with_capacity(1 + encoded.len() + DIGEST_LEN);
+    bytes.push(AUDIT_VERSION);
+    bytes.extend(encoded);
+    let hash = ring.chain(previous, seq, &bytes);
+    bytes.extend(hash);
+    Ok((bytes, hash))
+}
+
+/// Reads an audit entry that follows on `previous`, and its hash.
+pub(crate) fn decode_audit(
+    ring: &Keyring,
+    previous: &Digest,
+    seq: u64,
+    bytes: &[u8],
+) -> Result<(AuditEntry, Digest), Error> {
+    let corrupted = |why: &str| Error::corrupted("audit", seq, why);
+    let (body, hash) = bytes
+        .split_last_chunk::<DIGEST_LEN>()
+        .ok_or_else(|| corrupted("it is too short"))?;
+    if !digests_equal(&ring.chain(previous, seq, body), hash) {
+        return Err(corrupted("it does not follow on the entry before it"));
+    }
+    let Some((&AUDIT_VERSION, encoded)) = body.split_first() else {
+        return Err(corrupted("its version is unknown"));
+    };
+    let body: AuditBody = codec::decode(encoded).ok_or_else(|| corrupted("it does not decode"))?;
+    let entry = AuditEntry {
+        seq,
+        at: body.at,
+        actor: body.actor,
+        event: body.event,
+    };
+    Ok((entry, *hash))
+}
+
+/// The hash of an audit entry, unchecked; zeros before the first.
+pub(crate) fn audit_hash(
+    table: &impl ReadableTable<u64, Bytes>,
+    seq: u64,
+) -> Result<Digest, Error> {
+    if seq == 0 {
+        return Ok([0; DIGEST_LEN]);
+    }
+    match table.get(seq).or_store()? {
+        Some(entry) => match entry.value().last_chunk::<DIGEST_LEN>() {
+            Some(hash) => Ok(*hash),
+            None => Err(Error::corrupted("audit", seq, "it is too short")),
+        },
+        None => Err(Error::corrupted("audit", seq, "it is missing")),
+    }
+}
+
+pub(crate) fn audit_entry(
+    table: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    seq: u64,
+) -> Result<AuditEntry, Error> {
+    let previous = audit_hash(table, seq.saturating_sub(1))?;
+    match table.get(seq).or_store()? {
+        Some(entry) => Ok(decode_audit(ring, &previous, seq, entry.value())?.0),
+        None => Err(Error::corrupted("audit", seq, "it is missing")),
+    }
+}
+
+/// Since when, why and by whom a key is revoked. Who and the note stand in the
+/// audit entry that the record's revision names: nothing changes a key after
+/// its revocation.
+pub(crate) fn revoked(
+    audit: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    record: &KeyRecord,
+    now: Timestamp,
+) -> Result<Option<Revoked>, Error> {
+    let Some((at, reason)) = Life::from(record).revoked(now) else {
+        return Ok(None);
+    };
+    let (note, by) = match record.phase {
+        Phase::Revoked { .. } => {
+            let entry = audit_entry(audit, ring, record.revision)?;
+            let note = match entry.event {
+                AuditEvent::KeyRevoked { note, .. } | AuditEvent::KeysRevoked { note, .. } => note,
+                _ => None,
+            };
+            (note, entry.actor)
+        }
+        Phase::Retiring { .. } | Phase::Current => (None, None),
+    };
+    Ok(Some(Revoked {
+        key: record.id,
+        at,
+        reason,
+        note,
+        by,
+    }))
+}
+
+/// A key as callers see it.
+pub(crate) fn assemble(
+    record: &KeyRecord,
+    cold: ColdRecord,
+    keyspace: Prefix,
+    revoked: Option<Revoked>,
+    usage: UsageRecord,
+    now: Timestamp,
+) -> Key {
+    Key {
+        id: record.id,
+        keyspace,
+        owner: record.owner.clone(),
+        state: Life::from(record).state(now),
+        permissions: record.permissions,
+        name: cold.name,
+        description: cold.description,
+        labels: cold.labels,
+        networks: record.networks.clone(),
+        not_before: (record.not_before > Timestamp::MIN).then_some(record.not_before),
+        expires_at: record.expires_at,
+        retiring_until: match record.phase {
+            Phase::Retiring { until } => Some(until),
+            Phase::Current | Phase::Revoked { .. } => None,
+        },
+        created_at: cold.created_at,
+        created_by: cold.created_by,
+        predecessor: cold.predecessor,
+        successor: cold.successor,
+        revoked,
+        usage: Usage {
+            last_used: usage.last_used,
+            count: usage.count,
+        },
+    }
+}
+
+/// Which of an owner's path and its ancestors are suspended: bit n for the path
+/// of n + 1 segments.
+pub(crate) fn suspended_mask(
+    owners: &impl ReadableTable<&'static str, Bytes>,
+    ring: &Keyring,
+    path: &OwnerPath,
+) -> Result<u8, Error> {
+    if owners.is_empty().or_store()? {
+        return Ok(0);
+    }
+    let mut mask = 0;
+    for (at, ancestor) in path.lineage().enumerate() {
+        if owner(owners, ring, ancestor)?.is_some() {
+            mask |= 1 << at;
+        }
+    }
+    Ok(mask)
+}
+
+/// Calls `each` with every owner that holds more than a single-active keyspace
+/// lets it: more than one current key, or more than one retiring.
+pub(crate) fn each_crowded_owner(
+    by_owner: &impl ReadableTable<Bytes, u8>,
+    keys: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    now: Timestamp,
+    is_asked_for: impl Fn(u32) -> bool,
+    mut each: impl FnMut(OwnerPath),
+) -> Result<(), Error> {
+    // The index is sorted by owner and then by keyspace, so that the keys of
+    // one owner in one keyspace follow on each other.
+    let mut group: Option<(Vec<u8>, u32)> = None;
+    let (mut current, mut retiring) = (0, 0);
+    for entry in by_owner.iter().or_store()? {
+        let (index, standing) = entry.or_store()?;
+        let (path, number, id) = owner_index_parts(index.value())
+            .ok_or_else(|| Error::corrupted("by_owner", "?", "an entry is too short"))?;
+        if standing.value() == OVER || !is_asked_for(number) {
+            continue;
+        }
+        let record = key(keys, ring, id)?
+            .ok_or_else(|| Error::corrupted("keys", id, "an index names it, and it is missing"))?;
+        if Life::from(&record).is_over(now) {
+            continue;
+        }
+        if group
+            .as_ref()
+            .is_none_or(|(last_path, last)| last_path != path || *last != number)
+        {
+            group = Some((path.to_vec(), number));
+            (current, retiring) = (0, 0);
+        }
+        let count = match record.phase {
+            Phase::Retiring { .. } => &mut retiring,
+            Phase::Current | Phase::Revoked { .. } => &mut current,
+        };
+        *count += 1;
+        if *count == 2 {
+            each(record.owner);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! A consistent view of the store, for verifications and listings.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
+
+use super::tables::{
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEYS, KEYSPACES, META, OWNERS,
+    OwnerRecord, PREFIXES, State, USAGE,
+};
+use super::{OrStore, read};
+use crate::audit::AuditEntry;
+use crate::clock::Timestamp;
+use crate::digest::Keyring;
+use crate::error::{Error, Invalid, NotFound};
+use crate::id::{KeyId, Prefix};
+use crate::key::Key;
+use crate::keyspace::Keyspace;
+use crate::owner::OwnerPath;
+use crate::policy::Life;
+use crate::query::{Cursor, KeyFilter, Order, Page};
+use crate::record::{KeyRecord, View};
+
+/// The store as one commit left it. The table of hot records is opened once and
+/// shared by all readers; the others are opened when asked for.
+pub(crate) struct Snapshot {
+    keys: ReadOnlyTable<u64, Bytes>,
+    txn: ReadTransaction,
+    ring: Arc<Keyring>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(txn: ReadTransaction, ring: Arc<Keyring>) -> Result<Self, Error> {
+        Ok(Self {
+            keys: txn.open_table(KEYS).or_store()?,
+            txn,
+            ring,
+        })
+    }
+
+    pub(super) fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<ReadOnlyTable<K, V>, Error> {
+        self.txn.open_table(definition).or_store()
+    }
+
+    pub(super) fn ring(&self) -> &Keyring {
+        &self.ring
+    }
+
+    /// Reads a hot record in place, its tag checked. This is a verification's
+    /// way to the file: it opens nothing and copies nothing.
+    pub(crate) fn hot<R>(
+        &self,
+        id: KeyId,
+        read: impl FnOnce(Option<(View<'_>, &[u8])>) -> R,
+    ) -> Result<R, Error> {
+        match ReadableTable::get(&self.keys, id.raw()).or_store()? {
+            Some(record) => {
+                let (view, body) = View::open(record.value(), id, &self.ring)?;
+                Ok(read(Some((view, body))))
+            }
+            None => Ok(read(None)),
+        }
+    }
+
+    pub(crate) fn record(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
+        read::key(&self.keys, &self.ring, id)
+    }
+
+    pub(crate) fn state(&self) -> Result<State, Error> {
+        super::read_state(&self.table(META)?, &self.ring)
+    }
+
+    pub(crate) fn keyspaces(&self) -> Result<Vec<Keyspace>, Error> {
+        let table = self.table(KEYSPACES)?;
+        ReadableTable::iter(&table)
+            .or_store()?
+            .map(|entry| {
+                let number = entry.or_store()?.0.value();
+                read::keyspace(&table, &self.ring, number)
+            })
+            .collect()
+    }
+
+    pub(crate) fn owner(&self, path: &OwnerPath) -> Result<Option<OwnerRecord>, Error> {
+        read::owner(&self.table(OWNERS)?, &self.ring, path.as_str())
+    }
+
+    pub(crate) fn key(&self, id: KeyId, now: Timestamp) -> Result<Key, Error> {
+        let record = self.record(id)?.ok_or(NotFound::Key(id))?;
+        Describer::new(self)?.describe(&record, now)
+    }
+
+    /// Audit entries from a position on, each checked to follow on the one
+    /// before it.
+    pub(crate) fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+        let table = self.table(AUDIT)?;
+        let from = from.max(1);
+        let last = self.state()?.audit_seq;
+        if from > last {
+            return Ok(Vec::new());
+        }
+        let mut previous = read::audit_hash(&table, from - 1)?;
+        let mut entries = Vec::new();
+        for seq in from..=last.min(from.saturating_add(limit as u64) - 1) {
+            let stored = ReadableTable::get(&table, seq)
+                .or_store()?
+                .ok_or_else(|| Error::corrupted("audit", seq, "it is missing"))?;
+            let (entry, hash) = read::decode_audit(&self.ring, &previous, seq, stored.value())?;
+            entries.push(entry);
+            previous = hash;
+        }
+        Ok(entries)
+    }
+
+    /// Calls `each` with every key's record, in the order of the ids.
+    pub(crate) fn each_record(
+        &self,
+        mut each: impl FnMut(KeyRecord) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for entry in ReadableTable::iter(&self.keys).or_store()? {
+            let (id, record) = entry.or_store()?;
+            let (view, _) = View::open(record.value(), KeyId::from_raw(id.value()), &self.ring)?;
+            each(KeyRecord::from_view(&view)?)?;
+        }
+        Ok(())
+    }
+
+    /// A page of the keys that a filter asks for.
+    pub(crate) fn list(
+        &self,
+        filter: &KeyFilter,
+        cursor: Option<&Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Page, Error> {
+        let order = filter.order();
+        if let Some(cursor) = cursor
+            && cursor.order != order
+        {
+            let why = "it comes from a listing of another order";
+            return Err(Invalid::malformed("cursor", &cursor.to_string(), why).into());
+        }
+        let mut page = Paging {
+            describer: Describer::new(self)?,
+            filter,
+            limit,
+            now,
+            page: Page {
+                keys: Vec::new(),
+                next: None,
+            },
+        };
+        match order {
+            Order::Id => self.walk_ids(&mut page, cursor)?,
+            Order::Keyspace => self.walk_keyspace(&mut page, cursor)?,
+            Order::Owner => self.walk_owner(&mut page, cursor)?,
+            Order::End => self.walk_ends(&mut page, cursor)?,
+        }
+        Ok(page.page)
+    }
+
+    fn walk_ids(&self, page: &mut Paging<'_>, cursor: Option<&Cursor>) -> Result<(), Error> {
+        let start = match cursor {
+            Some(cursor) => Bound::Excluded(u64_at(cursor, 0)?),
+            None => Bound::Unbounded,
+        };
+        for entry in
+            ReadableTable::range::<u64>(&self.keys, (start, Bound::Unbounded)).or_store()?
+        {
+            let id = entry.or_store()?.0.value();
+            if page.offer(id, || Cursor {
+                order: Order::Id,
+                position: id.to_be_bytes().to_vec(),
+            })? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn walk_keyspace(&self, page: &mut Paging<'_>, cursor: Option<&Cursor>) -> Result<(), Error> {
+        let Some(prefix) = page.filter.keyspace else {
+            return Ok(());
+        };
+        let number = self.keyspace_number(prefix)?;
+        let start = match cursor {
+            Some(cursor) => Bound::Excluded((number, u64_at(cursor, 0)?)),
+            None => Bound::Included((number, 0)),
+        };
+        let table = self.table(BY_KEYSPACE)?;
+        let range = (start, Bound::Included((number, u64::MAX)));
+        for entry in ReadableTable::range::<(u32, u64)>(&table, range).or_store()? {
+            let (_, id) = entry.or_store()?.0.value();
+            if page.offer(id, || Cursor {
+                order: Order::Keyspace,
+                position: id.to_be_bytes().to_vec(),
+            })? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn walk_owner(&self, page: &mut Paging<'_>, cursor: Option<&Cursor>) -> Result<(), Error> {
+        let Some((owner, below)) = &page.filter.owner else {
+            return Ok(());
+        };
+        let (from, to) = tables::owner_index_range(owner, *below);
+        let start = match cursor {
+            Some(cursor) if (&from..&to).contains(&&cursor.position) => {
+                Bound::Excluded(cursor.position.as_slice())
+            }
+            Some(cursor) => {
+                let why = "it comes from a listing of another owner";
+                return Err(Invalid::malformed("cursor", &cursor.to_string(), why).into());
+            }
+            None => Bound::Included(from.as_slice()),
+        };
+        let table = self.table(BY_OWNER)?;
+        let range = (start, Bound::Excluded(to.as_slice()));
+        for entry in ReadableTable::range::<&[u8]>(&table, range).or_store()? {
+            let (index, _) = entry.or_store()?;
+            let (_, _, id) = tables::owner_index_parts(index.value())
+                .ok_or_else(|| Error::corrupted("by_owner", owner, "an entry is too short"))?;
+            if page.offer(id.raw(), || Cursor {
+                order: Order::Owner,
+                position: index.value().to_vec(),
+            })? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn walk_ends(&self, page: &mut Paging<'_>, cursor: Option<&Cursor>) -> Result<(), Error> {
+        let within = page.filter.expires_within.unwrap_or_default();
+        let last = page.now.saturating_add(within).unix_ms();
+        let start = match cursor {
+            Some(cursor) => Bound::Excluded((u64_at(cursor, 0)?, u64_at(cursor, 8)?)),
+            None => Bound::Included((page.now.unix_ms(), 0)),
+        };
+        if matches!(start, Bound::Excluded((end, _)) if end > last) {
+            return Ok(());
+        }
+        let table = self.table(BY_END)?;
+        let range = (start, Bound::Included((last, u64::MAX)));
+        for entry in ReadableTable::range::<(u64, u64)>(&table, range).or_store()? {
+            let (end, id) = entry.or_store()?.0.value();
+            if page.offer(id, || Cursor {
+                order: Order::End,
+                position: [end.to_be_bytes(), id.to_be_bytes()].concat(),
+            })? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn keyspace_number(&self, prefix: Prefix) -> Result<u32, Error> {
+        let number = ReadableTable::get(&self.table(PREFIXES)?, prefix.as_str())
+            .or_store()?
+            .map(|number| number.value());
+        number.ok_or_else(|| NotFound::Keyspace(prefix).into())
+    }
+}
+
+fn u64_at(cursor: &Cursor, at: usize) -> Result<u64, Error> {
+    cursor
+        .position
+        .get(at..)
+        .and_then(<[u8]>::first_chunk)
+        .map(|bytes| u64::from_be_bytes(*bytes))
+        .ok_or_else(|| Invalid::malformed("cursor", &cursor.to_string(), "it is too short").into())
+}
+
+/// A page being filled.
+struct Paging<'a> {
+    describer: Describer<'a>,
+    filter: &'a KeyFilter,
+    limit: usize,
+    now: Timestamp,
+    page: Page,
+}
+
+impl Paging<'_> {
+    /// Takes a key if it is asked for, and says whether the page is full.
+    fn offer(&mut self, id: u64, cursor: impl FnOnce() -> Cursor) -> Result<bool, Error> {
+        let id = KeyId::from_raw(id);
+        let record =
+            self.describer.snapshot.record(id)?.ok_or_else(|| {
+                Error::corrupted("keys", id, "an index names it, and it is missing")
+            })?;
+        // The state is known without the cold record, which most keys of a
+        // narrow listing then need not show.
+        let state = Life::from(&record).state(self.now);
+        if self.filter.state.is_some_and(|asked| asked != state) {
+            return Ok(false);
+        }
+        let key = self.describer.describe(&record, self.now)?;
+        if self.filter.matches(&key, self.now) {
+            self.page.keys.push(key);
+        }
+        if self.page.keys.len() >= self.limit {
+            self.page.next = Some(cursor());
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+/// The tables that a key's description comes from, opened once.
+pub(super) struct Describer<'a> {
+    snapshot: &'a Snapshot,
+    cold: ReadOnlyTable<u64, Bytes>,
+    audit: ReadOnlyTable<u64, Bytes>,
+    usage: ReadOnlyTable<u64, Bytes>,
+    keyspaces: ReadOnlyTable<u32, Bytes>,
+    /// The prefix of the keyspace seen last, by its number.
+    last_keyspace: Option<(u32, Prefix)>,
+}
+
+impl<'a> Describer<'a> {
+    fn new(snapshot: &'a Snapshot) -> Result<Self, Error> {
+        Ok(Self {
+            snapshot,
+            cold: snapshot.table(COLD)?,
+            audit: snapshot.table(AUDIT)?,
+            usage: snapshot.table(USAGE)?,
+            keyspaces: snapshot.table(KEYSPACES)?,
+            last_keyspace: None,
+        })
+    }
+
+    fn prefix(&mut self, number: u32) -> Result<Prefix, Error> {
+        match self.last_keyspace {
+            Some((last, prefix)) if last == number => Ok(prefix),
+            _ => {
+                let keyspace = read::keyspace(&self.keyspaces, &self.snapshot.ring, number)?;
+                self.last_keyspace = Some((number, keyspace.prefix));
+                Ok(keyspace.prefix)
+            }
+        }
+    }
+
+    fn describe(&mut self, record: &KeyRecord, now: Timestamp) -> Result<Key, Error> {
+        let ring = &self.snapshot.ring;
+        let cold = read::cold(&self.cold, ring, record.id)?;
+        let revoked = read::revoked(&self.audit, ring, record, now)?;
+        let usage = read::usage(&self.usage, ring, record.id)?;
+        let prefix = self.prefix(record.keyspace)?;
+        Ok(read::assemble(record, cold, prefix, revoked, usage, now))
+    }
+}

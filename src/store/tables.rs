@@ -1,0 +1,258 @@
+//! The tables, how their keys are built, and the envelope of the records that
+//! are not hot: `version, bincode, tag`.
+
+use redb::TableDefinition;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::clock::Timestamp;
+use crate::codec;
+use crate::digest::{Digest, Keyring, TAG_LEN};
+use crate::error::Error;
+use crate::id::KeyId;
+use crate::owner::OwnerPath;
+
+/// The version of the format that this crate writes, and the newest it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+pub(crate) type Bytes = &'static [u8];
+
+/// id -> hot record
+pub(crate) const KEYS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("keys");
+/// id -> cold record
+pub(crate) const COLD: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cold");
+/// number -> keyspace
+pub(crate) const KEYSPACES: TableDefinition<'_, u32, Bytes> = TableDefinition::new("keyspaces");
+/// prefix -> number of the keyspace
+pub(crate) const PREFIXES: TableDefinition<'_, &str, u32> = TableDefinition::new("prefixes");
+/// path -> owner, for owners that are suspended
+pub(crate) const OWNERS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("owners");
+/// owner, keyspace, id -> [`HELD`] or [`OVER`]
+pub(crate) const BY_OWNER: TableDefinition<'_, Bytes, u8> = TableDefinition::new("by_owner");
+/// keyspace, id
+pub(crate) const BY_KEYSPACE: TableDefinition<'_, (u32, u64), ()> =
+    TableDefinition::new("by_keyspace");
+/// the instant from which a key is over for good, id
+pub(crate) const BY_END: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_end");
+/// position -> audit entry
+pub(crate) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
+/// id -> usage
+pub(crate) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
+/// name -> what there is one of
+pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
+
+/// In [`META`]: the format, as four bytes, little-endian.
+pub(crate) const META_FORMAT: &str = "format";
+/// In [`META`]: who the store is and how its key is kept. Without a tag, since
+/// it is what the tags' key comes from; the seals have tags of their own.
+pub(crate) const META_IDENTITY: &str = "identity";
+/// In [`META`]: the [`State`].
+pub(crate) const META_STATE: &str = "state";
+
+/// In [`BY_OWNER`]: the key may count among those that its owner holds.
+pub(crate) const HELD: u8 = 0;
+/// In [`BY_OWNER`]: the key is over for good.
+pub(crate) const OVER: u8 = 1;
+
+/// The numbers of the tables in the records' tags; 1 is [`crate::record::TABLE`].
+#[derive(Clone, Copy)]
+pub(crate) enum Tagged {
+    Cold = 2,
+    Keyspace = 3,
+    Owner = 4,
+    Usage = 5,
+    State = 6,
+}
+
+impl Tagged {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Keyspace => "keyspaces",
+            Self::Owner => "owners",
+            Self::Usage => "usage",
+            Self::State => "gatekey",
+        }
+    }
+}
+
+const VERSION: u8 = 1;
+
+/// Puts a record into its envelope.
+pub(crate) fn seal<T: Serialize>(
+    ring: &Keyring,
+    table: Tagged,
+    key: &[u8],
+    value: &T,
+) -> Result<Vec<u8>, Error> {
+    let encoded = codec::encode(value).ok_or(Error::Internal(
+        "a record is over the limit of its encoding",
+    ))?;
+    let mut bytes = Vec::with_capacity(1 + encoded.len() + TAG_LEN);
+    bytes.push(VERSION);
+    bytes.extend(encoded);
+    let tag = ring.tag(table as u8, key, &bytes);
+    bytes.extend(tag);
+    Ok(bytes)
+}
+
+/// Takes a record out of its envelope. Nothing is decoded before the tag is
+/// found to be right.
+pub(crate) fn unseal<T: DeserializeOwned>(
+    ring: &Keyring,
+    table: Tagged,
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<T, Error> {
+    let corrupted = |why: &str| Error::corrupted(table.name(), key.escape_ascii(), why);
+    let (body, tag) = bytes
+        .split_last_chunk::<TAG_LEN>()
+        .ok_or_else(|| corrupted("it is too short"))?;
+    if !ring.tag_is_right(table as u8, key, body, tag) {
+        return Err(corrupted("its tag is wrong"));
+    }
+    match body.split_first() {
+        Some((&VERSION, encoded)) => {
+            codec::decode(encoded).ok_or_else(|| corrupted("it does not decode"))
+        }
+        Some(_) => Err(corrupted("its version is unknown")),
+        None => Err(corrupted("it is empty")),
+    }
+}
+
+/// What changes with every commit and there is one of.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct State {
+    /// The position of the last audit entry; 0 for none.
+    pub(crate) audit_seq: u64,
+    /// The hash of the last audit entry.
+    pub(crate) audit_hash: Digest,
+    /// The newest instant that was committed: time never runs behind it.
+    pub(crate) clock: Timestamp,
+    pub(crate) next_keyspace: u32,
+    /// How many keys that are not revoked are hashed under each pepper.
+    pub(crate) digests: Vec<(u8, u64)>,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self {
+            audit_seq: 0,
+            audit_hash: [0; 32],
+            clock: Timestamp::MIN,
+            next_keyspace: 0,
+            digests: Vec::new(),
+        }
+    }
+
+    pub(crate) fn count_digest(&mut self, pepper: u8, by: i64) {
+        match self.digests.iter_mut().find(|(id, _)| *id == pepper) {
+            Some((_, count)) => *count = count.saturating_add_signed(by),
+            None => self.digests.push((pepper, u64::try_from(by).unwrap_or(0))),
+        }
+    }
+}
+
+/// An owner that is suspended.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct OwnerRecord {
+    pub(crate) suspended_at: Timestamp,
+    pub(crate) suspended_by: Option<String>,
+    pub(crate) note: Option<String>,
+}
+
+/// The key of [`BY_OWNER`]. `/` stands as 1 and the path ends with 0, so that
+/// the keys of a path and of all below it are one range.
+pub(crate) fn owner_index_key(owner: &OwnerPath, keyspace: u32, id: KeyId) -> Vec<u8> {
+    let mut key = owner_index_start(owner);
+    key.push(0);
+    key.extend(keyspace.to_be_bytes());
+    key.extend(id.raw().to_be_bytes());
+    key
+}
+
+fn owner_index_start(owner: &OwnerPath) -> Vec<u8> {
+    let encode = |byte: u8| if byte == b'/' { 1 } else { byte };
+    owner.as_str().bytes().map(encode).collect()
+}
+
+/// The range of [`BY_OWNER`] that an owner, and all below it where `below`,
+/// takes up: from the first key to before the second.
+pub(crate) fn owner_index_range(owner: &OwnerPath, below: bool) -> (Vec<u8>, Vec<u8>) {
+    let start = owner_index_start(owner);
+    let end_byte = if below { 2 } else { 1 };
+    (
+        [start.as_slice(), &[0]].concat(),
+        [start.as_slice(), &[end_byte]].concat(),
+    )
+}
+
+/// The range of [`BY_OWNER`] for one owner in one keyspace.
+pub(crate) fn holdings_range(owner: &OwnerPath, keyspace: u32) -> (Vec<u8>, Vec<u8>) {
+    (
+        owner_index_key(owner, keyspace, KeyId::from_raw(0)),
+        owner_index_key(owner, keyspace, KeyId::from_raw(u64::MAX)),
+    )
+}
+
+/// The keyspace and the id at the end of a key of [`BY_OWNER`].
+pub(crate) fn owner_index_parts(key: &[u8]) -> Option<(&[u8], u32, KeyId)> {
+    let (rest, id) = key.split_last_chunk::<8>()?;
+    let (owner, keyspace) = rest.split_last_chunk::<4>()?;
+    Some((
+        owner,
+        u32::from_be_bytes(*keyspace),
+        KeyId::from_raw(u64::from_be_bytes(*id)),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn key(owner: &str) -> Vec<u8> {
+        owner_index_key(&owner.parse().unwrap(), 3, KeyId::from_raw(9))
+    }
+
+    #[test]
+    fn a_path_and_all_below_it_are_one_range() {
+        let acme: OwnerPath = "acme".parse().unwrap();
+        let (from, to) = owner_index_range(&acme, true);
+        let inside =
+            |owner: &str| (from.as_slice()..to.as_slice()).contains(&key(owner).as_slice());
+        for owner in ["acme", "acme/a", "acme/z/z", "acme/!"] {
+            assert!(inside(owner), "{owner}");
+        }
+        for owner in ["acm", "acme!", "acme-x", "acmee", "acme.x/a", "b"] {
+            assert!(!inside(owner), "{owner}");
+        }
+        let (from, to) = owner_index_range(&acme, false);
+        let exact = |owner: &str| (from.as_slice()..to.as_slice()).contains(&key(owner).as_slice());
+        assert!(exact("acme") && !exact("acme/a") && !exact("acme!"));
+        assert_eq!(
+            owner_index_parts(&key("acme")),
+            Some((b"acme\0".as_slice(), 3, KeyId::from_raw(9)))
+        );
+    }
+
+    #[test]
+    fn every_single_bit_flip_of_a_sealed_record_is_detected() {
+        let ring = Keyring::new(&Zeroizing::new([3; 32]), &[]);
+        let owner = OwnerRecord {
+            suspended_at: Timestamp::from_raw(77),
+            suspended_by: Some("ops".to_owned()),
+            note: None,
+        };
+        let bytes = seal(&ring, Tagged::Owner, b"acme", &owner).unwrap();
+        let read = |bytes: &[u8]| unseal::<OwnerRecord>(&ring, Tagged::Owner, b"acme", bytes);
+        assert!(read(&bytes).unwrap() == owner);
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(read(&bad), Err(Error::Corrupted(_))), "bit {bit}");
+        }
+        assert!(unseal::<OwnerRecord>(&ring, Tagged::Owner, b"acme2", &bytes).is_err());
+        assert!(unseal::<OwnerRecord>(&ring, Tagged::Cold, b"acme", &bytes).is_err());
+    }
+}

@@ -1,0 +1,514 @@
+//! A write transaction: the verbs of [`crate::change`] read and write through
+//! it. It keeps the indexes in step with the records, appends to the audit
+//! trail, and notes what it touched, so that the engine can publish it.
+
+use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
+
+use super::OrStore;
+use super::read::{self, UsageRecord};
+use super::tables::{
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
+    META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, State, Tagged, USAGE,
+};
+use crate::audit::{AuditBody, AuditEvent};
+use crate::clock::Timestamp;
+use crate::digest::Keyring;
+use crate::error::{Error, NotFound};
+use crate::id::{KeyId, Prefix};
+use crate::key::{ColdRecord, Key, Revoked};
+use crate::keyspace::Keyspace;
+use crate::owner::OwnerPath;
+use crate::policy::Life;
+use crate::record::{KeyRecord, Phase};
+
+/// What a transaction changed that the engine keeps in memory.
+pub(crate) struct Touched {
+    pub(crate) keys: Vec<KeyId>,
+    pub(crate) keyspaces: Vec<Keyspace>,
+    /// The instant of the commit, behind which time never runs again.
+    pub(crate) at: Timestamp,
+}
+
+/// The keys that an owner has in a keyspace and that are not known to be over.
+#[derive(Default)]
+pub(crate) struct Holdings {
+    pub(crate) good: Vec<KeyRecord>,
+    /// Those that time has ended: expired, or out of grace.
+    pub(crate) lapsed: Vec<KeyRecord>,
+}
+
+pub(crate) struct Tx<'t> {
+    ring: &'t Keyring,
+    now: Timestamp,
+    keys: Table<'t, u64, Bytes>,
+    cold: Table<'t, u64, Bytes>,
+    keyspaces: Table<'t, u32, Bytes>,
+    prefixes: Table<'t, &'static str, u32>,
+    owners: Table<'t, &'static str, Bytes>,
+    by_owner: Table<'t, Bytes, u8>,
+    by_keyspace: Table<'t, (u32, u64), ()>,
+    by_end: Table<'t, (u64, u64), ()>,
+    audit: Table<'t, u64, Bytes>,
+    usage: Table<'t, u64, Bytes>,
+    meta: Table<'t, &'static str, Bytes>,
+    state: State,
+    touched: Touched,
+    /// Whether the mutation that runs has written yet.
+    wrote: bool,
+    wrote_ever: bool,
+}
+
+impl<'t> Tx<'t> {
+    pub(crate) fn open(
+        txn: &'t WriteTransaction,
+        ring: &'t Keyring,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let meta = txn.open_table(META).or_store()?;
+        let state = super::read_state(&meta, ring)?;
+        let now = now.max(state.clock);
+        Ok(Self {
+            ring,
+            now,
+            keys: txn.open_table(KEYS).or_store()?,
+            cold: txn.open_table(COLD).or_store()?,
+            keyspaces: txn.open_table(KEYSPACES).or_store()?,
+            prefixes: txn.open_table(PREFIXES).or_store()?,
+            owners: txn.open_table(OWNERS).or_store()?,
+            by_owner: txn.open_table(BY_OWNER).or_store()?,
+            by_keyspace: txn.open_table(BY_KEYSPACE).or_store()?,
+            by_end: txn.open_table(BY_END).or_store()?,
+            audit: txn.open_table(AUDIT).or_store()?,
+            usage: txn.open_table(USAGE).or_store()?,
+            meta,
+            state,
+            touched: Touched {
+                keys: Vec::new(),
+                keyspaces: Vec::new(),
+                at: now,
+            },
+            wrote: false,
+            wrote_ever: false,
+        })
+    }
+
+    /// Marks the beginning of a mutation. A mutation validates first and writes
+    /// after, so that one that is refused leaves no trace;
+    /// [`wrote`](Self::wrote) tells whether it kept to that.
+    pub(crate) fn begin_mutation(&mut self) {
+        self.wrote = false;
+    }
+
+    pub(crate) fn wrote(&self) -> bool {
+        self.wrote
+    }
+
+    fn writing(&mut self) {
+        self.wrote = true;
+        self.wrote_ever = true;
+    }
+
+    /// Writes the state and gives what was touched, or `None` where nothing was
+    /// written and nothing need be committed.
+    pub(crate) fn finish(mut self) -> Result<Option<Touched>, Error> {
+        if !self.wrote_ever {
+            return Ok(None);
+        }
+        self.state.clock = self.now;
+        let bytes = tables::seal(self.ring, Tagged::State, META_STATE.as_bytes(), &self.state)?;
+        self.meta.insert(META_STATE, bytes.as_slice()).or_store()?;
+        Ok(Some(self.touched))
+    }
+
+    /// The present, the same for the whole transaction.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn ring(&self) -> &'t Keyring {
+        self.ring
+    }
+
+    // Keyspaces
+
+    pub(crate) fn keyspace_count(&self) -> Result<u64, Error> {
+        self.keyspaces.len().or_store()
+    }
+
+    pub(crate) fn find_keyspace(&self, prefix: Prefix) -> Result<Option<Keyspace>, Error> {
+        let number = match self.prefixes.get(prefix.as_str()).or_store()? {
+            Some(number) => number.value(),
+            None => return Ok(None),
+        };
+        let keyspace = self.keyspace_numbered(number)?;
+        if keyspace.prefix != prefix {
+            return Err(Error::corrupted(
+                "prefixes",
+                prefix,
+                "it names another keyspace",
+            ));
+        }
+        Ok(Some(keyspace))
+    }
+
+    pub(crate) fn keyspace(&self, prefix: Prefix) -> Result<Keyspace, Error> {
+        self.find_keyspace(prefix)?
+            .ok_or_else(|| NotFound::Keyspace(prefix).into())
+    }
+
+    pub(crate) fn keyspace_numbered(&self, number: u32) -> Result<Keyspace, Error> {
+        read::keyspace(&self.keyspaces, self.ring, number)
+    }
+
+    /// The number for the next keyspace; numbers are not used twice.
+    pub(crate) fn next_keyspace_number(&self) -> u32 {
+        self.state.next_keyspace
+    }
+
+    pub(crate) fn put_keyspace(&mut self, keyspace: &Keyspace) -> Result<(), Error> {
+        self.writing();
+        let key = keyspace.id.to_le_bytes();
+        let bytes = tables::seal(self.ring, Tagged::Keyspace, &key, keyspace)?;
+        self.keyspaces
+            .insert(keyspace.id, bytes.as_slice())
+            .or_store()?;
+        self.prefixes
+            .insert(keyspace.prefix.as_str(), keyspace.id)
+            .or_store()?;
+        self.state.next_keyspace = self.state.next_keyspace.max(keyspace.id + 1);
+        self.touched.keyspaces.push(keyspace.clone());
+        Ok(())
+    }
+
+    // Keys
+
+    pub(crate) fn find_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
+        read::key(&self.keys, self.ring, id)
+    }
+
+    pub(crate) fn key(&self, id: KeyId) -> Result<KeyRecord, Error> {
+        self.find_key(id)?.ok_or_else(|| NotFound::Key(id).into())
+    }
+
+    pub(crate) fn id_is_taken(&self, id: KeyId) -> Result<bool, Error> {
+        Ok(self.keys.get(id.raw()).or_store()?.is_some())
+    }
+
+    pub(crate) fn cold(&self, id: KeyId) -> Result<ColdRecord, Error> {
+        read::cold(&self.cold, self.ring, id)
+    }
+
+    pub(crate) fn put_cold(&mut self, id: KeyId, cold: &ColdRecord) -> Result<(), Error> {
+        self.writing();
+        let bytes = tables::seal(self.ring, Tagged::Cold, &id.raw().to_le_bytes(), cold)?;
+        self.cold.insert(id.raw(), bytes.as_slice()).or_store()?;
+        Ok(())
+    }
+
+    pub(crate) fn insert_key(&mut self, key: &KeyRecord, cold: &ColdRecord) -> Result<(), Error> {
+        self.writing();
+        self.put_hot(key)?;
+        self.put_cold(key.id, cold)?;
+        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
+        self.by_owner.insert(index.as_slice(), HELD).or_store()?;
+        self.by_keyspace
+            .insert((key.keyspace, key.id.raw()), ())
+            .or_store()?;
+        if let Some(end) = key.ends_at() {
+            self.by_end
+                .insert((end.unix_ms(), key.id.raw()), ())
+                .or_store()?;
+        }
+        self.state.count_digest(key.pepper, 1);
+        Ok(())
+    }
+
+    /// Writes a changed key, and moves it in the indexes where they differ.
+    pub(crate) fn replace_key(&mut self, old: &KeyRecord, new: &KeyRecord) -> Result<(), Error> {
+        self.writing();
+        self.put_hot(new)?;
+        let (old_end, new_end) = (old.ends_at(), new.ends_at());
+        if old_end != new_end {
+            if let Some(end) = old_end {
+                self.by_end
+                    .remove((end.unix_ms(), old.id.raw()))
+                    .or_store()?;
+            }
+            if let Some(end) = new_end {
+                self.by_end
+                    .insert((end.unix_ms(), new.id.raw()), ())
+                    .or_store()?;
+            }
+        }
+        let is_revoked = |key: &KeyRecord| matches!(key.phase, Phase::Revoked { .. });
+        if !is_revoked(old) {
+            self.state.count_digest(old.pepper, -1);
+        }
+        if is_revoked(new) {
+            self.set_over(new)?;
+        } else {
+            self.state.count_digest(new.pepper, 1);
+        }
+        Ok(())
+    }
+
+    fn put_hot(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        let bytes = key.encode(self.ring)?;
+        self.keys
+            .insert(key.id.raw(), bytes.as_slice())
+            .or_store()?;
+        self.touched.keys.push(key.id);
+        Ok(())
+    }
+
+    /// Notes in the owner's index that a key is over for good, so that it need
+    /// not be looked at when the owner's keys are counted.
+    pub(crate) fn set_over(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        self.writing();
+        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
+        self.by_owner.insert(index.as_slice(), OVER).or_store()?;
+        Ok(())
+    }
+
+    /// Removes every trace of a key but its audit entries.
+    pub(crate) fn remove_key(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        self.writing();
+        self.keys.remove(key.id.raw()).or_store()?;
+        self.cold.remove(key.id.raw()).or_store()?;
+        self.usage.remove(key.id.raw()).or_store()?;
+        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
+        self.by_owner.remove(index.as_slice()).or_store()?;
+        self.by_keyspace
+            .remove((key.keyspace, key.id.raw()))
+            .or_store()?;
+        if let Some(end) = key.ends_at() {
+            self.by_end
+                .remove((end.unix_ms(), key.id.raw()))
+                .or_store()?;
+        }
+        if !matches!(key.phase, Phase::Revoked { .. }) {
+            self.state.count_digest(key.pepper, -1);
+        }
+        self.touched.keys.push(key.id);
+        Ok(())
+    }
+
+    /// The keys of an owner in a keyspace.
+    ///
+    /// Passes over every key that the owner ever had there and that is not
+    /// purged, but reads the records only of those not known to be over.
+    pub(crate) fn holdings(&self, owner: &OwnerPath, keyspace: u32) -> Result<Holdings, Error> {
+        let (from, to) = tables::holdings_range(owner, keyspace);
+        let mut holdings = Holdings::default();
+        let range = self
+            .by_owner
+            .range::<&[u8]>(from.as_slice()..=to.as_slice())
+            .or_store()?;
+        for entry in range {
+            let (index, standing) = entry.or_store()?;
+            if standing.value() == OVER {
+                continue;
+            }
+            let (_, _, id) = tables::owner_index_parts(index.value())
+                .ok_or_else(|| Error::corrupted("by_owner", owner, "an entry is too short"))?;
+            let key = self
+                .find_key(id)?
+                .ok_or_else(|| Error::corrupted("keys", id, "it is missing"))?;
+            if Life::from(&key).is_over(self.now) {
+                holdings.lapsed.push(key);
+            } else {
+                holdings.good.push(key);
+            }
+        }
+        Ok(holdings)
+    }
+
+    /// Up to `count` ids of keys of an owner and of all below it, from after a
+    /// position in the owner's index, and the position reached.
+    pub(crate) fn ids_below(
+        &self,
+        owner: &OwnerPath,
+        after: Option<&[u8]>,
+        count: usize,
+    ) -> Result<(Vec<KeyId>, Option<Vec<u8>>), Error> {
+        let (from, to) = tables::owner_index_range(owner, true);
+        let start = match after {
+            Some(after) => std::ops::Bound::Excluded(after),
+            None => std::ops::Bound::Included(from.as_slice()),
+        };
+        let end = std::ops::Bound::Excluded(to.as_slice());
+        let mut ids = Vec::new();
+        let mut last = None;
+        for entry in self
+            .by_owner
+            .range::<&[u8]>((start, end))
+            .or_store()?
+            .take(count)
+        {
+            let (index, _) = entry.or_store()?;
+            let (_, _, id) = tables::owner_index_parts(index.value())
+                .ok_or_else(|| Error::corrupted("by_owner", owner, "an entry is too short"))?;
+            ids.push(id);
+            last = Some(index.value().to_vec());
+        }
+        Ok((ids, last))
+    }
+
+    /// Up to `count` ids of keys of a keyspace, from after one.
+    pub(crate) fn ids_of_keyspace(
+        &self,
+        keyspace: u32,
+        after: Option<KeyId>,
+        count: usize,
+    ) -> Result<Vec<KeyId>, Error> {
+        let start = match after {
+            Some(after) => std::ops::Bound::Excluded((keyspace, after.raw())),
+            None => std::ops::Bound::Included((keyspace, 0)),
+        };
+        let end = std::ops::Bound::Included((keyspace, u64::MAX));
+        self.by_keyspace
+            .range::<(u32, u64)>((start, end))
+            .or_store()?
+            .take(count)
+            .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
+            .collect()
+    }
+
+    /// Up to `count` ids of keys that were over before an instant, the oldest
+    /// first.
+    pub(crate) fn ids_over_before(
+        &self,
+        instant: Timestamp,
+        count: usize,
+    ) -> Result<Vec<KeyId>, Error> {
+        self.by_end
+            .range((0, 0)..(instant.unix_ms(), 0))
+            .or_store()?
+            .take(count)
+            .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
+            .collect()
+    }
+
+    /// The first owner, if there is one, that could not hold what it holds if
+    /// the keyspace were single-active.
+    pub(crate) fn owner_with_several(&self, keyspace: u32) -> Result<Option<OwnerPath>, Error> {
+        let mut found = None;
+        read::each_crowded_owner(
+            &self.by_owner,
+            &self.keys,
+            self.ring,
+            self.now,
+            |number| number == keyspace,
+            |owner| found = found.take().or(Some(owner)),
+        )?;
+        Ok(found)
+    }
+
+    // Owners
+
+    pub(crate) fn owner(&self, path: &str) -> Result<Option<OwnerRecord>, Error> {
+        read::owner(&self.owners, self.ring, path)
+    }
+
+    /// Sets or takes away an owner's suspension.
+    pub(crate) fn set_owner(
+        &mut self,
+        path: &OwnerPath,
+        record: Option<&OwnerRecord>,
+    ) -> Result<(), Error> {
+        self.writing();
+        let path = path.as_str();
+        match record {
+            Some(record) => {
+                let bytes = tables::seal(self.ring, Tagged::Owner, path.as_bytes(), record)?;
+                self.owners.insert(path, bytes.as_slice()).or_store()?;
+            }
+            None => {
+                self.owners.remove(path).or_store()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of an owner's path and its ancestors are suspended.
+    pub(crate) fn suspended_mask(&self, owner: &OwnerPath) -> Result<u8, Error> {
+        read::suspended_mask(&self.owners, self.ring, owner)
+    }
+
+    // Audit and usage
+
+    /// The position that the next audit entry will have.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.state.audit_seq + 1
+    }
+
+    pub(crate) fn audit(&mut self, actor: Option<&str>, event: AuditEvent) -> Result<(), Error> {
+        self.writing();
+        let seq = self.next_seq();
+        let body = AuditBody {
+            at: self.now,
+            actor: actor.map(str::to_owned),
+            event,
+        };
+        let (bytes, hash) = read::encode_audit(self.ring, &self.state.audit_hash, seq, &body)?;
+        self.audit.insert(seq, bytes.as_slice()).or_store()?;
+        self.state.audit_seq = seq;
+        self.state.audit_hash = hash;
+        Ok(())
+    }
+
+    /// Adds to a key's usage; a key that is gone has none.
+    pub(crate) fn add_usage(
+        &mut self,
+        id: KeyId,
+        last_used: Timestamp,
+        count: u64,
+    ) -> Result<(), Error> {
+        if !self.id_is_taken(id)? {
+            return Ok(());
+        }
+        self.writing();
+        let mut usage = read::usage(&self.usage, self.ring, id)?;
+        usage.last_used = usage.last_used.max(Some(last_used));
+        usage.count = usage.count.saturating_add(count);
+        let bytes = tables::seal(self.ring, Tagged::Usage, &id.raw().to_le_bytes(), &usage)?;
+        self.usage.insert(id.raw(), bytes.as_slice()).or_store()?;
+        Ok(())
+    }
+
+    pub(crate) fn revoked(&self, key: &KeyRecord) -> Result<Option<Revoked>, Error> {
+        read::revoked(&self.audit, self.ring, key, self.now)
+    }
+
+    /// A key as callers see it, after what this transaction has written.
+    pub(crate) fn describe(&self, key: &KeyRecord, cold: ColdRecord) -> Result<Key, Error> {
+        let keyspace = self.keyspace_numbered(key.keyspace)?;
+        let revoked = self.revoked(key)?;
+        let usage = read::usage(&self.usage, self.ring, key.id)?;
+        Ok(read::assemble(
+            key,
+            cold,
+            keyspace.prefix,
+            revoked,
+            usage,
+            self.now,
+        ))
+    }
+
+    /// As [`describe`](Self::describe), for a key that is just issued.
+    pub(crate) fn describe_new(
+        &self,
+        key: &KeyRecord,
+        cold: ColdRecord,
+        keyspace: &Keyspace,
+    ) -> Key {
+        read::assemble(
+            key,
+            cold,
+            keyspace.prefix,
+            None,
+            UsageRecord::default(),
+            self.now,
+        )
+    }
+}
