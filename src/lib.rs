@@ -1,5 +1,93 @@
 //! gatekey issues, verifies, rotates and revokes API keys inside your server,
-//! from one durable file.
+//! and keeps them in one durable file.
+//!
+//! Any API that hands out keys must answer one question on every request: is
+//! this token good, whose is it, what may it do? gatekey answers it in the
+//! process, from memory or from a [redb](https://docs.rs/redb) file beside the
+//! server. A revocation holds from the instant that the call returns.
+//!
+//! It is not a server, not a gateway and not an identity provider: it knows no
+//! users, passwords, sessions, OAuth or JWT. One process at a time holds a file.
+//!
+//! # A complete program
+//! ```
+//! use gatekey::{Engine, NewKey, NewKeyspace, Reason, Requirements, Verdict};
+//!
+//! fn main() -> gatekey::Result<()> {
+//!     # let dir = tempfile::tempdir().unwrap();
+//!     # std::env::set_current_dir(&dir).unwrap();
+//!     let engine = Engine::open("keys.redb")?;
+//!     engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+//!
+//!     let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]))?;
+//!     println!("keep this, it is shown once: {}", issued.token.expose());
+//!
+//!     let read = Requirements::new().permission_names(&["read"]);
+//!     match engine.verify_with(issued.token.expose(), &read)? {
+//!         Verdict::Granted(grant) => println!("welcome, {}", grant.owner()),
+//!         Verdict::Denied(denial) => println!("refused: {denial}"),
+//!     }
+//!     engine.revoke(issued.key.id, Reason::KeyCompromise)?;
+//!     assert!(!engine.verify(issued.token.expose())?.is_granted());
+//!     engine.close()
+//! }
+//! ```
+//!
+//! # Words
+//! - A **token** is the text that a client presents; the engine shows it once
+//!   and never stores it. A **key** is the record behind it, named by a
+//!   [`KeyId`] that is public.
+//! - A [`Keyspace`] is a family of keys under one policy: the prefix of its
+//!   tokens, the names of its permissions, how many keys an owner may hold, how
+//!   long a key may live.
+//! - An **owner** is a path of segments, as in `acme/ingest/etl-bot`; what is
+//!   suspended at a path is suspended below it. See [`OwnerPath`].
+//! - A key is active, retiring, not yet valid, disabled, suspended, expired or
+//!   revoked: see [`KeyState`].
+//! - A [`Denial`] says why a verification that ran well said no. It is data,
+//!   and an [`Error`] is never one.
+//!
+//! # Where to go
+//! | you want to | see |
+//! |---|---|
+//! | open a store, with a pepper, other memory, another clock | [`Options`], [`Pepper`] |
+//! | verify | [`Engine::verify`], [`Requirements`], [`Verdict`], [`Grant`], [`Denial`] |
+//! | issue, one or thousands | [`NewKey`], [`Engine::issue_batch`] |
+//! | replace a key without an outage | [`Engine::rotate`], [`Rotation`] |
+//! | take access away | [`Engine::revoke`], [`Engine::revoke_token`], [`Engine::revoke_owner`], [`Engine::disable`], [`Engine::suspend`] |
+//! | look | [`Engine::key`], [`Engine::list`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
+//! | care for the file | [`Engine::check`], [`Engine::backup`], [`Engine::purge`] |
+//! | test what expires | [`ManualClock`] |
+//! | know what is refused for its size | [`limits`] |
+//!
+//! # What holds
+//! 1. A token's secret is never stored, logged or printed, save by
+//!    [`Token::expose`].
+//! 2. Once a call that takes access away has returned, no verification that
+//!    starts after it grants. There is no cache that goes stale.
+//! 3. A change that returned `Ok` survives power loss. One that failed was not
+//!    applied, or the error is [`Error::OutcomeUnknown`].
+//! 4. In a single-active keyspace an owner has at most one active key, and at
+//!    most one retiring.
+//! 5. An unknown id and a wrong secret do the same work and read the same.
+//! 6. A damaged or forged record grants nothing.
+//! 7. A key is good while `now < expires_at`, and a clock that steps back
+//!    revives nothing.
+//! 8. Every change writes its entry in a chained audit trail.
+//! 9. Memory is bounded by the options.
+//! 10. An error of the store is never a denial and never a grant.
+//!
+//! The reasons, the format of the file and the test for each are in
+//! `docs/DESIGN.md`; what is defended against whom, in `SECURITY.md`.
+//!
+//! # In an async server
+//! The crate is synchronous. A verification of a key that is resident touches
+//! neither lock nor disk; one that is not reads a few pages, which the system
+//! usually has in memory. Changes wait for an fsync: call them from a thread
+//! that may block, such as `tokio::task::spawn_blocking`.
+//!
+//! # Features
+//! None yet; the defaults are the whole crate.
 
 mod audit;
 mod change;
@@ -48,3 +136,7 @@ pub use query::{Cursor, KeyFilter, Page};
 pub use secret::{Pepper, Token};
 pub use stats::{KeyCounts, Stats};
 pub use store::check::{CheckReport, Finding};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,671 @@
+//! The figures of the project, one line each: `name value unit`.
+//!
+//! What is compared runs interleaved in this one process; a figure is the
+//! median over rounds, and tokens come from a shuffled pool of the store's keys.
+//! `cargo bench --bench figures -- [--quick] [NAME..]`
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::panic
+)]
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gatekey::{Engine, KeyId, NewKey, NewKeyspace, Options, Reason, Rotation};
+use hdrhistogram::Histogram;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt, SeedableRng};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use subtle::ConstantTimeEq;
+
+const POOL: usize = 65_536;
+const BATCH: usize = 10_000;
+/// Enough for a million keys, with the unevenness of the sets.
+const ROOMY: usize = 400 << 20;
+const KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("keys");
+
+struct Run {
+    quick: bool,
+    wanted: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+impl Run {
+    fn wants(&self, names: &[&str]) -> bool {
+        self.wanted.is_empty()
+            || names
+                .iter()
+                .any(|name| self.wanted.iter().any(|wanted| name.contains(wanted.as_str())))
+    }
+
+    fn rounds(&self) -> usize {
+        if self.quick { 15 } else { 61 }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+fn print(name: &str, value: f64, unit: &str) {
+    let digits = if value.abs() < 10.0 { 3 } else { 1 };
+    println!("{name} {value:.digits$} {unit}");
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Nanoseconds a call of each, and the median of the ratios of the first to the
+/// second in a round.
+fn compare(
+    rounds: usize,
+    calls: usize,
+    mut left: impl FnMut(usize),
+    mut right: impl FnMut(usize),
+) -> (f64, f64, f64) {
+    let (mut lefts, mut rights, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let time = |work: &mut dyn FnMut(usize), from: usize| {
+        let start = Instant::now();
+        for at in from..from + calls {
+            work(at);
+        }
+        start.elapsed().as_nanos() as f64 / calls as f64
+    };
+    // Two rounds to warm up.
+    for round in 0..rounds + 2 {
+        let from = round * calls;
+        let (l, r) = if round % 2 == 0 {
+            let l = time(&mut left, from);
+            (l, time(&mut right, from))
+        } else {
+            let r = time(&mut right, from);
+            (time(&mut left, from), r)
+        };
+        if round >= 2 {
+            lefts.push(l);
+            rights.push(r);
+            ratios.push(l / r);
+        }
+    }
+    (median(&mut lefts), median(&mut rights), median(&mut ratios))
+}
+
+/// A store of `count` keys, and a shuffled pool of their tokens.
+struct World {
+    path: PathBuf,
+    all: Vec<String>,
+    pool: Vec<String>,
+}
+
+fn options(resident_bytes: usize) -> Options {
+    Options::new().resident_bytes(resident_bytes)
+}
+
+fn spec(at: usize) -> NewKey {
+    NewKey::new("acme_live", format!("acme/team-{}/bot-{at}", at % 97))
+        .unwrap()
+        .permissions(["read"])
+}
+
+fn build(path: &Path, count: usize) -> World {
+    let engine = options(0).open(path).unwrap();
+    engine
+        .create_keyspace(
+            NewKeyspace::new("acme_live")
+                .unwrap()
+                .permissions(["read", "write"]),
+        )
+        .unwrap();
+    let mut all = Vec::with_capacity(count);
+    for from in (0..count).step_by(BATCH) {
+        let batch = (from..count.min(from + BATCH)).map(spec).collect();
+        let issued = engine.issue_batch(batch).unwrap();
+        all.extend(issued.iter().map(|key| key.token.expose().to_owned()));
+    }
+    engine.close().unwrap();
+    let mut pool = all.clone();
+    pool.shuffle(&mut StdRng::seed_from_u64(7));
+    pool.truncate(POOL);
+    World {
+        path: path.to_owned(),
+        all,
+        pool,
+    }
+}
+
+fn granted(engine: &Engine, token: &str) {
+    let verdict = engine.verify(black_box(token)).unwrap();
+    assert!(black_box(&verdict).is_granted());
+}
+
+fn refused(engine: &Engine, token: &[u8]) {
+    let verdict = engine.verify(black_box(token)).unwrap();
+    assert!(!black_box(&verdict).is_granted());
+}
+
+fn id_of(token: &str) -> KeyId {
+    token[token.len() - 60..token.len() - 50].parse().unwrap()
+}
+
+/// The same token with another secret, its check made right.
+fn with_other_secret(token: &str) -> String {
+    let mut body = token[..token.len() - 6].to_owned();
+    let last = if body.ends_with('0') { '1' } else { '0' };
+    body.pop();
+    body.push(last);
+    with_check(body)
+}
+
+/// The same token with an id that no key has.
+fn with_unknown_id(token: &str, random: &mut impl Rng) -> String {
+    let mut body = token[..token.len() - 6].as_bytes().to_vec();
+    let at = body.len() - 54;
+    for digit in &mut body[at..at + 10] {
+        *digit = b"0123456789ABCDEFGHIJ"[random.random_range(0..20)];
+    }
+    with_check(String::from_utf8(body).unwrap())
+}
+
+fn with_check(body: String) -> String {
+    const DIGITS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut crc = crc32fast::hash(body.as_bytes()) as usize;
+    let mut check = [b'0'; 6];
+    for digit in check.iter_mut().rev() {
+        *digit = DIGITS[crc % 62];
+        crc /= 62;
+    }
+    body + std::str::from_utf8(&check).unwrap()
+}
+
+#[derive(Default)]
+struct FastHasher(u64);
+
+impl Hasher for FastHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("ids are u64");
+    }
+    fn write_u64(&mut self, id: u64) {
+        let mixed = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+/// What no verification can do without: the hash of 60 bytes, a probe of a hash
+/// map that holds the record, and a comparison in constant time. No parsing, no
+/// policy, no clock, no answer.
+struct Floor {
+    key: [u8; 32],
+    map: HashMap<u64, [u8; 144], BuildHasherDefault<FastHasher>>,
+    /// The id and the last 60 characters of each token of the pool.
+    pool: Vec<(u64, [u8; 60])>,
+}
+
+impl Floor {
+    fn new(world: &World) -> Self {
+        let key = [7; 32];
+        let mut map: HashMap<u64, [u8; 144], BuildHasherDefault<FastHasher>> = HashMap::default();
+        let mut raw = HashMap::new();
+        for (at, token) in world.all.iter().enumerate() {
+            let signed: [u8; 60] = token.as_bytes()[token.len() - 60..].try_into().unwrap();
+            let mut record = [0; 144];
+            record[72..104].copy_from_slice(blake3::keyed_hash(&key, &signed).as_bytes());
+            let id = (at as u64).wrapping_mul(0x2545_F491_4F6C_DD1D);
+            map.insert(id, record);
+            raw.insert(token.as_str(), id);
+        }
+        let pool = world
+            .pool
+            .iter()
+            .map(|token| {
+                let signed = token.as_bytes()[token.len() - 60..].try_into().unwrap();
+                (raw[token.as_str()], signed)
+            })
+            .collect();
+        Self { key, map, pool }
+    }
+
+    fn check(&self, at: usize) {
+        let (id, signed) = black_box(&self.pool[at % self.pool.len()]);
+        let digest = *blake3::keyed_hash(&self.key, signed).as_bytes();
+        let record = &self.map[id];
+        let (left, _) = digest.as_chunks::<8>();
+        let (right, _) = record[72..104].as_chunks::<8>();
+        let mut equal = subtle::Choice::from(1);
+        for (left, right) in left.iter().zip(right) {
+            equal &= u64::from_le_bytes(*left).ct_eq(&u64::from_le_bytes(*right));
+        }
+        assert!(bool::from(black_box(equal)));
+    }
+}
+
+fn hits(run: &Run, world: &World) {
+    let names = [
+        "verify_floor_1m_ns",
+        "verify_hit_1m_ns",
+        "verify_hit_over_floor_1m",
+        "verify_malformed_ns",
+        "verify_1mb_token_ns",
+        "verify_threads_2_speedup",
+        "verify_same_key_threads_2_speedup",
+        "verify_p50_ns",
+        "verify_p999_ns",
+        "verify_p999_under_writes_over_idle",
+        "verify_allocations",
+        "resident_bytes_per_key",
+    ];
+    if !run.wants(&names) {
+        return;
+    }
+    let engine = options(ROOMY).open(&world.path).unwrap();
+    for token in &world.all {
+        granted(&engine, token);
+    }
+    if run.wants(&names[..3]) {
+        let floor = Floor::new(world);
+        let (hit, bare, ratio) = compare(
+            run.rounds(),
+            20_000,
+            |at| granted(&engine, &world.pool[at % POOL]),
+            |at| floor.check(at),
+        );
+        print("verify_floor_1m_ns", bare, "ns");
+        print("verify_hit_1m_ns", hit, "ns");
+        print("verify_hit_over_floor_1m", ratio, "ratio");
+    }
+    if run.wants(&names[3..5]) {
+        let malformed: Vec<Vec<u8>> = world.pool[..1024]
+            .iter()
+            .map(|token| token[1..].replace('_', "-").into_bytes())
+            .collect();
+        let giant = vec![b'a'; 1 << 20];
+        let (short, long, _) = compare(
+            run.rounds(),
+            20_000,
+            |at| refused(&engine, &malformed[at % 1024]),
+            |_| refused(&engine, &giant),
+        );
+        print("verify_malformed_ns", short, "ns");
+        print("verify_1mb_token_ns", long, "ns");
+    }
+    if run.wants(&names[5..7]) {
+        threads(run, &engine, world);
+    }
+    if run.wants(&names[7..10]) {
+        percentiles(run, &engine, world);
+    }
+    if run.wants(&names[10..11]) {
+        let counted = allocation_counter::measure(|| {
+            for token in &world.pool[..10_000] {
+                granted(&engine, token);
+            }
+        });
+        print("verify_allocations", counted.count_total as f64, "count");
+    }
+    if run.wants(&names[11..]) {
+        let capacity = engine.stats().unwrap().resident_capacity;
+        print(
+            "resident_bytes_per_key",
+            ROOMY as f64 / capacity as f64,
+            "bytes",
+        );
+    }
+    engine.close().unwrap();
+}
+
+/// Verifications a second of `count` threads, each on tokens of its own choice.
+fn throughput<'a>(count: usize, time: Duration, engine: &Engine, token: impl Fn(usize) -> &'a str + Sync) -> f64 {
+    let stop = AtomicBool::new(false);
+    let done = AtomicU64::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..count {
+            let (stop, done, token) = (&stop, &done, &token);
+            scope.spawn(move || {
+                let mut at = thread * 30_011;
+                let mut own = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    for _ in 0..512 {
+                        granted(engine, token(at));
+                        at += 1;
+                    }
+                    own += 512;
+                }
+                done.fetch_add(own, Ordering::Relaxed);
+            });
+        }
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+    });
+    done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn threads(run: &Run, engine: &Engine, world: &World) {
+    let time = Duration::from_millis(if run.quick { 150 } else { 500 });
+    let rounds = if run.quick { 5 } else { 11 };
+    let speedup = |same: bool| {
+        let token = |at: usize| world.pool[if same { 0 } else { at % POOL }].as_str();
+        let mut ratios: Vec<f64> = (0..rounds)
+            .map(|_| {
+                let one = throughput(1, time, engine, token);
+                throughput(2, time, engine, token) / one
+            })
+            .collect();
+        median(&mut ratios)
+    };
+    print("verify_threads_2_speedup", speedup(false), "ratio");
+    print("verify_same_key_threads_2_speedup", speedup(true), "ratio");
+}
+
+fn percentiles(run: &Run, engine: &Engine, world: &World) {
+    let count = if run.quick { 300_000 } else { 2_000_000 };
+    let measure = || {
+        let mut histogram = Histogram::<u64>::new(3).unwrap();
+        for at in 0..count {
+            let start = Instant::now();
+            granted(engine, &world.pool[at % (POOL / 2)]);
+            histogram.record(start.elapsed().as_nanos() as u64).unwrap();
+        }
+        histogram
+    };
+    let idle = measure();
+    print("verify_p50_ns", idle.value_at_quantile(0.5) as f64, "ns");
+    print("verify_p999_ns", idle.value_at_quantile(0.999) as f64, "ns");
+    // The second half of the pool is not verified, and is rotated and revoked.
+    let stop = AtomicBool::new(false);
+    let busy = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for token in world.pool[POOL / 2..].iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let issued = engine.issue(spec(id_of(token).to_string().len())).unwrap();
+                let grace = Rotation::with_grace(Duration::from_secs(60));
+                let rotated = engine.rotate(issued.key.id, grace).unwrap();
+                engine.revoke(rotated.key.id, Reason::Cessation).unwrap();
+            }
+        });
+        let busy = measure();
+        stop.store(true, Ordering::Relaxed);
+        busy
+    });
+    print(
+        "verify_p999_under_writes_over_idle",
+        busy.value_at_quantile(0.999) as f64 / idle.value_at_quantile(0.999) as f64,
+        "ratio",
+    );
+}
+
+fn small(run: &Run) {
+    if !run.wants(&["verify_hit_over_floor_1k"]) {
+        return;
+    }
+    let mut world = build(&run.path("1k.redb"), 1000);
+    world.pool = world.all.clone();
+    let engine = options(ROOMY / 64).open(&world.path).unwrap();
+    let floor = Floor::new(&world);
+    let (_, _, ratio) = compare(
+        run.rounds(),
+        20_000,
+        |at| granted(&engine, &world.pool[at % 1000]),
+        |at| floor.check(at),
+    );
+    print("verify_hit_over_floor_1k", ratio, "ratio");
+    engine.close().unwrap();
+}
+
+/// A bare lookup in a copy of the store, with the same cache, and the hash.
+struct Bare {
+    table: redb::ReadOnlyTable<u64, &'static [u8]>,
+    ids: Vec<(u64, [u8; 60])>,
+    _db: redb::Database,
+}
+
+impl Bare {
+    fn new(path: &Path, pool: &[String]) -> Self {
+        let db = redb::Builder::new()
+            .set_cache_size(Options::CACHE_BYTES)
+            .open(path)
+            .unwrap();
+        let table = db.begin_read().unwrap().open_table(KEYS).unwrap();
+        let ids = pool
+            .iter()
+            .map(|token| {
+                let signed = token.as_bytes()[token.len() - 60..].try_into().unwrap();
+                (raw_id(token), signed)
+            })
+            .collect();
+        Self {
+            table,
+            ids,
+            _db: db,
+        }
+    }
+
+    fn get(&self, at: usize) {
+        let (id, signed) = black_box(&self.ids[at % self.ids.len()]);
+        let digest = blake3::keyed_hash(&[7; 32], signed);
+        let record = ReadableTable::get(&self.table, id).unwrap().unwrap();
+        assert!(!record.value().is_empty());
+        black_box(digest);
+    }
+}
+
+fn raw_id(token: &str) -> u64 {
+    token.as_bytes()[token.len() - 60..token.len() - 50]
+        .iter()
+        .fold(0, |value, byte| {
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'A'..=b'Z' => byte - b'A' + 10,
+                _ => byte - b'a' + 36,
+            };
+            value * 62 + u64::from(digit)
+        })
+}
+
+fn cold(run: &Run, world: &World) {
+    let names = [
+        "verify_cold_1m_ns",
+        "verify_cold_over_redb_get_1m",
+        "verify_unknown_over_wrong_secret",
+    ];
+    if !run.wants(&names) {
+        return;
+    }
+    let engine = options(0).open(&world.path).unwrap();
+    if run.wants(&names[..2]) {
+        let copy = run.path("copy.redb");
+        engine.backup(&copy).unwrap();
+        let bare = Bare::new(&copy, &world.pool);
+        let (ns, _, ratio) = compare(
+            run.rounds(),
+            10_000,
+            |at| granted(&engine, &world.pool[at % POOL]),
+            |at| bare.get(at),
+        );
+        print("verify_cold_1m_ns", ns, "ns");
+        print("verify_cold_over_redb_get_1m", ratio, "ratio");
+    }
+    if run.wants(&names[2..]) {
+        let mut random = StdRng::seed_from_u64(9);
+        let unknown: Vec<String> = world
+            .pool
+            .iter()
+            .map(|token| with_unknown_id(token, &mut random))
+            .collect();
+        let wrong: Vec<String> = world.pool.iter().map(|token| with_other_secret(token)).collect();
+        let (_, _, ratio) = compare(
+            run.rounds(),
+            10_000,
+            |at| refused(&engine, unknown[at % POOL].as_bytes()),
+            |at| refused(&engine, wrong[at % POOL].as_bytes()),
+        );
+        print("verify_unknown_over_wrong_secret", ratio, "ratio");
+    }
+    engine.close().unwrap();
+}
+
+fn growth(run: &Run, world: &World) {
+    if run.quick || !run.wants(&["verify_cold_10m_over_1m"]) {
+        return;
+    }
+    let large = build(&run.path("10m.redb"), 10_000_000);
+    let engine_1m = options(0).open(&world.path).unwrap();
+    let engine_10m = options(0).open(&large.path).unwrap();
+    let (_, _, ratio) = compare(
+        run.rounds(),
+        10_000,
+        |at| granted(&engine_10m, &large.pool[at % POOL]),
+        |at| granted(&engine_1m, &world.pool[at % POOL]),
+    );
+    print("verify_cold_10m_over_1m", ratio, "ratio");
+}
+
+fn writes(run: &Run, world: &World) {
+    let names = [
+        "batch_issue_per_s",
+        "revoke_to_effect_us_p50",
+        "revoke_to_effect_us_p999",
+        "revoke_to_effect_grants",
+        "issue_durable_1_thread_per_s",
+        "issue_durable_64_threads_per_s",
+        "revoke_durable_64_over_1",
+    ];
+    if !run.wants(&names) {
+        return;
+    }
+    let engine = Engine::open(&world.path).unwrap();
+    if run.wants(&names[..1]) {
+        let batches = if run.quick { 5 } else { 20 };
+        let mut rates: Vec<f64> = (0..batches)
+            .map(|batch| {
+                let batch: Vec<NewKey> = (0..BATCH).map(|at| spec(batch * BATCH + at)).collect();
+                let start = Instant::now();
+                assert_eq!(engine.issue_batch(batch).unwrap().len(), BATCH);
+                BATCH as f64 / start.elapsed().as_secs_f64()
+            })
+            .collect();
+        print("batch_issue_per_s", median(&mut rates), "1/s");
+    }
+    if run.wants(&names[1..4]) {
+        let count = if run.quick { 1000 } else { 5000 };
+        let victims: Vec<_> = engine
+            .issue_batch((0..count).map(spec).collect())
+            .unwrap();
+        let mut histogram = Histogram::<u64>::new(3).unwrap();
+        let mut grants = 0;
+        for victim in &victims {
+            granted(&engine, victim.token.expose());
+            let start = Instant::now();
+            engine.revoke(victim.key.id, Reason::KeyCompromise).unwrap();
+            histogram.record(start.elapsed().as_micros() as u64).unwrap();
+            grants += u64::from(engine.verify(victim.token.expose()).unwrap().is_granted());
+        }
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64;
+        print("revoke_to_effect_us_p50", at(0.5), "us");
+        print("revoke_to_effect_us_p999", at(0.999), "us");
+        print("revoke_to_effect_grants", grants as f64, "count");
+    }
+    if run.wants(&names[4..]) {
+        let time = Duration::from_millis(if run.quick { 700 } else { 3000 });
+        let one = durable_per_s(1, time, |at| {
+            engine.issue(spec(at)).unwrap();
+        });
+        let many = durable_per_s(64, time, |at| {
+            engine.issue(spec(at)).unwrap();
+        });
+        print("issue_durable_1_thread_per_s", one, "1/s");
+        print("issue_durable_64_threads_per_s", many, "1/s");
+        // As many as will be revoked at most, issued before.
+        let ids: Vec<KeyId> = world.all.iter().rev().map(|token| id_of(token)).collect();
+        let next = AtomicU64::new(0);
+        let revoke = |_| {
+            let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+            engine.revoke(ids[at], Reason::Cessation).unwrap();
+        };
+        let one = durable_per_s(1, time, revoke);
+        let many = durable_per_s(64, time, revoke);
+        print("revoke_durable_64_over_1", many / one, "ratio");
+    }
+    engine.close().unwrap();
+}
+
+fn durable_per_s(count: usize, time: Duration, work: impl Fn(usize) + Sync) -> f64 {
+    let stop = AtomicBool::new(false);
+    let done = AtomicU64::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..count {
+            let (stop, done, work) = (&stop, &done, &work);
+            scope.spawn(move || {
+                let mut at = thread;
+                while !stop.load(Ordering::Relaxed) {
+                    work(at);
+                    at += count;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+    });
+    done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn opening(run: &Run, world: &World) {
+    if !run.wants(&["open_1m_to_first_verify_ms"]) {
+        return;
+    }
+    let mut times: Vec<f64> = (0..if run.quick { 5 } else { 15 })
+        .map(|at| {
+            let start = Instant::now();
+            let engine = Engine::open(&world.path).unwrap();
+            granted(&engine, &world.pool[at]);
+            let time = start.elapsed().as_secs_f64() * 1e3;
+            engine.close().unwrap();
+            time
+        })
+        .collect();
+    print("open_1m_to_first_verify_ms", median(&mut times), "ms");
+}
+
+fn main() {
+    let mut run = Run {
+        quick: false,
+        wanted: Vec::new(),
+        dir: tempfile::tempdir().unwrap(),
+    };
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--quick" => run.quick = true,
+            "--bench" => {}
+            name => run.wanted.push(name.to_owned()),
+        }
+    }
+    let start = Instant::now();
+    small(&run);
+    let world = build(&run.path("1m.redb"), 1_000_000);
+    eprintln!("built 1,000,000 keys in {:.1} s", start.elapsed().as_secs_f64());
+    hits(&run, &world);
+    cold(&run, &world);
+    growth(&run, &world);
+    opening(&run, &world);
+    // Last: it changes the store.
+    writes(&run, &world);
+    eprintln!("took {:.1} s", start.elapsed().as_secs_f64());
+}
