@@ -13,6 +13,7 @@
     clippy::panic
 )]
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
@@ -38,18 +39,31 @@ struct Run {
     quick: bool,
     wanted: Vec<String>,
     dir: tempfile::TempDir,
+    world: OnceCell<World>,
 }
 
 impl Run {
     fn wants(&self, names: &[&str]) -> bool {
         self.wanted.is_empty()
-            || names
-                .iter()
-                .any(|name| self.wanted.iter().any(|wanted| name.contains(wanted.as_str())))
+            || names.iter().any(|name| {
+                self.wanted
+                    .iter()
+                    .any(|wanted| name.contains(wanted.as_str()))
+            })
     }
 
     fn rounds(&self) -> usize {
         if self.quick { 15 } else { 61 }
+    }
+
+    /// The store of a million keys, built when it is first asked for.
+    fn world(&self) -> &World {
+        self.world.get_or_init(|| {
+            let start = Instant::now();
+            let world = build(&self.path("1m.redb"), 1_000_000);
+            eprintln!("built 1,000,000 keys in {:.1} s", start.elapsed().as_secs_f64());
+            world
+        })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -253,7 +267,7 @@ impl Floor {
     }
 }
 
-fn hits(run: &Run, world: &World) {
+fn hits(run: &Run) {
     let names = [
         "verify_floor_1m_ns",
         "verify_hit_1m_ns",
@@ -271,6 +285,7 @@ fn hits(run: &Run, world: &World) {
     if !run.wants(&names) {
         return;
     }
+    let world = run.world();
     let engine = options(ROOMY).open(&world.path).unwrap();
     for token in &world.all {
         granted(&engine, token);
@@ -328,7 +343,12 @@ fn hits(run: &Run, world: &World) {
 }
 
 /// Verifications a second of `count` threads, each on tokens of its own choice.
-fn throughput<'a>(count: usize, time: Duration, engine: &Engine, token: impl Fn(usize) -> &'a str + Sync) -> f64 {
+fn throughput<'a>(
+    count: usize,
+    time: Duration,
+    engine: &Engine,
+    token: impl Fn(usize) -> &'a str + Sync,
+) -> f64 {
     let stop = AtomicBool::new(false);
     let done = AtomicU64::new(0);
     let start = Instant::now();
@@ -478,7 +498,7 @@ fn raw_id(token: &str) -> u64 {
         })
 }
 
-fn cold(run: &Run, world: &World) {
+fn cold(run: &Run) {
     let names = [
         "verify_cold_1m_ns",
         "verify_cold_over_redb_get_1m",
@@ -487,6 +507,7 @@ fn cold(run: &Run, world: &World) {
     if !run.wants(&names) {
         return;
     }
+    let world = run.world();
     let engine = options(0).open(&world.path).unwrap();
     if run.wants(&names[..2]) {
         let copy = run.path("copy.redb");
@@ -508,7 +529,11 @@ fn cold(run: &Run, world: &World) {
             .iter()
             .map(|token| with_unknown_id(token, &mut random))
             .collect();
-        let wrong: Vec<String> = world.pool.iter().map(|token| with_other_secret(token)).collect();
+        let wrong: Vec<String> = world
+            .pool
+            .iter()
+            .map(|token| with_other_secret(token))
+            .collect();
         let (_, _, ratio) = compare(
             run.rounds(),
             10_000,
@@ -520,10 +545,11 @@ fn cold(run: &Run, world: &World) {
     engine.close().unwrap();
 }
 
-fn growth(run: &Run, world: &World) {
+fn growth(run: &Run) {
     if run.quick || !run.wants(&["verify_cold_10m_over_1m"]) {
         return;
     }
+    let world = run.world();
     let large = build(&run.path("10m.redb"), 10_000_000);
     let engine_1m = options(0).open(&world.path).unwrap();
     let engine_10m = options(0).open(&large.path).unwrap();
@@ -536,7 +562,7 @@ fn growth(run: &Run, world: &World) {
     print("verify_cold_10m_over_1m", ratio, "ratio");
 }
 
-fn writes(run: &Run, world: &World) {
+fn writes(run: &Run) {
     let names = [
         "batch_issue_per_s",
         "revoke_to_effect_us_p50",
@@ -549,6 +575,7 @@ fn writes(run: &Run, world: &World) {
     if !run.wants(&names) {
         return;
     }
+    let world = run.world();
     let engine = Engine::open(&world.path).unwrap();
     if run.wants(&names[..1]) {
         let batches = if run.quick { 5 } else { 20 };
@@ -564,16 +591,16 @@ fn writes(run: &Run, world: &World) {
     }
     if run.wants(&names[1..4]) {
         let count = if run.quick { 1000 } else { 5000 };
-        let victims: Vec<_> = engine
-            .issue_batch((0..count).map(spec).collect())
-            .unwrap();
+        let victims: Vec<_> = engine.issue_batch((0..count).map(spec).collect()).unwrap();
         let mut histogram = Histogram::<u64>::new(3).unwrap();
         let mut grants = 0;
         for victim in &victims {
             granted(&engine, victim.token.expose());
             let start = Instant::now();
             engine.revoke(victim.key.id, Reason::KeyCompromise).unwrap();
-            histogram.record(start.elapsed().as_micros() as u64).unwrap();
+            histogram
+                .record(start.elapsed().as_micros() as u64)
+                .unwrap();
             grants += u64::from(engine.verify(victim.token.expose()).unwrap().is_granted());
         }
         let at = |quantile| histogram.value_at_quantile(quantile) as f64;
@@ -627,10 +654,11 @@ fn durable_per_s(count: usize, time: Duration, work: impl Fn(usize) + Sync) -> f
     done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
 }
 
-fn opening(run: &Run, world: &World) {
+fn opening(run: &Run) {
     if !run.wants(&["open_1m_to_first_verify_ms"]) {
         return;
     }
+    let world = run.world();
     let mut times: Vec<f64> = (0..if run.quick { 5 } else { 15 })
         .map(|at| {
             let start = Instant::now();
@@ -649,6 +677,7 @@ fn main() {
         quick: false,
         wanted: Vec::new(),
         dir: tempfile::tempdir().unwrap(),
+        world: OnceCell::new(),
     };
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
@@ -659,13 +688,11 @@ fn main() {
     }
     let start = Instant::now();
     small(&run);
-    let world = build(&run.path("1m.redb"), 1_000_000);
-    eprintln!("built 1,000,000 keys in {:.1} s", start.elapsed().as_secs_f64());
-    hits(&run, &world);
-    cold(&run, &world);
-    growth(&run, &world);
-    opening(&run, &world);
+    hits(&run);
+    cold(&run);
+    growth(&run);
+    opening(&run);
     // Last: it changes the store.
-    writes(&run, &world);
+    writes(&run);
     eprintln!("took {:.1} s", start.elapsed().as_secs_f64());
 }
