@@ -1,6 +1,7 @@
 //! What the benches share: stores on a real file, and the tokens presented.
 #![allow(
     dead_code,
+    unreachable_pub,
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
