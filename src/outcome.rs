@@ -14,10 +14,6 @@ use crate::record::{Phase, View};
 /// [`Error`](crate::Error), never a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a verdict that is not looked at protects nothing"]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a boxed grant would allocate on every verification"
-)]
 pub enum Verdict {
     /// The token is good for what was asked.
     Granted(Grant),
