@@ -18,14 +18,14 @@ use crate::keyspace::Keyspace;
 use crate::limits;
 use crate::options::Options;
 use crate::outcome::{Denial, Grant, Verdict};
-use crate::policy::{self, Requirements};
+use crate::policy::{self, Life, Requirements};
 use crate::record::View;
-use crate::resident::{Copied, FillLeave, RECORD_LEN_MAX, Resident};
+use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
 use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
 use crate::store::{Outcome, Progress, Store};
-use crate::token::{Parsed, Signed};
+use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
 
 /// The most keys whose usage one transaction writes.
@@ -93,63 +93,123 @@ impl Core {
 
     pub(crate) fn verify(
         &self,
-        parsed: &Parsed<'_>,
+        parts: &Parts<'_>,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
         if let Some(resident) = &self.resident {
             let mut copied: Copied = [0; RECORD_LEN_MAX];
-            if resident.get(parsed.id, &mut copied)
+            if resident.get(parts.id, &mut copied)
                 && let Some(view) = View::parse(&copied)
-                && view.id() == parsed.id
             {
-                return self.judge(&view, parsed, requirements, |_| {});
+                return self.judge_resident(&view, parts, requirements);
             }
         }
-        self.verify_from_file(parsed, requirements)
+        self.verify_from_file(parts, requirements)
+    }
+
+    /// Verifies several tokens, whose cache misses overlap.
+    pub(crate) fn verify_many<T: AsRef<[u8]>>(
+        &self,
+        tokens: &[T],
+        requirements: &Requirements<'_>,
+    ) -> Result<Vec<Verdict>, Error> {
+        /// Few enough for the copies to stay in the first-level cache.
+        const AT_ONCE: usize = 32;
+        let mut verdicts = Vec::with_capacity(tokens.len());
+        for tokens in tokens.chunks(AT_ONCE) {
+            let mut copies = [[0; RECORD_LEN_MAX]; AT_ONCE];
+            let mut found = [None; AT_ONCE];
+            if let Some(resident) = &self.resident {
+                for (token, found) in tokens.iter().zip(&mut found) {
+                    *found = token::split(token.as_ref()).and_then(|parts| resident.find(parts.id));
+                }
+                for ((token, found), copy) in tokens.iter().zip(&mut found).zip(&mut copies) {
+                    *found = found.filter(|at| {
+                        token::split(token.as_ref())
+                            .is_some_and(|parts| resident.copy(*at, parts.id, copy))
+                    });
+                }
+            }
+            for ((token, found), copy) in tokens.iter().zip(&found).zip(&copies) {
+                let Some(parts) = token::split(token.as_ref()) else {
+                    verdicts.push(Verdict::Denied(Denial::Malformed));
+                    continue;
+                };
+                verdicts.push(match found.and_then(|_| View::parse(copy)) {
+                    Some(view) => self.judge_resident(&view, &parts, requirements)?,
+                    None => self.verify_from_file(&parts, requirements)?,
+                });
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Whether a text is a token in every digit is asked only where its digest
+    /// is wrong: a right one covers it.
+    fn judge_resident(
+        &self,
+        view: &View<'_>,
+        parts: &Parts<'_>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        if self.is_proven(view, parts) {
+            return self.judge(view, parts, requirements);
+        }
+        Ok(Verdict::Denied(match parts.is_token() {
+            true => Denial::Unknown,
+            false => Denial::Malformed,
+        }))
     }
 
     fn verify_from_file(
         &self,
-        parsed: &Parsed<'_>,
+        parts: &Parts<'_>,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
+        if !parts.is_token() {
+            return Ok(Verdict::Denied(Denial::Malformed));
+        }
         // Before the snapshot is loaded: see the protocol in `resident`.
         let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
         let published = self.published.load();
         let snapshot = published.as_ref().ok_or(Error::Closed)?;
-        snapshot.hot(parsed.id, |found| match found {
-            Some((view, body)) => self.judge(&view, parsed, requirements, |()| {
-                self.fill(leave, &view, body);
-            }),
+        snapshot.hot(parts.id, |found| match found {
+            Some((view, body)) if self.is_proven(&view, parts) => {
+                // Only now: a token whose secret is wrong must not push out one
+                // that is in use.
+                if let (Some(resident), Some(leave)) = (&self.resident, leave) {
+                    resident.fill(leave, parts.id, body);
+                }
+                self.judge(&view, parts, requirements)
+            }
+            Some(_) => Ok(Verdict::Denied(Denial::Unknown)),
             None => {
-                self.store.ring().refuse_unknown(parsed.signed);
+                self.store.ring().refuse_unknown(parts.signed);
                 Ok(Verdict::Denied(Denial::Unknown))
             }
         })?
     }
 
-    fn fill(&self, leave: Option<FillLeave>, view: &View<'_>, body: &[u8]) {
-        if let (Some(resident), Some(leave)) = (&self.resident, leave) {
-            resident.fill(leave, view.id(), body);
+    /// Whether a token is that of a record.
+    fn is_proven(&self, view: &View<'_>, parts: &Parts<'_>) -> bool {
+        let ring = self.store.ring();
+        match ring.digest(view.pepper(), parts.signed) {
+            Some(digest) => digests_equal(&digest, view.digest()),
+            None => {
+                // Revoked, or its pepper could not have been left out.
+                ring.refuse_unknown(parts.signed);
+                false
+            }
         }
     }
 
-    /// Decides on a record: first whether the token proves it, then whether the
-    /// policy lets it. `proven` is called in between; nothing of a key is told,
-    /// kept or counted before.
+    /// Decides on a record that the token has proven to be its own.
     fn judge(
         &self,
         view: &View<'_>,
-        parsed: &Parsed<'_>,
+        parts: &Parts<'_>,
         requirements: &Requirements<'_>,
-        proven: impl FnOnce(()),
     ) -> Result<Verdict, Error> {
-        let unknown = Ok(Verdict::Denied(Denial::Unknown));
-        let ring = self.store.ring();
-        match ring.digest(view.pepper(), parsed.signed) {
-            Some(digest) if digests_equal(&digest, view.digest()) => {}
-            _ => return unknown,
-        }
         let entry = self
             .registry
             .get(view.keyspace())
@@ -157,12 +217,13 @@ impl Core {
         let asked_elsewhere = requirements
             .keyspace
             .is_some_and(|prefix| prefix != entry.prefix);
-        if entry.prefix.as_bytes() != parsed.prefix || asked_elsewhere {
-            return unknown;
+        if entry.prefix.as_bytes() != parts.prefix || asked_elsewhere {
+            return Ok(Verdict::Denied(Denial::Unknown));
         }
-        proven(());
-
-        let now = self.now();
+        let now = match Life::from(view).is_timeless() {
+            true => Timestamp::MIN,
+            false => self.now(),
+        };
         let needs_names = !requirements.permission_names.is_empty()
             || !view.permissions().contains(requirements.permissions);
         let decision = if needs_names {
@@ -174,10 +235,11 @@ impl Core {
             return Ok(Verdict::Denied(denial));
         }
         if self.tracks_usage {
-            self.notes.used(view.id(), now);
+            self.notes.used(view.id(), self.clock.coarse_now());
         }
+        let ring = self.store.ring();
         if view.pepper() != ring.signing_pepper() {
-            self.note_renewal(ring, view, parsed.signed);
+            self.note_renewal(ring, view, parts.signed);
         }
         Ok(Verdict::Granted(Grant::new(view, entry.prefix)))
     }
@@ -266,8 +328,8 @@ impl Core {
             });
             if let Err(error) = result {
                 // Where the outcome is unknown, the uses may be counted twice.
-                self.notes.put_back(chunk.to_vec());
-                self.notes.put_back(rest);
+                self.notes.put_back(&chunk);
+                self.notes.put_back(&rest);
                 return Err(error);
             }
             used = rest;

@@ -230,10 +230,36 @@ impl Engine {
         token: impl AsRef<[u8]>,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict> {
-        match token::parse(token.as_ref()) {
-            Some(parsed) => self.core.verify(&parsed, requirements),
+        match token::split(token.as_ref()) {
+            Some(parts) => self.core.verify(&parts, requirements),
             None => Ok(Verdict::Denied(Denial::Malformed)),
         }
+    }
+
+    /// Verifies several tokens against the same requirements, and gives the
+    /// verdicts in their order: quicker than one by one where there are many,
+    /// since their cache misses overlap. It is not one instant for all: a
+    /// change may take effect in between.
+    ///
+    /// # Errors
+    /// See [`Engine`]. An error on one token is an error for all.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace, Requirements};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// let verdicts = engine.verify_many(&[issued.token.expose(), "?"], &Requirements::new())?;
+    /// assert!(verdicts[0].is_granted() && !verdicts[1].is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn verify_many<T: AsRef<[u8]>>(
+        &self,
+        tokens: &[T],
+        requirements: &Requirements<'_>,
+    ) -> Result<Vec<Verdict>> {
+        self.core.verify_many(tokens, requirements)
     }
 }
 

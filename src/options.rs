@@ -71,7 +71,8 @@ impl Options {
     }
 
     /// Memory for keys in front of the file, in bytes; 0 reads every key from
-    /// the file. A key takes 160 bytes.
+    /// the file. A key takes 160 bytes; what does not
+    /// fill a set of eight keys is left unused.
     pub fn resident_bytes(mut self, bytes: usize) -> Self {
         self.resident_bytes = bytes;
         self

@@ -14,10 +14,6 @@ use crate::record::{Phase, View};
 /// [`Error`](crate::Error), never a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a verdict that is not looked at protects nothing"]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a boxed grant would allocate on every verification"
-)]
 pub enum Verdict {
     /// The token is good for what was asked.
     Granted(Grant),
@@ -78,7 +74,7 @@ impl Verdict {
 }
 
 /// Proof that a token was good at the instant of its verification: only the
-/// engine can make one. It holds no secret and allocates nothing.
+/// engine can make one. It holds no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Grant {
     key: KeyId,
@@ -155,40 +151,35 @@ impl fmt::Debug for Grant {
     }
 }
 
-/// An owner's path without an allocation.
-#[derive(Clone)]
-struct InlinePath {
-    len: u8,
-    bytes: [u8; OwnerPath::LEN_MAX],
+/// An owner's path, without an allocation unless it is long. A record that is
+/// resident has none that is.
+#[derive(Clone, PartialEq, Eq)]
+enum InlinePath {
+    Short { len: u8, bytes: [u8; 62] },
+    Long(Box<[u8]>),
 }
 
 impl InlinePath {
-    fn new(path: &str) -> Self {
-        let mut bytes = [0; OwnerPath::LEN_MAX];
-        match bytes.get_mut(..path.len()) {
-            Some(head) => head.copy_from_slice(path.as_bytes()),
-            // A record's owner is at most 255 bytes: its length is one byte.
-            None => return Self { len: 0, bytes },
-        }
-        Self {
-            len: u8::try_from(path.len()).unwrap_or(0),
-            bytes,
+    fn new(path: &[u8]) -> Self {
+        let mut bytes = [0; 62];
+        match (bytes.get_mut(..path.len()), u8::try_from(path.len())) {
+            (Some(head), Ok(len)) => {
+                head.copy_from_slice(path);
+                Self::Short { len, bytes }
+            }
+            _ => Self::Long(path.into()),
         }
     }
 
     fn as_str(&self) -> &str {
-        let path = self.bytes.get(..usize::from(self.len)).unwrap_or(&[]);
+        let path = match self {
+            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(&[]),
+            Self::Long(path) => path,
+        };
+        // It was ASCII when it was issued, and the record's tag was right.
         std::str::from_utf8(path).unwrap_or("")
     }
 }
-
-impl PartialEq for InlinePath {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for InlinePath {}
 
 /// Why a token was not granted: the first of these that is true, in this order.
 ///

@@ -8,6 +8,7 @@ use crate::id::Prefix;
 use crate::key::{KeyState, Reason};
 use crate::keyspace::Keyspace;
 use crate::outcome::Denial;
+use crate::owner::OwnerPath;
 use crate::permissions::Permissions;
 use crate::record::{KeyRecord, Phase, View};
 
@@ -140,6 +141,14 @@ impl Life {
         self.expires_at.filter(|expires_at| now >= *expires_at)
     }
 
+    /// Whether the state is the same at every instant, so that the clock need
+    /// not be read.
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.expires_at.is_none()
+            && self.not_before == Timestamp::MIN
+            && !matches!(self.phase, Phase::Retiring { .. })
+    }
+
     /// Whether the key is over for good: nothing revives it.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         self.revoked(now).is_some() || self.expired(now).is_some()
@@ -188,19 +197,18 @@ pub(crate) fn decide(
 fn suspended(view: &View<'_>) -> Denial {
     // The lowest bit is the shortest suspended path. A record's owner was a
     // path when it was written, and so is each of its ancestors.
-    let segments = view.suspended().trailing_zeros() as usize + 1;
-    let end = view
-        .owner()
-        .match_indices('/')
-        .nth(segments - 1)
-        .map_or(view.owner().len(), |(at, _)| at);
-    match view.owner().get(..end).map(str::parse) {
-        Some(Ok(owner)) => Denial::Suspended {
+    let at = view.suspended().trailing_zeros() as usize;
+    let owner: Option<OwnerPath> = view.owner_text().and_then(|owner| owner.parse().ok());
+    let ancestor = owner
+        .as_ref()
+        .and_then(|owner| owner.lineage().nth(at)?.parse().ok());
+    match ancestor {
+        Some(owner) => Denial::Suspended {
             key: view.id(),
             owner,
         },
         // Fail closed, with the little that is certain.
-        _ => Denial::Disabled { key: view.id() },
+        None => Denial::Disabled { key: view.id() },
     }
 }
 

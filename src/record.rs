@@ -10,12 +10,13 @@
 //!   3  digest scheme (1)       4  pepper id
 //!   5  suspended: bit n, the owner's ancestor of n + 1 segments is suspended
 //!   6  length of the owner     7  number of networks
-//!   8  id, 8 bytes            16  keyspace, 4 bytes
-//!  20  plan, 2 bytes (0)      22  reason of revocation   23  0
-//!  24  permissions, 16 bytes
-//!  40  not before, ms         48  expires at, ms; all ones: never
-//!  56  retiring until, or revoked at, ms; else 0
-//!  64  revision: the position of the last audit entry about the key
+//!   8  id, 8 bytes
+//!  16  revision: the position of the last audit entry about the key
+//!  24  keyspace, 4 bytes      28  plan, 2 bytes (0)
+//!  30  reason of revocation   31  0
+//!  32  permissions, 16 bytes
+//!  48  not before, ms         56  expires at, ms; all ones: never
+//!  64  retiring until, or revoked at, ms; else 0
 //!  72  digest, 32 bytes
 //! 104  owner, then 18 bytes a network
 //!      tag, 16 bytes
@@ -56,8 +57,18 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     fixed: &'a [u8; FIXED_LEN],
-    owner: &'a str,
+    owner: &'a [u8],
     networks: &'a [[u8; Network::ENCODED_LEN]],
+}
+
+/// What of a record is not kept in memory: the id, which its place tells, and
+/// the revision, which a verification does not need.
+pub(crate) const NOT_RESIDENT: std::ops::Range<usize> = 8..24;
+
+/// The length of a record, without its tag, that begins with this word.
+pub(crate) fn body_len(first: u64) -> usize {
+    let [.., owner_len, networks] = first.to_le_bytes();
+    FIXED_LEN + usize::from(owner_len) + usize::from(networks) * Network::ENCODED_LEN
 }
 
 impl<'a> View<'a> {
@@ -99,7 +110,7 @@ impl<'a> View<'a> {
         let (networks, _) = rest.get(..networks_len)?.as_chunks();
         Some(Self {
             fixed,
-            owner: std::str::from_utf8(owner).ok()?,
+            owner,
             networks,
         })
     }
@@ -128,20 +139,20 @@ impl<'a> View<'a> {
 
     pub(crate) fn keyspace(&self) -> u32 {
         let mut bytes = [0; 4];
-        bytes.copy_from_slice(&self.fixed[16..20]);
+        bytes.copy_from_slice(&self.fixed[24..28]);
         u32::from_le_bytes(bytes)
     }
 
     pub(crate) fn permissions(&self) -> Permissions {
-        Permissions::from_bits(u128::from(self.u64_at(24)) | u128::from(self.u64_at(32)) << 64)
+        Permissions::from_bits(u128::from(self.u64_at(32)) | u128::from(self.u64_at(40)) << 64)
     }
 
     pub(crate) fn not_before(&self) -> Timestamp {
-        Timestamp::from_raw(self.u64_at(40))
+        Timestamp::from_raw(self.u64_at(48))
     }
 
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
-        let ms = self.u64_at(48);
+        let ms = self.u64_at(56);
         (ms != NEVER).then_some(Timestamp::from_raw(ms))
     }
 
@@ -150,11 +161,11 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        let at = Timestamp::from_raw(self.u64_at(56));
+        let at = Timestamp::from_raw(self.u64_at(64));
         if self.flags() & FLAG_REVOKED != 0 {
             Phase::Revoked {
                 at,
-                reason: Reason::from_code(self.fixed[22]),
+                reason: Reason::from_code(self.fixed[30]),
             }
         } else if self.flags() & FLAG_RETIRING != 0 {
             Phase::Retiring { until: at }
@@ -164,7 +175,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn revision(&self) -> u64 {
-        self.u64_at(64)
+        self.u64_at(16)
     }
 
     pub(crate) fn digest(&self) -> &Digest {
@@ -172,8 +183,13 @@ impl<'a> View<'a> {
         self.fixed.last_chunk().unwrap_or(&[0; 32])
     }
 
-    pub(crate) fn owner(&self) -> &'a str {
+    /// The owner's path; bytes, since reading it as text costs a walk over it.
+    pub(crate) fn owner(&self) -> &'a [u8] {
         self.owner
+    }
+
+    pub(crate) fn owner_text(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.owner).ok()
     }
 
     pub(crate) fn networks(&self) -> impl Iterator<Item = Option<Network>> + 'a {
@@ -219,9 +235,9 @@ impl KeyRecord {
             pepper: view.pepper(),
             digest: *view.digest(),
             owner: view
-                .owner()
-                .parse()
-                .map_err(|_| corrupted("its owner is not a path"))?,
+                .owner_text()
+                .and_then(|owner| owner.parse().ok())
+                .ok_or_else(|| corrupted("its owner is not a path"))?,
             networks: view
                 .networks()
                 .collect::<Option<_>>()
@@ -248,6 +264,7 @@ impl KeyRecord {
         bytes.extend([TABLE, VERSION, flags, SCHEME_BLAKE3]);
         bytes.extend([self.pepper, self.suspended, owner_len, networks_len]);
         bytes.extend(self.id.raw().to_le_bytes());
+        bytes.extend(self.revision.to_le_bytes());
         bytes.extend(self.keyspace.to_le_bytes());
         bytes.extend([0, 0, reason, 0]);
         bytes.extend(self.permissions.bits().to_le_bytes());
@@ -258,7 +275,6 @@ impl KeyRecord {
                 .to_le_bytes(),
         );
         bytes.extend(phase_at.to_le_bytes());
-        bytes.extend(self.revision.to_le_bytes());
         bytes.extend(self.digest);
         bytes.extend(owner);
         for network in &self.networks {

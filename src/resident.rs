@@ -24,31 +24,41 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::id::KeyId;
+use crate::record::{NOT_RESIDENT, body_len};
 
 /// How many keys share a set.
 const WAYS: usize = 8;
-/// The longest record that is kept, without its tag: with an owner of up to 40
+/// The words of a slot: the record's first, and those from behind what is not
+/// kept.
+const WORDS: usize = 18;
+/// The longest record that is kept, without its tag: with an owner of up to 56
 /// bytes, or a shorter one and networks. Longer ones are read from the file.
-pub(crate) const RECORD_LEN_MAX: usize = 144;
-const WORDS: usize = RECORD_LEN_MAX / 8;
+pub(crate) const RECORD_LEN_MAX: usize = WORDS * 8 + NOT_RESIDENT.end - NOT_RESIDENT.start;
 /// How many locks the sets share; readers take none of them.
 const LOCKS: usize = 64;
 /// In an id's word: used since the mark was last taken away. Ids leave the four
 /// highest bits free.
 const USED: u64 = 1 << 63;
-/// An id's word that names no key: the bits above an id are not all clear.
-const EMPTY: u64 = 0;
 /// Set in every id's word that is taken, so that the id 0 is not [`EMPTY`].
 const TAKEN: u64 = 1 << 62;
+/// An id's word that names no key.
+const EMPTY: u64 = 0;
 
-/// The bytes of memory that one key takes up.
-pub(crate) const BYTES_PER_KEY: usize = 8 + 8 + RECORD_LEN_MAX;
+/// The bytes of memory that one key takes up: as the documentation of
+/// [`crate::Options::resident_bytes`] says.
+const BYTES_PER_KEY: usize = size_of::<Set>() / WAYS;
+const _: () = assert!(BYTES_PER_KEY == 160);
 
-/// A record copied out of the table, padded with zeros.
+/// A record copied out of the table, padded with zeros. Its revision is not
+/// kept, and reads as 0.
 pub(crate) type Copied = [u8; RECORD_LEN_MAX];
 
+/// The ids share a cache line, and the slots are on the same page as a rule.
 #[repr(align(64))]
-struct Ids([AtomicU64; WAYS]);
+struct Set {
+    ids: [AtomicU64; WAYS],
+    slots: [Slot; WAYS],
+}
 
 struct Slot {
     version: AtomicU64,
@@ -56,8 +66,7 @@ struct Slot {
 }
 
 pub(crate) struct Resident {
-    ids: Box<[Ids]>,
-    slots: Box<[Slot]>,
+    sets: Box<[Set]>,
     locks: Box<[Mutex<()>]>,
     /// Even: the table may be filled from the published snapshot. Odd: a
     /// writer is publishing.
@@ -71,21 +80,22 @@ pub(crate) struct FillLeave(u64);
 impl Resident {
     /// A table of at most `bytes`, or `None` where not one set fits.
     pub(crate) fn new(bytes: usize) -> Option<Self> {
-        let sets = bytes / (BYTES_PER_KEY * WAYS);
+        let sets = bytes / size_of::<Set>();
         if sets == 0 {
             return None;
         }
-        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
+        let zero = || AtomicU64::new(0);
+        let set = || Set {
+            ids: std::array::from_fn(|_| zero()),
+            slots: std::array::from_fn(|_| Slot {
+                version: zero(),
+                words: std::array::from_fn(|_| zero()),
+            }),
+        };
         Some(Self {
-            ids: (0..sets).map(|_| Ids(zeros())).collect(),
-            slots: (0..sets * WAYS)
-                .map(|_| Slot {
-                    version: AtomicU64::new(0),
-                    words: std::array::from_fn(|_| AtomicU64::new(0)),
-                })
-                .collect(),
+            sets: (0..sets).map(|_| set()).collect(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
-            generation: AtomicU64::new(0),
+            generation: zero(),
         })
     }
 
@@ -94,24 +104,47 @@ impl Resident {
     /// Takes no lock, and writes only the key's mark of use, and only when that
     /// was taken away.
     pub(crate) fn get(&self, id: KeyId, into: &mut Copied) -> bool {
-        let (set, ids) = self.set_of(id);
+        self.find(id)
+            .is_some_and(|found| self.copy(found, id, into))
+    }
+
+    /// Where a key stands. Between this and [`copy`](Self::copy) a batch looks
+    /// for its other keys, so that their cache misses overlap.
+    pub(crate) fn find(&self, id: KeyId) -> Option<Found> {
+        let (at, set) = self.set_of(id);
         let tag = id.raw() | TAKEN;
-        for (way, word) in ids.0.iter().enumerate() {
-            let found = word.load(Ordering::Acquire);
-            if found & !USED != tag {
-                continue;
-            }
-            if found & USED == 0 {
-                word.fetch_or(USED, Ordering::Relaxed);
-            }
-            // The record names its id, which the caller compares: the slot may
-            // have been given to another key since the id was read.
-            return self
-                .slots
-                .get(set * WAYS + way)
-                .is_some_and(|slot| slot.read(into));
+        let mut ids = set.ids.iter().zip(0..);
+        ids.find(|(word, _)| word.load(Ordering::Relaxed) & !USED == tag)
+            .map(|(_, way)| Found { set: at, way })
+    }
+
+    /// Copies out the record of a key found, unless it has left its slot since.
+    pub(crate) fn copy(&self, found: Found, id: KeyId, into: &mut Copied) -> bool {
+        let Some(set) = self.sets.get(found.set) else {
+            return false;
+        };
+        let (Some(word), Some(slot)) = (set.ids.get(found.way), set.slots.get(found.way)) else {
+            return false;
+        };
+        let before = slot.version.load(Ordering::Acquire);
+        // After the version: whoever gives the slot to another key takes the id
+        // away first, and changes the version after.
+        let tag = word.load(Ordering::Relaxed);
+        if !before.is_multiple_of(2) || tag & !USED != id.raw() | TAKEN {
+            return false;
         }
-        false
+        slot.copy(into);
+        fence(Ordering::Acquire);
+        if slot.version.load(Ordering::Relaxed) != before {
+            return false;
+        }
+        if let Some(place) = into.get_mut(NOT_RESIDENT).and_then(<[u8]>::first_chunk_mut) {
+            *place = id.raw().to_le_bytes();
+        }
+        if tag & USED == 0 {
+            word.fetch_or(USED, Ordering::Relaxed);
+        }
+        true
     }
 
     /// To be asked for before the snapshot is loaded.
@@ -128,40 +161,21 @@ impl Resident {
         if record.len() > RECORD_LEN_MAX {
             return;
         }
-        let (set, ids) = self.set_of(id);
-        let Ok(_guard) = self.lock_of(set).try_lock() else {
+        let (at, set) = self.set_of(id);
+        let Ok(_guard) = self.lock_of(at).try_lock() else {
             return;
         };
         if self.generation.load(Ordering::Acquire) != leave.0 {
             return;
         }
         let tag = id.raw() | TAKEN;
-        let way = Self::way_for(ids, tag);
-        let (Some(word), Some(slot)) = (ids.0.get(way), self.slots.get(set * WAYS + way)) else {
+        let way = set.way_for(tag);
+        let (Some(word), Some(slot)) = (set.ids.get(way), set.slots.get(way)) else {
             return;
         };
         word.store(EMPTY, Ordering::Release);
         slot.write(record);
         word.store(tag | USED, Ordering::Release);
-    }
-
-    /// The way for a key: its own, else a free one, else one that was not used
-    /// since the marks were last taken away.
-    fn way_for(ids: &Ids, tag: u64) -> usize {
-        let find = |wanted: &dyn Fn(u64) -> bool| {
-            ids.0
-                .iter()
-                .position(|word| wanted(word.load(Ordering::Relaxed)))
-        };
-        find(&|word| word & !USED == tag)
-            .or_else(|| find(&|word| word == EMPTY))
-            .or_else(|| find(&|word| word & USED == 0))
-            .unwrap_or_else(|| {
-                for word in &ids.0 {
-                    word.fetch_and(!USED, Ordering::Relaxed);
-                }
-                usize::try_from(tag % WAYS as u64).unwrap_or(0)
-            })
     }
 
     /// Lets a commit take effect: clears the keys that it changed and calls
@@ -178,36 +192,34 @@ impl Resident {
     /// Forgets everything, and lets nothing in again.
     pub(crate) fn shut(&self) {
         self.generation.fetch_or(1, Ordering::AcqRel);
-        for (set, ids) in self.ids.iter().enumerate() {
-            let _guard = self.lock(set);
-            for word in &ids.0 {
+        for (at, set) in self.sets.iter().enumerate() {
+            let _guard = self.lock(at);
+            for word in &set.ids {
                 word.store(EMPTY, Ordering::Release);
             }
         }
     }
 
     fn clear(&self, id: KeyId) {
-        let (set, ids) = self.set_of(id);
+        let (at, set) = self.set_of(id);
         let tag = id.raw() | TAKEN;
-        let _guard = self.lock(set);
-        for (way, word) in ids.0.iter().enumerate() {
+        let _guard = self.lock(at);
+        for (word, slot) in set.ids.iter().zip(&set.slots) {
             if word.load(Ordering::Relaxed) & !USED == tag {
                 word.store(EMPTY, Ordering::Release);
-                if let Some(slot) = self.slots.get(set * WAYS + way) {
-                    slot.write(&[]);
-                }
+                slot.write(&[]);
             }
         }
     }
 
-    fn set_of(&self, id: KeyId) -> (usize, &Ids) {
+    fn set_of(&self, id: KeyId) -> (usize, &Set) {
         // Fibonacci hashing, then a multiplication in place of a remainder: ids
         // that were issued together are spread.
         let hash = id.raw().wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let set = (u128::from(hash) * self.ids.len() as u128) >> 64;
+        let set = (u128::from(hash) * self.sets.len() as u128) >> 64;
         let set = usize::try_from(set).unwrap_or(0);
         // `set` is below the number of sets, and there is at least one.
-        (set, &self.ids[set])
+        (set, &self.sets[set])
     }
 
     fn lock_of(&self, set: usize) -> &Mutex<()> {
@@ -224,28 +236,57 @@ impl Resident {
     /// How many keys are in the table, and how many fit.
     pub(crate) fn occupancy(&self) -> (usize, usize) {
         let taken = self
-            .ids
+            .sets
             .iter()
-            .flat_map(|ids| &ids.0)
+            .flat_map(|set| &set.ids)
             .filter(|word| word.load(Ordering::Relaxed) != EMPTY)
             .count();
-        (taken, self.slots.len())
+        (taken, self.sets.len() * WAYS)
+    }
+}
+
+/// Where a key stands in the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    set: usize,
+    way: usize,
+}
+
+impl Set {
+    /// The way for a key: its own, else a free one, else one that was not used
+    /// since the marks were last taken away.
+    fn way_for(&self, tag: u64) -> usize {
+        let find = |wanted: &dyn Fn(u64) -> bool| {
+            self.ids
+                .iter()
+                .position(|word| wanted(word.load(Ordering::Relaxed)))
+        };
+        find(&|word| word & !USED == tag)
+            .or_else(|| find(&|word| word == EMPTY))
+            .or_else(|| find(&|word| word & USED == 0))
+            .unwrap_or_else(|| {
+                for word in &self.ids {
+                    word.fetch_and(!USED, Ordering::Relaxed);
+                }
+                usize::try_from(tag % WAYS as u64).unwrap_or(0)
+            })
     }
 }
 
 impl Slot {
-    /// Copies the words out, or says that a writer was at them.
-    fn read(&self, into: &mut Copied) -> bool {
-        let before = self.version.load(Ordering::Acquire);
-        if !before.is_multiple_of(2) {
-            return false;
-        }
-        let (chunks, _) = into.as_chunks_mut::<8>();
-        for (chunk, word) in chunks.iter_mut().zip(&self.words) {
+    /// Copies out as much as the record is long. The caller looks at the
+    /// version before and after.
+    fn copy(&self, into: &mut Copied) {
+        let (head, rest) = into.split_at_mut(NOT_RESIDENT.start);
+        let [first, words @ ..] = &self.words;
+        let first = first.load(Ordering::Relaxed);
+        head.copy_from_slice(&first.to_le_bytes());
+        let len = body_len(first).saturating_sub(NOT_RESIDENT.end);
+        let (_, rest) = rest.split_at_mut(NOT_RESIDENT.end - NOT_RESIDENT.start);
+        let (chunks, _) = rest.as_chunks_mut::<8>();
+        for (chunk, word) in chunks.iter_mut().zip(words).take(len.div_ceil(8)) {
             *chunk = word.load(Ordering::Relaxed).to_le_bytes();
         }
-        fence(Ordering::Acquire);
-        self.version.load(Ordering::Relaxed) == before
     }
 
     /// Writes a record, padded with zeros. The set's lock is held.
@@ -253,12 +294,18 @@ impl Slot {
         let before = self.version.load(Ordering::Relaxed);
         self.version.store(before + 1, Ordering::Relaxed);
         fence(Ordering::Release);
-        let mut padded = [0; RECORD_LEN_MAX];
+        let mut padded: Copied = [0; RECORD_LEN_MAX];
         for (to, from) in padded.iter_mut().zip(record) {
             *to = *from;
         }
-        let (chunks, _) = padded.as_chunks::<8>();
-        for (word, chunk) in self.words.iter().zip(chunks) {
+        let (head, rest) = padded.split_at(NOT_RESIDENT.start);
+        let (_, rest) = rest.split_at(NOT_RESIDENT.end - NOT_RESIDENT.start);
+        let kept = head
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .chain(rest.as_chunks::<8>().0);
+        for (word, chunk) in self.words.iter().zip(kept) {
             word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
         }
         self.version.store(before + 2, Ordering::Release);
@@ -267,7 +314,7 @@ impl Slot {
 
 impl std::fmt::Debug for Resident {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Resident({} sets)", self.ids.len())
+        write!(f, "Resident({} sets)", self.sets.len())
     }
 }
 
@@ -366,7 +413,9 @@ mod tests {
             let mut copied = [0; RECORD_LEN_MAX];
             for _ in 0..200_000 {
                 if table.get(id(1), &mut copied) {
-                    assert!(copied.iter().all(|byte| *byte == copied[0]));
+                    let kept = copied[..8].iter().chain(&copied[24..104]);
+                    assert!(kept.copied().all(|byte| byte == copied[0]));
+                    assert_eq!(copied[8..24], [1_u64.to_le_bytes(), [0; 8]].concat());
                 }
             }
         });

@@ -21,17 +21,18 @@ const LEN_MAX: usize = 255;
 /// The part of a token that is hashed, and that alone proves possession.
 pub(crate) type Signed = [u8; SIGNED_LEN];
 
-/// A token that has the form of one; nothing is known yet of its truth.
-pub(crate) struct Parsed<'a> {
+/// A text that has the outer form of a token: where its parts are. Its digits
+/// and its check are not looked at yet, and nothing is known of its truth.
+pub(crate) struct Parts<'a> {
+    text: &'a [u8],
     pub(crate) prefix: &'a [u8],
     pub(crate) id: KeyId,
     pub(crate) signed: &'a Signed,
 }
 
-/// Takes a token apart, or `None` where it does not have the form of one.
-///
-/// Costs no more than the length of a token, whatever is presented.
-pub(crate) fn parse(text: &[u8]) -> Option<Parsed<'_>> {
+/// Finds the parts of a token, or `None` where the text cannot be one. Looks at
+/// nothing but the length, the separators and the id.
+pub(crate) fn split(text: &[u8]) -> Option<Parts<'_>> {
     if text.len() > LEN_MAX {
         return None;
     }
@@ -40,18 +41,37 @@ pub(crate) fn parse(text: &[u8]) -> Option<Parsed<'_>> {
         return None;
     };
     let (id, rest) = signed.split_first_chunk::<{ KeyId::LEN }>()?;
-    let (b'_', secret_check) = rest.split_first()? else {
-        return None;
-    };
-    if !Prefix::is_prefix(prefix) || !is_base62(secret_check) {
+    if rest.first() != Some(&b'_') {
         return None;
     }
-    let id = KeyId::parse(id)?;
-    let (body, check) = text.split_last_chunk::<CHECK_LEN>()?;
-    if *check != check_of(body) {
-        return None;
+    Some(Parts {
+        text,
+        prefix,
+        id: KeyId::parse(id)?,
+        signed,
+    })
+}
+
+impl Parts<'_> {
+    /// Whether the text is a token in every digit, and its check is right.
+    ///
+    /// One whose digest is that of a key is so without asking: the digest
+    /// covers all digits and the check.
+    pub(crate) fn is_token(&self) -> bool {
+        let Some((body, check)) = self.text.split_last_chunk::<CHECK_LEN>() else {
+            return false;
+        };
+        Prefix::is_prefix(self.prefix)
+            && self.signed.get(KeyId::LEN + 1..).is_some_and(is_base62)
+            && *check == check_of(body)
     }
-    Some(Parsed { prefix, id, signed })
+}
+
+/// Takes a token apart, or `None` where it does not have the form of one.
+///
+/// Costs no more than the length of a token, whatever is presented.
+pub(crate) fn parse(text: &[u8]) -> Option<Parts<'_>> {
+    split(text).filter(Parts::is_token)
 }
 
 fn check_of(body: &[u8]) -> [u8; CHECK_LEN] {

@@ -2,22 +2,22 @@
 //! digest can be renewed. Nothing here touches the file; a thread of the
 //! engine's writes what is gathered in batches.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use thread_local::ThreadLocal;
+
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::id::KeyId;
 
-/// How many parts the notes have. A thread always writes to the same one, so
-/// that threads that use the same key do not share a cache line.
-const SHARDS: usize = 16;
-/// How many keys each part holds between two flushes. Past that, the uses of
-/// keys that are not in it yet are counted as lost.
-const KEYS_PER_SHARD: usize = 16_384;
+/// How many uses a thread takes down before they are added up.
+const LOG_LEN: usize = 1024;
+/// How many keys are added up between two flushes. Past that, the uses of keys
+/// that are not among them yet are counted as lost.
+const KEYS_MAX: usize = 262_144;
 /// How many digests wait to be renewed at most; others wait for another use.
 const RENEWALS_MAX: usize = 1024;
 const MINUTE_MS: u64 = 60_000;
@@ -59,29 +59,84 @@ impl Hasher for IdHasher {
 
 type Map = HashMap<u64, Used, BuildHasherDefault<IdHasher>>;
 
-#[repr(align(128))]
-#[derive(Default)]
-struct Shard(Mutex<Map>);
+/// The uses that one thread has taken down and that are not added up yet: a
+/// ring that this thread alone writes to, without a locked instruction, which
+/// would make the processor wait for everything before it.
+struct Log {
+    ids: Box<[AtomicU64]>,
+    /// How many were written, ever; the thread's own.
+    written: AtomicUsize,
+    /// How many were added up; changed under the lock of the sums.
+    read: AtomicUsize,
+    /// The minute of all that is in the log; changed under that lock too.
+    minute: AtomicU64,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            ids: (0..LOG_LEN).map(|_| AtomicU64::new(0)).collect(),
+            written: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            minute: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a use down, or says that the log must be added up first.
+    fn push(&self, id: KeyId, minute: u64) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        // Acquire: what is overwritten has been read.
+        let waiting = written.wrapping_sub(self.read.load(Ordering::Acquire));
+        let has_room = waiting < LOG_LEN && self.minute.load(Ordering::Relaxed) == minute;
+        if let Some(slot) = self.ids.get(written % LOG_LEN).filter(|_| has_room) {
+            slot.store(id.raw(), Ordering::Relaxed);
+            self.written
+                .store(written.wrapping_add(1), Ordering::Release);
+        }
+        has_room
+    }
+
+    /// Adds up what is in the log, and says how many uses found no room. The
+    /// lock of the sums is held.
+    fn add_up(&self, sums: &mut Map) -> u64 {
+        let written = self.written.load(Ordering::Acquire);
+        let mut at = self.read.load(Ordering::Relaxed);
+        let minute = self.minute.load(Ordering::Relaxed);
+        let used = Used {
+            last_used: Timestamp::from_raw(minute * MINUTE_MS),
+            count: 1,
+        };
+        let mut lost = 0;
+        while at != written {
+            if let Some(slot) = self.ids.get(at % LOG_LEN) {
+                lost += add(sums, slot.load(Ordering::Relaxed), used);
+            }
+            at = at.wrapping_add(1);
+        }
+        self.read.store(written, Ordering::Release);
+        lost
+    }
+}
+
+/// Adds uses of a key, and says how many found no room.
+fn add(map: &mut Map, id: u64, used: Used) -> u64 {
+    if let Some(sum) = map.get_mut(&id) {
+        sum.count += used.count;
+        sum.last_used = sum.last_used.max(used.last_used);
+    } else if map.len() < KEYS_MAX {
+        map.insert(id, used);
+    } else {
+        return used.count;
+    }
+    0
+}
 
 /// The notes of an engine.
 pub(crate) struct Notes {
-    shards: [Shard; SHARDS],
+    logs: ThreadLocal<Log>,
+    sums: Mutex<Map>,
     lost: AtomicU64,
     renewals: Mutex<Vec<Renewal>>,
-}
-
-thread_local! {
-    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-fn shard_of_this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    SHARD.with(|shard| {
-        if shard.get() == usize::MAX {
-            shard.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
-        }
-        shard.get()
-    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,7 +146,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Notes {
     pub(crate) fn new() -> Self {
         Self {
-            shards: Default::default(),
+            logs: ThreadLocal::new(),
+            sums: Mutex::new(Map::default()),
             lost: AtomicU64::new(0),
             renewals: Mutex::new(Vec::new()),
         }
@@ -99,23 +155,24 @@ impl Notes {
 
     /// Notes that a key was granted at an instant.
     pub(crate) fn used(&self, id: KeyId, now: Timestamp) {
-        let minute = Timestamp::from_raw(now.unix_ms() / MINUTE_MS * MINUTE_MS);
-        let Some(Shard(map)) = self.shards.get(shard_of_this_thread()) else {
-            return;
-        };
-        let mut map = lock(map);
-        if let Some(used) = map.get_mut(&id.raw()) {
-            used.count += 1;
-            used.last_used = used.last_used.max(minute);
-        } else if map.len() < KEYS_PER_SHARD {
-            let used = Used {
-                last_used: minute,
-                count: 1,
-            };
-            map.insert(id.raw(), used);
-        } else {
-            drop(map);
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let minute = now.unix_ms() / MINUTE_MS;
+        let log = self.logs.get_or(Log::new);
+        if !log.push(id, minute) {
+            self.make_room(log, minute);
+            log.push(id, minute);
+        }
+    }
+
+    #[cold]
+    fn make_room(&self, log: &Log, minute: u64) {
+        let mut sums = lock(&self.sums);
+        self.note_lost(log.add_up(&mut sums));
+        log.minute.store(minute, Ordering::Relaxed);
+    }
+
+    fn note_lost(&self, uses: u64) {
+        if uses > 0 {
+            self.lost.fetch_add(uses, Ordering::Relaxed);
         }
     }
 
@@ -131,40 +188,26 @@ impl Notes {
 
     /// Takes what was used since the last call, in the order of the ids.
     pub(crate) fn take_used(&self) -> Vec<(KeyId, Used)> {
-        let mut all: HashMap<u64, Used> = HashMap::new();
-        for Shard(map) in &self.shards {
-            // The memory stays with the shard, so that uses do not allocate.
-            for (id, used) in lock(map).drain() {
-                all.entry(id)
-                    .and_modify(|sum| {
-                        sum.count += used.count;
-                        sum.last_used = sum.last_used.max(used.last_used);
-                    })
-                    .or_insert(used);
+        let sums = {
+            let mut sums = lock(&self.sums);
+            for log in &self.logs {
+                self.note_lost(log.add_up(&mut sums));
             }
-        }
-        let mut all: Vec<_> = all
+            std::mem::take(&mut *sums)
+        };
+        let mut used: Vec<_> = sums
             .into_iter()
             .map(|(id, used)| (KeyId::from_raw(id), used))
             .collect();
-        all.sort_unstable_by_key(|(id, _)| *id);
-        all
+        used.sort_unstable_by_key(|(id, _)| *id);
+        used
     }
 
     /// Puts back what could not be written.
-    pub(crate) fn put_back(&self, used: Vec<(KeyId, Used)>) {
-        let Some(Shard(map)) = self.shards.first() else {
-            return;
-        };
-        let mut map = lock(map);
+    pub(crate) fn put_back(&self, used: &[(KeyId, Used)]) {
+        let mut sums = lock(&self.sums);
         for (id, used) in used {
-            if map.len() < KEYS_PER_SHARD {
-                let sum = map.entry(id.raw()).or_insert(Used { count: 0, ..used });
-                sum.count += used.count;
-                sum.last_used = sum.last_used.max(used.last_used);
-            } else {
-                self.lost.fetch_add(used.count, Ordering::Relaxed);
-            }
+            self.note_lost(add(&mut sums, id.raw(), *used));
         }
     }
 
@@ -199,17 +242,59 @@ mod tests {
         assert_eq!(used[0].1.count, 4000);
         assert_eq!(used[0].1.last_used, Timestamp::from_raw(60_000));
         assert!(notes.take_used().is_empty());
-        notes.put_back(used);
+        notes.put_back(&used);
         assert_eq!(notes.take_used()[0].1.count, 4000);
+    }
+
+    #[test]
+    fn each_use_counts_in_its_own_minute() {
+        let notes = Notes::new();
+        let key = KeyId::from_raw(7);
+        for minute in [3, 3, 4, 2] {
+            notes.used(key, Timestamp::from_raw(minute * MINUTE_MS + 59_999));
+        }
+        notes.used(KeyId::from_raw(8), Timestamp::from_raw(MINUTE_MS));
+        let used = notes.take_used();
+        assert_eq!(used[0].1.last_used, Timestamp::from_raw(4 * MINUTE_MS));
+        assert_eq!(used[0].1.count, 4);
+        assert_eq!(used[1].1.last_used, Timestamp::from_raw(MINUTE_MS));
+    }
+
+    #[test]
+    fn nothing_is_lost_while_others_add_up() {
+        let notes = Notes::new();
+        let uses = 200_000;
+        let taken = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for at in 0..uses {
+                            notes.used(KeyId::from_raw(at % 5), Timestamp::from_raw(at));
+                        }
+                    })
+                })
+                .collect();
+            let mut taken = 0;
+            while !threads.iter().all(|thread| thread.is_finished()) {
+                taken += notes
+                    .take_used()
+                    .iter()
+                    .map(|(_, used)| used.count)
+                    .sum::<u64>();
+            }
+            taken
+        });
+        let rest: u64 = notes.take_used().iter().map(|(_, used)| used.count).sum();
+        assert_eq!(taken + rest, 2 * uses);
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_lost_is_counted() {
         let notes = Notes::new();
-        for raw in 0..KEYS_PER_SHARD as u64 + 10 {
+        for raw in 0..KEYS_MAX as u64 + 10 {
             notes.used(KeyId::from_raw(raw), Timestamp::MIN);
         }
+        assert_eq!(notes.take_used().len(), KEYS_MAX);
         assert_eq!(notes.lost(), 10);
-        assert_eq!(notes.take_used().len(), KEYS_PER_SHARD);
     }
 }

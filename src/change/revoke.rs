@@ -9,7 +9,7 @@ use crate::owner::OwnerPath;
 use crate::policy::Life;
 use crate::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
-use crate::token::Parsed;
+use crate::token::Parts;
 
 /// How many keys are looked up at a time.
 pub(super) const CHUNK: usize = 4096;
@@ -46,7 +46,7 @@ pub(crate) fn revoke(
 /// Revokes the key whose token is at hand. The secret must be right.
 pub(crate) fn revoke_token(
     tx: &mut Tx<'_>,
-    parsed: &Parsed<'_>,
+    parsed: &Parts<'_>,
     revocation: &Revocation,
     actor: Option<&str>,
 ) -> Result<Revoked, Error> {
