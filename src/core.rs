@@ -450,3 +450,110 @@ impl Maintenance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change;
+    use crate::error::Refusal;
+    use crate::keyspace::NewKeyspace;
+
+    fn core() -> Core {
+        Core::open(&Options::new(), None).unwrap()
+    }
+
+    fn create(core: &Core, prefix: &str) -> Result<Keyspace, Error> {
+        let new = NewKeyspace::new(prefix).unwrap();
+        core.mutate(move |tx| change::keyspace::create(tx, &new, None))
+    }
+
+    /// Runs mutations that wait together behind one that takes its time, so
+    /// that they share a transaction.
+    fn in_one_batch<T: Send>(core: &Core, mutations: &[&(dyn Fn(&Core) -> T + Sync)]) -> Vec<T> {
+        let (begun, wait_begun) = std::sync::mpsc::channel();
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                core.mutate(move |_| {
+                    begun.send(()).unwrap();
+                    lock(&wait).recv().unwrap();
+                    Ok(())
+                })
+                .unwrap();
+            });
+            wait_begun.recv().unwrap();
+            let threads: Vec<_> = mutations
+                .iter()
+                .map(|mutation| scope.spawn(|| mutation(core)))
+                .collect();
+            while core.queue.waiting() < mutations.len() {
+                std::thread::yield_now();
+            }
+            release.send(()).unwrap();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        })
+    }
+
+    #[test]
+    fn of_two_rivals_in_one_batch_one_wins() {
+        let core = core();
+        let rival = |core: &Core| create(core, "acme");
+        let results = in_one_batch(&core, &[&rival, &rival, &rival]);
+        let won = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(won, 1);
+        assert_eq!(
+            results
+                .iter()
+                .filter(|result| matches!(result, Err(Error::Refused(Refusal::PrefixTaken(_)))))
+                .count(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_mutation_that_fails_after_it_has_written_fails_alone() {
+        let core = core();
+        let breaks_the_rule = |core: &Core| {
+            let new = NewKeyspace::new("half").unwrap();
+            core.mutate(move |tx| {
+                change::keyspace::create(tx, &new, None)?;
+                Err::<Keyspace, _>(Error::Internal("after the write"))
+            })
+        };
+        let good = |core: &Core| create(core, "whole");
+        let results = in_one_batch(&core, &[&good, &breaks_the_rule, &breaks_the_rule]);
+        assert!(results[0].is_ok(), "{results:?}");
+        assert!(matches!(
+            results[1],
+            Err(Error::Internal("after the write"))
+        ));
+        let snapshot = core.snapshot().unwrap();
+        let prefixes: Vec<_> = snapshot
+            .keyspaces()
+            .unwrap()
+            .iter()
+            .map(|keyspace| keyspace.prefix.to_string())
+            .collect();
+        assert_eq!(prefixes, ["whole"]);
+        assert_eq!(snapshot.state().unwrap().audit_seq, 1);
+    }
+
+    #[test]
+    fn after_a_panic_in_a_transaction_nothing_more_is_written() {
+        let core = core();
+        create(&core, "before").unwrap();
+        let panics = |core: &Core| core.mutate(|_| -> Result<(), Error> { panic!("a fault") });
+        let waits = |core: &Core| create(core, "with").map(|_| ());
+        for result in in_one_batch(&core, &[&panics, &waits]) {
+            assert!(matches!(result, Err(Error::OutcomeUnknown(_))));
+        }
+        assert!(matches!(create(&core, "after"), Err(Error::NeedsReopen)));
+        assert_eq!(core.snapshot().unwrap().keyspaces().unwrap().len(), 1);
+        core.close().unwrap();
+        assert!(matches!(create(&core, "closed"), Err(Error::Closed)));
+    }
+}

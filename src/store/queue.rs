@@ -157,6 +157,12 @@ impl Queue {
         }
     }
 
+    /// How many wait for a leader.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.line).waiting.len()
+    }
+
     /// Leads one batch, and passes the lead on.
     fn lead(&self, commit: &impl Fn(&mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended) {
         let tickets: Vec<Arc<Ticket>> = {
