@@ -224,7 +224,7 @@ impl Seal {
 const _: () = assert!(SIGNED_LEN <= 64, "a digest is one compression");
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn pepper(id: u8, fill: u8) -> Pepper {
@@ -270,6 +270,35 @@ mod tests {
         assert!(!ring.tag_is_right(1, b"a", b"bc", &tag));
         let other = Keyring::new(&Zeroizing::new([4; 32]), &[]);
         assert!(!other.tag_is_right(1, b"ab", b"c", &tag));
+    }
+
+    /// The bytes that a vector file gives in hexadecimal.
+    pub(crate) fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn digests_are_those_of_another_implementation() {
+        let rows = include_str!("../tests/vectors/digests.tsv").lines();
+        let mut count = 0;
+        for row in rows.filter(|row| !row.starts_with('#')) {
+            let [key, pepper, signed, digest] = row.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{row}");
+            };
+            let key = Zeroizing::new(bytes(key).try_into().unwrap());
+            let peppers = match pepper {
+                "-" => vec![],
+                hex => vec![Pepper::new(1, bytes(hex)).unwrap()],
+            };
+            let ring = Keyring::new(&key, &peppers);
+            let signed = signed.as_bytes().try_into().unwrap();
+            assert_eq!(ring.sign(signed).as_slice(), bytes(digest), "{row}");
+            count += 1;
+        }
+        assert_eq!(count, 3);
     }
 
     #[test]

@@ -310,6 +310,7 @@ impl std::fmt::Debug for KeyRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::tests::bytes;
     use proptest::prelude::*;
     use zeroize::Zeroizing;
 
@@ -404,6 +405,77 @@ mod tests {
             if let Some(view) = View::parse(&bytes) {
                 let _ = KeyRecord::from_view(&view);
             }
+        }
+    }
+
+    /// The records of `tests/vectors/records.tsv`, in its order.
+    fn vectors() -> [KeyRecord; 5] {
+        let plain = KeyRecord {
+            id: KeyId::from_raw(77),
+            keyspace: 0,
+            phase: Phase::Current,
+            disabled: false,
+            suspended: 0,
+            permissions: Permissions::from_bits(1),
+            not_before: Timestamp::MIN,
+            expires_at: None,
+            revision: 3,
+            pepper: 0,
+            digest: [0xab; 32],
+            owner: "acme".parse().unwrap(),
+            networks: vec![],
+        };
+        let at = Timestamp::from_raw(9_000);
+        let reason = Reason::KeyCompromise;
+        [
+            plain.clone(),
+            KeyRecord {
+                phase: Phase::Retiring { until: at },
+                expires_at: Some(Timestamp::from_raw(10_000)),
+                revision: 12,
+                ..plain.clone()
+            },
+            KeyRecord {
+                phase: Phase::Revoked { at, reason },
+                owner: "acme/ingest/etl-bot".parse().unwrap(),
+                ..plain.clone()
+            },
+            KeyRecord {
+                disabled: true,
+                suspended: 0b101,
+                permissions: Permissions::from_bits(1 << 127 | 1),
+                pepper: 4,
+                ..plain.clone()
+            },
+            KeyRecord {
+                networks: vec![
+                    "10.0.0.0/8".parse().unwrap(),
+                    "2001:db8::/32".parse().unwrap(),
+                ],
+                not_before: Timestamp::from_raw(5),
+                keyspace: 0x0102_0304,
+                ..plain
+            },
+        ]
+    }
+
+    #[test]
+    fn records_are_those_of_another_implementation() {
+        let rows: Vec<&str> = include_str!("../tests/vectors/records.tsv")
+            .lines()
+            .filter(|row| !row.starts_with('#'))
+            .collect();
+        assert_eq!(rows.len(), vectors().len());
+        for (row, record) in rows.iter().zip(vectors()) {
+            let [name, key, stored] = row.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{row}");
+            };
+            let key = Zeroizing::new(bytes(key).try_into().unwrap());
+            let ring = Keyring::new(&key, &[]);
+            assert_eq!(record.encode(&ring).unwrap(), bytes(stored), "{name}");
+            let stored = bytes(stored);
+            let (view, _) = View::open(&stored, record.id, &ring).unwrap();
+            assert_eq!(KeyRecord::from_view(&view).unwrap(), record, "{name}");
         }
     }
 

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Writes digests.tsv and records.tsv with another implementation than the crate's.
+
+Needs `pip install blake3`. The files are committed; run this only to add rows.
+"""
+
+import struct
+from pathlib import Path
+
+from blake3 import blake3
+
+HERE = Path(__file__).parent
+NEVER = 2**64 - 1
+
+
+def derive(context, *parts):
+    hasher = blake3(derive_key_context=context)
+    for part in parts:
+        hasher.update(struct.pack("<Q", len(part)) + part)
+    return hasher.digest()
+
+
+def digest(store_key, pepper, signed):
+    parts = [store_key] if pepper is None else [store_key, pepper]
+    key = derive("gatekey v1 token digest", *parts)
+    return blake3(signed, key=key).digest()
+
+
+def record(store_key, *, id, revision, keyspace, flags, pepper, suspended, reason,
+           permissions, not_before, expires_at, phase_at, digest, owner, networks):
+    owner = owner.encode()
+    body = bytes([1, 1, flags, 1, pepper, suspended, len(owner), len(networks)])
+    body += struct.pack("<QQIHBB", id, revision, keyspace, 0, reason, 0)
+    body += permissions.to_bytes(16, "little")
+    body += struct.pack("<QQQ", not_before, expires_at, phase_at)
+    body += digest + owner + b"".join(networks)
+    tag = blake3(body, key=derive("gatekey v1 record tag", store_key)).digest()[:16]
+    return body + tag
+
+
+def main():
+    store_key = bytes(range(32))
+    signed = b"7Hk2Pq9ZxW_" + b"aB3" * 14 + b"z" + b"0u9Kx1"
+    assert len(signed) == 60
+    rows = ["# store key, pepper or -, the last 60 characters of a token, digest"]
+    for pepper in [None, b"p" * 16, bytes(range(64))]:
+        found = digest(store_key, pepper, signed)
+        rows.append("\t".join([store_key.hex(), pepper.hex() if pepper else "-",
+                               signed.decode(), found.hex()]))
+    (HERE / "digests.tsv").write_text("\n".join(rows) + "\n")
+
+    v4 = bytes([4, 8, 10]) + bytes(15)
+    v6 = bytes([6, 32, 0x20, 0x01, 0x0D, 0xB8]) + bytes(12)
+    plain = dict(id=77, revision=3, keyspace=0, flags=0, pepper=0, suspended=0, reason=0,
+                 permissions=1, not_before=0, expires_at=NEVER, phase_at=0,
+                 digest=bytes([0xAB] * 32), owner="acme", networks=[])
+    rows = ["# name, store key, record with its tag"]
+    for name, changes in [
+        ("plain", {}),
+        ("retiring", dict(flags=2, phase_at=9_000, expires_at=10_000, revision=12)),
+        ("revoked", dict(flags=4, phase_at=9_000, reason=1, owner="acme/ingest/etl-bot")),
+        ("disabled", dict(flags=1, suspended=0b101, permissions=2**127 + 1, pepper=4)),
+        ("bound", dict(networks=[v4, v6], not_before=5, keyspace=0x01020304)),
+    ]:
+        bytes_ = record(store_key, **{**plain, **changes})
+        rows.append("\t".join([name, store_key.hex(), bytes_.hex()]))
+    (HERE / "records.tsv").write_text("\n".join(rows) + "\n")
+
+
+main()
