@@ -125,14 +125,18 @@ impl From<Timestamp> for SystemTime {
 impl FromStr for Timestamp {
     type Err = Error;
 
-    /// Parses RFC 3339.
+    /// Parses RFC 3339, and what RFC 9557 adds to it. A part of a millisecond is
+    /// dropped.
     fn from_str(text: &str) -> Result<Self, Error> {
         let parsed: jiff::Timestamp = text
             .parse()
             .map_err(|_| Invalid::malformed("time", text, "not RFC 3339"))?;
-        u64::try_from(parsed.as_millisecond())
+        // Rounded down: towards zero would let in what is just before 1970.
+        u64::try_from(parsed.as_nanosecond().div_euclid(1_000_000))
+            .ok()
+            .filter(|ms| *ms <= Self::MAX.0)
             .map(Self)
-            .map_err(|_| Invalid::TimeOutOfRange(text.to_owned()).into())
+            .ok_or_else(|| Invalid::TimeOutOfRange(text.to_owned()).into())
     }
 }
 
@@ -192,8 +196,13 @@ impl Clock for SystemClock {
     #[cfg(target_os = "linux")]
     fn coarse_now(&self) -> Timestamp {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        let ms = |seconds: u64| seconds.saturating_mul(1000).min(Timestamp::MAX.0);
-        u64::try_from(now.tv_sec).map_or(Timestamp::MIN, |seconds| Timestamp(ms(seconds)))
+        match (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec)) {
+            (Ok(seconds), Ok(nanos)) => {
+                let ms = seconds.saturating_mul(1000) + nanos / 1_000_000;
+                Timestamp(ms.min(Timestamp::MAX.0))
+            }
+            _ => Timestamp::MIN,
+        }
     }
 }
 
@@ -263,6 +272,8 @@ mod tests {
         assert!(Timestamp::from_unix_ms(u64::MAX).is_err());
         assert!("1969-12-31T23:59:59Z".parse::<Timestamp>().is_err());
         assert!("yesterday".parse::<Timestamp>().is_err());
+        assert!("1969-12-31T23:59:59.9999Z".parse::<Timestamp>().is_err());
+        assert!("9999-12-30T22:00:00.999Z".parse::<Timestamp>().is_err());
         assert!(Timestamp::try_from(UNIX_EPOCH - Duration::from_secs(1)).is_err());
         assert_eq!(Timestamp::MAX.checked_add(Duration::from_millis(1)), None);
         assert_eq!(Timestamp::MIN.checked_add(Duration::MAX), None);

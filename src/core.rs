@@ -2,7 +2,7 @@
 //! of a change.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,9 +18,11 @@ use crate::keyspace::Keyspace;
 use crate::limits;
 use crate::options::Options;
 use crate::outcome::{Denial, Grant, Verdict};
+use crate::permissions::Permissions;
 use crate::policy::{self, Life, Requirements};
 use crate::record::View;
 use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
+use crate::store::open::open_error;
 use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
@@ -40,8 +42,10 @@ pub(crate) struct Core {
     resident: Option<Resident>,
     registry: Registry,
     clock: Arc<dyn Clock>,
-    /// The newest instant committed, in milliseconds. Time never runs behind it.
-    committed_ms: AtomicU64,
+    /// The newest instant that was committed, or at which a key was said to be
+    /// over, in milliseconds. Time never runs behind it.
+    latest_ms: AtomicU64,
+    closed: AtomicBool,
     notes: Notes,
     tracks_usage: bool,
 }
@@ -51,11 +55,19 @@ impl Core {
         let store = Store::open(options, path)?;
         let snapshot = store.snapshot()?;
         let registry = Registry::new();
-        for keyspace in snapshot.keyspaces()? {
-            registry.publish(keyspace)?;
-        }
+        let loaded = snapshot.state().and_then(|state| {
+            for keyspace in snapshot.keyspaces()? {
+                registry.publish(keyspace)?;
+            }
+            Ok(state)
+        });
+        let state = loaded.map_err(|error| Error::Open {
+            path: path.map(Path::to_owned).unwrap_or_default(),
+            reason: open_error(error),
+        })?;
         Ok(Self {
-            committed_ms: AtomicU64::new(snapshot.state()?.clock.unix_ms()),
+            latest_ms: AtomicU64::new(state.clock.unix_ms()),
+            closed: AtomicBool::new(false),
             store,
             queue: Queue::default(),
             published: ArcSwapOption::from_pointee(snapshot),
@@ -67,10 +79,14 @@ impl Core {
         })
     }
 
-    /// The present: the clock's, or the newest committed where that is later.
+    /// The present: the clock's, or the newest instant that counted where that
+    /// is later.
     pub(crate) fn now(&self) -> Timestamp {
-        let committed = Timestamp::from_raw(self.committed_ms.load(Ordering::Acquire));
-        self.clock.now().max(committed)
+        self.clock.now().max(self.latest())
+    }
+
+    fn latest(&self) -> Timestamp {
+        Timestamp::from_raw(self.latest_ms.load(Ordering::Acquire))
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -86,11 +102,24 @@ impl Core {
     }
 
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
-        self.published.load_full().ok_or(Error::Closed)
+        self.published.load_full().ok_or_else(|| self.unavailable())
+    }
+
+    /// Why there is no snapshot.
+    #[cold]
+    fn unavailable(&self) -> Error {
+        match self.closed.load(Ordering::Acquire) {
+            true => Error::Closed,
+            false => Error::NeedsReopen,
+        }
     }
 
     // The way of a verification
 
+    /// A key that is resident and whose digest the token has is answered from
+    /// memory, without a look at the token's other digits: the digest covers
+    /// them. All else goes to the file, so that a wrong secret costs what an
+    /// unknown id costs, whether its key is resident or not.
     pub(crate) fn verify(
         &self,
         parts: &Parts<'_>,
@@ -100,8 +129,9 @@ impl Core {
             let mut copied: Copied = [0; RECORD_LEN_MAX];
             if resident.get(parts.id, &mut copied)
                 && let Some(view) = View::parse(&copied)
+                && self.is_proven(&view, parts)
             {
-                return self.judge_resident(&view, parts, requirements);
+                return self.judge(&view, parts, requirements);
             }
         }
         self.verify_from_file(parts, requirements)
@@ -135,30 +165,14 @@ impl Core {
                     verdicts.push(Verdict::Denied(Denial::Malformed));
                     continue;
                 };
-                verdicts.push(match found.and_then(|_| View::parse(copy)) {
-                    Some(view) => self.judge_resident(&view, &parts, requirements)?,
+                let view = found.and_then(|_| View::parse(copy));
+                verdicts.push(match view.filter(|view| self.is_proven(view, &parts)) {
+                    Some(view) => self.judge(&view, &parts, requirements)?,
                     None => self.verify_from_file(&parts, requirements)?,
                 });
             }
         }
         Ok(verdicts)
-    }
-
-    /// Whether a text is a token in every digit is asked only where its digest
-    /// is wrong: a right one covers it.
-    fn judge_resident(
-        &self,
-        view: &View<'_>,
-        parts: &Parts<'_>,
-        requirements: &Requirements<'_>,
-    ) -> Result<Verdict, Error> {
-        if self.is_proven(view, parts) {
-            return self.judge(view, parts, requirements);
-        }
-        Ok(Verdict::Denied(match parts.is_token() {
-            true => Denial::Unknown,
-            false => Denial::Malformed,
-        }))
     }
 
     fn verify_from_file(
@@ -172,7 +186,7 @@ impl Core {
         // Before the snapshot is loaded: see the protocol in `resident`.
         let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
         let published = self.published.load();
-        let snapshot = published.as_ref().ok_or(Error::Closed)?;
+        let snapshot = published.as_ref().ok_or_else(|| self.unavailable())?;
         snapshot.hot(parts.id, |found| match found {
             Some((view, body)) if self.is_proven(&view, parts) => {
                 // Only now: a token whose secret is wrong must not push out one
@@ -218,30 +232,46 @@ impl Core {
             .keyspace
             .is_some_and(|prefix| prefix != entry.prefix);
         if entry.prefix.as_bytes() != parts.prefix || asked_elsewhere {
-            return Ok(Verdict::Denied(Denial::Unknown));
+            return Ok(Verdict::Denied(match parts.is_token() {
+                true => Denial::Unknown,
+                false => Denial::Malformed,
+            }));
         }
         let now = match Life::from(view).is_timeless() {
             true => Timestamp::MIN,
             false => self.now(),
         };
-        let needs_names = !requirements.permission_names.is_empty()
-            || !view.permissions().contains(requirements.permissions);
+        let held = view.permissions() & entry.active();
+        let needs_names =
+            !requirements.permission_names.is_empty() || !held.contains(requirements.permissions);
         let decision = if needs_names {
-            policy::decide(view, requirements, Some(&entry.current.load()), now)
+            let keyspace = entry.current.load();
+            policy::decide(view, held, requirements, Some(&keyspace), now)
         } else {
-            policy::decide(view, requirements, None, now)
+            policy::decide(view, held, requirements, None, now)
         };
         if let Err(denial) = decision {
+            self.hold_time(&denial, now);
             return Ok(Verdict::Denied(denial));
         }
         if self.tracks_usage {
-            self.notes.used(view.id(), self.clock.coarse_now());
+            self.notes
+                .used(view.id(), self.clock.coarse_now().max(self.latest()));
         }
         let ring = self.store.ring();
         if view.pepper() != ring.signing_pepper() {
             self.note_renewal(ring, view, parts.signed);
         }
-        Ok(Verdict::Granted(Grant::new(view, entry.prefix)))
+        Ok(Verdict::Granted(Grant::new(view, held, entry.prefix)))
+    }
+
+    /// Keeps time from running behind an instant at which a key was said to be
+    /// over, so that it stays over if the clock steps back.
+    #[cold]
+    fn hold_time(&self, denial: &Denial, now: Timestamp) {
+        if matches!(denial, Denial::Expired { .. } | Denial::Revoked { .. }) {
+            self.latest_ms.fetch_max(now.unix_ms(), Ordering::AcqRel);
+        }
     }
 
     #[cold]
@@ -265,7 +295,7 @@ impl Core {
     }
 
     fn commit(&self, run: &mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended {
-        match self.store.write(self.clock.now(), run) {
+        match self.store.write(self.now(), run) {
             Outcome::Unchanged => Ended::Well,
             Outcome::Committed(touched, snapshot) => match self.publish(touched, snapshot) {
                 Ok(()) => Ended::Well,
@@ -290,7 +320,7 @@ impl Core {
         for keyspace in touched.keyspaces {
             self.registry.publish(keyspace)?;
         }
-        self.committed_ms
+        self.latest_ms
             .fetch_max(touched.at.unix_ms(), Ordering::AcqRel);
         let swap = || self.published.store(Some(snapshot));
         match &self.resident {
@@ -310,6 +340,7 @@ impl Core {
 
     /// Writes what verifications have noted.
     pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.snapshot()?;
         let renewals = self.notes.take_renewals();
         if !renewals.is_empty() {
             self.mutate(move |tx| renew_digests(tx, &renewals))?;
@@ -343,6 +374,7 @@ impl Core {
             true => self.flush(),
             false => Ok(()),
         };
+        self.closed.store(true, Ordering::Release);
         self.go_dark();
         self.store.close().and(flushed)
     }
@@ -357,6 +389,34 @@ pub(crate) struct Registry {
 pub(crate) struct Entry {
     pub(crate) prefix: Prefix,
     pub(crate) current: ArcSwap<Keyspace>,
+    /// The low and the high half of the permissions that are not retired. Each
+    /// bit stands for itself, so that halves of two ages do no harm.
+    active: [AtomicU64; 2],
+}
+
+impl Entry {
+    fn new(keyspace: Arc<Keyspace>) -> Self {
+        Self {
+            prefix: keyspace.prefix,
+            current: ArcSwap::new(keyspace),
+            active: [AtomicU64::new(0), AtomicU64::new(0)],
+        }
+    }
+
+    fn active(&self) -> Permissions {
+        let [low, high] = &self.active;
+        let half = |half: &AtomicU64| u128::from(half.load(Ordering::Acquire));
+        Permissions::from_bits(half(low) | half(high) << 64)
+    }
+
+    fn publish(&self, keyspace: Arc<Keyspace>) {
+        let bits = keyspace.active_mask().bits();
+        let [low, high] = &self.active;
+        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+        low.store(half(bits), Ordering::Release);
+        high.store(half(bits >> 64), Ordering::Release);
+        self.current.store(keyspace);
+    }
 }
 
 impl Registry {
@@ -390,11 +450,8 @@ impl Registry {
                 Error::corrupted("keyspaces", keyspace.id, "its number is over the limit")
             })?;
         let keyspace = Arc::new(keyspace);
-        let entry = slot.get_or_init(|| Entry {
-            prefix: keyspace.prefix,
-            current: ArcSwap::new(keyspace.clone()),
-        });
-        entry.current.store(keyspace);
+        slot.get_or_init(|| Entry::new(keyspace.clone()))
+            .publish(keyspace);
         Ok(())
     }
 }

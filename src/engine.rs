@@ -195,7 +195,8 @@ impl Engine {
     /// is good.
     ///
     /// The token is taken as it is: not trimmed, folded or normalised. Costs no
-    /// more than its length; a text that is no token is refused before any work.
+    /// more than its length, and one that does not have the form of a token is
+    /// refused before any hash or lookup.
     ///
     /// # Errors
     /// See [`Engine`]. An error says nothing about the token: refuse the
@@ -498,6 +499,8 @@ impl Engine {
     /// says how many. Their tokens are unknown from then on, their audit
     /// entries stay.
     ///
+    /// An age of zero leaves what ended in this very millisecond.
+    ///
     /// Removes a thousand keys a transaction, so that other changes are not
     /// kept waiting; after an error, what was removed so far stays removed.
     ///
@@ -608,7 +611,8 @@ impl Engine {
             .list(filter, after, limit, self.core.now())
     }
 
-    /// All keys that a filter asks for, fetched page by page.
+    /// All keys that a filter asks for, fetched page by page. After an error
+    /// there is no more; `collect::<Result<Vec<_>, _>>()` does not overlook it.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace, KeyFilter};

@@ -203,9 +203,9 @@ pub enum Invalid {
         value: String,
     },
     /// A permission name that the keyspace does not have.
-    #[error("keyspace {keyspace} has no permission {name:?}; it has: {known}")]
+    #[error("keyspace {keyspace} has no permission {name}; it has: {known}")]
     UnknownPermission {
-        /// The name that was given.
+        /// The name that was given, quoted and cut.
         name: String,
         /// The keyspace.
         keyspace: Prefix,

@@ -82,6 +82,9 @@ impl KeyId {
     /// How many ids there are: 62 to the power of 10.
     const COUNT: u64 = 839_299_365_868_340_224;
 
+    /// 2024-01-01T00:00:00Z: ids issued before are as if issued then.
+    pub(crate) const FIRST_MS: u64 = 1_704_067_200_000;
+
     pub(crate) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
@@ -97,9 +100,8 @@ impl KeyId {
         // again at 0, and only the order suffers.
         const RANDOM_BITS: u32 = 18;
         const TIME_MASK: u64 = (1 << 41) - 1;
-        const YEAR_2024_MS: u64 = 1_704_067_200_000;
         const { assert!((TIME_MASK << RANDOM_BITS) < KeyId::COUNT - (1 << RANDOM_BITS)) };
-        let time = unix_ms.saturating_sub(YEAR_2024_MS) & TIME_MASK;
+        let time = unix_ms.saturating_sub(Self::FIRST_MS) & TIME_MASK;
         Self(time << RANDOM_BITS | (u64::from(random) & ((1 << RANDOM_BITS) - 1)))
     }
 

@@ -74,7 +74,8 @@ impl fmt::Display for Reason {
 /// When a key stops being good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Expiry {
-    /// As the keyspace says: its default lifetime, else its maximum, else never.
+    /// As the keyspace says: its default lifetime from now, at most its maximum
+    /// from the issue; never where it has neither.
     #[default]
     Default,
     /// Never. Refused where the keyspace has a maximum lifetime.
@@ -98,10 +99,13 @@ impl Expiry {
                 .ok_or_else(|| Error::from(Invalid::TimeOutOfRange(format!("now + {lifetime:?}"))))
         };
         let expires_at = match self {
-            Self::Default => match keyspace.default_lifetime.or(keyspace.max_lifetime) {
-                Some(lifetime) => Some(after(lifetime)?),
-                None => None,
-            },
+            Self::Default => {
+                let default = keyspace.default_lifetime.map(after).transpose()?;
+                let latest = keyspace
+                    .max_lifetime
+                    .map(|max| issued_at.saturating_add(max));
+                [default, latest].into_iter().flatten().min()
+            }
             Self::Never => None,
             Self::At(instant) => Some(instant),
             Self::After(lifetime) => Some(after(lifetime)?),

@@ -50,6 +50,8 @@ pub struct PermissionName {
 #[non_exhaustive]
 pub struct Keyspace {
     pub(crate) id: u32,
+    /// The position of the last audit entry about it.
+    pub(crate) revision: u64,
     /// The prefix of its tokens, which is also its name and never changes.
     pub prefix: Prefix,
     /// What it is for.

@@ -86,12 +86,12 @@ pub struct Grant {
 }
 
 impl Grant {
-    pub(crate) fn new(view: &View<'_>, keyspace: Prefix) -> Self {
+    pub(crate) fn new(view: &View<'_>, held: Permissions, keyspace: Prefix) -> Self {
         Self {
             key: view.id(),
             keyspace,
             owner: InlinePath::new(view.owner()),
-            permissions: view.permissions(),
+            permissions: held,
             expires_at: view.expires_at(),
             retiring_until: match view.phase() {
                 Phase::Retiring { until } => Some(until),
@@ -118,7 +118,8 @@ impl Grant {
         self.owner.as_str()
     }
 
-    /// What the key may do, in the bits of its keyspace.
+    /// What the key may do, in the bits of its keyspace; retired ones are left
+    /// out.
     #[must_use]
     pub fn permissions(&self) -> Permissions {
         self.permissions

@@ -155,10 +155,13 @@ impl Life {
     }
 }
 
-/// Decides on a key whose secret was right. `keyspace` is needed only where
-/// permissions are required by name; without it, nobody has them.
+/// Decides on a key whose secret was right, and that holds the permissions
+/// `held`: those of its record that are not retired. `keyspace` is needed only
+/// where permissions are required by name or missing; without it, nobody has
+/// what is required by name.
 pub(crate) fn decide(
     view: &View<'_>,
+    held: Permissions,
     requirements: &Requirements<'_>,
     keyspace: Option<&Keyspace>,
     now: Timestamp,
@@ -190,7 +193,7 @@ pub(crate) fn decide(
             source: requirements.source,
         });
     }
-    check_permissions(view, requirements, keyspace)
+    check_permissions(view, held, requirements, keyspace)
 }
 
 #[cold]
@@ -223,10 +226,10 @@ fn source_is_allowed(view: &View<'_>, source: Option<IpAddr>) -> bool {
 
 fn check_permissions(
     view: &View<'_>,
+    held: Permissions,
     requirements: &Requirements<'_>,
     keyspace: Option<&Keyspace>,
 ) -> Result<(), Denial> {
-    let held = view.permissions();
     let holds = |name: &&str| {
         keyspace
             .and_then(|keyspace| keyspace.required_bit(name))
@@ -294,7 +297,7 @@ mod tests {
         let ring = Keyring::new(&Zeroizing::new([0; 32]), &[]);
         let bytes = record.encode(&ring).unwrap();
         let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
-        match decide(&view, requirements, None, NOW) {
+        match decide(&view, view.permissions(), requirements, None, NOW) {
             Ok(()) => "granted",
             Err(denial) => denial.code(),
         }
@@ -366,7 +369,8 @@ mod tests {
         let ring = Keyring::new(&Zeroizing::new([0; 32]), &[]);
         let bytes = record.encode(&ring).unwrap();
         let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
-        let denial = decide(&view, &Requirements::new(), None, NOW).unwrap_err();
+        let held = view.permissions();
+        let denial = decide(&view, held, &Requirements::new(), None, NOW).unwrap_err();
         assert_eq!(
             denial,
             Denial::Suspended {

@@ -71,7 +71,7 @@ pub(crate) fn draw(
     is_taken: impl Fn(KeyId) -> bool,
 ) -> Result<Drawn, Error> {
     // A millisecond has 2^18 ids. Where it is crowded, the next ones serve.
-    let mut at_ms = tx.now().unix_ms();
+    let mut at_ms = tx.now().unix_ms().max(KeyId::FIRST_MS);
     let id = loop {
         let id = KeyId::from_time(at_ms, entropy.u32()?);
         if !is_taken(id) && !tx.id_is_taken(id)? {

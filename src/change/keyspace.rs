@@ -22,6 +22,7 @@ pub(crate) fn create(
     }
     let mut keyspace = Keyspace {
         id: tx.next_keyspace_number(),
+        revision: tx.next_seq(),
         prefix: new.prefix,
         description: new.description.clone(),
         permissions: Vec::new(),
@@ -51,7 +52,7 @@ pub(crate) fn update(
     actor: Option<&str>,
 ) -> Result<Keyspace, Error> {
     let old = tx.keyspace(prefix)?;
-    let new = update.apply(&old, tx.now())?;
+    let mut new = update.apply(&old, tx.now())?;
     if new == old {
         return Ok(old);
     }
@@ -66,6 +67,7 @@ pub(crate) fn update(
         .into());
     }
 
+    new.revision = tx.next_seq();
     tx.put_keyspace(&new)?;
     let changes = changes(&old, &new);
     tx.audit(

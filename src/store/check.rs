@@ -59,9 +59,9 @@ pub struct Finding {
 
 pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, Error> {
     let mut walk = Walk::new(snapshot, now)?;
+    walk.audit()?;
     walk.keyspaces()?;
     walk.owners()?;
-    walk.audit()?;
     walk.keys()?;
     walk.indexes()?;
     walk.single_active()?;
@@ -83,6 +83,10 @@ struct Walk<'a> {
     /// The last audit entry that reached for all keys of an owner or keyspace.
     reached_owner: BTreeMap<OwnerPath, u64>,
     reached_keyspace: BTreeMap<Prefix, u64>,
+    /// Whether an owner is suspended, by the audit trail.
+    suspended: BTreeMap<OwnerPath, bool>,
+    /// The last audit entry about each keyspace.
+    keyspace_revisions: BTreeMap<Prefix, u64>,
     report: CheckReport,
 }
 
@@ -102,6 +106,8 @@ impl<'a> Walk<'a> {
             known: BTreeMap::new(),
             reached_owner: BTreeMap::new(),
             reached_keyspace: BTreeMap::new(),
+            suspended: BTreeMap::new(),
+            keyspace_revisions: BTreeMap::new(),
             report: CheckReport::default(),
         })
     }
@@ -149,10 +155,16 @@ impl<'a> Walk<'a> {
             if named != Some(number) || keyspace.id != number {
                 self.find("keyspaces", number, "its prefix does not name it");
             }
+            if self.keyspace_revisions.remove(&keyspace.prefix) != Some(keyspace.revision) {
+                self.find("keyspaces", number, "it is not as the audit trail left it");
+            }
             if number >= self.state.next_keyspace {
                 self.find("keyspaces", number, "its number is yet to be given");
             }
             self.known.insert(number, keyspace);
+        }
+        for prefix in std::mem::take(&mut self.keyspace_revisions).into_keys() {
+            self.find("keyspaces", prefix, "it is missing");
         }
         if prefixes.len().or_store()? != keyspaces.len().or_store()? {
             self.find("prefixes", "*", "there are not as many as keyspaces");
@@ -167,8 +179,15 @@ impl<'a> Walk<'a> {
             let path = entry.or_store()?.0;
             let read = read::owner(&owners, snapshot.ring(), path.value());
             self.sound(read)?;
-            if path.value().parse::<OwnerPath>().is_err() {
-                self.find("owners", path.value(), "it is not a path");
+            match path.value().parse::<OwnerPath>() {
+                Ok(owner) if self.suspended.remove(&owner) == Some(true) => {}
+                Ok(_) => self.find("owners", path.value(), "the audit trail has it resumed"),
+                Err(_) => self.find("owners", path.value(), "it is not a path"),
+            }
+        }
+        for (owner, suspended) in std::mem::take(&mut self.suspended) {
+            if suspended {
+                self.find("owners", owner, "the audit trail has it suspended");
             }
         }
         Ok(())
@@ -205,7 +224,13 @@ impl<'a> Walk<'a> {
                 },
                 AuditEvent::OwnerSuspended { owner, .. }
                 | AuditEvent::OwnerResumed { owner, .. } => {
+                    let suspended = matches!(entry.event, AuditEvent::OwnerSuspended { .. });
+                    self.suspended.insert(owner.clone(), suspended);
                     self.reached_owner.insert(owner.clone(), seq);
+                }
+                AuditEvent::KeyspaceCreated { keyspace }
+                | AuditEvent::KeyspaceUpdated { keyspace, .. } => {
+                    self.keyspace_revisions.insert(*keyspace, seq);
                 }
                 _ => {}
             }

@@ -190,7 +190,8 @@ fn database_error(error: DatabaseError) -> OpenError {
     }
 }
 
-fn open_error(error: Error) -> OpenError {
+/// An error of reading the store, as one of opening it.
+pub(crate) fn open_error(error: Error) -> OpenError {
     match error {
         Error::Corrupted(corruption) => OpenError::Corrupted(corruption.to_string()),
         Error::Store(failure) | Error::OutcomeUnknown(failure) => OpenError::Store(failure),
@@ -230,6 +231,11 @@ fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Found, OpenErro
     let format = <[u8; 4]>::try_from(format.as_slice())
         .map(u32::from_le_bytes)
         .map_err(|_| OpenError::Corrupted("its format is not a number".to_owned()))?;
+    if format == 0 {
+        return Err(OpenError::Corrupted(
+            "there was never a format 0".to_owned(),
+        ));
+    }
     if format > FORMAT {
         return Err(OpenError::NewerFormat {
             found: format,

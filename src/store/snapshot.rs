@@ -144,6 +144,10 @@ impl Snapshot {
             let why = "it comes from a listing of another order";
             return Err(Invalid::malformed("cursor", &cursor.to_string(), why).into());
         }
+        let keyspace = match filter.keyspace {
+            Some(prefix) => Some(self.keyspace_number(prefix)?),
+            None => None,
+        };
         let mut page = Paging {
             describer: Describer::new(self)?,
             filter,
@@ -156,7 +160,7 @@ impl Snapshot {
         };
         match order {
             Order::Id => self.walk_ids(&mut page, cursor)?,
-            Order::Keyspace => self.walk_keyspace(&mut page, cursor)?,
+            Order::Keyspace => self.walk_keyspace(&mut page, keyspace, cursor)?,
             Order::Owner => self.walk_owner(&mut page, cursor)?,
             Order::End => self.walk_ends(&mut page, cursor)?,
         }
@@ -182,11 +186,15 @@ impl Snapshot {
         Ok(())
     }
 
-    fn walk_keyspace(&self, page: &mut Paging<'_>, cursor: Option<&Cursor>) -> Result<(), Error> {
-        let Some(prefix) = page.filter.keyspace else {
+    fn walk_keyspace(
+        &self,
+        page: &mut Paging<'_>,
+        keyspace: Option<u32>,
+        cursor: Option<&Cursor>,
+    ) -> Result<(), Error> {
+        let Some(number) = keyspace else {
             return Ok(());
         };
-        let number = self.keyspace_number(prefix)?;
         let start = match cursor {
             Some(cursor) => Bound::Excluded((number, u64_at(cursor, 0)?)),
             None => Bound::Included((number, 0)),
