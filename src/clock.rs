@@ -23,8 +23,23 @@ use crate::error::{Error, Invalid};
 /// # Ok::<(), gatekey::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "u64", into = "u64")]
 pub struct Timestamp(u64);
+
+impl TryFrom<u64> for Timestamp {
+    type Error = Error;
+
+    /// As [`Timestamp::from_unix_ms`].
+    fn try_from(ms: u64) -> Result<Self, Error> {
+        Self::from_unix_ms(ms)
+    }
+}
+
+impl From<Timestamp> for u64 {
+    fn from(instant: Timestamp) -> Self {
+        instant.0
+    }
+}
 
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.

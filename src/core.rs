@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::change::update::renew_digests;
 use crate::clock::{Clock, Timestamp};
 use crate::digest::{Keyring, digests_equal};
-use crate::error::Error;
+use crate::error::{Error, OpenError};
 use crate::id::Prefix;
 use crate::keyspace::Keyspace;
 use crate::limits;
@@ -42,6 +42,7 @@ pub(crate) struct Core {
     resident: Option<Resident>,
     registry: Registry,
     clock: Arc<dyn Clock>,
+    cache_bytes: usize,
     /// The newest instant that was committed, or at which a key was said to be
     /// over, in milliseconds. Time never runs behind it.
     latest_ms: AtomicU64,
@@ -52,6 +53,13 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Self, Error> {
+        let resident = Resident::new(options.resident_bytes).map_err(|_| Error::Open {
+            path: path.map(Path::to_owned).unwrap_or_default(),
+            reason: OpenError::Options(format!(
+                "there is no memory for {} resident bytes",
+                options.resident_bytes
+            )),
+        })?;
         let store = Store::open(options, path)?;
         let snapshot = store.snapshot()?;
         let registry = Registry::new();
@@ -71,9 +79,10 @@ impl Core {
             store,
             queue: Queue::default(),
             published: ArcSwapOption::from_pointee(snapshot),
-            resident: Resident::new(options.resident_bytes),
+            resident,
             registry,
             clock: options.clock.clone(),
+            cache_bytes: options.cache_bytes,
             notes: Notes::new(),
             tracks_usage: options.usage_interval.is_some(),
         })
@@ -95,6 +104,10 @@ impl Core {
 
     pub(crate) fn resident(&self) -> Option<&Resident> {
         self.resident.as_ref()
+    }
+
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.cache_bytes
     }
 
     pub(crate) fn notes(&self) -> &Notes {
@@ -204,6 +217,21 @@ impl Core {
         })?
     }
 
+    /// Whether a token is that of a key of this store, whatever its state.
+    pub(crate) fn owns(&self, parts: &Parts<'_>) -> Result<bool, Error> {
+        self.snapshot()?.hot(parts.id, |found| match found {
+            Some((view, _)) => {
+                let keyspace = self.registry.get(view.keyspace());
+                self.is_proven(&view, parts)
+                    && keyspace.is_some_and(|entry| entry.prefix.as_bytes() == parts.prefix)
+            }
+            None => {
+                self.store.ring().refuse_unknown(parts.signed);
+                false
+            }
+        })
+    }
+
     /// Whether a token is that of a record.
     fn is_proven(&self, view: &View<'_>, parts: &Parts<'_>) -> bool {
         let ring = self.store.ring();
@@ -276,6 +304,9 @@ impl Core {
 
     #[cold]
     fn note_renewal(&self, ring: &Keyring, view: &View<'_>, signed: &Signed) {
+        if self.notes.awaits_renewal(view.id()) {
+            return;
+        }
         self.notes.renew(Renewal {
             id: view.id(),
             old: *view.digest(),
@@ -295,15 +326,9 @@ impl Core {
     }
 
     fn commit(&self, run: &mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended {
-        match self.store.write(self.now(), run) {
-            Outcome::Unchanged => Ended::Well,
-            Outcome::Committed(touched, snapshot) => match self.publish(touched, snapshot) {
-                Ok(()) => Ended::Well,
-                Err(_) => {
-                    self.go_dark();
-                    Ended::Well
-                }
-            },
+        let publish = |touched, snapshot| self.publish(touched, snapshot);
+        match self.store.write(self.now(), run, publish) {
+            Outcome::Unchanged | Outcome::Committed => Ended::Well,
             Outcome::Failed(error) => Ended::Failed(error),
             Outcome::Unknown(failure) => Ended::Unknown(failure),
             // Durable, but what it took away cannot be seen to be gone.
@@ -341,9 +366,16 @@ impl Core {
     /// Writes what verifications have noted.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.snapshot()?;
-        let renewals = self.notes.take_renewals();
+        let renewals = Arc::new(self.notes.take_renewals());
         if !renewals.is_empty() {
-            self.mutate(move |tx| renew_digests(tx, &renewals))?;
+            let noted = renewals.clone();
+            let renewed = self.mutate(move |tx| renew_digests(tx, &noted));
+            if let Err(error) = renewed {
+                renewals
+                    .iter()
+                    .for_each(|renewal| self.notes.renew(*renewal));
+                return Err(error);
+            }
         }
         let mut used = self.notes.take_used();
         while !used.is_empty() {
@@ -374,9 +406,11 @@ impl Core {
             true => self.flush(),
             false => Ok(()),
         };
-        self.closed.store(true, Ordering::Release);
-        self.go_dark();
-        self.store.close().and(flushed)
+        let closed = self.store.close(|| {
+            self.closed.store(true, Ordering::Release);
+            self.go_dark();
+        });
+        closed.and(flushed)
     }
 }
 

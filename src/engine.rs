@@ -18,13 +18,12 @@ use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
 use crate::limits;
 use crate::options::Options;
 use crate::outcome::{Denial, Verdict};
-use crate::owner::{OwnerPath, OwnerState, Suspension};
+use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::{Life, Requirements};
 use crate::query::{Cursor, KeyFilter, Page};
 use crate::stats::Stats;
 use crate::store::backup;
 use crate::store::check::{self, CheckReport};
-use crate::store::tables::OwnerRecord;
 use crate::token;
 
 /// An open store of keys: issues, verifies, rotates and revokes.
@@ -450,8 +449,11 @@ impl Engine {
     ) -> Result<Revoked> {
         let revocation = revocation.into();
         revocation.check()?;
-        if token::parse(token.as_ref()).is_none() {
-            return Err(NotFound::Token.into());
+        // Looked at first without the writers' line, so that whoever has no
+        // token cannot stand in it.
+        match token::parse(token.as_ref()) {
+            Some(parts) if self.core.owns(&parts)? => {}
+            _ => return Err(NotFound::Token.into()),
         }
         let token = zeroize::Zeroizing::new(token.as_ref().to_vec());
         self.change(move |tx, actor| match token::parse(&token) {
@@ -537,11 +539,7 @@ impl Engine {
     ) -> Result<OwnerState> {
         let owner = owner.try_into().map_err(Into::into)?;
         let note = note.map(str::to_owned);
-        self.change({
-            let owner = owner.clone();
-            move |tx, actor| change::owner::suspend(tx, &owner, note.as_deref(), actor)
-        })?;
-        self.owner(owner)
+        self.change(move |tx, actor| change::owner::suspend(tx, &owner, note.as_deref(), actor))
     }
 
     /// Lifts an owner's suspension; one that is not suspended stays as it is.
@@ -551,11 +549,7 @@ impl Engine {
     /// [`Error::Invalid`] for the path.
     pub fn resume(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner = owner.try_into().map_err(Into::into)?;
-        self.change({
-            let owner = owner.clone();
-            move |tx, actor| change::owner::resume(tx, &owner, actor)
-        })?;
-        self.owner(owner)
+        self.change(move |tx, actor| change::owner::resume(tx, &owner, actor))
     }
 
     /// Whether an owner is suspended, by itself or with a path above it. An
@@ -565,25 +559,7 @@ impl Engine {
     /// [`Error::Invalid`] for the path.
     pub fn owner(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
-        let snapshot = self.core.snapshot()?;
-        let suspension = |record: OwnerRecord| Suspension {
-            at: record.suspended_at,
-            by: record.suspended_by,
-            note: record.note,
-        };
-        let mut above = None;
-        for ancestor in owner.lineage().filter(|path| *path != owner.as_str()) {
-            let ancestor: OwnerPath = ancestor.parse()?;
-            if snapshot.owner(&ancestor)?.is_some() {
-                above = Some(ancestor);
-                break;
-            }
-        }
-        Ok(OwnerState {
-            suspended: snapshot.owner(&owner)?.map(suspension),
-            suspended_above: above,
-            owner,
-        })
+        self.core.snapshot()?.owner(&owner)
     }
 }
 
@@ -714,7 +690,8 @@ impl Engine {
     /// [`Error::Store`] where the target cannot be written; nothing is left
     /// under its name then.
     pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
-        backup::backup(&*self.core.snapshot()?, target.as_ref())
+        let snapshot = self.core.snapshot()?;
+        backup::backup(&snapshot, target.as_ref(), self.core.cache_bytes())
     }
 
     /// The engine's present: its clock's, or the newest instant that it has

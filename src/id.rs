@@ -72,8 +72,7 @@ pub(crate) fn base62_digit(value: u8) -> Option<u8> {
 /// assert!("7Hk2Pq9Zx".parse::<KeyId>().is_err());
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(u64);
 
 impl KeyId {
@@ -114,6 +113,31 @@ impl KeyId {
 
     pub(crate) fn text(self) -> [u8; Self::LEN] {
         base62(self.0)
+    }
+}
+
+/// As text in formats for people, as a number in others.
+impl Serialize for KeyId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serializer.is_human_readable() {
+            true => serializer.collect_str(self),
+            false => self.0.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            return text.parse().map_err(D::Error::custom);
+        }
+        let raw = u64::deserialize(deserializer)?;
+        match raw < Self::COUNT {
+            true => Ok(Self(raw)),
+            false => Err(D::Error::custom("a key id out of range")),
+        }
     }
 }
 

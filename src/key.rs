@@ -613,6 +613,9 @@ pub struct RevokedMany {
     pub keys: u64,
     /// Those of them that were not before.
     pub newly: u64,
+    /// Keys in reach whose record is damaged. They grant nothing, and are
+    /// passed over; [`Engine::check`](crate::Engine::check) names them.
+    pub damaged: u64,
 }
 
 /// How a key was used.

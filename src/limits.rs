@@ -34,13 +34,16 @@ pub const KEYSPACES_MAX: usize = 1024;
 /// The most keys or audit entries in one page of a listing.
 pub const PAGE_MAX: usize = 1000;
 
-/// Refuses free text that is too long or has control characters, which could
-/// forge lines in a log.
+/// Refuses free text that is too long or has characters that could forge lines
+/// in a log: controls, separators of lines, and changes of direction.
 pub(crate) fn check_text(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
     if text.len() > max {
         return Err(Invalid::malformed(what, text, format!("longer than {max} bytes")).into());
     }
-    if text.chars().any(char::is_control) {
+    let forges_lines = |char: char| {
+        char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.chars().any(forges_lines) {
         return Err(Invalid::malformed(what, text, "it has a control character").into());
     }
     Ok(())

@@ -173,7 +173,7 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         const LEN_MAX: usize = 1 + 2 * (OwnerPath::LEN_MAX + 13);
-        let refuse = || Invalid::malformed("cursor", text, "it is not one that a page ended with");
+        let refuse = || bad_cursor("it is not one that a page ended with");
         let mut chars = text.chars();
         let order = match chars.next() {
             Some('i') => Order::Id,
@@ -200,6 +200,11 @@ impl FromStr for Cursor {
             .ok_or_else(refuse)?;
         Ok(Self { order, position })
     }
+}
+
+/// A cursor that does not fit. It is not shown: it may be anything.
+pub(crate) fn bad_cursor(why: &str) -> Invalid {
+    Invalid::malformed("cursor", "(as given)", why)
 }
 
 /// A page of keys.

@@ -20,6 +20,7 @@
 //! So a fill from before is either refused or cleared, and the swap of the
 //! snapshot is the one instant at which a commit takes effect for all.
 
+use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -79,11 +80,13 @@ pub(crate) struct FillLeave(u64);
 
 impl Resident {
     /// A table of at most `bytes`, or `None` where not one set fits.
-    pub(crate) fn new(bytes: usize) -> Option<Self> {
-        let sets = bytes / size_of::<Set>();
-        if sets == 0 {
-            return None;
+    pub(crate) fn new(bytes: usize) -> Result<Option<Self>, TryReserveError> {
+        let count = bytes / size_of::<Set>();
+        if count == 0 {
+            return Ok(None);
         }
+        let mut sets = Vec::new();
+        sets.try_reserve_exact(count)?;
         let zero = || AtomicU64::new(0);
         let set = || Set {
             ids: std::array::from_fn(|_| zero()),
@@ -92,11 +95,12 @@ impl Resident {
                 words: std::array::from_fn(|_| zero()),
             }),
         };
-        Some(Self {
-            sets: (0..sets).map(|_| set()).collect(),
+        sets.extend((0..count).map(|_| set()));
+        Ok(Some(Self {
+            sets: sets.into_boxed_slice(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             generation: zero(),
-        })
+        }))
     }
 
     /// Copies a key's record out, if it is there.
@@ -338,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_is_filled_is_found_and_the_id_zero_too() {
-        let table = Resident::new(1 << 16).unwrap();
+        let table = Resident::new(1 << 16).unwrap().unwrap();
         for raw in [0, 1, 839_299_365_868_340_223] {
             assert_eq!(get(&table, raw), None);
             fill(&table, raw, 7);
@@ -349,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_table_keeps_to_its_bytes_and_evicts_what_is_not_used() {
-        let table = Resident::new(100 * BYTES_PER_KEY).unwrap();
+        let table = Resident::new(100 * BYTES_PER_KEY).unwrap().unwrap();
         assert_eq!(table.occupancy().1, 96);
         fill(&table, 1, 1);
         for raw in 100..10_100 {
@@ -361,12 +365,13 @@ mod tests {
             }
         }
         assert!(table.occupancy().0 <= 96);
-        assert!(Resident::new(WAYS * BYTES_PER_KEY - 1).is_none());
+        assert!(Resident::new(WAYS * BYTES_PER_KEY - 1).unwrap().is_none());
+        assert!(Resident::new(usize::MAX).is_err());
     }
 
     #[test]
     fn a_fill_from_before_a_publication_is_dropped() {
-        let table = Resident::new(1 << 16).unwrap();
+        let table = Resident::new(1 << 16).unwrap().unwrap();
         let before = table.leave_to_fill().unwrap();
         let mut during = None;
         fill(&table, 5, 1);
@@ -383,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_is_shut_takes_nothing_in() {
-        let table = Resident::new(1 << 16).unwrap();
+        let table = Resident::new(1 << 16).unwrap().unwrap();
         fill(&table, 5, 1);
         let leave = table.leave_to_fill().unwrap();
         table.shut();
@@ -394,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_too_long_is_not_kept() {
-        let table = Resident::new(1 << 16).unwrap();
+        let table = Resident::new(1 << 16).unwrap().unwrap();
         let leave = table.leave_to_fill().unwrap();
         table.fill(leave, id(5), &[1; RECORD_LEN_MAX + 1]);
         assert_eq!(get(&table, 5), None);
@@ -402,7 +407,7 @@ mod tests {
 
     #[test]
     fn readers_never_see_half_of_a_record() {
-        let table = Resident::new(BYTES_PER_KEY * WAYS).unwrap();
+        let table = Resident::new(BYTES_PER_KEY * WAYS).unwrap().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 0..20_000_u32 {

@@ -30,6 +30,7 @@ pub(crate) struct Used {
 }
 
 /// A digest to be renewed under the newest pepper, if it is still `old`.
+#[derive(Clone, Copy)]
 pub(crate) struct Renewal {
     pub(crate) id: KeyId,
     pub(crate) old: Digest,
@@ -136,7 +137,7 @@ pub(crate) struct Notes {
     logs: ThreadLocal<Log>,
     sums: Mutex<Map>,
     lost: AtomicU64,
-    renewals: Mutex<Vec<Renewal>>,
+    renewals: Mutex<HashMap<u64, Renewal>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -149,7 +150,7 @@ impl Notes {
             logs: ThreadLocal::new(),
             sums: Mutex::new(Map::default()),
             lost: AtomicU64::new(0),
-            renewals: Mutex::new(Vec::new()),
+            renewals: Mutex::default(),
         }
     }
 
@@ -182,7 +183,16 @@ impl Notes {
         if let Ok(mut renewals) = self.renewals.try_lock()
             && renewals.len() < RENEWALS_MAX
         {
-            renewals.push(renewal);
+            renewals.insert(renewal.id.raw(), renewal);
+        }
+    }
+
+    /// Whether there is nothing to note: the key is noted already, or it must
+    /// wait for another use.
+    pub(crate) fn awaits_renewal(&self, id: KeyId) -> bool {
+        match self.renewals.try_lock() {
+            Ok(renewals) => renewals.len() >= RENEWALS_MAX || renewals.contains_key(&id.raw()),
+            Err(_) => true,
         }
     }
 
@@ -213,6 +223,8 @@ impl Notes {
 
     pub(crate) fn take_renewals(&self) -> Vec<Renewal> {
         std::mem::take(&mut *lock(&self.renewals))
+            .into_values()
+            .collect()
     }
 
     /// How many uses were not counted, for want of room.

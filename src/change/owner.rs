@@ -7,7 +7,7 @@ use super::revoke::CHUNK;
 use crate::audit::AuditEvent;
 use crate::error::Error;
 use crate::limits;
-use crate::owner::OwnerPath;
+use crate::owner::{OwnerPath, OwnerState};
 use crate::record::{KeyRecord, Phase};
 use crate::store::tables::OwnerRecord;
 use crate::store::tx::Tx;
@@ -17,10 +17,10 @@ pub(crate) fn suspend(
     owner: &OwnerPath,
     note: Option<&str>,
     actor: Option<&str>,
-) -> Result<OwnerRecord, Error> {
+) -> Result<OwnerState, Error> {
     limits::check_text("note", note.unwrap_or(""), limits::NOTE_LEN_MAX)?;
-    if let Some(record) = tx.owner(owner.as_str())? {
-        return Ok(record);
+    if tx.owner(owner.as_str())?.is_some() {
+        return tx.owner_state(owner);
     }
     let record = OwnerRecord {
         suspended_at: tx.now(),
@@ -34,20 +34,19 @@ pub(crate) fn suspend(
         AuditEvent::OwnerSuspended {
             owner: owner.clone(),
             keys,
-            note: record.note.clone(),
+            note: record.note,
         },
     )?;
-    Ok(record)
+    tx.owner_state(owner)
 }
 
-/// Whether the owner was suspended before.
 pub(crate) fn resume(
     tx: &mut Tx<'_>,
     owner: &OwnerPath,
     actor: Option<&str>,
-) -> Result<bool, Error> {
+) -> Result<OwnerState, Error> {
     if tx.owner(owner.as_str())?.is_none() {
-        return Ok(false);
+        return tx.owner_state(owner);
     }
     tx.set_owner(owner, None)?;
     let keys = mark_all(tx, owner, false)?;
@@ -58,7 +57,7 @@ pub(crate) fn resume(
             keys,
         },
     )?;
-    Ok(true)
+    tx.owner_state(owner)
 }
 
 /// Sets or clears the path's bit in every key below it that is not revoked.
@@ -76,10 +75,10 @@ fn mark_all(tx: &mut Tx<'_>, owner: &OwnerPath, suspended: bool) -> Result<u64, 
         // In the order of the table, so that its pages are visited once.
         ids.sort_unstable();
         for id in ids {
-            let key = tx.key(id)?;
-            if matches!(key.phase, Phase::Revoked { .. }) {
-                continue;
-            }
+            let key = match tx.key_or_forget(id)? {
+                Some(key) if !matches!(key.phase, Phase::Revoked { .. }) => key,
+                _ => continue,
+            };
             let mask = if suspended {
                 key.suspended | bit
             } else {

@@ -22,6 +22,7 @@ pub(crate) fn revoke(
 ) -> Result<Revoked, Error> {
     let key = tx.key(id)?;
     if let Some(revoked) = tx.revoked(&key)? {
+        tx.hold_time(&key);
         return Ok(revoked);
     }
     let seq = tx.next_seq();
@@ -105,7 +106,11 @@ fn revoke_many(
     revocation: &Revocation,
     actor: Option<&str>,
 ) -> Result<RevokedMany, Error> {
-    let mut many = RevokedMany { keys: 0, newly: 0 };
+    let mut many = RevokedMany {
+        keys: 0,
+        newly: 0,
+        damaged: 0,
+    };
     let seq = tx.next_seq();
     loop {
         let mut ids = next(tx)?;
@@ -115,9 +120,14 @@ fn revoke_many(
         // In the order of the table, so that its pages are visited once.
         ids.sort_unstable();
         for id in ids {
-            let key = tx.key(id)?;
+            let Some(key) = tx.key_or_forget(id)? else {
+                many.damaged += 1;
+                continue;
+            };
             many.keys += 1;
-            if Life::from(&key).revoked(tx.now()).is_none() {
+            if Life::from(&key).revoked(tx.now()).is_some() {
+                tx.hold_time(&key);
+            } else {
                 many.newly += 1;
                 write(tx, &key, revocation, seq)?;
             }

@@ -25,9 +25,14 @@ pub(crate) fn rotate(
     let (mut new, mut new_cold) = update::amended(&old, &old_cold, &rotation.changes, &keyspace)?;
     // A retired permission is not given to a new key.
     new.permissions = new.permissions & keyspace.active_mask();
-    if let Some(expiry) = rotation.changes.expiry {
-        new.expires_at = expiry.resolve(&keyspace, now, now)?;
-    }
+    new.expires_at = match rotation.changes.expiry {
+        Some(expiry) => expiry.resolve(&keyspace, now, now)?,
+        // A maximum that the keyspace was given since holds for the new key.
+        None => {
+            let latest = keyspace.max_lifetime.map(|max| now.saturating_add(max));
+            [old.expires_at, latest].into_iter().flatten().min()
+        }
+    };
     check_life(new.not_before, new.expires_at)?;
     let (ending, lapsed) = older_retiring(tx, &old, &old_cold, &keyspace)?;
     let drawn = draw(tx, &keyspace.prefix, &mut Entropy::new(), |_| false)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::open::{directory_of, sync_directory};
+use super::open::{create_private, directory_of, sync_directory};
 use super::snapshot::Snapshot;
 use super::tables::{
     AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, USAGE,
@@ -17,22 +17,26 @@ const PER_TRANSACTION: usize = 20_000;
 
 /// Copies a snapshot to a file that does not exist yet. It is written under
 /// another name, and gets its own once it is whole and durable.
-pub(crate) fn backup(snapshot: &Snapshot, target: &Path) -> Result<(), Error> {
+pub(crate) fn backup(snapshot: &Snapshot, target: &Path, cache_bytes: usize) -> Result<(), Error> {
     let partial = partial_name(target);
-    for path in [target, &partial] {
-        if path.try_exists().map_err(io)? {
-            return Err(Refusal::TargetExists(path.to_owned()).into());
+    if target.try_exists().map_err(io)? {
+        return Err(Refusal::TargetExists(target.to_owned()).into());
+    }
+    // Whoever makes this file is the one who may remove it.
+    match create_private(&partial) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(Refusal::TargetExists(partial).into());
         }
+        Err(error) => return Err(io(error)),
     }
-    let copied = copy(snapshot, &partial).and_then(|()| {
-        std::fs::rename(&partial, target).map_err(io)?;
-        sync_directory(&directory_of(target)).map_err(io)
-    });
-    if copied.is_err() {
-        // It may never have been made; the first error is the one to report.
-        let _ = std::fs::remove_file(&partial);
-    }
-    copied
+    let linked = copy(snapshot, &partial, cache_bytes)
+        // Unlike a rename, a link does not replace what was made meanwhile.
+        .and_then(|()| std::fs::hard_link(&partial, target).map_err(io));
+    let removed = std::fs::remove_file(&partial).map_err(io);
+    linked?;
+    removed?;
+    sync_directory(&directory_of(target)).map_err(io)
 }
 
 fn partial_name(target: &Path) -> PathBuf {
@@ -46,8 +50,11 @@ fn io(error: std::io::Error) -> Error {
     Error::Store(StoreFailure::new(error.to_string(), Some(error.kind())))
 }
 
-fn copy(snapshot: &Snapshot, path: &Path) -> Result<(), Error> {
-    let db = Database::create(path).map_err(|error| Error::Store(failure(error)))?;
+fn copy(snapshot: &Snapshot, path: &Path, cache_bytes: usize) -> Result<(), Error> {
+    let db = Database::builder()
+        .set_cache_size(cache_bytes)
+        .create(path)
+        .map_err(|error| Error::Store(failure(error)))?;
     copy_table(snapshot, &db, KEYS)?;
     copy_table(snapshot, &db, COLD)?;
     copy_table(snapshot, &db, KEYSPACES)?;

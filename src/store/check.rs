@@ -371,6 +371,7 @@ impl<'a> Walk<'a> {
             .chain(self.reached_keyspace.get(&keyspace.prefix))
             .max()
             .copied();
+        let is_revoked = is_revoked || Life::from(key).revoked(self.now).is_some();
         if let Some(seq) = reached
             && key.revision < seq
             && !is_revoked

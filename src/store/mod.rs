@@ -66,13 +66,13 @@ pub(crate) fn read_state(
 pub(crate) enum Outcome {
     /// Nothing was written.
     Unchanged,
-    /// Committed, and durable.
-    Committed(Touched, Arc<Snapshot>),
+    /// Committed, durable and published.
+    Committed,
     /// Nothing was committed: what failed did so before the commit.
     Failed(Error),
     /// The commit itself failed; it may or may not be durable.
     Unknown(StoreFailure),
-    /// Committed and durable, but no snapshot of it can be had.
+    /// Committed and durable, but not published: no snapshot of it can be had.
     Unreadable,
 }
 
@@ -119,12 +119,14 @@ impl Store {
         }
     }
 
-    /// Runs mutations in one durable transaction. `run` is called again, in a
-    /// new transaction, while it asks for that.
+    /// Runs mutations in one durable transaction, and publishes what it came to
+    /// before another can begin or the store can close. `run` is called again,
+    /// in a new transaction, while it asks for that.
     pub(crate) fn write(
         &self,
         now: Timestamp,
         run: impl FnMut(&mut Tx<'_>) -> Progress,
+        publish: impl FnOnce(Touched, Arc<Snapshot>) -> Result<(), Error>,
     ) -> Outcome {
         let db = self.db();
         let Some(db) = &*db else {
@@ -133,16 +135,19 @@ impl Store {
         if self.broken.swap(true, Ordering::AcqRel) {
             return Outcome::Failed(Error::NeedsReopen);
         }
-        let outcome = write(db, &self.ring, now, run);
+        let outcome = write(db, &self.ring, now, run, publish);
         if !matches!(outcome, Outcome::Unknown(_) | Outcome::Unreadable) {
             self.broken.store(false, Ordering::Release);
         }
         outcome
     }
 
-    /// Closes the file. What still reads from an old snapshot fails.
-    pub(crate) fn close(&self) -> Result<(), Error> {
-        match self.db().take() {
+    /// Closes the file, after `before`, which runs while nobody writes. What
+    /// still reads from an old snapshot fails.
+    pub(crate) fn close(&self, before: impl FnOnce()) -> Result<(), Error> {
+        let mut db = self.db();
+        before();
+        match db.take() {
             Some(db) => db.close().or_store(),
             None => Ok(()),
         }
@@ -154,6 +159,7 @@ fn write(
     ring: &Arc<Keyring>,
     now: Timestamp,
     mut run: impl FnMut(&mut Tx<'_>) -> Progress,
+    publish: impl FnOnce(Touched, Arc<Snapshot>) -> Result<(), Error>,
 ) -> Outcome {
     loop {
         let mut txn = match db.begin_write().or_store() {
@@ -185,10 +191,13 @@ fn write(
                 Outcome::Failed(Error::Store(failure(error)))
             }
             Err(error) => Outcome::Unknown(failure(error)),
-            Ok(()) => match snapshot(db, ring) {
-                Ok(snapshot) => Outcome::Committed(touched, Arc::new(snapshot)),
-                Err(_) => Outcome::Unreadable,
-            },
+            Ok(()) => {
+                let snapshot = snapshot(db, ring);
+                match snapshot.and_then(|snapshot| publish(touched, Arc::new(snapshot))) {
+                    Ok(()) => Outcome::Committed,
+                    Err(_) => Outcome::Unreadable,
+                }
+            }
         };
     }
 }

@@ -102,6 +102,17 @@ fn open_file(options: &Options, path: &Path) -> Result<Database, OpenError> {
     if existed {
         inspect_read_only(options, path)?;
     }
+    if !existed {
+        if !options.create {
+            return Err(OpenError::Missing);
+        }
+        match create_private(path) {
+            Ok(_) => {}
+            // An empty file is filled, with the mode it has.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(OpenError::Io(error)),
+        }
+    }
     let db = guarded(|| builder(options).create(path))?;
     if !existed {
         sync_directory(&directory_of(path)).map_err(OpenError::Io)?;
@@ -114,6 +125,16 @@ pub(crate) fn directory_of(path: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
+}
+
+/// Creates an empty file that its owner alone may read and write, where the
+/// system knows of that: without a pepper it holds the store's key.
+pub(crate) fn create_private(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Makes the name of a new file durable.
@@ -307,6 +328,7 @@ fn prepare(options: &Options, db: Database) -> Result<Opened, OpenError> {
         identify(&options.peppers, &txn)
     })?;
     let ring = match found {
+        Found::Blank if !options.create => return Err(OpenError::Missing),
         Found::Blank => initialise(&options.peppers, &db).map_err(open_error)?,
         Found::Store {
             identity,

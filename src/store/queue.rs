@@ -12,8 +12,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::Progress;
 use super::tx::Tx;
-use super::{Outcome, Progress};
 use crate::error::{Error, StoreFailure};
 
 /// The most mutations in one transaction.
@@ -246,15 +246,5 @@ fn again(error: &Error) -> Error {
         Error::Store(failure) => Error::Store(failure.clone()),
         Error::OutcomeUnknown(failure) => Error::OutcomeUnknown(failure.clone()),
         other => Error::Store(StoreFailure::new(other.to_string(), None)),
-    }
-}
-
-impl From<Outcome> for Ended {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Unchanged | Outcome::Committed(..) | Outcome::Unreadable => Self::Well,
-            Outcome::Failed(error) => Self::Failed(error),
-            Outcome::Unknown(failure) => Self::Unknown(failure),
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::id::{KeyId, Prefix};
 use crate::key::{ColdRecord, Key, Revoked, Usage};
 use crate::keyspace::Keyspace;
-use crate::owner::OwnerPath;
+use crate::owner::{OwnerPath, OwnerState, Suspension};
 use crate::policy::Life;
 use crate::record::{KeyRecord, Phase, View};
 
@@ -228,6 +228,34 @@ pub(crate) fn assemble(
             count: usage.count,
         },
     }
+}
+
+/// Whether an owner is suspended, by itself or with a path above it.
+pub(crate) fn owner_state(
+    owners: &impl ReadableTable<&'static str, Bytes>,
+    ring: &Keyring,
+    path: &OwnerPath,
+) -> Result<OwnerState, Error> {
+    let mut state = OwnerState {
+        owner: path.clone(),
+        suspended: None,
+        suspended_above: None,
+    };
+    for ancestor in path.lineage() {
+        let Some(record) = owner(owners, ring, ancestor)? else {
+            continue;
+        };
+        if ancestor == path.as_str() {
+            state.suspended = Some(Suspension {
+                at: record.suspended_at,
+                by: record.suspended_by,
+                note: record.note,
+            });
+        } else if state.suspended_above.is_none() {
+            state.suspended_above = Some(ancestor.parse()?);
+        }
+    }
+    Ok(state)
 }
 
 /// Which of an owner's path and its ancestors are suspended: bit n for the path

@@ -7,19 +7,19 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEYS, KEYSPACES, META, OWNERS,
-    OwnerRecord, PREFIXES, State, USAGE,
+    PREFIXES, State, USAGE,
 };
 use super::{OrStore, read};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::digest::Keyring;
-use crate::error::{Error, Invalid, NotFound};
+use crate::error::{Error, NotFound};
 use crate::id::{KeyId, Prefix};
 use crate::key::Key;
 use crate::keyspace::Keyspace;
-use crate::owner::OwnerPath;
+use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::Life;
-use crate::query::{Cursor, KeyFilter, Order, Page};
+use crate::query::{Cursor, KeyFilter, Order, Page, bad_cursor};
 use crate::record::{KeyRecord, View};
 
 /// The store as one commit left it. The table of hot records is opened once and
@@ -85,8 +85,8 @@ impl Snapshot {
             .collect()
     }
 
-    pub(crate) fn owner(&self, path: &OwnerPath) -> Result<Option<OwnerRecord>, Error> {
-        read::owner(&self.table(OWNERS)?, &self.ring, path.as_str())
+    pub(crate) fn owner(&self, path: &OwnerPath) -> Result<OwnerState, Error> {
+        read::owner_state(&self.table(OWNERS)?, &self.ring, path)
     }
 
     pub(crate) fn key(&self, id: KeyId, now: Timestamp) -> Result<Key, Error> {
@@ -142,7 +142,7 @@ impl Snapshot {
             && cursor.order != order
         {
             let why = "it comes from a listing of another order";
-            return Err(Invalid::malformed("cursor", &cursor.to_string(), why).into());
+            return Err(bad_cursor(why).into());
         }
         let keyspace = match filter.keyspace {
             Some(prefix) => Some(self.keyspace_number(prefix)?),
@@ -222,9 +222,9 @@ impl Snapshot {
             Some(cursor) if (&from..&to).contains(&&cursor.position) => {
                 Bound::Excluded(cursor.position.as_slice())
             }
-            Some(cursor) => {
+            Some(_) => {
                 let why = "it comes from a listing of another owner";
-                return Err(Invalid::malformed("cursor", &cursor.to_string(), why).into());
+                return Err(bad_cursor(why).into());
             }
             None => Bound::Included(from.as_slice()),
         };
@@ -282,7 +282,7 @@ fn u64_at(cursor: &Cursor, at: usize) -> Result<u64, Error> {
         .get(at..)
         .and_then(<[u8]>::first_chunk)
         .map(|bytes| u64::from_be_bytes(*bytes))
-        .ok_or_else(|| Invalid::malformed("cursor", &cursor.to_string(), "it is too short").into())
+        .ok_or_else(|| bad_cursor("it is too short").into())
 }
 
 /// A page being filled.

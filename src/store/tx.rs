@@ -17,7 +17,7 @@ use crate::error::{Error, NotFound};
 use crate::id::{KeyId, Prefix};
 use crate::key::{ColdRecord, Key, Revoked};
 use crate::keyspace::Keyspace;
-use crate::owner::OwnerPath;
+use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::Life;
 use crate::record::{KeyRecord, Phase};
 
@@ -188,6 +188,29 @@ impl<'t> Tx<'t> {
 
     pub(crate) fn key(&self, id: KeyId) -> Result<KeyRecord, Error> {
         self.find_key(id)?.ok_or_else(|| NotFound::Key(id).into())
+    }
+
+    /// The key, or `None` where its record is damaged or missing: for verbs that
+    /// take access away from many, and that one damaged record must not stop.
+    /// A copy in memory from before the damage is forgotten with the commit.
+    pub(crate) fn key_or_forget(&mut self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
+        match self.find_key(id) {
+            Ok(Some(key)) => Ok(Some(key)),
+            Ok(None) | Err(Error::Corrupted(_)) => {
+                self.writing();
+                self.touched.keys.push(id);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the present durable where a key is revoked only because its grace
+    /// is over, so that it stays revoked if the clock steps back.
+    pub(crate) fn hold_time(&mut self, key: &KeyRecord) {
+        if matches!(key.phase, Phase::Retiring { .. }) {
+            self.writing();
+        }
     }
 
     pub(crate) fn id_is_taken(&self, id: KeyId) -> Result<bool, Error> {
@@ -435,6 +458,10 @@ impl<'t> Tx<'t> {
         read::suspended_mask(&self.owners, self.ring, owner)
     }
 
+    pub(crate) fn owner_state(&self, owner: &OwnerPath) -> Result<OwnerState, Error> {
+        read::owner_state(&self.owners, self.ring, owner)
+    }
+
     // Audit and usage
 
     /// The position that the next audit entry will have.
@@ -468,7 +495,12 @@ impl<'t> Tx<'t> {
             return Ok(());
         }
         self.writing();
-        let mut usage = read::usage(&self.usage, self.ring, id)?;
+        // One that is damaged begins anew: it must not keep the others from
+        // being written.
+        let mut usage = match read::usage(&self.usage, self.ring, id) {
+            Err(Error::Corrupted(_)) => UsageRecord::default(),
+            usage => usage?,
+        };
         usage.last_used = usage.last_used.max(Some(last_used));
         usage.count = usage.count.saturating_add(count);
         let bytes = tables::seal(self.ring, Tagged::Usage, &id.raw().to_le_bytes(), &usage)?;
