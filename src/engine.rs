@@ -21,9 +21,10 @@ use crate::outcome::{Denial, Verdict};
 use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::{Life, Requirements};
 use crate::query::{Cursor, KeyFilter, Page};
+use crate::record::KeyRecord;
 use crate::stats::Stats;
-use crate::store::backup;
 use crate::store::check::{self, CheckReport};
+use crate::store::{backup, guarded};
 use crate::token;
 
 /// An open store of keys: issues, verifies, rotates and revokes.
@@ -293,7 +294,8 @@ impl Engine {
     /// # Errors
     /// See [`Engine`].
     pub fn keyspaces(&self) -> Result<Vec<Keyspace>> {
-        self.core.snapshot()?.keyspaces()
+        let snapshot = self.core.snapshot()?;
+        guarded(|| snapshot.keyspaces())
     }
 
     /// Changes a keyspace. A change that changes nothing is not written.
@@ -559,7 +561,8 @@ impl Engine {
     /// [`Error::Invalid`] for the path.
     pub fn owner(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
-        self.core.snapshot()?.owner(&owner)
+        let snapshot = self.core.snapshot()?;
+        guarded(|| snapshot.owner(&owner))
     }
 }
 
@@ -570,7 +573,8 @@ impl Engine {
     /// # Errors
     /// [`NotFound::Key`].
     pub fn key(&self, key: KeyId) -> Result<Key> {
-        self.core.snapshot()?.key(key, self.core.now())
+        let snapshot = self.core.snapshot()?;
+        guarded(|| snapshot.key(key, self.core.now()))
     }
 
     /// A page of up to `limit` keys, at most [`limits::PAGE_MAX`], from where
@@ -582,9 +586,8 @@ impl Engine {
     /// [`NotFound::Keyspace`].
     pub fn list(&self, filter: &KeyFilter, after: Option<&Cursor>, limit: usize) -> Result<Page> {
         check_limit(limit)?;
-        self.core
-            .snapshot()?
-            .list(filter, after, limit, self.core.now())
+        let snapshot = self.core.snapshot()?;
+        guarded(|| snapshot.list(filter, after, limit, self.core.now()))
     }
 
     /// All keys that a filter asks for, fetched page by page. After an error
@@ -628,7 +631,8 @@ impl Engine {
     /// [`Invalid::TooMany`] for the limit.
     pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         check_limit(limit)?;
-        self.core.snapshot()?.audit(from, limit)
+        let snapshot = self.core.snapshot()?;
+        guarded(|| snapshot.audit(from, limit))
     }
 
     /// Counts what the store holds. Reads every key.
@@ -653,7 +657,7 @@ impl Engine {
         for keyspace in &keyspaces {
             stats.keyspaces.insert(keyspace.prefix, Default::default());
         }
-        snapshot.each_record(|key| {
+        let count = |key: KeyRecord| {
             let prefix = keyspaces
                 .iter()
                 .find(|keyspace| keyspace.id == key.keyspace)
@@ -663,7 +667,8 @@ impl Engine {
                 counts.count(Life::from(&key).state(now));
             }
             Ok(())
-        })?;
+        };
+        guarded(|| snapshot.each_record(count))?;
         Ok(stats)
     }
 }
@@ -678,7 +683,8 @@ impl Engine {
     /// [`Error::Store`] where the file cannot be read. What is damaged is in
     /// the report, not an error.
     pub fn check(&self) -> Result<CheckReport> {
-        check::check(&*self.core.snapshot()?, self.core.now())
+        let snapshot = self.core.snapshot()?;
+        guarded(|| check::check(&snapshot, self.core.now()))
     }
 
     /// Copies the store, as it is at the call, to a file that does not exist
@@ -691,7 +697,7 @@ impl Engine {
     /// under its name then.
     pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
         let snapshot = self.core.snapshot()?;
-        backup::backup(&snapshot, target.as_ref(), self.core.cache_bytes())
+        guarded(|| backup::backup(&snapshot, target.as_ref(), self.core.cache_bytes()))
     }
 
     /// The engine's present: its clock's, or the newest instant that it has

@@ -203,9 +203,9 @@ pub enum Invalid {
         value: String,
     },
     /// A permission name that the keyspace does not have.
-    #[error("keyspace {keyspace} has no permission {name}; it has: {known}")]
+    #[error("keyspace {keyspace} has no permission {name:?}; it has: {known}")]
     UnknownPermission {
-        /// The name that was given, quoted and cut.
+        /// The name that was given; withheld where it looks like a token.
         name: String,
         /// The keyspace.
         keyspace: Prefix,
@@ -274,25 +274,23 @@ impl Invalid {
 /// may have put into the wrong argument.
 pub(crate) fn shown(value: &str) -> String {
     const CUT: usize = 64;
-    const SECRET_RUN: usize = 32;
-    let mut run = 0;
-    for byte in value.bytes() {
-        run = if byte.is_ascii_alphanumeric() {
-            run + 1
-        } else {
-            0
-        };
-        if run >= SECRET_RUN {
-            return format!(
-                "(a value of {} bytes, withheld: it looks like a secret)",
-                value.len()
-            );
-        }
+    if looks_like_a_secret(value) {
+        return format!(
+            "(a value of {} bytes, withheld: it looks like a secret)",
+            value.len()
+        );
     }
     match value.char_indices().nth(CUT) {
         Some((at, _)) => format!("{:?}... ({} bytes)", &value[..at], value.len()),
         None => format!("{value:?}"),
     }
+}
+
+pub(crate) fn looks_like_a_secret(value: &str) -> bool {
+    const RUN: usize = 32;
+    value
+        .split(|char: char| !char.is_ascii_alphanumeric())
+        .any(|run| run.len() >= RUN)
 }
 
 /// What a call names but the store does not hold.

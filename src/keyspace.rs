@@ -97,7 +97,10 @@ impl Keyspace {
             }
             .into()),
             None => Err(Invalid::UnknownPermission {
-                name: crate::error::shown(name),
+                name: match crate::error::looks_like_a_secret(name) {
+                    true => "(withheld)".to_owned(),
+                    false => name.to_owned(),
+                },
                 keyspace: self.prefix,
                 known: self.names(self.active_mask()).join(", "),
             }

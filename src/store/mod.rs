@@ -1,18 +1,20 @@
 //! The file: the only place that names redb.
 //!
-//! [`open`] finds or makes the store, [`tx`] is a write transaction,
+//! [`open`] finds or makes the store ([`overlay`] lets it look without a touch), [`tx`] is a write transaction,
 //! [`snapshot`] a consistent view for readers, [`queue`] lets writers that wait
 //! together share a commit, [`check`] walks everything, [`backup`] copies it.
 
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod open;
+mod overlay;
 pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod snapshot;
 pub(crate) mod tables;
 pub(crate) mod tx;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +43,20 @@ impl<T, E: Into<redb::Error>> OrStore<T> for Result<T, E> {
             other => Error::Store(failure(other)),
         })
     }
+}
+
+/// Runs what reads the file. redb does not verify checksums as it reads, and
+/// may panic on a page that was damaged from outside: that is an error too.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // What is read is behind shared references, and redb's own locks hold a
+    // cache: nothing half-changed is left behind.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Error::corrupted(
+            "file",
+            "-",
+            "the storage engine gave up on a page of it",
+        ))
+    })
 }
 
 pub(crate) fn failure(error: impl Into<redb::Error>) -> StoreFailure {

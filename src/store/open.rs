@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
-    TableError,
+    TableError, TransactionError,
 };
 use zeroize::Zeroizing;
 
+use super::overlay::Overlay;
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
     META_IDENTITY, META_STATE, OWNERS, PREFIXES, State, Tagged, USAGE,
@@ -148,8 +149,8 @@ pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
 }
 
 /// Looks at an existing file without writing to it, so that one that is not
-/// ours, or not for these peppers, stays as it was to the byte. A file that was
-/// not closed must be repaired before it can be read, and is looked at after.
+/// ours, or not for these peppers, stays as it was to the byte. One that was
+/// not closed is repaired in memory for this.
 fn inspect_read_only(options: &Options, path: &Path) -> Result<(), OpenError> {
     let mut magic = [0; REDB_MAGIC.len()];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
@@ -161,18 +162,27 @@ fn inspect_read_only(options: &Options, path: &Path) -> Result<(), OpenError> {
         }
         Err(error) => return Err(OpenError::Io(error)),
     }
-    let read_only = catch_unwind(AssertUnwindSafe(|| builder(options).open_read_only(path)))
-        .map_err(|_| panicked())?;
-    match read_only {
-        Ok(db) => guarded_any(|| {
-            let txn = db
-                .begin_read()
-                .map_err(|error| OpenError::Store(failure(error)))?;
+    guarded_any(|| {
+        let identified = |db: &dyn Fn() -> Result<ReadTransaction, TransactionError>| {
+            let txn = db().map_err(|error| OpenError::Store(failure(error)))?;
             identify(&options.peppers, &txn).map(|_| ())
-        }),
-        Err(DatabaseError::RepairAborted) => Ok(()),
-        Err(error) => Err(database_error(error)),
-    }
+        };
+        let mut builder = Database::builder();
+        builder.set_cache_size(options.cache_bytes);
+        match builder.open_read_only(path) {
+            Ok(db) => identified(&|| db.begin_read()),
+            // It was not closed, and must be repaired before it can be read.
+            Err(DatabaseError::RepairAborted) => {
+                let overlay = Overlay::new(File::open(path).map_err(OpenError::Io)?)
+                    .map_err(OpenError::Io)?;
+                let db = builder
+                    .create_with_backend(overlay)
+                    .map_err(database_error)?;
+                identified(&|| db.begin_read())
+            }
+            Err(error) => Err(database_error(error)),
+        }
+    })
 }
 
 fn not_a_store(why: &str) -> OpenError {

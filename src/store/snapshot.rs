@@ -9,7 +9,7 @@ use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEYS, KEYSPACES, META, OWNERS,
     PREFIXES, State, USAGE,
 };
-use super::{OrStore, read};
+use super::{OrStore, guarded, read};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::digest::Keyring;
@@ -57,13 +57,15 @@ impl Snapshot {
         id: KeyId,
         read: impl FnOnce(Option<(View<'_>, &[u8])>) -> R,
     ) -> Result<R, Error> {
-        match ReadableTable::get(&self.keys, id.raw()).or_store()? {
-            Some(record) => {
-                let (view, body) = View::open(record.value(), id, &self.ring)?;
-                Ok(read(Some((view, body))))
-            }
-            None => Ok(read(None)),
-        }
+        guarded(
+            || match ReadableTable::get(&self.keys, id.raw()).or_store()? {
+                Some(record) => {
+                    let (view, body) = View::open(record.value(), id, &self.ring)?;
+                    Ok(read(Some((view, body))))
+                }
+                None => Ok(read(None)),
+            },
+        )
     }
 
     pub(crate) fn record(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
