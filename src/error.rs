@@ -71,9 +71,10 @@ pub enum Error {
     /// The store could not be read or written. The change was not applied.
     #[error("the store failed: {0}")]
     Store(StoreFailure),
-    /// An earlier commit failed, so that the engine takes no further change.
-    /// Open the store again.
-    #[error("an earlier commit failed; close the engine and open the store again")]
+    /// The file failed before: a commit, or a read or write of it. The engine
+    /// takes no further change, and reads no more where it cannot know what is
+    /// true. Open the store again.
+    #[error("the store failed before; close the engine and open the store again")]
     NeedsReopen,
     /// The engine was closed.
     #[error("the engine is closed")]

@@ -71,8 +71,8 @@
 //!    most one retiring.
 //! 5. An unknown id and a wrong secret do the same work and read the same.
 //! 6. A damaged or forged record grants nothing.
-//! 7. A key is good while `now < expires_at`, and a clock that steps back
-//!    revives nothing.
+//! 7. A key is good while `now < expires_at`. Time never runs behind the newest
+//!    change, so that a clock that steps back revives nothing.
 //! 8. Every change writes its entry in a chained audit trail.
 //! 9. Memory is bounded by the options.
 //! 10. An error of the store is never a denial and never a grant.
@@ -81,9 +81,10 @@
 //! `docs/DESIGN.md`; what is defended against whom, in `SECURITY.md`.
 //!
 //! # In an async server
-//! The crate is synchronous. A verification of a key that is resident touches
-//! neither lock nor disk; one that is not reads a few pages, which the system
-//! usually has in memory. Changes wait for an fsync: call them from a thread
+//! The crate is synchronous. A verification of a key that is resident takes no
+//! lock and reads no file (but once in a thousand it adds up a thread's notes of
+//! use, under a lock that is held briefly); one that is not reads a few pages,
+//! which the system usually has in memory. Changes wait for an fsync: call them from a thread
 //! that may block, such as `tokio::task::spawn_blocking`.
 //!
 //! # Features
