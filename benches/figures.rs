@@ -6,6 +6,7 @@
 
 #![allow(
     missing_docs,
+    clippy::cast_possible_truncation,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
@@ -190,7 +191,7 @@ fn with_other_secret(token: &str) -> String {
 /// The same token with an id that no key has, and that would stand beside its
 /// own, so that the lookup goes to the same page.
 fn with_unknown_id(token: &str, taken: &HashSet<u64>) -> String {
-    let mut body = token[..token.len() - 6].as_bytes().to_vec();
+    let mut body = token.as_bytes()[..token.len() - 6].to_vec();
     let at = body.len() - 54;
     for digit in b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ" {
         body[at + 9] = *digit;

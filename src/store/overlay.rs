@@ -7,9 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-const BLOCK: u64 = 4096;
+const BLOCK_LEN: usize = 4096;
+const BLOCK: u64 = BLOCK_LEN as u64;
 
-type Block = [u8; BLOCK as usize];
+type Block = [u8; BLOCK_LEN];
 
 /// Reads through to a file, and keeps what is written in memory, by blocks: a
 /// file that was not closed can be repaired and read without being changed.
@@ -47,7 +48,7 @@ impl Layers {
         if let Some(block) = self.written.get(&number) {
             return Ok(block.clone());
         }
-        let mut block = Box::new([0; BLOCK as usize]);
+        let mut block = Box::new([0; BLOCK_LEN]);
         let start = number * BLOCK;
         let shows = self.file_len.saturating_sub(start).min(BLOCK);
         let shows = usize::try_from(shows).unwrap_or(0);
@@ -70,7 +71,7 @@ impl Layers {
         while done < len {
             let at = offset + done as u64;
             let from = usize::try_from(at % BLOCK).unwrap_or(0);
-            let to = (from + len - done).min(BLOCK as usize);
+            let to = (from + len - done).min(BLOCK_LEN);
             each(self, at / BLOCK, from..to, done)?;
             done += to - from;
         }

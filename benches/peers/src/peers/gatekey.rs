@@ -1,0 +1,85 @@
+//! gatekey itself: with the hot keys in memory, and with none.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use gatekey::{Engine, KeyId, Options, Reason};
+
+use crate::peer::{About, Peer, Place, Session};
+use crate::world::World;
+
+/// The use of keys is counted as by default, but written when the engine
+/// closes: not in the middle of another peer's turn.
+const USAGE_INTERVAL: Duration = Duration::from_secs(86_400);
+
+const DURABLE: &str = "redb transaction in two phases, fsynced, with its audit entry; \
+    writers that wait together share it";
+const LACKS: &str = "access from a second process";
+
+/// With the options' defaults: 64 MiB of resident keys.
+pub(crate) struct Resident(Engine);
+
+/// The same with no resident keys: each is read from the file, and its tag checked.
+pub(crate) struct FromFile(Engine);
+
+impl Peer for Resident {
+    fn load(place: &Place<'_>, world: &World) -> Result<Self> {
+        let options = Options::new();
+        Ok(Self(open(options, place, world, "resident.redb")?))
+    }
+
+    fn about(&self) -> About {
+        About {
+            name: "gatekey, resident",
+            how: "keyed BLAKE3, table in memory by key id; default options",
+            constant_time: "yes",
+            durable: DURABLE,
+            lacks: LACKS,
+        }
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(Handle(self.0.clone())))
+    }
+}
+
+impl Peer for FromFile {
+    fn load(place: &Place<'_>, world: &World) -> Result<Self> {
+        let options = Options::new().resident_bytes(0);
+        Ok(Self(open(options, place, world, "from-file.redb")?))
+    }
+
+    fn about(&self) -> About {
+        About {
+            name: "gatekey, not resident",
+            how: "keyed BLAKE3, one redb get by key id, record's tag checked; resident_bytes(0)",
+            constant_time: "yes",
+            durable: DURABLE,
+            lacks: LACKS,
+        }
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(Handle(self.0.clone())))
+    }
+}
+
+fn open(options: Options, place: &Place<'_>, world: &World, name: &str) -> Result<Engine> {
+    let path = place.dir.join(name);
+    std::fs::copy(&world.path, &path)?;
+    Ok(options.usage_interval(USAGE_INTERVAL).open(path)?)
+}
+
+struct Handle(Engine);
+
+impl Session for Handle {
+    fn verify(&mut self, token: &str) -> Result<bool> {
+        Ok(self.0.verify(token)?.is_granted())
+    }
+
+    fn revoke(&mut self, token: &str) -> Result<()> {
+        let id: KeyId = token[token.len() - 60..token.len() - 50].parse()?;
+        self.0.revoke(id, Reason::Cessation)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! The keys of the run: issued by gatekey, and given to every peer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use gatekey::{NewKey, NewKeyspace, Options};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use crate::record::{Record, digest, now_ms};
+
+/// The keyspace: without an underscore, so that `prefixed-api-key` takes the
+/// tokens for its own and can be given the very same ones.
+const KEYSPACE: &str = "acme";
+const POOL: usize = 65_536;
+const TRIALS: usize = 1_000;
+const BATCH: usize = 10_000;
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// Tokens to present, shuffled; no token stands in two of the lists.
+pub(crate) struct Tokens {
+    /// Verified over and over, never revoked.
+    pub(crate) pool: Vec<String>,
+    /// Revoked while they are verified.
+    pub(crate) trials: Vec<String>,
+    /// Revoked as fast as it goes.
+    pub(crate) victims: Vec<String>,
+}
+
+/// What a peer is to store of one token.
+pub(crate) struct Seed {
+    pub(crate) digest: [u8; 32],
+    pub(crate) record: Record,
+    /// The token itself, for the peers with a hash of their own.
+    pub(crate) token: String,
+}
+
+pub(crate) struct World {
+    /// A gatekey store of all keys.
+    pub(crate) path: PathBuf,
+    pub(crate) tokens: Tokens,
+    /// All keys in the order of their digests: stores load faster and denser so.
+    pub(crate) seeds: Vec<Seed>,
+}
+
+impl World {
+    /// Issues `count` keys into a store at `path`. Each expires in a year, so
+    /// that every check of the expiry is a real one.
+    pub(crate) fn build(path: &Path, count: usize) -> Result<Self> {
+        let engine = Options::new().open(path)?;
+        engine.create_keyspace(NewKeyspace::new(KEYSPACE)?.permissions(["read", "write"]))?;
+        let expires_at_ms = now_ms() + YEAR.as_millis() as u64;
+        let mut seeds = Vec::with_capacity(count);
+        for from in (0..count).step_by(BATCH) {
+            let owners: Vec<String> = (from..count.min(from + BATCH)).map(owner).collect();
+            let new = owners
+                .iter()
+                .map(|owner| spec(owner))
+                .collect::<Result<_>>()?;
+            let issued = engine.issue_batch(new)?;
+            for (key, owner) in issued.into_iter().zip(owners) {
+                let token = key.token.expose().to_owned();
+                seeds.push(Seed {
+                    digest: digest(&token),
+                    record: Record {
+                        expires_at_ms,
+                        revoked: false,
+                        owner,
+                    },
+                    token,
+                });
+            }
+        }
+        engine.close()?;
+        let mut all: Vec<String> = seeds.iter().map(|seed| seed.token.clone()).collect();
+        all.shuffle(&mut StdRng::seed_from_u64(7));
+        seeds.sort_unstable_by_key(|seed| seed.digest);
+        Ok(Self {
+            path: path.to_owned(),
+            tokens: Tokens::split(all),
+            seeds,
+        })
+    }
+}
+
+impl Tokens {
+    /// Half of the tokens at most are the pool, so that some are left to revoke.
+    fn split(mut all: Vec<String>) -> Self {
+        let mut pool = all.split_off(all.len() - POOL.min(all.len() / 2));
+        pool.shrink_to_fit();
+        let trials = all.split_off(all.len() - TRIALS.min(all.len() / 2));
+        Self {
+            pool,
+            trials,
+            victims: all,
+        }
+    }
+}
+
+fn owner(at: usize) -> String {
+    format!("acme/team-{}/bot-{at}", at % 97)
+}
+
+fn spec(owner: &str) -> Result<NewKey> {
+    let key = NewKey::new(KEYSPACE, owner)?;
+    Ok(key.permissions(["read"]).expires_in(YEAR))
+}

@@ -1,0 +1,23 @@
+//! Behaviour tests against the public interface, by topic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+mod audit;
+mod bad_input;
+mod durability;
+mod field;
+mod issue;
+mod keyspaces;
+mod listing;
+mod model;
+mod opening;
+mod owners;
+mod revoke;
+mod rotate;
+mod threads;
+mod update;
+mod usage;
+mod vectors;
+mod verify;

@@ -1,0 +1,463 @@
+//! The model's verbs, each in two halves: the faults for which it may be
+//! refused, and what it does where there are none.
+
+use gatekey::{KeyId, NotFound, Reason, Refusal};
+
+use super::op::{
+    Edit, NETWORKS, NameEdit, NewSpace, OWNERS, Policy, Rights, RightsEdit, SpaceEdit, Spec,
+    TOO_LONG, Ticks, each_of,
+};
+use super::plain::{Key, Model, Revoked, Space, TICK, Why, is_single, names_in};
+use super::text::{prefix, ts};
+
+impl Model {
+    // Keyspaces
+
+    pub(crate) fn whys_of_create(&self, at: u8, new: &NewSpace) -> Vec<Why> {
+        let mut whys = whys_of_lifetimes(new.default, new.max);
+        if self.spaces.contains_key(&at) {
+            whys.push(Why::Refused(Refusal::PrefixTaken(prefix(at))));
+        }
+        whys
+    }
+
+    pub(crate) fn create(&mut self, at: u8, new: &NewSpace) {
+        let space = Space {
+            names: (0..3).map(|name| (name, false)).collect(),
+            policy: new.policy,
+            default: new.default.map(|ticks| i64::from(ticks) * TICK),
+            max: new.max.map(|ticks| i64::from(ticks) * TICK),
+            created_at: self.now(),
+            updated_at: self.now(),
+        };
+        self.spaces.insert(at, space);
+        self.wrote("keyspace created", []);
+    }
+
+    pub(crate) fn whys_of_space_update(&self, at: u8, edit: &SpaceEdit) -> Vec<Why> {
+        let Some(space) = self.spaces.get(&at) else {
+            return vec![no_keyspace(at)];
+        };
+        let ticks = |ms: Option<i64>| ms.map(|ms| Ticks::try_from(ms / TICK).unwrap());
+        let mut whys = whys_of_lifetimes(
+            edit.default.unwrap_or(ticks(space.default)),
+            edit.max.unwrap_or(ticks(space.max)),
+        );
+        match edit.name {
+            Some(NameEdit::Append(name)) if space.names.iter().any(|known| known.0 == name) => {
+                whys.push(Why::Invalid("Duplicate"));
+            }
+            Some(NameEdit::Retire(name)) => whys.extend(space.whys_of_name(name)),
+            Some(NameEdit::Append(_)) | None => {}
+        }
+        match edit.policy {
+            Some(Policy::Cap(0)) => whys.push(Why::Invalid("Malformed")),
+            Some(new) if is_single(new) && !is_single(space.policy) => {
+                whys.extend(self.crowded(at).map(|owner| {
+                    Why::Refused(Refusal::OwnerHoldsSeveral {
+                        keyspace: prefix(at),
+                        owner: OWNERS[usize::from(owner)].parse().unwrap(),
+                    })
+                }));
+            }
+            _ => {}
+        }
+        whys
+    }
+
+    /// The owners that hold what a single-active keyspace does not let them.
+    pub(crate) fn crowded(&self, keyspace: u8) -> impl Iterator<Item = u8> {
+        let now = self.now();
+        each_of(&OWNERS).filter(move |owner| {
+            let held = || self.held_by(*owner, keyspace).map(|(_, key)| key);
+            held().filter(|key| key.is_current(now)).count() > 1
+                || held().filter(|key| key.is_retiring(now)).count() > 1
+        })
+    }
+
+    fn held_by(&self, owner: u8, keyspace: u8) -> impl Iterator<Item = (KeyId, &Key)> {
+        let keys = self.keys.iter().map(|(id, key)| (*id, key));
+        keys.filter(move |(_, key)| key.owner == owner && key.keyspace == keyspace)
+    }
+
+    pub(crate) fn update_space(&mut self, at: u8, edit: &SpaceEdit) {
+        let now = self.now();
+        let space = self.spaces.get_mut(&at).unwrap();
+        let old = space.clone();
+        match edit.name {
+            Some(NameEdit::Append(name)) => space.names.push((name, false)),
+            Some(NameEdit::Retire(name)) => {
+                let known = space.names.iter_mut().find(|known| known.0 == name);
+                known.unwrap().1 = true;
+            }
+            None => {}
+        }
+        space.policy = edit.policy.unwrap_or(space.policy);
+        if let Some(default) = edit.default {
+            space.default = default.map(|ticks| i64::from(ticks) * TICK);
+        }
+        if let Some(max) = edit.max {
+            space.max = max.map(|ticks| i64::from(ticks) * TICK);
+        }
+        if *space != old {
+            space.updated_at = now;
+            self.wrote("keyspace updated", []);
+        }
+    }
+
+    // Issuing
+
+    /// The first item of a batch that is not acceptable, and its faults.
+    pub(crate) fn whys_of_issue(&self, specs: &[Spec]) -> Option<(usize, Vec<Why>)> {
+        let faults = (0..specs.len()).map(|at| (at, self.whys_of_item(&specs[..=at])));
+        faults.into_iter().find(|(_, whys)| !whys.is_empty())
+    }
+
+    /// The faults of the last of some items; those before it are good.
+    fn whys_of_item(&self, items: &[Spec]) -> Vec<Why> {
+        let (spec, before) = items.split_last().unwrap();
+        let now = self.now();
+        let mut whys = whys_of_looks(Some(spec.text), Some(spec.network));
+        let Some(space) = self.spaces.get(&spec.keyspace) else {
+            whys.push(no_keyspace(spec.keyspace));
+            return whys;
+        };
+        whys.extend(space.whys_of_rights(spec.rights));
+        let begin = spec.not_before.map(|ticks| now + i64::from(ticks) * TICK);
+        whys.extend(space.whys_of_life(spec.expiry, now, begin, now));
+
+        let planned = before
+            .iter()
+            .filter(|item| item.owner == spec.owner && item.keyspace == spec.keyspace)
+            .count();
+        if is_single(space.policy) && planned > 0 {
+            whys.push(Why::Invalid("Duplicate"));
+        }
+        let held: Vec<KeyId> = self
+            .held_by(spec.owner, spec.keyspace)
+            .filter(|(_, key)| key.is_current(now))
+            .map(|(id, _)| id)
+            .collect();
+        let owner = || OWNERS[usize::from(spec.owner)].parse().unwrap();
+        match space.policy {
+            Policy::Refusing => whys.extend(held.into_iter().map(|key| {
+                Why::Refused(Refusal::OwnerHasKey {
+                    owner: owner(),
+                    key,
+                })
+            })),
+            Policy::Cap(cap) if held.len() + planned >= cap.into() => {
+                whys.push(Why::Refused(Refusal::OwnerAtCap {
+                    owner: owner(),
+                    held: (held.len() + planned) as u64,
+                    cap: cap.into(),
+                }));
+            }
+            _ => {}
+        }
+        whys
+    }
+
+    pub(crate) fn issue(&mut self, spec: &Spec, id: KeyId) {
+        let now = self.now();
+        let space = &self.spaces[&spec.keyspace];
+        let superseded: Vec<KeyId> = match space.policy {
+            Policy::Superseding => self
+                .held_by(spec.owner, spec.keyspace)
+                .filter(|(_, key)| !key.is_over(now))
+                .map(|(id, _)| id)
+                .collect(),
+            _ => vec![],
+        };
+        let key = Key {
+            keyspace: spec.keyspace,
+            owner: spec.owner,
+            permissions: space.resolve(spec.rights),
+            text: spec.text,
+            network: spec.network,
+            not_before: spec.not_before.map(|ticks| now + i64::from(ticks) * TICK),
+            expires_at: space.expiry(spec.expiry, now, now),
+            grace_end: None,
+            disabled: false,
+            revoked: None,
+            created_at: now,
+            created_by: self.actor.clone(),
+            predecessor: None,
+            successor: None,
+            last_used: None,
+            uses: 0,
+            pepper: self.pepper,
+        };
+        self.revoke_all(&superseded, Reason::Superseded, None);
+        self.keys.insert(id, key);
+        self.wrote("issued", superseded.into_iter().chain([id]));
+    }
+
+    fn revoke_all(&mut self, ids: &[KeyId], reason: Reason, note: Option<&str>) {
+        let revoked = Revoked {
+            at: self.now(),
+            reason,
+            note: note.map(str::to_owned),
+            by: self.actor.clone(),
+        };
+        for id in ids {
+            let key = self.keys.get_mut(id).unwrap();
+            key.revoked = Some(revoked.clone());
+            key.grace_end = None;
+        }
+    }
+
+    // Changing
+
+    /// The faults of any change to a key but its revocation: over is over.
+    pub(crate) fn whys_of_change(&self, id: KeyId) -> Vec<Why> {
+        let now = self.now();
+        let Some(key) = self.keys.get(&id) else {
+            return vec![Why::NotFound(NotFound::Key(id))];
+        };
+        if let Some(revoked) = key.revoked(now) {
+            let at = ts(revoked.at);
+            return vec![Why::Refused(Refusal::Revoked { key: id, at })];
+        }
+        if key.is_expired(now) {
+            let expired_at = ts(key.expires_at.unwrap());
+            return vec![Why::Refused(Refusal::Expired {
+                key: id,
+                expired_at,
+            })];
+        }
+        vec![]
+    }
+
+    /// The faults of an edit, for a key that was or will be born at an instant.
+    fn whys_of_edit(&self, id: KeyId, edit: &Edit, born: Option<i64>) -> Vec<Why> {
+        let Some(key) = self.keys.get(&id) else {
+            return vec![];
+        };
+        let space = &self.spaces[&key.keyspace];
+        let mut whys = whys_of_looks(edit.text, edit.network);
+        match edit.rights {
+            Some(RightsEdit::Replace(rights)) => whys.extend(space.whys_of_rights(rights)),
+            Some(RightsEdit::Add(mask)) => {
+                whys.extend(space.whys_of_rights(Rights::Names(mask)));
+            }
+            Some(RightsEdit::Withdraw(mask)) => {
+                // A retired permission can be withdrawn.
+                let whys_of_name = names_in(mask).filter_map(|name| space.whys_of_name(name));
+                whys.extend(whys_of_name.filter(|why| *why == Why::Invalid("UnknownPermission")));
+            }
+            None => {}
+        }
+        if let Some(life) = edit.expiry {
+            let born = born.unwrap_or(key.created_at);
+            whys.extend(space.whys_of_life(life, born, key.not_before, self.now()));
+        }
+        whys
+    }
+
+    /// The key as an edit makes it, where it was or will be born at an instant.
+    fn edited(&self, key: &Key, edit: &Edit, born: i64) -> Key {
+        let mut key = key.clone();
+        let space = &self.spaces[&key.keyspace];
+        key.text = edit.text.unwrap_or(key.text);
+        key.network = edit.network.unwrap_or(key.network);
+        match edit.rights {
+            Some(RightsEdit::Replace(rights)) => key.permissions = space.resolve(rights),
+            Some(RightsEdit::Add(mask)) => key.permissions |= space.resolve(Rights::Names(mask)),
+            Some(RightsEdit::Withdraw(mask)) => {
+                for (at, (name, _)) in space.names.iter().enumerate() {
+                    if mask & (1 << name) != 0 {
+                        key.permissions &= !(1 << at);
+                    }
+                }
+            }
+            None => {}
+        }
+        if let Some(life) = edit.expiry {
+            key.expires_at = space.expiry(life, born, self.now());
+        }
+        key
+    }
+
+    pub(crate) fn whys_of_update(&self, id: KeyId, edit: &Edit) -> Vec<Why> {
+        let mut whys = self.whys_of_change(id);
+        whys.extend(self.whys_of_edit(id, edit, None));
+        whys
+    }
+
+    pub(crate) fn update(&mut self, id: KeyId, edit: &Edit) {
+        let old = &self.keys[&id];
+        let new = self.edited(old, edit, old.created_at);
+        let facts = |key: &Key| (key.text, key.permissions, key.network, key.expires_at);
+        if facts(old) != facts(&new) {
+            self.keys.insert(id, new);
+            self.wrote("updated", [id]);
+        }
+    }
+
+    pub(crate) fn whys_of_rotate(&self, id: KeyId, edit: &Edit) -> Vec<Why> {
+        let mut whys = self.whys_of_change(id);
+        let Some(key) = self.keys.get(&id) else {
+            return whys;
+        };
+        // A maximum lifetime counts from the issue, which is now.
+        whys.extend(self.whys_of_edit(id, edit, Some(self.now())));
+        if key.disabled {
+            whys.push(Why::Refused(Refusal::Disabled(id)));
+        }
+        if key.is_retiring(self.now()) {
+            whys.push(Why::Refused(Refusal::AlreadyRotated {
+                key: id,
+                successor: key.successor.unwrap(),
+            }));
+        }
+        whys
+    }
+
+    pub(crate) fn rotate(&mut self, id: KeyId, grace: Ticks, edit: &Edit, new_id: KeyId) {
+        let now = self.now();
+        let old = &self.keys[&id];
+        let space = &self.spaces[&old.keyspace];
+        let mut new = self.edited(old, edit, now);
+        new.permissions &= space.active_bits();
+        if edit.expiry.is_none() {
+            // A maximum that the keyspace was given since holds for the new key.
+            let latest = space.max.map(|max| now + max);
+            new.expires_at = [old.expires_at, latest].into_iter().flatten().min();
+        }
+        new.created_at = now;
+        new.created_by = self.actor.clone();
+        new.predecessor = Some(id);
+        new.successor = None;
+        new.last_used = None;
+        new.uses = 0;
+        new.pepper = self.pepper;
+
+        // At most one predecessor retires; an older one is revoked.
+        let ending: Vec<KeyId> = self
+            .held_by(old.owner, old.keyspace)
+            .filter(|(other, key)| {
+                key.is_retiring(now) && (is_single(space.policy) || old.predecessor == Some(*other))
+            })
+            .map(|(other, _)| other)
+            .collect();
+        let grace_end = now + i64::from(grace) * TICK;
+        let grace_end = old.expires_at.map_or(grace_end, |end| end.min(grace_end));
+
+        self.revoke_all(&ending, Reason::Superseded, None);
+        if grace_end > now {
+            self.keys.get_mut(&id).unwrap().grace_end = Some(grace_end);
+        } else {
+            self.revoke_all(&[id], Reason::Superseded, None);
+        }
+        self.keys.get_mut(&id).unwrap().successor = Some(new_id);
+        self.keys.insert(new_id, new);
+        self.wrote("rotated", ending.into_iter().chain([id, new_id]));
+    }
+
+    pub(crate) fn switch(&mut self, id: KeyId, disabled: bool) {
+        let key = self.keys.get_mut(&id).unwrap();
+        if key.disabled != disabled {
+            key.disabled = disabled;
+            self.wrote(if disabled { "disabled" } else { "enabled" }, [id]);
+        }
+    }
+
+    // Revoking and purging
+
+    pub(crate) fn whys_of_revoke(&self, id: KeyId) -> Vec<Why> {
+        match self.keys.contains_key(&id) {
+            true => vec![],
+            false => vec![Why::NotFound(NotFound::Key(id))],
+        }
+    }
+
+    /// The same answer each time.
+    pub(crate) fn revoke(&mut self, id: KeyId, reason: Reason, note: Option<&str>) -> Revoked {
+        if self.keys[&id].revoked(self.now()).is_none() {
+            self.revoke_all(&[id], reason, note);
+            self.wrote("revoked", [id]);
+        }
+        self.keys[&id].revoked(self.now()).unwrap()
+    }
+
+    /// Revokes many, and says how many there are and how many are new.
+    pub(crate) fn revoke_many(
+        &mut self,
+        reason: Reason,
+        note: Option<&str>,
+        is_meant: impl Fn(&Key) -> bool,
+    ) -> (u64, u64) {
+        let now = self.now();
+        let meant = || self.keys.iter().filter(|(_, key)| is_meant(key));
+        let all = meant().count() as u64;
+        let newly: Vec<KeyId> = meant()
+            .filter(|(_, key)| key.revoked(now).is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        if !newly.is_empty() {
+            self.revoke_all(&newly, reason, note);
+            self.wrote("many revoked", []);
+        }
+        (all, newly.len() as u64)
+    }
+
+    /// Removes what has been over for longer than `age`.
+    pub(crate) fn purge(&mut self, age: Ticks) -> u64 {
+        let now = self.now();
+        let is_old = |key: &Key| {
+            let over_for = key.end().map_or(-1, |end| now - end);
+            over_for > i64::from(age) * TICK
+        };
+        let old = self.keys.iter().filter(|(_, key)| is_old(key));
+        let old: Vec<KeyId> = old.map(|(id, _)| *id).collect();
+        if !old.is_empty() {
+            self.keys.retain(|id, _| !old.contains(id));
+            self.wrote("purged", old.iter().copied());
+        }
+        old.len() as u64
+    }
+
+    // Owners
+
+    pub(crate) fn suspend(&mut self, owner: u8) {
+        let path = OWNERS[usize::from(owner)];
+        if !self.suspended.contains_key(path) {
+            self.suspended
+                .insert(path, (self.now(), self.actor.clone()));
+            self.wrote("suspended", []);
+        }
+    }
+
+    pub(crate) fn resume(&mut self, owner: u8) {
+        if self.suspended.remove(OWNERS[usize::from(owner)]).is_some() {
+            self.wrote("resumed", []);
+        }
+    }
+}
+
+fn no_keyspace(at: u8) -> Why {
+    Why::NotFound(NotFound::Keyspace(prefix(at)))
+}
+
+fn whys_of_lifetimes(default: Option<Ticks>, max: Option<Ticks>) -> Vec<Why> {
+    let mut whys = vec![];
+    if default == Some(0) || max == Some(0) {
+        whys.push(Why::Invalid("Malformed"));
+    }
+    if default.zip(max).is_some_and(|(default, max)| default > max) {
+        whys.push(Why::Invalid("LifetimeTooLong"));
+    }
+    whys
+}
+
+fn whys_of_looks(text: Option<u8>, network: Option<u8>) -> Vec<Why> {
+    let mut whys = vec![];
+    if text == Some(TOO_LONG) {
+        whys.push(Why::Invalid("Malformed"));
+    }
+    if network.is_some_and(|at| usize::from(at) == NETWORKS.len() - 1) {
+        whys.push(Why::Invalid("Duplicate"));
+    }
+    whys
+}
