@@ -114,7 +114,7 @@ impl Space {
     }
 }
 
-fn whys_of_order(begin: Option<i64>, end: Option<i64>) -> Option<Why> {
+pub(crate) fn whys_of_order(begin: Option<i64>, end: Option<i64>) -> Option<Why> {
     let is_wrong = begin.zip(end).is_some_and(|(begin, end)| begin >= end);
     is_wrong.then_some(Why::Invalid("NotBeforeAfterExpiry"))
 }

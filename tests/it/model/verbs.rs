@@ -7,7 +7,7 @@ use super::op::{
     Edit, NETWORKS, NameEdit, NewSpace, OWNERS, Policy, Rights, RightsEdit, SpaceEdit, Spec,
     TOO_LONG, Ticks, each_of,
 };
-use super::plain::{Key, Model, Revoked, Space, TICK, Why, is_single, names_in};
+use super::plain::{Key, Model, Revoked, Space, TICK, Why, is_single, names_in, whys_of_order};
 use super::text::{prefix, ts};
 
 impl Model {
@@ -302,6 +302,9 @@ impl Model {
         };
         // A maximum lifetime counts from the issue, which is now.
         whys.extend(self.whys_of_edit(id, edit, Some(self.now())));
+        if edit.expiry.is_none() {
+            whys.extend(whys_of_order(key.not_before, self.inherited_expiry(key)));
+        }
         if key.disabled {
             whys.push(Why::Refused(Refusal::Disabled(id)));
         }
@@ -314,6 +317,13 @@ impl Model {
         whys
     }
 
+    /// A maximum that the keyspace was given since holds for the new key.
+    fn inherited_expiry(&self, old: &Key) -> Option<i64> {
+        let max = self.spaces[&old.keyspace].max;
+        let latest = max.map(|max| self.now() + max);
+        [old.expires_at, latest].into_iter().flatten().min()
+    }
+
     pub(crate) fn rotate(&mut self, id: KeyId, grace: Ticks, edit: &Edit, new_id: KeyId) {
         let now = self.now();
         let old = &self.keys[&id];
@@ -321,9 +331,7 @@ impl Model {
         let mut new = self.edited(old, edit, now);
         new.permissions &= space.active_bits();
         if edit.expiry.is_none() {
-            // A maximum that the keyspace was given since holds for the new key.
-            let latest = space.max.map(|max| now + max);
-            new.expires_at = [old.expires_at, latest].into_iter().flatten().min();
+            new.expires_at = self.inherited_expiry(old);
         }
         new.created_at = now;
         new.created_by = self.actor.clone();

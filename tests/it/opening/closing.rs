@@ -94,7 +94,7 @@ fn a_store_can_be_opened_again_as_soon_as_the_last_handle_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
     let token = closed_store(small(), &path);
-    for round in 0..50 {
+    for round in 0..20 {
         let engine = small().open(&path).unwrap();
         assert_eq!(code(&engine.verify(&token).unwrap()), "granted", "{round}");
         let other = engine.by("alice").unwrap();
