@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// The same engine, for changes in the name of `actor`: a person, a service,
-    /// a request id. It stands in the audit trail and in what is issued.
+    /// a request id. It is recorded in the audit trail and in what is issued.
     ///
     /// # Errors
     /// [`Invalid::Malformed`] for an empty name, one of more than
@@ -413,8 +413,9 @@ impl Engine {
     /// Revokes a key, for good. No verification that starts after the call has
     /// returned grants it.
     ///
-    /// Revoked again, it gives the same answer as the first time, and writes
-    /// nothing.
+    /// Revoked again, it gives the same answer as the first time, and changes
+    /// nothing. A key that it has replaced, and that is still in its grace, stays
+    /// accepted: revoke that one too, or the owner.
     ///
     /// # Errors
     /// [`NotFound::Key`], and [`Invalid::Malformed`] for the note.
@@ -503,7 +504,7 @@ impl Engine {
     /// says how many. Their tokens are unknown from then on, their audit
     /// entries stay.
     ///
-    /// An age of zero leaves what ended in this very millisecond.
+    /// With an age of zero, keys that ended in the current millisecond are kept.
     ///
     /// Removes a thousand keys a transaction, so that other changes are not
     /// kept waiting; after an error, what was removed so far stays removed.
@@ -581,9 +582,11 @@ impl Engine {
     /// an earlier page ended.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for a cursor of another listing,
-    /// [`Invalid::TooMany`] for a limit of 0 or over the maximum,
-    /// [`NotFound::Keyspace`].
+    /// [`Invalid::Malformed`] for what is no cursor, for one of a listing in
+    /// another order or of another owner, and for a limit of 0;
+    /// [`Invalid::TooMany`] for a limit over the maximum;
+    /// [`NotFound::Keyspace`]. The rest of the filter is not compared: go on
+    /// with the same one.
     pub fn list(&self, filter: &KeyFilter, after: Option<&Cursor>, limit: usize) -> Result<Page> {
         check_limit(limit)?;
         let snapshot = self.core.snapshot()?;
@@ -628,7 +631,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Corrupted`] names the first entry that does not follow;
-    /// [`Invalid::TooMany`] for the limit.
+    /// [`Invalid::Malformed`] for a limit of 0, [`Invalid::TooMany`] for one over
+    /// the maximum.
     pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         check_limit(limit)?;
         let snapshot = self.core.snapshot()?;
@@ -718,7 +722,7 @@ impl Engine {
 
 fn check_limit(limit: usize) -> Result<()> {
     match limit {
-        0 => Err(Invalid::malformed("limit", "0", "a page holds at least one").into()),
+        0 => Err(Invalid::malformed("limit of a page", "0", "it holds at least one").into()),
         _ => limits::check_count("items in a page", limit, limits::PAGE_MAX),
     }
 }

@@ -67,8 +67,8 @@ pub(crate) fn base62_digit(value: u8) -> Option<u8> {
 /// ```
 /// use gatekey::KeyId;
 ///
-/// let id: KeyId = "7Hk2Pq9ZxW".parse()?;
-/// assert_eq!(id.to_string(), "7Hk2Pq9ZxW");
+/// let id: KeyId = "1lRk2Pq9Zx".parse()?;
+/// assert_eq!(id.to_string(), "1lRk2Pq9Zx");
 /// assert!("7Hk2Pq9Zx".parse::<KeyId>().is_err());
 /// # Ok::<(), gatekey::Error>(())
 /// ```

@@ -53,6 +53,7 @@ pub struct Keyspace {
     /// The position of the last audit entry about it.
     pub(crate) revision: u64,
     /// The prefix of its tokens, which is also its name and never changes.
+    /// [`Prefix::scanner_pattern`] is a regular expression that finds them.
     pub prefix: Prefix,
     /// What it is for.
     pub description: String,

@@ -49,15 +49,17 @@ impl<'a> Requirements<'a> {
         self
     }
 
-    /// All of these permissions, as bits of the key's keyspace.
+    /// All of these permissions, by mask. A bit means something else in every
+    /// keyspace: ask for the [`keyspace`](Self::keyspace) too, or by name.
     #[must_use]
-    pub const fn permissions(mut self, mask: Permissions) -> Self {
+    pub const fn permission_mask(mut self, mask: Permissions) -> Self {
         self.permissions = mask;
         self
     }
 
     /// All of these permissions, by name, in the key's keyspace. A name that
-    /// the keyspace does not have, or has retired, no key of it has.
+    /// the keyspace does not have, or has retired, is always missing: misspelt,
+    /// it denies every key. [`Keyspace::mask`] tells, at start.
     #[must_use]
     pub const fn permission_names(mut self, names: &'a [&'a str]) -> Self {
         self.permission_names = names;
@@ -330,7 +332,7 @@ mod tests {
     #[test]
     fn of_every_two_faults_the_first_in_order_is_told() {
         let asked = Requirements::new()
-            .permissions(Permissions::from_bits(0b01))
+            .permission_mask(Permissions::from_bits(0b01))
             .source("192.0.2.1".parse().unwrap());
         assert_eq!(verdict(&good(), &asked), "granted");
         let faults = faults();

@@ -12,7 +12,8 @@ use crate::owner::OwnerPath;
 
 /// Which keys to list. All that is asked for must hold.
 ///
-/// The order is by age, the oldest first; where an owner is asked for, by owner
+/// The order is by age, the oldest first (to the millisecond: keys issued in the
+/// same one are in no order); where an owner is asked for, by owner
 /// and then by keyspace and age; where an expiry is asked for, by expiry.
 ///
 /// ```
@@ -204,7 +205,11 @@ impl FromStr for Cursor {
 
 /// A cursor that does not fit. It is not shown: it may be anything.
 pub(crate) fn bad_cursor(why: &str) -> Invalid {
-    Invalid::malformed("cursor", "(as given)", why)
+    Invalid::Malformed {
+        what: "cursor",
+        value: "what was given".to_owned(),
+        why: why.to_owned(),
+    }
 }
 
 /// A page of keys.

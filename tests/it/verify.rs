@@ -187,18 +187,21 @@ fn all_permissions_that_are_required_must_be_held() {
             missing(&asked.permission_names(&["read", "write"])),
             ["write"]
         );
-        assert_eq!(missing(&asked.permissions(Permissions::from_bits(1))), none);
         assert_eq!(
-            missing(&asked.permissions(Permissions::from_bits(3))),
+            missing(&asked.permission_mask(Permissions::from_bits(1))),
+            none
+        );
+        assert_eq!(
+            missing(&asked.permission_mask(Permissions::from_bits(3))),
             ["write"]
         );
         // Both ways at once, told once.
-        let both = asked.permissions(Permissions::from_bits(2));
+        let both = asked.permission_mask(Permissions::from_bits(2));
         assert_eq!(missing(&both.permission_names(&["write"])), ["write"]);
         // What the keyspace does not have, nobody holds.
         assert_eq!(missing(&asked.permission_names(&["fly"])), ["fly"]);
         assert_eq!(missing(&asked.permission_names(&["READ"])), ["READ"]);
-        let nameless = Requirements::new().permissions(Permissions::from_bits(1 << 127));
+        let nameless = Requirements::new().permission_mask(Permissions::from_bits(1 << 127));
         assert_eq!(
             ask(store, reader.token.expose(), &nameless),
             Verdict::Denied(Denial::PermissionMissing {

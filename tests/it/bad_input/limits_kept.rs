@@ -81,7 +81,7 @@ fn a_key_at_every_limit_is_kept_whole_and_verified() {
             assert_eq!(store.engine.key(expected.id).unwrap(), expected);
             let here = Requirements::new()
                 .source("2001:db8:f::1".parse().unwrap())
-                .permissions(Permissions::from_bits(u128::MAX));
+                .permission_mask(Permissions::from_bits(u128::MAX));
             let verdict = store
                 .engine
                 .verify_with(issued.token.expose(), &here)

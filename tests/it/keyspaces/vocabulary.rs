@@ -107,7 +107,7 @@ fn a_retired_permission_is_held_by_nobody_also_where_it_is_required_by_its_bit()
         let issued = store.engine.issue(both).unwrap();
         let write = Permissions::from_bits(0b10);
         update(store, KeyspaceUpdate::new().retire_permissions(["write"]));
-        let asked = Requirements::new().permissions(write);
+        let asked = Requirements::new().permission_mask(write);
         let verdict = store
             .engine
             .verify_with(issued.token.expose(), &asked)

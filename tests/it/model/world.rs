@@ -315,7 +315,7 @@ impl<'t> World<'t> {
             .map(|name| NAMES[usize::from(name)])
             .collect();
         let mut asked = Requirements::new()
-            .permissions(Permissions::from_bits(ask.mask.into()))
+            .permission_mask(Permissions::from_bits(ask.mask.into()))
             .permission_names(&names);
         if let Some(at) = ask.keyspace {
             asked = asked.keyspace(prefix(at));
