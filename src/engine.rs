@@ -722,7 +722,7 @@ impl Engine {
 
 fn check_limit(limit: usize) -> Result<()> {
     match limit {
-        0 => Err(Invalid::malformed("limit of a page", "0", "it holds at least one").into()),
+        0 => Err(Invalid::malformed("limit", "0", "a page holds at least one").into()),
         _ => limits::check_count("items in a page", limit, limits::PAGE_MAX),
     }
 }
