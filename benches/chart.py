@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Draws docs/figures.svg from the output of `cargo bench --bench figures`.
 
-    cargo bench --bench figures > figures.txt
+    cargo bench --bench figures -- --quick > docs/figures.txt
     pip install matplotlib
-    python3 benches/chart.py figures.txt docs/figures.svg
+    python3 benches/chart.py docs/figures.txt docs/figures.svg --quick
 """
 
 import datetime
@@ -41,7 +41,8 @@ def cpu():
 
 
 def main():
-    source, target = sys.argv[1:3]
+    source, target, *options = sys.argv[1:]
+    command = " ".join(["cargo bench --bench figures --", *options]).removesuffix(" --")
     figures = {}
     for line in Path(source).read_text().splitlines():
         name, value, _unit = line.split()
@@ -63,7 +64,7 @@ def main():
     axes.margins(x=0.12)
     axes.set_xlabel("share of the reach")
     when = datetime.date.fromtimestamp(Path(source).stat().st_mtime)
-    axes.set_title(f"{cpu()}, {when}, cargo bench --bench figures", fontsize=9)
+    axes.set_title(f"{cpu()}, {when}, {command}", fontsize=9)
     figure.tight_layout()
     figure.savefig(target)
 
