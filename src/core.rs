@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
 use crate::store::{Outcome, Progress, Store};
+use crate::sync::lock;
 use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
 
@@ -53,12 +54,12 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Self, Error> {
-        let resident = Resident::new(options.resident_bytes).map_err(|_| Error::Open {
-            path: path.map(Path::to_owned).unwrap_or_default(),
-            reason: OpenError::Options(format!(
+        let resident = Resident::new(options.resident_bytes).map_err(|_| {
+            let why = format!(
                 "there is no memory for {} resident bytes",
                 options.resident_bytes
-            )),
+            );
+            Error::open(path, OpenError::Options(why))
         })?;
         let store = Store::open(options, path)?;
         let snapshot = store.snapshot()?;
@@ -69,10 +70,7 @@ impl Core {
             }
             Ok(state)
         });
-        let state = loaded.map_err(|error| Error::Open {
-            path: path.map(Path::to_owned).unwrap_or_default(),
-            reason: open_error(error),
-        })?;
+        let state = loaded.map_err(|error| Error::open(path, open_error(error)))?;
         Ok(Self {
             latest_ms: AtomicU64::new(state.clock.unix_ms()),
             closed: AtomicBool::new(false),
@@ -494,10 +492,6 @@ impl Registry {
 pub(crate) struct Maintenance {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Maintenance {

@@ -9,7 +9,7 @@ use crate::audit::AuditEntry;
 use crate::change;
 use crate::clock::Timestamp;
 use crate::core::{Core, Maintenance};
-use crate::error::{Error, Invalid, NotFound, OpenError, Result};
+use crate::error::{Error, Invalid, NotFound, Result};
 use crate::id::{KeyId, Prefix};
 use crate::key::{
     Issued, Key, KeyUpdate, NewKey, Revocation, Revoked, RevokedMany, Rotated, Rotation,
@@ -111,7 +111,7 @@ impl Engine {
     /// Opens the store at `path` with the defaults of [`Options`], or creates it.
     ///
     /// # Errors
-    /// [`Error::Open`], with the file as it was: see [`OpenError`].
+    /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
     }
@@ -125,10 +125,9 @@ impl Engine {
     }
 
     pub(crate) fn open_with(mut options: Options, path: Option<&Path>) -> Result<Self> {
-        options.check().map_err(|reason: OpenError| Error::Open {
-            path: path.map(Path::to_owned).unwrap_or_default(),
-            reason,
-        })?;
+        options
+            .check()
+            .map_err(|reason| Error::open(path, reason))?;
         let core = Arc::new(Core::open(&options, path)?);
         let maintenance = match options.usage_interval {
             Some(interval) => Some(Maintenance::start(Arc::downgrade(&core), interval)?),

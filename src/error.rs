@@ -1,7 +1,7 @@
 //! What can go wrong. A denial is not an error: see [`Denial`](crate::Denial).
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -404,6 +404,14 @@ impl fmt::Display for Corruption {
 }
 
 impl Error {
+    /// A store that could not be opened; without a path, one in memory.
+    pub(crate) fn open(path: Option<&Path>, reason: OpenError) -> Self {
+        Self::Open {
+            path: path.map(Path::to_owned).unwrap_or_default(),
+            reason,
+        }
+    }
+
     pub(crate) fn corrupted(
         table: &'static str,
         record: impl fmt::Display,

@@ -114,6 +114,7 @@ mod resident;
 mod secret;
 mod stats;
 mod store;
+mod sync;
 mod token;
 mod usage;
 

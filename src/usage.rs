@@ -4,14 +4,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use thread_local::ThreadLocal;
 
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::id::KeyId;
+use crate::sync::lock;
 
 /// How many uses a thread takes down before they are added up.
 const LOG_LEN: usize = 1024;
@@ -138,10 +139,6 @@ pub(crate) struct Notes {
     sums: Mutex<Map>,
     lost: AtomicU64,
     renewals: Mutex<HashMap<u64, Renewal>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Notes {

@@ -420,10 +420,11 @@ impl<'a> Walk<'a> {
             let id = KeyId::from_raw(entry.or_store()?.0.value());
             self.must_exist("cold", id)?;
         }
-        for entry in snapshot.table(USAGE)?.iter().or_store()? {
+        let usages = snapshot.table(USAGE)?;
+        for entry in usages.iter().or_store()? {
             let id = KeyId::from_raw(entry.or_store()?.0.value());
             self.must_exist("usage", id)?;
-            let usage = read::usage(&snapshot.table(USAGE)?, snapshot.ring(), id);
+            let usage = read::usage(&usages, snapshot.ring(), id);
             self.sound(usage)?;
         }
         for entry in snapshot.table(BY_OWNER)?.iter().or_store()? {

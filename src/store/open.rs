@@ -61,10 +61,7 @@ enum Found {
 
 /// Opens or creates the store at a path, or one in memory.
 pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Opened, Error> {
-    let refuse = |reason| Error::Open {
-        path: path.map(Path::to_owned).unwrap_or_default(),
-        reason,
-    };
+    let refuse = |reason| Error::open(path, reason);
     let db = match path {
         Some(path) => open_file(options, path).map_err(refuse)?,
         None => builder(options)

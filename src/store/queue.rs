@@ -10,11 +10,12 @@
 //! thrown away and run again without it, so that it fails alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::Progress;
 use super::tx::Tx;
 use crate::error::{Error, StoreFailure};
+use crate::sync::lock;
 
 /// The most mutations in one transaction.
 const BATCH_MAX: usize = 1024;
@@ -92,11 +93,6 @@ struct Line {
 #[derive(Default)]
 pub(crate) struct Queue {
     line: Mutex<Line>,
-}
-
-/// No invariant spans a panic under these locks: each guards one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {
