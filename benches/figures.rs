@@ -160,7 +160,7 @@ fn build(path: &Path, count: usize) -> World {
         all.extend(issued.iter().map(|key| key.token.expose().to_owned()));
     }
     engine.close().unwrap();
-    let pool = lay_out(&all);
+    let pool = lay_out(&all, 7);
     World {
         path: path.to_owned(),
         all,
@@ -169,9 +169,9 @@ fn build(path: &Path, count: usize) -> World {
 }
 
 /// Up to [`POOL`] of the tokens, shuffled, one behind the other.
-fn lay_out(tokens: &[String]) -> Vec<&'static str> {
+fn lay_out(tokens: &[String], seed: u64) -> Vec<&'static str> {
     let mut order: Vec<&str> = tokens.iter().map(String::as_str).collect();
-    order.shuffle(&mut StdRng::seed_from_u64(7));
+    order.shuffle(&mut StdRng::seed_from_u64(seed));
     order.truncate(POOL);
     let mut rest: &'static str = Box::leak(order.concat().into_boxed_str());
     order
@@ -335,17 +335,19 @@ fn hits(run: &Run) {
     }
     if run.wants(&["verify_many_over_hit_1m"]) {
         let requirements = Requirements::new();
-        let batches: Vec<&[&str]> = world.pool.chunks(64).collect();
+        // A pool for each side: with one for both, each would find in the
+        // processor's caches what the other has just had.
+        let singles = lay_out(&world.all, 8);
         let (_, _, ratio) = compare(
             run.rounds(),
             300,
             |at| {
-                let tokens = black_box(batches[at % batches.len()]);
+                let tokens = black_box(&world.pool[at % (POOL / 64) * 64..][..64]);
                 let verdicts = engine.verify_many(tokens, &requirements).unwrap();
                 assert!(black_box(&verdicts).iter().all(Verdict::is_granted));
             },
             |at| {
-                for token in batches[at % batches.len()] {
+                for token in &singles[at % (POOL / 64) * 64..][..64] {
                     granted(&engine, token);
                 }
             },
@@ -535,16 +537,19 @@ impl Bare {
 }
 
 fn raw_id(token: &str) -> u64 {
-    token.as_bytes()[token.len() - 60..token.len() - 50]
-        .iter()
-        .fold(0, |value, byte| {
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                b'A'..=b'Z' => byte - b'A' + 10,
-                _ => byte - b'a' + 36,
-            };
-            value * 62 + u64::from(digit)
-        })
+    raw(&token[token.len() - 60..token.len() - 50])
+}
+
+/// An id's number: the key of its record.
+fn raw(id: &str) -> u64 {
+    id.bytes().fold(0, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'A'..=b'Z' => byte - b'A' + 10,
+            _ => byte - b'a' + 36,
+        };
+        value * 62 + u64::from(digit)
+    })
 }
 
 fn cold(run: &Run) {
@@ -620,6 +625,9 @@ fn writes(run: &Run) {
         "issue_durable_1_thread_per_s",
         "issue_durable_64_threads_per_s",
         "revoke_durable_64_over_1",
+        "redb_durable_64_over_1",
+        "revoke_durable_scattered_64_over_1",
+        "redb_durable_scattered_64_over_1",
     ];
     if !run.wants(&names) {
         return;
@@ -657,7 +665,7 @@ fn writes(run: &Run) {
         print("revoke_to_effect_us_p999", at(0.999), "us");
         print("revoke_to_effect_grants", grants as f64, "count");
     }
-    if run.wants(&names[4..]) {
+    if run.wants(&names[4..6]) {
         let time = Duration::from_millis(if run.quick { 700 } else { 3000 });
         let one = durable_per_s(1, time, |at| {
             engine.issue(spec(at)).unwrap();
@@ -667,16 +675,32 @@ fn writes(run: &Run) {
         });
         print("issue_durable_1_thread_per_s", one, "1/s");
         print("issue_durable_64_threads_per_s", many, "1/s");
-        // As many as will be revoked at most, issued before.
-        let ids: Vec<KeyId> = world.all.iter().rev().map(|token| id_of(token)).collect();
-        let next = AtomicU64::new(0);
-        let revoke = |_| {
-            let at = next.fetch_add(1, Ordering::Relaxed) as usize;
-            engine.revoke(ids[at], Reason::Cessation).unwrap();
-        };
-        let one = durable_per_s(1, time, revoke);
-        let many = durable_per_s(64, time, revoke);
-        print("revoke_durable_64_over_1", many / one, "ratio");
+    }
+    if run.wants(&names[6..]) {
+        let time = Duration::from_millis(if run.quick { 500 } else { 3000 });
+        let newest: Vec<KeyId> = world.all.iter().rev().map(|token| id_of(token)).collect();
+        let (newest, scattered) = newest.split_at(newest.len() / 2);
+        let mut scattered = scattered.to_vec();
+        scattered.shuffle(&mut StdRng::seed_from_u64(9));
+        let copy = run.path("durable.redb");
+        engine.backup(&copy).unwrap();
+        let bare = redb::Database::open(copy).unwrap();
+        for (name, bare_name, ids) in [
+            (names[6], names[7], newest),
+            (names[8], names[9], scattered.as_slice()),
+        ] {
+            let next = AtomicU64::new(0);
+            let revoke = |_| {
+                let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+                engine.revoke(ids[at], Reason::Cessation).unwrap();
+            };
+            let one = durable_per_s(1, time, revoke);
+            let many = durable_per_s(64, time, revoke);
+            print(name, many / one, "ratio");
+            let one = bare_durable_per_s(&bare, ids, 1, time);
+            let many = bare_durable_per_s(&bare, ids, 64, time);
+            print(bare_name, many / one, "ratio");
+        }
     }
     engine.close().unwrap();
 }
@@ -701,6 +725,26 @@ fn durable_per_s(count: usize, time: Duration, work: impl Fn(usize) + Sync) -> f
         stop.store(true, Ordering::Relaxed);
     });
     done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Records rewritten a second by redb alone, one table, so many a commit: what
+/// sharing a commit can bring on the disk at hand.
+fn bare_durable_per_s(db: &redb::Database, ids: &[KeyId], count: usize, time: Duration) -> f64 {
+    let mut ids = ids.iter().map(|id| raw(&id.to_string())).cycle();
+    let mut done = 0;
+    let start = Instant::now();
+    while start.elapsed() < time {
+        let mut txn = db.begin_write().unwrap();
+        txn.set_two_phase_commit(true);
+        let mut table = txn.open_table(KEYS).unwrap();
+        for id in ids.by_ref().take(count) {
+            table.insert(id, [7; 140].as_slice()).unwrap();
+        }
+        drop(table);
+        txn.commit().unwrap();
+        done += count;
+    }
+    done as f64 / start.elapsed().as_secs_f64()
 }
 
 fn opening(run: &Run) {

@@ -71,8 +71,10 @@ impl Options {
     }
 
     /// Memory for keys in front of the file, in bytes; 0 reads every key from
-    /// the file. A key takes 160 bytes; what does not
-    /// fill a set of eight keys is left unused.
+    /// the file. A key takes 153 bytes; what does not fill a set of eight keys
+    /// is left unused. A key whose owner's path is longer than 48 bytes, or one
+    /// with networks for which the rest of the 48 does not do, is always read
+    /// from the file.
     pub fn resident_bytes(mut self, bytes: usize) -> Self {
         self.resident_bytes = bytes;
         self

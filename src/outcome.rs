@@ -8,7 +8,7 @@ use crate::id::{KeyId, Prefix};
 use crate::key::Reason;
 use crate::owner::OwnerPath;
 use crate::permissions::Permissions;
-use crate::record::{Phase, View};
+use crate::record::{Phase, SHORT_OWNER_LEN, View};
 
 /// The answer of a verification that ran well. A failure of the store is an
 /// [`Error`](crate::Error), never a verdict.
@@ -90,7 +90,7 @@ impl Grant {
         Self {
             key: view.id(),
             keyspace,
-            owner: InlinePath::new(view.owner()),
+            owner: InlinePath::new(view),
             permissions: held,
             expires_at: view.expires_at(),
             retiring_until: match view.phase() {
@@ -154,19 +154,33 @@ impl fmt::Debug for Grant {
 
 /// An owner's path, without an allocation unless it is long. A record that is
 /// resident has none that is.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 enum InlinePath {
-    Short { len: u8, bytes: [u8; 62] },
+    Short(ShortPath),
     Long(Box<[u8]>),
 }
 
+/// What is behind the first `len` bytes is of no account. Aligned, so that it
+/// is moved in whole words: reading back half of a word that was just written
+/// costs more than all the rest of a grant.
+#[derive(Clone)]
+#[repr(align(8))]
+struct ShortPath {
+    bytes: [u8; SHORT_OWNER_LEN],
+    len: u8,
+}
+
 impl InlinePath {
-    fn new(path: &[u8]) -> Self {
-        let mut bytes = [0; 62];
+    fn new(view: &View<'_>) -> Self {
+        if let Some((len, bytes)) = view.short_owner() {
+            return Self::Short(ShortPath { bytes: *bytes, len });
+        }
+        let path = view.owner();
+        let mut bytes = [0; SHORT_OWNER_LEN];
         match (bytes.get_mut(..path.len()), u8::try_from(path.len())) {
             (Some(head), Ok(len)) => {
                 head.copy_from_slice(path);
-                Self::Short { len, bytes }
+                Self::Short(ShortPath { bytes, len })
             }
             _ => Self::Long(path.into()),
         }
@@ -174,13 +188,21 @@ impl InlinePath {
 
     fn as_str(&self) -> &str {
         let path = match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(&[]),
+            Self::Short(path) => path.bytes.get(..usize::from(path.len)).unwrap_or(&[]),
             Self::Long(path) => path,
         };
         // It was ASCII when it was issued, and the record's tag was right.
         std::str::from_utf8(path).unwrap_or("")
     }
 }
+
+impl PartialEq for InlinePath {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for InlinePath {}
 
 /// Why a token was not granted: the first of these that is true, in this order.
 ///

@@ -36,6 +36,8 @@ pub(crate) const TABLE: u8 = 1;
 const VERSION: u8 = 1;
 const SCHEME_BLAKE3: u8 = 1;
 const FIXED_LEN: usize = 104;
+/// The longest owner that a grant holds without an allocation.
+pub(crate) const SHORT_OWNER_LEN: usize = 48;
 const NEVER: u64 = u64::MAX;
 
 const FLAG_DISABLED: u8 = 1;
@@ -57,6 +59,8 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     fixed: &'a [u8; FIXED_LEN],
+    /// What follows the fixed part, to the end of the record or of its slot.
+    tail: &'a [u8],
     owner: &'a [u8],
     networks: &'a [[u8; Network::ENCODED_LEN]],
 }
@@ -96,7 +100,7 @@ impl<'a> View<'a> {
     /// Reads a record without its tag; bytes past its end are ignored, so that
     /// it can be read from a padded slot.
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
-        let (fixed, rest) = body.split_first_chunk::<FIXED_LEN>()?;
+        let (fixed, tail) = body.split_first_chunk::<FIXED_LEN>()?;
         let [table, version, flags, scheme, ..] = *fixed;
         let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED;
         if (table, version, scheme) != (TABLE, VERSION, SCHEME_BLAKE3)
@@ -105,11 +109,12 @@ impl<'a> View<'a> {
         {
             return None;
         }
-        let (owner, rest) = rest.split_at_checked(usize::from(fixed[6]))?;
+        let (owner, rest) = tail.split_at_checked(usize::from(fixed[6]))?;
         let networks_len = usize::from(fixed[7]) * Network::ENCODED_LEN;
         let (networks, _) = rest.get(..networks_len)?.as_chunks();
         Some(Self {
             fixed,
+            tail,
             owner,
             networks,
         })
@@ -186,6 +191,15 @@ impl<'a> View<'a> {
     /// The owner's path; bytes, since reading it as text costs a walk over it.
     pub(crate) fn owner(&self) -> &'a [u8] {
         self.owner
+    }
+
+    /// The owner's path where it is short, with whatever follows it in the
+    /// record: a copy of known length costs a fifth of one whose length must be
+    /// looked up, and of a slot that much is always there.
+    pub(crate) fn short_owner(&self) -> Option<(u8, &'a [u8; SHORT_OWNER_LEN])> {
+        let len = self.fixed[6];
+        let bytes = self.tail.first_chunk()?;
+        (usize::from(len) <= SHORT_OWNER_LEN).then_some((len, bytes))
     }
 
     pub(crate) fn owner_text(&self) -> Option<&'a str> {

@@ -1,10 +1,13 @@
 //! Hot records in memory, in front of the file: bounded, and read without a
 //! lock.
 //!
-//! A set-associative table. The ids of one set, eight of them, share a cache
-//! line; behind each stands a slot of plain atomic words under a version word
-//! (a seqlock): odd while it is written, and changed by every write, so that a
-//! reader that was overtaken notices and goes to the file instead.
+//! A set-associative table. Of each of the eight keys of a set a *fingerprint* of
+//! one byte stands in an array of its own, small enough for the processor's
+//! caches, which tells where to look; so that a hit waits for memory once, and a
+//! miss as a rule not at all. The key's slot holds its id and its record as plain
+//! atomic words under a version word (a seqlock): odd while it is written, and
+//! changed by every write, so that a reader that was overtaken notices and goes
+//! to the file instead.
 //!
 //! # Consistency
 //! What is in the table is what the newest published snapshot holds, by this
@@ -27,12 +30,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::id::KeyId;
 use crate::record::{NOT_RESIDENT, body_len};
 
-/// How many keys share a set.
+/// How many keys share a set: the fingerprints of so many are one word.
 const WAYS: usize = 8;
 /// The words of a slot: the record's first, and those from behind what is not
 /// kept.
-const WORDS: usize = 18;
-/// The longest record that is kept, without its tag: with an owner of up to 56
+const WORDS: usize = 17;
+/// The longest record that is kept, without its tag: with an owner of up to 48
 /// bytes, or a shorter one and networks. Longer ones are read from the file.
 pub(crate) const RECORD_LEN_MAX: usize = WORDS * 8 + NOT_RESIDENT.end - NOT_RESIDENT.start;
 /// How many locks the sets share; readers take none of them.
@@ -44,29 +47,30 @@ const USED: u64 = 1 << 63;
 const TAKEN: u64 = 1 << 62;
 /// An id's word that names no key.
 const EMPTY: u64 = 0;
+/// One in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// The bytes of memory that one key takes up: as the documentation of
-/// [`crate::Options::resident_bytes`] says.
-const BYTES_PER_KEY: usize = size_of::<Set>() / WAYS;
-const _: () = assert!(BYTES_PER_KEY == 160);
+/// The bytes of memory that a set takes up: its slots and its fingerprints.
+const SET_BYTES: usize = size_of::<Set>() + size_of::<AtomicU64>();
+// As the documentation of `Options::resident_bytes` says.
+const _: () = assert!(SET_BYTES == WAYS * 153);
 
 /// A record copied out of the table, padded with zeros. Its revision is not
 /// kept, and reads as 0.
 pub(crate) type Copied = [u8; RECORD_LEN_MAX];
 
-/// The ids share a cache line, and the slots are on the same page as a rule.
 #[repr(align(64))]
-struct Set {
-    ids: [AtomicU64; WAYS],
-    slots: [Slot; WAYS],
-}
+struct Set([Slot; WAYS]);
 
 struct Slot {
     version: AtomicU64,
+    id: AtomicU64,
     words: [AtomicU64; WORDS],
 }
 
 pub(crate) struct Resident {
+    /// A byte a way, 0 where it is free. Only a hint: the slot's id counts.
+    fingerprints: Box<[AtomicU64]>,
     sets: Box<[Set]>,
     locks: Box<[Mutex<()>]>,
     /// Even: the table may be filled from the published snapshot. Odd: a
@@ -78,77 +82,109 @@ pub(crate) struct Resident {
 #[derive(Clone, Copy)]
 pub(crate) struct FillLeave(u64);
 
+/// The places where a key may stand: a set, and of its ways those with the
+/// key's fingerprint, as the highest bits of the bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Candidates {
+    set: usize,
+    ways: u64,
+}
+
+impl Candidates {
+    /// Takes the next way out.
+    fn next_way(&mut self) -> Option<usize> {
+        let way = self.ways.trailing_zeros() / 8;
+        self.ways &= self.ways.wrapping_sub(1);
+        (way < 8).then_some(way as usize)
+    }
+}
+
 impl Resident {
     /// A table of at most `bytes`, or `None` where not one set fits.
     pub(crate) fn new(bytes: usize) -> Result<Option<Self>, TryReserveError> {
-        let count = bytes / size_of::<Set>();
+        let count = bytes / SET_BYTES;
         if count == 0 {
             return Ok(None);
         }
-        let mut sets = Vec::new();
-        sets.try_reserve_exact(count)?;
         let zero = || AtomicU64::new(0);
-        let set = || Set {
-            ids: std::array::from_fn(|_| zero()),
-            slots: std::array::from_fn(|_| Slot {
+        let set = || {
+            Set(std::array::from_fn(|_| Slot {
                 version: zero(),
+                id: zero(),
                 words: std::array::from_fn(|_| zero()),
-            }),
+            }))
         };
+        let (mut sets, mut fingerprints) = (Vec::new(), Vec::new());
+        sets.try_reserve_exact(count)?;
         sets.extend((0..count).map(|_| set()));
+        fingerprints.try_reserve_exact(count)?;
+        fingerprints.extend((0..count).map(|_| zero()));
         Ok(Some(Self {
+            fingerprints: fingerprints.into_boxed_slice(),
             sets: sets.into_boxed_slice(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             generation: zero(),
         }))
     }
 
+    /// Where a key may stand, or `None` where it is not in the table. Between
+    /// this and [`copy`](Self::copy) the caller does what does not depend on the
+    /// record, so that the wait for the memory overlaps it.
+    pub(crate) fn find(&self, id: KeyId) -> Option<Candidates> {
+        let (set, fingerprint) = self.place_of(id);
+        let fingerprints = self.fingerprints.get(set)?.load(Ordering::Relaxed);
+        // The bytes that are equal have become 0, and the subtraction borrows
+        // into their highest bits. It may borrow into that of the byte after
+        // one, too: the slot's id will tell.
+        let differences = fingerprints ^ (fingerprint * ONES);
+        let ways = differences.wrapping_sub(ONES) & !differences & (0x80 * ONES);
+        (ways != 0).then_some(Candidates { set, ways })
+    }
+
+    /// Fetches what [`copy`](Self::copy) will read from memory, and does not wait
+    /// for it.
+    pub(crate) fn touch(&self, mut found: Candidates) {
+        if let Some(Set(slots)) = self.sets.get(found.set)
+            && let Some(slot) = found.next_way().and_then(|way| slots.get(way))
+        {
+            // A word of each of the cache lines that a short record takes up.
+            let [_, _, _, _, _, second, .., last] = &slot.words;
+            std::hint::black_box((
+                slot.version.load(Ordering::Relaxed),
+                second.load(Ordering::Relaxed),
+                last.load(Ordering::Relaxed),
+            ));
+        }
+    }
+
     /// Copies a key's record out, if it is there.
     ///
     /// Takes no lock, and writes only the key's mark of use, and only when that
     /// was taken away.
-    pub(crate) fn get(&self, id: KeyId, into: &mut Copied) -> bool {
-        self.find(id)
-            .is_some_and(|found| self.copy(found, id, into))
-    }
-
-    /// Where a key stands. Between this and [`copy`](Self::copy) a batch looks
-    /// for its other keys, so that their cache misses overlap.
-    pub(crate) fn find(&self, id: KeyId) -> Option<Found> {
-        let (at, set) = self.set_of(id);
-        let tag = id.raw() | TAKEN;
-        let mut ids = set.ids.iter().zip(0..);
-        ids.find(|(word, _)| word.load(Ordering::Relaxed) & !USED == tag)
-            .map(|(_, way)| Found { set: at, way })
-    }
-
-    /// Copies out the record of a key found, unless it has left its slot since.
-    pub(crate) fn copy(&self, found: Found, id: KeyId, into: &mut Copied) -> bool {
-        let Some(set) = self.sets.get(found.set) else {
+    pub(crate) fn copy(&self, mut found: Candidates, id: KeyId, into: &mut Copied) -> bool {
+        let Some(Set(slots)) = self.sets.get(found.set) else {
             return false;
         };
-        let (Some(word), Some(slot)) = (set.ids.get(found.way), set.slots.get(found.way)) else {
-            return false;
-        };
-        let before = slot.version.load(Ordering::Acquire);
-        // After the version: whoever gives the slot to another key takes the id
-        // away first, and changes the version after.
-        let tag = word.load(Ordering::Relaxed);
-        if !before.is_multiple_of(2) || tag & !USED != id.raw() | TAKEN {
-            return false;
+        while let Some(slot) = found.next_way().and_then(|way| slots.get(way)) {
+            let before = slot.version.load(Ordering::Acquire);
+            let tag = slot.id.load(Ordering::Relaxed);
+            if tag & !USED != id.raw() | TAKEN {
+                continue;
+            }
+            slot.copy(into);
+            fence(Ordering::Acquire);
+            if !before.is_multiple_of(2) || slot.version.load(Ordering::Relaxed) != before {
+                return false;
+            }
+            if let Some(place) = into.get_mut(NOT_RESIDENT).and_then(<[u8]>::first_chunk_mut) {
+                *place = id.raw().to_le_bytes();
+            }
+            if tag & USED == 0 {
+                slot.id.fetch_or(USED, Ordering::Relaxed);
+            }
+            return true;
         }
-        slot.copy(into);
-        fence(Ordering::Acquire);
-        if slot.version.load(Ordering::Relaxed) != before {
-            return false;
-        }
-        if let Some(place) = into.get_mut(NOT_RESIDENT).and_then(<[u8]>::first_chunk_mut) {
-            *place = id.raw().to_le_bytes();
-        }
-        if tag & USED == 0 {
-            word.fetch_or(USED, Ordering::Relaxed);
-        }
-        true
+        false
     }
 
     /// To be asked for before the snapshot is loaded.
@@ -165,21 +201,18 @@ impl Resident {
         if record.len() > RECORD_LEN_MAX {
             return;
         }
-        let (at, set) = self.set_of(id);
+        let (at, fingerprint) = self.place_of(id);
         let Ok(_guard) = self.lock_of(at).try_lock() else {
             return;
         };
         if self.generation.load(Ordering::Acquire) != leave.0 {
             return;
         }
-        let tag = id.raw() | TAKEN;
-        let way = set.way_for(tag);
-        let (Some(word), Some(slot)) = (set.ids.get(way), set.slots.get(way)) else {
-            return;
-        };
-        word.store(EMPTY, Ordering::Release);
-        slot.write(record);
-        word.store(tag | USED, Ordering::Release);
+        if let Some(set) = self.sets.get(at) {
+            let way = set.way_for(id);
+            set.write(way, id.raw() | TAKEN | USED, record);
+            self.mark(at, way, fingerprint);
+        }
     }
 
     /// Lets a commit take effect: clears the keys that it changed and calls
@@ -198,32 +231,43 @@ impl Resident {
         self.generation.fetch_or(1, Ordering::AcqRel);
         for (at, set) in self.sets.iter().enumerate() {
             let _guard = self.lock(at);
-            for word in &set.ids {
-                word.store(EMPTY, Ordering::Release);
+            for way in 0..WAYS {
+                set.write(way, EMPTY, &[]);
+                self.mark(at, way, 0);
             }
         }
     }
 
     fn clear(&self, id: KeyId) {
-        let (at, set) = self.set_of(id);
-        let tag = id.raw() | TAKEN;
+        let (at, _) = self.place_of(id);
         let _guard = self.lock(at);
-        for (word, slot) in set.ids.iter().zip(&set.slots) {
-            if word.load(Ordering::Relaxed) & !USED == tag {
-                word.store(EMPTY, Ordering::Release);
-                slot.write(&[]);
-            }
+        if let Some(set) = self.sets.get(at)
+            && let Some(way) = set.way_of(id)
+        {
+            set.write(way, EMPTY, &[]);
+            self.mark(at, way, 0);
         }
     }
 
-    fn set_of(&self, id: KeyId) -> (usize, &Set) {
+    /// Sets a way's fingerprint. The set's lock is held.
+    fn mark(&self, set: usize, way: usize, fingerprint: u64) {
+        if let Some(word) = self.fingerprints.get(set) {
+            let others = word.load(Ordering::Relaxed) & !(0xff << (way * 8));
+            word.store(others | fingerprint << (way * 8), Ordering::Relaxed);
+        }
+    }
+
+    /// The set of a key, and its fingerprint, which is not 0.
+    fn place_of(&self, id: KeyId) -> (usize, u64) {
         // Fibonacci hashing, then a multiplication in place of a remainder: ids
-        // that were issued together are spread.
+        // that were issued together are spread. The fingerprint is taken from
+        // below the bits that choose the set.
         let hash = id.raw().wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let set = (u128::from(hash) * self.sets.len() as u128) >> 64;
-        let set = usize::try_from(set).unwrap_or(0);
-        // `set` is below the number of sets, and there is at least one.
-        (set, &self.sets[set])
+        (
+            usize::try_from(set).unwrap_or(0),
+            (hash >> 24 & 0xff).max(1),
+        )
     }
 
     fn lock_of(&self, set: usize) -> &Mutex<()> {
@@ -239,41 +283,67 @@ impl Resident {
 
     /// How many keys are in the table, and how many fit.
     pub(crate) fn occupancy(&self) -> (usize, usize) {
-        let taken = self
-            .sets
+        let bytes = self
+            .fingerprints
             .iter()
-            .flat_map(|set| &set.ids)
-            .filter(|word| word.load(Ordering::Relaxed) != EMPTY)
-            .count();
-        (taken, self.sets.len() * WAYS)
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+        (
+            bytes.filter(|byte| *byte != 0).count(),
+            self.sets.len() * WAYS,
+        )
     }
 }
 
-/// Where a key stands in the table.
-#[derive(Clone, Copy)]
-pub(crate) struct Found {
-    set: usize,
-    way: usize,
-}
-
 impl Set {
+    fn ids(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|slot| slot.id.load(Ordering::Relaxed))
+    }
+
+    /// The way of a key that is there.
+    fn way_of(&self, id: KeyId) -> Option<usize> {
+        let tag = id.raw() | TAKEN;
+        self.ids().position(|word| word & !USED == tag)
+    }
+
     /// The way for a key: its own, else a free one, else one that was not used
     /// since the marks were last taken away.
-    fn way_for(&self, tag: u64) -> usize {
-        let find = |wanted: &dyn Fn(u64) -> bool| {
-            self.ids
-                .iter()
-                .position(|word| wanted(word.load(Ordering::Relaxed)))
-        };
-        find(&|word| word & !USED == tag)
-            .or_else(|| find(&|word| word == EMPTY))
-            .or_else(|| find(&|word| word & USED == 0))
+    fn way_for(&self, id: KeyId) -> usize {
+        self.way_of(id)
+            .or_else(|| self.ids().position(|word| word & TAKEN == 0))
+            .or_else(|| self.ids().position(|word| word & USED == 0))
             .unwrap_or_else(|| {
-                for word in &self.ids {
-                    word.fetch_and(!USED, Ordering::Relaxed);
+                for slot in &self.0 {
+                    slot.id.fetch_and(!USED, Ordering::Relaxed);
                 }
-                usize::try_from(tag % WAYS as u64).unwrap_or(0)
+                usize::try_from(id.raw() % WAYS as u64).unwrap_or(0)
             })
+    }
+
+    /// Gives a way to a key and its record, padded with zeros, or to none. The
+    /// set's lock is held.
+    fn write(&self, way: usize, tag: u64, record: &[u8]) {
+        let Some(slot) = self.0.get(way) else {
+            return;
+        };
+        let before = slot.version.load(Ordering::Relaxed);
+        slot.version.store(before + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        slot.id.store(tag, Ordering::Relaxed);
+        let mut padded: Copied = [0; RECORD_LEN_MAX];
+        for (to, from) in padded.iter_mut().zip(record) {
+            *to = *from;
+        }
+        let (head, rest) = padded.split_at(NOT_RESIDENT.start);
+        let (_, rest) = rest.split_at(NOT_RESIDENT.end - NOT_RESIDENT.start);
+        let kept = head
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .chain(rest.as_chunks::<8>().0);
+        for (word, chunk) in slot.words.iter().zip(kept) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        slot.version.store(before + 2, Ordering::Release);
     }
 }
 
@@ -291,28 +361,6 @@ impl Slot {
         for (chunk, word) in chunks.iter_mut().zip(words).take(len.div_ceil(8)) {
             *chunk = word.load(Ordering::Relaxed).to_le_bytes();
         }
-    }
-
-    /// Writes a record, padded with zeros. The set's lock is held.
-    fn write(&self, record: &[u8]) {
-        let before = self.version.load(Ordering::Relaxed);
-        self.version.store(before + 1, Ordering::Relaxed);
-        fence(Ordering::Release);
-        let mut padded: Copied = [0; RECORD_LEN_MAX];
-        for (to, from) in padded.iter_mut().zip(record) {
-            *to = *from;
-        }
-        let (head, rest) = padded.split_at(NOT_RESIDENT.start);
-        let (_, rest) = rest.split_at(NOT_RESIDENT.end - NOT_RESIDENT.start);
-        let kept = head
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .chain(rest.as_chunks::<8>().0);
-        for (word, chunk) in self.words.iter().zip(kept) {
-            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-        }
-        self.version.store(before + 2, Ordering::Release);
     }
 }
 
@@ -332,7 +380,8 @@ mod tests {
 
     fn get(table: &Resident, raw: u64) -> Option<u8> {
         let mut copied = [0; RECORD_LEN_MAX];
-        table.get(id(raw), &mut copied).then_some(copied[0])
+        let found = table.find(id(raw))?;
+        table.copy(found, id(raw), &mut copied).then_some(copied[0])
     }
 
     fn fill(table: &Resident, raw: u64, byte: u8) {
@@ -353,7 +402,9 @@ mod tests {
 
     #[test]
     fn the_table_keeps_to_its_bytes_and_evicts_what_is_not_used() {
-        let table = Resident::new(100 * BYTES_PER_KEY).unwrap().unwrap();
+        let table = Resident::new(12 * SET_BYTES + SET_BYTES / 2)
+            .unwrap()
+            .unwrap();
         assert_eq!(table.occupancy().1, 96);
         fill(&table, 1, 1);
         for raw in 100..10_100 {
@@ -365,7 +416,7 @@ mod tests {
             }
         }
         assert!(table.occupancy().0 <= 96);
-        assert!(Resident::new(WAYS * BYTES_PER_KEY - 1).unwrap().is_none());
+        assert!(Resident::new(SET_BYTES - 1).unwrap().is_none());
         assert!(Resident::new(usize::MAX).is_err());
     }
 
@@ -407,7 +458,7 @@ mod tests {
 
     #[test]
     fn readers_never_see_half_of_a_record() {
-        let table = Resident::new(BYTES_PER_KEY * WAYS).unwrap().unwrap();
+        let table = Resident::new(SET_BYTES).unwrap().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 0..20_000_u32 {
@@ -417,7 +468,8 @@ mod tests {
             });
             let mut copied = [0; RECORD_LEN_MAX];
             for _ in 0..200_000 {
-                if table.get(id(1), &mut copied) {
+                let found = table.find(id(1));
+                if found.is_some_and(|found| table.copy(found, id(1), &mut copied)) {
                     let kept = copied[..8].iter().chain(&copied[24..104]);
                     assert!(kept.copied().all(|byte| byte == copied[0]));
                     assert_eq!(copied[8..24], [1_u64.to_le_bytes(), [0; 8]].concat());

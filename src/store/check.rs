@@ -295,9 +295,6 @@ impl<'a> Walk<'a> {
             .or_store()?
             .map(|standing| standing.value());
         match standing {
-            Some(HELD) if is_revoked => {
-                self.find("by_owner", id, "it counts a revoked key as held");
-            }
             Some(OVER) if !Life::from(key).is_over(self.now) => {
                 self.find("by_owner", id, "it says that a good key is over");
             }

@@ -267,9 +267,7 @@ impl<'t> Tx<'t> {
         if !is_revoked(old) {
             self.state.count_digest(old.pepper, -1);
         }
-        if is_revoked(new) {
-            self.set_over(new)?;
-        } else {
+        if !is_revoked(new) {
             self.state.count_digest(new.pepper, 1);
         }
         Ok(())
