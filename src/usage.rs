@@ -63,7 +63,9 @@ type Map = HashMap<u64, Used, BuildHasherDefault<IdHasher>>;
 
 /// The uses that one thread has taken down and that are not added up yet: a
 /// ring that this thread alone writes to, without a locked instruction, which
-/// would make the processor wait for everything before it.
+/// would make the processor wait for everything before it. Alone on its cache
+/// lines: the logs of two threads may be neighbours.
+#[repr(align(128))]
 struct Log {
     ids: Box<[AtomicU64]>,
     /// How many were written, ever; the thread's own.
