@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::attempts::Attempts;
+use crate::change::quota;
 use crate::change::update::renew_digests;
 use crate::clock::{Clock, Timestamp};
 use crate::digest::{Keyring, digests_equal};
 use crate::error::{Error, OpenError};
-use crate::id::Prefix;
+use crate::id::{KeyId, Prefix};
 use crate::keyspace::Keyspace;
+use crate::limiter::{Limiter, Refused, Subject};
 use crate::limits;
 use crate::options::Options;
-use crate::outcome::{Denial, Grant, Verdict};
+use crate::outcome::{Denial, Grant, Standing, Verdict};
 use crate::permissions::Permissions;
 use crate::policy::{self, Life, Requirements};
+use crate::quota::{Exhausted, Quotas, Slice};
 use crate::record::View;
 use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
 use crate::store::open::open_error;
@@ -49,6 +53,9 @@ pub(crate) struct Core {
     latest_ms: AtomicU64,
     closed: AtomicBool,
     notes: Notes,
+    limiter: Limiter,
+    quotas: Quotas,
+    attempts: Option<Attempts>,
     tracks_usage: bool,
 }
 
@@ -82,6 +89,9 @@ impl Core {
             clock: options.clock.clone(),
             cache_bytes: options.cache_bytes,
             notes: Notes::new(),
+            limiter: Limiter::new(options.limited_keys),
+            quotas: Quotas::new(options.limited_keys),
+            attempts: options.failed_attempts.map(Attempts::new),
             tracks_usage: options.usage_interval.is_some(),
         })
     }
@@ -108,6 +118,10 @@ impl Core {
         self.cache_bytes
     }
 
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
     pub(crate) fn notes(&self) -> &Notes {
         &self.notes
     }
@@ -127,15 +141,45 @@ impl Core {
 
     // The way of a verification
 
+    /// Verifies a text, behind the limiter of failed attempts where there is one.
+    pub(crate) fn verify_text(
+        &self,
+        text: &[u8],
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) else {
+            return self.verify_unguarded(text, requirements);
+        };
+        let now = self.now();
+        if let Some(retry_after) = attempts.wait(source, now) {
+            return Ok(Verdict::Denied(Denial::TooManyAttempts { retry_after }));
+        }
+        let verdict = self.verify_unguarded(text, requirements)?;
+        if matches!(
+            verdict,
+            Verdict::Denied(Denial::Malformed | Denial::Unknown)
+        ) {
+            attempts.failed(source, now);
+        }
+        Ok(verdict)
+    }
+
+    fn verify_unguarded(
+        &self,
+        text: &[u8],
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        match token::split(text) {
+            Some(parts) => self.verify(&parts, requirements),
+            None => Ok(Verdict::Denied(Denial::Malformed)),
+        }
+    }
+
     /// A key that is resident and whose digest the token has is answered from
     /// memory, without a look at the token's other digits: the digest covers
     /// them. All else goes to the file, so that a wrong secret costs what an
     /// unknown id costs, whether its key is resident or not.
-    pub(crate) fn verify(
-        &self,
-        parts: &Parts<'_>,
-        requirements: &Requirements<'_>,
-    ) -> Result<Verdict, Error> {
+    fn verify(&self, parts: &Parts<'_>, requirements: &Requirements<'_>) -> Result<Verdict, Error> {
         if let Some(resident) = &self.resident
             && let Some(found) = resident.find(parts.id)
         {
@@ -165,6 +209,11 @@ impl Core {
     ) -> Result<Vec<Verdict>, Error> {
         /// Few enough for the copies to stay in the first-level cache.
         const AT_ONCE: usize = 32;
+        if self.attempts.is_some() && requirements.source.is_some() {
+            // One after the other: each may be the one too many.
+            let verify = |token: &T| self.verify_text(token.as_ref(), requirements);
+            return tokens.iter().map(verify).collect();
+        }
         let mut verdicts = Vec::with_capacity(tokens.len());
         let mut copies = [[0; RECORD_LEN_MAX]; AT_ONCE];
         for tokens in tokens.chunks(AT_ONCE) {
@@ -284,7 +333,8 @@ impl Core {
                 false => Denial::Malformed,
             }));
         }
-        let now = match Life::from(view).is_timeless() {
+        let is_timeless = Life::from(view).is_timeless() && view.plan() == 0 && !view.has_quota();
+        let now = match is_timeless {
             true => Timestamp::MIN,
             false => self.now(),
         };
@@ -301,6 +351,30 @@ impl Core {
             self.hold_time(&denial, now);
             return Ok(Verdict::Denied(denial));
         }
+        let limits = match view.plan() {
+            0 => None,
+            number => match self.charge(view, number, entry, requirements.cost, now)? {
+                Ok(limits) => limits,
+                Err(refused) => {
+                    return Ok(Verdict::Denied(Denial::RateLimited {
+                        key: view.id(),
+                        status: refused.status,
+                        retry_after: refused.retry_after,
+                    }));
+                }
+            },
+        };
+        if view.has_quota()
+            && let Err(exhausted) = self.spend_quota(view.id(), requirements.cost, now)?
+        {
+            if limits.is_some() {
+                self.limiter.give_back(view.id(), requirements.cost, now);
+            }
+            return Ok(Verdict::Denied(Denial::QuotaExhausted {
+                key: view.id(),
+                refills_at: exhausted.refills_at,
+            }));
+        }
         if self.tracks_usage {
             self.notes
                 .used(view.id(), self.clock.coarse_now().max(self.latest()));
@@ -309,7 +383,57 @@ impl Core {
         if view.pepper() != ring.signing_pepper() {
             self.note_renewal(ring, view, parts.signed);
         }
-        Ok(Verdict::Granted(Grant::new(view, held, entry.prefix)))
+        let grant = Grant::new(view, held, entry.prefix);
+        Ok(Verdict::Granted(match limits {
+            None => grant,
+            limits => grant.with_limits(limits),
+        }))
+    }
+
+    /// Charges a request to the limits of its key's plan.
+    fn charge(
+        &self,
+        view: &View<'_>,
+        number: u16,
+        entry: &Entry,
+        cost: u32,
+        now: Timestamp,
+    ) -> Result<Result<Option<Standing>, Refused>, Error> {
+        let keyspace = entry.current.load();
+        let plan = keyspace
+            .plan_numbered(number)
+            .ok_or_else(|| Error::corrupted("keys", view.id(), "its plan does not exist"))?;
+        let subject = Subject {
+            key: view.id(),
+            keyspace: view.keyspace(),
+            owner: view.owner(),
+            plan,
+        };
+        Ok(self.limiter.charge(&subject, cost, now))
+    }
+
+    /// Spends a request's cost of its key's quota. Where no slice of it is in
+    /// memory, this waits for a durable commit.
+    fn spend_quota(
+        &self,
+        key: KeyId,
+        cost: u32,
+        now: Timestamp,
+    ) -> Result<Result<(), Exhausted>, Error> {
+        self.quotas.spend(
+            key,
+            u64::from(cost),
+            now,
+            || self.mutate(move |tx| quota::take_slice(tx, key)),
+            |slices| self.put_back(slices),
+        )
+    }
+
+    fn put_back(&self, slices: Vec<Slice>) -> Result<(), Error> {
+        if slices.is_empty() {
+            return Ok(());
+        }
+        self.mutate(move |tx| quota::put_back(tx, &slices))
     }
 
     /// Keeps time from running behind an instant at which a key was said to be
@@ -364,6 +488,7 @@ impl Core {
         for keyspace in touched.keyspaces {
             self.registry.publish(keyspace)?;
         }
+        self.quotas.publish(&touched.quotas);
         self.latest_ms
             .fetch_max(touched.at.unix_ms(), Ordering::AcqRel);
         let swap = || self.published.store(Some(snapshot));
@@ -422,7 +547,7 @@ impl Core {
     /// Flushes and closes the file. Calls that come after fail.
     pub(crate) fn close(&self) -> Result<(), Error> {
         let flushed = match self.published.load().is_some() {
-            true => self.flush(),
+            true => self.flush().and(self.put_back(self.quotas.call_in())),
             false => Ok(()),
         };
         let closed = self.store.close(|| {

@@ -17,7 +17,7 @@ use crate::key::{
 use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
 use crate::limits;
 use crate::options::Options;
-use crate::outcome::{Denial, Verdict};
+use crate::outcome::Verdict;
 use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::{Life, Requirements};
 use crate::query::{Cursor, KeyFilter, Page};
@@ -230,10 +230,7 @@ impl Engine {
         token: impl AsRef<[u8]>,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict> {
-        match token::split(token.as_ref()) {
-            Some(parts) => self.core.verify(&parts, requirements),
-            None => Ok(Verdict::Denied(Denial::Malformed)),
-        }
+        self.core.verify_text(token.as_ref(), requirements)
     }
 
     /// Verifies several tokens against the same requirements, and gives the
@@ -648,6 +645,7 @@ impl Engine {
         let mut stats = Stats {
             audit_entries: snapshot.state()?.audit_seq,
             usage_lost: self.core.notes().lost(),
+            limited_keys: self.core.limiter().len(),
             ..Stats::default()
         };
         if let Some(path) = &self.closer.path {

@@ -216,6 +216,16 @@ pub enum Invalid {
         /// The names it has, separated by commas.
         known: String,
     },
+    /// A plan that the keyspace does not have.
+    #[error("keyspace {keyspace} has no plan {name:?}; it has: {known}")]
+    UnknownPlan {
+        /// The name that was given; withheld where it looks like a token.
+        name: String,
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The names it has, separated by commas.
+        known: String,
+    },
     /// A permission name that the keyspace has retired.
     #[error("permission {name:?} of keyspace {keyspace} is retired; its bit is not given again")]
     RetiredPermission {

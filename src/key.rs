@@ -14,6 +14,7 @@ use crate::limits;
 use crate::network::Network;
 use crate::owner::OwnerPath;
 use crate::permissions::Permissions;
+use crate::quota::{Quota, QuotaStatus};
 use crate::secret::Token;
 
 /// Why a key was revoked. The names are those of RFC 5280, section 5.3.1.
@@ -191,6 +192,8 @@ pub struct NewKey {
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) expiry: Expiry,
     pub(crate) networks: Vec<Network>,
+    pub(crate) plan: Option<String>,
+    pub(crate) quota: Option<Quota>,
 }
 
 impl NewKey {
@@ -214,6 +217,8 @@ impl NewKey {
             not_before: None,
             expiry: Expiry::Default,
             networks: Vec::new(),
+            plan: None,
+            quota: None,
         })
     }
 
@@ -300,10 +305,25 @@ impl NewKey {
         self
     }
 
+    /// The plan that it follows, by name; without one, the keyspace's default.
+    #[must_use]
+    pub fn plan(mut self, name: impl Into<String>) -> Self {
+        self.plan = Some(name.into());
+        self
+    }
+
+    /// How many requests it is good for; without one, any number.
+    #[must_use]
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = Some(quota);
+        self
+    }
+
     /// What can be checked without the store.
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_descriptive(self.name.as_deref(), self.description.as_deref())?;
         limits::check_labels(&self.labels)?;
+        self.quota.map_or(Ok(()), Quota::check)?;
         check_networks(&self.networks)
     }
 }
@@ -347,6 +367,8 @@ pub struct KeyUpdate {
     pub(crate) withdraw: Vec<String>,
     pub(crate) expiry: Option<Expiry>,
     pub(crate) networks: Option<Vec<Network>>,
+    pub(crate) plan: Option<Option<String>>,
+    pub(crate) quota: Option<Option<Quota>>,
 }
 
 impl KeyUpdate {
@@ -441,12 +463,28 @@ impl KeyUpdate {
         self.networks = Some(networks.into_iter().collect());
         self
     }
+
+    /// Another plan, by name, or `None` for no limits: from the next request on,
+    /// with nothing counted yet.
+    #[must_use]
+    pub fn plan<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
+        self.plan = Some(name.into().map(str::to_owned));
+        self
+    }
+
+    /// Another quota, full, for this key and all that share it, or `None` for none
+    /// for this key. In a rotation it is the new key's own.
+    #[must_use]
+    pub fn quota(mut self, quota: impl Into<Option<Quota>>) -> Self {
+        self.quota = Some(quota.into());
+        self
+    }
 }
 
 /// How a key is replaced by a new one of the same owner.
 ///
-/// The new key inherits owner, permissions, name, description, labels, networks
-/// and expiry, unless [`changing`](Rotation::changing) says otherwise.
+/// The new key inherits owner, permissions, name, description, labels, networks,
+/// plan, expiry and the rest of the quota, unless [`changing`](Rotation::changing) says otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Rotation {
     pub(crate) grace: Duration,
@@ -569,6 +607,11 @@ pub struct Key {
     pub labels: BTreeMap<String, String>,
     /// The networks it may be used from; none: all.
     pub networks: Vec<Network>,
+    /// The plan that it follows; `None`: no limits.
+    pub plan: Option<String>,
+    /// How many requests it is good for, and how many are left; `None`: any
+    /// number.
+    pub quota: Option<QuotaStatus>,
     /// The first instant at which it is good; `None`: its issue.
     pub not_before: Option<Timestamp>,
     /// When it expires; `None`: never.
@@ -660,4 +703,6 @@ pub(crate) struct ColdRecord {
     pub(crate) created_by: Option<String>,
     pub(crate) predecessor: Option<KeyId>,
     pub(crate) successor: Option<KeyId>,
+    /// The key under which its quota stands.
+    pub(crate) quota: Option<KeyId>,
 }

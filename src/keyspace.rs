@@ -9,6 +9,7 @@ use crate::error::{Error, Invalid};
 use crate::id::Prefix;
 use crate::limits;
 use crate::permissions::Permissions;
+use crate::plan::Plan;
 
 /// How many keys an owner may hold in a keyspace. Counted are keys that are not
 /// revoked, expired or retiring; a disabled or suspended key counts.
@@ -65,6 +66,10 @@ pub struct Keyspace {
     pub default_lifetime: Option<Duration>,
     /// The longest that a key may live, from its issue.
     pub max_lifetime: Option<Duration>,
+    /// Its plans.
+    pub plans: Vec<Plan>,
+    /// The plan of a key whose issue does not name one.
+    pub default_plan: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -161,7 +166,7 @@ impl Keyspace {
     /// Appends names, each of which gets the next bit.
     pub(crate) fn append_permissions(&mut self, names: &[String]) -> Result<(), Error> {
         for name in names {
-            limits::check_permission_name(name)?;
+            limits::check_identifier("permission name", name)?;
             if self.permissions.iter().any(|known| known.name == *name) {
                 return Err(Invalid::Duplicate {
                     what: "permission",
@@ -191,6 +196,46 @@ impl Keyspace {
         Ok(())
     }
 
+    /// The number of a plan, counted from 1.
+    pub(crate) fn plan_number(&self, name: &str) -> Result<u16, Error> {
+        let at = self.plans.iter().position(|plan| plan.name == name);
+        at.and_then(|at| u16::try_from(at + 1).ok()).ok_or_else(|| {
+            let known: Vec<&str> = self.plans.iter().map(|plan| plan.name.as_str()).collect();
+            Invalid::UnknownPlan {
+                name: match crate::error::looks_like_a_secret(name) {
+                    true => "(withheld)".to_owned(),
+                    false => name.to_owned(),
+                },
+                keyspace: self.prefix,
+                known: known.join(", "),
+            }
+            .into()
+        })
+    }
+
+    /// The number of the plan of a new key.
+    pub(crate) fn plan_for(&self, asked: Option<&str>) -> Result<u16, Error> {
+        match asked.or(self.default_plan.as_deref()) {
+            Some(name) => self.plan_number(name),
+            None => Ok(0),
+        }
+    }
+
+    /// The plan of a number, which a key has; `None` for 0.
+    pub(crate) fn plan_numbered(&self, number: u16) -> Option<&Plan> {
+        self.plans.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// Adds plans, or replaces those of the same name.
+    fn put_plans(&mut self, plans: &[Plan]) {
+        for plan in plans {
+            match self.plans.iter_mut().find(|known| known.name == plan.name) {
+                Some(known) => known.clone_from(plan),
+                None => self.plans.push(plan.clone()),
+            }
+        }
+    }
+
     /// Checks what a new or changed keyspace says of itself.
     pub(crate) fn check(&self) -> Result<(), Error> {
         limits::check_text(
@@ -211,6 +256,25 @@ impl Keyspace {
             if lifetime.is_some_and(|lifetime| Timestamp::MIN.checked_add(lifetime).is_none()) {
                 return Err(Invalid::TimeOutOfRange(format!("a {what}")).into());
             }
+        }
+        limits::check_count("plans", self.plans.len(), limits::PLANS_MAX)?;
+        for (at, plan) in self.plans.iter().enumerate() {
+            plan.check()?;
+            if self
+                .plans
+                .iter()
+                .take(at)
+                .any(|other| other.name == plan.name)
+            {
+                return Err(Invalid::Duplicate {
+                    what: "plan",
+                    value: crate::error::shown(&plan.name),
+                }
+                .into());
+            }
+        }
+        if let Some(name) = &self.default_plan {
+            self.plan_number(name)?;
         }
         if let (Some(default), Some(max)) = (self.default_lifetime, self.max_lifetime)
             && default > max
@@ -251,6 +315,8 @@ pub struct NewKeyspace {
     pub(crate) keys_per_owner: KeysPerOwner,
     pub(crate) default_lifetime: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) default_plan: Option<String>,
 }
 
 impl NewKeyspace {
@@ -267,6 +333,8 @@ impl NewKeyspace {
             keys_per_owner: KeysPerOwner::Many { cap: None },
             default_lifetime: None,
             max_lifetime: None,
+            plans: Vec::new(),
+            default_plan: None,
         })
     }
 
@@ -311,12 +379,28 @@ impl NewKeyspace {
         self.max_lifetime = Some(lifetime);
         self
     }
+
+    /// Adds a plan, which its keys can follow; at most [`limits::PLANS_MAX`].
+    #[must_use]
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plans.push(plan);
+        self
+    }
+
+    /// The plan of a key whose issue does not name one. Without it, such a key
+    /// has no limits.
+    #[must_use]
+    pub fn default_plan(mut self, name: impl Into<String>) -> Self {
+        self.default_plan = Some(name.into());
+        self
+    }
 }
 
 /// Changes to a keyspace. The prefix never changes: it stands in every token.
 ///
-/// Changed lifetimes and caps hold for what is issued or changed from then on;
-/// existing keys are left as they are.
+/// Changed lifetimes, caps and default plans hold for what is issued or changed
+/// from then on; existing keys are left as they are. A changed plan holds for all
+/// keys that follow it, at once.
 #[derive(Debug, Clone, Default)]
 pub struct KeyspaceUpdate {
     pub(crate) description: Option<String>,
@@ -325,6 +409,8 @@ pub struct KeyspaceUpdate {
     pub(crate) keys_per_owner: Option<KeysPerOwner>,
     pub(crate) default_lifetime: Option<Option<Duration>>,
     pub(crate) max_lifetime: Option<Option<Duration>>,
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) default_plan: Option<Option<String>>,
 }
 
 impl KeyspaceUpdate {
@@ -383,6 +469,21 @@ impl KeyspaceUpdate {
         self
     }
 
+    /// Adds a plan, or replaces the one of its name: the keys that follow it
+    /// begin to be counted anew. A plan is never removed.
+    #[must_use]
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plans.push(plan);
+        self
+    }
+
+    /// The plan of a key whose issue does not name one, or `None`.
+    #[must_use]
+    pub fn default_plan<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
+        self.default_plan = Some(name.into().map(str::to_owned));
+        self
+    }
+
     /// The keyspace as it would be after the change.
     pub(crate) fn apply(&self, old: &Keyspace, now: Timestamp) -> Result<Keyspace, Error> {
         let mut new = old.clone();
@@ -394,6 +495,10 @@ impl KeyspaceUpdate {
         new.keys_per_owner = self.keys_per_owner.unwrap_or(old.keys_per_owner);
         new.default_lifetime = self.default_lifetime.unwrap_or(old.default_lifetime);
         new.max_lifetime = self.max_lifetime.unwrap_or(old.max_lifetime);
+        new.put_plans(&self.plans);
+        if let Some(name) = &self.default_plan {
+            new.default_plan.clone_from(name);
+        }
         new.check()?;
         if new != *old {
             new.updated_at = now;

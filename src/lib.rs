@@ -90,6 +90,7 @@
 //! # Features
 //! None yet; the defaults are the whole crate.
 
+mod attempts;
 mod audit;
 mod change;
 mod clock;
@@ -101,14 +102,18 @@ mod error;
 mod id;
 mod key;
 mod keyspace;
+mod limit;
+mod limiter;
 pub mod limits;
 mod network;
 mod options;
 mod outcome;
 mod owner;
 mod permissions;
+mod plan;
 mod policy;
 mod query;
+mod quota;
 mod record;
 mod resident;
 mod secret;
@@ -128,13 +133,16 @@ pub use key::{
     Rotated, Rotation, Usage,
 };
 pub use keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
+pub use limit::{Limit, LimitStatus};
 pub use network::Network;
 pub use options::Options;
 pub use outcome::{Denial, Grant, Verdict};
 pub use owner::{OwnerPath, OwnerState, Suspension};
 pub use permissions::Permissions;
+pub use plan::Plan;
 pub use policy::Requirements;
 pub use query::{Cursor, KeyFilter, Page};
+pub use quota::{Quota, QuotaStatus, Refill};
 pub use secret::{Pepper, Token};
 pub use stats::{KeyCounts, Stats};
 pub use store::check::{CheckReport, Finding};

@@ -17,8 +17,8 @@ pub const DESCRIPTION_LEN_MAX: usize = 1024;
 pub const NOTE_LEN_MAX: usize = 512;
 /// The longest name of an actor, in bytes.
 pub const ACTOR_LEN_MAX: usize = 128;
-/// The longest name of a permission, in bytes.
-pub const PERMISSION_LEN_MAX: usize = 64;
+/// The longest name of a permission or a plan, in bytes.
+pub const IDENTIFIER_LEN_MAX: usize = 64;
 /// The most labels of a key.
 pub const LABELS_MAX: usize = 16;
 /// The longest name of a label, in bytes.
@@ -27,6 +27,10 @@ pub const LABEL_NAME_LEN_MAX: usize = 64;
 pub const LABEL_VALUE_LEN_MAX: usize = 256;
 /// The most networks of a key.
 pub const NETWORKS_MAX: usize = crate::record::NETWORKS_MAX;
+/// The most plans of a keyspace.
+pub const PLANS_MAX: usize = 64;
+/// The most limits of a plan.
+pub const LIMITS_PER_PLAN_MAX: usize = 4;
 /// The most keys that one batch issues.
 pub const BATCH_MAX: usize = 10_000;
 /// The most keyspaces of a store.
@@ -73,13 +77,13 @@ pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Erro
     Ok(())
 }
 
-/// A permission's name: 1 to 64 of `A-Z a-z 0-9 . _ : / -`.
-pub(crate) fn check_permission_name(name: &str) -> Result<(), Error> {
-    check_name("permission name", name, PERMISSION_LEN_MAX)?;
+/// A name of a permission or a plan: 1 to 64 of `A-Z a-z 0-9 . _ : / -`.
+pub(crate) fn check_identifier(what: &'static str, name: &str) -> Result<(), Error> {
+    check_name(what, name, IDENTIFIER_LEN_MAX)?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
     if !name.bytes().all(allowed) {
         let why = "it has a character that is none of A-Z a-z 0-9 . _ : / -";
-        return Err(Invalid::malformed("permission name", name, why).into());
+        return Err(Invalid::malformed(what, name, why).into());
     }
     Ok(())
 }

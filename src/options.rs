@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
 use crate::error::{Error, OpenError};
+use crate::limit::Limit;
 use crate::secret::Pepper;
 
 /// The choices of an engine, with their defaults.
@@ -33,6 +34,8 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) verify_file: bool,
     pub(crate) usage_interval: Option<Duration>,
+    pub(crate) limited_keys: usize,
+    pub(crate) failed_attempts: Option<Limit>,
 }
 
 impl Default for Options {
@@ -45,6 +48,8 @@ impl Default for Options {
             create: true,
             verify_file: false,
             usage_interval: Some(Self::USAGE_INTERVAL),
+            limited_keys: Self::LIMITED_KEYS,
+            failed_attempts: None,
         }
     }
 }
@@ -56,6 +61,9 @@ impl Options {
     pub const CACHE_BYTES: usize = 64 << 20;
     /// The default of [`usage_interval`](Options::usage_interval): 10 seconds.
     pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
+
+    /// The default of [`limited_keys`](Options::limited_keys): 262,144.
+    pub const LIMITED_KEYS: usize = 262_144;
 
     /// The defaults.
     pub fn new() -> Self {
@@ -114,6 +122,24 @@ impl Options {
         self
     }
 
+    /// The most keys whose requests are counted at a time, for the limits of their
+    /// plans; about 150 bytes each. A key is forgotten when nothing of its limits'
+    /// windows counts any more. Where there is no room, the requests of further keys
+    /// are refused as rate limited: what cannot be counted is not let through.
+    pub fn limited_keys(mut self, keys: usize) -> Self {
+        self.limited_keys = keys;
+        self
+    }
+
+    /// Refuses, ahead of the lookup, what comes from an address from which so many
+    /// attempts have failed: with a token that is malformed or unknown. An IPv6
+    /// address counts by its network of 64 bits. A success resets nothing. Needs
+    /// [`Requirements::source`](crate::Requirements::source); none by default.
+    pub fn failed_attempts(mut self, limit: Limit) -> Self {
+        self.failed_attempts = Some(limit);
+        self
+    }
+
     /// Opens the store at `path`, or creates it.
     ///
     /// The file is locked against other engines until the last handle is gone.
@@ -145,6 +171,11 @@ impl Options {
                     left.id()
                 )));
             }
+        }
+        if let Some(limit) = self.failed_attempts
+            && let Err(why) = limit.check()
+        {
+            return Err(OpenError::Options(format!("failed attempts: {why}")));
         }
         if self
             .usage_interval

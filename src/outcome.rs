@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::id::{KeyId, Prefix};
 use crate::key::Reason;
+use crate::limit::LimitStatus;
 use crate::owner::OwnerPath;
 use crate::permissions::Permissions;
 use crate::record::{Phase, SHORT_OWNER_LEN, View};
@@ -83,6 +85,26 @@ pub struct Grant {
     permissions: Permissions,
     expires_at: Option<Timestamp>,
     retiring_until: Option<Timestamp>,
+    limits: Option<Standing>,
+}
+
+/// Where a key stands in the limits of its plan, a request counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) tightest: LimitStatus,
+    pub(crate) longest: LimitStatus,
+}
+
+impl Standing {
+    /// Takes another limit in.
+    pub(crate) fn with(self, status: LimitStatus) -> Self {
+        let is_tighter = status.remaining() < self.tightest.remaining();
+        let is_longer = status.limit().window() > self.longest.limit().window();
+        Self {
+            tightest: if is_tighter { status } else { self.tightest },
+            longest: if is_longer { status } else { self.longest },
+        }
+    }
 }
 
 impl Grant {
@@ -97,7 +119,13 @@ impl Grant {
                 Phase::Retiring { until } => Some(until),
                 Phase::Current | Phase::Revoked { .. } => None,
             },
+            limits: None,
         }
+    }
+
+    pub(crate) fn with_limits(mut self, limits: Option<Standing>) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// The id of the key.
@@ -137,6 +165,20 @@ impl Grant {
     pub fn retiring_until(&self) -> Option<Timestamp> {
         self.retiring_until
     }
+
+    /// Of the limits of the key's plan, the one of which the least is left, this
+    /// request counted; `None`: the key has no plan, or a plan without limits.
+    #[must_use]
+    pub fn limit(&self) -> Option<LimitStatus> {
+        self.limits.map(|limits| limits.tightest)
+    }
+
+    /// Of the limits of the key's plan, the one with the longest window: what a
+    /// subscription is known by, as "1,000 an hour" where 50 a second hold too.
+    #[must_use]
+    pub fn longest_limit(&self) -> Option<LimitStatus> {
+        self.limits.map(|limits| limits.longest)
+    }
 }
 
 impl fmt::Debug for Grant {
@@ -148,6 +190,7 @@ impl fmt::Debug for Grant {
             .field("permissions", &self.permissions)
             .field("expires_at", &self.expires_at)
             .field("retiring_until", &self.retiring_until)
+            .field("limit", &self.limit())
             .finish()
     }
 }
@@ -213,6 +256,14 @@ impl Eq for InlinePath {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Denial {
+    /// Too many attempts from the request's address have failed; this one was
+    /// not looked at. Only where [`Options::failed_attempts`] is set.
+    ///
+    /// [`Options::failed_attempts`]: crate::Options::failed_attempts
+    TooManyAttempts {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// The text does not have the form of a token, or its check is wrong.
     Malformed,
     /// No key of this store, or of the keyspace asked for, has this token: its
@@ -271,6 +322,23 @@ pub enum Denial {
         /// have, for which there are no bits.
         names: Vec<String>,
     },
+    /// A limit of the key's plan is reached.
+    RateLimited {
+        /// The key.
+        key: KeyId,
+        /// The limit; of several that are reached, the one to wait longest for.
+        status: LimitStatus,
+        /// How long to wait until the request would be granted if no other came;
+        /// `None`: its cost is more than the limit ever allows.
+        retry_after: Option<Duration>,
+    },
+    /// The key's quota is used up.
+    QuotaExhausted {
+        /// The key.
+        key: KeyId,
+        /// When it is refilled; `None`: never.
+        refills_at: Option<Timestamp>,
+    },
 }
 
 impl Denial {
@@ -278,14 +346,16 @@ impl Denial {
     #[must_use]
     pub fn key_id(&self) -> Option<KeyId> {
         match self {
-            Self::Malformed | Self::Unknown => None,
+            Self::TooManyAttempts { .. } | Self::Malformed | Self::Unknown => None,
             Self::Revoked { key, .. }
             | Self::Suspended { key, .. }
             | Self::Disabled { key }
             | Self::NotYetValid { key, .. }
             | Self::Expired { key, .. }
             | Self::NetworkNotAllowed { key, .. }
-            | Self::PermissionMissing { key, .. } => Some(*key),
+            | Self::PermissionMissing { key, .. }
+            | Self::RateLimited { key, .. }
+            | Self::QuotaExhausted { key, .. } => Some(*key),
         }
     }
 
@@ -302,6 +372,9 @@ impl Denial {
             Self::Expired { .. } => "expired",
             Self::NetworkNotAllowed { .. } => "network_not_allowed",
             Self::PermissionMissing { .. } => "permission_missing",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::QuotaExhausted { .. } => "quota_exhausted",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
         }
     }
 }
@@ -344,6 +417,13 @@ impl fmt::Display for Denial {
                 } else {
                     f.write_str(&names.join(", "))
                 }
+            }
+            Self::RateLimited { key, status, .. } => {
+                write!(f, "key {key} is over its limit of {}", status.limit())
+            }
+            Self::QuotaExhausted { key, .. } => write!(f, "key {key} has used up its quota"),
+            Self::TooManyAttempts { .. } => {
+                f.write_str("too many attempts from this address have failed")
             }
         }
     }

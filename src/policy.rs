@@ -22,12 +22,19 @@ use crate::record::{KeyRecord, Phase, View};
 /// let here = WRITE.source("192.0.2.7".parse().unwrap());
 /// # let _ = here;
 /// ```
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Requirements<'a> {
     pub(crate) keyspace: Option<Prefix>,
     pub(crate) permissions: Permissions,
     pub(crate) permission_names: &'a [&'a str],
     pub(crate) source: Option<IpAddr>,
+    pub(crate) cost: u32,
+}
+
+impl Default for Requirements<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<'a> Requirements<'a> {
@@ -39,6 +46,7 @@ impl<'a> Requirements<'a> {
             permissions: Permissions::NONE,
             permission_names: &[],
             source: None,
+            cost: 1,
         }
     }
 
@@ -71,6 +79,14 @@ impl<'a> Requirements<'a> {
     #[must_use]
     pub const fn source(mut self, address: IpAddr) -> Self {
         self.source = Some(address);
+        self
+    }
+
+    /// What the request is charged to the limits of the key's plan and to its
+    /// quota; 1 if not said. 0 charges nothing and passes every limit.
+    #[must_use]
+    pub const fn cost(mut self, cost: u32) -> Self {
+        self.cost = cost;
         self
     }
 }
@@ -281,6 +297,8 @@ mod tests {
         KeyRecord {
             id: KeyId::from_raw(7),
             keyspace: 0,
+            plan: 0,
+            has_quota: false,
             phase: Phase::Current,
             disabled: false,
             suspended: 0,

@@ -6,13 +6,13 @@
 //!
 //! ```text
 //!   0  table number (1)        1  version (1)
-//!   2  flags: 1 disabled, 2 retiring, 4 revoked
+//!   2  flags: 1 disabled, 2 retiring, 4 revoked, 8 has a quota
 //!   3  digest scheme (1)       4  pepper id
 //!   5  suspended: bit n, the owner's ancestor of n + 1 segments is suspended
 //!   6  length of the owner     7  number of networks
 //!   8  id, 8 bytes
 //!  16  revision: the position of the last audit entry about the key
-//!  24  keyspace, 4 bytes      28  plan, 2 bytes (0)
+//!  24  keyspace, 4 bytes      28  plan, counted from 1; 0: none
 //!  30  reason of revocation   31  0
 //!  32  permissions, 16 bytes
 //!  48  not before, ms         56  expires at, ms; all ones: never
@@ -43,6 +43,7 @@ const NEVER: u64 = u64::MAX;
 const FLAG_DISABLED: u8 = 1;
 const FLAG_RETIRING: u8 = 2;
 const FLAG_REVOKED: u8 = 4;
+const FLAG_QUOTA: u8 = 8;
 
 /// The most networks a key may name.
 pub(crate) const NETWORKS_MAX: usize = 16;
@@ -102,7 +103,7 @@ impl<'a> View<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let (fixed, tail) = body.split_first_chunk::<FIXED_LEN>()?;
         let [table, version, flags, scheme, ..] = *fixed;
-        let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED;
+        let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED | FLAG_QUOTA;
         if (table, version, scheme) != (TABLE, VERSION, SCHEME_BLAKE3)
             || flags & !known != 0
             || flags & (FLAG_RETIRING | FLAG_REVOKED) == FLAG_RETIRING | FLAG_REVOKED
@@ -146,6 +147,15 @@ impl<'a> View<'a> {
         let mut bytes = [0; 4];
         bytes.copy_from_slice(&self.fixed[24..28]);
         u32::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn has_quota(&self) -> bool {
+        self.flags() & FLAG_QUOTA != 0
+    }
+
+    /// The number of the plan, counted from 1; 0: none.
+    pub(crate) fn plan(&self) -> u16 {
+        u16::from_le_bytes([self.fixed[28], self.fixed[29]])
     }
 
     pub(crate) fn permissions(&self) -> Permissions {
@@ -220,6 +230,8 @@ impl<'a> View<'a> {
 pub(crate) struct KeyRecord {
     pub(crate) id: KeyId,
     pub(crate) keyspace: u32,
+    pub(crate) plan: u16,
+    pub(crate) has_quota: bool,
     pub(crate) phase: Phase,
     pub(crate) disabled: bool,
     pub(crate) suspended: u8,
@@ -239,6 +251,8 @@ impl KeyRecord {
         Ok(Self {
             id: view.id(),
             keyspace: view.keyspace(),
+            plan: view.plan(),
+            has_quota: view.has_quota(),
             phase: view.phase(),
             disabled: view.disabled(),
             suspended: view.suspended(),
@@ -271,7 +285,9 @@ impl KeyRecord {
             Phase::Retiring { until } => (FLAG_RETIRING, until.unix_ms(), 0),
             Phase::Revoked { at, reason } => (FLAG_REVOKED, at.unix_ms(), reason.code()),
         };
-        let flags = phase_flag | if self.disabled { FLAG_DISABLED } else { 0 };
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags =
+            phase_flag | flag(self.disabled, FLAG_DISABLED) | flag(self.has_quota, FLAG_QUOTA);
         let mut bytes = Vec::with_capacity(
             FIXED_LEN + owner.len() + self.networks.len() * Network::ENCODED_LEN + TAG_LEN,
         );
@@ -280,7 +296,8 @@ impl KeyRecord {
         bytes.extend(self.id.raw().to_le_bytes());
         bytes.extend(self.revision.to_le_bytes());
         bytes.extend(self.keyspace.to_le_bytes());
-        bytes.extend([0, 0, reason, 0]);
+        bytes.extend(self.plan.to_le_bytes());
+        bytes.extend([reason, 0]);
         bytes.extend(self.permissions.bits().to_le_bytes());
         bytes.extend(self.not_before.unix_ms().to_le_bytes());
         bytes.extend(
@@ -336,6 +353,8 @@ mod tests {
         KeyRecord {
             id: KeyId::from_raw(77),
             keyspace: 3,
+            plan: 515,
+            has_quota: true,
             phase: Phase::Retiring {
                 until: Timestamp::from_raw(9_000),
             },
@@ -373,7 +392,13 @@ mod tests {
             proptest::option::of(0..u64::MAX),
             any::<u64>(),
         );
-        let rest = (any::<u128>(), any::<bool>(), any::<u8>(), any::<[u8; 32]>());
+        let rest = (
+            any::<u128>(),
+            any::<[bool; 2]>(),
+            any::<u16>(),
+            any::<u8>(),
+            any::<[u8; 32]>(),
+        );
         let networks = proptest::collection::vec(
             any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string().parse().unwrap()),
             0..=NETWORKS_MAX,
@@ -383,12 +408,14 @@ mod tests {
                 phase,
                 (id, keyspace, owner),
                 (nb, exp, revision),
-                (bits, disabled, byte, digest),
+                (bits, [disabled, has_quota], plan, byte, digest),
                 networks,
             )| {
                 KeyRecord {
                     id: KeyId::from_raw(id),
                     keyspace,
+                    plan,
+                    has_quota,
                     phase,
                     disabled,
                     suspended: byte,
@@ -423,10 +450,12 @@ mod tests {
     }
 
     /// The records of `tests/vectors/records.tsv`, in its order.
-    fn vectors() -> [KeyRecord; 5] {
+    fn vectors() -> [KeyRecord; 6] {
         let plain = KeyRecord {
             id: KeyId::from_raw(77),
             keyspace: 0,
+            plan: 0,
+            has_quota: false,
             phase: Phase::Current,
             disabled: false,
             suspended: 0,
@@ -468,6 +497,11 @@ mod tests {
                 ],
                 not_before: Timestamp::from_raw(5),
                 keyspace: 0x0102_0304,
+                ..plain.clone()
+            },
+            KeyRecord {
+                plan: 0x0102,
+                has_quota: true,
                 ..plain
             },
         ]

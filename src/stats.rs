@@ -19,6 +19,8 @@ pub struct Stats {
     pub resident_keys: usize,
     /// How many keys fit into the resident table.
     pub resident_capacity: usize,
+    /// How many keys are counted for the limits of their plans.
+    pub limited_keys: usize,
     /// How many uses of keys were not counted, for want of room between two
     /// flushes.
     pub usage_lost: u64,

@@ -10,6 +10,7 @@ use crate::key::{ColdRecord, Issued, NewKey, Reason, check_life};
 use crate::keyspace::{KeysPerOwner, Keyspace};
 use crate::limits;
 use crate::owner::OwnerPath;
+use crate::quota::{Quota, QuotaRecord};
 use crate::record::{KeyRecord, Phase};
 use crate::secret::Token;
 use crate::store::tx::{Holdings, Tx};
@@ -48,7 +49,13 @@ pub(crate) fn issue(
                 .get(&plan.keyspace)
                 .ok_or(Error::Internal("a planned key has no keyspace"))?;
             Ok(Issued {
-                key: tx.describe_new(&plan.record, plan.cold, keyspace),
+                key: tx.describe_new(
+                    &plan.record,
+                    plan.cold,
+                    keyspace,
+                    plan.quota
+                        .map(|quota| QuotaRecord::new(quota, 1, 0, tx.now()).status(tx.now())),
+                ),
                 token: plan.token,
             })
         })
@@ -99,6 +106,7 @@ struct Plan {
     record: KeyRecord,
     cold: ColdRecord,
     token: Token,
+    quota: Option<Quota>,
     /// Keys that are revoked for it.
     superseded: Vec<KeyRecord>,
     /// Keys of the owner that time has ended.
@@ -116,6 +124,9 @@ impl Plan {
         }
         self.record.revision = seq;
         tx.insert_key(&self.record, &self.cold)?;
+        if let Some(quota) = self.quota {
+            tx.set_quota(self.record.id, quota, 1)?;
+        }
         tx.audit(
             actor,
             AuditEvent::KeyIssued {
@@ -173,6 +184,7 @@ impl Batch {
         let expires_at = spec.expiry.resolve(&keyspace, now, now)?;
         let not_before = spec.not_before.unwrap_or(Timestamp::MIN);
         check_life(not_before, expires_at)?;
+        let plan = keyspace.plan_for(spec.plan.as_deref())?;
         let holdings = self.make_room(tx, &keyspace, &spec.owner)?;
         let suspended = self.suspended_mask(tx, &spec.owner)?;
 
@@ -184,6 +196,8 @@ impl Batch {
             record: KeyRecord {
                 id: drawn.id,
                 keyspace: keyspace.id,
+                plan,
+                has_quota: spec.quota.is_some(),
                 phase: Phase::Current,
                 disabled: false,
                 suspended,
@@ -204,7 +218,9 @@ impl Batch {
                 created_by: actor.map(str::to_owned),
                 predecessor: None,
                 successor: None,
+                quota: spec.quota.map(|_| drawn.id),
             },
+            quota: spec.quota,
             token: drawn.token,
             superseded: holdings.good,
             lapsed: holdings.lapsed,

@@ -29,6 +29,8 @@ pub(crate) fn create(
         keys_per_owner: new.keys_per_owner,
         default_lifetime: new.default_lifetime,
         max_lifetime: new.max_lifetime,
+        plans: new.plans.clone(),
+        default_plan: new.default_plan.clone(),
         created_at: tx.now(),
         updated_at: tx.now(),
     };
@@ -129,6 +131,17 @@ fn changes(old: &Keyspace, new: &Keyspace) -> Vec<Change> {
         &old.max_lifetime,
         &new.max_lifetime,
         lifetime,
+    );
+    Change::note(&mut changes, "plans", &old.plans, &new.plans, |plans| {
+        let plans: Vec<_> = plans.iter().map(ToString::to_string).collect();
+        plans.join("; ")
+    });
+    Change::note(
+        &mut changes,
+        "default plan",
+        &old.default_plan,
+        &new.default_plan,
+        |name| name.clone().unwrap_or_default(),
     );
     changes
 }

@@ -7,6 +7,7 @@ pub(crate) mod issue;
 pub(crate) mod keyspace;
 pub(crate) mod owner;
 pub(crate) mod purge;
+pub(crate) mod quota;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod update;

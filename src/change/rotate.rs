@@ -47,6 +47,12 @@ pub(crate) fn rotate(
     new_cold.created_by = actor.map(str::to_owned);
     new_cold.predecessor = Some(old.id);
     new_cold.successor = None;
+    let own_quota = rotation.changes.quota.flatten();
+    new_cold.quota = match rotation.changes.quota {
+        Some(_) => own_quota.map(|_| new.id),
+        None => old_cold.quota,
+    };
+    new.has_quota = new_cold.quota.is_some();
 
     let grace_end = now.saturating_add(rotation.grace);
     let until = old.expires_at.map_or(grace_end, |at| at.min(grace_end));
@@ -76,6 +82,11 @@ pub(crate) fn rotate(
     tx.replace_key(&old, &retired)?;
     tx.put_cold(old.id, &retired_cold)?;
     tx.insert_key(&new, &new_cold)?;
+    match (own_quota, new_cold.quota) {
+        (Some(quota), _) => tx.set_quota(new.id, quota, 1)?,
+        (None, Some(root)) => tx.join_quota(root)?,
+        (None, None) => {}
+    }
     tx.audit(
         actor,
         AuditEvent::KeyRotated {
@@ -86,7 +97,7 @@ pub(crate) fn rotate(
         },
     )?;
     Ok(Rotated {
-        key: tx.describe_new(&new, new_cold, &keyspace),
+        key: tx.describe(&new, new_cold)?,
         token: drawn.token,
         old: tx.describe(&retired, retired_cold)?,
     })

@@ -11,6 +11,7 @@ use crate::key::{ColdRecord, Key, KeyUpdate, check_descriptive, check_life, chec
 use crate::keyspace::Keyspace;
 use crate::limits;
 use crate::permissions::Permissions;
+use crate::quota::Quota;
 use crate::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 use crate::usage::Renewal;
@@ -30,13 +31,37 @@ pub(crate) fn update(
         new.expires_at = expiry.resolve(&keyspace, old_cold.created_at, tx.now())?;
         check_life(new.not_before, new.expires_at)?;
     }
-    let noted = noted(&old, &old_cold, &new, &new_cold, &keyspace);
+    let mut noted = noted(&old, &old_cold, &new, &new_cold, &keyspace);
+    let mut new_cold = new_cold;
+    if let Some(quota) = changes.quota {
+        quota.map_or(Ok(()), Quota::check)?;
+        let before = match old_cold.quota {
+            Some(root) => Some(tx.quota(root)?.quota),
+            None => None,
+        };
+        Change::note(&mut noted, "quota", &before, &quota, |quota| {
+            quota.map_or("none".to_owned(), |quota| quota.to_string())
+        });
+        // The same quota again is a full one: a change where nothing differs.
+        if quota.is_some() && before == quota {
+            noted.push(Change {
+                field: "quota".to_owned(),
+                before: "in use".to_owned(),
+                after: "full".to_owned(),
+            });
+        }
+        new_cold.quota = quota.map(|_| old_cold.quota.unwrap_or(id));
+        new.has_quota = quota.is_some();
+    }
     if noted.is_empty() {
         return tx.describe(&old, old_cold);
     }
 
     new.revision = tx.next_seq();
     tx.replace_key(&old, &new)?;
+    if let Some(quota) = changes.quota {
+        change_quota(tx, old_cold.quota, quota, id)?;
+    }
     if new_cold != old_cold {
         tx.put_cold(id, &new_cold)?;
     }
@@ -50,7 +75,26 @@ pub(crate) fn update(
     tx.describe(&new, new_cold)
 }
 
-/// The records with all changes but that of the expiry, checked.
+/// Gives a key, and those that share its quota, another; or takes this key from
+/// them.
+fn change_quota(
+    tx: &mut Tx<'_>,
+    root: Option<KeyId>,
+    quota: Option<Quota>,
+    id: KeyId,
+) -> Result<(), Error> {
+    match (root, quota) {
+        (Some(root), Some(quota)) => {
+            let keys = tx.quota(root)?.keys;
+            tx.set_quota(root, quota, keys)
+        }
+        (None, Some(quota)) => tx.set_quota(id, quota, 1),
+        (Some(root), None) => tx.leave_quota(root),
+        (None, None) => Ok(()),
+    }
+}
+
+/// The records with all changes but those of expiry and quota, checked.
 pub(super) fn amended(
     record: &KeyRecord,
     cold: &ColdRecord,
@@ -78,6 +122,12 @@ pub(super) fn amended(
     record.permissions = record.permissions - withdrawn(&changes.withdraw, keyspace)?;
     if let Some(networks) = &changes.networks {
         record.networks.clone_from(networks);
+    }
+    if let Some(plan) = &changes.plan {
+        record.plan = match plan {
+            Some(name) => keyspace.plan_number(name)?,
+            None => 0,
+        };
     }
     check_descriptive(cold.name.as_deref(), cold.description.as_deref())?;
     limits::check_labels(&cold.labels)?;
@@ -150,6 +200,11 @@ fn noted(
     Change::note(all, "networks", &old.networks, &new.networks, |networks| {
         let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
         networks.join(", ")
+    });
+    Change::note(all, "plan", &old.plan, &new.plan, |number| {
+        keyspace
+            .plan_numbered(*number)
+            .map_or("none".to_owned(), |plan| plan.name.clone())
     });
     changes
 }

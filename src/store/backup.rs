@@ -7,7 +7,8 @@ use redb::{Database, ReadableTable, TableDefinition};
 use super::open::{create_private, directory_of, sync_directory};
 use super::snapshot::Snapshot;
 use super::tables::{
-    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, USAGE,
+    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, QUOTAS,
+    USAGE,
 };
 use super::{OrStore, failure};
 use crate::error::{Error, Refusal, StoreFailure};
@@ -65,6 +66,7 @@ fn copy(snapshot: &Snapshot, path: &Path, cache_bytes: usize) -> Result<(), Erro
     copy_table(snapshot, &db, BY_END)?;
     copy_table(snapshot, &db, AUDIT)?;
     copy_table(snapshot, &db, USAGE)?;
+    copy_table(snapshot, &db, QUOTAS)?;
     copy_table(snapshot, &db, META)?;
     db.close().or_store()
 }

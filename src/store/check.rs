@@ -7,7 +7,7 @@ use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 use super::snapshot::Snapshot;
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, OVER, OWNERS,
-    PREFIXES, State, USAGE,
+    PREFIXES, QUOTAS, State, USAGE,
 };
 use super::{OrStore, read};
 use crate::audit::{AuditEvent, Scope};
@@ -64,6 +64,7 @@ pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, 
     walk.owners()?;
     walk.keys()?;
     walk.indexes()?;
+    walk.quotas()?;
     walk.single_active()?;
     Ok(walk.report)
 }
@@ -87,6 +88,8 @@ struct Walk<'a> {
     suspended: BTreeMap<OwnerPath, bool>,
     /// The last audit entry about each keyspace.
     keyspace_revisions: BTreeMap<Prefix, u64>,
+    /// How many keys name each quota.
+    sharing: BTreeMap<KeyId, u32>,
     report: CheckReport,
 }
 
@@ -108,6 +111,7 @@ impl<'a> Walk<'a> {
             reached_keyspace: BTreeMap::new(),
             suspended: BTreeMap::new(),
             keyspace_revisions: BTreeMap::new(),
+            sharing: BTreeMap::new(),
             report: CheckReport::default(),
         })
     }
@@ -323,16 +327,22 @@ impl<'a> Walk<'a> {
                 self.find("keys", id, "it does not agree with its owner's suspension");
             }
         }
-        self.lineage(key)?;
+        self.cold(key)?;
         self.revision(key, is_revoked)
     }
 
-    fn lineage(&mut self, key: &KeyRecord) -> Result<(), Error> {
+    fn cold(&mut self, key: &KeyRecord) -> Result<(), Error> {
         let ring = self.snapshot.ring();
         let read = read::cold(&self.cold, ring, key.id);
         let Some(cold) = self.sound(read)? else {
             return Ok(());
         };
+        if key.has_quota != cold.quota.is_some() {
+            self.find("cold", key.id, "it does not agree with its key on a quota");
+        }
+        if let Some(root) = cold.quota {
+            *self.sharing.entry(root).or_insert(0) += 1;
+        }
         for (relative, is_successor) in [(cold.successor, true), (cold.predecessor, false)] {
             let Some(relative) = relative else { continue };
             // It may be purged, or corrupt and found by itself.
@@ -361,6 +371,7 @@ impl<'a> Walk<'a> {
             self.find("keys", key.id, "its keyspace does not exist");
             return Ok(());
         };
+        let plan_is_known = key.plan == 0 || keyspace.plan_numbered(key.plan).is_some();
         let reached = key
             .owner
             .lineage()
@@ -368,6 +379,9 @@ impl<'a> Walk<'a> {
             .chain(self.reached_keyspace.get(&keyspace.prefix))
             .max()
             .copied();
+        if !plan_is_known {
+            self.find("keys", key.id, "its plan does not exist");
+        }
         let is_revoked = is_revoked || Life::from(key).revoked(self.now).is_some();
         if let Some(seq) = reached
             && key.revision < seq
@@ -459,6 +473,26 @@ impl<'a> Walk<'a> {
             if key.and_then(|key| key.ends_at()).map(Timestamp::unix_ms) != Some(end) {
                 self.find("by_end", id, "it names no key that ends then");
             }
+        }
+        Ok(())
+    }
+
+    fn quotas(&mut self) -> Result<(), Error> {
+        let quotas = self.snapshot.table(QUOTAS)?;
+        let mut sharing = std::mem::take(&mut self.sharing);
+        for entry in quotas.iter().or_store()? {
+            let root = KeyId::from_raw(entry.or_store()?.0.value());
+            let read = read::quota(&quotas, self.snapshot.ring(), root);
+            let named = sharing.remove(&root).unwrap_or(0);
+            if let Some(quota) = self.sound(read)?
+                && quota.keys != named
+            {
+                let problem = format!("{named} keys name it, and it says {}", quota.keys);
+                self.find("quotas", root, problem);
+            }
+        }
+        for root in sharing.into_keys() {
+            self.find("quotas", root, "keys name it, and it is missing");
         }
         Ok(())
     }

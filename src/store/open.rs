@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::overlay::Overlay;
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
-    META_IDENTITY, META_STATE, OWNERS, PREFIXES, State, Tagged, USAGE,
+    META_IDENTITY, META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
 use super::{OrStore, failure};
 use crate::codec;
@@ -403,6 +403,7 @@ fn initialise(peppers: &[Pepper], db: &Database) -> Result<Keyring, Error> {
         txn.open_table(BY_END).or_store()?;
         txn.open_table(AUDIT).or_store()?;
         txn.open_table(USAGE).or_store()?;
+        txn.open_table(QUOTAS).or_store()?;
         let mut meta = txn.open_table(META).or_store()?;
         meta.insert(META_FORMAT, FORMAT.to_le_bytes().as_slice())
             .or_store()?;

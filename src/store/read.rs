@@ -9,11 +9,12 @@ use crate::clock::Timestamp;
 use crate::codec;
 use crate::digest::{DIGEST_LEN, Digest, Keyring, digests_equal};
 use crate::error::Error;
-use crate::id::{KeyId, Prefix};
+use crate::id::KeyId;
 use crate::key::{ColdRecord, Key, Revoked, Usage};
 use crate::keyspace::Keyspace;
 use crate::owner::{OwnerPath, OwnerState, Suspension};
 use crate::policy::Life;
+use crate::quota::{QuotaRecord, QuotaStatus};
 use crate::record::{KeyRecord, Phase, View};
 
 const AUDIT_VERSION: u8 = 1;
@@ -197,14 +198,15 @@ pub(crate) fn revoked(
 pub(crate) fn assemble(
     record: &KeyRecord,
     cold: ColdRecord,
-    keyspace: Prefix,
+    keyspace: &Keyspace,
     revoked: Option<Revoked>,
     usage: UsageRecord,
+    quota: Option<QuotaStatus>,
     now: Timestamp,
 ) -> Key {
     Key {
         id: record.id,
-        keyspace,
+        keyspace: keyspace.prefix,
         owner: record.owner.clone(),
         state: Life::from(record).state(now),
         permissions: record.permissions,
@@ -212,6 +214,10 @@ pub(crate) fn assemble(
         description: cold.description,
         labels: cold.labels,
         networks: record.networks.clone(),
+        plan: keyspace
+            .plan_numbered(record.plan)
+            .map(|plan| plan.name.clone()),
+        quota,
         not_before: (record.not_before > Timestamp::MIN).then_some(record.not_before),
         expires_at: record.expires_at,
         retiring_until: match record.phase {
@@ -228,6 +234,34 @@ pub(crate) fn assemble(
             count: usage.count,
         },
     }
+}
+
+/// A quota, by the key under which it stands.
+pub(crate) fn find_quota(
+    quotas: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    root: KeyId,
+) -> Result<Option<QuotaRecord>, Error> {
+    match quotas.get(root.raw()).or_store()? {
+        Some(record) => unseal(
+            ring,
+            Tagged::Quota,
+            &root.raw().to_le_bytes(),
+            record.value(),
+        )
+        .map(Some),
+        None => Ok(None),
+    }
+}
+
+/// As [`find_quota`], for a quota that a key names.
+pub(crate) fn quota(
+    quotas: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    root: KeyId,
+) -> Result<QuotaRecord, Error> {
+    find_quota(quotas, ring, root)?
+        .ok_or_else(|| Error::corrupted("quotas", root, "a key names it, and it is missing"))
 }
 
 /// Whether an owner is suspended, by itself or with a path above it.

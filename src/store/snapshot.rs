@@ -7,7 +7,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEYS, KEYSPACES, META, OWNERS,
-    PREFIXES, State, USAGE,
+    PREFIXES, QUOTAS, State, USAGE,
 };
 use super::{OrStore, guarded, read};
 use crate::audit::AuditEntry;
@@ -328,9 +328,9 @@ pub(super) struct Describer<'a> {
     cold: ReadOnlyTable<u64, Bytes>,
     audit: ReadOnlyTable<u64, Bytes>,
     usage: ReadOnlyTable<u64, Bytes>,
+    quotas: ReadOnlyTable<u64, Bytes>,
     keyspaces: ReadOnlyTable<u32, Bytes>,
-    /// The prefix of the keyspace seen last, by its number.
-    last_keyspace: Option<(u32, Prefix)>,
+    last_keyspace: Option<Arc<Keyspace>>,
 }
 
 impl<'a> Describer<'a> {
@@ -340,18 +340,18 @@ impl<'a> Describer<'a> {
             cold: snapshot.table(COLD)?,
             audit: snapshot.table(AUDIT)?,
             usage: snapshot.table(USAGE)?,
+            quotas: snapshot.table(QUOTAS)?,
             keyspaces: snapshot.table(KEYSPACES)?,
             last_keyspace: None,
         })
     }
 
-    fn prefix(&mut self, number: u32) -> Result<Prefix, Error> {
-        match self.last_keyspace {
-            Some((last, prefix)) if last == number => Ok(prefix),
+    fn keyspace(&mut self, number: u32) -> Result<Arc<Keyspace>, Error> {
+        match &self.last_keyspace {
+            Some(last) if last.id == number => Ok(last.clone()),
             _ => {
                 let keyspace = read::keyspace(&self.keyspaces, &self.snapshot.ring, number)?;
-                self.last_keyspace = Some((number, keyspace.prefix));
-                Ok(keyspace.prefix)
+                Ok(self.last_keyspace.insert(Arc::new(keyspace)).clone())
             }
         }
     }
@@ -361,7 +361,13 @@ impl<'a> Describer<'a> {
         let cold = read::cold(&self.cold, ring, record.id)?;
         let revoked = read::revoked(&self.audit, ring, record, now)?;
         let usage = read::usage(&self.usage, ring, record.id)?;
-        let prefix = self.prefix(record.keyspace)?;
-        Ok(read::assemble(record, cold, prefix, revoked, usage, now))
+        let quota = match cold.quota {
+            Some(root) => Some(read::quota(&self.quotas, ring, root)?.status(now)),
+            None => None,
+        };
+        let keyspace = self.keyspace(record.keyspace)?;
+        Ok(read::assemble(
+            record, cold, &keyspace, revoked, usage, quota, now,
+        ))
     }
 }

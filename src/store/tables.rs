@@ -38,6 +38,8 @@ pub(crate) const BY_END: TableDefinition<'_, (u64, u64), ()> = TableDefinition::
 pub(crate) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
 /// id -> usage
 pub(crate) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
+/// id of the key that it was first given to -> quota
+pub(crate) const QUOTAS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("quotas");
 /// name -> what there is one of
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
 
@@ -62,6 +64,7 @@ pub(crate) enum Tagged {
     Owner = 4,
     Usage = 5,
     State = 6,
+    Quota = 7,
 }
 
 impl Tagged {
@@ -72,6 +75,7 @@ impl Tagged {
             Self::Owner => "owners",
             Self::Usage => "usage",
             Self::State => "gatekey",
+            Self::Quota => "quotas",
         }
     }
 }

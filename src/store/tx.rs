@@ -8,7 +8,7 @@ use super::OrStore;
 use super::read::{self, UsageRecord};
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
-    META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, State, Tagged, USAGE,
+    META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
 use crate::audit::{AuditBody, AuditEvent};
 use crate::clock::Timestamp;
@@ -19,12 +19,15 @@ use crate::key::{ColdRecord, Key, Revoked};
 use crate::keyspace::Keyspace;
 use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::Life;
+use crate::quota::{Quota, QuotaRecord, QuotaStatus};
 use crate::record::{KeyRecord, Phase};
 
 /// What a transaction changed that the engine keeps in memory.
 pub(crate) struct Touched {
     pub(crate) keys: Vec<KeyId>,
     pub(crate) keyspaces: Vec<Keyspace>,
+    /// Quotas that were given, changed or taken away.
+    pub(crate) quotas: Vec<KeyId>,
     /// The instant of the commit, behind which time never runs again.
     pub(crate) at: Timestamp,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Tx<'t> {
     by_end: Table<'t, (u64, u64), ()>,
     audit: Table<'t, u64, Bytes>,
     usage: Table<'t, u64, Bytes>,
+    quotas: Table<'t, u64, Bytes>,
     meta: Table<'t, &'static str, Bytes>,
     state: State,
     touched: Touched,
@@ -80,11 +84,13 @@ impl<'t> Tx<'t> {
             by_end: txn.open_table(BY_END).or_store()?,
             audit: txn.open_table(AUDIT).or_store()?,
             usage: txn.open_table(USAGE).or_store()?,
+            quotas: txn.open_table(QUOTAS).or_store()?,
             meta,
             state,
             touched: Touched {
                 keys: Vec::new(),
                 keyspaces: Vec::new(),
+                quotas: Vec::new(),
                 at: now,
             },
             wrote: false,
@@ -293,10 +299,17 @@ impl<'t> Tx<'t> {
 
     /// Removes every trace of a key but its audit entries.
     pub(crate) fn remove_key(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        let quota = match key.has_quota {
+            true => self.cold(key.id)?.quota,
+            false => None,
+        };
         self.writing();
         self.keys.remove(key.id.raw()).or_store()?;
         self.cold.remove(key.id.raw()).or_store()?;
         self.usage.remove(key.id.raw()).or_store()?;
+        if let Some(root) = quota {
+            self.leave_quota(root)?;
+        }
         let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
         self.by_owner.remove(index.as_slice()).or_store()?;
         self.by_keyspace
@@ -460,6 +473,58 @@ impl<'t> Tx<'t> {
         read::owner_state(&self.owners, self.ring, owner)
     }
 
+    // Quotas
+
+    pub(crate) fn find_quota(&self, root: KeyId) -> Result<Option<QuotaRecord>, Error> {
+        read::find_quota(&self.quotas, self.ring, root)
+    }
+
+    pub(crate) fn quota(&self, root: KeyId) -> Result<QuotaRecord, Error> {
+        read::quota(&self.quotas, self.ring, root)
+    }
+
+    /// Writes what is left of a quota.
+    pub(crate) fn put_quota(&mut self, root: KeyId, record: &QuotaRecord) -> Result<(), Error> {
+        self.writing();
+        let bytes = tables::seal(self.ring, Tagged::Quota, &root.raw().to_le_bytes(), record)?;
+        self.quotas
+            .insert(root.raw(), bytes.as_slice())
+            .or_store()?;
+        Ok(())
+    }
+
+    /// Gives a key a quota of its own, or those that share one another in its
+    /// place. What is in memory of the old one becomes void.
+    pub(crate) fn set_quota(&mut self, root: KeyId, quota: Quota, keys: u32) -> Result<(), Error> {
+        let record = QuotaRecord::new(quota, keys, self.next_seq(), self.now);
+        self.put_quota(root, &record)?;
+        self.touched.quotas.push(root);
+        Ok(())
+    }
+
+    /// Lets one more key share a quota.
+    pub(crate) fn join_quota(&mut self, root: KeyId) -> Result<(), Error> {
+        let mut record = self.quota(root)?;
+        record.keys = record.keys.saturating_add(1);
+        self.put_quota(root, &record)
+    }
+
+    /// Takes a key from those that share a quota, and the quota away with the
+    /// last.
+    pub(crate) fn leave_quota(&mut self, root: KeyId) -> Result<(), Error> {
+        let Some(mut record) = self.find_quota(root)? else {
+            return Ok(());
+        };
+        if record.keys > 1 {
+            record.keys -= 1;
+            return self.put_quota(root, &record);
+        }
+        self.writing();
+        self.quotas.remove(root.raw()).or_store()?;
+        self.touched.quotas.push(root);
+        Ok(())
+    }
+
     // Audit and usage
 
     /// The position that the next audit entry will have.
@@ -515,13 +580,12 @@ impl<'t> Tx<'t> {
         let keyspace = self.keyspace_numbered(key.keyspace)?;
         let revoked = self.revoked(key)?;
         let usage = read::usage(&self.usage, self.ring, key.id)?;
+        let quota = match cold.quota {
+            Some(root) => Some(self.quota(root)?.status(self.now)),
+            None => None,
+        };
         Ok(read::assemble(
-            key,
-            cold,
-            keyspace.prefix,
-            revoked,
-            usage,
-            self.now,
+            key, cold, &keyspace, revoked, usage, quota, self.now,
         ))
     }
 
@@ -531,13 +595,15 @@ impl<'t> Tx<'t> {
         key: &KeyRecord,
         cold: ColdRecord,
         keyspace: &Keyspace,
+        quota: Option<QuotaStatus>,
     ) -> Key {
         read::assemble(
             key,
             cold,
-            keyspace.prefix,
+            keyspace,
             None,
             UsageRecord::default(),
+            quota,
             self.now,
         )
     }

@@ -116,6 +116,13 @@ pub(crate) fn code(verdict: &Verdict) -> &'static str {
     }
 }
 
+/// How many of `count` requests are granted.
+pub(crate) fn granted(engine: &Engine, token: &str, count: u32) -> u32 {
+    (0..count)
+        .map(|_| u32::from(engine.verify(token).unwrap().is_granted()))
+        .sum()
+}
+
 /// Runs a test resident and not, with room for all and for few keys, in memory
 /// and on a file; and checks after each that the store is sound.
 pub(crate) fn everywhere(test: impl Fn(&mut Store)) {

@@ -26,11 +26,11 @@ def digest(store_key, pepper, signed):
     return blake3(signed, key=key).digest()
 
 
-def record(store_key, *, id, revision, keyspace, flags, pepper, suspended, reason,
+def record(store_key, *, id, revision, keyspace, flags, pepper, suspended, plan, reason,
            permissions, not_before, expires_at, phase_at, digest, owner, networks):
     owner = owner.encode()
     body = bytes([1, 1, flags, 1, pepper, suspended, len(owner), len(networks)])
-    body += struct.pack("<QQIHBB", id, revision, keyspace, 0, reason, 0)
+    body += struct.pack("<QQIHBB", id, revision, keyspace, plan, reason, 0)
     body += permissions.to_bytes(16, "little")
     body += struct.pack("<QQQ", not_before, expires_at, phase_at)
     body += digest + owner + b"".join(networks)
@@ -51,7 +51,7 @@ def main():
 
     v4 = bytes([4, 8, 10]) + bytes(15)
     v6 = bytes([6, 32, 0x20, 0x01, 0x0D, 0xB8]) + bytes(12)
-    plain = dict(id=77, revision=3, keyspace=0, flags=0, pepper=0, suspended=0, reason=0,
+    plain = dict(id=77, revision=3, keyspace=0, flags=0, pepper=0, suspended=0, plan=0, reason=0,
                  permissions=1, not_before=0, expires_at=NEVER, phase_at=0,
                  digest=bytes([0xAB] * 32), owner="acme", networks=[])
     rows = ["# name, store key, record with its tag"]
@@ -61,6 +61,7 @@ def main():
         ("revoked", dict(flags=4, phase_at=9_000, reason=1, owner="acme/ingest/etl-bot")),
         ("disabled", dict(flags=1, suspended=0b101, permissions=2**127 + 1, pepper=4)),
         ("bound", dict(networks=[v4, v6], not_before=5, keyspace=0x01020304)),
+        ("limited", dict(plan=0x0102, flags=8)),
     ]:
         bytes_ = record(store_key, **{**plain, **changes})
         rows.append("\t".join([name, store_key.hex(), bytes_.hex()]))

@@ -60,7 +60,7 @@ fn fullest() -> NewKey {
 }
 
 fn full_keyspace(store: &Store) {
-    let name = |at: usize| format!("{at:0>width$}", width = limits::PERMISSION_LEN_MAX);
+    let name = |at: usize| format!("{at:0>width$}", width = limits::IDENTIFIER_LEN_MAX);
     let keyspace = NewKeyspace::new("acme_live")
         .unwrap()
         .description("d".repeat(limits::DESCRIPTION_LEN_MAX))
@@ -232,7 +232,7 @@ fn keyspaces_over_their_limits_are_refused() {
             update(KeyspaceUpdate::new().description(&text)),
             "description",
         );
-        let long = "p".repeat(limits::PERMISSION_LEN_MAX + 1);
+        let long = "p".repeat(limits::IDENTIFIER_LEN_MAX + 1);
         for name in ["", "a b", "a,b", "a\nb", "r\u{e9}ad", "*", long.as_str()] {
             assert_malformed(create(new().permissions([name])), "permission name");
         }

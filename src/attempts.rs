@@ -1,0 +1,81 @@
+//! Failed attempts, by source: a limiter ahead of the lookup.
+//!
+//! Counted are tokens that are malformed or unknown, a wrong secret included. A
+//! success changes nothing, so that who has one good key cannot use it to go on
+//! guessing others. An IPv6 source counts by its network of 64 bits, which is what
+//! a site is given.
+
+use std::hash::RandomState;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::limit::{Charged, Counter, Limit};
+
+/// The most sources that are counted at a time: about 6 MiB. Where more fail at
+/// once, the rest are not counted; every token is still verified.
+const SOURCES_MAX: usize = 65_536;
+/// How much the table grows, at least, between two looks for idle counters.
+const SWEEP_EVERY: usize = 1024;
+
+pub(crate) struct Attempts {
+    limit: Limit,
+    /// Sources are an attacker's to choose: the hash is keyed.
+    counters: papaya::HashMap<u64, AtomicU64, RandomState>,
+    sweep_at: AtomicUsize,
+}
+
+impl Attempts {
+    pub(crate) fn new(limit: Limit) -> Self {
+        Self {
+            limit,
+            counters: papaya::HashMap::new(),
+            sweep_at: AtomicUsize::new(SWEEP_EVERY),
+        }
+    }
+
+    /// How long a source has to wait, where too many of its attempts have failed.
+    pub(crate) fn wait(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
+        let counters = self.counters.pin();
+        let counter = counters.get(&network_of(source))?;
+        match Counter(counter.load(Ordering::Relaxed)).charge(self.limit, 1, now) {
+            Charged::Admitted(..) => None,
+            Charged::Refused(_, wait) => wait,
+        }
+    }
+
+    /// Counts an attempt that has failed.
+    pub(crate) fn failed(&self, source: IpAddr, now: Timestamp) {
+        let counters = self.counters.pin();
+        let len = self.counters.len();
+        if len >= self.sweep_at.load(Ordering::Relaxed) {
+            counters.retain(|_, counter| {
+                !Counter(counter.load(Ordering::Relaxed)).is_idle(self.limit, now)
+            });
+            let len = self.counters.len();
+            let next = (len + SWEEP_EVERY.max(len / 4)).min(SOURCES_MAX);
+            self.sweep_at.store(next, Ordering::Relaxed);
+            if len >= SOURCES_MAX {
+                return;
+            }
+        }
+        let counter = counters.get_or_insert_with(network_of(source), || AtomicU64::new(0));
+        // Refused: it is at its limit already.
+        let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+            match Counter(old).charge(self.limit, 1, now) {
+                Charged::Admitted(new, _) => Some(new.0),
+                Charged::Refused(..) => None,
+            }
+        });
+    }
+}
+
+/// An IPv4 address, or the first 64 bits of an IPv6 one. The two do not meet: no
+/// network of IPv6 in use begins with 32 bits of zero.
+fn network_of(source: IpAddr) -> u64 {
+    match source.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
+    }
+}

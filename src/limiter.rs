@@ -1,0 +1,294 @@
+//! Where the counters of limits live: in memory, bounded, by key.
+//!
+//! A counter is one atomic word a limit, changed by compare-and-swap: no lock is
+//! taken for a key that is known. A request is charged limit by limit; one that a
+//! later limit refuses is taken back from those before. So no limit is ever
+//! passed. While a dear request is being refused, a cheap one may be refused with
+//! it; requests of equal cost that fit are never refused.
+//!
+//! Counters are not durable: a restart begins all windows anew.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::id::KeyId;
+use crate::limit::{Charged, Counter, Limit, LimitStatus};
+use crate::limits::LIMITS_PER_PLAN_MAX;
+use crate::outcome::Standing;
+use crate::plan::Plan;
+use crate::sync::lock;
+use crate::usage::IdHasher;
+
+/// In the first word of counters that were dropped for being idle. No counter
+/// reads so: [`Limit::REQUESTS_MAX`] is too small.
+const DEAD: u64 = u64::MAX;
+/// How much the table grows, at least, between two looks for idle counters.
+const SWEEP_EVERY: usize = 1024;
+
+/// A keyspace, a plan's name and an owner.
+type SharedBy = (u32, String, Vec<u8>);
+type Map = papaya::HashMap<u64, Arc<Counters>, BuildHasherDefault<IdHasher>>;
+
+/// Why a request is not admitted.
+pub(crate) struct Refused {
+    pub(crate) status: LimitStatus,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Who is counted, and under what.
+pub(crate) struct Subject<'a> {
+    pub(crate) key: KeyId,
+    pub(crate) keyspace: u32,
+    pub(crate) owner: &'a [u8],
+    pub(crate) plan: &'a Plan,
+}
+
+pub(crate) struct Limiter {
+    counters: Map,
+    /// The counters that the keys of an owner share. Its lock is held whenever
+    /// `counters` gets or loses a key.
+    shared: Mutex<HashMap<SharedBy, Arc<Counters>>>,
+    /// The most keys that are counted at a time.
+    keys_max: usize,
+    /// The size at which idle counters are looked for next.
+    sweep_at: AtomicUsize,
+}
+
+struct Counters {
+    limits: Box<[Limit]>,
+    shared: bool,
+    words: [AtomicU64; LIMITS_PER_PLAN_MAX],
+}
+
+impl Limiter {
+    pub(crate) fn new(keys_max: usize) -> Self {
+        Self {
+            counters: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
+            shared: Mutex::default(),
+            keys_max,
+            sweep_at: AtomicUsize::new(SWEEP_EVERY.min(keys_max)),
+        }
+    }
+
+    /// Charges a request to all limits of a plan, or to none.
+    pub(crate) fn charge(
+        &self,
+        subject: &Subject<'_>,
+        cost: u32,
+        now: Timestamp,
+    ) -> Result<Option<Standing>, Refused> {
+        let Some(first) = subject.plan.limits.first() else {
+            return Ok(None);
+        };
+        let counters = self.counters.pin();
+        loop {
+            let known = counters.get(&subject.key.raw());
+            let Some(found) = known.filter(|known| known.count_for(subject.plan)) else {
+                if !self.admit(subject, now) {
+                    // Fail closed: what cannot be counted is not let through.
+                    return Err(Refused::for_want_of_room(*first, now));
+                }
+                continue;
+            };
+            if let Some(result) = found.charge(cost, now) {
+                return result.map(Some);
+            }
+        }
+    }
+
+    /// Takes a charge back: the request was refused for another reason.
+    pub(crate) fn give_back(&self, key: KeyId, cost: u32, charged_at: Timestamp) {
+        if let Some(counters) = self.counters.pin().get(&key.raw()) {
+            counters.give_back(counters.limits.len(), cost, charged_at);
+        }
+    }
+
+    /// How many keys are counted.
+    pub(crate) fn len(&self) -> usize {
+        self.counters.len()
+    }
+
+    /// Gives a key counters, or those that it shares, unless it has them; says
+    /// whether there was room. One at a time, so that no two of a key's requests
+    /// are counted apart.
+    fn admit(&self, subject: &Subject<'_>, now: Timestamp) -> bool {
+        let mut shared = lock(&self.shared);
+        let counters = self.counters.pin();
+        let known = counters.get(&subject.key.raw());
+        if known.is_some_and(|known| known.count_for(subject.plan)) {
+            return true;
+        }
+        if known.is_none() && counters.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            self.sweep(&mut shared, now);
+            if counters.len() >= self.keys_max {
+                return false;
+            }
+        }
+        let new = || Arc::new(Counters::new(subject.plan));
+        let admitted = if subject.plan.shared_by_owner {
+            let name = (
+                subject.keyspace,
+                subject.plan.name.clone(),
+                subject.owner.to_vec(),
+            );
+            let found = shared
+                .get(&name)
+                .filter(|found| found.count_for(subject.plan));
+            match found {
+                Some(found) => found.clone(),
+                None => {
+                    let new = new();
+                    shared.insert(name, new.clone());
+                    new
+                }
+            }
+        } else {
+            new()
+        };
+        counters.insert(subject.key.raw(), admitted);
+        true
+    }
+
+    /// Drops what is idle.
+    fn sweep(&self, shared: &mut HashMap<SharedBy, Arc<Counters>>, now: Timestamp) {
+        self.counters
+            .pin()
+            .retain(|_, counters| !counters.die_if_idle(now));
+        shared.retain(|_, counters| !counters.is_dead() && !counters.die_if_idle(now));
+        let len = self.counters.len();
+        let next = (len + SWEEP_EVERY.max(len / 4)).min(self.keys_max);
+        self.sweep_at.store(next, Ordering::Relaxed);
+    }
+}
+
+impl Refused {
+    fn for_want_of_room(limit: Limit, now: Timestamp) -> Self {
+        let status = match Counter::default().charge(limit, 0, now) {
+            Charged::Admitted(_, status) | Charged::Refused(status, _) => status.exhausted(),
+        };
+        Self {
+            status,
+            retry_after: Some(Duration::from_secs(1)),
+        }
+    }
+}
+
+impl Counters {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            limits: plan.limits.clone().into_boxed_slice(),
+            shared: plan.shared_by_owner,
+            words: std::array::from_fn(|_| AtomicU64::new(Counter::default().0)),
+        }
+    }
+
+    /// Whether they still count, and under a plan as it is now: a changed one
+    /// counts anew.
+    fn count_for(&self, plan: &Plan) -> bool {
+        !self.is_dead() && *self.limits == *plan.limits && self.shared == plan.shared_by_owner
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Limit, &AtomicU64)> {
+        self.limits.iter().copied().zip(&self.words)
+    }
+
+    /// `None` where the counters were dropped meanwhile.
+    fn charge(&self, cost: u32, now: Timestamp) -> Option<Result<Standing, Refused>> {
+        let mut standing: Option<Standing> = None;
+        for (at, (limit, word)) in self.each().enumerate() {
+            let mut old = word.load(Ordering::Relaxed);
+            let status = loop {
+                // Only the first word can say so: whoever drops the counters
+                // changes that one, and it is charged first.
+                if old == DEAD {
+                    return None;
+                }
+                let (new, status) = match Counter(old).charge(limit, cost, now) {
+                    Charged::Admitted(new, status) => (new, status),
+                    Charged::Refused(status, retry_after) => {
+                        self.give_back(at, cost, now);
+                        let refused = Refused {
+                            status,
+                            retry_after,
+                        };
+                        return Some(Err(self.longest_wait(at + 1, refused, cost, now)));
+                    }
+                };
+                match word.compare_exchange_weak(old, new.0, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => break status,
+                    Err(newer) => old = newer,
+                }
+            };
+            standing = Some(match standing {
+                None => Standing {
+                    tightest: status,
+                    longest: status,
+                },
+                Some(standing) => standing.with(status),
+            });
+        }
+        standing.map(Ok)
+    }
+
+    /// Of a refusal and those of the limits from `from` on, the one to wait
+    /// longest for.
+    fn longest_wait(&self, from: usize, first: Refused, cost: u32, now: Timestamp) -> Refused {
+        let later = self.each().skip(from).filter_map(|(limit, word)| {
+            match Counter(word.load(Ordering::Relaxed)).charge(limit, cost, now) {
+                Charged::Admitted(..) => None,
+                Charged::Refused(status, retry_after) => Some(Refused {
+                    status,
+                    retry_after,
+                }),
+            }
+        });
+        let wait = |refused: &Refused| refused.retry_after.unwrap_or(Duration::MAX);
+        later.fold(first, |longest, other| {
+            match wait(&other) > wait(&longest) {
+                true => other,
+                false => longest,
+            }
+        })
+    }
+
+    /// Takes a charge back from the first `count` limits.
+    fn give_back(&self, count: usize, cost: u32, charged_at: Timestamp) {
+        for (limit, word) in self.each().take(count) {
+            // An error: the counters were dropped, and nothing is owed.
+            let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                (old != DEAD).then(|| Counter(old).give_back(limit, cost, charged_at).0)
+            });
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.words
+            .first()
+            .is_none_or(|word| word.load(Ordering::Relaxed) == DEAD)
+    }
+
+    /// Marks them as dropped where nothing in them counts any more, and says
+    /// whether they are.
+    fn die_if_idle(&self, now: Timestamp) -> bool {
+        let Some(first) = self.words.first() else {
+            return true;
+        };
+        // Before the others are looked at: a request that is charged meanwhile
+        // changes the first word.
+        let seen = first.load(Ordering::Acquire);
+        if seen == DEAD {
+            return true;
+        }
+        let is_idle = self
+            .each()
+            .all(|(limit, word)| Counter(word.load(Ordering::Acquire)).is_idle(limit, now));
+        is_idle
+            && first
+                .compare_exchange(seen, DEAD, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    }
+}
