@@ -88,7 +88,13 @@
 //! that may block, such as `tokio::task::spawn_blocking`.
 //!
 //! # Features
-//! None yet; the defaults are the whole crate.
+//! All are off by default, and none changes what is there without it.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `http` | `gatekey::http`: dialects, that find the token in a request's headers and word the answer to a refusal |
+//! | `tower` | `gatekey::tower`: a layer for axum, tonic and other tower services; implies `http` |
+//! | `axum` | the grant as an argument of an axum handler; implies `tower` |
 
 mod attempts;
 mod audit;
@@ -99,6 +105,8 @@ mod core;
 mod digest;
 mod engine;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 mod id;
 mod key;
 mod keyspace;
@@ -121,6 +129,8 @@ mod stats;
 mod store;
 mod sync;
 mod token;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod usage;
 
 pub use audit::{AuditEntry, AuditEvent, Change, Scope};

@@ -1,0 +1,197 @@
+//! Reading the token out of a request's headers. Linear in their length; the one
+//! allocation is what Basic decodes to, which is shorter than what it is read from.
+
+use std::fmt;
+
+use ::http::header::AUTHORIZATION;
+use ::http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::refused::RefusedReason;
+use crate::id::KeyId;
+use crate::token;
+
+/// Where in a request a token may be. Never in its URL: URLs are logged, cached
+/// and passed on.
+///
+/// ```
+/// use gatekey::http::{Carrier, Dialect};
+/// use http::HeaderName;
+///
+/// let dialect = Dialect::builder()
+///     .carriers([Carrier::Bearer, Carrier::Header(HeaderName::from_static("x-api-key"))])
+///     .build()?;
+/// # let _ = dialect;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Carrier {
+    /// `Authorization: Bearer <token>` (RFC 6750).
+    Bearer,
+    /// `Authorization: Basic <base64 of the token and a colon>` (RFC 7617): the
+    /// token as the user name, and an empty password.
+    Basic,
+    /// `Authorization: <token>`, with no scheme. It takes whatever stands there:
+    /// of several carriers, let it be the last.
+    RawAuthorization,
+    /// A header of its own, such as `X-API-Key: <token>`.
+    Header(HeaderName),
+}
+
+impl Carrier {
+    pub(crate) fn name(&self) -> &HeaderName {
+        match self {
+            Self::Bearer | Self::Basic | Self::RawAuthorization => &AUTHORIZATION,
+            Self::Header(name) => name,
+        }
+    }
+}
+
+/// The token that a request presents, as it is: not trimmed, folded or
+/// normalised, and not verified.
+///
+/// ```
+/// use gatekey::http::Dialect;
+/// use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer  abc"));
+/// let presented = Dialect::default().credential(&headers).unwrap().unwrap();
+/// assert_eq!(presented.expose(), b"abc");
+/// assert_eq!(format!("{presented:?}"), "Presented(withheld)");
+/// ```
+pub struct Presented<'h>(Text<'h>);
+
+enum Text<'h> {
+    Borrowed(&'h [u8]),
+    Decoded(Zeroizing<Vec<u8>>),
+}
+
+impl Presented<'_> {
+    /// The token, for [`Engine::verify_with`](crate::Engine::verify_with).
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        match &self.0 {
+            Text::Borrowed(text) => text,
+            Text::Decoded(text) => text,
+        }
+    }
+
+    /// The id of the key that the token says it is of, where it has the outer
+    /// form of a token. Nothing is proven: no key may have this id.
+    #[must_use]
+    pub fn key_id(&self) -> Option<KeyId> {
+        token::split(self.expose()).map(|parts| parts.id)
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Presented(withheld)")
+    }
+}
+
+/// Finds the one token of a request.
+///
+/// Of a header that a carrier names, there may be one; of headers, too. What is
+/// more is refused before any of it is looked at: which of two would be meant is
+/// a guess, and a proxy in between may have guessed otherwise.
+pub(super) fn find<'h>(
+    carriers: &[Carrier],
+    headers: &'h HeaderMap,
+) -> Result<Option<Presented<'h>>, RefusedReason> {
+    let mut found: Option<(&HeaderName, &'h HeaderValue)> = None;
+    for carrier in carriers {
+        let name = carrier.name();
+        // Several carriers may share `Authorization`.
+        if found.is_some_and(|(known, _)| known == name) {
+            continue;
+        }
+        let mut values = headers.get_all(name).iter();
+        let Some(value) = values.next() else {
+            continue;
+        };
+        if values.next().is_some() {
+            return Err(RefusedReason::RepeatedHeader(name.clone()));
+        }
+        if found.is_some() {
+            return Err(RefusedReason::SeveralCredentials);
+        }
+        found = Some((name, value));
+    }
+    let Some((name, value)) = found else {
+        return Ok(None);
+    };
+    let value = value.as_bytes();
+    if !value.is_ascii() {
+        return Err(RefusedReason::NotAscii);
+    }
+    let text = if name == AUTHORIZATION {
+        authorization(carriers, value)?
+    } else {
+        Text::Borrowed(value)
+    };
+    let presented = Presented(text);
+    if presented.expose().is_empty() {
+        return Err(RefusedReason::Empty);
+    }
+    Ok(Some(presented))
+}
+
+/// Reads `Authorization` by the first carrier that its scheme belongs to.
+fn authorization<'h>(carriers: &[Carrier], value: &'h [u8]) -> Result<Text<'h>, RefusedReason> {
+    for carrier in carriers {
+        let found = match carrier {
+            Carrier::Bearer => {
+                after_scheme(value, b"bearer").map(|token| Ok(Text::Borrowed(token)))
+            }
+            Carrier::Basic => after_scheme(value, b"basic").map(basic),
+            Carrier::RawAuthorization => Some(Ok(Text::Borrowed(value))),
+            Carrier::Header(_) => None,
+        };
+        if let Some(found) = found {
+            return found;
+        }
+    }
+    if value.is_empty() {
+        return Err(RefusedReason::Empty);
+    }
+    Err(RefusedReason::UnknownScheme)
+}
+
+/// What follows a scheme and its spaces (RFC 9110, 11.4); the scheme's case does
+/// not matter, and the spaces are no part of the token.
+fn after_scheme<'h>(value: &'h [u8], scheme: &[u8]) -> Option<&'h [u8]> {
+    let (head, mut rest) = value.split_at_checked(scheme.len())?;
+    if !head.eq_ignore_ascii_case(scheme) || rest.first().is_some_and(|byte| *byte != b' ') {
+        return None;
+    }
+    while let Some(shorter) = rest.strip_prefix(b" ") {
+        rest = shorter;
+    }
+    Some(rest)
+}
+
+/// The user name of Basic. It ends at the first colon, so that none can be in
+/// it; the password must be empty, since nobody gave a key one.
+fn basic(encoded: &[u8]) -> Result<Text<'static>, RefusedReason> {
+    if encoded.is_empty() {
+        return Err(RefusedReason::Empty);
+    }
+    // As much as the decoder wants to have room for, so that it does not move.
+    let room = base64::decoded_len_estimate(encoded.len());
+    let mut decoded = Zeroizing::new(Vec::with_capacity(room));
+    STANDARD
+        .decode_vec(encoded, &mut decoded)
+        .map_err(|_| RefusedReason::NotBase64)?;
+    let colon = decoded.iter().position(|byte| *byte == b':');
+    let colon = colon.ok_or(RefusedReason::NoColon)?;
+    if colon + 1 != decoded.len() {
+        return Err(RefusedReason::PasswordGiven);
+    }
+    decoded.truncate(colon);
+    Ok(Text::Decoded(decoded))
+}

@@ -1,0 +1,169 @@
+//! What only the crate itself can make: limits that are reached, and grants under
+//! a limit. The rest is in `tests/http`.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::limit::{Charged, Counter};
+use crate::outcome::Standing;
+use crate::{Denial, Engine, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
+
+const NOW_MS: u64 = 1_640_000_000_000;
+
+/// A limit of which so much was requested at [`NOW_MS`].
+fn charged(limit: Limit, cost: u32) -> LimitStatus {
+    let now = Timestamp::from_unix_ms(NOW_MS).unwrap();
+    match Counter::default().charge(limit, cost, now) {
+        Charged::Admitted(_, status) | Charged::Refused(status, _) => status,
+    }
+}
+
+fn rate_limited(dialect: &Dialect, limit: Limit, wait_ms: Option<u64>) -> Refused {
+    dialect
+        .denied(Denial::RateLimited {
+            key: KeyId::from_raw(7),
+            status: charged(limit, limit.requests()),
+            retry_after: wait_ms.map(std::time::Duration::from_millis),
+        })
+        .at(Timestamp::from_unix_ms(NOW_MS).unwrap())
+}
+
+fn body(response: &::http::Response<Vec<u8>>) -> Value {
+    serde_json::from_slice(response.body()).unwrap()
+}
+
+fn header<'r>(response: &'r ::http::Response<Vec<u8>>, name: &str) -> Option<&'r str> {
+    response
+        .headers()
+        .get(name)
+        .map(|value| value.to_str().unwrap())
+}
+
+#[test]
+fn a_limit_that_is_reached_reads_as_in_the_text_of_the_tiers() {
+    let refused = rate_limited(
+        &Dialect::tiered_bearer(),
+        Limit::per_hour(1_000),
+        Some(3_599_001),
+    );
+    let response = refused.response();
+    assert_eq!(response.status(), 429);
+    assert_eq!(
+        body(&response),
+        json!({
+            "error": "rate_limit_exceeded",
+            "message": "Rate limit exceeded. Try again in 3600 seconds.",
+        })
+    );
+    assert_eq!(header(&response, "retry-after"), Some("3600"));
+    assert_eq!(header(&response, "cache-control"), Some("no-store"));
+    assert_eq!(header(&response, "x-ratelimit-limit"), Some("1000"));
+    assert_eq!(header(&response, "x-ratelimit-remaining"), Some("0"));
+    // 1_640_000_000 is 1,600 s before the hour's end.
+    assert_eq!(header(&response, "x-ratelimit-reset"), Some("1640001600"));
+    assert_eq!(header(&response, "ratelimit"), None);
+    assert_eq!(header(&response, "www-authenticate"), None);
+}
+
+#[test]
+fn a_limit_that_is_reached_is_a_429_in_every_dialect() {
+    for dialect in [
+        Dialect::problem_details(),
+        Dialect::aurorax(),
+        Dialect::pixxel(),
+        Dialect::tiered_bearer(),
+        Dialect::one_codex(),
+        Dialect::ai_platform(),
+    ] {
+        let response = rate_limited(&dialect, Limit::per_second(50), Some(1)).response();
+        assert_eq!(response.status(), 429);
+        assert_eq!(header(&response, "retry-after"), Some("1"));
+        assert_eq!(header(&response, "cache-control"), Some("no-store"));
+    }
+}
+
+#[test]
+fn a_cost_that_is_never_admitted_is_not_told_to_wait() {
+    let response = rate_limited(&Dialect::tiered_bearer(), Limit::per_hour(1), None).response();
+    assert_eq!(response.status(), 429);
+    assert_eq!(header(&response, "retry-after"), None);
+    assert_eq!(body(&response)["message"], "Rate limit exceeded.");
+}
+
+#[test]
+fn the_draft_fields_name_the_policy_and_count_down() {
+    let response = rate_limited(&Dialect::default(), Limit::per_hour(1_000), Some(1)).response();
+    assert_eq!(
+        header(&response, "ratelimit-policy"),
+        Some(r#""hour";q=1000;w=3600"#)
+    );
+    assert_eq!(header(&response, "ratelimit"), Some(r#""hour";r=0;t=1600"#));
+    assert_eq!(header(&response, "x-ratelimit-limit"), None);
+
+    let odd = Limit::new(5, std::time::Duration::from_secs(300)).unwrap();
+    let response = rate_limited(&Dialect::default(), odd, Some(1)).response();
+    assert_eq!(
+        header(&response, "ratelimit-policy"),
+        Some(r#""300s";q=5;w=300"#)
+    );
+}
+
+#[test]
+fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
+    let engine = Engine::open_in_memory().unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("acme").unwrap())
+        .unwrap();
+    let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
+    let grant = engine
+        .verify(issued.token.expose())
+        .unwrap()
+        .into_result()
+        .unwrap();
+    let now = Timestamp::from_unix_ms(NOW_MS + 1).unwrap();
+    assert_eq!(Dialect::default().limit_headers(&grant, now).count(), 0);
+
+    let grant = grant.with_limits(Some(Standing {
+        tightest: charged(Limit::per_minute(50), 49),
+        longest: charged(Limit::per_hour(1_000), 1),
+    }));
+    let told = |dialect: &Dialect| -> Vec<(String, String)> {
+        dialect
+            .limit_headers(&grant, now)
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect()
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        told(&Dialect::tiered_bearer()),
+        [
+            pair("x-ratelimit-limit", "1000"),
+            pair("x-ratelimit-remaining", "999"),
+            pair("x-ratelimit-reset", "1640001600"),
+        ]
+    );
+    assert_eq!(
+        told(&Dialect::default()),
+        [
+            pair("ratelimit-policy", r#""minute";q=50;w=60"#),
+            // 39.999 s, rounded up.
+            pair("ratelimit", r#""minute";r=1;t=40"#),
+        ]
+    );
+    let both = Dialect::builder()
+        .limit_fields(LimitFields::Both, LimitTold::Longest)
+        .build()
+        .unwrap();
+    assert_eq!(told(&both).len(), 5);
+    let none = Dialect::builder()
+        .limit_fields(LimitFields::None, LimitTold::Longest)
+        .build()
+        .unwrap();
+    assert_eq!(told(&none), []);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_refusal_is_small_enough_to_be_returned() {
+    assert!(size_of::<Refused>() <= 128, "{}", size_of::<Refused>());
+}
