@@ -253,6 +253,26 @@ impl Dialect {
         }
     }
 
+    /// Marks the headers that carry a credential, so that `Debug` does not show
+    /// them: of each the first, or every one that there is.
+    #[cfg(feature = "tower")]
+    pub(crate) fn mark_sensitive(&self, headers: &mut HeaderMap, first_only: bool) {
+        if first_only {
+            for carrier in &self.0.carriers {
+                if let Some(value) = headers.get_mut(carrier.name()) {
+                    value.set_sensitive(true);
+                }
+            }
+            return;
+        }
+        for (name, value) in headers.iter_mut() {
+            let carries = |carrier: &Carrier| carrier.name() == name;
+            if name == AUTHORIZATION || self.0.carriers.iter().any(carries) {
+                value.set_sensitive(true);
+            }
+        }
+    }
+
     #[cold]
     fn refuse(
         &self,

@@ -1,1 +1,58 @@
-//! Stub.
+//! A layer in front of axum, tonic, hyper and other tower services. With the
+//! feature `tower`; the extractors for axum, with the feature `axum`.
+//!
+//! [`AuthLayer`] finds the token by a [`Dialect`](crate::http::Dialect), has it
+//! verified, puts the [`Grant`](crate::Grant) into the request's extensions, answers
+//! refusals itself, and tells callers what is left of their limit on the way out.
+//!
+#![cfg_attr(feature = "axum", doc = "```")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use axum::{Router, routing::{delete, get, post}};
+//! use gatekey::http::Dialect;
+//! use gatekey::tower::AuthLayer;
+//! use gatekey::{Engine, Grant};
+//!
+//! async fn list(grant: Option<Grant>) -> String {
+//!     grant.map_or("public things".into(), |grant| format!("things of {}", grant.owner()))
+//! }
+//!
+//! async fn create(grant: Grant) -> String {
+//!     format!("created for {}", grant.owner())
+//! }
+//!
+//! # let engine = Engine::open_in_memory()?;
+//! let auth = AuthLayer::new(engine, Dialect::default())
+//!     .on_refused(|refused, parts| eprintln!("{} {}: {refused}", parts.method, parts.uri.path()));
+//! let app: Router = Router::new()
+//!     .route("/things", get(list).layer(auth.clone().optional()))
+//!     .route("/things", post(create).layer(auth.clone().require(["write"]).cost(5)))
+//!     .route("/things/{id}", delete(create).layer(auth.require(["write", "admin"])));
+//! # let _ = app;
+//! # Ok::<(), gatekey::Error>(())
+//! ```
+//!
+//! # Verifying in place
+//! The verification runs in the call, not on another thread. A key in memory costs
+//! less than a microsecond; one that is not, a few, where the system has the file's
+//! pages, and a read of the disk otherwise. To hand it to another thread and wait
+//! costs more than that: see `docs/DESIGN.md`.
+//!
+//! # Several layers
+//! A layer around a router and another around one of its routes may stand behind each
+//! other: each asks for its own requirements, and the inner one charges only what its
+//! cost is more than that of the outer one, so that a request is counted once. They
+//! must be clones of one layer, or of one engine's first layer.
+//!
+//! # gRPC
+//! A refusal in gRPC is not an HTTP status: give the layer a closure that makes it a
+//! `tonic::Status`, with [`AuthLayer::respond_with`].
+
+#[cfg(feature = "axum")]
+mod extract;
+mod layer;
+mod service;
+
+#[cfg(feature = "axum")]
+pub use extract::NoGrant;
+pub use layer::{AuthLayer, ByDialect, Respond, RespondWith};
+pub use service::{AuthFuture, AuthService};
