@@ -7,7 +7,7 @@ use ::http::request::Parts;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 
-use super::layer::Passed;
+use super::layer::Anonymous;
 use crate::http::Refused;
 use crate::outcome::Grant;
 
@@ -48,12 +48,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Grant {
     type Rejection = NoGrant;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, NoGrant> {
-        let passed = passed(parts)?;
-        match parts.extensions.get::<Self>() {
-            Some(grant) => Ok(grant.clone()),
-            None => {
-                let refused = passed.route.dialect.missing();
-                passed.route.refused(&refused, parts);
+        match find(parts)? {
+            Ok(grant) => Ok(grant),
+            Err(Anonymous { route }) => {
+                let refused = route.dialect.missing();
+                route.refused(&refused, parts);
                 Err(NoGrant::Anonymous(Box::new(refused)))
             }
         }
@@ -68,14 +67,17 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Grant {
         parts: &mut Parts,
         _state: &S,
     ) -> Result<Option<Self>, Self::Rejection> {
-        passed(parts)?;
-        Ok(parts.extensions.get::<Self>().cloned())
+        Ok(find(parts)?.ok())
     }
 }
 
-fn passed(parts: &Parts) -> Result<&Passed, NoGrant> {
-    parts
-        .extensions
-        .get::<Passed>()
-        .ok_or(NoGrant::LayerMissing)
+/// The grant, or the layer that let an anonymous caller through.
+fn find(parts: &Parts) -> Result<Result<Grant, &Anonymous>, NoGrant> {
+    if let Some(grant) = parts.extensions.get::<Grant>() {
+        return Ok(Ok(grant.clone()));
+    }
+    match parts.extensions.get::<Anonymous>() {
+        Some(anonymous) => Ok(Err(anonymous)),
+        None => Err(NoGrant::LayerMissing),
+    }
 }

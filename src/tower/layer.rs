@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ::http::Response;
 use ::http::request::Parts;
+use ::http::{Extensions, HeaderMap, Request, Response};
 use tower_layer::Layer;
 
 use super::service::AuthService;
@@ -52,14 +52,22 @@ pub(super) struct Route {
     on_refused: Option<Arc<OnRefused>>,
 }
 
-type Source = dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync;
+type Source = dyn Fn(&HeaderMap, &Extensions) -> Option<IpAddr> + Send + Sync;
 type OnRefused = dyn Fn(&Refused, &Parts) + Send + Sync;
 
-/// That a layer let a request through, for those behind it.
+/// What a layer has charged a request's key, for the layers behind it. The engine is
+/// known by its address: to count a reference to it would make all threads wait for
+/// one another, on every request.
+#[derive(Clone, Copy)]
+struct Charged {
+    engine: usize,
+    cost: u32,
+}
+
+/// That a layer let an anonymous caller through, for the handlers behind it.
 #[derive(Clone)]
-pub(super) struct Passed {
+pub(super) struct Anonymous {
     pub(super) route: Arc<Route>,
-    charged: u32,
 }
 
 impl<R> fmt::Debug for AuthLayer<R> {
@@ -156,15 +164,18 @@ impl<R> AuthLayer<R> {
     ///
     /// # use gatekey::{Engine, http::Dialect, tower::AuthLayer};
     /// # let auth = AuthLayer::new(Engine::open_in_memory()?, Dialect::default());
-    /// let auth = auth.source(|parts| {
-    ///     let ConnectInfo(address) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    /// let auth = auth.source(|_headers, extensions| {
+    ///     let ConnectInfo(address) = extensions.get::<ConnectInfo<SocketAddr>>()?;
     ///     Some(address.ip())
     /// });
     /// # let _ = auth;
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     #[must_use]
-    pub fn source(self, source: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
+    pub fn source(
+        self,
+        source: impl Fn(&HeaderMap, &Extensions) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
         self.with(|route| route.source = Some(Arc::new(source)))
     }
 
@@ -253,62 +264,58 @@ impl<B, F: Fn(&Refused) -> Response<B>> Respond<B> for RespondWith<F> {
 
 impl Route {
     /// Lets a request through, with what it is to be told of its limit, or not.
-    pub(super) fn admit(
+    pub(super) fn admit<B>(
         self: &Arc<Self>,
-        parts: &mut Parts,
+        request: &mut Request<B>,
     ) -> Result<Option<LimitStatus>, Refused> {
-        let admitted = self.authenticate(parts);
-        // Not before: what is refused may have more of them, and is rare.
-        self.dialect
-            .mark_sensitive(&mut parts.headers, admitted.is_ok());
-        let (authenticated, charged) = match admitted {
-            Ok(admitted) => admitted,
-            Err(refused) => {
-                self.refused(&refused, parts);
-                return Err(refused);
-            }
-        };
-        let mut told = None;
-        match authenticated {
-            Authenticated::Granted(grant) => {
-                told = self.dialect.limit_of(&grant);
-                parts.extensions.insert(grant);
-            }
-            // One from a layer in front that reads other headers is not this one's.
-            Authenticated::Anonymous => drop(parts.extensions.remove::<Grant>()),
-        }
-        parts.extensions.insert(Passed {
-            route: self.clone(),
-            charged,
-        });
-        Ok(told)
-    }
-
-    fn authenticate(&self, parts: &Parts) -> Result<(Authenticated, u32), Refused> {
-        let charged = match parts.extensions.get::<Passed>() {
-            Some(before) if Arc::ptr_eq(&before.route.engine, &self.engine) => before.charged,
+        let engine = Arc::as_ptr(&self.engine) as usize;
+        let charged = match request.extensions().get::<Charged>() {
+            Some(before) if before.engine == engine => before.cost,
             _ => 0,
         };
+        let authenticated = self.authenticate(request, charged);
+        self.dialect
+            .mark_sensitive(request.headers_mut(), authenticated.is_ok());
+        let extensions = request.extensions_mut();
+        match authenticated? {
+            Authenticated::Granted(grant) => {
+                let told = self.dialect.limit_of(&grant);
+                extensions.insert(grant);
+                let cost = charged.max(self.cost);
+                extensions.insert(Charged { engine, cost });
+                Ok(told)
+            }
+            Authenticated::Anonymous => {
+                // One from a layer in front that reads other headers is not this one's.
+                extensions.remove::<Grant>();
+                let route = self.clone();
+                extensions.insert(Anonymous { route });
+                Ok(None)
+            }
+        }
+    }
+
+    fn authenticate<B>(
+        &self,
+        request: &Request<B>,
+        charged: u32,
+    ) -> Result<Authenticated, Refused> {
         let mut requirements = Requirements::new().permission_names(&self.permissions);
         if let Some(keyspace) = self.keyspace {
             requirements = requirements.keyspace(keyspace);
         }
-        if let Some(source) = self.source.as_ref().and_then(|source| source(parts)) {
-            requirements = requirements.source(source);
+        if let Some(source) = &self.source
+            && let Some(address) = source(request.headers(), request.extensions())
+        {
+            requirements = requirements.source(address);
         }
         let requirements = charging(requirements, self.cost.saturating_sub(charged));
-        let anonymous = match self.anonymous {
-            Some(anonymous) => anonymous,
-            None => self.dialect.lets_anonymous_through(),
-        };
-        let authenticated =
-            self.dialect
-                .authenticate_or(&self.engine, &parts.headers, &requirements, anonymous)?;
-        let charged = match authenticated {
-            Authenticated::Granted(_) => charged.max(self.cost),
-            Authenticated::Anonymous => 0,
-        };
-        Ok((authenticated, charged))
+        let anonymous = self
+            .anonymous
+            .unwrap_or_else(|| self.dialect.lets_anonymous_through());
+        let (engine, headers) = (&self.engine, request.headers());
+        self.dialect
+            .authenticate_or(engine, headers, &requirements, anonymous)
     }
 
     /// Tells the server of a refusal.

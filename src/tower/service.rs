@@ -41,19 +41,22 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let (mut parts, body) = request.into_parts();
-        let step = match self.layer.route.admit(&mut parts) {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let step = match self.layer.route.admit(&mut request) {
             Ok(limit) => Step::Admitted {
-                future: self.inner.call(Request::from_parts(parts, body)),
+                future: self.inner.call(request),
                 told: limit.map(|limit| Told {
                     limit,
                     route: self.layer.route.clone(),
                 }),
             },
-            Err(refused) => Step::Refused {
-                response: Some(self.layer.respond.respond(&refused)),
-            },
+            Err(refused) => {
+                let (parts, _body) = request.into_parts();
+                self.layer.route.refused(&refused, &parts);
+                Step::Refused {
+                    response: Some(self.layer.respond.respond(&refused)),
+                }
+            }
         };
         AuthFuture { step }
     }

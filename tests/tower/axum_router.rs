@@ -180,8 +180,8 @@ async fn a_key_bound_to_a_network_is_let_in_from_there_alone() {
     let bound = engine
         .issue(new.allow_networks(["192.0.2.0/24".parse().unwrap()]))
         .unwrap();
-    let auth = AuthLayer::new(engine, Dialect::default()).source(|parts| {
-        let ConnectInfo(address) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let auth = AuthLayer::new(engine, Dialect::default()).source(|_, extensions| {
+        let ConnectInfo(address) = extensions.get::<ConnectInfo<SocketAddr>>()?;
         Some(address.ip())
     });
     let app = Router::new().route("/", get(who)).layer(auth);
