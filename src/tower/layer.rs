@@ -309,7 +309,7 @@ impl Route {
         {
             requirements = requirements.source(address);
         }
-        let requirements = charging(requirements, self.cost.saturating_sub(charged));
+        let requirements = requirements.cost(self.cost.saturating_sub(charged));
         let anonymous = self
             .anonymous
             .unwrap_or_else(|| self.dialect.lets_anonymous_through());
@@ -328,12 +328,4 @@ impl Route {
     pub(super) fn now(&self) -> crate::Timestamp {
         self.engine.now()
     }
-}
-
-/// COST: the one place that gives a request its cost. Once there is
-/// `Requirements::cost`, this is `requirements.cost(cost)`, and a cost of 0 must ask
-/// without charging.
-fn charging(requirements: Requirements<'_>, cost: u32) -> Requirements<'_> {
-    let _ = cost;
-    requirements
 }

@@ -1,0 +1,14 @@
+//! The example server, case by case as the texts of five systems say, by `curl` and
+//! by a client that shares nothing with it. docs/DIALECTS.md links each statement of
+//! each text to its test here.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod client;
+mod server;
+
+mod ai;
+mod aurorax;
+mod one_codex;
+mod pixxel;
+mod tiered;

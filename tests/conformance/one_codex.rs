@@ -1,0 +1,105 @@
+//! One Codex.
+
+use serde_json::json;
+
+use crate::client::{Ask, CLIENTS};
+use crate::server::Server;
+
+#[test]
+fn basic_with_an_empty_password_and_the_header_are_equivalent() {
+    let server = Server::start();
+    let key = server.issue("onecodex", "lab", &json!({}));
+    for (name, client) in CLIENTS {
+        let basic = Ask::get("/one-codex/account").user(format!("{}:", key.token));
+        let header = Ask::get("/one-codex/account").header("X-API-Key", &key.token);
+        for ask in [basic, header] {
+            let reply = client(&server.url, &ask);
+            assert_eq!(reply.status, 200, "{name}");
+            assert_eq!(reply.json()["owner"], "lab");
+        }
+        let both = Ask::get("/one-codex/account")
+            .user(format!("{}:", key.token))
+            .header("X-API-Key", &key.token);
+        assert_eq!(
+            client(&server.url, &both).status,
+            400,
+            "{name}: never a guess"
+        );
+        let password = Ask::get("/one-codex/account").user(format!("{}:secret", key.token));
+        assert_eq!(client(&server.url, &password).status, 401, "{name}");
+    }
+}
+
+#[test]
+fn who_presents_no_key_sees_what_is_public() {
+    let server = Server::start();
+    for (name, client) in CLIENTS {
+        let reply = client(&server.url, &Ask::get("/one-codex/public"));
+        assert_eq!(reply.status, 200, "{name}");
+        assert_eq!(reply.json()["owner"], json!(null));
+    }
+}
+
+#[test]
+fn who_presents_no_key_at_a_protected_route_is_unauthorized() {
+    let server = Server::start();
+    for (name, client) in CLIENTS {
+        let reply = client(&server.url, &Ask::get("/one-codex/account"));
+        assert_eq!(reply.status, 401, "{name}");
+        assert!(
+            reply
+                .header("www-authenticate")
+                .unwrap()
+                .starts_with("Basic")
+        );
+        assert_eq!(
+            reply.json(),
+            json!({
+                "message": "The server could not verify that you are authorized to access the \
+                            URL requested.  You either supplied the wrong credentials (e.g. a \
+                            bad password), or your browser doesn't understand how to supply the \
+                            credentials required.",
+                "status": 401,
+            })
+        );
+    }
+}
+
+#[test]
+fn who_may_not_is_forbidden_and_what_is_private_is_not_found() {
+    let server = Server::start();
+    let key = server.issue("onecodex", "lab", &json!({ "permissions": ["read"] }));
+    for (name, client) in CLIENTS {
+        let ask = |ask: Ask<'_>| client(&server.url, &ask.header("X-API-Key", &key.token));
+        assert_eq!(ask(Ask::post("/one-codex/items")).status, 403, "{name}");
+        assert_eq!(ask(Ask::get("/one-codex/owners/lab")).status, 200, "{name}");
+        assert_eq!(
+            ask(Ask::get("/one-codex/owners/other")).status,
+            404,
+            "{name}"
+        );
+        // Where a thing does not exist, nothing else is said.
+        assert_eq!(
+            ask(Ask::get("/one-codex/owners/nobody")).status,
+            404,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_new_key_revokes_the_old_one() {
+    let server = Server::start();
+    for (name, client) in CLIENTS {
+        let status = |token: &str| {
+            let ask = Ask::get("/one-codex/account").header("X-API-Key", token);
+            client(&server.url, &ask).status
+        };
+        let old = server.issue("onecodex", "lab", &json!({}));
+        assert_eq!(status(&old.token), 200, "{name}");
+        let new = server.issue("onecodex", "lab", &json!({}));
+        assert_eq!(status(&old.token), 401, "{name}");
+        assert_eq!(status(&new.token), 200, "{name}");
+        assert_eq!(server.show(&old)["state"], "revoked");
+    }
+}

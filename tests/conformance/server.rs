@@ -1,0 +1,113 @@
+//! The real server, on a port of the loopback.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::client::{Ask, Reply, ureq};
+
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+    admin: String,
+}
+
+/// A key, as the server's own interface gives it.
+pub(crate) struct Issued {
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let mut child = Command::new(binary())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = |what: &str| {
+            let line = lines.next().unwrap().unwrap();
+            line.strip_prefix(what).unwrap().to_owned()
+        };
+        Self {
+            url: told("listening on "),
+            admin: told("admin key: "),
+            child,
+        }
+    }
+
+    fn administer(&self, ask: Ask<'_>) -> Reply {
+        let reply = ureq(&self.url, &ask.bearer(&self.admin));
+        assert!(reply.status < 300, "{reply:?}");
+        reply
+    }
+
+    /// Issues a key. `more` is added to what is asked for.
+    pub(crate) fn issue(&self, keyspace: &str, owner: &str, more: &Value) -> Issued {
+        let mut asked = json!({ "keyspace": keyspace, "owner": owner });
+        asked
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        Issued::of(
+            &self
+                .administer(Ask::post("/admin/keys").json(&asked))
+                .json(),
+        )
+    }
+
+    pub(crate) fn rotate(&self, key: &Issued, grace: u64) -> Issued {
+        let path = format!("/admin/keys/{}/rotate", key.id);
+        let ask = Ask::post(&path).json(&json!({ "grace": grace }));
+        Issued::of(&self.administer(ask).json())
+    }
+
+    pub(crate) fn revoke(&self, key: &Issued) {
+        let path = format!("/admin/keys/{}", key.id);
+        self.administer(Ask {
+            method: "DELETE",
+            ..Ask::get(&path)
+        });
+    }
+
+    pub(crate) fn show(&self, key: &Issued) -> Value {
+        let path = format!("/admin/keys/{}", key.id);
+        self.administer(Ask::get(&path)).json()
+    }
+}
+
+impl Issued {
+    fn of(answer: &Value) -> Self {
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        Self {
+            id: text("id"),
+            token: text("token"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The example server, as it is now.
+fn binary() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["build", "--quiet", "--all-features", "--example", "server"]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        assert!(command.status().unwrap().success(), "the example is built");
+        let target = std::env::current_exe().unwrap();
+        let target = target.parent().and_then(|deps| deps.parent()).unwrap();
+        target.join("examples/server").to_str().unwrap().to_owned()
+    })
+}

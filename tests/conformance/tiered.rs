@@ -1,0 +1,134 @@
+//! The API with tiers.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::client::{Ask, CLIENTS, curl_often};
+use crate::server::Server;
+
+#[test]
+fn the_key_is_a_bearer_token() {
+    let server = Server::start();
+    let key = server.issue("tiered", "acme", &json!({}));
+    for (name, client) in CLIENTS {
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let value = format!("{scheme} {}", key.token);
+            let ask = Ask::get("/tiered/account").header("Authorization", value);
+            assert_eq!(client(&server.url, &ask).status, 200, "{name} {scheme}");
+        }
+    }
+}
+
+#[test]
+fn the_bodies_of_errors_are_those_of_the_text() {
+    let server = Server::start();
+    let expired = server.issue("tiered", "acme", &json!({ "expires_in": 1 }));
+    let revoked = server.issue("tiered", "acme", &json!({}));
+    server.revoke(&revoked);
+    std::thread::sleep(Duration::from_millis(1100));
+    let invalid = json!({
+        "error": "invalid_api_key",
+        "message": "The API key provided is invalid.",
+    });
+    for (name, client) in CLIENTS {
+        let missing = client(&server.url, &Ask::get("/tiered/account"));
+        assert_eq!(missing.status, 401, "{name}");
+        assert_eq!(
+            missing.header("www-authenticate"),
+            Some("Bearer"),
+            "no error code"
+        );
+        assert_eq!(
+            missing.json(),
+            json!({
+                "error": "missing_api_key",
+                "message": "No API key provided in the Authorization header.",
+            })
+        );
+        for token in ["nonsense", &revoked.token] {
+            let reply = client(&server.url, &Ask::get("/tiered/account").bearer(token));
+            assert_eq!(reply.status, 401, "{name}");
+            assert_eq!(reply.json(), invalid, "{name}");
+            let challenge = reply.header("www-authenticate").unwrap();
+            assert!(challenge.contains("invalid_token"), "{challenge}");
+        }
+        let reply = client(
+            &server.url,
+            &Ask::get("/tiered/account").bearer(&expired.token),
+        );
+        assert_eq!(reply.status, 401, "{name}");
+        assert_eq!(
+            reply.json(),
+            json!({ "error": "token_expired", "message": "The access token has expired." })
+        );
+    }
+}
+
+#[test]
+fn every_response_says_what_is_left_of_the_hour() {
+    let server = Server::start();
+    for (name, client) in CLIENTS {
+        for (plan, limit) in [("free", 1_000), ("pro", 10_000)] {
+            let key = server.issue("tiered", "acme", &json!({ "plan": plan }));
+            for used in 1..4 {
+                let reply = client(&server.url, &Ask::get("/tiered/account").bearer(&key.token));
+                assert_eq!(reply.status, 200, "{name}");
+                assert_eq!(reply.number("x-ratelimit-limit"), limit);
+                // An hour may begin in between, and half of what was counts.
+                assert!(reply.number("x-ratelimit-remaining") >= limit - used);
+                assert!(reply.number("x-ratelimit-remaining") < limit);
+                let now = SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap();
+                let reset = reply.number("x-ratelimit-reset");
+                assert!(
+                    reset > now.as_secs() - 5 && reset <= now.as_secs() + 3_600,
+                    "{name}"
+                );
+                assert_eq!(reset % 3_600, 0, "the hour of the clock");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tier_has_its_burst_and_what_is_over_it_waits() {
+    let server = Server::start();
+    for (plan, burst, asked) in [
+        ("free", 50, 150),
+        ("pro", 200, 600),
+        ("enterprise", 1_000, 300),
+    ] {
+        let key = server.issue("tiered", "acme", &json!({ "plan": plan }));
+        let replies = curl_often(&server.url, "/tiered/account", &key.token, asked);
+        let granted = replies.iter().filter(|reply| reply.status == 200).count();
+        assert!(granted >= burst.min(asked), "{plan}: {granted}");
+        if plan == "enterprise" {
+            assert_eq!(granted, asked, "no limit an hour");
+            continue;
+        }
+        let over: Vec<_> = replies.iter().filter(|reply| reply.status != 200).collect();
+        assert!(
+            !over.is_empty(),
+            "{plan}: none of {asked} was over {burst} a second"
+        );
+        for reply in over {
+            assert_eq!(reply.status, 429);
+            let wait = reply.number("retry-after");
+            assert!((1..=2).contains(&wait), "{wait}");
+            assert_eq!(reply.header("cache-control"), Some("no-store"));
+            assert_eq!(
+                reply.json(),
+                json!({
+                    "error": "rate_limit_exceeded",
+                    "message": format!("Rate limit exceeded. Try again in {wait} seconds."),
+                })
+            );
+        }
+        // Having waited, the caller goes on.
+        std::thread::sleep(Duration::from_secs(2));
+        let replies = curl_often(&server.url, "/tiered/account", &key.token, 1);
+        assert_eq!(replies[0].status, 200, "{plan}");
+    }
+}
