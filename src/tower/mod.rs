@@ -40,8 +40,8 @@
 //! # Several layers
 //! A layer around a router and another around one of its routes may stand behind each
 //! other: each asks for its own requirements, and the inner one charges only what its
-//! cost is more than that of the outer one, so that a request is counted once. They
-//! must be clones of one layer, or of one engine's first layer.
+//! cost is more than that of the outer one, so that a request is counted once. For that
+//! they must be clones of one layer.
 //!
 //! # gRPC
 //! A refusal in gRPC is not an HTTP status: give the layer a closure that makes it a

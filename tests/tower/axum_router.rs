@@ -237,3 +237,15 @@ async fn a_store_that_fails_is_a_503() {
     let (status, ..) = ask(&app, request("GET", "/", Some(issued.token.expose()))).await;
     assert_eq!(status, 503);
 }
+
+#[tokio::test]
+async fn a_grant_of_a_layer_in_front_is_not_that_of_one_that_found_nobody() {
+    let (engine, issued) = store();
+    let bearer = AuthLayer::new(engine.clone(), Dialect::default());
+    let header = AuthLayer::new(engine, Dialect::aurorax());
+    let app = Router::new()
+        .route("/", get(maybe).layer(header))
+        .layer(bearer);
+    let (status, text, _) = ask(&app, request("GET", "/", Some(issued.token.expose()))).await;
+    assert_eq!((status, text.as_str()), (StatusCode::OK, "nobody"));
+}
