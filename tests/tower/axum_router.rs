@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use gatekey::http::Dialect;
 use gatekey::tower::AuthLayer;
-use gatekey::{Grant, NewKey};
+use gatekey::{Grant, Limit, ManualClock, NewKey, NewKeyspace, Options, Plan};
 use tower::ServiceExt as _;
 
 use crate::{issue, store};
@@ -248,4 +248,49 @@ async fn a_grant_of_a_layer_in_front_is_not_that_of_one_that_found_nobody() {
         .layer(bearer);
     let (status, text, _) = ask(&app, request("GET", "/", Some(issued.token.expose()))).await;
     assert_eq!((status, text.as_str()), (StatusCode::OK, "nobody"));
+}
+
+#[tokio::test]
+async fn a_request_is_charged_once_for_what_the_dearest_layer_asks() {
+    let clock = ManualClock::at("2026-01-01T00:00:10Z".parse().unwrap());
+    let engine = Options::new().clock(clock).open_in_memory().unwrap();
+    let plan = Plan::new("p").limit(Limit::per_minute(10));
+    engine
+        .create_keyspace(
+            NewKeyspace::new("acme_live")
+                .unwrap()
+                .plan(plan)
+                .default_plan("p"),
+        )
+        .unwrap();
+    let issued = engine
+        .issue(NewKey::new("acme_live", "acme").unwrap())
+        .unwrap();
+    let token = Some(issued.token.expose());
+    let auth = AuthLayer::new(engine.clone(), Dialect::default());
+    let app = Router::new()
+        .route("/cheap", get(who))
+        .route("/dear", get(who).layer(auth.clone().cost(5)))
+        .route("/free", get(who).layer(auth.clone().cost(0)))
+        .layer(auth);
+    for (path, remaining) in [("/cheap", 9), ("/dear", 4), ("/free", 3), ("/cheap", 2)] {
+        let (status, _, response) = ask(&app, request("GET", path, token)).await;
+        assert_eq!(status, 200, "{path}");
+        let fields = response.headers();
+        assert_eq!(fields["ratelimit-policy"], "\"minute\";q=10;w=60");
+        assert_eq!(
+            fields["ratelimit"],
+            format!("\"minute\";r={remaining};t=50")
+        );
+    }
+    let (status, body, response) = ask(&app, request("GET", "/dear", token)).await;
+    assert_eq!(status, 429);
+    assert!(body.contains("\"code\":\"rate_limit_exceeded\""), "{body}");
+    assert!(response.headers().contains_key("retry-after"));
+    // The layer in front had let it through and charged 1, the one behind had not.
+    let (status, _, response) = ask(&app, request("GET", "/cheap", token)).await;
+    assert_eq!(status, 200);
+    assert_eq!(response.headers()["ratelimit"], "\"minute\";r=0;t=50");
+    let (status, ..) = ask(&app, request("GET", "/cheap", token)).await;
+    assert_eq!(status, 429);
 }
