@@ -18,12 +18,16 @@ use crate::limit::{Charged, Counter, Limit};
 const SOURCES_MAX: usize = 65_536;
 /// How much the table grows, at least, between two looks for idle counters.
 const SWEEP_EVERY: usize = 1024;
+/// How long one such look is after the last, at least, in milliseconds: a full table
+/// must not be walked for every attempt.
+const SWEEP_PAUSE_MS: u64 = 1000;
 
 pub(crate) struct Attempts {
     limit: Limit,
     /// Sources are an attacker's to choose: the hash is keyed.
     counters: papaya::HashMap<u64, AtomicU64, RandomState>,
     sweep_at: AtomicUsize,
+    sweep_again_ms: AtomicU64,
 }
 
 impl Attempts {
@@ -32,6 +36,7 @@ impl Attempts {
             limit,
             counters: papaya::HashMap::new(),
             sweep_at: AtomicUsize::new(SWEEP_EVERY),
+            sweep_again_ms: AtomicU64::new(0),
         }
     }
 
@@ -48,19 +53,14 @@ impl Attempts {
     /// Counts an attempt that has failed.
     pub(crate) fn failed(&self, source: IpAddr, now: Timestamp) {
         let counters = self.counters.pin();
-        let len = self.counters.len();
-        if len >= self.sweep_at.load(Ordering::Relaxed) {
-            counters.retain(|_, counter| {
-                !Counter(counter.load(Ordering::Relaxed)).is_idle(self.limit, now)
-            });
-            let len = self.counters.len();
-            let next = (len + SWEEP_EVERY.max(len / 4)).min(SOURCES_MAX);
-            self.sweep_at.store(next, Ordering::Relaxed);
-            if len >= SOURCES_MAX {
-                return;
+        let network = network_of(source);
+        let counter = match counters.get(&network) {
+            Some(counter) => counter,
+            None if self.has_room(now) => {
+                counters.get_or_insert_with(network, || AtomicU64::new(Counter::default().0))
             }
-        }
-        let counter = counters.get_or_insert_with(network_of(source), || AtomicU64::new(0));
+            None => return,
+        };
         // Refused: it is at its limit already.
         let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
             match Counter(old).charge(self.limit, 1, now) {
@@ -68,6 +68,28 @@ impl Attempts {
                 Charged::Refused(..) => None,
             }
         });
+    }
+}
+
+impl Attempts {
+    /// Whether one more source can be counted; drops idle ones where it is time.
+    fn has_room(&self, now: Timestamp) -> bool {
+        if self.counters.len() < self.sweep_at.load(Ordering::Relaxed) {
+            return true;
+        }
+        let again_at = self.sweep_again_ms.load(Ordering::Relaxed);
+        if now.unix_ms() < again_at && again_at <= now.unix_ms() + SWEEP_PAUSE_MS {
+            return self.counters.len() < SOURCES_MAX;
+        }
+        self.sweep_again_ms
+            .store(now.unix_ms() + SWEEP_PAUSE_MS, Ordering::Relaxed);
+        self.counters.pin().retain(|_, counter| {
+            !Counter(counter.load(Ordering::Relaxed)).is_idle(self.limit, now)
+        });
+        let len = self.counters.len();
+        let next = (len + SWEEP_EVERY.max(len / 4)).min(SOURCES_MAX);
+        self.sweep_at.store(next, Ordering::Relaxed);
+        len < SOURCES_MAX
     }
 }
 

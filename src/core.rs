@@ -17,13 +17,13 @@ use crate::digest::{Keyring, digests_equal};
 use crate::error::{Error, OpenError};
 use crate::id::{KeyId, Prefix};
 use crate::keyspace::Keyspace;
-use crate::limiter::{Limiter, Refused, Subject};
+use crate::limiter::{Admitted, Limiter, Refused, Subject};
 use crate::limits;
 use crate::options::Options;
 use crate::outcome::{Denial, Grant, Standing, Verdict};
 use crate::permissions::Permissions;
 use crate::policy::{self, Life, Requirements};
-use crate::quota::{Exhausted, Quotas, Slice};
+use crate::quota::{Quotas, Slice, Spent};
 use crate::record::View;
 use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
 use crate::store::open::open_error;
@@ -351,30 +351,111 @@ impl Core {
             self.hold_time(&denial, now);
             return Ok(Verdict::Denied(denial));
         }
-        let limits = match view.plan() {
-            0 => None,
-            number => match self.charge(view, number, entry, requirements.cost, now)? {
-                Ok(limits) => limits,
-                Err(refused) => {
-                    return Ok(Verdict::Denied(Denial::RateLimited {
-                        key: view.id(),
-                        status: refused.status,
-                        retry_after: refused.retry_after,
-                    }));
-                }
-            },
-        };
-        if view.has_quota()
-            && let Err(exhausted) = self.spend_quota(view.id(), requirements.cost, now)?
-        {
-            if limits.is_some() {
-                self.limiter.give_back(view.id(), requirements.cost, now);
-            }
-            return Ok(Verdict::Denied(Denial::QuotaExhausted {
-                key: view.id(),
-                refills_at: exhausted.refills_at,
-            }));
+        if view.plan() != 0 || view.has_quota() {
+            return self.judge_counted(view, parts, requirements, entry, held, now);
         }
+        Ok(self.grant(view, parts, entry, held, None))
+    }
+
+    /// Charges a request that nothing else refuses to the limits of its key's plan
+    /// and to its quota, and grants it where they admit it.
+    fn judge_counted(
+        &self,
+        view: &View<'_>,
+        parts: &Parts<'_>,
+        requirements: &Requirements<'_>,
+        entry: &Entry,
+        held: Permissions,
+        now: Timestamp,
+    ) -> Result<Verdict, Error> {
+        let (key, cost) = (view.id(), requirements.cost);
+        let admitted = match self.charge_plan(view, entry, cost, now)? {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                return Ok(Verdict::Denied(Denial::RateLimited {
+                    key,
+                    status: refused.status,
+                    retry_after: refused.retry_after,
+                }));
+            }
+        };
+        let (standing, receipt) = match admitted {
+            Some(admitted) => (Some(admitted.standing), admitted.receipt),
+            None => (None, None),
+        };
+        if view.has_quota() {
+            let spent = self.spend_quota(key, cost, now);
+            if !matches!(spent, Ok(Spent::Covered))
+                && let Some(receipt) = receipt
+            {
+                receipt.give_back();
+            }
+            match spent? {
+                Spent::Covered => {}
+                Spent::Exhausted { refills_at } => {
+                    return Ok(Verdict::Denied(Denial::QuotaExhausted { key, refills_at }));
+                }
+                // It was changed since its record was read.
+                Spent::Gone => return self.verify_from_file(parts, requirements),
+            }
+        }
+        Ok(self.grant(view, parts, entry, held, standing))
+    }
+
+    /// Charges a request to the limits of its key's plan.
+    fn charge_plan(
+        &self,
+        view: &View<'_>,
+        entry: &Entry,
+        cost: u32,
+        now: Timestamp,
+    ) -> Result<Result<Option<Admitted>, Refused>, Error> {
+        if view.plan() == 0 {
+            return Ok(Ok(None));
+        }
+        let keyspace = entry.current.load();
+        let plan = keyspace
+            .plan_numbered(view.plan())
+            .ok_or_else(|| Error::corrupted("keys", view.id(), "its plan does not exist"))?;
+        let subject = Subject {
+            key: view.id(),
+            keyspace: view.keyspace(),
+            revision: keyspace.revision,
+            owner: view.owner(),
+            plan_number: view.plan(),
+            plan,
+        };
+        Ok(self.limiter.charge(&subject, cost, now, view.has_quota()))
+    }
+
+    /// Spends a request's cost of its key's quota. Where too little of it is in
+    /// memory, this waits for a durable commit.
+    fn spend_quota(&self, key: KeyId, cost: u32, now: Timestamp) -> Result<Spent, Error> {
+        let take = |wanted| {
+            // The store must not be behind this request, or a refill that is due
+            // for it would not be due there.
+            self.latest_ms.fetch_max(now.unix_ms(), Ordering::AcqRel);
+            self.mutate(move |tx| quota::take_slice(tx, key, wanted))
+        };
+        let put_back = |slices| self.put_back(slices);
+        self.quotas.spend(key, u64::from(cost), now, take, put_back)
+    }
+
+    fn put_back(&self, slices: Vec<Slice>) -> Result<(), Error> {
+        if slices.iter().all(|slice| slice.requests == 0) {
+            return Ok(());
+        }
+        self.mutate(move |tx| quota::put_back(tx, &slices))
+    }
+
+    fn grant(
+        &self,
+        view: &View<'_>,
+        parts: &Parts<'_>,
+        entry: &Entry,
+        held: Permissions,
+        standing: Option<Standing>,
+    ) -> Verdict {
         if self.tracks_usage {
             self.notes
                 .used(view.id(), self.clock.coarse_now().max(self.latest()));
@@ -384,56 +465,10 @@ impl Core {
             self.note_renewal(ring, view, parts.signed);
         }
         let grant = Grant::new(view, held, entry.prefix);
-        Ok(Verdict::Granted(match limits {
+        Verdict::Granted(match standing {
             None => grant,
-            limits => grant.with_limits(limits),
-        }))
-    }
-
-    /// Charges a request to the limits of its key's plan.
-    fn charge(
-        &self,
-        view: &View<'_>,
-        number: u16,
-        entry: &Entry,
-        cost: u32,
-        now: Timestamp,
-    ) -> Result<Result<Option<Standing>, Refused>, Error> {
-        let keyspace = entry.current.load();
-        let plan = keyspace
-            .plan_numbered(number)
-            .ok_or_else(|| Error::corrupted("keys", view.id(), "its plan does not exist"))?;
-        let subject = Subject {
-            key: view.id(),
-            keyspace: view.keyspace(),
-            owner: view.owner(),
-            plan,
-        };
-        Ok(self.limiter.charge(&subject, cost, now))
-    }
-
-    /// Spends a request's cost of its key's quota. Where no slice of it is in
-    /// memory, this waits for a durable commit.
-    fn spend_quota(
-        &self,
-        key: KeyId,
-        cost: u32,
-        now: Timestamp,
-    ) -> Result<Result<(), Exhausted>, Error> {
-        self.quotas.spend(
-            key,
-            u64::from(cost),
-            now,
-            || self.mutate(move |tx| quota::take_slice(tx, key)),
-            |slices| self.put_back(slices),
-        )
-    }
-
-    fn put_back(&self, slices: Vec<Slice>) -> Result<(), Error> {
-        if slices.is_empty() {
-            return Ok(());
-        }
-        self.mutate(move |tx| quota::put_back(tx, &slices))
+            standing => grant.with_limits(standing),
+        })
     }
 
     /// Keeps time from running behind an instant at which a key was said to be
@@ -488,7 +523,7 @@ impl Core {
         for keyspace in touched.keyspaces {
             self.registry.publish(keyspace)?;
         }
-        self.quotas.publish(&touched.quotas);
+        self.quotas.publish(&touched.quotas, &touched.quota_keys);
         self.latest_ms
             .fetch_max(touched.at.unix_ms(), Ordering::AcqRel);
         let swap = || self.published.store(Some(snapshot));
@@ -547,7 +582,10 @@ impl Core {
     /// Flushes and closes the file. Calls that come after fail.
     pub(crate) fn close(&self) -> Result<(), Error> {
         let flushed = match self.published.load().is_some() {
-            true => self.flush().and(self.put_back(self.quotas.call_in())),
+            true => {
+                let put_back = self.quotas.close(|slices| self.put_back(slices));
+                self.flush().and(put_back)
+            }
             false => Ok(()),
         };
         let closed = self.store.close(|| {

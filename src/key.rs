@@ -703,6 +703,6 @@ pub(crate) struct ColdRecord {
     pub(crate) created_by: Option<String>,
     pub(crate) predecessor: Option<KeyId>,
     pub(crate) successor: Option<KeyId>,
-    /// The key under which its quota stands.
-    pub(crate) quota: Option<KeyId>,
+    /// The number of its quota.
+    pub(crate) quota: Option<u64>,
 }

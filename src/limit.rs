@@ -231,18 +231,20 @@ impl Counter {
         let mut reading = Reading {
             elapsed: now.unix_ms() % window,
             window,
-            ends_at: (number + 1).saturating_mul(window),
+            ends_at: (number + 1)
+                .saturating_mul(window)
+                .min(Timestamp::MAX.unix_ms()),
             number: number & NUMBER_MASK,
             previous: 0,
             current: 0,
         };
-        let behind = number.wrapping_sub(self.0 >> (2 * COUNT_BITS)) & NUMBER_MASK;
+        let behind = number.wrapping_sub(self.number()) & NUMBER_MASK;
         match behind {
             0 => (reading.previous, reading.current) = (previous, current),
             1 => reading.previous = current,
             // The clock stepped back: all counts as if the window had just begun.
             _ if is_ahead(behind) && self != Self::default() => {
-                reading.number = self.0 >> (2 * COUNT_BITS);
+                reading.number = self.number();
                 reading.elapsed = 0;
                 (reading.previous, reading.current) = (previous, current);
             }
@@ -261,23 +263,23 @@ impl Counter {
         Charged::Refused(reading.status(limit), reading.wait(limit, cost))
     }
 
-    /// Takes a charge back that was made at `charged_at`.
-    pub(crate) fn give_back(self, limit: Limit, cost: u32, charged_at: Timestamp) -> Self {
-        let window = limit.window_ms();
-        let (number, previous, current) = (
-            self.0 >> (2 * COUNT_BITS),
-            self.0 >> COUNT_BITS & COUNT_MASK,
-            self.0 & COUNT_MASK,
-        );
+    /// The number of its window.
+    fn number(self) -> u64 {
+        self.0 >> (2 * COUNT_BITS)
+    }
+
+    /// Takes a charge back, given what the counter was right after it.
+    pub(crate) fn give_back(self, cost: u32, charged: Self) -> Self {
         let cost = u64::from(cost);
-        let behind = number.wrapping_sub(charged_at.unix_ms() / window) & NUMBER_MASK;
-        let (previous, current) = match behind {
+        let previous = self.0 >> COUNT_BITS & COUNT_MASK;
+        let current = self.0 & COUNT_MASK;
+        let (previous, current) = match self.number().wrapping_sub(charged.number()) & NUMBER_MASK {
+            0 => (previous, current.saturating_sub(cost)),
             1 => (previous.saturating_sub(cost), current),
             // Later, the charge counts no more.
-            2.. if !is_ahead(behind) => (previous, current),
-            _ => (previous, current.saturating_sub(cost)),
+            _ => (previous, current),
         };
-        Self(number << (2 * COUNT_BITS) | previous << COUNT_BITS | current)
+        Self(self.number() << (2 * COUNT_BITS) | previous << COUNT_BITS | current)
     }
 
     /// Whether nothing in it counts any more.
@@ -428,7 +430,7 @@ mod tests {
                 let Charged::Admitted(moved, _) = charged.charge(limit, 0, then) else {
                     return Err(TestCaseError::fail("nothing is always admitted"));
                 };
-                let back = moved.give_back(limit, cost, at(now));
+                let back = moved.give_back(cost, charged);
                 let Charged::Admitted(expected, _) = counter.charge(limit, 0, then) else {
                     return Err(TestCaseError::fail("nothing is always admitted"));
                 };

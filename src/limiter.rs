@@ -28,10 +28,14 @@ use crate::usage::IdHasher;
 const DEAD: u64 = u64::MAX;
 /// How much the table grows, at least, between two looks for idle counters.
 const SWEEP_EVERY: usize = 1024;
+/// How long after a look that found none the next is, in milliseconds.
+const SWEEP_PAUSE_MS: u64 = 1000;
 
-/// A keyspace, a plan's name and an owner.
-type SharedBy = (u32, String, Vec<u8>);
-type Map = papaya::HashMap<u64, Arc<Counters>, BuildHasherDefault<IdHasher>>;
+/// A keyspace, a plan's number and an owner.
+type SharedBy = (u32, u16, Vec<u8>);
+/// By key and plan: a request that was judged by an older plan of its key does not
+/// meet the counters of the newer.
+type Map = papaya::HashMap<(u64, u16), Arc<Counters>, BuildHasherDefault<IdHasher>>;
 
 /// Why a request is not admitted.
 pub(crate) struct Refused {
@@ -43,8 +47,37 @@ pub(crate) struct Refused {
 pub(crate) struct Subject<'a> {
     pub(crate) key: KeyId,
     pub(crate) keyspace: u32,
+    /// The keyspace's, by which an older state of a plan is told from a newer.
+    pub(crate) revision: u64,
     pub(crate) owner: &'a [u8],
+    pub(crate) plan_number: u16,
     pub(crate) plan: &'a Plan,
+}
+
+impl Subject<'_> {
+    fn place(&self) -> (u64, u16) {
+        (self.key.raw(), self.plan_number)
+    }
+}
+
+/// A charge that may be taken back.
+pub(crate) struct Receipt {
+    counters: Arc<Counters>,
+    cost: u32,
+    charged: [Counter; LIMITS_PER_PLAN_MAX],
+}
+
+/// What a request was charged to, and where that leaves its key.
+pub(crate) struct Admitted {
+    pub(crate) standing: Standing,
+    pub(crate) receipt: Option<Receipt>,
+}
+
+impl Receipt {
+    /// Takes the charge back: the request was refused for another reason.
+    pub(crate) fn give_back(self) {
+        self.counters.give_back(&self.charged, self.cost);
+    }
 }
 
 pub(crate) struct Limiter {
@@ -56,11 +89,15 @@ pub(crate) struct Limiter {
     keys_max: usize,
     /// The size at which idle counters are looked for next.
     sweep_at: AtomicUsize,
+    /// Before this instant they are not looked for.
+    sweep_again_ms: AtomicU64,
 }
 
 struct Counters {
     limits: Box<[Limit]>,
     shared: bool,
+    /// The revision of the keyspace in which the plan read so.
+    revision: u64,
     words: [AtomicU64; LIMITS_PER_PLAN_MAX],
 }
 
@@ -71,39 +108,45 @@ impl Limiter {
             shared: Mutex::default(),
             keys_max,
             sweep_at: AtomicUsize::new(SWEEP_EVERY.min(keys_max)),
+            sweep_again_ms: AtomicU64::new(0),
         }
     }
 
-    /// Charges a request to all limits of a plan, or to none.
+    /// Charges a request to all limits of a plan, or to none. With a receipt, where
+    /// it is asked for.
     pub(crate) fn charge(
         &self,
         subject: &Subject<'_>,
         cost: u32,
         now: Timestamp,
-    ) -> Result<Option<Standing>, Refused> {
+        with_receipt: bool,
+    ) -> Result<Option<Admitted>, Refused> {
         let Some(first) = subject.plan.limits.first() else {
             return Ok(None);
         };
         let counters = self.counters.pin();
         loop {
-            let known = counters.get(&subject.key.raw());
-            let Some(found) = known.filter(|known| known.count_for(subject.plan)) else {
+            let known = counters.get(&subject.place());
+            let Some(found) = known.filter(|known| known.count_for(subject)) else {
                 if !self.admit(subject, now) {
                     // Fail closed: what cannot be counted is not let through.
                     return Err(Refused::for_want_of_room(*first, now));
                 }
                 continue;
             };
-            if let Some(result) = found.charge(cost, now) {
-                return result.map(Some);
+            let mut charged = [Counter::default(); LIMITS_PER_PLAN_MAX];
+            if let Some(result) = found.charge(cost, now, &mut charged) {
+                return result.map(|standing| {
+                    Some(Admitted {
+                        standing,
+                        receipt: with_receipt.then(|| Receipt {
+                            counters: found.clone(),
+                            cost,
+                            charged,
+                        }),
+                    })
+                });
             }
-        }
-    }
-
-    /// Takes a charge back: the request was refused for another reason.
-    pub(crate) fn give_back(&self, key: KeyId, cost: u32, charged_at: Timestamp) {
-        if let Some(counters) = self.counters.pin().get(&key.raw()) {
-            counters.give_back(counters.limits.len(), cost, charged_at);
         }
     }
 
@@ -118,8 +161,8 @@ impl Limiter {
     fn admit(&self, subject: &Subject<'_>, now: Timestamp) -> bool {
         let mut shared = lock(&self.shared);
         let counters = self.counters.pin();
-        let known = counters.get(&subject.key.raw());
-        if known.is_some_and(|known| known.count_for(subject.plan)) {
+        let known = counters.get(&subject.place());
+        if known.is_some_and(|known| known.count_for(subject)) {
             return true;
         }
         if known.is_none() && counters.len() >= self.sweep_at.load(Ordering::Relaxed) {
@@ -128,38 +171,49 @@ impl Limiter {
                 return false;
             }
         }
-        let new = || Arc::new(Counters::new(subject.plan));
         let admitted = if subject.plan.shared_by_owner {
             let name = (
                 subject.keyspace,
-                subject.plan.name.clone(),
+                subject.plan_number,
                 subject.owner.to_vec(),
             );
-            let found = shared
-                .get(&name)
-                .filter(|found| found.count_for(subject.plan));
+            let found = shared.get(&name).filter(|found| found.count_for(subject));
             match found {
                 Some(found) => found.clone(),
                 None => {
-                    let new = new();
-                    shared.insert(name, new.clone());
+                    let new = Arc::new(Counters::new(subject));
+                    if let Some(old) = shared.insert(name, new.clone()) {
+                        // Else those who share it would go on with the old ones.
+                        old.die();
+                    }
                     new
                 }
             }
         } else {
-            new()
+            Arc::new(Counters::new(subject))
         };
-        counters.insert(subject.key.raw(), admitted);
+        counters.insert(subject.place(), admitted);
         true
     }
 
     /// Drops what is idle.
     fn sweep(&self, shared: &mut HashMap<SharedBy, Arc<Counters>>, now: Timestamp) {
+        // Where nothing was idle a moment ago, nothing is: a full table must not be
+        // walked for every request.
+        let again_at = self.sweep_again_ms.load(Ordering::Relaxed);
+        if now.unix_ms() < again_at && again_at <= now.unix_ms() + SWEEP_PAUSE_MS {
+            return;
+        }
+        let before = self.counters.len();
         self.counters
             .pin()
             .retain(|_, counters| !counters.die_if_idle(now));
         shared.retain(|_, counters| !counters.is_dead() && !counters.die_if_idle(now));
         let len = self.counters.len();
+        if len == before {
+            self.sweep_again_ms
+                .store(now.unix_ms() + SWEEP_PAUSE_MS, Ordering::Relaxed);
+        }
         let next = (len + SWEEP_EVERY.max(len / 4)).min(self.keys_max);
         self.sweep_at.store(next, Ordering::Relaxed);
     }
@@ -178,18 +232,22 @@ impl Refused {
 }
 
 impl Counters {
-    fn new(plan: &Plan) -> Self {
+    fn new(subject: &Subject<'_>) -> Self {
         Self {
-            limits: plan.limits.clone().into_boxed_slice(),
-            shared: plan.shared_by_owner,
+            limits: subject.plan.limits.clone().into_boxed_slice(),
+            shared: subject.plan.shared_by_owner,
+            revision: subject.revision,
             words: std::array::from_fn(|_| AtomicU64::new(Counter::default().0)),
         }
     }
 
-    /// Whether they still count, and under a plan as it is now: a changed one
-    /// counts anew.
-    fn count_for(&self, plan: &Plan) -> bool {
-        !self.is_dead() && *self.limits == *plan.limits && self.shared == plan.shared_by_owner
+    /// Whether they still count, and under the plan as it is now: a changed one
+    /// counts anew. A request that knows only an older state of the plan is counted
+    /// under the newer.
+    fn count_for(&self, subject: &Subject<'_>) -> bool {
+        let plan = subject.plan;
+        let is_same = *self.limits == *plan.limits && self.shared == plan.shared_by_owner;
+        !self.is_dead() && (is_same || self.revision > subject.revision)
     }
 
     fn each(&self) -> impl Iterator<Item = (Limit, &AtomicU64)> {
@@ -197,7 +255,12 @@ impl Counters {
     }
 
     /// `None` where the counters were dropped meanwhile.
-    fn charge(&self, cost: u32, now: Timestamp) -> Option<Result<Standing, Refused>> {
+    fn charge(
+        &self,
+        cost: u32,
+        now: Timestamp,
+        charged: &mut [Counter; LIMITS_PER_PLAN_MAX],
+    ) -> Option<Result<Standing, Refused>> {
         let mut standing: Option<Standing> = None;
         for (at, (limit, word)) in self.each().enumerate() {
             let mut old = word.load(Ordering::Relaxed);
@@ -210,7 +273,7 @@ impl Counters {
                 let (new, status) = match Counter(old).charge(limit, cost, now) {
                     Charged::Admitted(new, status) => (new, status),
                     Charged::Refused(status, retry_after) => {
-                        self.give_back(at, cost, now);
+                        self.give_back(charged.get(..at).unwrap_or(&[]), cost);
                         let refused = Refused {
                             status,
                             retry_after,
@@ -219,7 +282,12 @@ impl Counters {
                     }
                 };
                 match word.compare_exchange_weak(old, new.0, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => break status,
+                    Ok(_) => {
+                        if let Some(charged) = charged.get_mut(at) {
+                            *charged = new;
+                        }
+                        break status;
+                    }
                     Err(newer) => old = newer,
                 }
             };
@@ -255,13 +323,21 @@ impl Counters {
         })
     }
 
-    /// Takes a charge back from the first `count` limits.
-    fn give_back(&self, count: usize, cost: u32, charged_at: Timestamp) {
-        for (limit, word) in self.each().take(count) {
+    /// Takes a charge back from the first limits, given what their counters were
+    /// right after it.
+    fn give_back(&self, charged: &[Counter], cost: u32) {
+        for ((_, word), charged) in self.each().zip(charged) {
             // An error: the counters were dropped, and nothing is owed.
             let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-                (old != DEAD).then(|| Counter(old).give_back(limit, cost, charged_at).0)
+                (old != DEAD).then(|| Counter(old).give_back(cost, *charged).0)
             });
+        }
+    }
+
+    /// Makes whoever is counted here be admitted anew.
+    fn die(&self) {
+        if let Some(first) = self.words.first() {
+            first.store(DEAD, Ordering::Release);
         }
     }
 

@@ -3,13 +3,13 @@
 //! What is left stands in the store. The engine takes a *slice* of it in one
 //! durable commit, spends that from memory, and puts the rest back when it closes.
 //! So a quota is never overspent, not even after a crash, which loses at most the
-//! slices that were out: one hundredth of a quota each, or ten requests, whichever
-//! is more, and at most 1,000.
+//! slices that were out: a hundredth of a quota each, at least ten requests and at
+//! most 1,000, or what one request costs where that is more.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -150,7 +150,8 @@ pub struct QuotaStatus {
     pub refills_at: Option<Timestamp>,
 }
 
-/// A quota in the store, under the id of the key that it was first given to.
+/// A quota in the store, under its number: the position of the audit entry about
+/// the change that first made it, which no other has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct QuotaRecord {
     pub(crate) quota: Quota,
@@ -159,21 +160,22 @@ pub(crate) struct QuotaRecord {
     pub(crate) refills_at: Timestamp,
     /// How many keys share it.
     pub(crate) keys: u32,
-    /// The position of the audit entry about its making: another quota in its
-    /// place has another.
+    /// The position of the last audit entry about it: another quota in its place
+    /// has another.
     pub(crate) revision: u64,
 }
 
 /// A slice that was taken.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slice {
-    /// The key that the quota stands under.
-    pub(crate) root: KeyId,
+    pub(crate) number: u64,
     pub(crate) requests: u64,
     /// Until when it may be spent.
     pub(crate) refills_at: Timestamp,
     /// The revision of the quota that it is of.
     pub(crate) revision: u64,
+    /// What the store has left.
+    pub(crate) left: u64,
 }
 
 impl QuotaRecord {
@@ -191,20 +193,26 @@ impl QuotaRecord {
 
     /// As it reads at an instant: refilled, where that is due.
     pub(crate) fn at(&self, now: Timestamp) -> Self {
-        match now >= self.refills_at {
+        match is_due(self.refills_at, now) {
             true => Self::new(self.quota, self.keys, self.revision, now),
             false => self.clone(),
         }
     }
 
-    pub(crate) fn take_slice(&mut self, root: KeyId) -> Slice {
-        let requests = self.quota.slice().min(self.remaining);
+    /// Takes a slice, or as much as is wanted where that is more; nothing where
+    /// there is not so much.
+    pub(crate) fn take_slice(&mut self, number: u64, wanted: u64) -> Slice {
+        let requests = match wanted > self.remaining {
+            true => 0,
+            false => self.quota.slice().max(wanted).min(self.remaining),
+        };
         self.remaining -= requests;
         Slice {
-            root,
+            number,
             requests,
             refills_at: self.refills_at,
             revision: self.revision,
+            left: self.remaining,
         }
     }
 
@@ -226,139 +234,228 @@ impl QuotaRecord {
     }
 }
 
-/// What is in memory of a quota.
+fn is_due(refills_at: Timestamp, now: Timestamp) -> bool {
+    refills_at < Timestamp::MAX && now >= refills_at
+}
+
+/// What is in memory of a quota, in one period of it.
 struct Purse {
-    root: KeyId,
-    revision: u64,
+    slice: Slice,
     requests: AtomicU64,
-    refills_at: AtomicU64,
     /// The store had nothing left.
     store_is_empty: AtomicBool,
     /// The quota was changed, or its slices are called in: what is here counts
     /// no more.
-    is_stale: AtomicBool,
-    /// Held while a slice is taken.
-    taking: Mutex<()>,
+    is_void: AtomicBool,
 }
 
-/// A quota that does not cover a request.
-pub(crate) struct Exhausted {
-    pub(crate) refills_at: Option<Timestamp>,
+/// What spending came to.
+pub(crate) enum Spent {
+    Covered,
+    Exhausted {
+        refills_at: Option<Timestamp>,
+    },
+    /// The key has no quota any more, or is gone: look at it again.
+    Gone,
 }
 
 /// The slices that are out.
+///
+/// A purse is found by key without a lock. Slices are taken one at a time for a key
+/// (its lane), and settled under the lock of the purses: where quotas were changed or
+/// called in since before the take, the slice goes back and another is taken.
 pub(crate) struct Quotas {
     by_key: papaya::HashMap<u64, Arc<Purse>, BuildHasherDefault<IdHasher>>,
-    by_root: Mutex<HashMap<KeyId, Arc<Purse>>>,
+    purses: Mutex<Purses>,
+    lanes: [Mutex<()>; LANES],
+    is_closing: AtomicBool,
     /// The most keys with a slice at a time.
     keys_max: usize,
+}
+
+const LANES: usize = 64;
+
+#[derive(Default)]
+struct Purses {
+    by_number: HashMap<u64, Arc<Purse>>,
+    /// Raised by whatever makes a slice that is being taken doubtful.
+    generation: u64,
 }
 
 impl Quotas {
     pub(crate) fn new(keys_max: usize) -> Self {
         Self {
             by_key: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
-            by_root: Mutex::default(),
+            purses: Mutex::default(),
+            lanes: std::array::from_fn(|_| Mutex::default()),
+            is_closing: AtomicBool::new(false),
             keys_max: keys_max.max(1),
         }
     }
 
-    /// Spends `cost` of a key's quota, taking slices where need be: `take` gets
-    /// one from the store, and `put_back` returns some to it.
+    /// Spends `cost` of a key's quota, taking a slice where need be: `take` gets
+    /// one of at least so many requests from the store, or `None` where the key has
+    /// no quota, and `put_back` returns some to it.
     pub(crate) fn spend(
         &self,
         key: KeyId,
         cost: u64,
         now: Timestamp,
-        take: impl Fn() -> Result<Slice, Error>,
+        take: impl Fn(u64) -> Result<Option<Slice>, Error>,
         put_back: impl Fn(Vec<Slice>) -> Result<(), Error>,
-    ) -> Result<Result<(), Exhausted>, Error> {
-        let purses = self.by_key.pin();
+    ) -> Result<Spent, Error> {
+        if let Some(spent) = self.spend_from_memory(key, cost, now) {
+            return Ok(spent);
+        }
+        if self.by_key.len() >= self.keys_max {
+            self.restore(self.call_in(), &put_back)?;
+        }
+        let _lane = self.lane(key);
         loop {
-            let Some(purse) = purses.get(&key.raw()) else {
-                if self.by_key.len() >= self.keys_max {
-                    put_back(self.call_in())?;
-                }
-                let purse = self.admit(take()?);
-                purses.insert(key.raw(), purse);
-                continue;
-            };
-            if let Some(result) = purse.spend(cost, now) {
-                return Ok(result);
-            }
-            let _taking = lock(&purse.taking);
             // Another may have taken one meanwhile.
-            if let Some(result) = purse.spend(cost, now) {
-                return Ok(result);
+            if let Some(spent) = self.spend_from_memory(key, cost, now) {
+                return Ok(spent);
             }
-            if purse.is_stale.load(Ordering::Acquire) {
-                self.forget(purse);
-                purses.remove(&key.raw());
+            if self.is_closing.load(Ordering::Acquire) {
+                return Err(Error::Closed);
+            }
+            let generation = lock(&self.purses).generation;
+            let in_memory =
+                self.by_key
+                    .pin()
+                    .get(&key.raw())
+                    .map_or(0, |purse| match purse.is_good(now) {
+                        true => purse.requests.load(Ordering::Acquire),
+                        false => 0,
+                    });
+            let Some(slice) = take(cost.saturating_sub(in_memory).max(1))? else {
+                return Ok(Spent::Gone);
+            };
+            if !self.settle(key, slice, generation) {
+                self.restore(vec![slice], &put_back)?;
                 continue;
             }
-            purse.put(take()?);
+            if slice.requests == 0 {
+                let spent = self.spend_from_memory(key, cost, now);
+                return Ok(spent.unwrap_or(exhausted(slice.refills_at)));
+            }
         }
     }
 
-    /// The purse of a slice's quota, with the slice in it.
-    fn admit(&self, slice: Slice) -> Arc<Purse> {
-        let mut by_root = lock(&self.by_root);
-        let known = by_root.get(&slice.root).filter(|purse| {
-            purse.revision == slice.revision && !purse.is_stale.load(Ordering::Acquire)
-        });
-        if let Some(purse) = known {
-            purse.put(slice);
-            return purse.clone();
+    fn spend_from_memory(&self, key: KeyId, cost: u64, now: Timestamp) -> Option<Spent> {
+        self.by_key.pin().get(&key.raw())?.spend(cost, now)
+    }
+
+    fn lane(&self, key: KeyId) -> MutexGuard<'_, ()> {
+        // Ids end in random bits. The remainder is below the number of lanes.
+        let at = usize::try_from(key.raw() % LANES as u64).unwrap_or(0);
+        lock(&self.lanes[at])
+    }
+
+    /// Puts a slice into the purse of its quota, unless it is doubtful by now.
+    fn settle(&self, key: KeyId, slice: Slice, generation: u64) -> bool {
+        let mut purses = lock(&self.purses);
+        if purses.generation != generation {
+            return false;
         }
-        let purse = Arc::new(Purse {
-            root: slice.root,
-            revision: slice.revision,
-            requests: AtomicU64::new(slice.requests),
-            refills_at: AtomicU64::new(slice.refills_at.unix_ms()),
-            store_is_empty: AtomicBool::new(slice.requests == 0),
-            is_stale: AtomicBool::new(false),
-            taking: Mutex::default(),
+        let known = purses.by_number.get(&slice.number).filter(|known| {
+            (known.slice.revision, known.slice.refills_at) == (slice.revision, slice.refills_at)
         });
-        by_root.insert(slice.root, purse.clone());
+        let purse = match known {
+            Some(known) => {
+                known.requests.fetch_add(slice.requests, Ordering::AcqRel);
+                known.clone()
+            }
+            None => {
+                let new = Arc::new(Purse {
+                    slice,
+                    requests: AtomicU64::new(slice.requests),
+                    store_is_empty: AtomicBool::new(false),
+                    is_void: AtomicBool::new(false),
+                });
+                if let Some(old) = purses.by_number.insert(slice.number, new.clone()) {
+                    // Of an earlier period: it was refilled since.
+                    old.void();
+                }
+                new
+            }
+        };
         purse
+            .store_is_empty
+            .store(slice.left == 0, Ordering::Release);
+        self.by_key.pin().insert(key.raw(), purse);
+        true
     }
 
-    fn forget(&self, purse: &Arc<Purse>) {
-        let mut by_root = lock(&self.by_root);
-        if by_root
-            .get(&purse.root)
-            .is_some_and(|known| Arc::ptr_eq(known, purse))
-        {
-            by_root.remove(&purse.root);
-        }
-    }
-
-    /// Lets a change of quotas take effect: slices of what they were are void.
-    pub(crate) fn publish(&self, changed: &[KeyId]) {
-        if changed.is_empty() {
+    /// Lets a change of quotas take effect: slices of what they were are void, and
+    /// keys whose quota is another find it anew.
+    pub(crate) fn publish(&self, numbers: &[u64], keys: &[KeyId]) {
+        if numbers.is_empty() && keys.is_empty() {
             return;
         }
-        let mut by_root = lock(&self.by_root);
-        for root in changed {
-            if let Some(purse) = by_root.remove(root) {
+        let mut purses = lock(&self.purses);
+        purses.generation += 1;
+        for number in numbers {
+            if let Some(purse) = purses.by_number.remove(number) {
                 purse.void();
             }
+        }
+        let by_key = self.by_key.pin();
+        for key in keys {
+            by_key.remove(&key.raw());
         }
     }
 
     /// Takes all slices out of memory.
-    pub(crate) fn call_in(&self) -> Vec<Slice> {
-        let purses = std::mem::take(&mut *lock(&self.by_root));
+    fn call_in(&self) -> Vec<Slice> {
+        let mut purses = lock(&self.purses);
+        purses.generation += 1;
         self.by_key.pin().clear();
-        purses.into_values().map(|purse| purse.void()).collect()
+        let all = std::mem::take(&mut purses.by_number);
+        all.into_values().map(|purse| purse.void()).collect()
+    }
+
+    /// Puts slices back into the store. Who found it empty meanwhile looks again.
+    fn restore(
+        &self,
+        slices: Vec<Slice>,
+        put_back: impl Fn(Vec<Slice>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let result = put_back(slices);
+        let mut purses = lock(&self.purses);
+        purses.generation += 1;
+        for purse in purses.by_number.values() {
+            purse.store_is_empty.store(false, Ordering::Release);
+        }
+        result
+    }
+
+    /// Puts all slices back, and takes none any more.
+    pub(crate) fn close(
+        &self,
+        put_back: impl Fn(Vec<Slice>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.is_closing.store(true, Ordering::Release);
+        // Whoever takes one now is waited for.
+        let _lanes = self.lanes.each_ref().map(|lane| lock(lane));
+        self.restore(self.call_in(), put_back)
+    }
+}
+
+fn exhausted(refills_at: Timestamp) -> Spent {
+    Spent::Exhausted {
+        refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
     }
 }
 
 impl Purse {
+    fn is_good(&self, now: Timestamp) -> bool {
+        !self.is_void.load(Ordering::Acquire) && !is_due(self.slice.refills_at, now)
+    }
+
     /// `None` where a slice must be taken.
-    fn spend(&self, cost: u64, now: Timestamp) -> Option<Result<(), Exhausted>> {
-        let refills_at = self.refills_at.load(Ordering::Acquire);
-        if now.unix_ms() >= refills_at || self.is_stale.load(Ordering::Acquire) {
+    fn spend(&self, cost: u64, now: Timestamp) -> Option<Spent> {
+        if !self.is_good(now) {
             return None;
         }
         let spent = self
@@ -367,36 +464,20 @@ impl Purse {
                 left.checked_sub(cost)
             });
         match spent {
-            Ok(_) => Some(Ok(())),
-            Err(_) if self.store_is_empty.load(Ordering::Acquire) => Some(Err(Exhausted {
-                refills_at: (refills_at < Timestamp::MAX.unix_ms())
-                    .then_some(Timestamp::from_raw(refills_at)),
-            })),
+            Ok(_) => Some(Spent::Covered),
+            Err(_) if self.store_is_empty.load(Ordering::Acquire) && self.is_good(now) => {
+                Some(exhausted(self.slice.refills_at))
+            }
             Err(_) => None,
         }
     }
 
-    /// Puts a slice in. A slice of a later period replaces what is there.
-    fn put(&self, slice: Slice) {
-        let refills_at = slice.refills_at.unix_ms();
-        if self.refills_at.load(Ordering::Acquire) == refills_at {
-            self.requests.fetch_add(slice.requests, Ordering::AcqRel);
-        } else {
-            self.requests.store(slice.requests, Ordering::Release);
-            self.refills_at.store(refills_at, Ordering::Release);
-        }
-        self.store_is_empty
-            .store(slice.requests == 0, Ordering::Release);
-    }
-
     /// Makes it worth nothing, and gives what was in it.
     fn void(&self) -> Slice {
-        self.is_stale.store(true, Ordering::Release);
+        self.is_void.store(true, Ordering::Release);
         Slice {
-            root: self.root,
             requests: self.requests.swap(0, Ordering::AcqRel),
-            refills_at: Timestamp::from_raw(self.refills_at.load(Ordering::Acquire)),
-            revision: self.revision,
+            ..self.slice
         }
     }
 }

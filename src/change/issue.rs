@@ -123,10 +123,10 @@ impl Plan {
             tx.set_over(key)?;
         }
         self.record.revision = seq;
-        tx.insert_key(&self.record, &self.cold)?;
         if let Some(quota) = self.quota {
-            tx.set_quota(self.record.id, quota, 1)?;
+            self.cold.quota = Some(tx.new_quota(quota)?);
         }
+        tx.insert_key(&self.record, &self.cold)?;
         tx.audit(
             actor,
             AuditEvent::KeyIssued {
@@ -218,7 +218,7 @@ impl Batch {
                 created_by: actor.map(str::to_owned),
                 predecessor: None,
                 successor: None,
-                quota: spec.quota.map(|_| drawn.id),
+                quota: None,
             },
             quota: spec.quota,
             token: drawn.token,

@@ -7,6 +7,7 @@ use crate::error::{Error, Refusal};
 use crate::id::KeyId;
 use crate::key::{ColdRecord, Reason, Rotated, Rotation, check_life};
 use crate::keyspace::Keyspace;
+use crate::quota::Quota;
 use crate::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 use crate::token::Entropy;
@@ -21,6 +22,11 @@ pub(crate) fn rotate(
     let old = tx.key(id)?;
     let old_cold = tx.cold(id)?;
     refuse_unless_rotatable(tx, &old, &old_cold)?;
+    rotation
+        .changes
+        .quota
+        .flatten()
+        .map_or(Ok(()), Quota::check)?;
     let keyspace = tx.keyspace_numbered(old.keyspace)?;
     let (mut new, mut new_cold) = update::amended(&old, &old_cold, &rotation.changes, &keyspace)?;
     // A retired permission is not given to a new key.
@@ -48,11 +54,8 @@ pub(crate) fn rotate(
     new_cold.predecessor = Some(old.id);
     new_cold.successor = None;
     let own_quota = rotation.changes.quota.flatten();
-    new_cold.quota = match rotation.changes.quota {
-        Some(_) => own_quota.map(|_| new.id),
-        None => old_cold.quota,
-    };
-    new.has_quota = new_cold.quota.is_some();
+    new.has_quota =
+        own_quota.is_some() || (rotation.changes.quota.is_none() && old_cold.quota.is_some());
 
     let grace_end = now.saturating_add(rotation.grace);
     let until = old.expires_at.map_or(grace_end, |at| at.min(grace_end));
@@ -81,12 +84,12 @@ pub(crate) fn rotate(
     }
     tx.replace_key(&old, &retired)?;
     tx.put_cold(old.id, &retired_cold)?;
-    tx.insert_key(&new, &new_cold)?;
-    match (own_quota, new_cold.quota) {
-        (Some(quota), _) => tx.set_quota(new.id, quota, 1)?,
-        (None, Some(root)) => tx.join_quota(root)?,
+    match (rotation.changes.quota, new_cold.quota) {
+        (Some(own), _) => new_cold.quota = own.map(|own| tx.new_quota(own)).transpose()?,
+        (None, Some(number)) => tx.join_quota(number)?,
         (None, None) => {}
     }
+    tx.insert_key(&new, &new_cold)?;
     tx.audit(
         actor,
         AuditEvent::KeyRotated {

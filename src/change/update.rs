@@ -36,7 +36,7 @@ pub(crate) fn update(
     if let Some(quota) = changes.quota {
         quota.map_or(Ok(()), Quota::check)?;
         let before = match old_cold.quota {
-            Some(root) => Some(tx.quota(root)?.quota),
+            Some(number) => Some(tx.quota(number)?.quota),
             None => None,
         };
         Change::note(&mut noted, "quota", &before, &quota, |quota| {
@@ -50,7 +50,6 @@ pub(crate) fn update(
                 after: "full".to_owned(),
             });
         }
-        new_cold.quota = quota.map(|_| old_cold.quota.unwrap_or(id));
         new.has_quota = quota.is_some();
     }
     if noted.is_empty() {
@@ -60,7 +59,8 @@ pub(crate) fn update(
     new.revision = tx.next_seq();
     tx.replace_key(&old, &new)?;
     if let Some(quota) = changes.quota {
-        change_quota(tx, old_cold.quota, quota, id)?;
+        new_cold.quota = change_quota(tx, old_cold.quota, quota)?;
+        tx.touch_quota_of(id);
     }
     if new_cold != old_cold {
         tx.put_cold(id, &new_cold)?;
@@ -75,22 +75,24 @@ pub(crate) fn update(
     tx.describe(&new, new_cold)
 }
 
-/// Gives a key, and those that share its quota, another; or takes this key from
-/// them.
+/// Gives a key, and those that share its quota, another, or takes this key from
+/// them; and says what its quota's number is now.
 fn change_quota(
     tx: &mut Tx<'_>,
-    root: Option<KeyId>,
+    number: Option<u64>,
     quota: Option<Quota>,
-    id: KeyId,
-) -> Result<(), Error> {
-    match (root, quota) {
-        (Some(root), Some(quota)) => {
-            let keys = tx.quota(root)?.keys;
-            tx.set_quota(root, quota, keys)
+) -> Result<Option<u64>, Error> {
+    match (number, quota) {
+        (Some(number), Some(quota)) => {
+            tx.replace_quota(number, quota)?;
+            Ok(Some(number))
         }
-        (None, Some(quota)) => tx.set_quota(id, quota, 1),
-        (Some(root), None) => tx.leave_quota(root),
-        (None, None) => Ok(()),
+        (None, Some(quota)) => tx.new_quota(quota).map(Some),
+        (Some(number), None) => {
+            tx.leave_quota(number)?;
+            Ok(None)
+        }
+        (None, None) => Ok(None),
     }
 }
 

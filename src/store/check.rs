@@ -89,7 +89,7 @@ struct Walk<'a> {
     /// The last audit entry about each keyspace.
     keyspace_revisions: BTreeMap<Prefix, u64>,
     /// How many keys name each quota.
-    sharing: BTreeMap<KeyId, u32>,
+    sharing: BTreeMap<u64, u32>,
     report: CheckReport,
 }
 
@@ -340,8 +340,8 @@ impl<'a> Walk<'a> {
         if key.has_quota != cold.quota.is_some() {
             self.find("cold", key.id, "it does not agree with its key on a quota");
         }
-        if let Some(root) = cold.quota {
-            *self.sharing.entry(root).or_insert(0) += 1;
+        if let Some(number) = cold.quota {
+            *self.sharing.entry(number).or_insert(0) += 1;
         }
         for (relative, is_successor) in [(cold.successor, true), (cold.predecessor, false)] {
             let Some(relative) = relative else { continue };
@@ -481,18 +481,21 @@ impl<'a> Walk<'a> {
         let quotas = self.snapshot.table(QUOTAS)?;
         let mut sharing = std::mem::take(&mut self.sharing);
         for entry in quotas.iter().or_store()? {
-            let root = KeyId::from_raw(entry.or_store()?.0.value());
-            let read = read::quota(&quotas, self.snapshot.ring(), root);
-            let named = sharing.remove(&root).unwrap_or(0);
+            let number = entry.or_store()?.0.value();
+            let read = read::quota(&quotas, self.snapshot.ring(), number);
+            let named = sharing.remove(&number).unwrap_or(0);
             if let Some(quota) = self.sound(read)?
-                && quota.keys != named
+                && (quota.keys != named || quota.remaining > quota.quota.requests())
             {
-                let problem = format!("{named} keys name it, and it says {}", quota.keys);
-                self.find("quotas", root, problem);
+                let problem = format!(
+                    "{named} keys name it, and it says {}; {} of {} are left",
+                    quota.keys, quota.remaining, quota.quota
+                );
+                self.find("quotas", number, problem);
             }
         }
-        for root in sharing.into_keys() {
-            self.find("quotas", root, "keys name it, and it is missing");
+        for number in sharing.into_keys() {
+            self.find("quotas", number, "keys name it, and it is missing");
         }
         Ok(())
     }

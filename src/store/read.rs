@@ -236,20 +236,16 @@ pub(crate) fn assemble(
     }
 }
 
-/// A quota, by the key under which it stands.
+/// A quota, by its number.
 pub(crate) fn find_quota(
     quotas: &impl ReadableTable<u64, Bytes>,
     ring: &Keyring,
-    root: KeyId,
+    number: u64,
 ) -> Result<Option<QuotaRecord>, Error> {
-    match quotas.get(root.raw()).or_store()? {
-        Some(record) => unseal(
-            ring,
-            Tagged::Quota,
-            &root.raw().to_le_bytes(),
-            record.value(),
-        )
-        .map(Some),
+    match quotas.get(number).or_store()? {
+        Some(record) => {
+            unseal(ring, Tagged::Quota, &number.to_le_bytes(), record.value()).map(Some)
+        }
         None => Ok(None),
     }
 }
@@ -258,10 +254,10 @@ pub(crate) fn find_quota(
 pub(crate) fn quota(
     quotas: &impl ReadableTable<u64, Bytes>,
     ring: &Keyring,
-    root: KeyId,
+    number: u64,
 ) -> Result<QuotaRecord, Error> {
-    find_quota(quotas, ring, root)?
-        .ok_or_else(|| Error::corrupted("quotas", root, "a key names it, and it is missing"))
+    find_quota(quotas, ring, number)?
+        .ok_or_else(|| Error::corrupted("quotas", number, "a key names it, and it is missing"))
 }
 
 /// Whether an owner is suspended, by itself or with a path above it.

@@ -362,7 +362,7 @@ impl<'a> Describer<'a> {
         let revoked = read::revoked(&self.audit, ring, record, now)?;
         let usage = read::usage(&self.usage, ring, record.id)?;
         let quota = match cold.quota {
-            Some(root) => Some(read::quota(&self.quotas, ring, root)?.status(now)),
+            Some(number) => Some(read::quota(&self.quotas, ring, number)?.status(now)),
             None => None,
         };
         let keyspace = self.keyspace(record.keyspace)?;

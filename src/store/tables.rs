@@ -38,7 +38,7 @@ pub(crate) const BY_END: TableDefinition<'_, (u64, u64), ()> = TableDefinition::
 pub(crate) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
 /// id -> usage
 pub(crate) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
-/// id of the key that it was first given to -> quota
+/// number -> quota
 pub(crate) const QUOTAS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("quotas");
 /// name -> what there is one of
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");

@@ -26,8 +26,10 @@ use crate::record::{KeyRecord, Phase};
 pub(crate) struct Touched {
     pub(crate) keys: Vec<KeyId>,
     pub(crate) keyspaces: Vec<Keyspace>,
-    /// Quotas that were given, changed or taken away.
-    pub(crate) quotas: Vec<KeyId>,
+    /// Quotas that were changed or taken away.
+    pub(crate) quotas: Vec<u64>,
+    /// Keys whose quota is another than before.
+    pub(crate) quota_keys: Vec<KeyId>,
     /// The instant of the commit, behind which time never runs again.
     pub(crate) at: Timestamp,
 }
@@ -91,6 +93,7 @@ impl<'t> Tx<'t> {
                 keys: Vec::new(),
                 keyspaces: Vec::new(),
                 quotas: Vec::new(),
+                quota_keys: Vec::new(),
                 at: now,
             },
             wrote: false,
@@ -307,8 +310,9 @@ impl<'t> Tx<'t> {
         self.keys.remove(key.id.raw()).or_store()?;
         self.cold.remove(key.id.raw()).or_store()?;
         self.usage.remove(key.id.raw()).or_store()?;
-        if let Some(root) = quota {
-            self.leave_quota(root)?;
+        if let Some(number) = quota {
+            self.leave_quota(number)?;
+            self.touch_quota_of(key.id);
         }
         let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
         self.by_owner.remove(index.as_slice()).or_store()?;
@@ -475,53 +479,65 @@ impl<'t> Tx<'t> {
 
     // Quotas
 
-    pub(crate) fn find_quota(&self, root: KeyId) -> Result<Option<QuotaRecord>, Error> {
-        read::find_quota(&self.quotas, self.ring, root)
+    pub(crate) fn find_quota(&self, number: u64) -> Result<Option<QuotaRecord>, Error> {
+        read::find_quota(&self.quotas, self.ring, number)
     }
 
-    pub(crate) fn quota(&self, root: KeyId) -> Result<QuotaRecord, Error> {
-        read::quota(&self.quotas, self.ring, root)
+    pub(crate) fn quota(&self, number: u64) -> Result<QuotaRecord, Error> {
+        read::quota(&self.quotas, self.ring, number)
     }
 
     /// Writes what is left of a quota.
-    pub(crate) fn put_quota(&mut self, root: KeyId, record: &QuotaRecord) -> Result<(), Error> {
+    pub(crate) fn put_quota(&mut self, number: u64, record: &QuotaRecord) -> Result<(), Error> {
         self.writing();
-        let bytes = tables::seal(self.ring, Tagged::Quota, &root.raw().to_le_bytes(), record)?;
-        self.quotas
-            .insert(root.raw(), bytes.as_slice())
-            .or_store()?;
+        let bytes = tables::seal(self.ring, Tagged::Quota, &number.to_le_bytes(), record)?;
+        self.quotas.insert(number, bytes.as_slice()).or_store()?;
         Ok(())
     }
 
-    /// Gives a key a quota of its own, or those that share one another in its
-    /// place. What is in memory of the old one becomes void.
-    pub(crate) fn set_quota(&mut self, root: KeyId, quota: Quota, keys: u32) -> Result<(), Error> {
+    /// Makes a quota for a key, under the number of the mutation's audit entry.
+    pub(crate) fn new_quota(&mut self, quota: Quota) -> Result<u64, Error> {
+        let number = self.next_seq();
+        let record = QuotaRecord::new(quota, 1, number, self.now);
+        self.put_quota(number, &record)?;
+        Ok(number)
+    }
+
+    /// Puts another quota in the place of one, for all who share it. What is in
+    /// memory of the old one becomes void.
+    pub(crate) fn replace_quota(&mut self, number: u64, quota: Quota) -> Result<(), Error> {
+        let keys = self.quota(number)?.keys;
         let record = QuotaRecord::new(quota, keys, self.next_seq(), self.now);
-        self.put_quota(root, &record)?;
-        self.touched.quotas.push(root);
+        self.put_quota(number, &record)?;
+        self.touched.quotas.push(number);
         Ok(())
+    }
+
+    /// Notes that a key's quota is another than before.
+    pub(crate) fn touch_quota_of(&mut self, key: KeyId) {
+        self.touched.quota_keys.push(key);
     }
 
     /// Lets one more key share a quota.
-    pub(crate) fn join_quota(&mut self, root: KeyId) -> Result<(), Error> {
-        let mut record = self.quota(root)?;
+    pub(crate) fn join_quota(&mut self, number: u64) -> Result<(), Error> {
+        let mut record = self.quota(number)?;
         record.keys = record.keys.saturating_add(1);
-        self.put_quota(root, &record)
+        self.put_quota(number, &record)
     }
 
     /// Takes a key from those that share a quota, and the quota away with the
     /// last.
-    pub(crate) fn leave_quota(&mut self, root: KeyId) -> Result<(), Error> {
-        let Some(mut record) = self.find_quota(root)? else {
+    pub(crate) fn leave_quota(&mut self, number: u64) -> Result<(), Error> {
+        let Some(mut record) = self.find_quota(number)? else {
             return Ok(());
         };
         if record.keys > 1 {
             record.keys -= 1;
-            return self.put_quota(root, &record);
+            return self.put_quota(number, &record);
         }
         self.writing();
-        self.quotas.remove(root.raw()).or_store()?;
-        self.touched.quotas.push(root);
+        self.quotas.remove(number).or_store()?;
+        self.touched.quotas.push(number);
         Ok(())
     }
 
@@ -581,7 +597,7 @@ impl<'t> Tx<'t> {
         let revoked = self.revoked(key)?;
         let usage = read::usage(&self.usage, self.ring, key.id)?;
         let quota = match cold.quota {
-            Some(root) => Some(self.quota(root)?.status(self.now)),
+            Some(number) => Some(self.quota(number)?.status(self.now)),
             None => None,
         };
         Ok(read::assemble(

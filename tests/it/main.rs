@@ -6,6 +6,7 @@ mod common;
 
 mod audit;
 mod bad_input;
+mod charges;
 mod durability;
 mod field;
 mod issue;

@@ -203,7 +203,7 @@ async fn a_key_bound_to_a_network_is_let_in_from_there_alone() {
 async fn a_keyspace_that_is_not_the_routes_reads_as_unknown() {
     let (engine, issued) = store();
     engine
-        .create_keyspace(gatekey::NewKeyspace::new("acme_test").unwrap())
+        .create_keyspace(NewKeyspace::new("acme_test").unwrap())
         .unwrap();
     let auth = AuthLayer::new(engine, Dialect::default()).keyspace("acme_test".parse().unwrap());
     let app = Router::new().route("/", get(who)).layer(auth);
