@@ -136,15 +136,18 @@ fn address_of(peer: Option<&ConnectInfo<SocketAddr>>) -> Option<IpAddr> {
 fn api(engine: &Engine, prefix: Prefix, dialect: Dialect) -> Router {
     let auth = authentication(engine, prefix, dialect.clone());
     Router::new()
-        .route("/public", get(public).layer(auth.clone().optional()))
-        .route("/account", get(account).layer(auth.clone().required()))
+        .route("/public", get(public).route_layer(auth.clone().optional()))
+        .route(
+            "/account",
+            get(account).route_layer(auth.clone().required()),
+        )
         .route(
             "/items",
-            post(create_item).layer(auth.clone().require([WRITE])),
+            post(create_item).route_layer(auth.clone().require([WRITE])),
         )
         .route(
             "/owners/{owner}",
-            get(owned).with_state(dialect).layer(auth.required()),
+            get(owned).with_state(dialect).route_layer(auth.optional()),
         )
 }
 
@@ -169,15 +172,17 @@ async fn create_item(Extension(grant): Extension<Grant>) -> (StatusCode, Json<Va
 }
 
 /// A thing of an owner's. To others, the dialect says that it is forbidden, or hides
-/// it.
+/// it, from callers without a key too.
 async fn owned(
     State(dialect): State<Dialect>,
     Path(owner): Path<String>,
-    Extension(grant): Extension<Grant>,
+    grant: Option<Extension<Grant>>,
 ) -> Response {
-    match grant.owner() == owner {
-        true => Json(json!({ "owner": owner })).into_response(),
-        false => dialect.foreign().response().map(Into::into),
+    let hides = dialect.foreign().status() == StatusCode::NOT_FOUND;
+    match grant {
+        Some(grant) if grant.owner() == owner => Json(json!({ "owner": owner })).into_response(),
+        None if !hides => dialect.missing().response().map(Into::into),
+        _ => dialect.foreign().response().map(Into::into),
     }
 }
 
@@ -190,7 +195,7 @@ fn administration(engine: &Engine, prefix: Prefix) -> Router {
         .route("/keys/{id}", get(show))
         .route("/keys/{id}/rotate", post(rotate))
         .route("/keys/{id}", delete(revoke))
-        .layer(auth)
+        .route_layer(auth)
         .with_state(engine.clone())
 }
 

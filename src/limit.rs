@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::error::{Error, Invalid};
 
-/// So many requests a window of the clock.
+/// So many requests a window of the clock, counted so that they slide: what was
+/// requested in the window before counts for as much as of it a window that ends now
+/// would cover. So no edge lets twice the limit through.
 ///
 /// ```
 /// use std::time::Duration;
@@ -158,6 +160,15 @@ impl LimitStatus {
     #[must_use]
     pub fn remaining(&self) -> u32 {
         self.remaining
+    }
+
+    /// The same, with a reset no earlier than a time after an instant.
+    #[cfg(feature = "http")]
+    pub(crate) fn resetting_at_least_at(self, now: Timestamp, wait: Duration) -> Self {
+        Self {
+            resets_at: self.resets_at.max(now.saturating_add(wait)),
+            ..self
+        }
     }
 
     /// The same with nothing left.

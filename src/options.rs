@@ -133,8 +133,10 @@ impl Options {
 
     /// Refuses, ahead of the lookup, what comes from an address from which so many
     /// attempts have failed: with a token that is malformed or unknown. An IPv6
-    /// address counts by its network of 64 bits. A success resets nothing. Needs
-    /// [`Requirements::source`](crate::Requirements::source); none by default.
+    /// address counts by its network of 64 bits. Good tokens from there are refused too,
+    /// and a success resets nothing. Attempts under way at the same time do not see
+    /// each other. Needs [`Requirements::source`](crate::Requirements::source), which
+    /// behind a proxy must not be the proxy's; none by default.
     pub fn failed_attempts(mut self, limit: Limit) -> Self {
         self.failed_attempts = Some(limit);
         self

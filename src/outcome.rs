@@ -418,6 +418,15 @@ impl fmt::Display for Denial {
                     f.write_str(&names.join(", "))
                 }
             }
+            Self::RateLimited {
+                key,
+                status,
+                retry_after: None,
+            } => write!(
+                f,
+                "the request costs more than key {key}'s limit of {} ever allows",
+                status.limit()
+            ),
             Self::RateLimited { key, status, .. } => {
                 write!(f, "key {key} is over its limit of {}", status.limit())
             }

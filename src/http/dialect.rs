@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ::http::header::AUTHORIZATION;
+use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION};
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -518,6 +518,8 @@ impl DialectBuilder {
             let before = settings.carriers.get(..at).unwrap_or(&[]);
             let why = if before.contains(carrier) {
                 "a carrier is there twice"
+            } else if [COOKIE, HOST, CONTENT_LENGTH, PROXY_AUTHORIZATION].contains(carrier.name()) {
+                "that header has a meaning of its own"
             } else if *carrier == Carrier::Header(AUTHORIZATION) {
                 "Authorization as a header of its own is RawAuthorization"
             } else if carrier.name() == AUTHORIZATION && before.contains(&Carrier::RawAuthorization)

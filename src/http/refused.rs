@@ -402,7 +402,16 @@ impl Answer<'_> {
     #[must_use]
     pub fn limit(&self) -> Option<LimitStatus> {
         match self.refused.denial()? {
-            Denial::RateLimited { status, .. } => Some(*status),
+            // It resets no earlier than the request would be granted: who waits for
+            // the reset must not be refused again.
+            Denial::RateLimited {
+                status,
+                retry_after,
+                ..
+            } => Some(match retry_after {
+                Some(wait) => status.resetting_at_least_at(self.refused.at, *wait),
+                None => *status,
+            }),
             _ => None,
         }
     }

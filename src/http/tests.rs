@@ -59,8 +59,9 @@ fn a_limit_that_is_reached_reads_as_in_the_text_of_the_tiers() {
     assert_eq!(header(&response, "cache-control"), Some("no-store"));
     assert_eq!(header(&response, "x-ratelimit-limit"), Some("1000"));
     assert_eq!(header(&response, "x-ratelimit-remaining"), Some("0"));
-    // 1_640_000_000 is 1,600 s before the hour's end.
-    assert_eq!(header(&response, "x-ratelimit-reset"), Some("1640001600"));
+    // The hour ends in 1,600 s, and the request would be granted later: the reset is no
+    // earlier.
+    assert_eq!(header(&response, "x-ratelimit-reset"), Some("1640003600"));
     assert_eq!(header(&response, "ratelimit"), None);
     assert_eq!(header(&response, "www-authenticate"), None);
 }

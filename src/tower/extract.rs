@@ -37,7 +37,9 @@ impl IntoResponse for NoGrant {
     fn into_response(self) -> Response {
         match self {
             Self::Anonymous(refused) => refused.response().map(Into::into),
-            Self::LayerMissing => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            Self::LayerMissing => {
+                (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+            }
         }
     }
 }

@@ -67,6 +67,7 @@ struct Charged {
 /// That a layer let an anonymous caller through, for the handlers behind it.
 #[derive(Clone)]
 pub(super) struct Anonymous {
+    #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "for the extractor"))]
     pub(super) route: Arc<Route>,
 }
 

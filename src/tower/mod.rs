@@ -24,12 +24,16 @@
 //! let auth = AuthLayer::new(engine, Dialect::default())
 //!     .on_refused(|refused, parts| eprintln!("{} {}: {refused}", parts.method, parts.uri.path()));
 //! let app: Router = Router::new()
-//!     .route("/things", get(list).layer(auth.clone().optional()))
-//!     .route("/things", post(create).layer(auth.clone().require(["write"]).cost(5)))
-//!     .route("/things/{id}", delete(create).layer(auth.require(["write", "admin"])));
+//!     .route("/things", get(list).route_layer(auth.clone().optional()))
+//!     .route("/things", post(create).route_layer(auth.clone().require(["write"]).cost(5)))
+//!     .route("/things/{id}", delete(create).route_layer(auth.require(["write", "admin"])));
 //! # let _ = app;
 //! # Ok::<(), gatekey::Error>(())
 //! ```
+//!
+//! With `route_layer`, a request whose method no handler takes is a 405, and is neither
+//! authenticated nor charged; with `layer` it would be. A CORS layer goes outside, so
+//! that a preflight, which presents no key, is answered before.
 //!
 //! # Verifying in place
 //! The verification runs in the call, not on another thread. A key in memory costs

@@ -78,6 +78,11 @@ fn who_may_not_is_forbidden_and_what_is_private_is_not_found() {
             404,
             "{name}"
         );
+        let anonymous = client(&server.url, &Ask::get("/one-codex/owners/lab"));
+        assert_eq!(
+            anonymous.status, 404,
+            "{name}: hidden from anonymous callers too"
+        );
         // Where a thing does not exist, nothing else is said.
         assert_eq!(
             ask(Ask::get("/one-codex/owners/nobody")).status,

@@ -195,6 +195,8 @@ fn a_dialect_that_cannot_work_is_refused_when_it_is_built() {
         vec![header(), header()],
         vec![raw, Carrier::Basic],
         vec![Carrier::Header(http::header::AUTHORIZATION)],
+        vec![Carrier::Header(http::header::COOKIE)],
+        vec![Carrier::Header(http::header::HOST)],
     ] {
         assert!(Dialect::builder().carriers(carriers).build().is_err());
     }
