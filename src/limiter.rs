@@ -368,3 +368,35 @@ impl Counters {
                 .is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_charge_goes_back_to_the_plan_that_it_was_made_in() {
+        let now = Timestamp::from_raw(1_767_225_600_000);
+        let limiter = Limiter::new(10);
+        let plans = ["a", "b"].map(|name| Plan::new(name).limit(Limit::per_hour(6)));
+        let charge = |number: u16| {
+            let subject = Subject {
+                key: KeyId::from_raw(1),
+                keyspace: 0,
+                revision: 1,
+                owner: b"acme",
+                plan_number: number,
+                plan: &plans[usize::from(number) - 1],
+            };
+            limiter.charge(&subject, 1, now, true)
+        };
+        let in_a = charge(1)
+            .ok()
+            .flatten()
+            .and_then(|admitted| admitted.receipt);
+        assert!((0..6).all(|_| charge(2).is_ok()));
+        in_a.unwrap().give_back();
+        assert!(charge(2).is_err(), "nothing of it is b's");
+        assert!((0..6).all(|_| charge(1).is_ok()));
+        assert!(charge(1).is_err());
+    }
+}

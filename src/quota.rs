@@ -481,3 +481,97 @@ impl Purse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_raw(1_767_225_600_000 + ms)
+    }
+
+    /// A store in which the quota of a key stands under the key's number.
+    struct Store(RefCell<BTreeMap<u64, QuotaRecord>>);
+
+    impl Store {
+        fn new(quotas: &[(u64, u64)]) -> Self {
+            let record = |requests| QuotaRecord::new(Quota::new(requests), 1, 7, at(0));
+            let quotas = quotas.iter();
+            Self(RefCell::new(
+                quotas
+                    .map(|(number, requests)| (*number, record(*requests)))
+                    .collect(),
+            ))
+        }
+
+        fn take(&self, number: u64, wanted: u64) -> Slice {
+            let mut quotas = self.0.borrow_mut();
+            quotas.get_mut(&number).unwrap().take_slice(number, wanted)
+        }
+
+        fn put_back(&self, slices: &[Slice]) {
+            let mut quotas = self.0.borrow_mut();
+            for slice in slices {
+                quotas.get_mut(&slice.number).unwrap().put_back(*slice);
+            }
+        }
+
+        fn spend(&self, quotas: &Quotas, number: u64, meanwhile: &dyn Fn()) -> bool {
+            let take = |wanted| Ok(Some(self.take(number, wanted)));
+            let put_back = |slices: Vec<Slice>| {
+                meanwhile();
+                self.put_back(&slices);
+                Ok(())
+            };
+            let spent = quotas.spend(KeyId::from_raw(number), 1, at(0), take, put_back);
+            matches!(spent.unwrap(), Spent::Covered)
+        }
+    }
+
+    #[test]
+    fn who_found_the_store_empty_before_slices_came_back_looks_again() {
+        let quotas = Quotas::new(1);
+        let store = Store::new(&[(1, 10), (2, 10)]);
+        assert!(store.spend(&quotas, 1, &|| {}));
+        // There is room for one key: the slice of the first is called in, and before
+        // it is back the first asks again, and finds nothing.
+        let early = RefCell::new(None);
+        let meanwhile = || {
+            if early.borrow().is_none() {
+                *early.borrow_mut() = Some(true);
+                *early.borrow_mut() = Some(store.spend(&quotas, 1, &|| {}));
+            }
+        };
+        assert!(store.spend(&quotas, 2, &meanwhile));
+        assert_eq!(early.into_inner(), Some(false));
+        let granted = (0..20).filter(|_| store.spend(&quotas, 1, &|| {})).count();
+        assert_eq!(granted, 9);
+    }
+
+    #[test]
+    fn a_slice_of_a_quota_that_was_changed_meanwhile_is_not_spent() {
+        let quotas = Quotas::new(10);
+        let store = Store::new(&[(1, 30)]);
+        let changed = RefCell::new(false);
+        let take = |wanted| {
+            let slice = store.take(1, wanted);
+            if !changed.replace(true) {
+                let new = QuotaRecord::new(Quota::new(2), 1, 8, at(0));
+                store.0.borrow_mut().insert(1, new);
+                quotas.publish(&[1], &[KeyId::from_raw(1)]);
+            }
+            Ok(Some(slice))
+        };
+        let put_back = |slices: Vec<Slice>| {
+            store.put_back(&slices);
+            Ok(())
+        };
+        let spend = || quotas.spend(KeyId::from_raw(1), 1, at(0), take, put_back);
+        let granted = (0..50)
+            .filter(|_| matches!(spend().unwrap(), Spent::Covered))
+            .count();
+        assert_eq!(granted, 2, "those of the new quota");
+    }
+}
