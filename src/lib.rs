@@ -123,6 +123,7 @@ mod policy;
 mod query;
 mod quota;
 mod record;
+mod registry;
 mod resident;
 mod secret;
 mod stats;
