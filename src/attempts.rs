@@ -7,27 +7,22 @@
 
 use std::hash::RandomState;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::limit::{Charged, Counter, Limit};
+use crate::sweep::Sweeps;
 
 /// The most sources that are counted at a time: about 6 MiB. Where more fail at
 /// once, the rest are not counted; every token is still verified.
 const SOURCES_MAX: usize = 65_536;
-/// How much the table grows, at least, between two looks for idle counters.
-const SWEEP_EVERY: usize = 1024;
-/// How long one such look is after the last, at least, in milliseconds: a full table
-/// must not be walked for every attempt.
-const SWEEP_PAUSE_MS: u64 = 1000;
 
 pub(crate) struct Attempts {
     limit: Limit,
     /// Sources are an attacker's to choose: the hash is keyed.
     counters: papaya::HashMap<u64, AtomicU64, RandomState>,
-    sweep_at: AtomicUsize,
-    sweep_again_ms: AtomicU64,
+    sweeps: Sweeps,
 }
 
 impl Attempts {
@@ -35,8 +30,7 @@ impl Attempts {
         Self {
             limit,
             counters: papaya::HashMap::new(),
-            sweep_at: AtomicUsize::new(SWEEP_EVERY),
-            sweep_again_ms: AtomicU64::new(0),
+            sweeps: Sweeps::new(SOURCES_MAX),
         }
     }
 
@@ -69,27 +63,17 @@ impl Attempts {
             }
         });
     }
-}
 
-impl Attempts {
     /// Whether one more source can be counted; drops idle ones where it is time.
     fn has_room(&self, now: Timestamp) -> bool {
-        if self.counters.len() < self.sweep_at.load(Ordering::Relaxed) {
-            return true;
+        if self.sweeps.is_due(self.counters.len()) && !self.sweeps.is_paused(now) {
+            self.sweeps.pause(now);
+            self.counters.pin().retain(|_, counter| {
+                !Counter(counter.load(Ordering::Relaxed)).is_idle(self.limit, now)
+            });
+            self.sweeps.left(self.counters.len());
         }
-        let again_at = self.sweep_again_ms.load(Ordering::Relaxed);
-        if now.unix_ms() < again_at && again_at <= now.unix_ms() + SWEEP_PAUSE_MS {
-            return self.counters.len() < SOURCES_MAX;
-        }
-        self.sweep_again_ms
-            .store(now.unix_ms() + SWEEP_PAUSE_MS, Ordering::Relaxed);
-        self.counters.pin().retain(|_, counter| {
-            !Counter(counter.load(Ordering::Relaxed)).is_idle(self.limit, now)
-        });
-        let len = self.counters.len();
-        let next = (len + SWEEP_EVERY.max(len / 4)).min(SOURCES_MAX);
-        self.sweep_at.store(next, Ordering::Relaxed);
-        len < SOURCES_MAX
+        self.counters.len() < SOURCES_MAX
     }
 }
 

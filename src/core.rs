@@ -332,10 +332,10 @@ impl Core {
                 false => Denial::Malformed,
             }));
         }
-        let is_timeless = Life::from(view).is_timeless() && view.plan() == 0 && !view.has_quota();
-        let now = match is_timeless {
-            true => Timestamp::MIN,
-            false => self.now(),
+        let is_counted = view.plan() != 0 || view.has_quota();
+        let now = match is_counted || !Life::from(view).is_timeless() {
+            true => self.now(),
+            false => Timestamp::MIN,
         };
         let held = view.permissions() & entry.active();
         let needs_names =
@@ -350,7 +350,7 @@ impl Core {
             self.hold_time(&denial, now);
             return Ok(Verdict::Denied(denial));
         }
-        if view.plan() != 0 || view.has_quota() {
+        if is_counted {
             return self.judge_counted(view, parts, requirements, entry, held, now);
         }
         Ok(self.grant(view, parts, entry, held, None))
@@ -463,11 +463,7 @@ impl Core {
         if view.pepper() != ring.signing_pepper() {
             self.note_renewal(ring, view, parts.signed);
         }
-        let grant = Grant::new(view, held, entry.prefix);
-        Verdict::Granted(match standing {
-            None => grant,
-            standing => grant.with_limits(standing),
-        })
+        Verdict::Granted(Grant::new(view, held, entry.prefix).with_limits(standing))
     }
 
     /// Keeps time from running behind an instant at which a key was said to be

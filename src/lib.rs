@@ -128,6 +128,7 @@ mod resident;
 mod secret;
 mod stats;
 mod store;
+mod sweep;
 mod sync;
 mod token;
 #[cfg(feature = "tower")]

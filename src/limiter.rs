@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,16 +20,13 @@ use crate::limit::{Charged, Counter, Limit, LimitStatus};
 use crate::limits::LIMITS_PER_PLAN_MAX;
 use crate::outcome::Standing;
 use crate::plan::Plan;
+use crate::sweep::Sweeps;
 use crate::sync::lock;
 use crate::usage::IdHasher;
 
 /// In the first word of counters that were dropped for being idle. No counter
 /// reads so: [`Limit::REQUESTS_MAX`] is too small.
 const DEAD: u64 = u64::MAX;
-/// How much the table grows, at least, between two looks for idle counters.
-const SWEEP_EVERY: usize = 1024;
-/// How long after a look that found none the next is, in milliseconds.
-const SWEEP_PAUSE_MS: u64 = 1000;
 
 /// A keyspace, a plan's number and an owner.
 type SharedBy = (u32, u16, Vec<u8>);
@@ -87,10 +84,7 @@ pub(crate) struct Limiter {
     shared: Mutex<HashMap<SharedBy, Arc<Counters>>>,
     /// The most keys that are counted at a time.
     keys_max: usize,
-    /// The size at which idle counters are looked for next.
-    sweep_at: AtomicUsize,
-    /// Before this instant they are not looked for.
-    sweep_again_ms: AtomicU64,
+    sweeps: Sweeps,
 }
 
 struct Counters {
@@ -107,8 +101,7 @@ impl Limiter {
             counters: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
             shared: Mutex::default(),
             keys_max,
-            sweep_at: AtomicUsize::new(SWEEP_EVERY.min(keys_max)),
-            sweep_again_ms: AtomicU64::new(0),
+            sweeps: Sweeps::new(keys_max),
         }
     }
 
@@ -165,7 +158,7 @@ impl Limiter {
         if known.is_some_and(|known| known.count_for(subject)) {
             return true;
         }
-        if known.is_none() && counters.len() >= self.sweep_at.load(Ordering::Relaxed) {
+        if known.is_none() && self.sweeps.is_due(counters.len()) {
             self.sweep(&mut shared, now);
             if counters.len() >= self.keys_max {
                 return false;
@@ -198,10 +191,8 @@ impl Limiter {
 
     /// Drops what is idle.
     fn sweep(&self, shared: &mut HashMap<SharedBy, Arc<Counters>>, now: Timestamp) {
-        // Where nothing was idle a moment ago, nothing is: a full table must not be
-        // walked for every request.
-        let again_at = self.sweep_again_ms.load(Ordering::Relaxed);
-        if now.unix_ms() < again_at && again_at <= now.unix_ms() + SWEEP_PAUSE_MS {
+        // Where nothing was idle a moment ago, nothing is.
+        if self.sweeps.is_paused(now) {
             return;
         }
         let before = self.counters.len();
@@ -211,11 +202,9 @@ impl Limiter {
         shared.retain(|_, counters| !counters.is_dead() && !counters.die_if_idle(now));
         let len = self.counters.len();
         if len == before {
-            self.sweep_again_ms
-                .store(now.unix_ms() + SWEEP_PAUSE_MS, Ordering::Relaxed);
+            self.sweeps.pause(now);
         }
-        let next = (len + SWEEP_EVERY.max(len / 4)).min(self.keys_max);
-        self.sweep_at.store(next, Ordering::Relaxed);
+        self.sweeps.left(len);
     }
 }
 
