@@ -463,7 +463,12 @@ impl Core {
         if view.pepper() != ring.signing_pepper() {
             self.note_renewal(ring, view, parts.signed);
         }
-        Verdict::Granted(Grant::new(view, held, entry.prefix).with_limits(standing))
+        let grant = Grant::new(view, held, entry.prefix);
+        // Not written to, and so not moved, where there is nothing to write.
+        Verdict::Granted(match standing {
+            None => grant,
+            standing => grant.with_limits(standing),
+        })
     }
 
     /// Keeps time from running behind an instant at which a key was said to be
