@@ -1,7 +1,6 @@
 //! What the handles of an engine share: the way of a verification and the way
 //! of a change.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -29,7 +28,7 @@ use crate::store::open::open_error;
 use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
-use crate::store::{Outcome, Progress, Store};
+use crate::store::{Outcome, Place, Progress, Store};
 use crate::sync::lock;
 use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
@@ -59,7 +58,8 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Self, Error> {
+        let path = place.path();
         let resident = Resident::new(options.resident_bytes).map_err(|_| {
             let why = format!(
                 "there is no memory for {} resident bytes",
@@ -67,7 +67,7 @@ impl Core {
             );
             Error::open(path, OpenError::Options(why))
         })?;
-        let store = Store::open(options, path)?;
+        let store = Store::open(options, place)?;
         let snapshot = store.snapshot()?;
         let registry = Registry::new();
         let loaded = snapshot.state().and_then(|state| {
@@ -652,7 +652,7 @@ mod tests {
     use crate::keyspace::{Keyspace, NewKeyspace};
 
     fn core() -> Core {
-        Core::open(&Options::new(), None).unwrap()
+        Core::open(&Options::new(), Place::Memory).unwrap()
     }
 
     fn create(core: &Core, prefix: &str) -> Result<Keyspace, Error> {

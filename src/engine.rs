@@ -24,7 +24,7 @@ use crate::query::{Cursor, KeyFilter, Page};
 use crate::record::KeyRecord;
 use crate::stats::Stats;
 use crate::store::check::{self, CheckReport};
-use crate::store::{backup, guarded};
+use crate::store::{Place, backup, guarded};
 use crate::token;
 
 /// An open store of keys: issues, verifies, rotates and revokes.
@@ -124,11 +124,12 @@ impl Engine {
         Options::new().open_in_memory()
     }
 
-    pub(crate) fn open_with(mut options: Options, path: Option<&Path>) -> Result<Self> {
+    pub(crate) fn open_with(mut options: Options, place: Place<'_>) -> Result<Self> {
+        let path = place.path();
         options
             .check()
             .map_err(|reason| Error::open(path, reason))?;
-        let core = Arc::new(Core::open(&options, path)?);
+        let core = Arc::new(Core::open(&options, place)?);
         let maintenance = match options.usage_interval {
             Some(interval) => Some(Maintenance::start(Arc::downgrade(&core), interval)?),
             None => None,

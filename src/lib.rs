@@ -120,6 +120,9 @@ mod owner;
 mod permissions;
 mod plan;
 mod policy;
+#[cfg(feature = "proof")]
+#[doc(hidden)]
+pub mod proof;
 mod query;
 mod quota;
 mod record;

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::{Error, OpenError};
 use crate::limit::Limit;
 use crate::secret::Pepper;
+use crate::store::Place;
 
 /// The choices of an engine, with their defaults.
 ///
@@ -149,7 +150,7 @@ impl Options {
     /// # Errors
     /// [`Error::Open`], with the file as it was: see [`OpenError`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
-        Engine::open_with(self, Some(path.as_ref()))
+        Engine::open_with(self, Place::File(path.as_ref()))
     }
 
     /// Opens a store in memory, which is gone when the last handle is: for tests.
@@ -157,7 +158,7 @@ impl Options {
     /// # Errors
     /// [`Error::Open`] for options that contradict each other.
     pub fn open_in_memory(self) -> Result<Engine, Error> {
-        Engine::open_with(self, None)
+        Engine::open_with(self, Place::Memory)
     }
 
     /// Sorts the peppers, the signing one first, and checks the rest.

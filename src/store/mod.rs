@@ -6,6 +6,8 @@
 
 pub(crate) mod backup;
 pub(crate) mod check;
+#[cfg(feature = "proof")]
+pub(crate) mod medium;
 pub(crate) mod open;
 mod overlay;
 pub(crate) mod queue;
@@ -98,6 +100,25 @@ pub(crate) enum Progress {
     Again,
 }
 
+/// What a store's bytes are on.
+pub(crate) enum Place<'a> {
+    Memory,
+    File(&'a Path),
+    /// For the project's own proofs.
+    #[cfg(feature = "proof")]
+    Medium(Box<dyn medium::Medium>),
+}
+
+impl<'a> Place<'a> {
+    /// The file, where it is one.
+    pub(crate) fn path(&self) -> Option<&'a Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// An open store.
 pub(crate) struct Store {
     /// `None` once it is closed.
@@ -109,9 +130,9 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens or creates the store at a path, or one in memory.
-    pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Self, Error> {
-        let opened = open::open(options, path)?;
+    /// Opens or creates the store at a place.
+    pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Self, Error> {
+        let opened = open::open(options, place)?;
         Ok(Self {
             db: Mutex::new(Some(opened.db)),
             ring: Arc::new(opened.ring),

@@ -16,7 +16,7 @@ use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
     META_IDENTITY, META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
-use super::{OrStore, failure};
+use super::{OrStore, Place, failure};
 use crate::codec;
 use crate::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
 use crate::error::{Error, OpenError};
@@ -59,16 +59,28 @@ enum Found {
     },
 }
 
-/// Opens or creates the store at a path, or one in memory.
-pub(crate) fn open(options: &Options, path: Option<&Path>) -> Result<Opened, Error> {
+/// Opens or creates the store at a place.
+#[cfg_attr(
+    not(feature = "proof"),
+    expect(clippy::needless_pass_by_value, reason = "a medium is consumed")
+)]
+pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error> {
+    let path = place.path();
     let refuse = |reason| Error::open(path, reason);
-    let db = match path {
-        Some(path) => open_file(options, path).map_err(refuse)?,
-        None => builder(options)
-            .create_with_backend(redb::backends::InMemoryBackend::new())
-            .map_err(|error| refuse(database_error(error)))?,
+    let db = match place {
+        Place::File(path) => open_file(options, path),
+        Place::Memory => open_backend(options, redb::backends::InMemoryBackend::new()),
+        #[cfg(feature = "proof")]
+        Place::Medium(medium) => open_backend(options, super::medium::Backend(medium)),
     };
-    prepare(options, db).map_err(refuse)
+    prepare(options, db.map_err(refuse)?).map_err(refuse)
+}
+
+fn open_backend(
+    options: &Options,
+    backend: impl redb::StorageBackend,
+) -> Result<Database, OpenError> {
+    guarded(|| builder(options).create_with_backend(backend))
 }
 
 fn builder(options: &Options) -> redb::Builder {
