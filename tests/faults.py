@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Seeds each fault of tests/faults.toml into a copy of the source, and demands
+that the test named beside it fails.
+
+    tests/faults.py             seed them all; writes docs/faults.txt
+    tests/faults.py TEXT ...    those whose name or file holds one of the texts
+    tests/faults.py --check     whether each can still be seeded, and no more
+
+A fault that does not build shows nothing, and one that its test lets pass is a
+hole in the proof: both make this program fail. Before that, every test must pass
+on the source as it is, or its failing would mean nothing.
+"""
+
+import datetime
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "target" / "faults"
+# A fault may make a test wait for ever.
+SECONDS_MAX = 600
+FEATURES = "--all-features"
+
+
+def read_faults():
+    with open(ROOT / "tests" / "faults.toml", "rb") as table:
+        faults = tomllib.load(table)["fault"]
+    problems = []
+    names = [fault["name"] for fault in faults]
+    for fault in faults:
+        name = fault["name"]
+        if names.count(name) > 1:
+            problems.append(f"{name}: two faults have this name")
+        count = (ROOT / fault["file"]).read_text().count(fault["find"])
+        if count != 1:
+            problems.append(f"{name}: what is to be replaced stands {count} times in {fault['file']}")
+        if fault["find"] == fault["replace"] or not fault["test"]:
+            problems.append(f"{name}: it changes nothing, or names no test")
+    if problems:
+        sys.exit("\n".join(problems))
+    return faults
+
+
+def copy_source(tree):
+    """A copy of what git knows, as it is in the working tree; only what differs is
+    written, so that the build of the last run is of use."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True
+    ).stdout.split(b"\0")
+    for name in filter(None, listed):
+        source, target = ROOT / os.fsdecode(name), tree / os.fsdecode(name)
+        if not source.is_file():
+            continue
+        if not target.is_file() or target.read_bytes() != source.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def command(fault, *more):
+    return ["cargo", "test", "--quiet", FEATURES, *more, *fault["test"]]
+
+
+def run(fault, tree, *more):
+    """Whether a command succeeds, and the last of what it printed."""
+    env = dict(os.environ, CARGO_TERM_COLOR="never", RUST_BACKTRACE="0")
+    target = "target"
+    if "rustflags" in fault:
+        env["RUSTFLAGS"] = fault["rustflags"]
+        target += "-" + "".join(filter(str.isalnum, fault["rustflags"]))
+    env["CARGO_TARGET_DIR"] = str(WORK / target)
+    env.update(fault.get("env", {}))
+    try:
+        done = subprocess.run(
+            command(fault, *more), cwd=tree, env=env, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_MAX,
+        )
+    except subprocess.TimeoutExpired:
+        return False, "it took too long"
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def ran_a_test(output):
+    counts = [line for line in output.splitlines() if line.startswith("test result: ok.")]
+    return any(not line.startswith("test result: ok. 0 passed") for line in counts)
+
+
+def seed(fault, tree):
+    path = tree / fault["file"]
+    sound = path.read_text()
+    path.write_text(sound.replace(fault["find"], fault["replace"]))
+    try:
+        built, output = run(fault, tree, "--no-run")
+        if not built:
+            return "DOES NOT BUILD", output
+        passed, output = run(fault, tree)
+        return ("NOT CAUGHT" if passed else "caught"), output
+    finally:
+        path.write_text(sound)
+
+
+def main():
+    faults = read_faults()
+    wanted = sys.argv[1:]
+    if wanted == ["--check"]:
+        print(f"{len(faults)} faults can be seeded")
+        return
+    if wanted:
+        faults = [
+            fault for fault in faults
+            if any(text in fault["name"] or text in fault["file"] for text in wanted)
+        ]
+    tree = WORK / "tree"
+    copy_source(tree)
+    failures = []
+    sound = {}
+    rows = []
+    begun = time.monotonic()
+    for fault in faults:
+        what = (fault.get("rustflags"), str(fault.get("env")), *fault["test"])
+        if what not in sound:
+            passed, output = run(fault, tree)
+            sound[what] = passed and ran_a_test(output)
+            if not sound[what]:
+                failures.append(f"{fault['test']} does not pass, or runs nothing, on the sound source:\n{output}")
+        verdict, output = seed(fault, tree) if sound[what] else ("NO SOUND TEST", "")
+        if verdict != "caught":
+            failures.append(f"{fault['name']}: {verdict}\n{output[-3000:]}")
+        row = f"{fault['promise']:>5}  {verdict:<14}  {fault['file']:<24}  {fault['name']}\n         by {fault['test'][-1]}"
+        rows.append((str(fault["promise"]), row))
+        print(row, flush=True)
+    seconds = time.monotonic() - begun
+    if not wanted:
+        rows.sort(key=lambda row: int(row[0]) if row[0].isdigit() else 99)
+        head = (
+            f"# python3 tests/faults.py, {datetime.date.today()}, {platform.machine()},"
+            f" {os.cpu_count()} cores, {seconds:.0f} s\n"
+            f"# {len(rows)} faults, {len(rows) - len(failures)} caught."
+            " The first column is the promise of docs/DESIGN.md, or: what failed elsewhere.\n"
+        )
+        text = head + "".join(row + "\n" for _, row in rows)
+        (ROOT / "docs" / "faults.txt").write_text(text)
+    if failures:
+        sys.exit("\n\n".join(failures))
+
+
+main()
