@@ -59,6 +59,21 @@ fn no_digest_or_tag_is_compared_but_in_constant_time() {
         .filter(|(file, line)| compares_a_secret(line) && !is_public(file, line))
         .collect();
     assert!(found.is_empty(), "{found:#?}");
+    // Where the comparison itself is, names tell nothing: these lines compare what
+    // is public, an id and a length.
+    let compares_what_is_public =
+        |line: &str| line.contains("*id == pepper") || line.contains("left.len() == right.len()");
+    let others: Vec<_> = source_lines()
+        .into_iter()
+        .filter(|(file, line)| {
+            file.ends_with("digest.rs")
+                && [" == ", " != ", ".eq(", ".ne(", ".cmp("]
+                    .iter()
+                    .any(|operator| line.contains(operator))
+                && !compares_what_is_public(line)
+        })
+        .collect();
+    assert!(others.is_empty(), "{others:#?}");
     let comparing = source_lines();
     let uses = |function: &str| {
         comparing
