@@ -1,10 +1,10 @@
 //! Copying a snapshot to another file, while the store serves.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::open::{create_private, directory_of, sync_directory};
+use super::open::{create_private, directory_of, partial_name, sync_directory};
 use super::snapshot::Snapshot;
 use super::tables::{
     AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, QUOTAS,
@@ -38,12 +38,6 @@ pub(crate) fn backup(snapshot: &Snapshot, target: &Path, cache_bytes: usize) -> 
     linked?;
     removed?;
     sync_directory(&directory_of(target)).map_err(io)
-}
-
-fn partial_name(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]

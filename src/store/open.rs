@@ -67,20 +67,21 @@ enum Found {
 pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error> {
     let path = place.path();
     let refuse = |reason| Error::open(path, reason);
-    let db = match place {
+    let opened = match place {
         Place::File(path) => open_file(options, path),
         Place::Memory => open_backend(options, redb::backends::InMemoryBackend::new()),
         #[cfg(feature = "proof")]
         Place::Medium(medium) => open_backend(options, super::medium::Backend(medium)),
     };
-    prepare(options, db.map_err(refuse)?).map_err(refuse)
+    opened.map_err(refuse)
 }
 
 fn open_backend(
     options: &Options,
     backend: impl redb::StorageBackend,
-) -> Result<Database, OpenError> {
-    guarded(|| builder(options).create_with_backend(backend))
+) -> Result<Opened, OpenError> {
+    let db = guarded(|| builder(options).create_with_backend(backend))?;
+    prepare(options, db)
 }
 
 fn builder(options: &Options) -> redb::Builder {
@@ -90,44 +91,128 @@ fn builder(options: &Options) -> redb::Builder {
     builder
 }
 
-fn open_file(options: &Options, path: &Path) -> Result<Database, OpenError> {
-    let existed = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            return Err(OpenError::NotAStore("it is a directory".to_owned()));
-        }
-        Ok(metadata) if metadata.permissions().readonly() => return Err(OpenError::ReadOnly),
-        Ok(metadata) => metadata.len() > 0,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if !options.create {
-                return Err(OpenError::Missing);
-            }
-            let directory = directory_of(path);
-            if !directory.is_dir() {
-                return Err(OpenError::MissingDirectory(directory));
-            }
-            false
-        }
-        Err(error) => return Err(OpenError::Io(error)),
-    };
-    if existed {
-        inspect_read_only(options, path)?;
+fn open_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
+    match what_is_at(path)? {
+        AtPath::Nothing | AtPath::Empty(_) if !options.create => Err(OpenError::Missing),
+        AtPath::Nothing => create_file(options, path),
+        // The file itself, and not a link to it, gets another in its place.
+        AtPath::Empty(file) => create_file(options, &file),
+        AtPath::Something => open_existing(options, path),
     }
-    if !existed {
-        if !options.create {
-            return Err(OpenError::Missing);
-        }
-        match create_private(path) {
-            Ok(_) => {}
-            // An empty file is filled, with the mode it has.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(OpenError::Io(error)),
-        }
-    }
+}
+
+fn open_existing(options: &Options, path: &Path) -> Result<Opened, OpenError> {
+    inspect_read_only(options, path)?;
     let db = guarded(|| builder(options).create(path))?;
-    if !existed {
-        sync_directory(&directory_of(path)).map_err(OpenError::Io)?;
+    prepare(options, db)
+}
+
+/// What a store's path leads to.
+enum AtPath {
+    Nothing,
+    /// An empty file, with the path that leads to it without links.
+    Empty(PathBuf),
+    Something,
+}
+
+fn what_is_at(path: &Path) -> Result<AtPath, OpenError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(OpenError::NotAStore("it is a directory".to_owned()))
+        }
+        Ok(metadata) if metadata.permissions().readonly() => Err(OpenError::ReadOnly),
+        Ok(metadata) if metadata.len() > 0 => Ok(AtPath::Something),
+        Ok(_) => path
+            .canonicalize()
+            .map(AtPath::Empty)
+            .map_err(OpenError::Io),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(AtPath::Nothing),
+        Err(error) => Err(OpenError::Io(error)),
     }
-    Ok(db)
+}
+
+/// Makes a store under another name, and gives it its own once it is whole and durable:
+/// a crash on the way leaves nothing under that name which is not a store.
+fn create_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
+    let directory = directory_of(path);
+    if !directory.is_dir() {
+        return Err(OpenError::MissingDirectory(directory));
+    }
+    let partial = partial_name(path);
+    match begin_partial(options, &partial) {
+        // Another has made it, and given it its name, since we looked.
+        Err(OpenError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            return open_file(options, path);
+        }
+        begun => begun?,
+    }
+    // From here to the end its lock keeps others, who would make the same store, away.
+    let db = guarded(|| builder(options).create(&partial))?;
+    let named = prepare(options, db).and_then(|opened| {
+        match what_is_at(path)? {
+            AtPath::Nothing => {}
+            // It keeps the mode that it has.
+            AtPath::Empty(_) => std::fs::metadata(path)
+                .and_then(|old| std::fs::set_permissions(&partial, old.permissions()))
+                .map_err(OpenError::Io)?,
+            // Another was quicker.
+            AtPath::Something => return Ok(None),
+        }
+        std::fs::rename(&partial, path)
+            .and_then(|()| sync_directory(&directory))
+            .map_err(OpenError::Io)?;
+        Ok(Some(opened))
+    });
+    match named {
+        Ok(Some(opened)) => Ok(opened),
+        Ok(None) => {
+            std::fs::remove_file(&partial).map_err(OpenError::Io)?;
+            open_existing(options, path)
+        }
+        Err(error) => {
+            // It is told why; what is left behind, the next opening takes over.
+            let _ = std::fs::remove_file(&partial);
+            Err(error)
+        }
+    }
+}
+
+/// An empty file under the other name; one that a crash has left there is emptied.
+fn begin_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
+    match create_private(partial) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            if !is_unfinished(partial).map_err(OpenError::Io)? {
+                let why = format!("{} is in the way, and is not gatekey's", partial.display());
+                return Err(OpenError::Io(std::io::Error::new(error.kind(), why)));
+            }
+            let left = guarded(|| builder(options).create(partial));
+            if matches!(left, Err(OpenError::InUse)) {
+                return Err(OpenError::InUse);
+            }
+            drop(left);
+            let file = File::options().write(true).open(partial);
+            file.and_then(|file| file.set_len(0)).map_err(OpenError::Io)
+        }
+        Err(error) => Err(OpenError::Io(error)),
+    }
+}
+
+/// Whether a file is one that the storage engine has begun: it writes its first bytes
+/// last.
+fn is_unfinished(partial: &Path) -> std::io::Result<bool> {
+    let mut first = Vec::new();
+    File::open(partial)?
+        .take(REDB_MAGIC.len() as u64)
+        .read_to_end(&mut first)?;
+    Ok(first == REDB_MAGIC || first.iter().all(|byte| *byte == 0))
+}
+
+/// The name of a file that is not whole yet.
+pub(crate) fn partial_name(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
 }
 
 pub(crate) fn directory_of(path: &Path) -> PathBuf {

@@ -357,3 +357,82 @@ fn an_empty_file_and_a_database_without_tables_become_stores() {
         assert!(engine.check().unwrap().is_sound());
     }
 }
+
+/// What a crash leaves of a store that was being made has another name, and is in
+/// nobody's way.
+#[test]
+fn what_a_crash_left_of_a_creation_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    closed_store(small(), &whole);
+    let whole = fs::read(whole).unwrap();
+    let mut unnamed = whole.clone();
+    unnamed[..9].fill(0);
+    for (at, left) in [vec![], vec![0; 1 << 20], unnamed, whole]
+        .iter()
+        .enumerate()
+    {
+        let path = dir.path().join(format!("keys-{at}"));
+        let partial = dir.path().join(format!("keys-{at}.partial"));
+        fs::write(&partial, left).unwrap();
+        let engine = small().open(&path).unwrap();
+        assert_eq!(engine.keys(KeyFilter::new()).count(), 0, "it is a new one");
+        assert!(!partial.exists());
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn a_file_of_somebody_elses_under_the_other_name_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let partial = dir.path().join("keys.partial");
+    fs::write(&partial, b"a download of mine").unwrap();
+    match refused(small(), &dir.path().join("keys")) {
+        OpenError::Io(error) => {
+            let text = error.to_string();
+            assert!(text.contains(&partial.display().to_string()), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn of_many_that_make_the_same_store_one_has_it() {
+    for round in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        if round % 2 == 1 {
+            fs::write(&path, b"").unwrap();
+        }
+        let start = std::sync::Barrier::new(4);
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let rivals = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    start.wait();
+                    small().open(&path)
+                })
+            });
+            rivals.map(|rival| rival.join().unwrap()).into()
+        });
+        let mut held = 0;
+        for opened in opened {
+            match opened {
+                Ok(engine) => {
+                    held += 1;
+                    engine
+                        .create_keyspace(NewKeyspace::new("acme").unwrap())
+                        .unwrap();
+                    assert!(engine.check().unwrap().is_sound());
+                }
+                Err(Error::Open {
+                    reason: OpenError::InUse,
+                    ..
+                }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(held <= 1, "{held} engines on one file");
+        let engine = small().open(&path).unwrap();
+        assert_eq!(engine.keyspaces().unwrap().len(), held);
+    }
+}
