@@ -382,7 +382,8 @@ impl Core {
             Some(admitted) => (Some(admitted.standing), admitted.receipt),
             None => (None, None),
         };
-        if view.has_quota() {
+        // What costs nothing takes no slice either, and waits for no commit.
+        if view.has_quota() && cost > 0 {
             let spent = self.spend_quota(key, cost, now);
             if !matches!(spent, Ok(Spent::Covered))
                 && let Some(receipt) = receipt

@@ -263,3 +263,20 @@ fn a_quota_that_makes_no_sense_is_refused() {
     let verdict = store.engine.verify(issued.token.expose()).unwrap();
     assert!(matches!(verdict, Verdict::Granted(_)));
 }
+
+#[test]
+fn a_request_that_costs_nothing_takes_nothing_of_a_quota() {
+    everywhere(|store| {
+        store.keyspace("acme_live");
+        let issued = issue(store, Quota::new(10));
+        let free = Requirements::new().cost(0);
+        let ask = || {
+            let verdict = store.engine.verify_with(issued.token.expose(), &free);
+            code(&verdict.unwrap())
+        };
+        assert_eq!(ask(), "granted");
+        assert_eq!(remaining(store, &issued), 10, "no slice is out");
+        assert_eq!(granted(&store.engine, issued.token.expose(), 20), 10);
+        assert_eq!(ask(), "granted", "exhausted, and nothing is asked of it");
+    });
+}
