@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod disk;
+mod power;
+mod workload;
+
 /// How much to do: so much in the test command, so much in the long form.
 pub(crate) fn rounds(short: u64, long: u64) -> u64 {
     match std::env::var("GATEKEY_PROOF") {
@@ -12,9 +16,4 @@ pub(crate) fn rounds(short: u64, long: u64) -> u64 {
         Ok(form) => panic!("GATEKEY_PROOF is {form:?}; the one value that it knows is \"long\""),
         Err(_) => short,
     }
-}
-
-#[test]
-fn a_store_on_a_medium_is_a_store() {
-    assert_eq!(rounds(1, 2).min(1), 1);
 }

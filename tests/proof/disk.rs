@@ -1,0 +1,279 @@
+//! A disk of the tests' own: it keeps what was written and what was synced apart,
+//! notes every call, and fails when it is told to.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use gatekey::proof::Medium;
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+
+/// What redb writes at once without a tear, by its own account of the medium: what
+/// is smaller may be torn as well, and is.
+const SECTOR: usize = 512;
+
+/// A call that changes the disk, or makes changes durable.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Write { at: usize, data: Vec<u8> },
+    SetSize(usize),
+    Sync,
+}
+
+impl Step {
+    /// Does it to an image.
+    pub(crate) fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Write { at, data } => {
+                // A write past the end grows a file.
+                if image.len() < at + data.len() {
+                    image.resize(at + data.len(), 0);
+                }
+                image[*at..at + data.len()].copy_from_slice(data);
+            }
+            Self::SetSize(size) => image.resize(*size, 0),
+            Self::Sync => {}
+        }
+    }
+
+    /// The write as it is where it was torn: some sectors of it, from its beginning.
+    fn torn(&self, random: &mut StdRng) -> Self {
+        match self {
+            Self::Write { at, data } => {
+                // Sectors lie at multiples of their size on the disk, not in the write.
+                let first = SECTOR - at % SECTOR;
+                let sectors = data.len().saturating_sub(first).div_ceil(SECTOR) + 1;
+                let kept = match random.random_range(0..sectors) {
+                    0 => 0,
+                    count => first + (count - 1) * SECTOR,
+                };
+                Self::Write {
+                    at: *at,
+                    data: data[..kept.min(data.len())].to_vec(),
+                }
+            }
+            other => other.clone(),
+        }
+    }
+}
+
+/// What stands on the disk after a loss of power, given what was durable and what was
+/// written since.
+pub(crate) enum Crash {
+    /// Nothing of what was written since.
+    Nothing,
+    /// All of it.
+    All,
+    /// Some of it, in its order.
+    Some,
+    /// Some of it, and of the last write some sectors.
+    Torn,
+}
+
+impl Crash {
+    pub(crate) fn image(&self, durable: &[u8], since: &[Step], random: &mut StdRng) -> Vec<u8> {
+        let mut image = durable.to_vec();
+        for (at, step) in since.iter().enumerate() {
+            let is_last = at + 1 == since.len();
+            match self {
+                Self::Nothing => {}
+                Self::All => step.apply(&mut image),
+                Self::Torn if is_last => step.torn(random).apply(&mut image),
+                Self::Some | Self::Torn => {
+                    if random.next_u32().is_multiple_of(2) {
+                        step.apply(&mut image);
+                    }
+                }
+            }
+        }
+        image
+    }
+}
+
+/// The calls that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Read,
+    Write,
+    SetSize,
+    Sync,
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How {
+    /// An error of the device.
+    Broken,
+    /// No space left.
+    Full,
+    /// Half of it is written, and then there is no space left.
+    Short,
+}
+
+/// Which call fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) call: Call,
+    /// Counted from the moment at which the fault was set, from 0.
+    pub(crate) nth: u64,
+    pub(crate) how: How,
+    /// Whether all that come after it fail as well.
+    pub(crate) lasts: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What a read finds.
+    live: Vec<u8>,
+    /// What a loss of power leaves at the least.
+    durable: Vec<u8>,
+    since: Vec<Step>,
+    journal: Vec<Step>,
+    keeps_journal: bool,
+    fault: Option<Fault>,
+    /// How many calls of each kind there were since the fault was set.
+    calls: [u64; 4],
+    failed: u64,
+}
+
+/// A disk; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk(Arc<Mutex<State>>);
+
+impl Disk {
+    /// A disk on which an image is durable.
+    pub(crate) fn of(image: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            durable: image.clone(),
+            live: image,
+            ..State::default()
+        })))
+    }
+
+    /// Keeps every call that changes it from now on.
+    pub(crate) fn keep_journal(&self) {
+        self.state().keeps_journal = true;
+    }
+
+    pub(crate) fn journal_len(&self) -> usize {
+        self.state().journal.len()
+    }
+
+    pub(crate) fn take_journal(&self) -> Vec<Step> {
+        std::mem::take(&mut self.state().journal)
+    }
+
+    /// Lets calls fail from now on, or none.
+    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
+        let mut state = self.state();
+        state.fault = fault;
+        state.calls = [0; 4];
+    }
+
+    /// How many calls have failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.state().failed
+    }
+
+    /// How many calls of a kind there were since a fault was set.
+    pub(crate) fn calls(&self, call: Call) -> u64 {
+        self.state().calls[call as usize]
+    }
+
+    /// What a read finds: what stands there after the process has died.
+    pub(crate) fn live(&self) -> Vec<u8> {
+        self.state().live.clone()
+    }
+
+    /// What was synced: what stands there at the least after a loss of power.
+    pub(crate) fn durable(&self) -> Vec<u8> {
+        self.state().durable.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl State {
+    /// Counts a call, and says how it fails where it does.
+    fn fails(&mut self, call: Call) -> Option<How> {
+        let count = self.calls[call as usize];
+        self.calls[call as usize] += 1;
+        let fault = self.fault.filter(|fault| fault.call == call)?;
+        let fails = count == fault.nth || (fault.lasts && count > fault.nth);
+        self.failed += u64::from(fails);
+        fails.then_some(fault.how)
+    }
+
+    fn take(&mut self, step: Step) {
+        step.apply(&mut self.live);
+        if let Step::Sync = step {
+            for step in std::mem::take(&mut self.since) {
+                step.apply(&mut self.durable);
+            }
+        } else {
+            self.since.push(step.clone());
+        }
+        if self.keeps_journal {
+            self.journal.push(step);
+        }
+    }
+}
+
+fn error(how: How) -> io::Error {
+    match how {
+        How::Broken => io::Error::from_raw_os_error(5),
+        How::Full | How::Short => io::ErrorKind::StorageFull.into(),
+    }
+}
+
+impl Medium for Disk {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.state().live.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(how) = state.fails(Call::Read) {
+            return Err(error(how));
+        }
+        let from = usize::try_from(offset).unwrap();
+        let read = state.live.get(from..from + out.len());
+        out.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(how) = state.fails(Call::SetSize) {
+            return Err(error(how));
+        }
+        state.take(Step::SetSize(usize::try_from(size).unwrap()));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(how) = state.fails(Call::Sync) {
+            return Err(error(how));
+        }
+        state.take(Step::Sync);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let at = usize::try_from(offset).unwrap();
+        if let Some(how) = state.fails(Call::Write) {
+            if let How::Short = how {
+                let data = data[..data.len() / 2].to_vec();
+                state.take(Step::Write { at, data });
+            }
+            return Err(error(how));
+        }
+        let data = data.to_vec();
+        state.take(Step::Write { at, data });
+        Ok(())
+    }
+}

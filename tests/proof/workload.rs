@@ -1,0 +1,302 @@
+//! A script of every verb, and what a store says of itself after each.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use gatekey::proof::open_on;
+use gatekey::{
+    Engine, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner, KeyspaceUpdate,
+    Limit, ManualClock, NewKey, NewKeyspace, Options, Pepper, Plan, Quota, Reason, Refill,
+    Requirements, Revocation, Rotation, Timestamp, Usage, Verdict,
+};
+
+use crate::disk::Disk;
+
+const START_MS: u64 = 1_767_225_600_000;
+const HOUR: Duration = Duration::from_secs(3600);
+const OWNERS: [&str; 6] = [
+    "acme",
+    "acme/ingest",
+    "acme/etl",
+    "solo",
+    "capped",
+    "metered",
+];
+/// What the key with a quota is good for.
+pub(crate) const QUOTA: u64 = 100;
+
+/// An engine on a disk, and the tokens that it has shown.
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) disk: Disk,
+    pub(crate) clock: ManualClock,
+    pub(crate) tokens: Vec<(KeyId, String)>,
+    /// How many requests of the key with the quota were granted.
+    pub(crate) spent: u64,
+}
+
+/// A verb, with its name.
+pub(crate) type Verb = (&'static str, fn(&mut World) -> Result<(), Error>);
+
+/// The instant at which a verb of the script runs.
+pub(crate) fn instant(at: usize) -> Timestamp {
+    let after = Duration::from_secs(at as u64);
+    let start = Timestamp::from_unix_ms(START_MS).unwrap();
+    start.saturating_add(after)
+}
+
+pub(crate) fn options(clock: &ManualClock, peppers: u8) -> Options {
+    let mut options = Options::new()
+        .clock(clock.clone())
+        .resident_bytes(1 << 14)
+        .cache_bytes(1 << 20)
+        // The flushes of the script are the only ones.
+        .usage_interval(Duration::from_secs(86_400));
+    for id in 1..=peppers {
+        options = options.pepper(Pepper::new(id, [id; 32]).unwrap());
+    }
+    options
+}
+
+/// Opens what stands on a disk, at the instant of a verb.
+pub(crate) fn open(disk: &Disk, at: usize) -> Result<Engine, Error> {
+    open_on(options(&ManualClock::at(instant(at)), 2), disk.clone())
+}
+
+impl World {
+    /// A new store on a disk.
+    pub(crate) fn begin(disk: Disk) -> Result<Self, Error> {
+        let clock = ManualClock::at(instant(0));
+        Ok(Self {
+            engine: open_on(options(&clock, 1), disk.clone())?,
+            disk,
+            clock,
+            tokens: Vec::new(),
+            spent: 0,
+        })
+    }
+
+    /// Runs a verb at its instant.
+    pub(crate) fn run(&mut self, at: usize, verb: Verb) -> Result<(), Error> {
+        self.clock.set(instant(at + 1));
+        (verb.1)(self)
+    }
+
+    fn keep(&mut self, issued: Issued) {
+        let token = issued.token.expose().to_owned();
+        self.tokens.push((issued.key.id, token));
+    }
+
+    fn issue(&mut self, key: NewKey) -> Result<(), Error> {
+        let issued = self.engine.by("alice")?.issue(key)?;
+        self.keep(issued);
+        Ok(())
+    }
+
+    fn rotate(&mut self, at: usize, rotation: Rotation) -> Result<(), Error> {
+        let rotated = self.engine.rotate(self.tokens[at].0, rotation)?;
+        let token = rotated.token.expose().to_owned();
+        self.tokens.push((rotated.key.id, token));
+        Ok(())
+    }
+
+    fn key(&self, at: usize) -> KeyId {
+        self.tokens[at].0
+    }
+}
+
+/// Every verb, more than once where it can go another way. The position of a token is
+/// that of its issue in the script.
+pub(crate) const SCRIPT: &[Verb] = &[
+    ("create a keyspace", |w| {
+        let many = NewKeyspace::new("many")?
+            .permissions(["read", "write"])
+            .plan(Plan::new("free").limit(Limit::new(1000, HOUR)?));
+        w.engine.create_keyspace(many).map(drop)
+    }),
+    ("create a single-active keyspace", |w| {
+        let one = NewKeyspace::new("one")?.single_active();
+        w.engine.create_keyspace(one).map(drop)
+    }),
+    ("create a capped keyspace", |w| {
+        let capped = KeysPerOwner::Many { cap: Some(2) };
+        let capped = NewKeyspace::new("capped")?.keys_per_owner(capped);
+        w.engine.create_keyspace(capped).map(drop)
+    }),
+    ("issue", |w| {
+        w.issue(NewKey::new("many", "acme/ingest")?.permissions(["read", "write"]))
+    }),
+    ("issue with all that a key can have", |w| {
+        w.issue(
+            NewKey::new("many", "acme/etl")?
+                .permissions(["read"])
+                .name("etl")
+                .description("the nightly job")
+                .label("team", "data")
+                .plan("free")
+                .allow_network("10.0.0.0/8".parse()?)
+                .expires_in(HOUR),
+        )
+    }),
+    ("issue with a quota", |w| {
+        let quota = Quota::new(QUOTA).refilled(Refill::Monthly);
+        w.issue(NewKey::new("many", "metered")?.quota(quota))
+    }),
+    ("issue for a single-active owner", |w| {
+        w.issue(NewKey::new("one", "solo")?)
+    }),
+    ("issue in place of another", |w| {
+        w.issue(NewKey::new("one", "solo")?)
+    }),
+    ("issue a batch", |w| {
+        let batch = vec![NewKey::new("many", "acme")?; 20];
+        for issued in w.engine.issue_batch(batch)? {
+            w.keep(issued);
+        }
+        Ok(())
+    }),
+    ("issue below a cap", |w| {
+        w.issue(NewKey::new("capped", "capped")?)
+    }),
+    ("issue at a cap", |w| {
+        w.issue(NewKey::new("capped", "capped")?)
+    }),
+    ("update a keyspace", |w| {
+        let update = KeyspaceUpdate::new()
+            .description("for all")
+            .append_permissions(["admin"])
+            .retire_permissions(["write"]);
+        w.engine.update_keyspace("many", update).map(drop)
+    }),
+    ("rotate with a grace", |w| {
+        w.rotate(0, Rotation::with_grace(HOUR))
+    }),
+    ("rotate a single-active key with a grace", |w| {
+        w.rotate(4, Rotation::with_grace(HOUR))
+    }),
+    ("rotate at once", |w| w.rotate(27, Rotation::at_once())),
+    ("update a key", |w| {
+        let update = KeyUpdate::new()
+            .add_permissions(["admin"])
+            .name("the new job")
+            .remove_label("team")
+            .expires_in(2 * HOUR);
+        w.engine.update(w.key(1), update).map(drop)
+    }),
+    ("narrow a key", |w| {
+        let update = KeyUpdate::new().withdraw_permissions(["read"]);
+        w.engine.update(w.key(29), update).map(drop)
+    }),
+    ("spend of a quota", |w| {
+        let token = w.tokens[2].1.clone();
+        for _ in 0..7 {
+            w.spent += u64::from(w.engine.verify(&token)?.is_granted());
+        }
+        Ok(())
+    }),
+    ("disable", |w| w.engine.disable(w.key(5)).map(drop)),
+    ("enable", |w| w.engine.enable(w.key(5)).map(drop)),
+    ("disable another", |w| w.engine.disable(w.key(6)).map(drop)),
+    ("suspend", |w| {
+        w.engine.suspend("acme", Some("unpaid")).map(drop)
+    }),
+    ("suspend below", |w| {
+        w.engine.suspend("acme/etl", None).map(drop)
+    }),
+    ("resume", |w| w.engine.resume("acme").map(drop)),
+    ("revoke", |w| {
+        let leaked = Revocation::new(Reason::KeyCompromise).note("seen in public");
+        w.engine.by("bob")?.revoke(w.key(7), leaked).map(drop)
+    }),
+    ("revoke by token", |w| {
+        let token = w.tokens[8].1.clone();
+        w.engine.revoke_token(token, Reason::Cessation).map(drop)
+    }),
+    ("flush uses", |w| {
+        for (_, token) in &w.tokens[9..14] {
+            assert!(w.engine.verify(token)?.is_granted());
+        }
+        w.engine.flush()
+    }),
+    ("close, and open with a newer pepper", |w| {
+        w.engine.clone().close()?;
+        w.engine = open_on(options(&w.clock, 2), w.disk.clone())?;
+        Ok(())
+    }),
+    ("renew digests", |w| {
+        for (_, token) in &w.tokens[9..14] {
+            assert!(w.engine.verify(token)?.is_granted());
+        }
+        w.engine.flush()
+    }),
+    ("revoke an owner", |w| {
+        w.engine
+            .revoke_owner("acme/etl", Reason::Superseded)
+            .map(drop)
+    }),
+    ("purge", |w| {
+        w.engine.purge(Duration::from_secs(2)).map(drop)
+    }),
+    ("issue after a purge", |w| {
+        w.issue(NewKey::new("one", "solo")?)
+    }),
+    ("revoke a keyspace", |w| {
+        w.engine.revoke_keyspace("one", Reason::Cessation).map(drop)
+    }),
+];
+
+/// What a store says of itself, but for what verifications note: uses, and what is left
+/// of a quota. One line a fact, so that two can be compared by eye.
+pub(crate) fn all_of(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<String, Error> {
+    let mut text = String::new();
+    let mut line = |fact: &dyn std::fmt::Debug| writeln!(text, "{fact:?}").unwrap();
+    for keyspace in engine.keyspaces()? {
+        line(&keyspace);
+    }
+    for key in engine.keys(KeyFilter::new()) {
+        let mut key = key?;
+        key.usage = Usage::default();
+        if let Some(quota) = &mut key.quota {
+            quota.remaining = 0;
+        }
+        line(&key);
+    }
+    for owner in OWNERS {
+        line(&engine.owner(owner)?);
+    }
+    for entry in engine.audit(1, 1000)? {
+        line(&entry);
+    }
+    for (key, token) in tokens {
+        line(&(key, verdict(engine, token)?));
+    }
+    Ok(text)
+}
+
+/// The verdict on a token from inside its networks, and nothing charged for it.
+pub(crate) fn verdict(engine: &Engine, token: &str) -> Result<&'static str, Error> {
+    let asked = Requirements::new().source("10.1.2.3".parse().unwrap());
+    Ok(match engine.verify_with(token, &asked.cost(0))? {
+        Verdict::Granted(_) => "granted",
+        Verdict::Denied(denial) => denial.code(),
+    })
+}
+
+/// Asserts what must hold in every store, whatever became of the last change.
+pub(crate) fn assert_sound(engine: &Engine, place: &str) {
+    let report = engine.check().unwrap();
+    assert!(report.is_sound(), "{place}: {report:#?}");
+    let Ok(one) = engine.keyspace("one") else {
+        return;
+    };
+    for state in [KeyState::Active, KeyState::Retiring] {
+        let filter = KeyFilter::new()
+            .keyspace(one.prefix)
+            .owner("solo".parse().unwrap())
+            .state(state);
+        assert!(
+            engine.keys(filter).count() <= 1,
+            "{place}: two are {state:?}"
+        );
+    }
+}
