@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use gatekey::proof::Medium;
 use rand::rngs::StdRng;
@@ -131,6 +132,8 @@ struct State {
     journal: Vec<Step>,
     keeps_journal: bool,
     fault: Option<Fault>,
+    /// How long a sync takes.
+    sync_time: Duration,
     /// How many calls of each kind there were since the fault was set.
     calls: [u64; 4],
     failed: u64,
@@ -153,6 +156,11 @@ impl Disk {
     /// Keeps every call that changes it from now on.
     pub(crate) fn keep_journal(&self) {
         self.state().keeps_journal = true;
+    }
+
+    /// Lets a sync take its time, so that those who change wait for each other.
+    pub(crate) fn set_sync_time(&self, time: Duration) {
+        self.state().sync_time = time;
     }
 
     pub(crate) fn journal_len(&self) -> usize {
@@ -254,6 +262,10 @@ impl Medium for Disk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let time = self.state().sync_time;
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
         let mut state = self.state();
         if let Some(how) = state.fails(Call::Sync) {
             return Err(error(how));

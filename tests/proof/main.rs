@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod disk;
+mod failing_disk;
 mod power;
+mod power_threads;
 mod workload;
 
 /// How much to do: so much in the test command, so much in the long form.

@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 
 use crate::disk::{Crash, Disk, Step};
 use crate::rounds;
-use crate::workload::{QUOTA, SCRIPT, World, all_of, assert_sound, instant, open};
+use crate::workload::{Look, QUOTA, SCRIPT, World, assert_sound, instant, look, open};
 use gatekey::{Engine, Error, KeyId, OpenError};
 
 /// The script as it ran once: every call, and what was known after each verb.
@@ -30,7 +30,7 @@ struct Run {
 struct Ack {
     /// How many calls had been made.
     calls: usize,
-    all: String,
+    look: Look,
     spent: u64,
     uses: u64,
 }
@@ -65,7 +65,7 @@ fn run() -> Run {
             calls,
             spent,
             uses,
-            all: all_of(&engine, &tokens).unwrap(),
+            look: look(&engine, &tokens).unwrap(),
         }
     });
     Run {
@@ -85,7 +85,7 @@ struct Point<'a> {
 }
 
 /// Calls `each` with every point of a journal, from an image on.
-fn each_point<'a>(
+pub(crate) fn each_point<'a>(
     image: Vec<u8>,
     journal: &'a [Step],
     mut each: impl FnMut(usize, &[u8], &'a [Step]),
@@ -104,7 +104,7 @@ fn each_point<'a>(
 }
 
 /// The ways to lose power at a point: after a sync there is one.
-fn crashes(since: &[Step], subsets: usize) -> Vec<Crash> {
+pub(crate) fn crashes(since: &[Step], subsets: usize) -> Vec<Crash> {
     if since.is_empty() {
         return vec![Crash::Nothing];
     }
@@ -140,15 +140,14 @@ impl Run {
             Err(error) => panic!("{name}: {error}"),
         };
         let recovery = disk.take_journal();
-        let all = all_of(&engine, &self.tokens).unwrap();
+        let seen = look(&engine, &self.tokens).unwrap();
         let allowed = &self.acks[first..self.acks.len().min(first + 2)];
-        let Some(found) = allowed.iter().find(|ack| ack.all == all) else {
-            let expected = &allowed[0].all;
-            let differing = all
-                .lines()
-                .find(|line| !expected.contains(line))
-                .unwrap_or("a line is missing");
-            panic!("{name}: neither before nor after the change in flight: {differing}");
+        let found = allowed
+            .iter()
+            .find(|ack| seen.difference(&ack.look).is_none());
+        let Some(found) = found else {
+            let difference = seen.difference(&allowed[0].look);
+            panic!("{name}: neither before nor after the change in flight: {difference:?}");
         };
         assert_sound(&engine, name);
         let uses = uses(&engine);

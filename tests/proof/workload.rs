@@ -22,6 +22,8 @@ const OWNERS: [&str; 6] = [
     "capped",
     "metered",
 ];
+/// Where the keys of the batch stand among the tokens.
+const BATCH: std::ops::Range<usize> = 5..25;
 /// What the key with a quota is good for.
 pub(crate) const QUOTA: u64 = 100;
 
@@ -245,16 +247,28 @@ pub(crate) const SCRIPT: &[Verb] = &[
     }),
 ];
 
-/// What a store says of itself, but for what verifications note: uses, and what is left
-/// of a quota. One line a fact, so that two can be compared by eye.
-pub(crate) fn all_of(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<String, Error> {
+/// What a store says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    /// All but what verifications note: uses, and what is left of a quota. Sorted, and
+    /// with each key called by its place in the script, so that two runs of it agree.
+    facts: Vec<String>,
+    /// The verdict on each token.
+    pub(crate) verdicts: Vec<&'static str>,
+}
+
+/// Looks at a store, of which these tokens are known.
+pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, Error> {
+    let keys = engine
+        .keys(KeyFilter::new())
+        .collect::<Result<Vec<_>, _>>()?;
     let mut text = String::new();
     let mut line = |fact: &dyn std::fmt::Debug| writeln!(text, "{fact:?}").unwrap();
     for keyspace in engine.keyspaces()? {
         line(&keyspace);
     }
-    for key in engine.keys(KeyFilter::new()) {
-        let mut key = key?;
+    for key in &keys {
+        let mut key = key.clone();
         key.usage = Usage::default();
         if let Some(quota) = &mut key.quota {
             quota.remaining = 0;
@@ -267,10 +281,53 @@ pub(crate) fn all_of(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Stri
     for entry in engine.audit(1, 1000)? {
         line(&entry);
     }
-    for (key, token) in tokens {
-        line(&(key, verdict(engine, token)?));
+    // Keys of which no token is known come from a change whose answer was lost.
+    let known: Vec<KeyId> = tokens.iter().map(|(key, _)| *key).collect();
+    let lost = keys
+        .iter()
+        .map(|key| key.id)
+        .filter(|key| !known.contains(key));
+    for (at, key) in known.iter().copied().chain(lost).enumerate() {
+        // The keys of the batch are alike, and their order among themselves is random.
+        let place = if BATCH.contains(&at) { BATCH.start } else { at };
+        text = text.replace(&key.to_string(), &format!("#{place}"));
     }
-    Ok(text)
+    let mut facts: Vec<String> = text.lines().map(str::to_owned).collect();
+    facts.sort_unstable();
+    let verdicts = tokens.iter().map(|(_, token)| verdict(engine, token));
+    Ok(Look {
+        facts,
+        verdicts: verdicts.collect::<Result<_, _>>()?,
+    })
+}
+
+/// Looks at a copy of a world's store, at the instant of a verb: the questions would
+/// leave notes in the store itself, which a later flush writes.
+pub(crate) fn look_at_copy(world: &World, at: usize) -> Look {
+    let engine = open(&Disk::of(world.disk.live()), at).unwrap();
+    look(&engine, &world.tokens).unwrap()
+}
+
+impl Look {
+    /// Where the two differ, in all that both know of.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let mut verdicts = self.verdicts.iter().zip(&other.verdicts).enumerate();
+        if let Some((at, (one, other))) = verdicts.find(|(_, (one, other))| one != other) {
+            return Some(format!("token {at} is {one}, not {other}"));
+        }
+        if self.facts == other.facts {
+            return None;
+        }
+        let only = |one: &Self, other: &Self| {
+            let fact = one.facts.iter().find(|fact| !other.facts.contains(fact));
+            fact.cloned().unwrap_or_default()
+        };
+        Some(format!(
+            "{}\nis not\n{}",
+            only(self, other),
+            only(other, self)
+        ))
+    }
 }
 
 /// The verdict on a token from inside its networks, and nothing charged for it.
