@@ -24,22 +24,23 @@
 //! snapshot is the one instant at which a commit takes effect for all.
 
 use std::collections::TryReserveError;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::id::KeyId;
 use crate::record::{NOT_RESIDENT, body_len};
+use crate::sync::table::{AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
-/// How many keys share a set: the fingerprints of so many are one word.
-const WAYS: usize = 8;
+/// How many keys share a set: the fingerprints of so many are one word. A model
+/// checker takes small sets of small slots.
+const WAYS: usize = if cfg!(gatekey_loom) { 2 } else { 8 };
 /// The words of a slot: the record's first, and those from behind what is not
 /// kept.
-const WORDS: usize = 17;
+const WORDS: usize = if cfg!(gatekey_loom) { 2 } else { 17 };
 /// The longest record that is kept, without its tag: with an owner of up to 48
 /// bytes, or a shorter one and networks. Longer ones are read from the file.
 pub(crate) const RECORD_LEN_MAX: usize = WORDS * 8 + NOT_RESIDENT.end - NOT_RESIDENT.start;
 /// How many locks the sets share; readers take none of them.
-const LOCKS: usize = 64;
+const LOCKS: usize = if cfg!(gatekey_loom) { 1 } else { 64 };
 /// In an id's word: used since the mark was last taken away. Ids leave the four
 /// highest bits free.
 const USED: u64 = 1 << 63;
@@ -53,6 +54,7 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 /// The bytes of memory that a set takes up: its slots and its fingerprints.
 const SET_BYTES: usize = size_of::<Set>() + size_of::<AtomicU64>();
 // As the documentation of `Options::resident_bytes` says.
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
 const _: () = assert!(SET_BYTES == WAYS * 153);
 
 /// A record copied out of the table, padded with zeros. Its revision is not
@@ -147,12 +149,12 @@ impl Resident {
         if let Some(Set(slots)) = self.sets.get(found.set)
             && let Some(slot) = found.next_way().and_then(|way| slots.get(way))
         {
+            let word = |word: &AtomicU64| word.load(Ordering::Relaxed);
             // A word of each of the cache lines that a short record takes up.
-            let [_, _, _, _, _, second, .., last] = &slot.words;
             std::hint::black_box((
-                slot.version.load(Ordering::Relaxed),
-                second.load(Ordering::Relaxed),
-                last.load(Ordering::Relaxed),
+                word(&slot.version),
+                slot.words.get(5).map(word),
+                slot.words.last().map(word),
             ));
         }
     }
@@ -370,7 +372,10 @@ impl std::fmt::Debug for Resident {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, gatekey_loom))]
+mod model;
+
+#[cfg(all(test, not(any(gatekey_loom, gatekey_shuttle))))]
 mod tests {
     use super::*;
 

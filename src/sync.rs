@@ -1,6 +1,32 @@
-//! Taking locks.
+//! Locks and atomics: the one seam at which a model checker takes their place.
+//!
+//! `--cfg gatekey_loom` has loom stand in for what the resident table uses, and
+//! explores every order of a few steps, and every value that a weak memory may give.
+//! `--cfg gatekey_shuttle` has shuttle stand in for what the engine uses, and draws
+//! orders of many steps at random. What is lock-free inside a dependency (the swap of
+//! the snapshot, the maps of counters) is one step to both. docs/PROOF.md has the
+//! commands.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(gatekey_shuttle)]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
+#[cfg(not(gatekey_shuttle))]
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
+
+use std::sync::PoisonError;
+
+/// What the resident table uses.
+pub(crate) mod table {
+    #[cfg(not(gatekey_loom))]
+    pub(crate) use super::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering, fence},
+    };
+    #[cfg(gatekey_loom)]
+    pub(crate) use loom::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering, fence},
+    };
+}
 
 /// Takes a lock, also one under which a thread has panicked: no invariant of
 /// this crate spans a panic under a lock. What a panic inside a transaction

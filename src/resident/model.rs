@@ -1,0 +1,180 @@
+//! The table's protocol under loom: every order of the steps of a few threads, with as
+//! many preemptions as are said, and every value that the memory model allows a read.
+//!
+//! The published snapshot is one atomic word here, whose value is the record.
+
+use std::sync::Arc;
+
+use loom::model::Builder;
+use loom::sync::atomic::AtomicBool;
+use loom::thread;
+
+use super::*;
+
+const KEY: u64 = 7;
+const OLD: u8 = 1;
+const NEW: u8 = 2;
+
+fn id(raw: u64) -> KeyId {
+    KeyId::from_raw(raw)
+}
+
+/// A table of one set and the snapshot behind it.
+struct Store {
+    table: Resident,
+    published: AtomicU64,
+    /// Set by the writer once its call would have returned.
+    returned: AtomicBool,
+}
+
+impl Store {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            table: Resident::new(SET_BYTES).unwrap().unwrap(),
+            published: AtomicU64::new(u64::from(OLD)),
+            returned: AtomicBool::new(false),
+        })
+    }
+
+    /// The record of a key as the table has it. Half of one, or one of another key, is
+    /// an error at once.
+    fn resident(&self, raw: u64) -> Option<u8> {
+        let found = self.table.find(id(raw))?;
+        let mut copied: Copied = [0; RECORD_LEN_MAX];
+        if !self.table.copy(found, id(raw), &mut copied) {
+            return None;
+        }
+        let (head, rest) = copied.split_at(NOT_RESIDENT.start);
+        let rest = &rest[NOT_RESIDENT.end - NOT_RESIDENT.start..];
+        let first = head[0];
+        assert!(
+            head.iter().chain(rest).all(|byte| *byte == first),
+            "half of a record"
+        );
+        Some(first)
+    }
+
+    fn fill(&self, leave: FillLeave, raw: u64, byte: u8) {
+        self.table.fill(leave, id(raw), &[byte; RECORD_LEN_MAX]);
+    }
+
+    /// A verification: from the table, or from the snapshot, which fills the table.
+    fn verify(&self) -> u8 {
+        if let Some(found) = self.resident(KEY) {
+            return found;
+        }
+        let leave = self.table.leave_to_fill();
+        let read = self.published.load(Ordering::Acquire).to_le_bytes()[0];
+        if let Some(leave) = leave {
+            self.fill(leave, KEY, read);
+        }
+        read
+    }
+
+    /// A commit that changes the key.
+    fn revoke(&self) {
+        self.table.publish(&[id(KEY)], || {
+            self.published.store(u64::from(NEW), Ordering::Release);
+        });
+        self.returned.store(true, Ordering::Release);
+    }
+
+    /// A verification that starts after the commit has returned, where it has.
+    fn verify_after(&self) {
+        let has_returned = self.returned.load(Ordering::Acquire);
+        let found = self.verify();
+        assert!(!has_returned || found == NEW, "a stale grant");
+    }
+}
+
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(model);
+}
+
+#[test]
+fn a_fill_that_races_a_publication_never_outlives_it() {
+    explore(3, || {
+        let store = Store::new();
+        let reader = thread::spawn({
+            let store = store.clone();
+            move || store.verify_after()
+        });
+        store.revoke();
+        assert_eq!(store.verify(), NEW, "a stale grant after the call returned");
+        reader.join().unwrap();
+        assert!(store.resident(KEY).is_none_or(|found| found == NEW));
+    });
+}
+
+#[test]
+fn two_readers_that_race_a_publication_never_find_the_old_record_after_it() {
+    explore(2, || {
+        let store = Store::new();
+        let readers = [(); 2].map(|()| {
+            thread::spawn({
+                let store = store.clone();
+                move || store.verify_after()
+            })
+        });
+        store.revoke();
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        assert_eq!(store.verify(), NEW);
+    });
+}
+
+#[test]
+fn a_hit_that_races_a_publication_is_old_or_new_and_never_half() {
+    explore(3, || {
+        let store = Store::new();
+        store.verify();
+        let reader = thread::spawn({
+            let store = store.clone();
+            move || store.verify_after()
+        });
+        store.revoke();
+        reader.join().unwrap();
+        assert_eq!(store.verify(), NEW);
+    });
+}
+
+#[test]
+fn a_reader_of_a_slot_that_is_given_to_another_key_sees_one_of_the_two() {
+    explore(3, || {
+        let store = Store::new();
+        let leave = || store.table.leave_to_fill().unwrap();
+        // Both ways are taken.
+        store.fill(leave(), KEY, OLD);
+        store.fill(leave(), KEY + 1, OLD);
+        let reader = thread::spawn({
+            let store = store.clone();
+            move || {
+                assert!(store.resident(KEY).is_none_or(|found| found == OLD));
+                assert!(store.resident(KEY + 2).is_none_or(|found| found == NEW));
+            }
+        });
+        store.fill(leave(), KEY + 2, NEW);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_fill_that_races_the_end_leaves_nothing() {
+    explore(3, || {
+        let store = Store::new();
+        let reader = thread::spawn({
+            let store = store.clone();
+            move || {
+                store.verify();
+            }
+        });
+        store.table.shut();
+        assert_eq!(store.resident(KEY), None);
+        reader.join().unwrap();
+        assert_eq!(store.resident(KEY), None);
+    });
+}
