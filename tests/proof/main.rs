@@ -7,6 +7,8 @@
 
 mod disk;
 mod failing_disk;
+mod history;
+mod linear;
 mod power;
 mod power_threads;
 mod workload;

@@ -1,0 +1,303 @@
+//! Whether a history of calls that overlapped can be explained by one order of them, in
+//! which each takes effect at one instant between its beginning and its end.
+//!
+//! The algorithm is Wing and Gong's, "Testing and verifying concurrent objects" (1993),
+//! with Lowe's memory of what was tried, "Testing for linearizability" (2017).
+
+use std::collections::HashSet;
+
+/// The most keys of an owner, and the most calls of a history.
+pub(crate) const KEYS: usize = 4;
+pub(crate) const CALLS_MAX: usize = 128;
+
+/// What a key is, at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// Not issued: its place is for what a rotation issues.
+    Absent,
+    Good {
+        disabled: bool,
+        may_write: bool,
+    },
+    Revoked,
+}
+
+/// An owner and its keys, at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    pub(crate) suspended: bool,
+    pub(crate) keys: [Key; KEYS],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Of a key's token; with the permission to write, or without.
+    Verify {
+        key: usize,
+        to_write: bool,
+    },
+    Revoke(usize),
+    /// At once: the new key is the second.
+    Rotate(usize, usize),
+    Disable(usize),
+    Enable(usize),
+    /// Takes the permission to write away, or gives it.
+    Narrow(usize),
+    Widen(usize),
+    Suspend,
+    Resume,
+}
+
+/// What a call told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Done,
+    /// A change that the key's state forbade.
+    Refused,
+    Verdict(&'static str),
+}
+
+/// A call, from when to when, in ticks that all threads share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) verb: Verb,
+    pub(crate) told: Told,
+    pub(crate) begun: u64,
+    pub(crate) ended: u64,
+}
+
+impl Owner {
+    /// What a call tells at this instant, and what it leaves.
+    pub(crate) fn after(mut self, verb: Verb) -> (Told, Self) {
+        let told = match verb {
+            Verb::Verify { key, to_write } => Told::Verdict(self.verdict(key, to_write)),
+            Verb::Revoke(key) => {
+                self.keys[key] = Key::Revoked;
+                Told::Done
+            }
+            Verb::Rotate(key, new) => match self.keys[key] {
+                Key::Good {
+                    disabled: false,
+                    may_write,
+                } => {
+                    self.keys[key] = Key::Revoked;
+                    self.keys[new] = Key::Good {
+                        disabled: false,
+                        may_write,
+                    };
+                    Told::Done
+                }
+                _ => Told::Refused,
+            },
+            Verb::Disable(key) | Verb::Enable(key) | Verb::Narrow(key) | Verb::Widen(key) => {
+                match &mut self.keys[key] {
+                    Key::Good {
+                        disabled,
+                        may_write,
+                    } => {
+                        match verb {
+                            Verb::Disable(_) => *disabled = true,
+                            Verb::Enable(_) => *disabled = false,
+                            Verb::Narrow(_) => *may_write = false,
+                            _ => *may_write = true,
+                        }
+                        Told::Done
+                    }
+                    _ => Told::Refused,
+                }
+            }
+            Verb::Suspend | Verb::Resume => {
+                self.suspended = verb == Verb::Suspend;
+                Told::Done
+            }
+        };
+        (told, self)
+    }
+
+    fn verdict(&self, key: usize, to_write: bool) -> &'static str {
+        match self.keys[key] {
+            Key::Absent => "unknown",
+            Key::Revoked => "revoked",
+            Key::Good { .. } if self.suspended => "suspended",
+            Key::Good { disabled: true, .. } => "disabled",
+            Key::Good {
+                may_write: false, ..
+            } if to_write => "permission_missing",
+            Key::Good { .. } => "granted",
+        }
+    }
+}
+
+/// Whether one order of the calls explains what they told.
+pub(crate) fn is_linearizable(begin: Owner, calls: &[Call]) -> bool {
+    assert!(calls.len() <= CALLS_MAX, "a call is a bit");
+    let mut tried = HashSet::new();
+    // Where the search stands: which calls have taken effect, and what they left.
+    let mut stack = vec![(0_u128, begin)];
+    let all = match calls.len() {
+        CALLS_MAX => u128::MAX,
+        count => (1 << count) - 1,
+    };
+    while let Some((done, owner)) = stack.pop() {
+        if done == all {
+            return true;
+        }
+        if !tried.insert((done, owner)) {
+            continue;
+        }
+        let left = || (0..calls.len()).filter(|at| done & (1 << at) == 0);
+        // What began after another had ended cannot come before it.
+        let Some(first_end) = left().map(|at| calls[at].ended).min() else {
+            return true;
+        };
+        for at in left().filter(|at| calls[*at].begun < first_end) {
+            let (told, next) = owner.after(calls[at].verb);
+            if told == calls[at].told {
+                stack.push((done | 1 << at, next));
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Key = Key::Good {
+        disabled: false,
+        may_write: true,
+    };
+    const BEGIN: Owner = Owner {
+        suspended: false,
+        keys: [GOOD, GOOD, Key::Absent, Key::Absent],
+    };
+
+    fn call(begun: u64, ended: u64, verb: Verb, told: Told) -> Call {
+        Call {
+            verb,
+            told,
+            begun,
+            ended,
+        }
+    }
+
+    fn verify(begun: u64, ended: u64, key: usize, told: &'static str) -> Call {
+        let verb = Verb::Verify {
+            key,
+            to_write: false,
+        };
+        call(begun, ended, verb, Told::Verdict(told))
+    }
+
+    fn done(begun: u64, ended: u64, verb: Verb) -> Call {
+        call(begun, ended, verb, Told::Done)
+    }
+
+    #[test]
+    fn histories_that_an_order_explains_are_accepted() {
+        let right: [&[Call]; 7] = [
+            &[],
+            &[done(0, 1, Verb::Revoke(0)), verify(2, 3, 0, "revoked")],
+            // While the call is under way, either.
+            &[done(0, 5, Verb::Revoke(0)), verify(1, 2, 0, "granted")],
+            &[done(0, 5, Verb::Revoke(0)), verify(1, 2, 0, "revoked")],
+            &[
+                done(0, 9, Verb::Suspend),
+                verify(1, 2, 0, "granted"),
+                verify(3, 4, 1, "suspended"),
+                verify(5, 6, 0, "suspended"),
+            ],
+            &[
+                done(0, 1, Verb::Rotate(0, 2)),
+                verify(2, 3, 2, "granted"),
+                verify(4, 5, 0, "revoked"),
+                call(6, 7, Verb::Enable(0), Told::Refused),
+            ],
+            // Two that overlap, in either order.
+            &[
+                done(0, 9, Verb::Disable(0)),
+                done(1, 8, Verb::Enable(0)),
+                verify(10, 11, 0, "disabled"),
+            ],
+        ];
+        for calls in right {
+            assert!(is_linearizable(BEGIN, calls), "{calls:?}");
+        }
+    }
+
+    #[test]
+    fn histories_that_no_order_explains_are_rejected() {
+        let wrong: [(&str, &[Call]); 9] = [
+            (
+                "a grant after the revocation had returned",
+                &[done(0, 1, Verb::Revoke(0)), verify(2, 3, 0, "granted")],
+            ),
+            (
+                "a grant after another had seen the revocation",
+                &[
+                    done(0, 9, Verb::Revoke(0)),
+                    verify(1, 2, 0, "revoked"),
+                    verify(3, 4, 0, "granted"),
+                ],
+            ),
+            (
+                "a suspension seen for one key and then not for another",
+                &[
+                    done(0, 9, Verb::Suspend),
+                    verify(1, 2, 0, "suspended"),
+                    verify(3, 4, 1, "granted"),
+                ],
+            ),
+            (
+                "an update that is lost",
+                &[
+                    done(0, 1, Verb::Disable(0)),
+                    done(2, 3, Verb::Enable(0)),
+                    verify(4, 5, 0, "disabled"),
+                ],
+            ),
+            (
+                "a verdict that nothing caused",
+                &[verify(0, 1, 0, "disabled")],
+            ),
+            (
+                "a revoked key that is enabled",
+                &[done(0, 1, Verb::Revoke(0)), done(2, 3, Verb::Enable(0))],
+            ),
+            (
+                "two rotations of one key",
+                &[
+                    done(0, 5, Verb::Rotate(0, 2)),
+                    done(1, 4, Verb::Rotate(0, 3)),
+                ],
+            ),
+            (
+                "a new key that does not know what the old one lost",
+                &[
+                    done(0, 1, Verb::Narrow(0)),
+                    done(2, 3, Verb::Rotate(0, 2)),
+                    call(
+                        4,
+                        5,
+                        Verb::Verify {
+                            key: 2,
+                            to_write: true,
+                        },
+                        Told::Verdict("granted"),
+                    ),
+                ],
+            ),
+            (
+                "a change refused for what comes after it",
+                &[
+                    call(0, 1, Verb::Enable(0), Told::Refused),
+                    done(2, 3, Verb::Revoke(0)),
+                ],
+            ),
+        ];
+        for (what, calls) in wrong {
+            assert!(!is_linearizable(BEGIN, calls), "{what}");
+        }
+    }
+}
