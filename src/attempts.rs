@@ -5,9 +5,9 @@
 //! guessing others. An IPv6 source counts by its network of 64 bits, which is what
 //! a site is given.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::hash::RandomState;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timestamp;

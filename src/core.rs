@@ -1,10 +1,7 @@
 //! What the handles of an engine share: the way of a verification and the way
 //! of a change.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
@@ -29,7 +26,7 @@ use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
 use crate::store::{Outcome, Place, Progress, Store};
-use crate::sync::lock;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
 
@@ -597,60 +594,16 @@ impl Core {
     }
 }
 
-/// The thread that flushes now and then.
-pub(crate) struct Maintenance {
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Maintenance {
-    pub(crate) fn start(core: Weak<Core>, interval: Duration) -> Result<Self, Error> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let thread = std::thread::Builder::new()
-            .name("gatekey-flush".to_owned())
-            .spawn({
-                let stop = stop.clone();
-                move || Self::run(&stop, &core, interval)
-            })
-            .map_err(Error::Thread)?;
-        Ok(Self {
-            stop,
-            thread: Mutex::new(Some(thread)),
-        })
-    }
-
-    fn run(stop: &(Mutex<bool>, Condvar), core: &Weak<Core>, interval: Duration) {
-        let (stopped, changed) = stop;
-        loop {
-            let wait = changed.wait_timeout_while(lock(stopped), interval, |stopped| !*stopped);
-            if *wait.unwrap_or_else(PoisonError::into_inner).0 {
-                return;
-            }
-            let Some(core) = core.upgrade() else { return };
-            // What could not be written stays noted, and the next change that
-            // a caller makes meets the same error and reports it.
-            let _ = core.flush();
-        }
-    }
-
-    /// Stops the thread and waits for it.
-    pub(crate) fn stop(&self) {
-        let (stopped, changed) = &*self.stop;
-        *lock(stopped) = true;
-        changed.notify_all();
-        if let Some(thread) = lock(&self.thread).take() {
-            // It cannot have panicked with a lock that matters.
-            let _ = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
+#[cfg(not(gatekey_shuttle))]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::change;
     use crate::error::Refusal;
     use crate::keyspace::{Keyspace, NewKeyspace};
+    use crate::sync::lock;
 
     fn core() -> Core {
         Core::open(&Options::new(), Place::Memory).unwrap()

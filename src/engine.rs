@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::audit::AuditEntry;
 use crate::change;
 use crate::clock::Timestamp;
-use crate::core::{Core, Maintenance};
+use crate::core::Core;
 use crate::error::{Error, Invalid, NotFound, Result};
 use crate::id::{KeyId, Prefix};
 use crate::key::{
@@ -16,6 +16,7 @@ use crate::key::{
 };
 use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
 use crate::limits;
+use crate::maintenance::Maintenance;
 use crate::options::Options;
 use crate::outcome::Verdict;
 use crate::owner::{OwnerPath, OwnerState};

@@ -113,6 +113,7 @@ mod keyspace;
 mod limit;
 mod limiter;
 pub mod limits;
+mod maintenance;
 mod network;
 mod options;
 mod outcome;

@@ -10,8 +10,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -21,7 +20,8 @@ use crate::limits::LIMITS_PER_PLAN_MAX;
 use crate::outcome::Standing;
 use crate::plan::Plan;
 use crate::sweep::Sweeps;
-use crate::sync::lock;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, lock};
 use crate::usage::IdHasher;
 
 /// In the first word of counters that were dropped for being idle. No counter

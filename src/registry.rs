@@ -1,6 +1,5 @@
 //! The keyspaces in memory, for verifications to read without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -10,6 +9,7 @@ use crate::id::Prefix;
 use crate::keyspace::Keyspace;
 use crate::limits;
 use crate::permissions::Permissions;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The keyspaces, in memory. A number is never given twice and a prefix never
 /// changes, so that both are read without a lock.

@@ -372,10 +372,12 @@ impl std::fmt::Debug for Resident {
     }
 }
 
-#[cfg(all(test, gatekey_loom))]
+#[cfg(test)]
+#[cfg(gatekey_loom)]
 mod model;
 
-#[cfg(all(test, not(any(gatekey_loom, gatekey_shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
 mod tests {
     use super::*;
 

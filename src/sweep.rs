@@ -1,7 +1,7 @@
 //! When a bounded map of counters is walked for those that are idle: as it grows by
 //! a quarter, and not over and over while it is full.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::clock::Timestamp;
 

@@ -4,15 +4,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use thread_local::ThreadLocal;
 
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::id::KeyId;
-use crate::sync::lock;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, lock};
 
 /// How many uses a thread takes down before they are added up.
 const LOG_LEN: usize = 1024;

@@ -18,8 +18,7 @@ pub(crate) mod tx;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
@@ -27,6 +26,8 @@ use crate::clock::Timestamp;
 use crate::digest::Keyring;
 use crate::error::{Error, StoreFailure};
 use crate::options::Options;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard, lock};
 use snapshot::Snapshot;
 use tables::{Bytes, META_STATE, State, Tagged};
 use tx::{Touched, Tx};
@@ -146,7 +147,7 @@ impl Store {
 
     fn db(&self) -> MutexGuard<'_, Option<Database>> {
         // What a panic leaves behind under this lock, `broken` tells.
-        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.db)
     }
 
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {

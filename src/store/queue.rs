@@ -10,12 +10,12 @@
 //! thrown away and run again without it, so that it fails alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::Progress;
 use super::tx::Tx;
 use crate::error::{Error, StoreFailure};
-use crate::sync::lock;
+use crate::sync::{Condvar, Mutex, lock};
 
 /// The most mutations in one transaction.
 const BATCH_MAX: usize = 1024;

@@ -7,24 +7,21 @@
 //!   after, and is not left there.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gatekey::proof::open_on;
-use gatekey::{
-    Engine, Error, KeyId, KeyUpdate, NewKey, NewKeyspace, Options, Reason, Refusal, Requirements,
-    Rotation, Verdict,
-};
+use gatekey::{Engine, KeyId, NewKeyspace, Options, Reason};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
+use crate::calls::{BEGIN, Keys, OWNER, new_key};
 use crate::disk::Disk;
-use crate::history::{Call, KEYS, Key, Owner, Told, Verb, is_linearizable};
+use crate::history::{Call, is_linearizable};
 use crate::rounds;
 
-const THREADS: u64 = 4;
+const THREADS: usize = 4;
 const CALLS: usize = 12;
-const OWNER: &str = "acme/etl";
 
 /// A sync takes its time: while one waits for it, the others get on.
 fn engine(resident_bytes: usize, sync_time: Duration) -> Engine {
@@ -39,116 +36,6 @@ fn engine(resident_bytes: usize, sync_time: Duration) -> Engine {
     engine
 }
 
-fn new_key() -> NewKey {
-    let key = NewKey::new("acme", OWNER).unwrap();
-    key.permissions(["read", "write"])
-}
-
-/// Two keys of an owner, and room for what they are rotated to.
-struct Keys {
-    known: [std::sync::OnceLock<(KeyId, String)>; KEYS],
-    /// How many places are given away.
-    taken: AtomicUsize,
-    ticks: AtomicU64,
-}
-
-impl Keys {
-    fn new(engine: &Engine) -> Self {
-        let keys = Self {
-            known: Default::default(),
-            taken: AtomicUsize::new(2),
-            ticks: AtomicU64::new(0),
-        };
-        let issued = engine.issue_batch(vec![new_key(); 2]).unwrap();
-        for (place, issued) in keys.known.iter().zip(issued) {
-            let token = issued.token.expose().to_owned();
-            place.set((issued.key.id, token)).unwrap();
-        }
-        keys
-    }
-
-    fn tick(&self) -> u64 {
-        self.ticks.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// Draws a call on keys that are known.
-    fn draw(&self, random: &mut StdRng) -> Verb {
-        let known: Vec<usize> = (0..KEYS)
-            .filter(|at| self.known[*at].get().is_some())
-            .collect();
-        let key = known[random.random_range(0..known.len())];
-        match random.random_range(0..20) {
-            0 => Verb::Revoke(key),
-            1 => match self.taken.fetch_add(1, Ordering::SeqCst) {
-                place if place < KEYS => Verb::Rotate(key, place),
-                _ => Verb::Revoke(key),
-            },
-            2 | 3 => Verb::Disable(key),
-            4 | 5 => Verb::Enable(key),
-            6 => Verb::Narrow(key),
-            7 => Verb::Widen(key),
-            8 => Verb::Suspend,
-            9 => Verb::Resume,
-            other => Verb::Verify {
-                key,
-                to_write: other % 2 == 0,
-            },
-        }
-    }
-
-    fn call(&self, engine: &Engine, verb: Verb) -> Call {
-        let key = |at: usize| self.known[at].get().unwrap();
-        let id = |at: usize| key(at).0;
-        let begun = self.tick();
-        let told = match verb {
-            Verb::Verify { key: at, to_write } => {
-                let names: &[&str] = if to_write { &["write"] } else { &[] };
-                let asked = Requirements::new().permission_names(names);
-                let verdict = engine.verify_with(&key(at).1, &asked).unwrap();
-                Told::Verdict(match verdict {
-                    Verdict::Granted(_) => "granted",
-                    Verdict::Denied(denial) => denial.code(),
-                })
-            }
-            Verb::Revoke(at) => told(engine.revoke(id(at), Reason::KeyCompromise)),
-            Verb::Rotate(at, new) => {
-                let rotated = engine.rotate(id(at), Rotation::at_once());
-                if let Ok(rotated) = &rotated {
-                    let token = rotated.token.expose().to_owned();
-                    self.known[new].set((rotated.key.id, token)).unwrap();
-                }
-                told(rotated)
-            }
-            Verb::Disable(at) => told(engine.disable(id(at))),
-            Verb::Enable(at) => told(engine.enable(id(at))),
-            Verb::Narrow(at) => {
-                let narrow = KeyUpdate::new().withdraw_permissions(["write"]);
-                told(engine.update(id(at), narrow))
-            }
-            Verb::Widen(at) => {
-                let widen = KeyUpdate::new().add_permissions(["write"]);
-                told(engine.update(id(at), widen))
-            }
-            Verb::Suspend => told(engine.suspend(OWNER, None)),
-            Verb::Resume => told(engine.resume(OWNER)),
-        };
-        Call {
-            verb,
-            told,
-            begun,
-            ended: self.tick(),
-        }
-    }
-}
-
-fn told<T>(result: Result<T, Error>) -> Told {
-    match result {
-        Ok(_) => Told::Done,
-        Err(Error::Refused(Refusal::Revoked { .. } | Refusal::Disabled(_))) => Told::Refused,
-        Err(error) => panic!("{error:?}"),
-    }
-}
-
 #[test]
 fn what_overlapping_calls_tell_is_explained_by_one_order_of_them() {
     let histories = rounds(120, 4000);
@@ -157,10 +44,10 @@ fn what_overlapping_calls_tell_is_explained_by_one_order_of_them() {
         let engine = engine(resident_bytes, Duration::from_micros(20));
         for history in 0..histories {
             let keys = Keys::new(&engine);
-            let start = Barrier::new(usize::try_from(THREADS).unwrap());
+            let start = Barrier::new(THREADS);
             let mut calls: Vec<Call> = std::thread::scope(|scope| {
-                let run = |thread: u64| {
-                    let mut random = StdRng::seed_from_u64(history * THREADS + thread);
+                let run = |thread: usize| {
+                    let mut random = StdRng::seed_from_u64(history * 100 + thread as u64);
                     start.wait();
                     let mut calls = Vec::new();
                     for _ in 0..CALLS {
@@ -182,16 +69,8 @@ fn what_overlapping_calls_tell_is_explained_by_one_order_of_them() {
                 .windows(2)
                 .filter(|pair| pair[1].begun < pair[0].ended)
                 .count();
-            let good = Key::Good {
-                disabled: false,
-                may_write: true,
-            };
-            let begin = Owner {
-                suspended: false,
-                keys: [good, good, Key::Absent, Key::Absent],
-            };
             assert!(
-                is_linearizable(begin, &calls),
+                is_linearizable(BEGIN, &calls),
                 "resident {resident_bytes}, history {history}: {calls:#?}"
             );
             engine.resume(OWNER).unwrap();
@@ -201,7 +80,7 @@ fn what_overlapping_calls_tell_is_explained_by_one_order_of_them() {
     println!(
         "{} histories of {} calls, {overlapping} that overlapped the next",
         3 * histories,
-        THREADS as usize * CALLS
+        THREADS * CALLS
     );
     assert!(overlapping > 1000, "they did not race: {overlapping}");
 }

@@ -84,14 +84,14 @@ impl World {
         (verb.1)(self)
     }
 
-    fn keep(&mut self, issued: Issued) {
+    fn keep(&mut self, issued: &Issued) {
         let token = issued.token.expose().to_owned();
         self.tokens.push((issued.key.id, token));
     }
 
     fn issue(&mut self, key: NewKey) -> Result<(), Error> {
         let issued = self.engine.by("alice")?.issue(key)?;
-        self.keep(issued);
+        self.keep(&issued);
         Ok(())
     }
 
@@ -153,7 +153,7 @@ pub(crate) const SCRIPT: &[Verb] = &[
     ("issue a batch", |w| {
         let batch = vec![NewKey::new("many", "acme")?; 20];
         for issued in w.engine.issue_batch(batch)? {
-            w.keep(issued);
+            w.keep(&issued);
         }
         Ok(())
     }),

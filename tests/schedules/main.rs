@@ -1,0 +1,99 @@
+//! The real engine under shuttle, which draws the order of its threads' steps at random:
+//! a history of each schedule is explained by one order of its calls.
+//!
+//! Invariants checked: 2 and 4, as in `tests/proof/linear.rs`, on schedules that the
+//! operating system would hardly come upon.
+//!
+//! `RUSTFLAGS="--cfg gatekey_shuttle" cargo test --features proof --test schedules`;
+//! without the flag there is nothing here. `GATEKEY_PROOF=long` draws more.
+
+#![cfg(gatekey_shuttle)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../proof/calls.rs"]
+mod calls;
+#[path = "../proof/history.rs"]
+mod history;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gatekey::{NewKeyspace, Options};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+
+use calls::{BEGIN, Keys};
+use history::{Call, is_linearizable};
+
+const THREADS: u64 = 3;
+const CALLS: usize = 6;
+
+/// One history of one schedule.
+fn history(seed: u64, resident_bytes: usize) {
+    let options = Options::new()
+        .resident_bytes(resident_bytes)
+        .cache_bytes(1 << 20)
+        .usage_interval(None);
+    let engine = Arc::new(options.open_in_memory().unwrap());
+    let keyspace = NewKeyspace::new("acme").unwrap();
+    engine
+        .create_keyspace(keyspace.permissions(["read", "write"]))
+        .unwrap();
+    let keys = Arc::new(Keys::new(&engine));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (engine, keys) = (engine.clone(), keys.clone());
+            shuttle::thread::spawn(move || {
+                let mut random = StdRng::seed_from_u64(seed * THREADS + thread);
+                let mut calls = Vec::new();
+                for _ in 0..CALLS {
+                    let verb = keys.draw(&mut random);
+                    calls.push(keys.call(&engine, verb));
+                }
+                calls
+            })
+        })
+        .collect();
+    let mut calls: Vec<Call> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap())
+        .collect();
+    calls.sort_by_key(|call| call.begun);
+    assert!(is_linearizable(BEGIN, &calls), "seed {seed}: {calls:#?}");
+}
+
+fn explore(name: &str, scheduler: impl Scheduler + 'static) {
+    let mut config = shuttle::Config::new();
+    // The storage engine's calls are deep.
+    config.stack_size = 1 << 20;
+    let histories = Arc::new(AtomicU64::new(0));
+    let count = histories.clone();
+    shuttle::Runner::new(scheduler, config).run(move || {
+        let seed = count.fetch_add(1, Ordering::Relaxed);
+        // Without memory, with room for one set of keys, and with room for many.
+        let resident_bytes = [0, 1500, 1 << 14][usize::try_from(seed % 3).unwrap()];
+        history(seed, resident_bytes);
+    });
+    println!("{name}: {} schedules", histories.load(Ordering::Relaxed));
+}
+
+fn schedules() -> usize {
+    match std::env::var("GATEKEY_PROOF") {
+        Ok(form) if form == "long" => 20_000,
+        _ => 400,
+    }
+}
+
+#[test]
+fn random_schedules_of_overlapping_calls_are_explained_by_one_order() {
+    explore("random", RandomScheduler::new_from_seed(1, schedules()));
+}
+
+#[test]
+fn schedules_of_few_preemptions_are_explained_by_one_order() {
+    explore(
+        "few preemptions",
+        PctScheduler::new_from_seed(2, 3, schedules()),
+    );
+}
