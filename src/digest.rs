@@ -311,4 +311,17 @@ pub(crate) mod tests {
         assert_ne!(ring.digest(1, &signed), ring.digest(2, &signed));
         assert_eq!(ring.digest(3, &signed), None);
     }
+
+    #[test]
+    fn a_link_of_the_chain_depends_on_the_one_before_its_position_and_its_bytes() {
+        let ring = Keyring::new(&Zeroizing::new([3; 32]), &[]);
+        let link = ring.chain(&[1; 32], 7, b"entry");
+        assert_eq!(link, ring.chain(&[1; 32], 7, b"entry"));
+        assert_ne!(link, ring.chain(&[2; 32], 7, b"entry"));
+        assert_ne!(link, ring.chain(&[1; 32], 8, b"entry"));
+        assert_ne!(link, ring.chain(&[1; 32], 7, b"entri"));
+        let other = Keyring::new(&Zeroizing::new([4; 32]), &[]);
+        assert_ne!(link, other.chain(&[1; 32], 7, b"entry"));
+        assert_eq!(format!("{ring:?}"), "Keyring(withheld)");
+    }
 }

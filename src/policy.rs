@@ -424,4 +424,52 @@ mod tests {
         let asked = Requirements::new().permission_names(&["read"]);
         assert_eq!(verdict(&good(), &asked), "permission_missing");
     }
+
+    /// The clock is read only for a state that depends on it, so that what is called
+    /// timeless must be.
+    #[test]
+    fn a_life_is_timeless_if_no_instant_changes_its_state() {
+        let current = Life::from(&good());
+        let mut lives = vec![];
+        for phase in [
+            Phase::Current,
+            Phase::Retiring { until: NOW },
+            Phase::Revoked {
+                at: NOW,
+                reason: Reason::Unspecified,
+            },
+        ] {
+            for not_before in [Timestamp::MIN, NOW] {
+                for expires_at in [
+                    None,
+                    Some(NOW.saturating_add(std::time::Duration::from_secs(9))),
+                ] {
+                    lives.push(Life {
+                        phase,
+                        not_before,
+                        expires_at,
+                        ..current
+                    });
+                }
+            }
+        }
+        for life in lives {
+            let instants = [Timestamp::MIN, NOW, Timestamp::MAX];
+            let first = life.state(Timestamp::MIN);
+            let changes = instants.iter().any(|now| life.state(*now) != first);
+            assert!(!(life.is_timeless() && changes), "{life:?}");
+            let plain = life.phase != Phase::Retiring { until: NOW }
+                && life.not_before == Timestamp::MIN
+                && life.expires_at.is_none();
+            assert_eq!(life.is_timeless(), plain, "{life:?}");
+            for now in instants {
+                let state = life.state(now);
+                let over = matches!(state, KeyState::Revoked | KeyState::Expired);
+                // What is not valid yet may be over by its record, and is not by its state.
+                if state != KeyState::NotYetValid {
+                    assert_eq!(life.is_over(now), over, "{life:?} at {now:?}");
+                }
+            }
+        }
+    }
 }

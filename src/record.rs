@@ -561,4 +561,86 @@ mod tests {
         let text = format!("{:?}", sample());
         assert!(!text.contains("171") && !text.contains("ab, ab"), "{text}");
     }
+
+    #[test]
+    fn a_layout_of_another_version_or_with_flags_unknown_is_not_read() {
+        let body = sample().encode(&ring()).unwrap();
+        let body = &body[..body.len() - TAG_LEN];
+        assert!(View::parse(body).is_some());
+        // Table, version, scheme.
+        for at in [0, 1, 3] {
+            let mut other = body.to_vec();
+            other[at] += 1;
+            assert!(View::parse(&other).is_none(), "byte {at}");
+        }
+        for flags in 0..=u8::MAX {
+            let mut other = body.to_vec();
+            other[2] = flags;
+            let known = flags & 0xf0 == 0;
+            let phases = (flags & FLAG_RETIRING != 0) as u8 + (flags & FLAG_REVOKED != 0) as u8;
+            let reads = View::parse(&other).is_some();
+            assert_eq!(reads, known && phases < 2, "flags {flags:#x}");
+        }
+    }
+
+    #[test]
+    fn a_view_gives_the_owner_and_the_length_that_were_written() {
+        let owners = [
+            "a".to_owned(),
+            "o".repeat(48),
+            "o".repeat(49),
+            "o".repeat(63),
+        ];
+        for owner in owners {
+            for networks in [vec![], sample().networks] {
+                let record = KeyRecord {
+                    owner: owner.parse().unwrap(),
+                    networks: networks.clone(),
+                    ..sample()
+                };
+                let bytes = record.encode(&ring()).unwrap();
+                let (view, body) = View::open(&bytes, record.id, &ring()).unwrap();
+                let first = u64::from_le_bytes(*bytes.first_chunk().unwrap());
+                assert_eq!(body_len(first), body.len());
+                assert_eq!(view.owner(), owner.as_bytes());
+                // As in its slot in memory, where much follows.
+                let mut slot = body.to_vec();
+                slot.resize(FIXED_LEN + 300, 0);
+                let view = View::parse(&slot).unwrap();
+                let short = view
+                    .short_owner()
+                    .map(|(len, bytes)| bytes[..len.into()].to_vec());
+                match owner.len() {
+                    ..=SHORT_OWNER_LEN => assert_eq!(short.unwrap(), owner.as_bytes()),
+                    _ => assert_eq!(short, None),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_ends_when_it_is_revoked_out_of_grace_or_expired() {
+        let at = Timestamp::from_raw;
+        let reason = Reason::Unspecified;
+        for (phase, expires_at, end) in [
+            (Phase::Current, None, None),
+            (Phase::Current, Some(at(5)), Some(at(5))),
+            (Phase::Retiring { until: at(3) }, None, Some(at(3))),
+            (Phase::Retiring { until: at(3) }, Some(at(5)), Some(at(3))),
+            (Phase::Retiring { until: at(7) }, Some(at(5)), Some(at(5))),
+            (
+                Phase::Revoked { at: at(9), reason },
+                Some(at(5)),
+                Some(at(9)),
+            ),
+        ] {
+            let record = KeyRecord {
+                phase,
+                expires_at,
+                ..sample()
+            };
+            assert_eq!(record.ends_at(), end, "{record:?}");
+        }
+        assert!(format!("{:?}", sample()).contains("acme/ingest/etl-bot"));
+    }
 }

@@ -484,4 +484,98 @@ mod tests {
             }
         });
     }
+
+    /// A table of one set, so that all keys meet in it.
+    fn one_set() -> Resident {
+        Resident::new(SET_BYTES).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_set_holds_eight_keys_and_gives_each_its_own_record() {
+        let table = one_set();
+        for raw in 0..8 {
+            fill(&table, raw, raw.to_le_bytes()[0] + 1);
+        }
+        assert_eq!(table.occupancy(), (8, 8));
+        for raw in 0..8 {
+            assert_eq!(get(&table, raw), Some(raw.to_le_bytes()[0] + 1));
+        }
+        // Cleared one by one, the others stay.
+        for raw in 0..8 {
+            table.publish(&[id(raw)], || {});
+            assert_eq!(get(&table, raw), None);
+            assert_eq!(table.occupancy().0, 7 - usize::try_from(raw).unwrap());
+        }
+    }
+
+    #[test]
+    fn keys_with_the_same_fingerprint_do_not_hide_each_other() {
+        let table = one_set();
+        let (_, fingerprint) = table.place_of(id(1));
+        let alike: Vec<u64> = (1..)
+            .filter(|raw| table.place_of(id(*raw)).1 == fingerprint)
+            .take(8)
+            .collect();
+        for (byte, raw) in (1..).zip(&alike) {
+            fill(&table, *raw, byte);
+        }
+        for (byte, raw) in (1..).zip(&alike) {
+            assert_eq!(get(&table, *raw), Some(byte));
+        }
+    }
+
+    #[test]
+    fn of_a_full_set_a_key_goes_that_was_not_used_since_the_marks_were_taken() {
+        let table = one_set();
+        for raw in 0..8 {
+            fill(&table, raw, 1);
+        }
+        // All marks are set: they are taken away, and one goes.
+        fill(&table, 100, 2);
+        let kept: Vec<u64> = (0..8).filter(|raw| get(&table, *raw).is_some()).collect();
+        assert_eq!(kept.len(), 7);
+        // `get` has marked them again; of the two that come now, one finds no way that
+        // is not in use, and takes the marks away once more.
+        fill(&table, 101, 2);
+        let used = (0..8).find(|raw| get(&table, *raw).is_some()).unwrap();
+        for raw in 200..204 {
+            assert_eq!(get(&table, used), Some(1), "it is in use, and stays");
+            fill(&table, raw, 3);
+        }
+    }
+
+    #[test]
+    fn the_longest_record_that_is_kept_is_kept_whole() {
+        let table = one_set();
+        let record: Vec<u8> = (0..RECORD_LEN_MAX)
+            .map(|at| at.to_le_bytes()[0] | 1)
+            .collect();
+        let mut record = record;
+        // The lengths of owner and networks, by which the copy knows where it ends.
+        (record[6], record[7]) = (48, 0);
+        assert_eq!(RECORD_LEN_MAX, 104 + 48);
+        table.fill(table.leave_to_fill().unwrap(), id(5), &record);
+        let mut copied = [0; RECORD_LEN_MAX];
+        assert!(table.copy(table.find(id(5)).unwrap(), id(5), &mut copied));
+        assert_eq!(copied[..8], record[..8]);
+        assert_eq!(copied[24..], record[24..]);
+        assert_eq!(copied[8..16], 5_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn keys_are_spread_over_the_sets_and_the_fingerprints() {
+        let table = Resident::new(1000 * SET_BYTES).unwrap().unwrap();
+        let (mut sets, mut fingerprints) = (vec![0_u32; 1000], vec![0_u32; 256]);
+        // As they are issued: a millisecond after each other, with 18 bits drawn.
+        for ms in 0..8000_u64 {
+            let drawn = ms.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 46;
+            let (set, fingerprint) = table.place_of(id(ms << 18 | drawn));
+            sets[set] += 1;
+            fingerprints[usize::try_from(fingerprint).unwrap()] += 1;
+        }
+        let most = sets.iter().max().unwrap();
+        assert!(*most <= 24, "{most} of 8,000 keys in one of 1,000 sets");
+        let used = fingerprints.iter().filter(|count| **count > 0).count();
+        assert!(used > 240 && fingerprints[0] == 0, "{used} fingerprints");
+    }
 }
