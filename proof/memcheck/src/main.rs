@@ -6,6 +6,7 @@
 use std::env::args;
 use std::hint::black_box;
 
+use crabgrind::RunMode;
 use crabgrind::memcheck::{MemState, mark_mem};
 use gatekey::{Engine, NewKey, NewKeyspace, Options, Pepper, proof};
 
@@ -14,9 +15,10 @@ const SIGNED_LEN: usize = 60;
 const SECRET: std::ops::Range<usize> = 11..54;
 
 fn main() {
+    assert!(crabgrind::run_mode() != RunMode::Native, "run me under valgrind");
     match args().nth(1).as_deref() {
         Some("compare") => compare(proof::digests_equal),
-        Some("compare-early-exit") => compare(|left, right| left.iter().eq(right)),
+        Some("compare-early-exit") => compare(equal_early_exit),
         Some("digest") => digest(),
         Some("verify-resident") => verify(Options::RESIDENT_BYTES),
         Some("verify-file") => verify(0),
@@ -33,8 +35,9 @@ fn show(bytes: &mut [u8]) {
 }
 
 fn mark(bytes: &mut [u8], state: MemState) {
-    let marked = mark_mem(bytes.as_mut_ptr().cast(), bytes.len(), state);
-    assert!(marked.is_ok(), "not under valgrind");
+    // Its result is of no use: it tells the one success from the other kind. That
+    // marks are made is shown by the case that must be reported.
+    let _ = mark_mem(bytes.as_mut_ptr().cast(), bytes.len(), state);
     black_box(bytes);
 }
 
@@ -56,6 +59,13 @@ fn compare(equal: fn(&[u8; 32], &[u8; 32]) -> bool) {
         let answer = [u8::from(equal(black_box(&stored), black_box(&presented)))];
         assert_eq!(is_true(answer), at.is_none());
     }
+}
+
+/// What `==` is where the compiler does not make one wide comparison of it, as on
+/// some processors it does of 32 bytes.
+#[inline(never)]
+fn equal_early_exit(left: &[u8; 32], right: &[u8; 32]) -> bool {
+    left.iter().zip(right).all(|(left, right)| left == black_box(right))
 }
 
 /// The way from a token to its digest and to the answer, with everything secret:
