@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-//mod canary;
+mod canary;
 mod entropy;
 mod memory;
 
