@@ -3,10 +3,13 @@
 //! With the feature `proof` alone. Nothing here is part of the interface that
 //! versions speak of; do not build on it. See docs/PROOF.md.
 
+use crate::digest::{self, DIGEST_LEN, Keyring};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::options::Options;
+use crate::secret::Pepper;
 use crate::store::Place;
+use crate::token::{self, Entropy, SECRET_LEN, Signed};
 
 pub use crate::store::medium::Medium;
 
@@ -20,4 +23,30 @@ pub use crate::store::medium::Medium;
 /// As [`Options::open`].
 pub fn open_on(options: Options, medium: impl Medium) -> Result<Engine, Error> {
     Engine::open_with(options, Place::Medium(Box::new(medium)))
+}
+
+/// The comparison of two digests that every verification makes.
+#[must_use]
+#[inline(never)]
+pub fn digests_equal(left: &[u8; DIGEST_LEN], right: &[u8; DIGEST_LEN]) -> bool {
+    digest::digests_equal(left, right)
+}
+
+/// The digest of the last 60 characters of a token, in a store with this key and
+/// these peppers, the signing one first.
+#[must_use]
+pub fn digest(store_key: &[u8; DIGEST_LEN], peppers: &[Pepper], signed: &Signed) -> [u8; 32] {
+    Keyring::new(&zeroize::Zeroizing::new(*store_key), peppers).sign(signed)
+}
+
+/// Draws so many secrets, as issuing does.
+///
+/// # Errors
+/// [`Error::Entropy`].
+pub fn draw_secrets(count: usize, mut each: impl FnMut(&[u8; SECRET_LEN])) -> Result<(), Error> {
+    let mut entropy = Entropy::new();
+    for _ in 0..count {
+        each(&*token::draw_secret(&mut entropy)?);
+    }
+    Ok(())
 }

@@ -138,7 +138,7 @@ pub fn with_a_typo(token: &Text) -> Text {
     bad
 }
 
-fn renew_check(token: &mut Text) {
+pub fn renew_check(token: &mut Text) {
     let (body, check) = token.split_at_mut(TOKEN_LEN - CHECK_LEN);
     let mut rest = crc32fast::hash(body) as usize;
     for digit in check.iter_mut().rev() {

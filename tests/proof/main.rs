@@ -6,10 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calls;
+mod canary;
 mod disk;
+mod entropy;
 mod failing_disk;
 mod history;
 mod linear;
+mod memory;
 mod power;
 mod power_threads;
 mod workload;
