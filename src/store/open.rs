@@ -35,7 +35,7 @@ pub(crate) struct Opened {
 
 /// Who the store is, and how its key is kept.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
-struct Identity {
+pub(crate) struct Identity {
     store_id: [u8; 16],
     key: StoredKey,
 }
@@ -284,9 +284,7 @@ fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Found, OpenErro
     }
     let identity: Vec<u8> = get(META_IDENTITY)?
         .ok_or_else(|| OpenError::Corrupted("it does not say who it is".to_owned()))?;
-    let identity: Identity = codec::decode(&identity)
-        .ok_or_else(|| OpenError::Corrupted("its identity does not decode".to_owned()))?;
-    let store_key = unlock(peppers, &identity)?;
+    let (identity, store_key) = unlock_stored(peppers, &identity)?;
     let ring = Keyring::new(&store_key, peppers);
     let state = super::read_state(&meta, &ring).map_err(open_error)?;
     require_peppers(peppers, &identity, &state)?;
@@ -295,6 +293,17 @@ fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Found, OpenErro
         store_key,
         ring,
     })
+}
+
+/// Reads a stored identity, which no tag covers, and opens the key in it.
+pub(crate) fn unlock_stored(
+    peppers: &[Pepper],
+    stored: &[u8],
+) -> Result<(Identity, SecretKey), OpenError> {
+    let identity: Identity = codec::decode(stored)
+        .ok_or_else(|| OpenError::Corrupted("its identity does not decode".to_owned()))?;
+    let store_key = unlock(peppers, &identity)?;
+    Ok((identity, store_key))
 }
 
 fn unlock(peppers: &[Pepper], identity: &Identity) -> Result<SecretKey, OpenError> {

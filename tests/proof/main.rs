@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod corpus;
+
 /// How much to do: so much in the test command, so much in the long form.
 pub(crate) fn rounds(short: u64, long: u64) -> u64 {
     match std::env::var("GATEKEY_PROOF") {
