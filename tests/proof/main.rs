@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod corpus;
+mod panics;
 
 /// How much to do: so much in the test command, so much in the long form.
 pub(crate) fn rounds(short: u64, long: u64) -> u64 {

@@ -16,5 +16,5 @@ mod token;
 #[cfg(feature = "http")]
 pub use headers::headers;
 pub use record::record;
-pub use store::store;
+pub use store::{store, written_store};
 pub use token::token;

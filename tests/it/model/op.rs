@@ -227,7 +227,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-fn setting() -> impl Strategy<Value = Setting> {
+pub(crate) fn setting() -> impl Strategy<Value = Setting> {
     let resident = prop_oneof![
         2 => Just(Resident::None),
         3 => Just(Resident::Tiny),
@@ -278,7 +278,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     ]
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     let keyspace_at = each_of(&PREFIXES);
     let owner = each_of(&OWNERS);
     // The first few are below each other, so that suspensions overlap.
