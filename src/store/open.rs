@@ -349,27 +349,37 @@ fn require_peppers(
 
 /// Makes a blank database into a store, and brings the seals up to date.
 fn prepare(options: &Options, db: Database) -> Result<Opened, OpenError> {
-    let found = guarded_any(|| {
-        let txn = db
-            .begin_read()
-            .map_err(|error| OpenError::Store(failure(error)))?;
-        identify(&options.peppers, &txn)
-    })?;
-    let ring = match found {
-        Found::Blank if !options.create => return Err(OpenError::Missing),
-        Found::Blank => initialise(&options.peppers, &db).map_err(open_error)?,
+    match guarded_any(|| make_ready(options, &db)) {
+        Ok(ring) => Ok(Opened { db, ring }),
+        Err(error) => {
+            // It is closed as it is dropped, for which it is read once more.
+            let _ = guarded_any(|| {
+                drop(db);
+                Ok(())
+            });
+            Err(error)
+        }
+    }
+}
+
+fn make_ready(options: &Options, db: &Database) -> Result<Keyring, OpenError> {
+    let txn = db
+        .begin_read()
+        .map_err(|error| OpenError::Store(failure(error)))?;
+    match identify(&options.peppers, &txn)? {
+        Found::Blank if !options.create => Err(OpenError::Missing),
+        Found::Blank => initialise(&options.peppers, db).map_err(open_error),
         Found::Store {
             identity,
             store_key,
             ring,
         } => {
             if let Some(renewed) = renew_seals(&options.peppers, &identity, &store_key) {
-                write_identity(&db, &renewed).map_err(open_error)?;
+                write_identity(db, &renewed).map_err(open_error)?;
             }
-            ring
+            Ok(ring)
         }
-    };
-    Ok(Opened { db, ring })
+    }
 }
 
 /// The identity with a seal for exactly the peppers given, where it differs.
