@@ -71,7 +71,6 @@ impl Core {
         let registry = Registry::new();
         let loaded = guarded(|| {
             let snapshot = store.snapshot()?;
-            snapshot.look_at_tables()?;
             let state = snapshot.state()?;
             for keyspace in snapshot.keyspaces()? {
                 registry.publish(keyspace)?;

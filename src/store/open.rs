@@ -16,7 +16,7 @@ use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
     META_IDENTITY, META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
-use super::{OrStore, Place, failure};
+use super::{OrStore, Place, failure, read};
 use crate::codec;
 use crate::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
 use crate::error::{Error, OpenError};
@@ -184,10 +184,15 @@ fn inspect_read_only(options: &Options, path: &Path) -> Result<(), OpenError> {
             Err(DatabaseError::RepairAborted) => {
                 let overlay = Overlay::new(File::open(path).map_err(OpenError::Io)?)
                     .map_err(OpenError::Io)?;
-                let db = builder
-                    .create_with_backend(overlay)
+                let mut db = builder
+                    .create_with_backend(overlay.clone())
                     .map_err(database_error)?;
-                identified(&|| db.begin_read())
+                let found = identified(&|| db.begin_read());
+                // redb writes as it closes, unless it knows of an error; on pages that
+                // are damaged it may panic there in a way that ends the process.
+                overlay.end();
+                let _ = db.check_integrity();
+                found
             }
             Err(error) => Err(database_error(error)),
         }
@@ -288,11 +293,34 @@ fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Found, OpenErro
     let ring = Keyring::new(&store_key, peppers);
     let state = super::read_state(&meta, &ring).map_err(open_error)?;
     require_peppers(peppers, &identity, &state)?;
+    look_at_tables(txn, &ring).map_err(open_error)?;
     Ok(Found::Store {
         identity,
         store_key,
         ring,
     })
+}
+
+/// Opens every table, and reads what there is in memory once the store is open. What
+/// is damaged of these is better found before the file is open for writing: redb
+/// writes as it closes, and where it panics in a transaction, it may panic again as
+/// it unwinds, which ends the process.
+fn look_at_tables(txn: &ReadTransaction, ring: &Keyring) -> Result<(), Error> {
+    txn.open_table(KEYS).or_store()?;
+    txn.open_table(COLD).or_store()?;
+    txn.open_table(PREFIXES).or_store()?;
+    txn.open_table(OWNERS).or_store()?;
+    txn.open_table(BY_OWNER).or_store()?;
+    txn.open_table(BY_KEYSPACE).or_store()?;
+    txn.open_table(BY_END).or_store()?;
+    txn.open_table(AUDIT).or_store()?;
+    txn.open_table(USAGE).or_store()?;
+    txn.open_table(QUOTAS).or_store()?;
+    let keyspaces = txn.open_table(KEYSPACES).or_store()?;
+    for entry in ReadableTable::iter(&keyspaces).or_store()? {
+        read::keyspace(&keyspaces, ring, entry.or_store()?.0.value())?;
+    }
+    Ok(())
 }
 
 /// Reads a stored identity, which no tag covers, and opens the key in it.

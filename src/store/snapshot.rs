@@ -46,25 +46,6 @@ impl Snapshot {
         self.txn.open_table(definition).or_store()
     }
 
-    /// Opens every table once. A transaction that panics as it opens one, with others
-    /// open, ends the process: redb panics again as they are dropped. So what is
-    /// damaged of where the tables stand is found at opening, while none is open.
-    pub(crate) fn look_at_tables(&self) -> Result<(), Error> {
-        self.table(KEYS)?;
-        self.table(COLD)?;
-        self.table(KEYSPACES)?;
-        self.table(PREFIXES)?;
-        self.table(OWNERS)?;
-        self.table(BY_OWNER)?;
-        self.table(BY_KEYSPACE)?;
-        self.table(BY_END)?;
-        self.table(AUDIT)?;
-        self.table(USAGE)?;
-        self.table(QUOTAS)?;
-        self.table(META)?;
-        Ok(())
-    }
-
     pub(super) fn ring(&self) -> &Keyring {
         &self.ring
     }

@@ -1,7 +1,6 @@
 //! A medium in memory, whose bytes can be taken and made anew.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::proof::Medium;
@@ -12,34 +11,20 @@ const LEN_MAX: u64 = 64 << 20;
 
 /// The bytes of a store. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Image {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    is_gone: Arc<AtomicBool>,
-}
+pub(super) struct Image(Arc<Mutex<Vec<u8>>>);
 
 impl Image {
     pub(super) fn of(bytes: Vec<u8>) -> Self {
-        Self {
-            bytes: Arc::new(Mutex::new(bytes)),
-            is_gone: Arc::default(),
-        }
-    }
-
-    /// Lets every call fail from now on, or no more.
-    pub(super) fn set_gone(&self, is_gone: bool) {
-        self.is_gone.store(is_gone, Ordering::SeqCst);
+        Self(Arc::new(Mutex::new(bytes)))
     }
 
     /// A copy of what is there.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        lock(&self.bytes).clone()
+        self.all().clone()
     }
 
-    fn all(&self) -> io::Result<MutexGuard<'_, Vec<u8>>> {
-        match self.is_gone.load(Ordering::SeqCst) {
-            true => Err(io::ErrorKind::NotConnected.into()),
-            false => Ok(lock(&self.bytes)),
-        }
+    fn all(&self) -> MutexGuard<'_, Vec<u8>> {
+        lock(&self.0)
     }
 }
 
@@ -51,11 +36,11 @@ fn range(offset: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
 
 impl Medium for Image {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.all()?.len() as u64)
+        Ok(self.all().len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let all = self.all()?;
+        let all = self.all();
         let found = all.get(range(offset, out.len())?);
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
@@ -66,12 +51,12 @@ impl Medium for Image {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let size = usize::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.all()?.resize(size, 0);
+        self.all().resize(size, 0);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.all().map(drop)
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -79,7 +64,7 @@ impl Medium for Image {
         if range.end as u64 > LEN_MAX {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let mut all = self.all()?;
+        let mut all = self.all();
         if all.len() < range.end {
             all.resize(range.end, 0);
         }

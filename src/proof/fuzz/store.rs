@@ -13,10 +13,9 @@
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::image::Image;
-use crate::proof::open_on;
 use crate::{
     Clock, Denial, Engine, Error, Grant, KeyFilter, KeyId, Limit, ManualClock, NewKey, NewKeyspace,
     Options, Pepper, Plan, Quota, Reason, Requirements, Rotation, Timestamp, Verdict,
@@ -31,8 +30,6 @@ const EDITS_MAX: usize = 16;
 const PEPPERED: u8 = 1;
 const RESIDENT: u8 = 2;
 const VERIFIED: u8 = 4;
-/// All of these: on a file rather than in memory, which is slower by far.
-const ON_FILE: u8 = 0xf8;
 
 /// The position of the key with a quota.
 const COUNTED: usize = 43;
@@ -76,8 +73,7 @@ fn run(bytes: &[u8], is_written: bool) {
     for edit in edits.as_chunks::<EDIT_LEN>().0.iter().take(EDITS_MAX) {
         whole.edit(&mut damaged, *edit);
     }
-    let how = if is_written { how } else { how & !ON_FILE };
-    let place = Place::new(how, damaged);
+    let place = Place::new(how, &damaged);
     let Some(engine) = place.open(&whole.clock) else {
         return;
     };
@@ -109,15 +105,15 @@ enum Since {
 impl Whole {
     fn new(how: u8) -> Self {
         let clock = ManualClock::at(Timestamp::from_raw(1_767_225_600_000));
-        let place = Place::new(how, Vec::new());
+        let place = Place::new(how, &[]);
         let engine = place.open(&clock).unwrap();
         let tokens = fill(&engine, &clock);
-        let copy = scratch("copy");
+        let copy = scratch();
         engine.backup(&copy).unwrap();
         let bytes = std::fs::read(&copy).unwrap();
         std::fs::remove_file(&copy).unwrap();
 
-        let engine = Place::new(how, bytes.clone()).open(&clock).unwrap();
+        let engine = Place::new(how, &bytes).open(&clock).unwrap();
         let verdict = |(token, id): (String, KeyId)| {
             let verdict = verify(&engine, &token).unwrap();
             (token, id, verdict)
@@ -297,24 +293,21 @@ fn fill(engine: &Engine, clock: &ManualClock) -> Vec<(String, KeyId)> {
 }
 
 /// Where a store is, and how it is opened.
-enum Place {
-    Memory(u8, Image),
-    File(u8, PathBuf),
+struct Place {
+    how: u8,
+    path: PathBuf,
 }
 
 impl Place {
-    fn new(how: u8, bytes: Vec<u8>) -> Self {
-        if how & ON_FILE != ON_FILE {
-            return Self::Memory(how, Image::of(bytes));
-        }
-        let path = scratch("store");
+    fn new(how: u8, bytes: &[u8]) -> Self {
+        let path = scratch();
         std::fs::write(&path, bytes).unwrap();
-        Self::File(how, path)
+        Self { how, path }
     }
 
     /// Opens it, or finds that it is refused.
     fn open(&self, clock: &ManualClock) -> Option<Engine> {
-        let (Self::Memory(how, _) | Self::File(how, _)) = self;
+        let how = self.how;
         let mut options = Options::new()
             .clock(clock.clone())
             // Every page is read when it is asked for: see `close`.
@@ -326,11 +319,7 @@ impl Place {
         if how & PEPPERED != 0 {
             options = options.pepper(Pepper::new(1, [1; 32]).unwrap());
         }
-        let opened = match self {
-            Self::Memory(_, image) => open_on(options, image.clone()),
-            Self::File(_, path) => options.open(path),
-        };
-        match opened {
+        match options.open(&self.path) {
             Ok(engine) => Some(engine),
             Err(error) => {
                 assert!(matches!(error, Error::Open { .. }), "{error:?}");
@@ -338,33 +327,33 @@ impl Place {
             }
         }
     }
-}
 
-impl Place {
-    /// Closes the engine. Where nothing is to be written, its disk goes away first,
+    /// Closes the engine. Where nothing is to be written, its file goes away first,
     /// and it is told so: redb writes when it closes.
     fn close(&self, engine: Engine, is_written: bool) {
-        if let (Self::Memory(_, image), false) = (self, is_written) {
-            image.set_gone(true);
-            assert!(engine.check().is_err());
-            assert!(engine.close().is_err());
-            image.set_gone(false);
-        } else {
+        if is_written {
             let _ = engine.close();
+            return;
         }
+        let bytes = std::fs::read(&self.path).unwrap();
+        let file = std::fs::File::options().write(true).open(&self.path);
+        file.unwrap().set_len(0).unwrap();
+        assert!(engine.check().is_err());
+        assert!(engine.close().is_err());
+        std::fs::write(&self.path, bytes).unwrap();
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Self::File(_, path) = self {
-            let _ = std::fs::remove_file(path);
-        }
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// A name for a file of this thread's own.
-fn scratch(name: &str) -> PathBuf {
-    let (process, thread) = (std::process::id(), std::thread::current().id());
-    std::env::temp_dir().join(format!("gatekey-proof-{process}-{thread:?}-{name}"))
+/// A name for a file that is not there yet.
+fn scratch() -> PathBuf {
+    static GIVEN: AtomicU64 = AtomicU64::new(0);
+    let number = GIVEN.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    std::env::temp_dir().join(format!("gatekey-proof-{process}-{number}"))
 }
