@@ -25,7 +25,7 @@ use crate::store::open::open_error;
 use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
-use crate::store::{Outcome, Place, Progress, Store};
+use crate::store::{Outcome, Place, Progress, Store, guarded};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
@@ -65,15 +65,16 @@ impl Core {
             Error::open(path, OpenError::Options(why))
         })?;
         let store = Store::open(options, place)?;
-        let snapshot = store.snapshot()?;
         let registry = Registry::new();
-        let loaded = snapshot.state().and_then(|state| {
+        let loaded = guarded(|| {
+            let snapshot = store.snapshot()?;
+            let state = snapshot.state()?;
             for keyspace in snapshot.keyspaces()? {
                 registry.publish(keyspace)?;
             }
-            Ok(state)
+            Ok((snapshot, state))
         });
-        let state = loaded.map_err(|error| Error::open(path, open_error(error)))?;
+        let (snapshot, state) = loaded.map_err(|error| Error::open(path, open_error(error)))?;
         Ok(Self {
             latest_ms: AtomicU64::new(state.clock.unix_ms()),
             closed: AtomicBool::new(false),

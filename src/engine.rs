@@ -25,6 +25,7 @@ use crate::query::{Cursor, KeyFilter, Page};
 use crate::record::KeyRecord;
 use crate::stats::Stats;
 use crate::store::check::{self, CheckReport};
+use crate::store::snapshot::Snapshot;
 use crate::store::{Place, backup, guarded};
 use crate::token;
 
@@ -643,24 +644,30 @@ impl Engine {
     /// See [`Engine`].
     pub fn stats(&self) -> Result<Stats> {
         let snapshot = self.core.snapshot()?;
-        let now = self.core.now();
-        let mut stats = Stats {
-            audit_entries: snapshot.state()?.audit_seq,
-            usage_lost: self.core.notes().lost(),
-            limited_keys: self.core.limiter().len(),
-            ..Stats::default()
-        };
+        let mut stats = guarded(|| self.count(&snapshot))?;
+        stats.usage_lost = self.core.notes().lost();
+        stats.limited_keys = self.core.limiter().len();
         if let Some(path) = &self.closer.path {
             stats.file_bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         }
         if let Some(resident) = self.core.resident() {
             (stats.resident_keys, stats.resident_capacity) = resident.occupancy();
         }
+        Ok(stats)
+    }
+
+    /// What of the statistics is counted in the file.
+    fn count(&self, snapshot: &Snapshot) -> Result<Stats> {
+        let now = self.core.now();
+        let mut stats = Stats {
+            audit_entries: snapshot.state()?.audit_seq,
+            ..Stats::default()
+        };
         let keyspaces = snapshot.keyspaces()?;
         for keyspace in &keyspaces {
             stats.keyspaces.insert(keyspace.prefix, Default::default());
         }
-        let count = |key: KeyRecord| {
+        snapshot.each_record(|key: KeyRecord| {
             let prefix = keyspaces
                 .iter()
                 .find(|keyspace| keyspace.id == key.keyspace)
@@ -670,8 +677,7 @@ impl Engine {
                 counts.count(Life::from(&key).state(now));
             }
             Ok(())
-        };
-        guarded(|| snapshot.each_record(count))?;
+        })?;
         Ok(stats)
     }
 }

@@ -40,10 +40,29 @@ use crate::error::{Error, Invalid};
 /// assert_eq!(limit.window(), Duration::from_secs(3_600));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Limit {
     requests: u32,
     /// Not zero, so that an optional limit takes no more room.
     window_s: NonZeroU32,
+}
+
+/// A limit as it is read, which need not be one: the arithmetic of limits is made
+/// for those that are in range.
+#[derive(Deserialize)]
+struct Stored {
+    requests: u32,
+    window_s: NonZeroU32,
+}
+
+impl TryFrom<Stored> for Limit {
+    type Error = Error;
+
+    /// As [`Limit::new`].
+    fn try_from(stored: Stored) -> Result<Self, Error> {
+        let window = Duration::from_secs(stored.window_s.get().into());
+        Self::new(stored.requests, window)
+    }
 }
 
 impl Limit {

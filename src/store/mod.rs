@@ -186,9 +186,16 @@ impl Store {
         let mut db = self.db();
         before();
         match db.take() {
-            Some(db) => db.close().or_store(),
+            Some(db) => guarded(|| db.close().or_store()),
             None => Ok(()),
         }
+    }
+}
+
+/// redb reads and writes as it closes, and closes what is dropped.
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.close(|| {});
     }
 }
 

@@ -16,7 +16,7 @@ use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
     META_IDENTITY, META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
-use super::{OrStore, Place, failure};
+use super::{OrStore, Place, failure, read};
 use crate::codec;
 use crate::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
 use crate::error::{Error, OpenError};
@@ -35,7 +35,7 @@ pub(crate) struct Opened {
 
 /// Who the store is, and how its key is kept.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
-struct Identity {
+pub(crate) struct Identity {
     store_id: [u8; 16],
     key: StoredKey,
 }
@@ -269,10 +269,15 @@ fn inspect_read_only(options: &Options, path: &Path) -> Result<(), OpenError> {
             Err(DatabaseError::RepairAborted) => {
                 let overlay = Overlay::new(File::open(path).map_err(OpenError::Io)?)
                     .map_err(OpenError::Io)?;
-                let db = builder
-                    .create_with_backend(overlay)
+                let mut db = builder
+                    .create_with_backend(overlay.clone())
                     .map_err(database_error)?;
-                identified(&|| db.begin_read())
+                let found = identified(&|| db.begin_read());
+                // redb writes as it closes, unless it knows of an error; on pages that
+                // are damaged it may panic there in a way that ends the process.
+                overlay.end();
+                let _ = db.check_integrity();
+                found
             }
             Err(error) => Err(database_error(error)),
         }
@@ -369,17 +374,49 @@ fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Found, OpenErro
     }
     let identity: Vec<u8> = get(META_IDENTITY)?
         .ok_or_else(|| OpenError::Corrupted("it does not say who it is".to_owned()))?;
-    let identity: Identity = codec::decode(&identity)
-        .ok_or_else(|| OpenError::Corrupted("its identity does not decode".to_owned()))?;
-    let store_key = unlock(peppers, &identity)?;
+    let (identity, store_key) = unlock_stored(peppers, &identity)?;
     let ring = Keyring::new(&store_key, peppers);
     let state = super::read_state(&meta, &ring).map_err(open_error)?;
     require_peppers(peppers, &identity, &state)?;
+    look_at_tables(txn, &ring).map_err(open_error)?;
     Ok(Found::Store {
         identity,
         store_key,
         ring,
     })
+}
+
+/// Opens every table, and reads what there is in memory once the store is open. What
+/// is damaged of these is better found before the file is open for writing: redb
+/// writes as it closes, and where it panics in a transaction, it may panic again as
+/// it unwinds, which ends the process.
+fn look_at_tables(txn: &ReadTransaction, ring: &Keyring) -> Result<(), Error> {
+    txn.open_table(KEYS).or_store()?;
+    txn.open_table(COLD).or_store()?;
+    txn.open_table(PREFIXES).or_store()?;
+    txn.open_table(OWNERS).or_store()?;
+    txn.open_table(BY_OWNER).or_store()?;
+    txn.open_table(BY_KEYSPACE).or_store()?;
+    txn.open_table(BY_END).or_store()?;
+    txn.open_table(AUDIT).or_store()?;
+    txn.open_table(USAGE).or_store()?;
+    txn.open_table(QUOTAS).or_store()?;
+    let keyspaces = txn.open_table(KEYSPACES).or_store()?;
+    for entry in ReadableTable::iter(&keyspaces).or_store()? {
+        read::keyspace(&keyspaces, ring, entry.or_store()?.0.value())?;
+    }
+    Ok(())
+}
+
+/// Reads a stored identity, which no tag covers, and opens the key in it.
+pub(crate) fn unlock_stored(
+    peppers: &[Pepper],
+    stored: &[u8],
+) -> Result<(Identity, SecretKey), OpenError> {
+    let identity: Identity = codec::decode(stored)
+        .ok_or_else(|| OpenError::Corrupted("its identity does not decode".to_owned()))?;
+    let store_key = unlock(peppers, &identity)?;
+    Ok((identity, store_key))
 }
 
 fn unlock(peppers: &[Pepper], identity: &Identity) -> Result<SecretKey, OpenError> {
@@ -425,27 +462,37 @@ fn require_peppers(
 
 /// Makes a blank database into a store, and brings the seals up to date.
 fn prepare(options: &Options, db: Database) -> Result<Opened, OpenError> {
-    let found = guarded_any(|| {
-        let txn = db
-            .begin_read()
-            .map_err(|error| OpenError::Store(failure(error)))?;
-        identify(&options.peppers, &txn)
-    })?;
-    let ring = match found {
-        Found::Blank if !options.create => return Err(OpenError::Missing),
-        Found::Blank => initialise(&options.peppers, &db).map_err(open_error)?,
+    match guarded_any(|| make_ready(options, &db)) {
+        Ok(ring) => Ok(Opened { db, ring }),
+        Err(error) => {
+            // It is closed as it is dropped, for which it is read once more.
+            let _ = guarded_any(|| {
+                drop(db);
+                Ok(())
+            });
+            Err(error)
+        }
+    }
+}
+
+fn make_ready(options: &Options, db: &Database) -> Result<Keyring, OpenError> {
+    let txn = db
+        .begin_read()
+        .map_err(|error| OpenError::Store(failure(error)))?;
+    match identify(&options.peppers, &txn)? {
+        Found::Blank if !options.create => Err(OpenError::Missing),
+        Found::Blank => initialise(&options.peppers, db).map_err(open_error),
         Found::Store {
             identity,
             store_key,
             ring,
         } => {
             if let Some(renewed) = renew_seals(&options.peppers, &identity, &store_key) {
-                write_identity(&db, &renewed).map_err(open_error)?;
+                write_identity(db, &renewed).map_err(open_error)?;
             }
-            ring
+            Ok(ring)
         }
-    };
-    Ok(Opened { db, ring })
+    }
 }
 
 /// The identity with a seal for exactly the peppers given, where it differs.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
+
+use crate::sync::lock;
 
 const BLOCK_LEN: usize = 4096;
 const BLOCK: u64 = BLOCK_LEN as u64;
@@ -14,8 +16,8 @@ type Block = [u8; BLOCK_LEN];
 
 /// Reads through to a file, and keeps what is written in memory, by blocks: a
 /// file that was not closed can be repaired and read without being changed.
-#[derive(Debug)]
-pub(super) struct Overlay(Mutex<Layers>);
+#[derive(Debug, Clone)]
+pub(super) struct Overlay(Arc<Mutex<Layers>>);
 
 #[derive(Debug)]
 struct Layers {
@@ -24,21 +26,32 @@ struct Layers {
     file_len: u64,
     len: u64,
     written: BTreeMap<u64, Box<Block>>,
+    is_over: bool,
 }
 
 impl Overlay {
     pub(super) fn new(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Self(Mutex::new(Layers {
+        Ok(Self(Arc::new(Mutex::new(Layers {
             file,
             file_len: len,
             len,
             written: BTreeMap::new(),
-        })))
+            is_over: false,
+        }))))
     }
 
-    fn layers(&self) -> MutexGuard<'_, Layers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets every call fail from now on.
+    pub(super) fn end(&self) {
+        lock(&self.0).is_over = true;
+    }
+
+    fn layers(&self) -> io::Result<MutexGuard<'_, Layers>> {
+        let layers = lock(&self.0);
+        match layers.is_over {
+            true => Err(io::ErrorKind::NotConnected.into()),
+            false => Ok(layers),
+        }
     }
 }
 
@@ -81,11 +94,11 @@ impl Layers {
 
 impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.layers().len)
+        Ok(self.layers()?.len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut layers = self.layers();
+        let mut layers = self.layers()?;
         if offset.saturating_add(out.len() as u64) > layers.len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -100,7 +113,7 @@ impl StorageBackend for Overlay {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut layers = self.layers();
+        let mut layers = self.layers()?;
         layers.len = len;
         layers.file_len = layers.file_len.min(len);
         layers.written.retain(|number, _| number * BLOCK < len);
@@ -112,11 +125,11 @@ impl StorageBackend for Overlay {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(())
+        self.layers().map(drop)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut layers = self.layers();
+        let mut layers = self.layers()?;
         layers.len = layers.len.max(offset + data.len() as u64);
         layers.each_block(offset, data.len(), |layers, number, part, place| {
             let mut block = layers.block(number)?;

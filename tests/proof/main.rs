@@ -3,16 +3,18 @@
 //!
 //! `GATEKEY_PROOF=long` runs the long form of what has one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod calls;
 mod canary;
+mod corpus;
 mod disk;
 mod entropy;
 mod failing_disk;
 mod history;
 mod linear;
 mod memory;
+mod panics;
 mod power;
 mod power_threads;
 mod workload;

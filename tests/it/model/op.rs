@@ -111,6 +111,8 @@ pub(crate) enum Op {
     Reopen {
         pepper: bool,
     },
+    /// The process ends without a word, and the store is opened again.
+    Crash,
     List(Filter),
     LookAtAll,
 }
@@ -225,7 +227,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-fn setting() -> impl Strategy<Value = Setting> {
+pub(crate) fn setting() -> impl Strategy<Value = Setting> {
     let resident = prop_oneof![
         2 => Just(Resident::None),
         3 => Just(Resident::Tiny),
@@ -276,7 +278,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     ]
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     let keyspace_at = each_of(&PREFIXES);
     let owner = each_of(&OWNERS);
     // The first few are below each other, so that suspensions overlap.
@@ -304,6 +306,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => any::<bool>().prop_map(|before| Op::ToTheNextEdge { before }),
         2 => ticks().prop_map(Op::StepBack),
         2 => any::<bool>().prop_map(|pepper| Op::Reopen { pepper }),
+        2 => Just(Op::Crash),
         3 => filter().prop_map(Op::List),
         10 => Just(Op::LookAtAll),
     ]
@@ -345,7 +348,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     (
         prop_oneof![15 => 0..2_u8, 1 => Just(2)],
         prop_oneof![each_of(&OWNERS), Just(2)],
-        prop_oneof![8 => Just(0b111).prop_flat_map(rights), 1 => Just(0b11_1111).prop_flat_map(rights)],
+        prop_oneof![8 => rights(0b111), 1 => rights(0b11_1111)],
         prop_oneof![3 => Just(Life::Default), 4 => life()],
         option::weighted(0.15, -2..6_i8),
         network(),

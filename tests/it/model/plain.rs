@@ -438,6 +438,14 @@ impl Model {
 
     // Time
 
+    /// Forgets what was in memory alone: uses that were not written, and instants
+    /// that were seen and not committed.
+    pub(crate) fn crash(&mut self) {
+        self.used.clear();
+        self.renewals.clear();
+        self.floor = self.committed;
+    }
+
     /// Writes what verifications have noted; in nobody's name.
     pub(crate) fn flush(&mut self) {
         let actor = self.actor.take();

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatekey::{
@@ -174,6 +174,7 @@ impl<'t> World<'t> {
                 }
             }
             Op::Reopen { pepper } => self.reopen(*pepper)?,
+            Op::Crash => self.crash()?,
             Op::List(filter) => self.list(filter)?,
             Op::LookAtAll => self.look_at_all()?,
         }
@@ -383,8 +384,24 @@ impl<'t> World<'t> {
         }
         let dir = self.dir.path();
         self.engine = open(&self.setting, &self.clock, dir, self.model.pepper);
-        self.model.floor = self.model.committed;
+        self.model.crash();
         self.note("reopened");
+        Ok(())
+    }
+
+    /// Goes on from a copy of the file as it is while the engine is open.
+    fn crash(&mut self) -> Checked {
+        if !self.setting.on_file {
+            return Ok(());
+        }
+        let (file, crashed) = (file_in(self.dir.path()), self.dir.path().join("crashed"));
+        std::fs::copy(&file, &crashed).unwrap();
+        // What the old engine still writes at its end goes to the old file.
+        std::fs::rename(&crashed, &file).unwrap();
+        let dir = self.dir.path();
+        self.engine = open(&self.setting, &self.clock, dir, self.model.pepper);
+        self.model.crash();
+        self.note("crashed");
         Ok(())
     }
 
@@ -492,6 +509,10 @@ fn told_at(error: TestCaseError, place: &str) -> TestCaseError {
     }
 }
 
+fn file_in(dir: &Path) -> PathBuf {
+    dir.join("keys.redb")
+}
+
 fn open(setting: &Setting, clock: &ManualClock, dir: &Path, peppers: u8) -> Engine {
     let mut options = Options::new()
         .clock(clock.clone())
@@ -506,7 +527,7 @@ fn open(setting: &Setting, clock: &ManualClock, dir: &Path, peppers: u8) -> Engi
         options = options.pepper(Pepper::new(id, [id; 32]).unwrap());
     }
     match setting.on_file {
-        true => options.open(dir.join("keys.redb")).unwrap(),
+        true => options.open(file_in(dir)).unwrap(),
         false => options.open_in_memory().unwrap(),
     }
 }

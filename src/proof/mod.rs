@@ -3,6 +3,8 @@
 //! With the feature `proof` alone. Nothing here is part of the interface that
 //! versions speak of; do not build on it. See docs/PROOF.md.
 
+pub mod fuzz;
+
 use crate::digest::{self, DIGEST_LEN, Keyring};
 use crate::engine::Engine;
 use crate::error::Error;

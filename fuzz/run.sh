@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Runs each fuzz target from its corpus for so many seconds: fuzz/run.sh [seconds].
+#
+# TARGETS="token store" runs these alone. What is found meanwhile goes to
+# fuzz/found, not into the corpus that is committed; a failing input goes to
+# fuzz/artifacts, and belongs into the corpus once it is mended.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+seconds=${1:-10}
+targets=${TARGETS:-token headers record store ops}
+
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    cargo install --locked cargo-fuzz
+fi
+
+# The instrumentation is behind unstable flags.
+toolchain=()
+if cargo +nightly --version >/dev/null 2>&1; then
+    toolchain=(+nightly)
+else
+    echo "no nightly toolchain: the stable one, with RUSTC_BOOTSTRAP=1" >&2
+    export RUSTC_BOOTSTRAP=1
+fi
+
+# No sanitizer: the crate forbids unsafe code, and without one the targets run
+# and build in less than half the time. Overflow checks and debug assertions are
+# on for our own code (see Cargo.toml).
+cargo "${toolchain[@]}" fuzz build --release --sanitizer none
+triple=$(rustc -vV | sed -n 's/^host: //p')
+
+# Stores on real files need no real disk here.
+if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
+    export TMPDIR=/dev/shm
+fi
+
+for target in $targets; do
+    len=4096
+    [ "$target" = store ] && len=129
+    mkdir -p "found/$target" "artifacts/$target"
+    log=$(mktemp)
+    status=0
+    "target/$triple/release/$target" "found/$target" "corpus/$target" \
+        -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 \
+        -max_len="$len" -len_control=0 -artifact_prefix="artifacts/$target/" -print_final_stats=1 \
+        >"$log" 2>&1 || status=$?
+    grep '^PANIC' -A1 "$log" | sed "s/^/$target: caught: /" || true
+    runs=$(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log")
+    if [ "$status" -ne 0 ] || [ -z "$runs" ]; then
+        tail -n 60 "$log" >&2
+        echo "$target: failed" >&2
+        exit 1
+    fi
+    grep -oE 'cov: [0-9]+ ft: [0-9]+ corp: [0-9]+' "$log" | tail -n 1 |
+        sed "s/^/$target: $runs executions in $seconds s, /"
+    rm -f "$log"
+done
