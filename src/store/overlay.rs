@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use redb::StorageBackend;
 
-use crate::sync::lock;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 const BLOCK_LEN: usize = 4096;
 const BLOCK: u64 = BLOCK_LEN as u64;

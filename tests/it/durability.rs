@@ -6,13 +6,11 @@ mod forging;
 mod tampering;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gatekey::{
     Engine, Error, Expiry, Invalid, Key, KeyFilter, KeyState, KeyUpdate, KeyspaceUpdate, NewKey,
-    NewKeyspace, Reason, Refusal, Requirements, Revocation, Rotation,
+    Reason, Refusal, Requirements, Revocation, Rotation,
 };
 
 use crate::common::{DAY, Store, at, code, everywhere};
@@ -171,71 +169,6 @@ fn every_change_is_durable_when_its_call_returns() {
     store.clock.advance(DAY);
     assert_eq!(engine.purge(Duration::ZERO).unwrap(), 102);
     assert_durable("purge", &tokens);
-}
-
-const CHILD_PATH: &str = "GATEKEY_TEST_CHILD_ISSUES";
-
-#[test]
-fn a_process_that_is_killed_loses_nothing_that_it_acknowledged() {
-    if let Some(path) = std::env::var_os(CHILD_PATH) {
-        // The child: says what it was told is done, until it is killed.
-        let engine = small().open(path).unwrap();
-        let mut out = std::io::stdout().lock();
-        loop {
-            let issued = engine
-                .issue(NewKey::new("acme_live", "acme").unwrap())
-                .unwrap();
-            writeln!(out, "issued:{}", issued.token.expose()).unwrap();
-            let doomed = engine
-                .issue(NewKey::new("acme_live", "acme").unwrap())
-                .unwrap();
-            engine.revoke(doomed.key.id, Reason::Cessation).unwrap();
-            writeln!(out, "revoked:{}", doomed.token.expose()).unwrap();
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("keys.redb");
-    let engine = small().open(&path).unwrap();
-    engine
-        .create_keyspace(NewKeyspace::new("acme_live").unwrap())
-        .unwrap();
-    engine.close().unwrap();
-    let mut acknowledged: Vec<(String, String)> = Vec::new();
-    for round in 1..=5 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture"])
-            .arg("durability::a_process_that_is_killed_loses_nothing_that_it_acknowledged")
-            .env(CHILD_PATH, &path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut count = 0;
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            if let Some((what, token)) = line.unwrap().split_once(':')
-                && matches!(what, "issued" | "revoked")
-            {
-                acknowledged.push((what.to_owned(), token.to_owned()));
-                count += 1;
-            }
-            // Killed in the middle of its work; what it still says is heard.
-            if count == 7 * round {
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        assert!(count >= 7 * round);
-        let engine = small().open(&path).unwrap();
-        for (what, token) in &acknowledged {
-            let expected = if what == "issued" {
-                "granted"
-            } else {
-                "revoked"
-            };
-            assert_eq!(code(&engine.verify(token).unwrap()), expected);
-        }
-        let report = engine.check().unwrap();
-        assert!(report.is_sound(), "{report:#?}");
-    }
 }
 
 #[test]

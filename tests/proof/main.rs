@@ -3,7 +3,12 @@
 //!
 //! `GATEKEY_PROOF=long` runs the long form of what has one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod calls;
 mod canary;
@@ -12,11 +17,13 @@ mod disk;
 mod entropy;
 mod failing_disk;
 mod history;
+mod killed;
 mod linear;
 mod memory;
 mod panics;
 mod power;
 mod power_threads;
+mod turns;
 mod workload;
 
 /// How much to do: so much in the test command, so much in the long form.

@@ -10,110 +10,39 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use gatekey::proof::open_on;
-use gatekey::{Engine, KeyId, ManualClock, NewKey, NewKeyspace, Reason, Rotation};
+use gatekey::{Engine, ManualClock, NewKeyspace};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::disk::Disk;
 use crate::power::{crashes, each_point};
 use crate::rounds;
+use crate::turns::{self, TURNS, is_explained};
 use crate::workload::{assert_sound, instant, open, options, verdict};
 
 const THREADS: usize = 4;
 
-/// What a thread does to its own key, and when, in calls of the disk.
-struct Act {
-    what: What,
+/// When a thread took a turn, in calls of the disk, and the token that it got.
+struct Taken {
     begun: usize,
     acknowledged: usize,
+    token: Option<String>,
 }
 
-enum What {
-    Issued(KeyId, String),
-    /// The key was rotated at once; this is the new one.
-    Rotated(KeyId, String),
-    Disabled,
-    Enabled,
-    Revoked,
-}
-
-/// A thread's owner goes through these again and again; after each there is one answer
-/// on each of its tokens.
-fn act(engine: &Engine, owner: &str, round: usize, current: Option<KeyId>) -> What {
-    match (round % 5, current) {
-        (1, Some(key)) => {
-            let rotated = engine.rotate(key, Rotation::at_once()).unwrap();
-            What::Rotated(rotated.key.id, rotated.token.expose().to_owned())
-        }
-        (2, Some(key)) => {
-            engine.disable(key).unwrap();
-            What::Disabled
-        }
-        (3, Some(key)) => {
-            engine.enable(key).unwrap();
-            What::Enabled
-        }
-        (4, Some(key)) => {
-            engine.revoke(key, Reason::KeyCompromise).unwrap();
-            What::Revoked
-        }
-        _ => {
-            let issued = engine.issue(NewKey::new("one", owner).unwrap()).unwrap();
-            What::Issued(issued.key.id, issued.token.expose().to_owned())
-        }
-    }
-}
-
-fn run_thread(engine: &Engine, disk: &Disk, thread: usize, rounds: usize) -> Vec<Act> {
+fn run_thread(engine: &Engine, disk: &Disk, thread: usize, rounds: usize) -> Vec<Taken> {
     let owner = format!("owner{thread}");
-    let mut acts: Vec<Act> = Vec::new();
     let mut current = None;
-    for round in 0..rounds {
+    let turns = TURNS.into_iter().cycle().take(rounds);
+    let taken = turns.map(|turn| {
         let begun = disk.journal_len();
-        let what = act(engine, &owner, round, current);
-        let acknowledged = disk.journal_len();
-        match &what {
-            What::Issued(key, _) | What::Rotated(key, _) => current = Some(*key),
-            What::Revoked => current = None,
-            What::Disabled | What::Enabled => {}
-        }
-        acts.push(Act {
-            what,
+        let token = turns::take(engine, &owner, turn, &mut current);
+        Taken {
             begun,
-            acknowledged,
-        });
-    }
-    acts
-}
-
-/// The verdict on each token of a thread after so many of its acts; a token that is not
-/// issued yet is unknown.
-fn expected(acts: &[Act], done: usize) -> Vec<&'static str> {
-    let mut verdicts = Vec::new();
-    for (at, act) in acts.iter().enumerate() {
-        let is_done = at < done;
-        match (&act.what, verdicts.last_mut()) {
-            (What::Issued(..), _) => verdicts.push(if is_done { "granted" } else { "unknown" }),
-            (What::Rotated(..), Some(last)) => {
-                if is_done {
-                    *last = "revoked";
-                }
-                verdicts.push(if is_done { "granted" } else { "unknown" });
-            }
-            (What::Disabled, Some(last)) if is_done => *last = "disabled",
-            (What::Enabled, Some(last)) if is_done => *last = "granted",
-            (What::Revoked, Some(last)) if is_done => *last = "revoked",
-            _ => {}
+            token,
+            acknowledged: disk.journal_len(),
         }
-    }
-    verdicts
-}
-
-fn tokens(acts: &[Act]) -> impl Iterator<Item = &String> {
-    acts.iter().filter_map(|act| match &act.what {
-        What::Issued(_, token) | What::Rotated(_, token) => Some(token),
-        _ => None,
-    })
+    });
+    taken.collect()
 }
 
 #[test]
@@ -127,7 +56,7 @@ fn what_was_acknowledged_to_several_threads_survives_a_loss_of_power() {
     disk.set_sync_time(Duration::from_micros(300));
     let from = disk.journal_len();
     let count = usize::try_from(rounds(15, 150)).unwrap();
-    let acts: Vec<Vec<Act>> = std::thread::scope(|scope| {
+    let taken: Vec<Vec<Taken>> = std::thread::scope(|scope| {
         let threads = [0, 1, 2, 3].map(|thread| {
             let (engine, disk) = (&engine, &disk);
             scope.spawn(move || run_thread(engine, disk, thread, count))
@@ -157,7 +86,7 @@ fn what_was_acknowledged_to_several_threads_survives_a_loss_of_power() {
                     let mut random = StdRng::seed_from_u64(at as u64);
                     for crash in crashes(since, 2) {
                         let image = crash.image(&durable, since, &mut random);
-                        assert_holds(image, at, &acts);
+                        assert_holds(image, at, &taken);
                         *images.lock().unwrap() += 1;
                     }
                 }
@@ -172,21 +101,21 @@ fn what_was_acknowledged_to_several_threads_survives_a_loss_of_power() {
 
 /// Asserts that a disk as the power left it at a call holds what each thread had been
 /// told by then.
-fn assert_holds(image: Vec<u8>, at: usize, acts: &[Vec<Act>]) {
+fn assert_holds(image: Vec<u8>, at: usize, taken: &[Vec<Taken>]) {
     let engine = open(&Disk::of(image), 0).unwrap();
     assert_sound(&engine, &format!("call {at}"));
-    for acts in acts {
-        let told = acts.iter().filter(|act| act.acknowledged <= at).count();
-        let begun = acts.iter().filter(|act| act.begun <= at).count();
-        let seen: Vec<_> = tokens(acts)
+    for taken in taken {
+        let told = taken.iter().filter(|turn| turn.acknowledged <= at).count();
+        let begun = taken.iter().filter(|turn| turn.begun <= at).count();
+        let tokens = taken.iter().filter_map(|turn| turn.token.as_ref());
+        let seen: Vec<_> = tokens
             .map(|token| verdict(&engine, token).unwrap())
             .collect();
-        // One change of a thread is in flight at the most.
+        // One turn of a thread is in flight at the most.
         assert!(begun <= told + 1);
         assert!(
-            (told..=begun).any(|done| seen == expected(acts, done)),
-            "call {at}: {told} acknowledged, {begun} begun: {seen:?}, not {:?}",
-            expected(acts, told)
+            is_explained(&seen, told, begun),
+            "call {at}: {told} acknowledged, {begun} begun: {seen:?}"
         );
     }
 }

@@ -1,10 +1,10 @@
 //! A medium in memory, whose bytes can be taken and made anew.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::proof::Medium;
-use crate::sync::lock;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// What a file may grow to: far over what any store of a target needs.
 const LEN_MAX: u64 = 64 << 20;
