@@ -8,6 +8,7 @@ pub mod fuzz;
 use crate::digest::{self, DIGEST_LEN, Keyring};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::id::KeyId;
 use crate::options::Options;
 use crate::secret::Pepper;
 use crate::store::Place;
@@ -51,4 +52,13 @@ pub fn draw_secrets(count: usize, mut each: impl FnMut(&[u8; SECRET_LEN])) -> Re
         each(&*token::draw_secret(&mut entropy)?);
     }
     Ok(())
+}
+
+/// A text that has the form of a token in every digit, its check included: of no key,
+/// unless the secret is that of the id.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is no prefix.
+pub fn print_token(prefix: &str, id: KeyId, secret: &[u8; SECRET_LEN]) -> Result<String, Error> {
+    Ok(token::print(&prefix.parse()?, id, secret).to_string())
 }

@@ -12,10 +12,12 @@
 
 mod calls;
 mod canary;
+mod clocks;
 mod corpus;
 mod disk;
 mod entropy;
 mod failing_disk;
+mod flood;
 mod history;
 mod killed;
 mod linear;
