@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod canary;
+#[cfg(feature = "axum")]
+mod canary_http;
 mod entropy;
 mod memory;
 
