@@ -20,7 +20,7 @@ const PEPPER: u8 = 1;
 
 /// Renderings of a secret that must not turn up, as text without white space and
 /// without case: so that of a list it does not matter how it is laid out.
-struct Canary {
+pub(crate) struct Canary {
     name: String,
     bytes: Vec<u8>,
     texts: Vec<String>,
@@ -76,13 +76,13 @@ impl Canary {
 
 /// What is looked for, and what was shown so far.
 #[derive(Default)]
-struct Watch {
+pub(crate) struct Watch {
     canaries: Vec<Canary>,
     texts: usize,
 }
 
 impl Watch {
-    fn text(&mut self, what: &str, text: &str) {
+    pub(crate) fn text(&mut self, what: &str, text: &str) {
         self.texts += 1;
         assert!(!text.is_empty(), "{what} shows nothing");
         for canary in &self.canaries {
@@ -94,7 +94,7 @@ impl Watch {
         }
     }
 
-    fn debug(&mut self, what: &str, value: &dyn Debug) {
+    pub(crate) fn debug(&mut self, what: &str, value: &dyn Debug) {
         for text in [
             format!("{value:?}"),
             format!("{value:#?}"),
@@ -105,13 +105,13 @@ impl Watch {
         }
     }
 
-    fn both<T: Debug + Display>(&mut self, what: &str, value: &T) {
+    pub(crate) fn both<T: Debug + Display>(&mut self, what: &str, value: &T) {
         self.debug(what, value);
         self.text(what, &value.to_string());
     }
 }
 
-fn secret_of(token: &gatekey::Token) -> &[u8] {
+pub(crate) fn secret_of(token: &gatekey::Token) -> &[u8] {
     let text = token.expose().as_bytes();
     &text[text.len() - 6 - SECRET_LEN..text.len() - 6]
 }
@@ -161,15 +161,15 @@ fn a_canary_is_found_in_every_rendering() {
 }
 
 /// A store in which everything is, and its secrets.
-struct Full {
+pub(crate) struct Full {
     dir: tempfile::TempDir,
-    engine: Engine,
+    pub(crate) engine: Engine,
     pepper: [u8; 32],
-    issued: gatekey::Issued,
+    pub(crate) issued: gatekey::Issued,
 }
 
 impl Full {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut pepper = [0; 32];
         rand::rngs::SysRng.try_fill_bytes(&mut pepper).unwrap();
@@ -189,7 +189,7 @@ impl Full {
         fs::read(self.dir.path().join("keys.redb")).unwrap()
     }
 
-    fn watch(&self) -> Watch {
+    pub(crate) fn watch(&self) -> Watch {
         let digest = digest_in(&self.file(), &self.issued.key.id);
         Watch {
             canaries: vec![

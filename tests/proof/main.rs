@@ -12,6 +12,8 @@
 
 mod calls;
 mod canary;
+#[cfg(feature = "axum")]
+mod canary_http;
 mod clocks;
 mod corpus;
 mod disk;
