@@ -7,6 +7,7 @@
 
 mod corpus;
 mod panics;
+mod written;
 
 /// How much to do: so much in the test command, so much in the long form.
 pub(crate) fn rounds(short: u64, long: u64) -> u64 {
