@@ -6,6 +6,10 @@
 mod common;
 
 #[path = "../../tests/it/model"]
+#[allow(
+    dead_code,
+    reason = "sequences are drawn here, and failures are not shrunk"
+)]
 mod model {
     mod compare;
     pub(crate) mod op;

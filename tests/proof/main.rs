@@ -29,6 +29,7 @@ mod power;
 mod power_threads;
 mod turns;
 mod workload;
+mod written;
 
 /// How much to do: so much in the test command, so much in the long form.
 pub(crate) fn rounds(short: u64, long: u64) -> u64 {

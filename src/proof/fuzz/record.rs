@@ -39,7 +39,7 @@ static RING: LazyLock<Keyring> = LazyLock::new(|| Keyring::new(&Zeroizing::new([
 pub fn record(bytes: &[u8]) {
     if let Some((kind, bytes)) = bytes.split_first() {
         read(*kind, bytes);
-        read(*kind, &with_tag(*kind, bytes));
+        read(*kind, &with_tag(*kind, VERSION, bytes));
     }
 }
 
@@ -66,9 +66,9 @@ fn read(kind: u8, stored: &[u8]) -> bool {
 }
 
 /// Puts a tag that is right behind a record, and a version before it where it
-/// does not begin with its own.
-fn with_tag(kind: u8, bytes: &[u8]) -> Vec<u8> {
-    let body = [&[VERSION], bytes].concat();
+/// does not hold its own.
+fn with_tag(kind: u8, version: u8, bytes: &[u8]) -> Vec<u8> {
+    let body = [&[version], bytes].concat();
     let table = match kind % KINDS {
         0 => return [bytes, &RING.hot_tag(bytes)].concat(),
         1 => Tagged::Cold,
@@ -286,7 +286,20 @@ mod tests {
             let file = format!("{}/fuzz/corpus/record/{name}", env!("CARGO_MANIFEST_DIR"));
             let kept = std::fs::read(file).unwrap();
             assert_eq!(kept, seed, "{name}: the format is another than it was");
-            assert!(read(kind, &with_tag(kind, &body)), "{name}");
+            assert!(read(kind, &with_tag(kind, VERSION, &body)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_not_read_though_its_tag_is_right() {
+        for (kind, (name, mut body)) in (0_u8..).zip(sound()).take(8) {
+            for version in [0, 2, 255] {
+                if kind == 0 {
+                    body[1] = version;
+                }
+                let stored = with_tag(kind, version, &body);
+                assert!(!read(kind, &stored), "version {version} of {name}");
+            }
         }
     }
 
@@ -294,7 +307,7 @@ mod tests {
     fn every_single_bit_flip_of_every_record_with_a_tag_is_detected() {
         let mut flips = 0;
         for (kind, (name, body)) in (0_u8..).zip(sound()).take(8) {
-            let stored = with_tag(kind, &body);
+            let stored = with_tag(kind, VERSION, &body);
             for bit in 0..stored.len() * 8 {
                 let mut bad = stored.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
