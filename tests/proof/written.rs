@@ -62,7 +62,5 @@ fn a_damaged_store_that_is_written_to_grants_nothing_that_was_not_due() {
         ended += 1;
         next += 1;
     }
-    {
-        println!("{count} damaged stores were written to; {ended} ended the process");
-    }
+    println!("{count} damaged stores were written to; {ended} ended the process");
 }
