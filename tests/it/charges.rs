@@ -654,8 +654,16 @@ fn an_error_of_the_store_is_not_charged_to_the_plan() {
     let path = store.path.clone().unwrap();
     let db = redb::Database::open(&path).unwrap();
     let txn = db.begin_write().unwrap();
-    txn.delete_table(redb::TableDefinition::<u64, &[u8]>::new("quotas"))
-        .unwrap();
+    {
+        let name = redb::TableDefinition::<u64, &[u8]>::new("quotas");
+        let mut quotas = txn.open_table(name).unwrap();
+        let (key, mut bytes) = {
+            let (key, left) = redb::ReadableTable::first(&quotas).unwrap().unwrap();
+            (key.value(), left.value().to_vec())
+        };
+        bytes[0] ^= 1;
+        quotas.insert(key, bytes.as_slice()).unwrap();
+    }
     txn.commit().unwrap();
     drop(db);
     let engine = Options::new()
