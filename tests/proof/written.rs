@@ -48,10 +48,10 @@ fn a_damaged_store_that_is_written_to_grants_nothing_that_was_not_due() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout);
-        let done = said
+        let mut done = said
             .lines()
             .filter_map(|line| line.strip_prefix("done:")?.parse::<u64>().ok());
-        next = done.last().map_or(next, |last| last + 1);
+        next = done.next_back().map_or(next, |last| last + 1);
         if child.status.success() {
             assert_eq!(next, count);
             break;
