@@ -20,6 +20,7 @@ mod disk;
 mod entropy;
 mod failing_disk;
 mod flood;
+mod formats;
 mod history;
 mod killed;
 mod linear;

@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) tokens: Vec<(KeyId, String)>,
     /// How many requests of the key with the quota were granted.
     pub(crate) spent: u64,
+    /// How many peppers its options have.
+    peppers: u8,
 }
 
 /// A verb, with its name.
@@ -66,15 +68,20 @@ pub(crate) fn open(disk: &Disk, at: usize) -> Result<Engine, Error> {
 }
 
 impl World {
-    /// A new store on a disk.
+    /// A new store on a disk, with a pepper.
     pub(crate) fn begin(disk: Disk) -> Result<Self, Error> {
+        Self::begin_with(1, disk)
+    }
+
+    pub(crate) fn begin_with(peppers: u8, disk: Disk) -> Result<Self, Error> {
         let clock = ManualClock::at(instant(0));
         Ok(Self {
-            engine: open_on(options(&clock, 1), disk.clone())?,
+            engine: open_on(options(&clock, peppers), disk.clone())?,
             disk,
             clock,
             tokens: Vec::new(),
             spent: 0,
+            peppers,
         })
     }
 
@@ -222,7 +229,8 @@ pub(crate) const SCRIPT: &[Verb] = &[
     }),
     ("close, and open with a newer pepper", |w| {
         w.engine.clone().close()?;
-        w.engine = open_on(options(&w.clock, 2), w.disk.clone())?;
+        w.peppers *= 2;
+        w.engine = open_on(options(&w.clock, w.peppers), w.disk.clone())?;
         Ok(())
     }),
     ("renew digests", |w| {
