@@ -16,6 +16,7 @@ pub(crate) mod snapshot;
 pub(crate) mod tables;
 pub(crate) mod tx;
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -124,6 +125,7 @@ impl<'a> Place<'a> {
 pub(crate) struct Store {
     /// `None` once it is closed.
     db: Mutex<Option<Database>>,
+    file: Option<File>,
     ring: Arc<Keyring>,
     /// Set while a transaction runs, and left set where its commit failed or
     /// panicked: nothing more is written until the store is opened again.
@@ -136,6 +138,7 @@ impl Store {
         let opened = open::open(options, place)?;
         Ok(Self {
             db: Mutex::new(Some(opened.db)),
+            file: opened.file,
             ring: Arc::new(opened.ring),
             broken: AtomicBool::new(false),
         })
@@ -173,7 +176,7 @@ impl Store {
         if self.broken.swap(true, Ordering::AcqRel) {
             return Outcome::Failed(Error::NeedsReopen);
         }
-        let outcome = write(db, &self.ring, now, run, publish);
+        let outcome = write(db, self.file.as_ref(), &self.ring, now, run, publish);
         if !matches!(outcome, Outcome::Unknown(_) | Outcome::Unreadable) {
             self.broken.store(false, Ordering::Release);
         }
@@ -201,6 +204,7 @@ impl Drop for Store {
 
 fn write(
     db: &Database,
+    file: Option<&File>,
     ring: &Arc<Keyring>,
     now: Timestamp,
     mut run: impl FnMut(&mut Tx<'_>) -> Progress,
@@ -236,6 +240,10 @@ fn write(
                 Outcome::Failed(Error::Store(failure(error)))
             }
             Err(error) => Outcome::Unknown(failure(error)),
+            Ok(()) if file.is_some_and(is_removed) => Outcome::Unknown(StoreFailure::new(
+                "its file was removed or replaced while it was open, and with it goes this change",
+                Some(std::io::ErrorKind::NotFound),
+            )),
             Ok(()) => {
                 let snapshot = snapshot(db, ring);
                 match snapshot.and_then(|snapshot| publish(touched, Arc::new(snapshot))) {
@@ -244,6 +252,21 @@ fn write(
                 }
             }
         };
+    }
+}
+
+/// Whether an open file has no name any more: what is written to it is gone once it is
+/// closed. Windows does not let go of the name of an open file.
+fn is_removed(file: &File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        false
     }
 }
 

@@ -31,6 +31,8 @@ const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0
 pub(crate) struct Opened {
     pub(crate) db: Database,
     pub(crate) ring: Keyring,
+    /// A second handle to its file, where it is one: to see whether it still has a name.
+    pub(crate) file: Option<File>,
 }
 
 /// Who the store is, and how its key is kept.
@@ -68,7 +70,13 @@ pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error>
     let path = place.path();
     let refuse = |reason| Error::open(path, reason);
     let opened = match place {
-        Place::File(path) => open_file(options, path),
+        Place::File(path) => open_file(options, path).and_then(|opened| {
+            let file = File::open(path).map_err(OpenError::Io)?;
+            Ok(Opened {
+                file: Some(file),
+                ..opened
+            })
+        }),
         Place::Memory => open_backend(options, redb::backends::InMemoryBackend::new()),
         #[cfg(feature = "proof")]
         Place::Medium(medium) => open_backend(options, super::medium::Backend(medium)),
@@ -463,7 +471,11 @@ fn require_peppers(
 /// Makes a blank database into a store, and brings the seals up to date.
 fn prepare(options: &Options, db: Database) -> Result<Opened, OpenError> {
     match guarded_any(|| make_ready(options, &db)) {
-        Ok(ring) => Ok(Opened { db, ring }),
+        Ok(ring) => Ok(Opened {
+            db,
+            ring,
+            file: None,
+        }),
         Err(error) => {
             // It is closed as it is dropped, for which it is read once more.
             let _ = guarded_any(|| {

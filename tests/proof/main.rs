@@ -28,6 +28,7 @@ mod memory;
 mod panics;
 mod power;
 mod power_threads;
+mod real_disk;
 mod turns;
 mod workload;
 mod written;

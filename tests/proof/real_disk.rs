@@ -1,0 +1,234 @@
+//! Real files whose disk is against them: no room, no right to write, no directory.
+//!
+//! Invariants checked:
+//! - 3: nothing is acknowledged that is not there after;
+//! - 10: verification goes on with what was acknowledged, and is never wrong;
+//! - an error says what to do, and once that is done the store opens.
+#![cfg(unix)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gatekey::{Engine, Error, NewKey, NewKeyspace, OpenError, Options, Reason};
+
+const TASK: &str = "GATEKEY_PROOF_DISK_TASK";
+/// Who may write only what everybody may: `nobody`, as it is numbered by custom.
+const NOBODY: u32 = 65_534;
+
+fn options() -> Options {
+    Options::new().resident_bytes(1 << 16).usage_interval(None)
+}
+
+fn new_key() -> NewKey {
+    NewKey::new("acme", "acme").unwrap()
+}
+
+/// A store with a key, closed, in a directory of its own; and the key's token.
+fn store() -> (tempfile::TempDir, PathBuf, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.redb");
+    let engine = options().open(&path).unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("acme").unwrap())
+        .unwrap();
+    let token = engine.issue(new_key()).unwrap().token;
+    engine.close().unwrap();
+    (dir, path, token.expose().to_owned())
+}
+
+fn is_granted(engine: &Engine, token: &str) -> bool {
+    engine.verify(token).unwrap().is_granted()
+}
+
+/// The part of a process whose file may not be as long as it would be: issues until
+/// that fails, and says what was acknowledged. Without its variable this is no test.
+#[test]
+fn the_child_without_room() {
+    let Ok(path) = std::env::var(TASK) else {
+        return;
+    };
+    let engine = options().open(&path).unwrap();
+    let mut tokens = Vec::new();
+    let error = loop {
+        match engine.issue_batch(vec![new_key(); 200]) {
+            Ok(batch) => tokens.extend(batch.into_iter().map(|issued| issued.token)),
+            Err(error) => break error,
+        }
+    };
+    println!("error:{error}");
+    for token in &tokens {
+        println!("token:{}", token.expose());
+        assert!(is_granted(&engine, token.expose()));
+    }
+    // Without the room for it no change is acknowledged, whichever it is.
+    let key = tokens[0].key_id();
+    let refused = engine.revoke(key, Reason::Cessation).unwrap_err();
+    println!("then:{refused}");
+    assert!(is_granted(&engine, tokens[0].expose()));
+    let closed = engine.close();
+    println!("closed:{}", closed.is_ok());
+}
+
+#[test]
+fn without_room_nothing_is_acknowledged_that_is_not_there_and_with_room_it_opens() {
+    let mut acknowledged = 0;
+    for blocks in [1600_u64, 2000, 3000, 4100] {
+        let (_dir, path, first) = store();
+        // Of 512 bytes, or of 1,024, by the shell.
+        let script =
+            format!("trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" --exact --nocapture \"$1\"");
+        let child = Command::new("sh")
+            .args(["-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .arg("real_disk::the_child_without_room")
+            .env(TASK, &path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        let all = |name: &str| -> Vec<String> {
+            let lines = said.lines().filter_map(|line| line.strip_prefix(name));
+            lines.map(str::to_owned).collect()
+        };
+        assert!(
+            child.status.success(),
+            "{said}\n{}",
+            String::from_utf8_lossy(&child.stderr)
+        );
+        let errors = [all("error:"), all("then:")].concat();
+        assert_eq!(errors.len(), 2, "{said}");
+        assert!(errors[0].contains("File too large"), "{errors:?}");
+        assert!(errors[1].contains("open the store again"), "{errors:?}");
+        // There is room again.
+        let engine = options().open(&path).unwrap();
+        assert!(engine.check().unwrap().is_sound(), "{blocks} blocks");
+        assert!(is_granted(&engine, &first));
+        let tokens = all("token:");
+        for token in &tokens {
+            assert!(is_granted(&engine, token), "{blocks} blocks: a lost key");
+        }
+        acknowledged += tokens.len();
+        engine.issue(new_key()).unwrap();
+        engine.close().unwrap();
+    }
+    println!("{acknowledged} keys were acknowledged before there was no room");
+    assert!(acknowledged > 400, "{acknowledged}");
+}
+
+/// The part of a process that may read the file, and not write it. Without its
+/// variable this is no test.
+#[test]
+fn the_child_that_may_not_write() {
+    let Ok(path) = std::env::var(TASK) else {
+        return;
+    };
+    let refused = options().open(&path).unwrap_err();
+    let is_told = |reason: &OpenError| matches!(reason, OpenError::ReadOnly);
+    assert!(
+        matches!(&refused, Error::Open { reason, .. } if is_told(reason)),
+        "{refused:?}"
+    );
+    // Nor may it make one in that directory.
+    let other = Path::new(&path).with_file_name("other.redb");
+    let refused = options().open(other).unwrap_err();
+    assert!(matches!(refused, Error::Open { .. }), "{refused:?}");
+    println!("refused:{refused}");
+}
+
+#[test]
+fn a_file_that_may_not_be_written_is_refused_as_it_is_and_opens_once_it_may() {
+    let (dir, path, token) = store();
+    let bytes = fs::read(&path).unwrap();
+    // Of which a copy may be run by anybody.
+    let program = dir.path().join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let is_root = fs::metadata(&path).unwrap().uid() == 0;
+    for mode in [0o444, 0o644] {
+        // With the second, the file could be written, but not by them.
+        if mode == 0o644 && !is_root {
+            continue;
+        }
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o555)).unwrap();
+        let mut child = Command::new(&program);
+        child
+            .args(["--exact", "--nocapture"])
+            .arg("real_disk::the_child_that_may_not_write")
+            .env(TASK, &path);
+        if is_root {
+            child.uid(NOBODY).gid(NOBODY);
+        }
+        let child = child.output().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(
+            child.status.success() && said.contains("refused:"),
+            "{said}\n{}",
+            String::from_utf8_lossy(&child.stderr)
+        );
+        assert_eq!(fs::read(&path).unwrap(), bytes, "mode {mode:o}");
+        let names = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names, 2, "something was left behind");
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let engine = options().open(&path).unwrap();
+    assert!(is_granted(&engine, &token));
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_file_that_is_removed_or_replaced_while_it_is_open_acknowledges_nothing_more() {
+    type Fate = fn(&Path);
+    let fates: [(&str, Fate); 3] = [
+        ("the directory removed", |path| {
+            fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        }),
+        ("the file removed", |path| fs::remove_file(path).unwrap()),
+        ("an old copy put in its place", |path| {
+            fs::rename(path.with_extension("copy"), path).unwrap();
+        }),
+    ];
+    for (name, fate) in fates {
+        let (_dir, path, token) = store();
+        let engine = options().open(&path).unwrap();
+        engine.backup(path.with_extension("copy")).unwrap();
+        fate(&path);
+        let unknown = engine.issue(new_key()).unwrap_err();
+        assert!(matches!(unknown, Error::OutcomeUnknown(_)), "{unknown:?}");
+        let text = unknown.to_string();
+        assert!(text.contains("removed or replaced"), "{name}: {text}");
+        let refused = engine.issue(new_key()).unwrap_err();
+        assert!(matches!(refused, Error::NeedsReopen), "{name}: {refused:?}");
+        // What was acknowledged before is still known.
+        assert!(is_granted(&engine, &token), "{name}");
+        let _ = engine.close();
+        let again = options().create(false).open(&path);
+        match name {
+            "an old copy put in its place" => {
+                let engine = again.unwrap();
+                assert!(is_granted(&engine, &token));
+                engine.issue(new_key()).unwrap();
+                engine.close().unwrap();
+            }
+            _ => assert!(
+                matches!(&again, Err(Error::Open { .. })),
+                "{name}: {again:?}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_moved_while_it_is_open_keeps_what_is_acknowledged() {
+    let (_dir, path, _) = store();
+    let engine = options().open(&path).unwrap();
+    let moved = path.with_extension("moved");
+    fs::rename(&path, &moved).unwrap();
+    let token = engine.issue(new_key()).unwrap().token;
+    engine.close().unwrap();
+    let engine = options().create(false).open(&moved).unwrap();
+    assert!(is_granted(&engine, token.expose()));
+    engine.close().unwrap();
+}
