@@ -1,0 +1,256 @@
+use std::sync::Mutex;
+
+use super::*;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::change;
+use crate::clock::ManualClock;
+use crate::error::Refusal;
+use crate::key::{Key, KeyUpdate, NewKey, Reason, Revocation, Rotation};
+use crate::keyspace::{Keyspace, NewKeyspace};
+use crate::owner::OwnerPath;
+use crate::query::KeyFilter;
+use crate::sync::lock;
+
+fn core() -> Core {
+    Core::open(&Options::new(), Place::Memory).unwrap()
+}
+
+fn create(core: &Core, prefix: &str) -> Result<Keyspace, Error> {
+    let new = NewKeyspace::new(prefix).unwrap();
+    core.mutate(move |tx| change::keyspace::create(tx, &new, None))
+}
+
+/// Runs mutations, in this order, that wait together behind one that takes its
+/// time, so that they share a transaction.
+fn in_one_batch<T: Send>(core: &Core, mutations: &[&(dyn Fn(&Core) -> T + Sync)]) -> Vec<T> {
+    let (begun, wait_begun) = std::sync::mpsc::channel();
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            core.mutate(move |_| {
+                begun.send(()).unwrap();
+                lock(&wait).recv().unwrap();
+                Ok(())
+            })
+            .unwrap();
+        });
+        wait_begun.recv().unwrap();
+        let threads: Vec<_> = (1..)
+            .zip(mutations)
+            .map(|(place, mutation)| {
+                let thread = scope.spawn(|| mutation(core));
+                while core.queue.waiting() < place {
+                    std::thread::yield_now();
+                }
+                thread
+            })
+            .collect();
+        release.send(()).unwrap();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    })
+}
+
+#[test]
+fn of_two_rivals_in_one_batch_one_wins() {
+    let core = core();
+    let rival = |core: &Core| create(core, "acme");
+    let results = in_one_batch(&core, &[&rival, &rival, &rival]);
+    let won = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(won, 1);
+    assert_eq!(
+        results
+            .iter()
+            .filter(|result| matches!(result, Err(Error::Refused(Refusal::PrefixTaken(_)))))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn a_mutation_that_fails_after_it_has_written_fails_alone() {
+    let core = core();
+    let breaks_the_rule = |core: &Core| {
+        let new = NewKeyspace::new("half").unwrap();
+        core.mutate(move |tx| {
+            change::keyspace::create(tx, &new, None)?;
+            Err::<Keyspace, _>(Error::Internal("after the write"))
+        })
+    };
+    let good = |core: &Core| create(core, "whole");
+    let results = in_one_batch(&core, &[&good, &breaks_the_rule, &breaks_the_rule]);
+    assert!(results[0].is_ok(), "{results:?}");
+    assert!(matches!(
+        results[1],
+        Err(Error::Internal("after the write"))
+    ));
+    let snapshot = core.snapshot().unwrap();
+    let prefixes: Vec<_> = snapshot
+        .keyspaces()
+        .unwrap()
+        .iter()
+        .map(|keyspace| keyspace.prefix.to_string())
+        .collect();
+    assert_eq!(prefixes, ["whole"]);
+    assert_eq!(snapshot.state().unwrap().audit_seq, 1);
+}
+
+#[test]
+fn after_a_panic_in_a_transaction_nothing_more_is_written() {
+    let core = core();
+    create(&core, "before").unwrap();
+    let panics = |core: &Core| core.mutate(|_| -> Result<(), Error> { panic!("a fault") });
+    let waits = |core: &Core| create(core, "with").map(|_| ());
+    for result in in_one_batch(&core, &[&panics, &waits]) {
+        assert!(matches!(result, Err(Error::OutcomeUnknown(_))));
+    }
+    assert!(matches!(create(&core, "after"), Err(Error::NeedsReopen)));
+    assert_eq!(core.snapshot().unwrap().keyspaces().unwrap().len(), 1);
+    core.close().unwrap();
+    assert!(matches!(create(&core, "closed"), Err(Error::Closed)));
+}
+
+/// What may contend for an owner's one key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rival {
+    Issue,
+    Rotate,
+    RotateWithGrace,
+    Revoke,
+    Disable,
+    Enable,
+    Update,
+    Suspend,
+    Resume,
+    RevokeOwner,
+}
+
+use Rival::*;
+
+const RIVALS: [Rival; 10] = [
+    Issue,
+    Rotate,
+    RotateWithGrace,
+    Revoke,
+    Disable,
+    Enable,
+    Update,
+    Suspend,
+    Resume,
+    RevokeOwner,
+];
+
+/// A store of a single-active keyspace, with a key; its digests and ids are random,
+/// its clock is not.
+fn single_active() -> (Core, KeyId) {
+    let options = Options::new()
+        .clock(ManualClock::at(Timestamp::from_raw(1_767_225_600_000)))
+        .resident_bytes(1 << 14)
+        .cache_bytes(1 << 20);
+    let core = Core::open(&options, Place::Memory).unwrap();
+    let new = NewKeyspace::new("one").unwrap().single_active();
+    core.mutate(move |tx| change::keyspace::create(tx, &new, None))
+        .unwrap();
+    let new = [NewKey::new("one", "acme").unwrap()];
+    let issued = core.mutate(move |tx| change::issue::issue(tx, &new, None));
+    let key = issued.unwrap()[0].key.id;
+    (core, key)
+}
+
+impl Rival {
+    /// Does it, and says whether it was refused, and why.
+    fn run(self, core: &Core, key: KeyId) -> Result<(), String> {
+        let acme: OwnerPath = "acme".parse().unwrap();
+        let superseded = Revocation::from(Reason::Superseded);
+        let done = core.mutate(move |tx| match self {
+            Issue => {
+                let new = [NewKey::new("one", "acme").unwrap()];
+                change::issue::issue(tx, &new, None).map(drop)
+            }
+            Rotate => change::rotate::rotate(tx, key, &Rotation::at_once(), None).map(drop),
+            RotateWithGrace => {
+                let rotation = Rotation::with_grace(std::time::Duration::from_secs(60));
+                change::rotate::rotate(tx, key, &rotation, None).map(drop)
+            }
+            Revoke => change::revoke::revoke(tx, key, &superseded, None).map(drop),
+            Disable => change::update::set_disabled(tx, key, true, None).map(drop),
+            Enable => change::update::set_disabled(tx, key, false, None).map(drop),
+            Update => {
+                let update = KeyUpdate::new().name("a name");
+                change::update::update(tx, key, &update, None).map(drop)
+            }
+            Suspend => change::owner::suspend(tx, &acme, None, None).map(drop),
+            Resume => change::owner::resume(tx, &acme, None).map(drop),
+            RevokeOwner => change::revoke::revoke_owner(tx, &acme, &superseded, None).map(drop),
+        });
+        // Ids are random; a refusal names one.
+        let is_id = |word: &str| word.parse::<KeyId>().is_ok();
+        done.map_err(|error| {
+            let text = error.to_string();
+            let words = text
+                .split(' ')
+                .map(|word| if is_id(word) { "#" } else { word });
+            words.collect()
+        })
+    }
+}
+
+/// What the keys of a store have become, sorted: their ids are random.
+fn keys(core: &Core) -> Vec<String> {
+    let snapshot = core.snapshot().unwrap();
+    let report = crate::store::check::check(&snapshot, core.now()).unwrap();
+    assert!(report.is_sound(), "{report:#?}");
+    let page = snapshot.list(&KeyFilter::new(), None, 100, core.now());
+    let line = |key: Key| {
+        let replaced = key.predecessor.is_some();
+        format!(
+            "{:?} {:?} {:?} {replaced}",
+            key.state, key.name, key.retiring_until
+        )
+    };
+    let mut lines: Vec<String> = page.unwrap().keys.into_iter().map(line).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Whatever contends in one batch comes to what it comes to one after the other, in
+/// the order of the line; and the owner has one active key at most.
+#[test]
+fn rivals_in_one_batch_end_as_they_would_one_after_the_other() {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut lines: Vec<Vec<Rival>> = Vec::new();
+    for one in RIVALS {
+        for other in RIVALS {
+            lines.push(vec![one, other]);
+        }
+    }
+    for _ in 0..200 {
+        let count = random.random_range(3..7);
+        lines.push(
+            (0..count)
+                .map(|_| RIVALS[random.random_range(0..RIVALS.len())])
+                .collect(),
+        );
+    }
+    for line in lines {
+        let (alone, key) = single_active();
+        let expected: Vec<_> = line.iter().map(|rival| rival.run(&alone, key)).collect();
+        let (together, key) = single_active();
+        let run = |rival: Rival| move |core: &Core| rival.run(core, key);
+        let jobs: Vec<_> = line.iter().map(|rival| run(*rival)).collect();
+        let jobs: Vec<&(dyn Fn(&Core) -> Result<(), String> + Sync)> =
+            jobs.iter().map(|job| job as _).collect();
+        assert_eq!(in_one_batch(&together, &jobs), expected, "{line:?}");
+        let became = keys(&together);
+        assert_eq!(became, keys(&alone), "{line:?}");
+        for state in ["Active", "Retiring"] {
+            let count = became.iter().filter(|key| key.starts_with(state)).count();
+            assert!(count <= 1, "{line:?}: {became:?}");
+        }
+    }
+}
