@@ -218,6 +218,8 @@ fn keys(core: &Core) -> Vec<String> {
     lines
 }
 
+type Job = dyn Fn(&Core) -> Result<(), String> + Sync;
+
 /// Whatever contends in one batch comes to what it comes to one after the other, in
 /// the order of the line; and the owner has one active key at most.
 #[test]
@@ -243,8 +245,7 @@ fn rivals_in_one_batch_end_as_they_would_one_after_the_other() {
         let (together, key) = single_active();
         let run = |rival: Rival| move |core: &Core| rival.run(core, key);
         let jobs: Vec<_> = line.iter().map(|rival| run(*rival)).collect();
-        let jobs: Vec<&(dyn Fn(&Core) -> Result<(), String> + Sync)> =
-            jobs.iter().map(|job| job as _).collect();
+        let jobs: Vec<&Job> = jobs.iter().map(|job| job as _).collect();
         assert_eq!(in_one_batch(&together, &jobs), expected, "{line:?}");
         let became = keys(&together);
         assert_eq!(became, keys(&alone), "{line:?}");
