@@ -53,8 +53,13 @@ def copy_source(tree):
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True
     ).stdout.split(b"\0")
-    for name in filter(None, listed):
-        source, target = ROOT / os.fsdecode(name), tree / os.fsdecode(name)
+    names = {os.fsdecode(name) for name in listed if name}
+    # What an earlier run has copied, and is no more.
+    for path in list(tree.rglob("*")):
+        if path.is_file() and str(path.relative_to(tree)) not in names:
+            path.unlink()
+    for name in names:
+        source, target = ROOT / name, tree / name
         if not source.is_file():
             continue
         if not target.is_file() or target.read_bytes() != source.read_bytes():

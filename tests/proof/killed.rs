@@ -120,7 +120,7 @@ fn live_and_die(path: &Path, life: u64, random: &mut StdRng) -> BTreeMap<usize, 
 
 #[test]
 fn a_process_that_is_killed_loses_nothing_that_it_acknowledged() {
-    let lives = rounds(150, 2000);
+    let lives = rounds(200, 2000);
     let mut random = StdRng::seed_from_u64(5);
     let (mut kills, mut acknowledged, mut in_flight) = (0, 0, 0);
     let mut dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The long forms of the proofs: proof/long.sh [part ...], of all parts where none is
+# named. What each part printed goes to docs/proof/<part>.txt, with the date and the
+# machine. All of them take some three hours on two cores; a part ends at its first
+# failure, and keeps its last file then.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+proof() {
+    GATEKEY_PROOF=long cargo test --release --all-features --test proof -- \
+        --nocapture --test-threads=1 "$@"
+}
+
+power() { proof power:: power_threads:: failing_disk::; }
+killed() { proof killed:: real_disk::; }
+linear() { proof linear::; }
+loom() {
+    RUSTFLAGS="--cfg gatekey_loom" cargo test --release --lib --target-dir target/loom model::
+}
+shuttle() {
+    RUSTFLAGS="--cfg gatekey_shuttle" GATEKEY_PROOF=long cargo test --release \
+        --features proof --test schedules --target-dir target/shuttle -- \
+        --nocapture --test-threads=1
+}
+fuzz() { fuzz/run.sh 600; }
+written() { proof written::; }
+timing() { cargo bench --features proof --bench timing; }
+memcheck() { proof/memcheck/run.sh; }
+secrets() { proof canary memory:: entropy::; }
+bounds() { proof flood:: clocks::; }
+flood() { cargo bench --bench flood; }
+# Branches are counted by a nightly compiler alone.
+coverage() {
+    local report
+    report=$(cargo +nightly llvm-cov --all-features --branch --summary-only 2>/dev/null |
+        sed -n '/^Filename/,$p')
+    # The lines of the table with regions left out: file, functions, lines, branches.
+    awk '/^-+$/ { next } { print $1, $7, $10, $13 }' <<<"$report" | column -t
+}
+parts=(power killed linear loom shuttle fuzz written timing memcheck secrets bounds flood coverage)
+
+mkdir -p docs/proof
+for part in "${@:-${parts[@]}}"; do
+    if [[ " ${parts[*]} " != *" $part "* ]]; then
+        echo "there is no part $part; there are: ${parts[*]}" >&2
+        exit 1
+    fi
+    echo "== $part"
+    log=$(mktemp)
+    begun=$SECONDS
+    "$part" 2>"$log.err" | tee "$log" || {
+        tail -n 60 "$log.err" >&2
+        exit 1
+    }
+    cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+    {
+        echo "# proof/long.sh $part, $(date -u +%F), ${cpu:-$(uname -m)}, $(nproc) cores, $((SECONDS - begun)) s"
+        # Without what the test runner says around it.
+        sed -e '/^$/d' -e '/^ok$/d' -e '/^running [0-9]* tests\?$/d' "$log"
+    } >"docs/proof/$part.txt"
+    rm -f "$log" "$log.err"
+done
