@@ -56,9 +56,10 @@ fn the_child() {
     }
     let disk = Disk::default();
     let options = Options::new()
-        .resident_bytes(64 << 10)
-        // Little, so that what is not resident must come from the disk.
-        .cache_bytes(256 << 10)
+        // Room for those who are honest, and not for all others.
+        .resident_bytes(512 << 10)
+        // None, so that what is not resident must come from the disk.
+        .cache_bytes(0)
         .limited_keys(LIMITED_MAX)
         .failed_attempts(Limit::new(10, Duration::from_secs(60)).unwrap());
     let engine = open_on(options, disk.clone()).unwrap();

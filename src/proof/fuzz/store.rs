@@ -127,7 +127,8 @@ impl Whole {
         let bytes = std::fs::read(&copy).unwrap();
         std::fs::remove_file(&copy).unwrap();
 
-        let engine = Place::new(how, &bytes).open(&clock).unwrap();
+        let place = Place::new(how, &bytes);
+        let engine = place.open(&clock).unwrap();
         let verdict = |(token, id): (String, KeyId)| {
             let verdict = verify(&engine, &token).unwrap();
             (token, id, verdict)
