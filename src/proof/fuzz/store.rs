@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::record;
 use crate::{
     Clock, Denial, Engine, Error, Grant, KeyFilter, KeyId, Limit, ManualClock, NewKey, NewKeyspace,
     Options, Pepper, Plan, Quota, Reason, Requirements, Rotation, Timestamp, Verdict,
@@ -41,6 +42,8 @@ struct Whole {
     /// The pages in which something stands.
     pages: Vec<usize>,
     clock: ManualClock,
+    /// Where the hot record of each key stands.
+    records: Vec<usize>,
     /// Each token with its key and its verdict.
     tokens: Vec<(String, KeyId, Verdict)>,
 }
@@ -138,9 +141,18 @@ impl Whole {
         assert_eq!((granted.count(), tokens.len()), (45, 90));
         let is_used = |page: &usize| bytes[page * PAGE..][..PAGE].iter().any(|byte| *byte != 0);
         let pages = (0..bytes.len() / PAGE).filter(is_used).collect();
+        let record_of = |(_, id, _): &(String, KeyId, Verdict)| {
+            let id = id.raw().to_le_bytes();
+            // Behind the table, the version, the flags and the scheme: see `record`.
+            let is_record =
+                |at: &usize| bytes[at + 8..][..8] == id && bytes[*at..][..2] == [record::TABLE, 1];
+            (0..bytes.len() - 16).find(is_record).unwrap()
+        };
+        let records = tokens.iter().map(record_of).collect();
         Self {
             bytes,
             pages,
+            records,
             clock,
             tokens,
         }
@@ -157,7 +169,7 @@ impl Whole {
             // It was cut: most of what follows would miss it.
             return;
         }
-        match kind % 8 {
+        match kind % 9 {
             0 => bytes[place] ^= x.max(1),
             // In the head of a page: how many records it has, and where they end.
             1 => bytes[to + at % 64] = x,
@@ -174,11 +186,13 @@ impl Whole {
                 let place = place.min(to + PAGE - 8);
                 bytes[place..place + 8].copy_from_slice(&[x, y, z, 0, 0, 0, 0, 0]);
             }
-            _ => {
+            7 => {
                 let from = from + usize::from(z) * 16;
                 let place = place.min(to + PAGE - 16);
                 bytes.copy_within(from..from + 16, place);
             }
+            // In the record of a key, or in its tag.
+            _ => bytes[self.records[at % self.records.len()] + usize::from(x % 160)] ^= y.max(1),
         }
     }
 
