@@ -22,7 +22,11 @@ shuttle() {
         --features proof --test schedules --target-dir target/shuttle -- \
         --nocapture --test-threads=1
 }
-fuzz() { fuzz/run.sh 600; }
+# Ten minutes each, two at a time.
+fuzz() {
+    TARGETS="token headers record" fuzz/run.sh 600 &
+    TARGETS="store ops" fuzz/run.sh 600 && wait $!
+}
 written() { proof written::; }
 timing() { cargo bench --features proof --bench timing; }
 memcheck() { proof/memcheck/run.sh; }
