@@ -544,6 +544,62 @@ mod tests {
         }
     }
 
+    /// The keys of a table of one set, by a look that marks none as used.
+    fn held(table: &Resident, raws: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let is_held = |raw: &u64| table.sets[0].way_of(id(*raw)).is_some();
+        raws.into_iter().filter(is_held).collect()
+    }
+
+    /// A full set in which key 100 has just come, and no other is marked.
+    fn with_marks_taken() -> Resident {
+        let table = one_set();
+        for raw in 0..8 {
+            fill(&table, raw, 1);
+        }
+        fill(&table, 100, 2);
+        table
+    }
+
+    #[test]
+    fn of_a_full_set_the_one_key_goes_that_was_not_used() {
+        for unused in 0..7 {
+            let table = with_marks_taken();
+            let mut others = held(&table, 0..8);
+            assert_eq!(others.len(), 7);
+            let unused = others.remove(unused);
+            for raw in &others {
+                assert_eq!(get(&table, *raw), Some(1));
+            }
+            fill(&table, 101, 3);
+            assert_eq!(held(&table, 0..8), others, "without {unused}");
+            assert_eq!(held(&table, [100, 101]), [100, 101]);
+        }
+    }
+
+    #[test]
+    fn a_free_way_is_taken_before_one_that_was_not_used() {
+        for cleared in held(&with_marks_taken(), 0..8) {
+            let table = with_marks_taken();
+            table.publish(&[id(cleared)], || {});
+            let before = held(&table, 0..101);
+            fill(&table, 101, 3);
+            assert_eq!(held(&table, 0..101), before);
+            assert_eq!(held(&table, [101]), [101]);
+        }
+    }
+
+    #[test]
+    fn a_key_with_no_fingerprint_of_its_own_in_the_set_is_not_looked_for() {
+        let table = one_set();
+        assert!(table.find(id(1)).is_none());
+        fill(&table, 1, 1);
+        let (_, fingerprint) = table.place_of(id(1));
+        for raw in 2..1000 {
+            let alike = table.place_of(id(raw)).1 == fingerprint;
+            assert_eq!(table.find(id(raw)).is_some(), alike, "{raw}");
+        }
+    }
+
     #[test]
     fn the_longest_record_that_is_kept_is_kept_whole() {
         let table = one_set();

@@ -179,6 +179,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_are_drawn_differ() {
+        let mut source = Entropy::new();
+        let mut seen = std::collections::BTreeSet::new();
+        seen.extend((0..8).map(|_| source.u32().unwrap()));
+        assert!(seen.len() > 1, "{seen:?}");
+    }
+
+    #[test]
+    fn a_text_over_the_limit_is_not_split_though_it_has_the_form() {
+        let good = token("a", 77, &[b'k'; SECRET_LEN]);
+        let (_, rest) = good.split_at(1);
+        let of_len = |len: usize| "a".repeat(len - rest.len()) + rest;
+        assert!(split(of_len(LEN_MAX).as_bytes()).is_some());
+        for len in [LEN_MAX + 1, LEN_MAX + 2, 1 << 20] {
+            assert!(split(of_len(len).as_bytes()).is_none(), "{len}");
+        }
+    }
+
+    #[test]
     fn one_changed_character_is_refused_wherever_it_is() {
         let good = token("acme_live", 77, &[b'k'; SECRET_LEN]);
         assert!(parse(good.as_bytes()).is_some());

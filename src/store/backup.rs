@@ -1,16 +1,18 @@
 //! Copying a snapshot to another file, while the store serves.
 
+use std::fs::File;
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::open::{create_private, directory_of, partial_name, sync_directory};
+use super::file::{Directory, create_private, directory_of, name_with};
 use super::snapshot::Snapshot;
 use super::tables::{
     AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, QUOTAS,
     USAGE,
 };
-use super::{OrStore, failure};
+use super::{OrStore, failure, guarded};
 use crate::error::{Error, Refusal, StoreFailure};
 
 /// How many records one transaction copies.
@@ -19,25 +21,26 @@ const PER_TRANSACTION: usize = 20_000;
 /// Copies a snapshot to a file that does not exist yet. It is written under
 /// another name, and gets its own once it is whole and durable.
 pub(crate) fn backup(snapshot: &Snapshot, target: &Path, cache_bytes: usize) -> Result<(), Error> {
-    let partial = partial_name(target);
+    let partial = name_with(target, ".backup");
     if target.try_exists().map_err(io)? {
         return Err(Refusal::TargetExists(target.to_owned()).into());
     }
+    let directory = Directory::open(&directory_of(target)).map_err(io)?;
     // Whoever makes this file is the one who may remove it.
-    match create_private(&partial) {
-        Ok(_) => {}
+    let file = match create_private(&partial) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             return Err(Refusal::TargetExists(partial).into());
         }
         Err(error) => return Err(io(error)),
-    }
-    let linked = copy(snapshot, &partial, cache_bytes)
+    };
+    let linked = guarded(|| copy(snapshot, file, cache_bytes))
         // Unlike a rename, a link does not replace what was made meanwhile.
         .and_then(|()| std::fs::hard_link(&partial, target).map_err(io));
     let removed = std::fs::remove_file(&partial).map_err(io);
     linked?;
     removed?;
-    sync_directory(&directory_of(target)).map_err(io)
+    directory.sync().map_err(io)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
@@ -45,10 +48,13 @@ fn io(error: std::io::Error) -> Error {
     Error::Store(StoreFailure::new(error.to_string(), Some(error.kind())))
 }
 
-fn copy(snapshot: &Snapshot, path: &Path, cache_bytes: usize) -> Result<(), Error> {
-    let db = Database::builder()
-        .set_cache_size(cache_bytes)
-        .create(path)
+fn copy(snapshot: &Snapshot, file: File, cache_bytes: usize) -> Result<(), Error> {
+    let db = FileBackend::new(file)
+        .and_then(|backend| {
+            Database::builder()
+                .set_cache_size(cache_bytes)
+                .create_with_backend(backend)
+        })
         .map_err(|error| Error::Store(failure(error)))?;
     copy_table(snapshot, &db, KEYS)?;
     copy_table(snapshot, &db, COLD)?;

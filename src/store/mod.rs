@@ -1,11 +1,13 @@
 //! The file: the only place that names redb.
 //!
-//! [`open`] finds or makes the store ([`overlay`] lets it look without a touch), [`tx`] is a write transaction,
+//! [`open`] finds or makes the store ([`overlay`] lets it look without a touch, [`file`]
+//! keeps a file and its name together), [`tx`] is a write transaction,
 //! [`snapshot`] a consistent view for readers, [`queue`] lets writers that wait
 //! together share a commit, [`check`] walks everything, [`backup`] copies it.
 
 pub(crate) mod backup;
 pub(crate) mod check;
+mod file;
 #[cfg(feature = "proof")]
 pub(crate) mod medium;
 pub(crate) mod open;
@@ -16,7 +18,6 @@ pub(crate) mod snapshot;
 pub(crate) mod tables;
 pub(crate) mod tx;
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::error::{Error, StoreFailure};
 use crate::options::Options;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
+use file::NamedFile;
 use snapshot::Snapshot;
 use tables::{Bytes, META_STATE, State, Tagged};
 use tx::{Touched, Tx};
@@ -125,7 +127,7 @@ impl<'a> Place<'a> {
 pub(crate) struct Store {
     /// `None` once it is closed.
     db: Mutex<Option<Database>>,
-    file: Option<File>,
+    file: Option<NamedFile>,
     ring: Arc<Keyring>,
     /// Set while a transaction runs, and left set where its commit failed or
     /// panicked: nothing more is written until the store is opened again.
@@ -204,7 +206,7 @@ impl Drop for Store {
 
 fn write(
     db: &Database,
-    file: Option<&File>,
+    file: Option<&NamedFile>,
     ring: &Arc<Keyring>,
     now: Timestamp,
     mut run: impl FnMut(&mut Tx<'_>) -> Progress,
@@ -240,7 +242,7 @@ fn write(
                 Outcome::Failed(Error::Store(failure(error)))
             }
             Err(error) => Outcome::Unknown(failure(error)),
-            Ok(()) if file.is_some_and(is_removed) => Outcome::Unknown(StoreFailure::new(
+            Ok(()) if file.is_some_and(NamedFile::is_lost) => Outcome::Unknown(StoreFailure::new(
                 "its file was removed or replaced while it was open, and with it goes this change",
                 Some(std::io::ErrorKind::NotFound),
             )),
@@ -252,21 +254,6 @@ fn write(
                 }
             }
         };
-    }
-}
-
-/// Whether an open file has no name any more: what is written to it is gone once it is
-/// closed. Windows does not let go of the name of an open file.
-fn is_removed(file: &File) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        false
     }
 }
 

@@ -1,16 +1,20 @@
 //! Finding a store, or making one. What is refused is left as it was.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
-    TableError, TransactionError,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageError, TableError, TransactionError,
 };
 use zeroize::Zeroizing;
 
+use super::file::{
+    Directory, NamedFile, create_private, directory_of, end_of_links, is_plain, leads_to, name_with,
+};
 use super::overlay::Overlay;
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
@@ -27,12 +31,15 @@ use crate::token::fill_random;
 /// The bytes with which a redb file begins.
 const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
 
+/// How often a file is looked at anew that others make, remove or replace meanwhile.
+const ATTEMPTS_MAX: u32 = 16;
+
 /// An open store.
 pub(crate) struct Opened {
     pub(crate) db: Database,
     pub(crate) ring: Keyring,
-    /// A second handle to its file, where it is one: to see whether it still has a name.
-    pub(crate) file: Option<File>,
+    /// The file that the database is in, where it is one.
+    pub(crate) file: Option<NamedFile>,
 }
 
 /// Who the store is, and how its key is kept.
@@ -70,13 +77,7 @@ pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error>
     let path = place.path();
     let refuse = |reason| Error::open(path, reason);
     let opened = match place {
-        Place::File(path) => open_file(options, path).and_then(|opened| {
-            let file = File::open(path).map_err(OpenError::Io)?;
-            Ok(Opened {
-                file: Some(file),
-                ..opened
-            })
-        }),
+        Place::File(path) => open_file(options, path),
         Place::Memory => open_backend(options, redb::backends::InMemoryBackend::new()),
         #[cfg(feature = "proof")]
         Place::Medium(medium) => open_backend(options, super::medium::Backend(medium)),
@@ -99,197 +100,263 @@ fn builder(options: &Options) -> redb::Builder {
     builder
 }
 
+/// Who loses a race against others who make, remove or replace the file looks again.
 fn open_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
-    match what_is_at(path)? {
-        AtPath::Nothing | AtPath::Empty(_) if !options.create => Err(OpenError::Missing),
-        AtPath::Nothing => create_file(options, path),
-        // The file itself, and not a link to it, gets another in its place.
-        AtPath::Empty(file) => create_file(options, &file),
-        AtPath::Something => open_existing(options, path),
+    for _ in 0..ATTEMPTS_MAX {
+        let opened = match what_is_at(path)? {
+            AtPath::Nothing | AtPath::Empty if !options.create => return Err(OpenError::Missing),
+            AtPath::Nothing => create_file(options, &end_of_links(path))?,
+            // What was made for the store in advance is filled where it is: it may have
+            // an owner of its own, or be all that may be written in its directory.
+            AtPath::Empty => open_existing(options, path)?,
+            AtPath::Something => {
+                inspect_read_only(options, path)?;
+                open_existing(options, path)?
+            }
+        };
+        if let Some(opened) = opened {
+            return Ok(opened);
+        }
     }
-}
-
-fn open_existing(options: &Options, path: &Path) -> Result<Opened, OpenError> {
-    inspect_read_only(options, path)?;
-    let db = guarded(|| builder(options).create(path))?;
-    prepare(options, db)
+    Err(OpenError::Io(io::Error::other(
+        "it was replaced or removed each time that it was to be opened",
+    )))
 }
 
 /// What a store's path leads to.
 enum AtPath {
     Nothing,
-    /// An empty file, with the path that leads to it without links.
-    Empty(PathBuf),
+    Empty,
     Something,
 }
 
 fn what_is_at(path: &Path) -> Result<AtPath, OpenError> {
     match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            Err(OpenError::NotAStore("it is a directory".to_owned()))
-        }
+        Ok(metadata) if metadata.is_dir() => Err(not_a_store("it is a directory")),
+        Ok(metadata) if !metadata.is_file() => Err(not_a_store("it is not a file")),
         Ok(metadata) if metadata.permissions().readonly() => Err(OpenError::ReadOnly),
         Ok(metadata) if metadata.len() > 0 => Ok(AtPath::Something),
-        Ok(_) => path
-            .canonicalize()
-            .map(AtPath::Empty)
-            .map_err(OpenError::Io),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(AtPath::Nothing),
+        Ok(_) => Ok(AtPath::Empty),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(AtPath::Nothing),
         Err(error) => Err(OpenError::Io(error)),
     }
 }
 
+/// Opens a file that is there, or gives `None` where its name leads elsewhere by now.
+fn open_existing(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
+    let file = match File::options().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(io_error)?,
+    };
+    let opened = open_backend(options, backend_on(&file)?)?;
+    let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
+    Ok(file.map(|file| Opened {
+        file: Some(file),
+        ..opened
+    }))
+}
+
+/// The storage engine's access to a file that is open already, so that what it opens
+/// is what was looked at, whatever becomes of the name.
+fn backend_on(file: &File) -> Result<FileBackend, OpenError> {
+    let file = file.try_clone().map_err(OpenError::Io)?;
+    FileBackend::new(file).map_err(database_error)
+}
+
 /// Makes a store under another name, and gives it its own once it is whole and durable:
-/// a crash on the way leaves nothing under that name which is not a store.
-fn create_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
+/// a crash on the way leaves nothing under that name which is not a store. `None`: look
+/// again.
+fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
     let directory = directory_of(path);
     if !directory.is_dir() {
         return Err(OpenError::MissingDirectory(directory));
     }
-    let partial = partial_name(path);
-    match begin_partial(options, &partial) {
-        // Another has made it, and given it its name, since we looked.
-        Err(OpenError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            return open_file(options, path);
+    let directory = Directory::open(&directory).map_err(OpenError::Io)?;
+    let partial = name_with(path, ".partial");
+    let file = match create_private(&partial) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            clear_partial(options, &partial)?;
+            return Ok(None);
         }
-        begun => begun?,
-    }
-    // From here to the end its lock keeps others, who would make the same store, away.
-    let db = guarded(|| builder(options).create(&partial))?;
-    let named = prepare(options, db).and_then(|opened| {
-        match what_is_at(path)? {
-            AtPath::Nothing => {}
-            // It keeps the mode that it has.
-            AtPath::Empty(_) => std::fs::metadata(path)
-                .and_then(|old| std::fs::set_permissions(&partial, old.permissions()))
-                .map_err(OpenError::Io)?,
-            // Another was quicker.
-            AtPath::Something => return Ok(None),
-        }
-        std::fs::rename(&partial, path)
-            .and_then(|()| sync_directory(&directory))
-            .map_err(OpenError::Io)?;
-        Ok(Some(opened))
-    });
-    match named {
-        Ok(Some(opened)) => Ok(opened),
-        Ok(None) => {
-            std::fs::remove_file(&partial).map_err(OpenError::Io)?;
-            open_existing(options, path)
-        }
+        file => file.map_err(OpenError::Io)?,
+    };
+    // Its lock keeps those away who would make the same store. Should one have taken
+    // the file for left behind in the moment before, it has no name to be renamed from.
+    let opened = match open_backend(options, backend_on(&file)?) {
+        Ok(opened) => opened,
         Err(error) => {
-            // It is told why; what is left behind, the next opening takes over.
-            let _ = std::fs::remove_file(&partial);
-            Err(error)
+            // It is told why; what cannot be removed, the next opening takes away.
+            let _ = remove_own(&partial, &file);
+            return Err(error);
         }
+    };
+    // Another may have been quicker.
+    if let AtPath::Nothing = what_is_at(path)? {
+        let renamed = std::fs::rename(&partial, path).and_then(|()| directory.sync());
+        let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
+        return match (file, renamed) {
+            (Some(file), Ok(())) => Ok(Some(Opened {
+                file: Some(file),
+                ..opened
+            })),
+            (None, Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                Err(OpenError::Io(error))
+            }
+            (Some(_), Err(error)) => Err(OpenError::Io(error)),
+            (None, _) => Ok(None),
+        };
+    }
+    remove_own(&partial, &file).map_err(OpenError::Io)?;
+    Ok(None)
+}
+
+/// Removes a file that is being made, if the name is still its own.
+fn remove_own(partial: &Path, file: &File) -> io::Result<()> {
+    match leads_to(partial, file) {
+        Ok(true) => std::fs::remove_file(partial),
+        Ok(false) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
-/// An empty file under the other name; one that a crash has left there is emptied.
-fn begin_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
-    match create_private(partial) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            if !is_unfinished(partial).map_err(OpenError::Io)? {
-                let why = format!("{} is in the way, and is not gatekey's", partial.display());
-                return Err(OpenError::Io(std::io::Error::new(error.kind(), why)));
-            }
-            let left = guarded(|| builder(options).create(partial));
-            if matches!(left, Err(OpenError::InUse)) {
-                return Err(OpenError::InUse);
-            }
-            drop(left);
-            let file = File::options().write(true).open(partial);
-            file.and_then(|file| file.set_len(0)).map_err(OpenError::Io)
-        }
-        Err(error) => Err(OpenError::Io(error)),
+/// Removes what a crash has left of a creation, and nothing else.
+fn clear_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let in_the_way = || {
+        let why = format!(
+            "{} is in the way, and is nothing that a creation has left: move it away",
+            partial.display()
+        );
+        OpenError::Io(io::Error::new(io::ErrorKind::AlreadyExists, why))
+    };
+    match is_plain(partial) {
+        Ok(true) => {}
+        Ok(false) => return Err(in_the_way()),
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(OpenError::Io(error)),
     }
+    let file = match File::open(partial) {
+        Err(error) if gone(&error) => return Ok(()),
+        file => file.map_err(io_error)?,
+    };
+    if is_in_use(options, &file) {
+        return Err(OpenError::InUse);
+    }
+    if !is_unfinished(options, &file)? {
+        return Err(in_the_way());
+    }
+    remove_own(partial, &file).map_err(OpenError::Io)
 }
 
-/// Whether a file is one that the storage engine has begun: it writes its first bytes
-/// last.
-fn is_unfinished(partial: &Path) -> std::io::Result<bool> {
+fn is_in_use(options: &Options, file: &File) -> bool {
+    // Of all that this may say, only the lock counts.
+    let probe = guarded_any(|| {
+        let backend = backend_on(file)?;
+        let read = builder(options).open_read_only_with_backend(backend);
+        read.map(drop).map_err(database_error)
+    });
+    matches!(probe, Err(OpenError::InUse))
+}
+
+/// Whether a file is what a creation has begun: the storage engine writes its first
+/// bytes last; or a store to which nothing was ever done.
+fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
     let mut first = Vec::new();
-    File::open(partial)?
-        .take(REDB_MAGIC.len() as u64)
-        .read_to_end(&mut first)?;
-    Ok(first == REDB_MAGIC || first.iter().all(|byte| *byte == 0))
-}
-
-/// The name of a file that is not whole yet.
-pub(crate) fn partial_name(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
-pub(crate) fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
+    let mut start = file;
+    start
+        .rewind()
+        .and_then(|()| start.take(REDB_MAGIC.len() as u64).read_to_end(&mut first))
+        .map_err(OpenError::Io)?;
+    if first.iter().all(|byte| *byte == 0) {
+        return Ok(true);
     }
-}
-
-/// Creates an empty file that its owner alone may read and write, where the
-/// system knows of that: without a pepper it holds the store's key.
-pub(crate) fn create_private(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-/// Makes the name of a new file durable.
-pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    if cfg!(windows) {
-        // A directory cannot be opened as a file there, and its entries are
-        // journaled.
-        return Ok(());
+    if first != REDB_MAGIC {
+        return Ok(false);
     }
-    File::open(directory)?.sync_all()
+    let is_untouched = |txn: &ReadTransaction| match txn.open_table(AUDIT) {
+        Ok(audit) => audit
+            .is_empty()
+            .map_err(|error| OpenError::Store(failure(error))),
+        Err(TableError::TableDoesNotExist(_)) => {
+            let tables = txn.list_tables().or_store().map_err(open_error)?;
+            Ok(tables.count() == 0)
+        }
+        Err(_) => Ok(false),
+    };
+    let file = file.try_clone().map_err(OpenError::Io)?;
+    // What cannot be read is not removed.
+    Ok(
+        guarded_any(|| look_through_overlay(&builder(options), file, is_untouched))
+            .unwrap_or(false),
+    )
 }
 
 /// Looks at an existing file without writing to it, so that one that is not
 /// ours, or not for these peppers, stays as it was to the byte. One that was
 /// not closed is repaired in memory for this.
 fn inspect_read_only(options: &Options, path: &Path) -> Result<(), OpenError> {
-    let mut magic = [0; REDB_MAGIC.len()];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    match read {
-        Ok(()) if magic == REDB_MAGIC => {}
-        Ok(()) => return Err(not_a_store("its first bytes are not those of one")),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            return Err(not_a_store("it is too short"));
+    let file = File::open(path).map_err(OpenError::Io)?;
+    if let Err(refused) = check_magic(&file) {
+        // Another may be filling it: the storage engine writes its first bytes last.
+        if is_in_use(options, &file) {
+            return Err(OpenError::InUse);
         }
-        Err(error) => return Err(OpenError::Io(error)),
+        check_magic(&file).map_err(|_| refused)?;
     }
     guarded_any(|| {
-        let identified = |db: &dyn Fn() -> Result<ReadTransaction, TransactionError>| {
-            let txn = db().map_err(|error| OpenError::Store(failure(error)))?;
-            identify(&options.peppers, &txn).map(|_| ())
-        };
+        let identified = |txn: &ReadTransaction| identify(&options.peppers, txn).map(drop);
         let mut builder = Database::builder();
         builder.set_cache_size(options.cache_bytes);
         match builder.open_read_only(path) {
-            Ok(db) => identified(&|| db.begin_read()),
+            Ok(db) => identified(&db.begin_read().map_err(no_transaction)?),
             // It was not closed, and must be repaired before it can be read.
             Err(DatabaseError::RepairAborted) => {
-                let overlay = Overlay::new(File::open(path).map_err(OpenError::Io)?)
-                    .map_err(OpenError::Io)?;
-                let mut db = builder
-                    .create_with_backend(overlay.clone())
-                    .map_err(database_error)?;
-                let found = identified(&|| db.begin_read());
-                // redb writes as it closes, unless it knows of an error; on pages that
-                // are damaged it may panic there in a way that ends the process.
-                overlay.end();
-                let _ = db.check_integrity();
-                found
+                let file = File::open(path).map_err(OpenError::Io)?;
+                look_through_overlay(&builder, file, identified)
             }
             Err(error) => Err(database_error(error)),
         }
     })
+}
+
+/// Repairs a file in memory, and looks at it as it then is.
+fn look_through_overlay<T>(
+    builder: &redb::Builder,
+    file: File,
+    look: impl FnOnce(&ReadTransaction) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let overlay = Overlay::new(file).map_err(OpenError::Io)?;
+    let mut db = builder
+        .create_with_backend(overlay.clone())
+        .map_err(database_error)?;
+    let found = db
+        .begin_read()
+        .map_err(no_transaction)
+        .and_then(|txn| look(&txn));
+    // redb writes as it closes, unless it knows of an error; on pages that
+    // are damaged it may panic there in a way that ends the process.
+    overlay.end();
+    let _ = db.check_integrity();
+    found
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn no_transaction(error: TransactionError) -> OpenError {
+    OpenError::Store(failure(error))
+}
+
+fn check_magic(mut file: &File) -> Result<(), OpenError> {
+    let mut magic = [0; REDB_MAGIC.len()];
+    let read = file.rewind().and_then(|()| file.read_exact(&mut magic));
+    match read {
+        Ok(()) if magic == REDB_MAGIC => Ok(()),
+        Ok(()) => Err(not_a_store("its first bytes are not those of one")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(not_a_store("it is too short"))
+        }
+        Err(error) => Err(OpenError::Io(error)),
+    }
 }
 
 fn not_a_store(why: &str) -> OpenError {
@@ -315,16 +382,18 @@ fn database_error(error: DatabaseError) -> OpenError {
         DatabaseError::UpgradeRequired(version) => {
             OpenError::NotAStore(format!("a redb file of the old format {version}"))
         }
-        DatabaseError::Storage(StorageError::Io(error)) => match error.kind() {
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                OpenError::ReadOnly
-            }
-            std::io::ErrorKind::InvalidData => OpenError::NotAStore(error.to_string()),
-            std::io::ErrorKind::UnexpectedEof => OpenError::Corrupted(error.to_string()),
-            _ => OpenError::Io(error),
-        },
+        DatabaseError::Storage(StorageError::Io(error)) => io_error(error),
         DatabaseError::Storage(StorageError::Corrupted(why)) => OpenError::Corrupted(why),
         other => OpenError::Store(failure(other)),
+    }
+}
+
+fn io_error(error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly,
+        io::ErrorKind::InvalidData => OpenError::NotAStore(error.to_string()),
+        io::ErrorKind::UnexpectedEof => OpenError::Corrupted(error.to_string()),
+        _ => OpenError::Io(error),
     }
 }
 

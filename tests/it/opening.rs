@@ -2,6 +2,8 @@
 //! to the byte.
 
 mod closing;
+#[cfg(unix)]
+mod names;
 mod peppers;
 
 use std::fs;
@@ -364,7 +366,7 @@ fn an_empty_file_and_a_database_without_tables_become_stores() {
 fn what_a_crash_left_of_a_creation_is_taken_over() {
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
-    closed_store(small(), &whole);
+    small().open(&whole).unwrap().close().unwrap();
     let whole = fs::read(whole).unwrap();
     let mut unnamed = whole.clone();
     unnamed[..9].fill(0);

@@ -1,0 +1,139 @@
+//! The store's file and its name: whether the two still belong together, and how a
+//! file is made.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An open file, and the name that led to it.
+#[derive(Debug)]
+pub(crate) struct NamedFile {
+    file: File,
+    /// Absolute: a process may change its directory.
+    path: PathBuf,
+}
+
+impl NamedFile {
+    /// `None` where the name leads to another file by now, or to none.
+    pub(crate) fn new(file: File, path: &Path) -> io::Result<Option<Self>> {
+        let path = std::path::absolute(path)?;
+        match leads_to(&path, &file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            leads => Ok(leads?.then_some(Self { file, path })),
+        }
+    }
+
+    /// Whether what is written to the file would be missed by whoever opens it next:
+    /// it has no name any more, or its name is another file's. A file that was only
+    /// moved is where it was moved to. Windows does not let go of the name of an open
+    /// file.
+    pub(crate) fn is_lost(&self) -> bool {
+        match leads_to(&self.path, &self.file) {
+            Ok(true) => false,
+            // Moved or removed; or its directory cannot be looked into any more.
+            Err(_) => !has_a_name(&self.file),
+            Ok(false) => true,
+        }
+    }
+}
+
+/// Whether a path leads to an open file. That it leads to nothing is an error.
+pub(crate) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let at_path = std::fs::metadata(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let opened = file.metadata()?;
+        Ok((at_path.dev(), at_path.ino()) == (opened.dev(), opened.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (at_path, file);
+        Ok(true)
+    }
+}
+
+/// What cannot be told counts as no: nothing is acknowledged then.
+fn has_a_name(file: &File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        true
+    }
+}
+
+/// Whether a path is a file by itself: no link, no pipe, and no second name of
+/// another file.
+pub(crate) fn is_plain(path: &Path) -> io::Result<bool> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        Ok(metadata.is_file() && metadata.nlink() == 1)
+    }
+    #[cfg(not(unix))]
+    {
+        Ok(metadata.is_file())
+    }
+}
+
+/// Where links lead to of which the last leads to nothing.
+pub(crate) fn end_of_links(path: &Path) -> PathBuf {
+    // As many as Linux follows; what goes on longer cannot be made a file of.
+    const LINKS_MAX: usize = 40;
+    let mut end = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match std::fs::read_link(&end) {
+            Ok(next) => end = directory_of(&end).join(next),
+            Err(_) => break,
+        }
+    }
+    end
+}
+
+/// A file's name with something behind it: that of a file that is not whole yet.
+pub(crate) fn name_with(target: &Path, suffix: &str) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+pub(crate) fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Creates an empty file that its owner alone may read and write, where the
+/// system knows of that: without a pepper it holds the store's key.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// A directory that can make the names in it durable.
+pub(crate) struct Directory(Option<File>);
+
+impl Directory {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        // On Windows a directory cannot be opened as a file, and its entries are
+        // journaled.
+        match cfg!(windows) {
+            true => Ok(Self(None)),
+            false => File::open(path).map(|directory| Self(Some(directory))),
+        }
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), File::sync_all)
+    }
+}

@@ -1,0 +1,241 @@
+//! What a store's path may lead to, what may lie beside it, and what becomes of the
+//! path while the store is being opened or is open.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gatekey::{Error, KeyFilter, NewKey, NewKeyspace, OpenError, Reason};
+
+use super::{closed_store, refused, small};
+
+fn is_granted(path: &Path, token: &str) -> bool {
+    let engine = small().create(false).open(path).unwrap();
+    let is_granted = engine.verify(token).unwrap().is_granted();
+    engine.close().unwrap();
+    is_granted
+}
+
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_name_that_ends_as_that_of_a_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut path = dir.path().join("keys").into_os_string();
+    path.push("/");
+    let error = small().open(PathBuf::from(path)).unwrap_err();
+    assert!(matches!(error, Error::Open { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fifo, socket) = (dir.path().join("fifo"), dir.path().join("socket"));
+    pipe(&fifo);
+    let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [fifo, socket] {
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        let reason = match small().open(&path).unwrap_err() {
+            Error::Open { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(reason, OpenError::NotAStore(_)), "{reason:?}");
+        assert_eq!(fs::symlink_metadata(&path).unwrap().file_type(), kind);
+    }
+}
+
+#[test]
+fn what_lies_where_a_store_is_made_and_is_not_of_a_creation_is_in_the_way_and_left() {
+    type Put = fn(&Path, &Path);
+    let puts: [(&str, Put); 6] = [
+        ("a store", |partial, store| {
+            fs::copy(store, partial).unwrap();
+        }),
+        ("a link to a store", |partial, store| {
+            symlink(store, partial).unwrap();
+        }),
+        ("a store's other name", |partial, store| {
+            fs::hard_link(store, partial).unwrap();
+        }),
+        ("a link to nothing", |partial, _| {
+            symlink("/nonexistent/x", partial).unwrap();
+        }),
+        ("another program's file", |partial, _| {
+            fs::write(partial, "not a store").unwrap();
+        }),
+        ("a pipe", |partial, _| pipe(partial)),
+    ];
+    for (name, put) in puts {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        let token = closed_store(small(), &store);
+        let before = fs::read(&store).unwrap();
+        let path = dir.path().join("keys");
+        let partial = dir.path().join("keys.partial");
+        put(&partial, &store);
+        let kind = fs::symlink_metadata(&partial).unwrap().file_type();
+        // `refused` reads all that is there, which a pipe would wait for.
+        let reason = match name {
+            "a pipe" => small().open(&path).unwrap_err().to_string(),
+            _ => refused(small(), &path).to_string(),
+        };
+        assert!(reason.contains("keys.partial"), "{name}: {reason}");
+        assert_eq!(fs::symlink_metadata(&partial).unwrap().file_type(), kind);
+        assert!(!path.exists(), "{name}");
+        assert!(fs::read(&store).unwrap() == before, "{name}");
+        assert!(is_granted(&store, &token), "{name}");
+    }
+}
+
+#[test]
+fn a_store_is_its_owners_alone_whatever_mode_a_crash_left_its_file_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    let partial = dir.path().join("keys.partial");
+    fs::write(&partial, "").unwrap();
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o666)).unwrap();
+    closed_store(small(), &path);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn an_empty_file_that_was_made_in_advance_is_filled_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("keys"), dir.path().join("other"));
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(&path, &other).unwrap();
+    let token = closed_store(small(), &path);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    assert!(is_granted(&other, &token), "it is the same file");
+}
+
+#[test]
+fn a_link_that_leads_to_nothing_yet_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = dir.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let path = dir.path().join("keys");
+    // One link that is relative, and one that is not.
+    symlink("next", &path).unwrap();
+    symlink(volume.join("keys"), dir.path().join("next")).unwrap();
+    let token = closed_store(small(), &path);
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert!(is_granted(&volume.join("keys"), &token));
+}
+
+/// The careful operator's way, and that of those who keep links to old files.
+#[test]
+fn a_file_whose_name_is_anothers_by_now_acknowledges_nothing_more() {
+    type Fate = fn(&Path, &Path);
+    let fates: [(&str, Fate); 3] = [
+        ("linked before, and replaced", |path, copy| {
+            fs::hard_link(path, path.with_extension("link")).unwrap();
+            fs::rename(copy, path).unwrap();
+        }),
+        ("moved away, and replaced", |path, copy| {
+            fs::rename(path, path.with_extension("old")).unwrap();
+            fs::rename(copy, path).unwrap();
+        }),
+        ("a link to it made to lead to another", |path, copy| {
+            fs::rename(path, path.with_extension("old")).unwrap();
+            symlink(copy, path).unwrap();
+        }),
+    ];
+    for (name, fate) in fates {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("keys"), dir.path().join("copy"));
+        let token = closed_store(small(), &path);
+        let engine = small().open(&path).unwrap();
+        engine.backup(&copy).unwrap();
+        fate(&path, &copy);
+        let key = engine.keys(KeyFilter::new()).next().unwrap().unwrap().id;
+        let unknown = engine.revoke(key, Reason::KeyCompromise).unwrap_err();
+        assert!(matches!(unknown, Error::OutcomeUnknown(_)), "{name}");
+        let refused = engine.revoke(key, Reason::KeyCompromise).unwrap_err();
+        assert!(matches!(refused, Error::NeedsReopen), "{name}");
+        let _ = engine.close();
+        assert!(is_granted(&path, &token), "{name}: it is the copy");
+    }
+}
+
+/// Replaced at any moment of its opening, a store keeps what it acknowledges, or
+/// acknowledges nothing.
+#[test]
+fn a_file_that_is_replaced_while_it_is_opened_loses_nothing_that_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let join = |name: &str| dir.path().join(name);
+    let (whole, path, copy) = (join("whole"), join("keys"), join("copy"));
+    closed_store(small(), &whole);
+    let mut acknowledged = 0;
+    for round in 0..150_u64 {
+        fs::copy(&whole, &path).unwrap();
+        fs::copy(&whole, &copy).unwrap();
+        let opened = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| small().open(&path));
+            let (began, after) = (Instant::now(), Duration::from_micros(round * 20));
+            while began.elapsed() < after {
+                std::hint::spin_loop();
+            }
+            fs::rename(&copy, &path).unwrap();
+            opening.join().unwrap()
+        });
+        let Ok(engine) = opened else { continue };
+        let issued = engine.issue(NewKey::new("acme_live", "acme").unwrap());
+        let _ = engine.close();
+        let Ok(issued) = issued else { continue };
+        acknowledged += 1;
+        assert!(
+            is_granted(&path, issued.token.expose()),
+            "round {round}: a lost key"
+        );
+    }
+    assert!(acknowledged > 0);
+}
+
+/// Eight that make one store at once, some with what a crash has left in the way: one
+/// has it, and keeps what it acknowledges; the others are told that it is in use.
+#[test]
+fn rivals_that_make_one_store_lose_nothing_that_is_acknowledged() {
+    for round in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        if round % 2 == 0 {
+            fs::write(dir.path().join("keys.partial"), "").unwrap();
+        }
+        let tokens: Vec<Option<String>> = std::thread::scope(|scope| {
+            let rival = || {
+                let engine = match small().open(&path) {
+                    Ok(engine) => engine,
+                    Err(Error::Open {
+                        reason: OpenError::InUse,
+                        ..
+                    }) => return None,
+                    Err(error) => panic!("round {round}: {error:?}"),
+                };
+                // One who comes after another has closed finds the keyspace there.
+                let _ = engine.create_keyspace(NewKeyspace::new("acme").unwrap());
+                let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
+                engine.close().unwrap();
+                Some(issued.token.expose().to_owned())
+            };
+            let rivals: Vec<_> = (0..8).map(|_| scope.spawn(rival)).collect();
+            rivals
+                .into_iter()
+                .map(|rival| rival.join().unwrap())
+                .collect()
+        });
+        let tokens: Vec<String> = tokens.into_iter().flatten().collect();
+        assert!(!tokens.is_empty(), "round {round}: nobody has it");
+        for token in &tokens {
+            assert!(is_granted(&path, token), "round {round}: a lost key");
+        }
+        assert!(!dir.path().join("keys.partial").exists());
+    }
+}
