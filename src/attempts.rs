@@ -85,3 +85,29 @@ fn network_of(source: IpAddr) -> u64 {
         IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn no_more_sources_are_counted_than_there_is_room_for() {
+        let attempts = Attempts::new(Limit::new(1, Duration::from_secs(60)).unwrap());
+        let now = Timestamp::from_raw(1_000_000);
+        let known = IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96));
+        attempts.failed(known, now);
+        for number in 0..100_000 {
+            attempts.failed(IpAddr::V4(Ipv4Addr::from_bits(number)), now);
+        }
+        assert_eq!(attempts.counters.len(), SOURCES_MAX);
+        assert!(attempts.wait(known, now).is_some(), "it is still counted");
+        // The rest are not, and are let through to be verified.
+        let last = IpAddr::V4(Ipv4Addr::from_bits(99_999));
+        assert_eq!(attempts.wait(last, now), None);
+        // Once they are idle, there is room again.
+        let later = now.saturating_add(Duration::from_secs(3600));
+        attempts.failed(last, later);
+        assert!(attempts.wait(last, later).is_some());
+    }
+}

@@ -66,6 +66,7 @@ impl Keyring {
 
     /// The digest of a token under a pepper, or `None` for a pepper not given.
     pub(crate) fn digest(&self, pepper: u8, signed: &Signed) -> Option<Digest> {
+        note_work(1, 0);
         self.digest_keys
             .iter()
             .find(|(id, _)| *id == pepper)
@@ -93,6 +94,7 @@ impl Keyring {
 
     /// The tag of a hot record, which holds its table and key itself.
     pub(crate) fn hot_tag(&self, body: &[u8]) -> Tag {
+        note_work(1, 0);
         cut(blake3::keyed_hash(&self.tag_key, body))
     }
 
@@ -164,6 +166,7 @@ fn tags_equal(left: &Tag, right: &Tag) -> bool {
 
 fn words_equal(left: &[u8], right: &[u8]) -> bool {
     debug_assert!(left.len() == right.len() && left.len().is_multiple_of(8));
+    note_work(0, 1);
     let (left, _) = left.as_chunks::<8>();
     let (right, _) = right.as_chunks::<8>();
     let mut equal = Choice::from(1);
@@ -172,6 +175,19 @@ fn words_equal(left: &[u8], right: &[u8]) -> bool {
     }
     equal.into()
 }
+
+/// Counts the hashes and comparisons of a thread, for the test that refusals of every
+/// kind make the same.
+#[cfg(test)]
+fn note_work(hashes: u32, comparisons: u32) {
+    tests::WORK.with(|work| {
+        let (all_hashes, all_comparisons) = work.get();
+        work.set((all_hashes + hashes, all_comparisons + comparisons));
+    });
+}
+
+#[cfg(not(test))]
+const fn note_work(_hashes: u32, _comparisons: u32) {}
 
 /// The store key under a pepper: the key xored with a pad that the pepper and
 /// the store's id give, and a tag over the result.
@@ -226,6 +242,11 @@ const _: () = assert!(SIGNED_LEN <= 64, "a digest is one compression");
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    thread_local! {
+        /// How many hashes and comparisons this thread has made.
+        pub(crate) static WORK: std::cell::Cell<(u32, u32)> = const { std::cell::Cell::new((0, 0)) };
+    }
 
     fn pepper(id: u8, fill: u8) -> Pepper {
         Pepper::new(id, [fill; 32]).unwrap()

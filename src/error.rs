@@ -439,14 +439,17 @@ impl Error {
     /// or the store's state did.
     #[must_use]
     pub fn is_environmental(&self) -> bool {
-        matches!(
-            self,
-            Self::OutcomeUnknown(_)
-                | Self::Store(_)
-                | Self::NeedsReopen
-                | Self::Entropy(_)
-                | Self::Thread(_)
-        )
+        match self {
+            Self::Batch { source, .. } => source.is_environmental(),
+            _ => matches!(
+                self,
+                Self::OutcomeUnknown(_)
+                    | Self::Store(_)
+                    | Self::NeedsReopen
+                    | Self::Entropy(_)
+                    | Self::Thread(_)
+            ),
+        }
     }
 }
 

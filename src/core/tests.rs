@@ -255,3 +255,49 @@ fn rivals_in_one_batch_end_as_they_would_one_after_the_other() {
         }
     }
 }
+
+/// The hashes and comparisons of a verification that is refused as unknown.
+fn work_of_refusal(core: &Core, text: &[u8]) -> (u32, u32) {
+    use crate::digest::tests::WORK;
+    WORK.set((0, 0));
+    let verdict = core.verify_text(text, &Requirements::new()).unwrap();
+    assert!(matches!(verdict, Verdict::Denied(Denial::Unknown)));
+    WORK.get()
+}
+
+#[test]
+fn an_unknown_id_and_a_wrong_secret_take_the_same_hashes_and_comparisons() {
+    for resident_bytes in [0, Options::RESIDENT_BYTES] {
+        let options = Options::new().resident_bytes(resident_bytes);
+        let core = Core::open(&options, Place::Memory).unwrap();
+        create(&core, "acme").unwrap();
+        let new = [
+            NewKey::new("acme", "acme").unwrap(),
+            NewKey::new("acme", "acme").unwrap(),
+        ];
+        let issued = core
+            .mutate(move |tx| change::issue::issue(tx, &new, None))
+            .unwrap();
+        let prefix = "acme".parse().unwrap();
+        let with = |id| token::print(&prefix, id, &[b'x'; 43]).to_string();
+        let [live, revoked] = [0, 1].map(|at: usize| issued[at].key.id);
+        let revocation = Revocation::new(Reason::KeyCompromise);
+        core.mutate(move |tx| change::revoke::revoke(tx, revoked, &revocation, None))
+            .unwrap();
+        let unknown = KeyId::from_raw(live.raw() ^ 1);
+        let work = work_of_refusal(&core, with(unknown).as_bytes());
+        // The tag of a record, and the digest; each is compared once.
+        assert_eq!(work, (2, 2));
+        assert_eq!(work_of_refusal(&core, with(live).as_bytes()), work);
+        assert_eq!(work_of_refusal(&core, with(revoked).as_bytes()), work);
+        // A key in memory is looked at there first.
+        assert!(
+            core.verify_text(issued[0].token.expose().as_bytes(), &Requirements::new())
+                .unwrap()
+                .is_granted()
+        );
+        let first = u32::from(resident_bytes > 0);
+        let of_resident = work_of_refusal(&core, with(live).as_bytes());
+        assert_eq!(of_resident, (2 + first, 2 + first));
+    }
+}

@@ -162,6 +162,29 @@ fn a_reader_of_a_slot_that_is_given_to_another_key_sees_one_of_the_two() {
     });
 }
 
+/// A commit of two keys, of which one is in the table and one is not, as a suspension
+/// changes them: no reader sees the one as it became and then the other as it was.
+#[test]
+fn a_commit_of_two_keys_is_never_seen_of_one_alone() {
+    explore(3, || {
+        let store = Store::new();
+        store.fill(store.table.leave_to_fill().unwrap(), KEY, OLD);
+        let published = |store: &Store| store.published.load(Ordering::Acquire).to_le_bytes()[0];
+        let reader = thread::spawn({
+            let store = store.clone();
+            move || {
+                let of_other = store.resident(KEY + 1).unwrap_or_else(|| published(&store));
+                let of_key = store.resident(KEY).unwrap_or_else(|| published(&store));
+                assert!(of_other == OLD || of_key == NEW, "half of a commit");
+            }
+        });
+        store.table.publish(&[id(KEY + 1), id(KEY)], || {
+            store.published.store(u64::from(NEW), Ordering::Release);
+        });
+        reader.join().unwrap();
+    });
+}
+
 #[test]
 fn a_fill_that_races_the_end_leaves_nothing() {
     explore(3, || {

@@ -1,7 +1,7 @@
 //! The engine under threads of the operating system.
 //!
 //! Invariants checked:
-//! - 2, 4: what verifications and changes tell can be explained by one order of them, in
+//! - 2: what verifications and changes tell can be explained by one order of them, in
 //!   which each takes effect between its beginning and its end ([`crate::history`]);
 //! - 2: a key that is revoked while others fill the table from the file is never granted
 //!   after, and is not left there.

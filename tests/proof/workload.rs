@@ -37,6 +37,7 @@ pub(crate) struct World {
     pub(crate) spent: u64,
     /// How many peppers its options have.
     peppers: u8,
+    is_cold: bool,
 }
 
 /// A verb, with its name.
@@ -74,15 +75,33 @@ impl World {
     }
 
     pub(crate) fn begin_with(peppers: u8, disk: Disk) -> Result<Self, Error> {
+        Self::begin_as(peppers, false, disk)
+    }
+
+    /// As [`begin`](Self::begin), with nothing kept in memory: every call reads.
+    pub(crate) fn begin_cold(disk: Disk) -> Result<Self, Error> {
+        Self::begin_as(1, true, disk)
+    }
+
+    fn begin_as(peppers: u8, is_cold: bool, disk: Disk) -> Result<Self, Error> {
         let clock = ManualClock::at(instant(0));
         Ok(Self {
-            engine: open_on(options(&clock, peppers), disk.clone())?,
+            engine: open_on(Self::options(&clock, peppers, is_cold), disk.clone())?,
             disk,
             clock,
             tokens: Vec::new(),
             spent: 0,
             peppers,
+            is_cold,
         })
+    }
+
+    fn options(clock: &ManualClock, peppers: u8, is_cold: bool) -> Options {
+        let options = options(clock, peppers);
+        match is_cold {
+            true => options.resident_bytes(0).cache_bytes(0),
+            false => options,
+        }
     }
 
     /// Runs a verb at its instant.
@@ -230,7 +249,8 @@ pub(crate) const SCRIPT: &[Verb] = &[
     ("close, and open with a newer pepper", |w| {
         w.engine.clone().close()?;
         w.peppers *= 2;
-        w.engine = open_on(options(&w.clock, w.peppers), w.disk.clone())?;
+        let options = World::options(&w.clock, w.peppers, w.is_cold);
+        w.engine = open_on(options, w.disk.clone())?;
         Ok(())
     }),
     ("renew digests", |w| {

@@ -1,7 +1,7 @@
 //! The real engine under shuttle, which draws the order of its threads' steps at random:
 //! a history of each schedule is explained by one order of its calls.
 //!
-//! Invariants checked: 2 and 4, as in `tests/proof/linear.rs`, on schedules that the
+//! Invariant checked: 2, as in `tests/proof/linear.rs`, on schedules that the
 //! operating system would hardly come upon.
 //!
 //! `RUSTFLAGS="--cfg gatekey_shuttle" cargo test --features proof --test schedules`;
