@@ -2,9 +2,11 @@
 """Seeds each fault of tests/faults.toml into a copy of the source, and demands
 that the test named beside it fails.
 
-    tests/faults.py             seed them all; writes docs/faults.txt
+    tests/faults.py             seed them all
     tests/faults.py TEXT ...    those whose name or file holds one of the texts
     tests/faults.py --check     whether each can still be seeded, and no more
+
+Each row of docs/faults.txt is of the last time that its fault was seeded.
 
 A fault that does not build shows nothing, and one that its test lets pass is a
 hole in the proof: both make this program fail. Before that, every test must pass
@@ -14,6 +16,7 @@ on the source as it is, or its failing would mean nothing.
 import datetime
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +112,30 @@ def seed(fault, tree):
         path.write_text(sound)
 
 
+def name_of(row):
+    """Behind the promise, the verdict and the file."""
+    return re.split(r"\s{2,}", row.splitlines()[0].strip(), maxsplit=3)[3]
+
+
+def write_rows(rows, seconds):
+    """Puts the rows of this run in the place of those of earlier ones."""
+    path = ROOT / "docs" / "faults.txt"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    known = ["\n".join(lines[at : at + 2]) for at in range(0, len(lines), 2)]
+    latest = {name_of(row): row for row in known + rows}
+    faults = read_faults()
+    faults.sort(key=lambda fault: fault["promise"] if fault["promise"] != "field" else 99)
+    kept = [latest[fault["name"]] for fault in faults if fault["name"] in latest]
+    caught = sum(row.split()[1] == "caught" for row in kept)
+    head = (
+        f"# python3 tests/faults.py, {datetime.date.today()}, {platform.machine()},"
+        f" {os.cpu_count()} cores, {seconds:.0f} s for the {len(rows)} that were run last\n"
+        f"# {len(faults)} faults, {caught} caught."
+        " The first column is the promise of docs/DESIGN.md, or: what failed elsewhere.\n"
+    )
+    path.write_text(head + "".join(row + "\n" for row in kept))
+
+
 def main():
     faults = read_faults()
     wanted = sys.argv[1:]
@@ -137,19 +164,10 @@ def main():
         if verdict != "caught":
             failures.append(f"{fault['name']}: {verdict}\n{output[-3000:]}")
         row = f"{fault['promise']:>5}  {verdict:<14}  {fault['file']:<24}  {fault['name']}\n         by {fault['test'][-1]}"
-        rows.append((str(fault["promise"]), row))
+        rows.append(row)
         print(row, flush=True)
     seconds = time.monotonic() - begun
-    if not wanted:
-        rows.sort(key=lambda row: int(row[0]) if row[0].isdigit() else 99)
-        head = (
-            f"# python3 tests/faults.py, {datetime.date.today()}, {platform.machine()},"
-            f" {os.cpu_count()} cores, {seconds:.0f} s\n"
-            f"# {len(rows)} faults, {len(rows) - len(failures)} caught."
-            " The first column is the promise of docs/DESIGN.md, or: what failed elsewhere.\n"
-        )
-        text = head + "".join(row + "\n" for _, row in rows)
-        (ROOT / "docs" / "faults.txt").write_text(text)
+    write_rows(rows, seconds)
     if failures:
         sys.exit("\n\n".join(failures))
 
