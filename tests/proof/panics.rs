@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use gatekey::proof::{Medium, open_on};
-use gatekey::{Engine, KeyFilter, NewKey, NewKeyspace, Options, Token};
+use gatekey::{Engine, KeyFilter, NewKey, NewKeyspace, Options, Requirements, Token};
 
 #[derive(Clone, Debug, Default)]
 struct Panicking(Arc<Mutex<State>>);
@@ -75,18 +75,31 @@ fn options() -> Options {
         .usage_interval(None)
 }
 
-/// The bytes of a small store, and the token of its one key.
+/// An owner whose path is nearly as long as one may be.
+fn long_owner(name: &str, number: usize) -> String {
+    let segment = "x".repeat(60);
+    format!("{name}{number}/{segment}/{segment}/{segment}")
+}
+
+/// The bytes of a store, and the token of one of its keys. Its tables are of several
+/// pages each: redb keeps the first page of a table, and reads it no more.
 fn sample() -> (Vec<u8>, Token) {
     let medium = Panicking::default();
     let engine = open_on(options(), medium.clone()).unwrap();
-    let keyspace = NewKeyspace::new("acme_live").unwrap();
-    engine.create_keyspace(keyspace).unwrap();
-    let issued = engine.issue(NewKey::new("acme_live", "acme").unwrap());
+    for name in ["acme_live", "b", "c", "d", "e", "f", "g", "h"] {
+        let keyspace = NewKeyspace::new(name).unwrap();
+        let keyspace = keyspace.description("y".repeat(1000));
+        engine.create_keyspace(keyspace).unwrap();
+    }
+    let new = |number| NewKey::new("acme_live", long_owner("acme", number)).unwrap();
+    let issued = engine.issue_batch((0..60).map(new).collect()).unwrap();
+    for number in 0..30 {
+        let owner = long_owner("suspended", number);
+        engine.suspend(owner, None).unwrap();
+    }
     engine.close().unwrap();
-    (
-        medium.with(|state| state.bytes.clone()),
-        issued.unwrap().token,
-    )
+    let token = issued.into_iter().nth(30).unwrap().token;
+    (medium.with(|state| state.bytes.clone()), token)
 }
 
 fn quiet<T>(run: impl FnOnce() -> T) -> Result<T, ()> {
@@ -114,28 +127,41 @@ fn a_panic_at_any_read_of_an_opening_is_an_error() {
     panic!("an opening of 10,000 reads");
 }
 
-type Call = (&'static str, fn(&Engine, &Token) -> bool);
+type Call = (&'static str, u64, fn(&Engine, &Token) -> bool);
 
-/// Each call that reads, and whether it gave an error.
-const CALLS: [Call; 8] = [
-    ("verify", |engine, token| {
+/// Each call that reads, and whether it gave an error. Those that read everything
+/// panic at every seventh of their reads: with each of them it would take too long.
+const CALLS: [Call; 10] = [
+    ("verify", 1, |engine, token| {
         engine.verify(token.expose()).is_err()
     }),
-    ("key", |engine, token| engine.key(token.key_id()).is_err()),
-    ("list", |engine, _| {
+    ("verify_many", 1, |engine, token| {
+        let tokens = [token.expose(), token.expose()];
+        engine.verify_many(&tokens, &Requirements::new()).is_err()
+    }),
+    ("key", 1, |engine, token| {
+        engine.key(token.key_id()).is_err()
+    }),
+    ("list", 1, |engine, _| {
         engine.list(&KeyFilter::new(), None, 10).is_err()
     }),
-    ("keyspaces", |engine, _| engine.keyspaces().is_err()),
-    ("owner", |engine, _| engine.owner("acme").is_err()),
-    ("audit", |engine, _| engine.audit(1, 10).is_err()),
-    ("stats", |engine, _| engine.stats().is_err()),
-    ("check", |engine, _| engine.check().is_err()),
+    ("keyspaces", 1, |engine, _| engine.keyspaces().is_err()),
+    ("owner", 1, |engine, _| {
+        engine.owner(long_owner("suspended", 15)).is_err()
+    }),
+    ("audit", 1, |engine, _| engine.audit(1, 10).is_err()),
+    ("stats", 7, |engine, _| engine.stats().is_err()),
+    ("check", 7, |engine, _| engine.check().is_err()),
+    ("backup", 7, |engine, _| {
+        let dir = tempfile::tempdir().unwrap();
+        engine.backup(dir.path().join("copy.redb")).is_err()
+    }),
 ];
 
 #[test]
 fn a_panic_at_any_read_of_a_call_that_reads_is_an_error() {
     let (bytes, token) = sample();
-    for (name, call) in CALLS {
+    for (name, step, call) in CALLS {
         let mut reads = 0;
         loop {
             let medium = Panicking::default();
@@ -148,10 +174,12 @@ fn a_panic_at_any_read_of_a_call_that_reads_is_an_error() {
             quiet(|| drop(engine)).unwrap_or_else(|()| panic!("{name}: at the end"));
             if !came {
                 assert!(!failed, "{name} of {reads} reads");
+                assert!(reads > 0, "{name} reads nothing");
+                println!("{name}: {reads} reads, by {step}");
                 break;
             }
             assert!(failed, "{name}: read {reads} panicked, and it was done");
-            reads += 1;
+            reads += step;
         }
     }
 }
