@@ -341,7 +341,6 @@ fn look_through_overlay<T>(
     found
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn no_transaction(error: TransactionError) -> OpenError {
     OpenError::Store(failure(error))
 }
