@@ -192,17 +192,19 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
     };
     // Another may have been quicker.
     if let AtPath::Nothing = what_is_at(path)? {
-        let renamed = std::fs::rename(&partial, path).and_then(|()| directory.sync());
-        let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
-        return match (file, renamed) {
-            (Some(file), Ok(())) => Ok(Some(Opened {
-                file: Some(file),
-                ..opened
-            })),
+        let renamed = std::fs::rename(&partial, path);
+        return match (NamedFile::new(file, path).map_err(OpenError::Io)?, renamed) {
+            // By whom it was renamed is all the same.
+            (Some(file), _) => {
+                directory.sync().map_err(OpenError::Io)?;
+                Ok(Some(Opened {
+                    file: Some(file),
+                    ..opened
+                }))
+            }
             (None, Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 Err(OpenError::Io(error))
             }
-            (Some(_), Err(error)) => Err(OpenError::Io(error)),
             (None, _) => Ok(None),
         };
     }
@@ -212,11 +214,14 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
 
 /// Removes a file that is being made, if the name is still its own.
 fn remove_own(partial: &Path, file: &File) -> io::Result<()> {
-    match leads_to(partial, file) {
-        Ok(true) => std::fs::remove_file(partial),
-        Ok(false) => Ok(()),
+    let removed = leads_to(partial, file).and_then(|is_own| match is_own {
+        true => std::fs::remove_file(partial),
+        false => Ok(()),
+    });
+    match removed {
+        // Another was quicker.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        removed => removed,
     }
 }
 
