@@ -58,11 +58,14 @@ impl Keys {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
 
+    /// The places of the keys that are known.
+    fn known(&self) -> impl Iterator<Item = usize> {
+        (0..KEYS).filter(|at| self.known[*at].get().is_some())
+    }
+
     /// Draws a call on keys that are known.
     pub(crate) fn draw(&self, random: &mut StdRng) -> Verb {
-        let known: Vec<usize> = (0..KEYS)
-            .filter(|at| self.known[*at].get().is_some())
-            .collect();
+        let known: Vec<usize> = self.known().collect();
         let key = known[random.random_range(0..known.len())];
         match random.random_range(0..20) {
             0 => Verb::Revoke(key),
@@ -91,7 +94,15 @@ impl Keys {
             Verb::Verify { key: at, to_write } => {
                 let names: &[&str] = if to_write { &["write"] } else { &[] };
                 let asked = Requirements::new().permission_names(names);
-                let verdict = engine.verify_with(&key(at).1, &asked).unwrap();
+                // Every other time, it is asked for in one call with all that are known.
+                let verdict = if begun.is_multiple_of(2) {
+                    let mut tokens: Vec<&str> = vec![&key(at).1];
+                    tokens.extend(self.known().map(|at| key(at).1.as_str()));
+                    let mut verdicts = engine.verify_many(&tokens, &asked).unwrap();
+                    verdicts.swap_remove(0)
+                } else {
+                    engine.verify_with(&key(at).1, &asked).unwrap()
+                };
                 Told::Verdict(match verdict {
                     Verdict::Granted(_) => "granted",
                     Verdict::Denied(denial) => denial.code(),

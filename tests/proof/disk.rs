@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gatekey::proof::Medium;
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
 
 /// What redb writes at once without a tear, by its own account of the medium: what
 /// is smaller may be torn as well, and is.
@@ -67,19 +67,23 @@ pub(crate) enum Crash {
     All,
     /// Some of it, in its order.
     Some,
-    /// Some of it, and of the last write some sectors.
+    /// Some of it, and of one write, mostly the last, some sectors.
     Torn,
 }
 
 impl Crash {
     pub(crate) fn image(&self, durable: &[u8], since: &[Step], random: &mut StdRng) -> Vec<u8> {
         let mut image = durable.to_vec();
+        let torn = match since.len() {
+            0 => 0,
+            count if random.next_u32().is_multiple_of(2) => count - 1,
+            count => random.random_range(0..count),
+        };
         for (at, step) in since.iter().enumerate() {
-            let is_last = at + 1 == since.len();
             match self {
                 Self::Nothing => {}
                 Self::All => step.apply(&mut image),
-                Self::Torn if is_last => step.torn(random).apply(&mut image),
+                Self::Torn if at == torn => step.torn(random).apply(&mut image),
                 Self::Some | Self::Torn => {
                     if random.next_u32().is_multiple_of(2) {
                         step.apply(&mut image);
@@ -109,6 +113,10 @@ pub(crate) enum How {
     Full,
     /// Half of it is written, and then there is no space left.
     Short,
+    /// An error of the device, after which some of what was written since the last sync
+    /// is gone, and none of it will ever be durable: so Linux does with pages that it
+    /// could not write.
+    Dropped,
 }
 
 /// Which call fails.
@@ -231,7 +239,7 @@ impl State {
 
 fn error(how: How) -> io::Error {
     match how {
-        How::Broken => io::Error::from_raw_os_error(5),
+        How::Broken | How::Dropped => io::Error::from_raw_os_error(5),
         How::Full | How::Short => io::ErrorKind::StorageFull.into(),
     }
 }
@@ -268,6 +276,11 @@ impl Medium for Disk {
         }
         let mut state = self.state();
         if let Some(how) = state.fails(Call::Sync) {
+            if let How::Dropped = how {
+                let mut random = StdRng::seed_from_u64(state.calls[Call::Sync as usize]);
+                let since = std::mem::take(&mut state.since);
+                state.live = Crash::Some.image(&state.durable, &since, &mut random);
+            }
             return Err(error(how));
         }
         state.take(Step::Sync);

@@ -35,7 +35,7 @@ fn faults(calls: impl Fn(Call) -> u64) -> Vec<Fault> {
         (Call::Read, &[How::Broken]),
         (Call::Write, &[How::Broken, How::Full, How::Short]),
         (Call::SetSize, &[How::Broken, How::Full]),
-        (Call::Sync, &[How::Broken, How::Full]),
+        (Call::Sync, &[How::Broken, How::Full, How::Dropped]),
     ];
     let mut faults = Vec::new();
     for (call, hows) in kinds {
@@ -193,7 +193,8 @@ fn run_with_fault(begin: Begin, fault: Fault, looks: &[Look], tally: &Tally) {
         );
     }
     drop(world.engine);
-    for (what, image) in images {
+    let dropped = ("close", disk.live());
+    for (what, image) in images.into_iter().chain([dropped]) {
         let place = format!("{place}, after a {what}");
         let engine = open(&Disk::of(image), at).expect(&place);
         assert_sound(&engine, &place);
@@ -220,6 +221,7 @@ fn on_a_disk_that_fails_nothing_acknowledged_is_lost_and_no_verdict_is_wrong() {
         "Write Short",
         "Sync Broken",
         "Sync Full",
+        "Sync Dropped",
     ] {
         assert!(met.contains_key(call), "no fault {call} was met: {met:?}");
     }

@@ -240,6 +240,37 @@ pub(crate) const SCRIPT: &[Verb] = &[
         let token = w.tokens[8].1.clone();
         w.engine.revoke_token(token, Reason::Cessation).map(drop)
     }),
+    ("change a plan", |w| {
+        let update = KeyspaceUpdate::new()
+            .plan(Plan::new("free").limit(Limit::new(500, HOUR)?))
+            .plan(Plan::new("paid").limit(Limit::new(5000, HOUR)?))
+            .default_plan("free");
+        w.engine.update_keyspace("many", update).map(drop)
+    }),
+    ("give a quota", |w| {
+        let update = KeyUpdate::new().quota(Quota::new(50)).plan("paid");
+        w.engine.update(w.key(10), update).map(drop)
+    }),
+    ("give another a quota", |w| {
+        let update = KeyUpdate::new().quota(Quota::new(50));
+        w.engine.update(w.key(11), update).map(drop)
+    }),
+    ("change a quota", |w| {
+        let update = KeyUpdate::new().quota(Quota::new(60));
+        w.engine.update(w.key(10), update).map(drop)
+    }),
+    ("rotate a key with a quota, and change it on the way", |w| {
+        let changes = KeyUpdate::new().name("rotated").plan("free");
+        w.rotate(10, Rotation::with_grace(HOUR).changing(changes))
+    }),
+    ("leave a quota to the other who shares it", |w| {
+        let update = KeyUpdate::new().quota(None);
+        w.engine.update(w.key(30), update).map(drop)
+    }),
+    ("take a quota away", |w| {
+        let update = KeyUpdate::new().quota(None);
+        w.engine.update(w.key(11), update).map(drop)
+    }),
     ("flush uses", |w| {
         for (_, token) in &w.tokens[9..14] {
             assert!(w.engine.verify(token)?.is_granted());
