@@ -11,7 +11,8 @@ seconds=${1:-10}
 targets=${TARGETS:-token headers record store ops}
 
 if ! cargo fuzz --version >/dev/null 2>&1; then
-    cargo install --locked cargo-fuzz
+    # It only calls cargo: unoptimised it is here sooner.
+    cargo install --locked --debug cargo-fuzz
 fi
 
 # The instrumentation is behind unstable flags.
@@ -26,7 +27,7 @@ fi
 # No sanitizer: the crate forbids unsafe code, and without one the targets run
 # and build in less than half the time. Overflow checks and debug assertions are
 # on for our own code (see Cargo.toml).
-cargo "${toolchain[@]}" fuzz build --release --sanitizer none
+cargo "${toolchain[@]}" fuzz build --release --sanitizer none --codegen-units 16
 triple=$(rustc -vV | sed -n 's/^host: //p')
 
 # Stores on real files need no real disk here.
@@ -34,7 +35,8 @@ if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
     export TMPDIR=/dev/shm
 fi
 
-for target in $targets; do
+run() {
+    local target=$1 len memory_mb log status runs coverage
     # The longest input: a header, a token, a record; sixteen edits; eighty steps.
     len=4096 memory_mb=1024
     case $target in
@@ -60,4 +62,19 @@ for target in $targets; do
     coverage=$(grep -aoE 'cov: [0-9]+ ft: [0-9]+ corp: [0-9]+' "$log" | tail -n 1)
     echo "$target: $runs executions in $seconds s, $coverage"
     rm -f "$log"
+}
+
+# Two at a time.
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+running=0
+for target in $targets; do
+    if [ "$running" -eq 2 ]; then
+        wait -n
+        running=1
+    fi
+    run "$target" &
+    running=$((running + 1))
+done
+for ((; running > 0; running--)); do
+    wait -n
 done

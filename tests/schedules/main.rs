@@ -4,8 +4,8 @@
 //! Invariant checked: 2, as in `tests/proof/linear.rs`, on schedules that the
 //! operating system would hardly come upon.
 //!
-//! `RUSTFLAGS="--cfg gatekey_shuttle" cargo test --features proof --test schedules`;
-//! without the flag there is nothing here. `GATEKEY_PROOF=long` draws more.
+//! `RUSTC_WORKSPACE_WRAPPER=$PWD/proof/rustc_shuttle cargo test --all-features --test
+//! schedules`; without that there is nothing here. `GATEKEY_PROOF=long` draws more.
 
 #![cfg(gatekey_shuttle)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
