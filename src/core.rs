@@ -115,6 +115,10 @@ impl Core {
         self.cache_bytes
     }
 
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.store.file_bytes()
+    }
+
     pub(crate) fn limiter(&self) -> &Limiter {
         &self.limiter
     }

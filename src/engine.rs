@@ -647,9 +647,7 @@ impl Engine {
         let mut stats = guarded(|| self.count(&snapshot))?;
         stats.usage_lost = self.core.notes().lost();
         stats.limited_keys = self.core.limiter().len();
-        if let Some(path) = &self.closer.path {
-            stats.file_bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        }
+        stats.file_bytes = self.core.file_bytes();
         if let Some(resident) = self.core.resident() {
             (stats.resident_keys, stats.resident_capacity) = resident.occupancy();
         }

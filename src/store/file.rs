@@ -23,6 +23,11 @@ impl NamedFile {
         }
     }
 
+    /// Its length in bytes; 0 where it cannot be told.
+    pub(crate) fn len(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+
     /// Whether what is written to the file would be missed by whoever opens it next:
     /// it has no name any more, or its name is another file's. A file that was only
     /// moved is where it was moved to. Windows does not let go of the name of an open

@@ -150,6 +150,11 @@ impl Store {
         &self.ring
     }
 
+    /// The length of the file; 0 where there is none.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file.as_ref().map_or(0, NamedFile::len)
+    }
+
     fn db(&self) -> MutexGuard<'_, Option<Database>> {
         // What a panic leaves behind under this lock, `broken` tells.
         lock(&self.db)

@@ -252,6 +252,8 @@ fn a_file_that_is_moved_while_it_is_open_keeps_what_is_acknowledged() {
     let engine = options().open(&path).unwrap();
     let moved = path.with_extension("moved");
     fs::rename(&path, &moved).unwrap();
+    let bytes = fs::metadata(&moved).unwrap().len();
+    assert_eq!(engine.stats().unwrap().file_bytes, bytes);
     let token = engine.issue(new_key()).unwrap().token;
     engine.close().unwrap();
     let engine = options().create(false).open(&moved).unwrap();
