@@ -701,7 +701,9 @@ impl Engine {
     /// # Errors
     /// [`Refusal::TargetExists`](crate::Refusal::TargetExists), and
     /// [`Error::Store`] where the target cannot be written; nothing is left
-    /// under its name then.
+    /// under its name then. Until it is whole, the copy is written under that name
+    /// with `.backup` behind it; one that a crash has left there is
+    /// [`Refusal::BackupUnderWay`](crate::Refusal::BackupUnderWay) until it is removed.
     pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
         let snapshot = self.core.snapshot()?;
         guarded(|| backup::backup(&snapshot, target.as_ref(), self.core.cache_bytes()))

@@ -101,6 +101,7 @@ impl From<std::convert::Infallible> for Error {
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process, or another engine of this process, has the store open.
+    /// It was tried again for some 30 ms, since another may only have looked at it.
     #[error("it is in use by another engine; one engine at a time may hold a store")]
     InUse,
     /// The file exists but was not written by gatekey.
@@ -122,8 +123,8 @@ pub enum OpenError {
     /// The directory that should hold the file does not exist.
     #[error("the directory {} does not exist", .0.display())]
     MissingDirectory(PathBuf),
-    /// There is no such file, and the options say not to create one.
-    #[error("the file does not exist, and the options say not to create it")]
+    /// There is no such file, or nothing in it, and the options say not to create one.
+    #[error("the file does not exist or is empty, and the options say not to create it")]
     Missing,
     /// A pepper has the right id but not the bytes that this store knows.
     #[error("the pepper with id {id} is not the one this store was made with")]
@@ -390,6 +391,12 @@ pub enum Refusal {
     /// A backup does not overwrite a file.
     #[error("the backup's target {} exists already", .0.display())]
     TargetExists(PathBuf),
+    /// A backup is written under another name until it is whole, and that is taken.
+    #[error(
+        "{} exists: a backup to there is under way, or one was cut off; if none is, remove the file",
+        .0.display()
+    )]
+    BackupUnderWay(PathBuf),
 }
 
 /// What was found to be damaged.

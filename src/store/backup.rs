@@ -1,12 +1,15 @@
 //! Copying a snapshot to another file, while the store serves.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::file::{Directory, create_private, directory_of, name_with};
+use super::file::{
+    Directory, create_private, directory_of, leads_to, name_with, remove_own, rename_to_new,
+};
 use super::snapshot::Snapshot;
 use super::tables::{
     AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, QUOTAS,
@@ -21,31 +24,44 @@ const PER_TRANSACTION: usize = 20_000;
 /// Copies a snapshot to a file that does not exist yet. It is written under
 /// another name, and gets its own once it is whole and durable.
 pub(crate) fn backup(snapshot: &Snapshot, target: &Path, cache_bytes: usize) -> Result<(), Error> {
-    let partial = name_with(target, ".backup");
-    if target.try_exists().map_err(io)? {
-        return Err(Refusal::TargetExists(target.to_owned()).into());
+    let failed = |error: io::Error| {
+        let text = format!("the backup to {}: {error}", target.display());
+        Error::Store(StoreFailure::new(text, Some(error.kind())))
+    };
+    let exists = || Error::from(Refusal::TargetExists(target.to_owned()));
+    // A link is a name as well, also one that leads to nothing.
+    match target.symlink_metadata() {
+        Ok(_) => return Err(exists()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
-    let directory = Directory::open(&directory_of(target)).map_err(io)?;
+    let directory = Directory::open(&directory_of(target)).map_err(failed)?;
+    let partial = name_with(target, ".backup");
     // Whoever makes this file is the one who may remove it.
     let file = match create_private(&partial) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Refusal::TargetExists(partial).into());
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(Refusal::BackupUnderWay(partial).into());
         }
-        Err(error) => return Err(io(error)),
+        file => file.map_err(failed)?,
     };
-    let linked = guarded(|| copy(snapshot, file, cache_bytes))
-        // Unlike a rename, a link does not replace what was made meanwhile.
-        .and_then(|()| std::fs::hard_link(&partial, target).map_err(io));
-    let removed = std::fs::remove_file(&partial).map_err(io);
-    linked?;
-    removed?;
-    directory.sync().map_err(io)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
-fn io(error: std::io::Error) -> Error {
-    Error::Store(StoreFailure::new(error.to_string(), Some(error.kind())))
+    let done = file
+        .try_clone()
+        .map_err(failed)
+        .and_then(|file| guarded(|| copy(snapshot, file, cache_bytes)))
+        .and_then(|()| match rename_to_new(&partial, &file, target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
+            // Its name was another's in the moment between.
+            Ok(()) if !leads_to(target, &file).map_err(failed)? => {
+                Err(failed(io::ErrorKind::NotFound.into()))
+            }
+            renamed => renamed.map_err(failed),
+        })
+        .and_then(|()| directory.sync().map_err(failed));
+    if done.is_err() {
+        let _ = remove_own(&partial, &file);
+        let _ = remove_own(target, &file);
+    }
+    done
 }
 
 fn copy(snapshot: &Snapshot, file: File, cache_bytes: usize) -> Result<(), Error> {

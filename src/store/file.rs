@@ -108,6 +108,40 @@ pub(crate) fn name_with(target: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Gives a file that is whole the name that it is for, and takes the other one away:
+/// what was made under that name meanwhile stays (`AlreadyExists`), and so does what
+/// has taken the other name (`NotFound`).
+pub(crate) fn rename_to_new(partial: &Path, file: &File, target: &Path) -> io::Result<()> {
+    if !leads_to(partial, file)? {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, partial, CWD, target, RenameFlags::NOREPLACE) {
+            // Not every file system knows the flag.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            renamed => return Ok(renamed?),
+        }
+    }
+    std::fs::hard_link(partial, target)?;
+    remove_own(partial, file)
+}
+
+/// Removes a file, if the name is still its own.
+pub(crate) fn remove_own(path: &Path, file: &File) -> io::Result<()> {
+    let removed = leads_to(path, file).and_then(|is_own| match is_own {
+        true => std::fs::remove_file(path),
+        false => Ok(()),
+    });
+    match removed {
+        // Another was quicker.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 pub(crate) fn directory_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -140,5 +174,40 @@ impl Directory {
 
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.0.as_ref().map_or(Ok(()), File::sync_all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_gets_a_name_that_nobody_has_and_no_other_file_gets_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [partial, target, other] = ["partial", "target", "other"].map(|n| dir.path().join(n));
+        let file = create_private(&partial).unwrap();
+        fs::write(&partial, "own").unwrap();
+
+        fs::write(&target, "made meanwhile").unwrap();
+        let error = rename_to_new(&partial, &file, &target).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&target).unwrap(), b"made meanwhile");
+        assert_eq!(fs::read(&partial).unwrap(), b"own");
+        fs::remove_file(&target).unwrap();
+
+        fs::rename(&partial, &other).unwrap();
+        fs::write(&partial, "another's").unwrap();
+        let error = rename_to_new(&partial, &file, &target).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        remove_own(&partial, &file).unwrap();
+        assert_eq!(fs::read(&partial).unwrap(), b"another's");
+        assert!(!target.exists());
+
+        rename_to_new(&other, &file, &target).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"own");
+        assert!(!other.exists());
+        remove_own(&target, &file).unwrap();
+        assert!(!target.exists());
     }
 }

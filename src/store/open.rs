@@ -1,9 +1,10 @@
 //! Finding a store, or making one. What is refused is left as it was.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{
@@ -13,7 +14,8 @@ use redb::{
 use zeroize::Zeroizing;
 
 use super::file::{
-    Directory, NamedFile, create_private, directory_of, end_of_links, is_plain, leads_to, name_with,
+    Directory, NamedFile, create_private, directory_of, end_of_links, is_plain, leads_to,
+    name_with, remove_own, rename_to_new,
 };
 use super::overlay::Overlay;
 use super::tables::{
@@ -33,6 +35,13 @@ const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0
 
 /// How often a file is looked at anew that others make, remove or replace meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
+
+/// How often, of these, one that is in use: another may only look at it, or be closing
+/// it. With waits of 1, 2, 4, 8 and 16 milliseconds.
+const WAITS_MAX: u32 = 5;
+
+/// The longest file that can be what a creation has begun.
+const BEGUN_LEN_MAX: u64 = 1 << 22;
 
 /// An open store.
 pub(crate) struct Opened {
@@ -102,25 +111,34 @@ fn builder(options: &Options) -> redb::Builder {
 
 /// Who loses a race against others who make, remove or replace the file looks again.
 fn open_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
-    for _ in 0..ATTEMPTS_MAX {
-        let opened = match what_is_at(path)? {
-            AtPath::Nothing | AtPath::Empty if !options.create => return Err(OpenError::Missing),
-            AtPath::Nothing => create_file(options, &end_of_links(path))?,
-            // What was made for the store in advance is filled where it is: it may have
-            // an owner of its own, or be all that may be written in its directory.
-            AtPath::Empty => open_existing(options, path)?,
-            AtPath::Something => {
-                inspect_read_only(options, path)?;
-                open_existing(options, path)?
+    for attempt in 0..ATTEMPTS_MAX {
+        match try_to_open(options, path) {
+            Ok(Some(opened)) => return Ok(opened),
+            Ok(None) => {}
+            Err(OpenError::InUse) if attempt < WAITS_MAX => {
+                std::thread::sleep(Duration::from_millis(1 << attempt));
             }
-        };
-        if let Some(opened) = opened {
-            return Ok(opened);
+            Err(refused) => return Err(refused),
         }
     }
     Err(OpenError::Io(io::Error::other(
         "it was replaced or removed each time that it was to be opened",
     )))
+}
+
+/// `None`: look again.
+fn try_to_open(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
+    match what_is_at(path)? {
+        AtPath::Nothing | AtPath::Empty if !options.create => Err(OpenError::Missing),
+        AtPath::Nothing => create_file(options, path),
+        // What was made for the store in advance is filled where it is: it may have
+        // an owner of its own, or be all that may be written in its directory.
+        AtPath::Empty => open_existing(options, path),
+        AtPath::Something => match look_without_writing(options, path)? {
+            true => open_existing(options, path),
+            false => Ok(None),
+        },
+    }
 }
 
 /// What a store's path leads to.
@@ -150,6 +168,12 @@ fn open_existing(options: &Options, path: &Path) -> Result<Option<Opened>, OpenE
     };
     let opened = open_backend(options, backend_on(&file)?)?;
     let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
+    // Who made it, or gave it its name, may have been cut off before that was durable.
+    // Where the directory may not be looked into, it was made in advance.
+    let directory = std::fs::canonicalize(path).map(|path| directory_of(&path));
+    let _ = directory
+        .and_then(|directory| Directory::open(&directory))
+        .and_then(|directory| directory.sync());
     Ok(file.map(|file| Opened {
         file: Some(file),
         ..opened
@@ -166,22 +190,27 @@ fn backend_on(file: &File) -> Result<FileBackend, OpenError> {
 /// Makes a store under another name, and gives it its own once it is whole and durable:
 /// a crash on the way leaves nothing under that name which is not a store. `None`: look
 /// again.
+///
+/// Who has locked the file of the other name is the only one who renames or removes it.
 fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
-    let directory = directory_of(path);
+    let end = end_of_links(path);
+    if end.file_name().is_none() {
+        let why = io::Error::new(io::ErrorKind::InvalidInput, "its path names no file");
+        return Err(OpenError::Io(why));
+    }
+    let directory = directory_of(&end);
     if !directory.is_dir() {
         return Err(OpenError::MissingDirectory(directory));
     }
     let directory = Directory::open(&directory).map_err(OpenError::Io)?;
-    let partial = name_with(path, ".partial");
+    let partial = name_with(&end, ".partial");
     let file = match create_private(&partial) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             clear_partial(options, &partial)?;
             return Ok(None);
         }
-        file => file.map_err(OpenError::Io)?,
+        file => file.map_err(|error| at(&partial, &error))?,
     };
-    // Its lock keeps those away who would make the same store. Should one have taken
-    // the file for left behind in the moment before, it has no name to be renamed from.
     let opened = match open_backend(options, backend_on(&file)?) {
         Ok(opened) => opened,
         Err(error) => {
@@ -190,39 +219,34 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
             return Err(error);
         }
     };
-    // Another may have been quicker.
-    if let AtPath::Nothing = what_is_at(path)? {
-        let renamed = std::fs::rename(&partial, path);
-        return match (NamedFile::new(file, path).map_err(OpenError::Io)?, renamed) {
-            // By whom it was renamed is all the same.
-            (Some(file), _) => {
-                directory.sync().map_err(OpenError::Io)?;
-                Ok(Some(Opened {
-                    file: Some(file),
-                    ..opened
-                }))
-            }
-            (None, Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                Err(OpenError::Io(error))
-            }
-            (None, _) => Ok(None),
-        };
+    // Before it was locked, another may have taken it for left behind.
+    match rename_to_new(&partial, &file, &end) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            let removed = remove_own(&partial, &file);
+            return match error.kind() {
+                // Another was quicker.
+                io::ErrorKind::AlreadyExists => {
+                    removed.map(|()| None).map_err(|error| at(&partial, &error))
+                }
+                _ => Err(OpenError::Io(error)),
+            };
+        }
+        Ok(()) => directory.sync().map_err(OpenError::Io)?,
     }
-    remove_own(&partial, &file).map_err(OpenError::Io)?;
-    Ok(None)
+    let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
+    Ok(file.map(|file| Opened {
+        file: Some(file),
+        ..opened
+    }))
 }
 
-/// Removes a file that is being made, if the name is still its own.
-fn remove_own(partial: &Path, file: &File) -> io::Result<()> {
-    let removed = leads_to(partial, file).and_then(|is_own| match is_own {
-        true => std::fs::remove_file(partial),
-        false => Ok(()),
-    });
-    match removed {
-        // Another was quicker.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+/// An error that concerns another path than the store's.
+fn at(path: &Path, error: &io::Error) -> OpenError {
+    OpenError::Io(io::Error::new(
+        error.kind(),
+        format!("{}: {error}", path.display()),
+    ))
 }
 
 /// Removes what a crash has left of a creation, and nothing else.
@@ -239,44 +263,63 @@ fn clear_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
         Ok(true) => {}
         Ok(false) => return Err(in_the_way()),
         Err(error) if gone(&error) => return Ok(()),
-        Err(error) => return Err(OpenError::Io(error)),
+        Err(error) => return Err(at(partial, &error)),
     }
     let file = match File::open(partial) {
         Err(error) if gone(&error) => return Ok(()),
-        file => file.map_err(io_error)?,
+        file => file.map_err(|error| at(partial, &error))?,
     };
-    if is_in_use(options, &file) {
-        return Err(OpenError::InUse);
-    }
-    if !is_unfinished(options, &file)? {
-        return Err(in_the_way());
-    }
-    remove_own(partial, &file).map_err(OpenError::Io)
+    locked(file.try_lock())?;
+    let cleared = match leads_to(partial, &file) {
+        Ok(true) if !is_unfinished(options, &file)? => Err(in_the_way()),
+        Ok(true) => remove_own(partial, &file).map_err(|error| at(partial, &error)),
+        // Who has made it has given it its name meanwhile.
+        Ok(false) => Ok(()),
+        Err(error) if gone(&error) => Ok(()),
+        Err(error) => Err(at(partial, &error)),
+    };
+    let _ = file.unlock();
+    cleared
 }
 
-fn is_in_use(options: &Options, file: &File) -> bool {
-    // Of all that this may say, only the lock counts.
-    let probe = guarded_any(|| {
-        let backend = backend_on(file)?;
-        let read = builder(options).open_read_only_with_backend(backend);
-        read.map(drop).map_err(database_error)
-    });
-    matches!(probe, Err(OpenError::InUse))
+/// The storage engine keeps a whole file locked as long as it has it open for writing.
+fn locked(lock: Result<(), TryLockError>) -> Result<(), OpenError> {
+    match lock {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
+        // Nor can the storage engine lock it then.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(OpenError::Io(error)),
+    }
 }
 
-/// Whether a file is what a creation has begun: the storage engine writes its first
-/// bytes last; or a store to which nothing was ever done.
+/// Whether a file is what the storage engine has begun and not finished: it writes its
+/// first bytes last. Before them there is nothing, or the rest of a header, whose one
+/// fixed field is the size of a page; behind it, the first page has zeros.
+fn is_begun(mut file: &File) -> io::Result<bool> {
+    const PAGE_SIZE: std::ops::Range<usize> = 12..16;
+    const HEADER_LEN: usize = 320;
+    const PAGE_LEN: usize = 4096;
+    if file.metadata()?.len() > BEGUN_LEN_MAX {
+        return Ok(false);
+    }
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(BEGUN_LEN_MAX).read_to_end(&mut bytes)?;
+    let is_zero = |part: Option<&[u8]>| part.is_none_or(|part| part.iter().all(|byte| *byte == 0));
+    let has_header = bytes.get(PAGE_SIZE) == Some(&4096_u32.to_le_bytes())
+        && is_zero(bytes.get(..REDB_MAGIC.len()))
+        && is_zero(bytes.get(HEADER_LEN..PAGE_LEN));
+    Ok(has_header || is_zero(Some(&bytes)))
+}
+
+/// Whether a file is what a creation has begun, or a store to which nothing was ever
+/// done.
 fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
-    let mut first = Vec::new();
-    let mut start = file;
-    start
-        .rewind()
-        .and_then(|()| start.take(REDB_MAGIC.len() as u64).read_to_end(&mut first))
-        .map_err(OpenError::Io)?;
-    if first.iter().all(|byte| *byte == 0) {
+    if is_begun(file).map_err(OpenError::Io)? {
         return Ok(true);
     }
-    if first != REDB_MAGIC {
+    if check_magic(file).is_err() {
         return Ok(false);
     }
     let is_untouched = |txn: &ReadTransaction| match txn.open_table(AUDIT) {
@@ -297,31 +340,38 @@ fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
     )
 }
 
-/// Looks at an existing file without writing to it, so that one that is not
-/// ours, or not for these peppers, stays as it was to the byte. One that was
-/// not closed is repaired in memory for this.
-fn inspect_read_only(options: &Options, path: &Path) -> Result<(), OpenError> {
-    let file = File::open(path).map_err(OpenError::Io)?;
-    if let Err(refused) = check_magic(&file) {
-        // Another may be filling it: the storage engine writes its first bytes last.
-        if is_in_use(options, &file) {
-            return Err(OpenError::InUse);
-        }
-        check_magic(&file).map_err(|_| refused)?;
+/// Looks at an existing file without writing to it, so that one that is not ours, or
+/// not for these peppers, stays as it was to the byte. One that was not closed is
+/// repaired in memory for this. `false`: look again.
+fn look_without_writing(options: &Options, path: &Path) -> Result<bool, OpenError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(OpenError::Io)?,
+    };
+    // Whoever has it open for writing, or begins to, would change it meanwhile.
+    locked(file.try_lock_shared())?;
+    let found = match file.metadata().map_err(OpenError::Io)?.len() {
+        0 => Ok(false),
+        _ => identify_through_overlay(options, &file).map(|()| true),
+    };
+    let _ = file.unlock();
+    found
+}
+
+fn identify_through_overlay(options: &Options, file: &File) -> Result<(), OpenError> {
+    if let Err(refused) = check_magic(file) {
+        return Err(match is_begun(file) {
+            Ok(true) => not_a_store("it was being made, and was not finished: empty or remove it"),
+            _ => refused,
+        });
     }
     guarded_any(|| {
-        let identified = |txn: &ReadTransaction| identify(&options.peppers, txn).map(drop);
+        let file = file.try_clone().map_err(OpenError::Io)?;
         let mut builder = Database::builder();
         builder.set_cache_size(options.cache_bytes);
-        match builder.open_read_only(path) {
-            Ok(db) => identified(&db.begin_read().map_err(no_transaction)?),
-            // It was not closed, and must be repaired before it can be read.
-            Err(DatabaseError::RepairAborted) => {
-                let file = File::open(path).map_err(OpenError::Io)?;
-                look_through_overlay(&builder, file, identified)
-            }
-            Err(error) => Err(database_error(error)),
-        }
+        look_through_overlay(&builder, file, |txn| {
+            identify(&options.peppers, txn).map(drop)
+        })
     })
 }
 

@@ -245,6 +245,27 @@ fn a_backup_opens_and_holds_what_the_store_held_at_the_call() {
         Err(Error::Store(_))
     ));
 
+    // What another backup has left or still writes, and a link to nothing, are left.
+    let target = dir.path().join("next.redb");
+    let partial = dir.path().join("next.redb.backup");
+    std::fs::write(&partial, "half of one").unwrap();
+    assert!(matches!(
+        engine.backup(&target),
+        Err(Error::Refused(Refusal::BackupUnderWay(named))) if named == partial
+    ));
+    assert_eq!(std::fs::read(&partial).unwrap(), b"half of one");
+    std::fs::remove_file(&partial).unwrap();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/nonexistent/x", &target).unwrap();
+        assert!(matches!(
+            engine.backup(&target),
+            Err(Error::Refused(Refusal::TargetExists(named))) if named == target
+        ));
+        assert!(!partial.exists());
+        std::fs::remove_file(&target).unwrap();
+    }
+
     // Whoever has the copy needs the pepper, as for the store.
     assert!(matches!(
         refused(Options::new(), &copy),

@@ -52,7 +52,7 @@ fn what_is_no_file_is_refused_and_left() {
 #[test]
 fn what_lies_where_a_store_is_made_and_is_not_of_a_creation_is_in_the_way_and_left() {
     type Put = fn(&Path, &Path);
-    let puts: [(&str, Put); 6] = [
+    let puts: [(&str, Put); 7] = [
         ("a store", |partial, store| {
             fs::copy(store, partial).unwrap();
         }),
@@ -68,6 +68,14 @@ fn what_lies_where_a_store_is_made_and_is_not_of_a_creation_is_in_the_way_and_le
         ("another program's file", |partial, _| {
             fs::write(partial, "not a store").unwrap();
         }),
+        (
+            "an image of a disk, which begins with zeros",
+            |partial, _| {
+                let mut image = vec![0; 40_000];
+                image[32_769..32_774].copy_from_slice(b"CD001");
+                fs::write(partial, image).unwrap();
+            },
+        ),
         ("a pipe", |partial, _| pipe(partial)),
     ];
     for (name, put) in puts {
@@ -163,6 +171,74 @@ fn a_file_whose_name_is_anothers_by_now_acknowledges_nothing_more() {
         let _ = engine.close();
         assert!(is_granted(&path, &token), "{name}: it is the copy");
     }
+}
+
+/// A store that was made at the end of a link is known by the link, as one that was
+/// there before.
+#[test]
+fn a_link_that_is_made_to_lead_elsewhere_is_noticed_by_who_made_a_store_through_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let join = |name: &str| dir.path().join(name);
+    fs::create_dir(join("volume")).unwrap();
+    symlink("volume/keys", join("keys")).unwrap();
+    let engine = small().open(join("keys")).unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("acme").unwrap())
+        .unwrap();
+    let token = closed_store(small(), &join("other"));
+    symlink("other", join("new")).unwrap();
+    fs::rename(join("new"), join("keys")).unwrap();
+    let unknown = engine.issue(NewKey::new("acme", "acme").unwrap());
+    assert!(
+        matches!(unknown, Err(Error::OutcomeUnknown(_))),
+        "{unknown:?}"
+    );
+    let _ = engine.close();
+    assert!(is_granted(&join("keys"), &token));
+}
+
+/// Whoever looks at a file, or closes it, is soon done.
+#[test]
+fn a_file_that_is_locked_for_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    let token = closed_store(small(), &path);
+    let other = fs::File::open(&path).unwrap();
+    for lock in [fs::File::lock, fs::File::lock_shared] {
+        lock(&other).unwrap();
+        assert!(matches!(refused(small(), &path), OpenError::InUse));
+        let engine = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| small().open(&path));
+            std::thread::sleep(Duration::from_millis(2));
+            other.unlock().unwrap();
+            opening.join().unwrap()
+        });
+        engine.unwrap().close().unwrap();
+    }
+    assert!(is_granted(&path, &token));
+    // And while it is open, nobody else gets the lock that a look takes.
+    let engine = small().open(&path).unwrap();
+    let other = fs::File::open(&path).unwrap();
+    assert!(other.try_lock_shared().is_err());
+    engine.close().unwrap();
+    assert!(other.try_lock_shared().is_ok());
+}
+
+#[test]
+fn what_is_empty_unnamed_or_unfinished_is_told_as_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    let told = |text: &str| {
+        let error = small().create(false).open(&path).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    };
+    fs::write(&path, "").unwrap();
+    told("is empty");
+    // As a crash leaves a file that was being filled where it was.
+    fs::write(&path, vec![0; 1 << 20]).unwrap();
+    told("was not finished: empty or remove it");
+    let error = small().open("").unwrap_err().to_string();
+    assert!(error.contains("names no file"), "{error}");
 }
 
 /// Replaced at any moment of its opening, a store keeps what it acknowledges, or
