@@ -100,6 +100,25 @@ fn a_mutation_that_fails_after_it_has_written_fails_alone() {
     assert_eq!(snapshot.state().unwrap().audit_seq, 1);
 }
 
+/// What is refused before it writes is left where it is: the others need not run again.
+#[test]
+fn a_mutation_that_is_refused_is_run_once_and_so_are_the_others() {
+    let core = core();
+    let runs = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = |core: &Core, prefix: &str| {
+        let (runs, new) = (runs.clone(), NewKeyspace::new(prefix).unwrap());
+        core.mutate(move |tx| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            change::keyspace::create(tx, &new, None)
+        })
+    };
+    let good = |core: &Core| count(core, "good");
+    let other = |core: &Core| count(core, "other");
+    let results = in_one_batch(&core, &[&good, &good, &other]);
+    assert!(results[0].is_ok() && results[1].is_err() && results[2].is_ok());
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
+}
+
 #[test]
 fn after_a_panic_in_a_transaction_nothing_more_is_written() {
     let core = core();

@@ -265,3 +265,27 @@ fn write(
 fn snapshot(db: &Database, ring: &Arc<Keyring>) -> Result<Snapshot, Error> {
     Snapshot::new(db.begin_read().or_store()?, ring.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_keeps_the_kind_of_the_error_below() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let failed: Result<(), _> = Err(redb::StorageError::Io(full()));
+        let failure = failure(redb::StorageError::Io(full()));
+        assert_eq!(failure.io_kind(), Some(std::io::ErrorKind::StorageFull));
+        assert!(matches!(
+            failed.or_store(),
+            Err(Error::Store(failure)) if failure.io_kind() == Some(std::io::ErrorKind::StorageFull)
+        ));
+    }
+
+    #[test]
+    fn a_place_says_its_path_where_it_is_a_file() {
+        let path = Path::new("keys.redb");
+        assert_eq!(Place::File(path).path(), Some(path));
+        assert_eq!(Place::Memory.path(), None);
+    }
+}

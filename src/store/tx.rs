@@ -624,3 +624,7 @@ impl<'t> Tx<'t> {
         )
     }
 }
+
+#[cfg(test)]
+#[cfg(not(gatekey_shuttle))]
+mod tests;

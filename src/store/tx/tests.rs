@@ -1,0 +1,281 @@
+use std::time::Duration;
+
+use super::*;
+use crate::change;
+use crate::clock::ManualClock;
+use crate::core::Core;
+use crate::error::Refusal;
+use crate::key::{KeyUpdate, NewKey, Reason, Revocation, Rotation};
+use crate::keyspace::NewKeyspace;
+use crate::limits;
+use crate::options::Options;
+use crate::store::Place;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A store with the keyspace `acme`, and its clock.
+fn store() -> (Core, ManualClock) {
+    let clock = ManualClock::at(Timestamp::from_raw(1_767_225_600_000));
+    let options = Options::new().clock(clock.clone()).cache_bytes(1 << 20);
+    let core = Core::open(&options, Place::Memory).unwrap();
+    create(&core, "acme").unwrap();
+    (core, clock)
+}
+
+fn create(core: &Core, prefix: &str) -> Result<Keyspace, Error> {
+    let new = NewKeyspace::new(prefix).unwrap();
+    core.mutate(move |tx| change::keyspace::create(tx, &new, None))
+}
+
+fn issue(core: &Core, new: NewKey) -> KeyId {
+    let new = [new];
+    let issued = core.mutate(move |tx| change::issue::issue(tx, &new, None));
+    issued.unwrap()[0].key.id
+}
+
+fn new_key() -> NewKey {
+    NewKey::new("acme", "acme/etl").unwrap()
+}
+
+fn owner() -> OwnerPath {
+    "acme/etl".parse().unwrap()
+}
+
+fn revoke(core: &Core, id: KeyId) {
+    let why = Revocation::new(Reason::Cessation);
+    core.mutate(move |tx| change::revoke::revoke(tx, id, &why, None).map(drop))
+        .unwrap();
+}
+
+/// Looks into a transaction that writes nothing, or no more than `look` does.
+fn look<T: Send + 'static>(
+    core: &Core,
+    look: impl Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+) -> T {
+    core.mutate(look).unwrap()
+}
+
+#[test]
+fn numbers_of_keyspaces_are_not_used_twice_and_there_are_only_so_many() {
+    let (core, _) = store();
+    look(&core, |tx| {
+        for number in 1..limits::KEYSPACES_MAX {
+            let new = NewKeyspace::new(format!("k{number}").as_str())?;
+            change::keyspace::create(tx, &new, None)?;
+        }
+        Ok(())
+    });
+    let refused = create(&core, "more");
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Refused(Refusal::TooManyKeyspaces(
+                limits::KEYSPACES_MAX
+            )))
+        ),
+        "{refused:?}"
+    );
+    let keyspaces = core.snapshot().unwrap().keyspaces().unwrap();
+    let numbers: Vec<u32> = keyspaces.iter().map(|keyspace| keyspace.id).collect();
+    let all: Vec<u32> = (0..).take(limits::KEYSPACES_MAX).collect();
+    assert_eq!(numbers, all);
+}
+
+#[test]
+fn a_quota_is_there_as_long_as_keys_share_it() {
+    let (core, clock) = store();
+    let first = issue(&core, new_key().quota(Quota::new(10)));
+    let number = look(&core, move |tx| Ok(tx.cold(first)?.quota.unwrap()));
+    let sharers = |core: &Core| look(core, move |tx| Ok(tx.quota(number)?.keys));
+    assert_eq!(sharers(&core), 1);
+
+    let rotation = Rotation::with_grace(MINUTE);
+    let second = core
+        .mutate(move |tx| change::rotate::rotate(tx, first, &rotation, None))
+        .unwrap()
+        .key
+        .id;
+    assert_eq!(look(&core, move |tx| tx.cold(second)).quota, Some(number));
+    assert_eq!(sharers(&core), 2);
+
+    let to = |quota: Option<Quota>| {
+        move |tx: &mut Tx<'_>| {
+            let update = KeyUpdate::new().quota(quota);
+            change::update::update(tx, second, &update, None)?;
+            Ok((tx.touched.quotas.clone(), tx.touched.quota_keys.clone()))
+        }
+    };
+    // Another in its place holds for both.
+    let (quotas, _) = look(&core, to(Some(Quota::new(20))));
+    assert_eq!(quotas, [number]);
+    assert_eq!(sharers(&core), 2);
+    let quota = look(&core, move |tx| tx.quota(number));
+    assert_eq!((quota.quota, quota.remaining), (Quota::new(20), 20));
+
+    // One leaves, and the other keeps it.
+    let (quotas, keys) = look(&core, to(None));
+    assert_eq!((quotas, keys), (vec![], vec![second]));
+    assert_eq!(sharers(&core), 1);
+
+    // It goes with the last.
+    clock.advance(2 * MINUTE);
+    let purged = look(&core, |tx| {
+        let purged = change::purge::purge(tx, tx.now(), None)?;
+        Ok((
+            purged,
+            tx.touched.quotas.clone(),
+            tx.touched.quota_keys.clone(),
+        ))
+    });
+    assert_eq!(purged, (1, vec![number], vec![first]));
+    assert!(look(&core, move |tx| tx.find_quota(number)).is_none());
+}
+
+#[test]
+fn of_a_key_that_is_purged_nothing_is_left_and_its_digest_is_counted_no_more() {
+    let (core, clock) = store();
+    let revoked = issue(&core, new_key());
+    let expires = issue(&core, new_key().expires_in(MINUTE));
+    let keyspace = look(&core, |tx| tx.keyspace("acme".parse().unwrap())).id;
+    let digests = |core: &Core| {
+        let state = core.snapshot().unwrap().state().unwrap();
+        state.digests.iter().map(|(_, count)| count).sum::<u64>()
+    };
+    assert_eq!(digests(&core), 2);
+    let mut both = vec![revoked, expires];
+    both.sort_unstable();
+    let all = look(&core, move |tx| tx.ids_of_keyspace(keyspace, None, 10));
+    assert_eq!(all, both);
+    let after = both[0];
+    let rest = look(&core, move |tx| {
+        tx.ids_of_keyspace(keyspace, Some(after), 10)
+    });
+    assert_eq!(rest, both[1..]);
+
+    revoke(&core, revoked);
+    assert_eq!(digests(&core), 1);
+    clock.advance(Duration::from_secs(1));
+    let purge = |core: &Core| look(core, |tx| change::purge::purge(tx, tx.now(), None));
+    assert_eq!(purge(&core), 1);
+    assert_eq!(digests(&core), 1);
+
+    // One that has expired had not been taken off.
+    clock.advance(2 * MINUTE);
+    let over = look(&core, |tx| tx.ids_over_before(tx.now(), 10));
+    assert_eq!(over, [expires]);
+    assert_eq!(purge(&core), 1);
+    assert_eq!(digests(&core), 0);
+
+    look(&core, move |tx| {
+        for id in [revoked, expires] {
+            assert!(!tx.id_is_taken(id)?);
+            assert!(tx.find_key(id)?.is_none());
+            assert!(tx.cold(id).is_err());
+        }
+        assert!(tx.ids_of_keyspace(keyspace, None, 10)?.is_empty());
+        assert!(tx.ids_below(&owner(), None, 10)?.0.is_empty());
+        assert!(tx.ids_over_before(tx.now(), 10)?.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn uses_are_added_to_a_key_that_is_there_and_to_no_other() {
+    let (core, _) = store();
+    let key = issue(&core, new_key());
+    let gone = KeyId::from_raw(key.raw() ^ 1);
+    look(&core, move |tx| {
+        assert!(tx.id_is_taken(key)?);
+        assert!(!tx.id_is_taken(gone)?);
+        let now = tx.now();
+        tx.add_usage(gone, now, 3)?;
+        assert!(!tx.wrote());
+        tx.add_usage(key, now, 3)?;
+        assert!(tx.wrote());
+        // An older use that is told later adds to the count alone.
+        tx.add_usage(key, Timestamp::MIN, 4)?;
+        let usage = read::usage(&tx.usage, tx.ring, key)?;
+        assert_eq!((usage.count, usage.last_used), (7, Some(now)));
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_over_is_passed_over_once_that_is_noted() {
+    let (core, clock) = store();
+    let expires = issue(&core, new_key().expires_in(MINUTE));
+    let good = issue(&core, new_key());
+    clock.advance(2 * MINUTE);
+    let ids = |keys: Vec<KeyRecord>| keys.iter().map(|key| key.id).collect::<Vec<_>>();
+    look(&core, move |tx| {
+        let keyspace = tx.keyspace("acme".parse().unwrap())?.id;
+        let holdings = tx.holdings(&owner(), keyspace)?;
+        assert_eq!(
+            (ids(holdings.lapsed), ids(holdings.good)),
+            (vec![expires], vec![good])
+        );
+        let key = tx.key(expires)?;
+        tx.set_over(&key)?;
+        let holdings = tx.holdings(&owner(), keyspace)?;
+        assert_eq!(
+            (ids(holdings.lapsed), ids(holdings.good)),
+            (vec![], vec![good])
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn an_owner_that_holds_several_is_found_in_its_keyspace_alone() {
+    let (core, _) = store();
+    issue(&core, new_key());
+    issue(&core, new_key());
+    let other = create(&core, "other").unwrap().id;
+    issue(&core, NewKey::new("other", "acme/etl").unwrap());
+    look(&core, move |tx| {
+        let acme = tx.keyspace("acme".parse().unwrap())?.id;
+        assert_eq!(tx.owner_with_several(acme)?, Some(owner()));
+        assert_eq!(tx.owner_with_several(other)?, None);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_suspension_is_kept_until_it_is_taken_away() {
+    let (core, _) = store();
+    look(&core, |tx| {
+        assert!(tx.owner("acme/etl")?.is_none());
+        change::owner::suspend(tx, &owner(), Some("unpaid"), None)?;
+        let kept = tx.owner("acme/etl")?.unwrap();
+        assert_eq!(kept.note.as_deref(), Some("unpaid"));
+        change::owner::resume(tx, &owner(), None)?;
+        assert!(tx.owner("acme/etl")?.is_none());
+        Ok(())
+    });
+}
+
+/// A grace that is over is noted with the present, so that a clock that steps back does
+/// not begin it again; of any other key there is nothing to note.
+#[test]
+fn the_present_is_kept_for_a_grace_that_is_over() {
+    let (core, clock) = store();
+    let first = issue(&core, new_key());
+    let rotation = Rotation::with_grace(MINUTE);
+    let second = core
+        .mutate(move |tx| change::rotate::rotate(tx, first, &rotation, None))
+        .unwrap()
+        .key
+        .id;
+    clock.advance(2 * MINUTE);
+    look(&core, move |tx| {
+        let current = tx.key(second)?;
+        tx.hold_time(&current);
+        assert!(!tx.wrote());
+        let retiring = tx.key(first)?;
+        tx.hold_time(&retiring);
+        assert!(tx.wrote());
+        Ok(())
+    });
+    let state = core.snapshot().unwrap().state().unwrap();
+    assert_eq!(state.clock, core.now());
+}
