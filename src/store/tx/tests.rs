@@ -154,6 +154,11 @@ fn of_a_key_that_is_purged_nothing_is_left_and_its_digest_is_counted_no_more() {
 
     revoke(&core, revoked);
     assert_eq!(digests(&core), 1);
+    let why = look(&core, move |tx| {
+        let key = tx.key(revoked)?;
+        tx.revoked(&key)
+    });
+    assert_eq!(why.unwrap().reason, Reason::Cessation);
     clock.advance(Duration::from_secs(1));
     let purge = |core: &Core| look(core, |tx| change::purge::purge(tx, tx.now(), None));
     assert_eq!(purge(&core), 1);
