@@ -37,6 +37,13 @@ fn new_key() -> NewKey {
     NewKey::new("acme", "acme/etl").unwrap()
 }
 
+/// Rotates a key with a grace of a minute.
+fn rotate(core: &Core, id: KeyId) -> KeyId {
+    let rotation = Rotation::with_grace(MINUTE);
+    let rotated = core.mutate(move |tx| change::rotate::rotate(tx, id, &rotation, None));
+    rotated.unwrap().key.id
+}
+
 fn owner() -> OwnerPath {
     "acme/etl".parse().unwrap()
 }
@@ -89,12 +96,7 @@ fn a_quota_is_there_as_long_as_keys_share_it() {
     let sharers = |core: &Core| look(core, move |tx| Ok(tx.quota(number)?.keys));
     assert_eq!(sharers(&core), 1);
 
-    let rotation = Rotation::with_grace(MINUTE);
-    let second = core
-        .mutate(move |tx| change::rotate::rotate(tx, first, &rotation, None))
-        .unwrap()
-        .key
-        .id;
+    let second = rotate(&core, first);
     assert_eq!(look(&core, move |tx| tx.cold(second)).quota, Some(number));
     assert_eq!(sharers(&core), 2);
 
@@ -265,12 +267,7 @@ fn a_suspension_is_kept_until_it_is_taken_away() {
 fn the_present_is_kept_for_a_grace_that_is_over() {
     let (core, clock) = store();
     let first = issue(&core, new_key());
-    let rotation = Rotation::with_grace(MINUTE);
-    let second = core
-        .mutate(move |tx| change::rotate::rotate(tx, first, &rotation, None))
-        .unwrap()
-        .key
-        .id;
+    let second = rotate(&core, first);
     clock.advance(2 * MINUTE);
     look(&core, move |tx| {
         let current = tx.key(second)?;
