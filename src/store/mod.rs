@@ -288,4 +288,59 @@ mod tests {
         assert_eq!(Place::File(path).path(), Some(path));
         assert_eq!(Place::Memory.path(), None);
     }
+
+    /// A disk whose every call panics from some moment on.
+    #[cfg(feature = "proof")]
+    #[derive(Debug, Clone, Default)]
+    struct Panicking {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        panics: Arc<AtomicBool>,
+    }
+
+    #[cfg(feature = "proof")]
+    impl Panicking {
+        fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+            assert!(!self.panics.load(Ordering::SeqCst), "a fault");
+            lock(&self.bytes)
+        }
+    }
+
+    #[cfg(feature = "proof")]
+    impl medium::Medium for Panicking {
+        fn size(&self) -> std::io::Result<u64> {
+            Ok(self.bytes().len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            let at = usize::try_from(offset).unwrap();
+            out.copy_from_slice(&self.bytes()[at..at + out.len()]);
+            Ok(())
+        }
+
+        fn set_size(&self, size: u64) -> std::io::Result<()> {
+            self.bytes().resize(usize::try_from(size).unwrap(), 0);
+            Ok(())
+        }
+
+        fn sync(&self) -> std::io::Result<()> {
+            drop(self.bytes());
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            let at = usize::try_from(offset).unwrap();
+            self.bytes()[at..at + data.len()].copy_from_slice(data);
+            Ok(())
+        }
+    }
+
+    #[cfg(feature = "proof")]
+    #[test]
+    fn a_panic_as_a_dropped_store_is_closed_goes_no_further() {
+        let disk = Panicking::default();
+        let place = Place::Medium(Box::new(disk.clone()));
+        let store = Store::open(&Options::new(), place).unwrap();
+        disk.panics.store(true, Ordering::SeqCst);
+        drop(store);
+    }
 }
