@@ -10,6 +10,7 @@ use crate::error::Refusal;
 use crate::key::{Key, KeyUpdate, NewKey, Reason, Revocation, Rotation};
 use crate::keyspace::{Keyspace, NewKeyspace};
 use crate::owner::OwnerPath;
+use crate::permissions::Permissions;
 use crate::query::KeyFilter;
 use crate::sync::lock;
 
@@ -271,6 +272,48 @@ fn rivals_in_one_batch_end_as_they_would_one_after_the_other() {
         for state in ["Active", "Retiring"] {
             let count = became.iter().filter(|key| key.starts_with(state)).count();
             assert!(count <= 1, "{line:?}: {became:?}");
+        }
+    }
+}
+
+/// By name or by mask, each once, and nothing that the key has.
+#[test]
+fn a_denial_says_which_permissions_are_missing() {
+    let core = core();
+    let new = NewKeyspace::new("acme").unwrap();
+    let new = new.permissions(["read", "write", "admin"]);
+    core.mutate(move |tx| change::keyspace::create(tx, &new, None))
+        .unwrap();
+    let new = [NewKey::new("acme", "acme").unwrap().permissions(["read"])];
+    let issued = core
+        .mutate(move |tx| change::issue::issue(tx, &new, None))
+        .unwrap();
+    let bits = Permissions::from_bits;
+    for (mask, names, missing, told) in [
+        (0b001, &["read"][..], None, &[][..]),
+        (0b000, &["read", "write"], Some(0b010), &["write"]),
+        (0b100, &["write"], Some(0b110), &["admin", "write"]),
+        (0b110, &["write"], Some(0b110), &["write", "admin"]),
+        (0b000, &["of nobody"], Some(0), &["of nobody"]),
+    ] {
+        let requirements = Requirements::new()
+            .permission_mask(bits(mask))
+            .permission_names(names);
+        let token = issued[0].token.expose().as_bytes();
+        match (core.verify_text(token, &requirements).unwrap(), missing) {
+            (Verdict::Granted(_), None) => {}
+            (
+                Verdict::Denied(Denial::PermissionMissing {
+                    missing,
+                    names: in_denial,
+                    ..
+                }),
+                Some(expected),
+            ) => {
+                assert_eq!(missing, bits(expected), "{names:?}");
+                assert_eq!(in_denial, told, "{names:?}");
+            }
+            (verdict, _) => panic!("{names:?}: {verdict:?}"),
         }
     }
 }

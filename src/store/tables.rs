@@ -241,6 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_damaged_is_named_by_its_table() {
+        let ring = Keyring::new(&Zeroizing::new([7; 32]), &[]);
+        let named = |tag| match unseal::<u64>(&ring, tag, b"key", b"?") {
+            Err(Error::Corrupted(corruption)) => corruption.table,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(named(Tagged::Cold), "cold");
+        assert_eq!(named(Tagged::Quota), "quotas");
+    }
+
+    #[test]
     fn every_single_bit_flip_of_a_sealed_record_is_detected() {
         let ring = Keyring::new(&Zeroizing::new([3; 32]), &[]);
         let owner = OwnerRecord {
