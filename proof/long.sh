@@ -32,10 +32,12 @@ flood() { cargo bench --bench flood; }
 # Branches are counted by a nightly compiler alone.
 coverage() {
     local report
-    report=$(cargo +nightly llvm-cov --all-features --branch --summary-only 2>/dev/null |
-        sed -n '/^Filename/,$p')
-    # The lines of the table with regions left out: file, functions, lines, branches.
-    awk '/^-+$/ { next } { print $1, $7, $10, $13 }' <<<"$report" | column -t
+    report=$(cargo +nightly llvm-cov --all-features --branch --summary-only) || {
+        tail -n 60 <<<"$report" >&2
+        return 1
+    }
+    # The table's lines with regions left out: file, functions, lines, branches.
+    sed -n '/^Filename/,$p' <<<"$report" | awk '!/^-+$/ { print $1, $7, $10, $13 }' | column -t
 }
 parts=(power killed linear loom shuttle fuzz written timing memcheck secrets bounds flood coverage)
 
