@@ -74,7 +74,9 @@ pub enum Error {
     /// The file failed before: a commit, or a read or write of it. The engine
     /// takes no further change, and reads no more where it cannot know what is
     /// true. Open the store again.
-    #[error("the store failed before, and takes no more changes; once this engine is closed, open the store again")]
+    #[error(
+        "the store failed before, and takes no more changes; once this engine is closed, open the store again"
+    )]
     NeedsReopen,
     /// The engine was closed.
     #[error("the engine is closed")]
