@@ -32,7 +32,7 @@ flood() { cargo bench --bench flood; }
 # Branches are counted by a nightly compiler alone.
 coverage() {
     local report
-    report=$(cargo +nightly llvm-cov --all-features --branch --summary-only) || {
+    report=$(cargo +nightly llvm-cov --all-features --tests --examples --branch --summary-only) || {
         tail -n 60 <<<"$report" >&2
         return 1
     }
