@@ -29,10 +29,12 @@ memcheck() { proof/memcheck/run.sh; }
 secrets() { proof canary memory:: entropy::; }
 bounds() { proof flood:: clocks::; }
 flood() { cargo bench --bench flood; }
-# Branches are counted by a nightly compiler alone.
+# Branches are counted by a nightly compiler alone. Without the conformance tests, which
+# drive a program of its own.
 coverage() {
     local report
-    report=$(cargo +nightly llvm-cov --all-features --tests --examples --branch --summary-only) || {
+    report=$(cargo +nightly llvm-cov --all-features --lib --test http --test it --test proof \
+        --test tower --branch --summary-only) || {
         tail -n 60 <<<"$report" >&2
         return 1
     }
