@@ -38,8 +38,10 @@ coverage() {
         tail -n 60 <<<"$report" >&2
         return 1
     }
-    # The table's lines with regions left out: file, functions, lines, branches.
-    sed -n '/^Filename/,$p' <<<"$report" | awk '!/^-+$/ { print $1, $7, $10, $13 }' | column -t
+    # The table's lines, with regions left out.
+    sed -n '/^Filename/,$p' <<<"$report" |
+        awk 'NR == 1 { print "file functions lines branches"; next }
+            !/^-+$/ { print $1, $7, $10, $13 }' | column -t
 }
 parts=(power killed linear loom shuttle fuzz written timing memcheck secrets bounds flood coverage)
 
