@@ -167,13 +167,18 @@ fn open_existing(options: &Options, path: &Path) -> Result<Option<Opened>, OpenE
         file => file.map_err(io_error)?,
     };
     let opened = open_backend(options, backend_on(&file)?)?;
-    let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
     // Who made it, or gave it its name, may have been cut off before that was durable.
     // Where the directory may not be looked into, it was made in advance.
     let directory = std::fs::canonicalize(path).map(|path| directory_of(&path));
     let _ = directory
         .and_then(|directory| Directory::open(&directory))
         .and_then(|directory| directory.sync());
+    named(opened, file, path)
+}
+
+/// What was opened, with its file, or `None` where the name leads elsewhere by now.
+fn named(opened: Opened, file: File, path: &Path) -> Result<Option<Opened>, OpenError> {
+    let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
     Ok(file.map(|file| Opened {
         file: Some(file),
         ..opened
@@ -234,11 +239,7 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
         }
         Ok(()) => directory.sync().map_err(OpenError::Io)?,
     }
-    let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
-    Ok(file.map(|file| Opened {
-        file: Some(file),
-        ..opened
-    }))
+    named(opened, file, path)
 }
 
 /// An error that concerns another path than the store's.
