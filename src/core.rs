@@ -21,7 +21,6 @@ use crate::quota::{Quotas, Slice, Spent};
 use crate::record::View;
 use crate::registry::{Entry, Registry};
 use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
-use crate::store::open::open_error;
 use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
@@ -74,7 +73,8 @@ impl Core {
             }
             Ok((snapshot, state))
         });
-        let (snapshot, state) = loaded.map_err(|error| Error::open(path, open_error(error)))?;
+        let (snapshot, state) =
+            loaded.map_err(|error| Error::open(path, OpenError::reading(error)))?;
         Ok(Self {
             latest_ms: AtomicU64::new(state.clock.unix_ms()),
             closed: AtomicBool::new(false),

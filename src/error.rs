@@ -177,6 +177,21 @@ pub enum OpenError {
     Store(StoreFailure),
 }
 
+impl OpenError {
+    pub(crate) fn not_a_store(why: &str) -> Self {
+        Self::NotAStore(why.to_owned())
+    }
+
+    /// An error of reading the store, as one of opening it.
+    pub(crate) fn reading(error: Error) -> Self {
+        match error {
+            Error::Corrupted(corruption) => Self::Corrupted(corruption.to_string()),
+            Error::Store(failure) | Error::OutcomeUnknown(failure) => Self::Store(failure),
+            other => Self::Corrupted(other.to_string()),
+        }
+    }
+}
+
 /// An input that is not acceptable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

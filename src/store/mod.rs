@@ -1,13 +1,15 @@
 //! The file: the only place that names redb.
 //!
-//! [`open`] finds or makes the store ([`overlay`] lets it look without a touch, [`file`]
-//! keeps a file and its name together), [`tx`] is a write transaction,
-//! [`snapshot`] a consistent view for readers, [`queue`] lets writers that wait
-//! together share a commit, [`check`] walks everything, [`backup`] copies it.
+//! [`open`] finds or makes the file of a store ([`overlay`] lets it look without a touch,
+//! [`file`] keeps a file and its name together), [`identity`] says who it is and opens
+//! its key, [`tx`] is a write transaction, [`snapshot`] a consistent view for readers,
+//! [`queue`] lets writers that wait together share a commit, [`check`] walks everything,
+//! [`backup`] copies it.
 
 pub(crate) mod backup;
 pub(crate) mod check;
 mod file;
+pub(crate) mod identity;
 #[cfg(feature = "proof")]
 pub(crate) mod medium;
 pub(crate) mod open;

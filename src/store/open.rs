@@ -8,27 +8,21 @@ use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, StorageError, TableError, TransactionError,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
+    StorageError, TableError, TransactionError,
 };
-use zeroize::Zeroizing;
 
 use super::file::{
     Directory, NamedFile, create_private, directory_of, end_of_links, is_plain, leads_to,
     name_with, remove_own, rename_to_new,
 };
+use super::identity::{identify, make_ready};
 use super::overlay::Overlay;
-use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
-    META_IDENTITY, META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
-};
-use super::{OrStore, Place, failure, read};
-use crate::codec;
-use crate::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
+use super::tables::AUDIT;
+use super::{OrStore, Place, failure};
+use crate::digest::Keyring;
 use crate::error::{Error, OpenError};
 use crate::options::Options;
-use crate::secret::Pepper;
-use crate::token::fill_random;
 
 /// The bytes with which a redb file begins.
 const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
@@ -49,32 +43,6 @@ pub(crate) struct Opened {
     pub(crate) ring: Keyring,
     /// The file that the database is in, where it is one.
     pub(crate) file: Option<NamedFile>,
-}
-
-/// Who the store is, and how its key is kept.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Identity {
-    store_id: [u8; 16],
-    key: StoredKey,
-}
-
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
-enum StoredKey {
-    /// No pepper: the key stands in the file.
-    Plain([u8; 32]),
-    /// Sealed under each pepper.
-    Sealed(Vec<Seal>),
-}
-
-/// What a file that could be opened turned out to be.
-enum Found {
-    /// A database without a table: one that was created and never finished.
-    Blank,
-    Store {
-        identity: Identity,
-        store_key: SecretKey,
-        ring: Keyring,
-    },
 }
 
 /// Opens or creates the store at a place.
@@ -99,7 +67,21 @@ fn open_backend(
     backend: impl redb::StorageBackend,
 ) -> Result<Opened, OpenError> {
     let db = guarded(|| builder(options).create_with_backend(backend))?;
-    prepare(options, db)
+    match guarded_any(|| make_ready(options, &db)) {
+        Ok(ring) => Ok(Opened {
+            db,
+            ring,
+            file: None,
+        }),
+        Err(error) => {
+            // It is closed as it is dropped, for which it is read once more.
+            let _ = guarded_any(|| {
+                drop(db);
+                Ok(())
+            });
+            Err(error)
+        }
+    }
 }
 
 fn builder(options: &Options) -> redb::Builder {
@@ -150,8 +132,8 @@ enum AtPath {
 
 fn what_is_at(path: &Path) -> Result<AtPath, OpenError> {
     match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Err(not_a_store("it is a directory")),
-        Ok(metadata) if !metadata.is_file() => Err(not_a_store("it is not a file")),
+        Ok(metadata) if metadata.is_dir() => Err(OpenError::not_a_store("it is a directory")),
+        Ok(metadata) if !metadata.is_file() => Err(OpenError::not_a_store("it is not a file")),
         Ok(metadata) if metadata.permissions().readonly() => Err(OpenError::ReadOnly),
         Ok(metadata) if metadata.len() > 0 => Ok(AtPath::Something),
         Ok(_) => Ok(AtPath::Empty),
@@ -328,7 +310,7 @@ fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
             .is_empty()
             .map_err(|error| OpenError::Store(failure(error))),
         Err(TableError::TableDoesNotExist(_)) => {
-            let tables = txn.list_tables().or_store().map_err(open_error)?;
+            let tables = txn.list_tables().or_store().map_err(OpenError::reading)?;
             Ok(tables.count() == 0)
         }
         Err(_) => Ok(false),
@@ -362,7 +344,9 @@ fn look_without_writing(options: &Options, path: &Path) -> Result<bool, OpenErro
 fn identify_through_overlay(options: &Options, file: &File) -> Result<(), OpenError> {
     if let Err(refused) = check_magic(file) {
         return Err(match is_begun(file) {
-            Ok(true) => not_a_store("it was being made, and was not finished: empty or remove it"),
+            Ok(true) => OpenError::not_a_store(
+                "it was being made, and was not finished: empty or remove it",
+            ),
             _ => refused,
         });
     }
@@ -406,16 +390,14 @@ fn check_magic(mut file: &File) -> Result<(), OpenError> {
     let read = file.rewind().and_then(|()| file.read_exact(&mut magic));
     match read {
         Ok(()) if magic == REDB_MAGIC => Ok(()),
-        Ok(()) => Err(not_a_store("its first bytes are not those of one")),
+        Ok(()) => Err(OpenError::not_a_store(
+            "its first bytes are not those of one",
+        )),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(not_a_store("it is too short"))
+            Err(OpenError::not_a_store("it is too short"))
         }
         Err(error) => Err(OpenError::Io(error)),
     }
-}
-
-fn not_a_store(why: &str) -> OpenError {
-    OpenError::NotAStore(why.to_owned())
 }
 
 fn panicked() -> OpenError {
@@ -450,262 +432,4 @@ fn io_error(error: io::Error) -> OpenError {
         io::ErrorKind::UnexpectedEof => OpenError::Corrupted(error.to_string()),
         _ => OpenError::Io(error),
     }
-}
-
-/// An error of reading the store, as one of opening it.
-pub(crate) fn open_error(error: Error) -> OpenError {
-    match error {
-        Error::Corrupted(corruption) => OpenError::Corrupted(corruption.to_string()),
-        Error::Store(failure) | Error::OutcomeUnknown(failure) => OpenError::Store(failure),
-        other => OpenError::Corrupted(other.to_string()),
-    }
-}
-
-/// Reads who the store is, and opens its key with the peppers given.
-fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Found, OpenError> {
-    let meta = match txn.open_table(META) {
-        Ok(meta) => meta,
-        Err(TableError::TableDoesNotExist(_)) => {
-            let tables = txn.list_tables().or_store().map_err(open_error)?.count();
-            let multimaps = txn
-                .list_multimap_tables()
-                .or_store()
-                .map_err(open_error)?
-                .count();
-            return match tables + multimaps {
-                0 => Ok(Found::Blank),
-                _ => Err(not_a_store("it is the database of another program")),
-            };
-        }
-        Err(TableError::Storage(error)) => {
-            return Err(open_error(Error::Store(failure(error))));
-        }
-        Err(_) => return Err(not_a_store("it is the database of another program")),
-    };
-    let get = |name| {
-        let value = ReadableTable::get(&meta, name)
-            .or_store()
-            .map_err(open_error)?;
-        Ok(value.map(|value| value.value().to_vec()))
-    };
-    let format: Vec<u8> =
-        get(META_FORMAT)?.ok_or_else(|| not_a_store("it does not say its format"))?;
-    let format = <[u8; 4]>::try_from(format.as_slice())
-        .map(u32::from_le_bytes)
-        .map_err(|_| OpenError::Corrupted("its format is not a number".to_owned()))?;
-    if format == 0 {
-        return Err(OpenError::Corrupted(
-            "there was never a format 0".to_owned(),
-        ));
-    }
-    if format > FORMAT {
-        return Err(OpenError::NewerFormat {
-            found: format,
-            supported: FORMAT,
-        });
-    }
-    let identity: Vec<u8> = get(META_IDENTITY)?
-        .ok_or_else(|| OpenError::Corrupted("it does not say who it is".to_owned()))?;
-    let (identity, store_key) = unlock_stored(peppers, &identity)?;
-    let ring = Keyring::new(&store_key, peppers);
-    let state = super::read_state(&meta, &ring).map_err(open_error)?;
-    require_peppers(peppers, &identity, &state)?;
-    look_at_tables(txn, &ring).map_err(open_error)?;
-    Ok(Found::Store {
-        identity,
-        store_key,
-        ring,
-    })
-}
-
-/// Opens every table, and reads what there is in memory once the store is open. What
-/// is damaged of these is better found before the file is open for writing: redb
-/// writes as it closes, and where it panics in a transaction, it may panic again as
-/// it unwinds, which ends the process.
-fn look_at_tables(txn: &ReadTransaction, ring: &Keyring) -> Result<(), Error> {
-    txn.open_table(KEYS).or_store()?;
-    txn.open_table(COLD).or_store()?;
-    txn.open_table(PREFIXES).or_store()?;
-    txn.open_table(OWNERS).or_store()?;
-    txn.open_table(BY_OWNER).or_store()?;
-    txn.open_table(BY_KEYSPACE).or_store()?;
-    txn.open_table(BY_END).or_store()?;
-    txn.open_table(AUDIT).or_store()?;
-    txn.open_table(USAGE).or_store()?;
-    txn.open_table(QUOTAS).or_store()?;
-    let keyspaces = txn.open_table(KEYSPACES).or_store()?;
-    for entry in ReadableTable::iter(&keyspaces).or_store()? {
-        read::keyspace(&keyspaces, ring, entry.or_store()?.0.value())?;
-    }
-    Ok(())
-}
-
-/// Reads a stored identity, which no tag covers, and opens the key in it.
-pub(crate) fn unlock_stored(
-    peppers: &[Pepper],
-    stored: &[u8],
-) -> Result<(Identity, SecretKey), OpenError> {
-    let identity: Identity = codec::decode(stored)
-        .ok_or_else(|| OpenError::Corrupted("its identity does not decode".to_owned()))?;
-    let store_key = unlock(peppers, &identity)?;
-    Ok((identity, store_key))
-}
-
-fn unlock(peppers: &[Pepper], identity: &Identity) -> Result<SecretKey, OpenError> {
-    let seals = match &identity.key {
-        StoredKey::Plain(_) if !peppers.is_empty() => return Err(OpenError::PepperNotExpected),
-        StoredKey::Plain(key) => return Ok(Zeroizing::new(*key)),
-        StoredKey::Sealed(seals) => seals,
-    };
-    let known = || seals.iter().map(|seal| seal.pepper).collect();
-    if peppers.is_empty() {
-        return Err(OpenError::PepperRequired { known: known() });
-    }
-    // Every pepper that the store knows must be the right one, so that a wrong
-    // old pepper is noticed now and not when a key under it is used.
-    let mut key = None;
-    for pepper in peppers {
-        if let Some(seal) = seals.iter().find(|seal| seal.pepper == pepper.id()) {
-            let opened = seal.open(pepper, &identity.store_id);
-            key = Some(opened.ok_or(OpenError::WrongPepper { id: pepper.id() })?);
-        }
-    }
-    key.ok_or_else(|| OpenError::UnknownPepper {
-        given: peppers.iter().map(Pepper::id).collect(),
-        known: known(),
-    })
-}
-
-/// Refuses to go without a pepper under which keys are still hashed.
-fn require_peppers(
-    peppers: &[Pepper],
-    identity: &Identity,
-    state: &State,
-) -> Result<(), OpenError> {
-    if let StoredKey::Sealed(_) = identity.key {
-        for &(id, keys) in &state.digests {
-            if keys > 0 && !peppers.iter().any(|pepper| pepper.id() == id) {
-                return Err(OpenError::MissingPepper { id, keys });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes a blank database into a store, and brings the seals up to date.
-fn prepare(options: &Options, db: Database) -> Result<Opened, OpenError> {
-    match guarded_any(|| make_ready(options, &db)) {
-        Ok(ring) => Ok(Opened {
-            db,
-            ring,
-            file: None,
-        }),
-        Err(error) => {
-            // It is closed as it is dropped, for which it is read once more.
-            let _ = guarded_any(|| {
-                drop(db);
-                Ok(())
-            });
-            Err(error)
-        }
-    }
-}
-
-fn make_ready(options: &Options, db: &Database) -> Result<Keyring, OpenError> {
-    let txn = db
-        .begin_read()
-        .map_err(|error| OpenError::Store(failure(error)))?;
-    match identify(&options.peppers, &txn)? {
-        Found::Blank if !options.create => Err(OpenError::Missing),
-        Found::Blank => initialise(&options.peppers, db).map_err(open_error),
-        Found::Store {
-            identity,
-            store_key,
-            ring,
-        } => {
-            if let Some(renewed) = renew_seals(&options.peppers, &identity, &store_key) {
-                write_identity(db, &renewed).map_err(open_error)?;
-            }
-            Ok(ring)
-        }
-    }
-}
-
-/// The identity with a seal for exactly the peppers given, where it differs.
-/// A pepper not given has no key under it, or opening would have been refused.
-fn renew_seals(peppers: &[Pepper], identity: &Identity, store_key: &SecretKey) -> Option<Identity> {
-    let StoredKey::Sealed(seals) = &identity.key else {
-        return None;
-    };
-    let same = seals.len() == peppers.len()
-        && peppers
-            .iter()
-            .all(|pepper| seals.iter().any(|seal| seal.pepper == pepper.id()));
-    if same {
-        return None;
-    }
-    let seals = peppers
-        .iter()
-        .map(|pepper| Seal::new(pepper, &identity.store_id, store_key))
-        .collect();
-    Some(Identity {
-        store_id: identity.store_id,
-        key: StoredKey::Sealed(seals),
-    })
-}
-
-fn initialise(peppers: &[Pepper], db: &Database) -> Result<Keyring, Error> {
-    let mut store_id = [0; 16];
-    fill_random(&mut store_id)?;
-    let mut store_key = Zeroizing::new([0; 32]);
-    fill_random(store_key.as_mut_slice())?;
-    let key = if peppers.is_empty() {
-        StoredKey::Plain(*store_key)
-    } else {
-        let seal = |pepper| Seal::new(pepper, &store_id, &store_key);
-        StoredKey::Sealed(peppers.iter().map(seal).collect())
-    };
-    let ring = Keyring::new(&store_key, peppers);
-    debug_assert!(!peppers.is_empty() || ring.signing_pepper() == NO_PEPPER);
-    let identity = encode_identity(&Identity { store_id, key })?;
-    let sealed_state = tables::seal(&ring, Tagged::State, META_STATE.as_bytes(), &State::new())?;
-
-    let mut txn = db.begin_write().or_store()?;
-    txn.set_two_phase_commit(true);
-    {
-        txn.open_table(KEYS).or_store()?;
-        txn.open_table(COLD).or_store()?;
-        txn.open_table(KEYSPACES).or_store()?;
-        txn.open_table(PREFIXES).or_store()?;
-        txn.open_table(OWNERS).or_store()?;
-        txn.open_table(BY_OWNER).or_store()?;
-        txn.open_table(BY_KEYSPACE).or_store()?;
-        txn.open_table(BY_END).or_store()?;
-        txn.open_table(AUDIT).or_store()?;
-        txn.open_table(USAGE).or_store()?;
-        txn.open_table(QUOTAS).or_store()?;
-        let mut meta = txn.open_table(META).or_store()?;
-        meta.insert(META_FORMAT, FORMAT.to_le_bytes().as_slice())
-            .or_store()?;
-        meta.insert(META_IDENTITY, identity.as_slice()).or_store()?;
-        meta.insert(META_STATE, sealed_state.as_slice())
-            .or_store()?;
-    }
-    txn.commit().or_store()?;
-    Ok(ring)
-}
-
-fn encode_identity(identity: &Identity) -> Result<Vec<u8>, Error> {
-    codec::encode(identity).ok_or(Error::Internal("the store's identity is over its limit"))
-}
-
-fn write_identity(db: &Database, identity: &Identity) -> Result<(), Error> {
-    let bytes = encode_identity(identity)?;
-    let mut txn = db.begin_write().or_store()?;
-    txn.set_two_phase_commit(true);
-    {
-        let mut meta = txn.open_table(META).or_store()?;
-        meta.insert(META_IDENTITY, bytes.as_slice()).or_store()?;
-    }
-    txn.commit().or_store()
 }

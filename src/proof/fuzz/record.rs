@@ -24,7 +24,7 @@ use crate::quota::QuotaRecord;
 use crate::record::{KeyRecord, View};
 use crate::registry::Registry;
 use crate::secret::Pepper;
-use crate::store::open::unlock_stored;
+use crate::store::identity::unlock_stored;
 use crate::store::read::{UsageRecord, decode_audit, encode_audit};
 use crate::store::tables::{OwnerRecord, State, Tagged, seal, unseal};
 
