@@ -116,8 +116,9 @@ fn ietf_fields(status: &LimitStatus, now: Timestamp) -> [Option<(HeaderName, Hea
         86_400 => "day".to_owned(),
         seconds => format!("{seconds}s"),
     };
-    // Never longer than the window, even if `now` is of another clock.
-    let reset = seconds_rounded_up(status.resets_at().saturating_since(now)).min(window_s);
+    // The end of the window or, on a refusal, of the wait, which is no later than that of
+    // the window after it: never longer, even if `now` is of another clock.
+    let reset = seconds_rounded_up(status.resets_at().saturating_since(now)).min(2 * window_s);
     let field = |name, text: String| {
         let value = HeaderValue::try_from(text).ok()?;
         Some((HeaderName::from_static(name), value))
