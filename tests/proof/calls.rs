@@ -2,37 +2,43 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use gatekey::{
-    Engine, Error, KeyId, KeyUpdate, NewKey, Reason, Refusal, Requirements, Rotation, Verdict,
+    Engine, Error, KeyFilter, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace, OwnerPath, Reason,
+    Refusal, Requirements, Rotation, Token, Verdict,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::history::{Call, KEYS, Key, Owner, Told, Verb};
 
-pub(crate) const OWNER: &str = "acme/etl";
+/// Longer than any history.
+const GRACE: Duration = Duration::from_secs(3600);
 
-/// What [`Keys`] begins with.
-pub(crate) const BEGIN: Owner = {
-    let good = Key::Good {
-        disabled: false,
-        may_write: true,
-    };
-    Owner {
-        suspended: false,
-        keys: [good, good, Key::Absent, Key::Absent],
+/// Makes the keyspaces that histories are of: `many`, and `one`, which is single-active.
+pub(crate) fn create_keyspaces(engine: &Engine) {
+    for prefix in ["many", "one"] {
+        let keyspace = NewKeyspace::new(prefix).unwrap();
+        let keyspace = keyspace.permissions(["read", "write"]);
+        let keyspace = match prefix {
+            "one" => keyspace.single_active(),
+            _ => keyspace,
+        };
+        engine.create_keyspace(keyspace).unwrap();
     }
-};
+}
 
 /// A key with all that a history can take away.
-pub(crate) fn new_key() -> NewKey {
-    let key = NewKey::new("acme", OWNER).unwrap();
+pub(crate) fn new_key(keyspace: &str, owner: &str) -> NewKey {
+    let key = NewKey::new(keyspace, owner).unwrap();
     key.permissions(["read", "write"])
 }
 
-/// Two keys of an owner, and room for what they are rotated to.
+/// The keys of an owner in one keyspace, and room for those that are to come.
 pub(crate) struct Keys {
+    single: bool,
+    owner: OwnerPath,
     known: [OnceLock<(KeyId, String)>; KEYS],
     /// How many places are given away.
     taken: AtomicUsize,
@@ -40,18 +46,47 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new(engine: &Engine) -> Self {
+    /// Of an owner that nothing was done to yet: one key in a single-active keyspace, or
+    /// two in one that is not.
+    pub(crate) fn new(engine: &Engine, history: u64, single: bool) -> Self {
+        let owner = format!("acme/{history}");
+        let count = if single { 1 } else { 2 };
         let keys = Self {
+            single,
+            owner: owner.parse().unwrap(),
             known: Default::default(),
-            taken: AtomicUsize::new(2),
+            taken: AtomicUsize::new(count),
             ticks: AtomicU64::new(0),
         };
-        let issued = engine.issue_batch(vec![new_key(); 2]).unwrap();
-        for (place, issued) in keys.known.iter().zip(issued) {
-            let token = issued.token.expose().to_owned();
-            place.set((issued.key.id, token)).unwrap();
+        for place in 0..count {
+            let issued = engine.issue(keys.new_key()).unwrap();
+            keys.keep(place, issued.key.id, &issued.token);
         }
         keys
+    }
+
+    /// What they begin with.
+    pub(crate) fn begin(&self) -> Owner {
+        let mut keys = [Key::Absent; KEYS];
+        for at in self.known() {
+            keys[at] = Key::NEW;
+        }
+        Owner {
+            single: self.single,
+            suspended: false,
+            keys,
+        }
+    }
+
+    fn new_key(&self) -> NewKey {
+        let keyspace = if self.single { "one" } else { "many" };
+        new_key(keyspace, self.owner.as_ref())
+    }
+
+    fn keep(&self, place: usize, id: KeyId, token: &Token) {
+        self.known[place]
+            .set((id, token.expose().to_owned()))
+            .unwrap();
     }
 
     fn tick(&self) -> u64 {
@@ -67,18 +102,25 @@ impl Keys {
     pub(crate) fn draw(&self, random: &mut StdRng) -> Verb {
         let known: Vec<usize> = self.known().collect();
         let key = known[random.random_range(0..known.len())];
-        match random.random_range(0..20) {
+        let place = || {
+            let place = self.taken.fetch_add(1, Ordering::SeqCst);
+            (place < KEYS).then_some(place)
+        };
+        match random.random_range(0..26) {
             0 => Verb::Revoke(key),
-            1 => match self.taken.fetch_add(1, Ordering::SeqCst) {
-                place if place < KEYS => Verb::Rotate(key, place),
-                _ => Verb::Revoke(key),
-            },
-            2 | 3 => Verb::Disable(key),
-            4 | 5 => Verb::Enable(key),
-            6 => Verb::Narrow(key),
-            7 => Verb::Widen(key),
-            8 => Verb::Suspend,
-            9 => Verb::Resume,
+            1 => place().map_or(Verb::Count, Verb::Issue),
+            grace @ (2 | 3) => place().map_or(Verb::Count, |new| Verb::Rotate {
+                old: key,
+                new,
+                grace: grace == 3,
+            }),
+            4 | 5 => Verb::Disable(key),
+            6 | 7 => Verb::Enable(key),
+            8 => Verb::Narrow(key),
+            9 => Verb::Widen(key),
+            10 => Verb::Suspend,
+            11 => Verb::Resume,
+            12 | 13 => Verb::Count,
             other => Verb::Verify {
                 key,
                 to_write: other % 2 == 0,
@@ -109,13 +151,27 @@ impl Keys {
                 })
             }
             Verb::Revoke(at) => told(engine.revoke(id(at), Reason::KeyCompromise)),
-            Verb::Rotate(at, new) => {
-                let rotated = engine.rotate(id(at), Rotation::at_once());
+            Verb::Rotate { old, new, grace } => {
+                let rotation = match grace {
+                    true => Rotation::with_grace(GRACE),
+                    false => Rotation::at_once(),
+                };
+                let rotated = engine.rotate(id(old), rotation);
                 if let Ok(rotated) = &rotated {
-                    let token = rotated.token.expose().to_owned();
-                    self.known[new].set((rotated.key.id, token)).unwrap();
+                    self.keep(new, rotated.key.id, &rotated.token);
                 }
                 told(rotated)
+            }
+            Verb::Issue(new) => {
+                let issued = engine.issue(self.new_key()).unwrap();
+                self.keep(new, issued.key.id, &issued.token);
+                Told::Done
+            }
+            Verb::Count => {
+                let active = KeyFilter::new().owner(self.owner.clone());
+                let active = active.state(KeyState::Active);
+                let page = engine.list(&active, None, KEYS + 1).unwrap();
+                Told::Active(page.keys.len())
             }
             Verb::Disable(at) => told(engine.disable(id(at))),
             Verb::Enable(at) => told(engine.enable(id(at))),
@@ -127,8 +183,8 @@ impl Keys {
                 let widen = KeyUpdate::new().add_permissions(["write"]);
                 told(engine.update(id(at), widen))
             }
-            Verb::Suspend => told(engine.suspend(OWNER, None)),
-            Verb::Resume => told(engine.resume(OWNER)),
+            Verb::Suspend => told(engine.suspend(self.owner.clone(), None)),
+            Verb::Resume => told(engine.resume(self.owner.clone())),
         };
         Call {
             verb,
@@ -142,7 +198,9 @@ impl Keys {
 fn told<T>(result: Result<T, Error>) -> Told {
     match result {
         Ok(_) => Told::Done,
-        Err(Error::Refused(Refusal::Revoked { .. } | Refusal::Disabled(_))) => Told::Refused,
+        Err(Error::Refused(
+            Refusal::Revoked { .. } | Refusal::Disabled(_) | Refusal::AlreadyRotated { .. },
+        )) => Told::Refused,
         Err(error) => panic!("{error:?}"),
     }
 }

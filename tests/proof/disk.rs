@@ -67,8 +67,10 @@ pub(crate) enum Crash {
     All,
     /// Some of it, in its order.
     Some,
-    /// Some of it, and of one write, mostly the last, some sectors.
+    /// Some of it, and of one write, half of the time the last, some sectors.
     Torn,
+    /// Some of it, and of about every other of these writes, some sectors.
+    AllTorn,
 }
 
 impl Crash {
@@ -84,11 +86,11 @@ impl Crash {
                 Self::Nothing => {}
                 Self::All => step.apply(&mut image),
                 Self::Torn if at == torn => step.torn(random).apply(&mut image),
-                Self::Some | Self::Torn => {
-                    if random.next_u32().is_multiple_of(2) {
-                        step.apply(&mut image);
-                    }
+                Self::Some | Self::Torn | Self::AllTorn if random.next_u32().is_multiple_of(2) => {}
+                Self::AllTorn if random.next_u32().is_multiple_of(2) => {
+                    step.torn(random).apply(&mut image);
                 }
+                Self::Some | Self::Torn | Self::AllTorn => step.apply(&mut image),
             }
         }
         image

@@ -7,24 +7,40 @@
 use std::collections::HashSet;
 
 /// The most keys of an owner, and the most calls of a history.
-pub(crate) const KEYS: usize = 4;
+pub(crate) const KEYS: usize = 6;
 pub(crate) const CALLS_MAX: usize = 128;
 
 /// What a key is, at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    /// Not issued: its place is for what a rotation issues.
+    /// Not issued yet.
     Absent,
     Good {
         disabled: bool,
         may_write: bool,
+        /// In the grace of its rotation, which no history outlives.
+        retiring: bool,
+        /// The key that was rotated to it.
+        predecessor: Option<usize>,
     },
     Revoked,
 }
 
-/// An owner and its keys, at an instant.
+impl Key {
+    /// As it is issued.
+    pub(crate) const NEW: Self = Self::Good {
+        disabled: false,
+        may_write: true,
+        retiring: false,
+        predecessor: None,
+    };
+}
+
+/// An owner and its keys of one keyspace, at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
+    /// Whether the keyspace is single-active: a new key supersedes the others.
+    pub(crate) single: bool,
     pub(crate) suspended: bool,
     pub(crate) keys: [Key; KEYS],
 }
@@ -36,9 +52,15 @@ pub(crate) enum Verb {
         key: usize,
         to_write: bool,
     },
+    /// How many active keys the owner has, by one page of a listing.
+    Count,
+    Issue(usize),
     Revoke(usize),
-    /// At once: the new key is the second.
-    Rotate(usize, usize),
+    Rotate {
+        old: usize,
+        new: usize,
+        grace: bool,
+    },
     Disable(usize),
     Enable(usize),
     /// Takes the permission to write away, or gives it.
@@ -55,6 +77,7 @@ pub(crate) enum Told {
     /// A change that the key's state forbade.
     Refused,
     Verdict(&'static str),
+    Active(usize),
 }
 
 /// A call, from when to when, in ticks that all threads share.
@@ -71,29 +94,25 @@ impl Owner {
     pub(crate) fn after(mut self, verb: Verb) -> (Told, Self) {
         let told = match verb {
             Verb::Verify { key, to_write } => Told::Verdict(self.verdict(key, to_write)),
+            Verb::Count => Told::Active(self.active()),
+            Verb::Issue(new) => {
+                if self.single {
+                    self.revoke_where(|key| matches!(key, Key::Good { .. }));
+                }
+                self.keys[new] = Key::NEW;
+                Told::Done
+            }
             Verb::Revoke(key) => {
                 self.keys[key] = Key::Revoked;
                 Told::Done
             }
-            Verb::Rotate(key, new) => match self.keys[key] {
-                Key::Good {
-                    disabled: false,
-                    may_write,
-                } => {
-                    self.keys[key] = Key::Revoked;
-                    self.keys[new] = Key::Good {
-                        disabled: false,
-                        may_write,
-                    };
-                    Told::Done
-                }
-                _ => Told::Refused,
-            },
+            Verb::Rotate { old, new, grace } => self.rotate(old, new, grace),
             Verb::Disable(key) | Verb::Enable(key) | Verb::Narrow(key) | Verb::Widen(key) => {
                 match &mut self.keys[key] {
                     Key::Good {
                         disabled,
                         may_write,
+                        ..
                     } => {
                         match verb {
                             Verb::Disable(_) => *disabled = true,
@@ -112,6 +131,64 @@ impl Owner {
             }
         };
         (told, self)
+    }
+
+    fn rotate(&mut self, old: usize, new: usize, grace: bool) -> Told {
+        let Key::Good {
+            disabled: false,
+            retiring: false,
+            may_write,
+            predecessor,
+        } = self.keys[old]
+        else {
+            return Told::Refused;
+        };
+        // At most one predecessor retires; in a single-active keyspace, at most one key.
+        let is_retiring = |key: &Key| matches!(key, Key::Good { retiring: true, .. });
+        if self.single {
+            self.revoke_where(is_retiring);
+        } else if let Some(predecessor) = predecessor.filter(|at| is_retiring(&self.keys[*at])) {
+            self.keys[predecessor] = Key::Revoked;
+        }
+        self.keys[old] = match grace {
+            false => Key::Revoked,
+            true => Key::Good {
+                disabled: false,
+                retiring: true,
+                may_write,
+                predecessor,
+            },
+        };
+        self.keys[new] = Key::Good {
+            disabled: false,
+            retiring: false,
+            may_write,
+            predecessor: Some(old),
+        };
+        Told::Done
+    }
+
+    fn revoke_where(&mut self, is_meant: impl Fn(&Key) -> bool) {
+        for key in self.keys.iter_mut().filter(|key| is_meant(key)) {
+            *key = Key::Revoked;
+        }
+    }
+
+    fn active(&self) -> usize {
+        let is_active = |key: &&Key| {
+            matches!(
+                key,
+                Key::Good {
+                    disabled: false,
+                    retiring: false,
+                    ..
+                }
+            )
+        };
+        match self.suspended {
+            true => 0,
+            false => self.keys.iter().filter(is_active).count(),
+        }
     }
 
     fn verdict(&self, key: usize, to_write: bool) -> &'static str {
@@ -164,13 +241,24 @@ pub(crate) fn is_linearizable(begin: Owner, calls: &[Call]) -> bool {
 mod tests {
     use super::*;
 
-    const GOOD: Key = Key::Good {
-        disabled: false,
-        may_write: true,
+    const BEGIN: Owner = {
+        let mut keys = [Key::Absent; KEYS];
+        keys[0] = Key::NEW;
+        keys[1] = Key::NEW;
+        Owner {
+            single: false,
+            suspended: false,
+            keys,
+        }
     };
-    const BEGIN: Owner = Owner {
-        suspended: false,
-        keys: [GOOD, GOOD, Key::Absent, Key::Absent],
+    const BEGIN_SINGLE: Owner = {
+        let mut keys = [Key::Absent; KEYS];
+        keys[0] = Key::NEW;
+        Owner {
+            single: true,
+            suspended: false,
+            keys,
+        }
     };
 
     fn call(begun: u64, ended: u64, verb: Verb, told: Told) -> Call {
@@ -190,13 +278,21 @@ mod tests {
         call(begun, ended, verb, Told::Verdict(told))
     }
 
+    fn rotate(old: usize, new: usize, grace: bool) -> Verb {
+        Verb::Rotate { old, new, grace }
+    }
+
+    fn count(begun: u64, ended: u64, active: usize) -> Call {
+        call(begun, ended, Verb::Count, Told::Active(active))
+    }
+
     fn done(begun: u64, ended: u64, verb: Verb) -> Call {
         call(begun, ended, verb, Told::Done)
     }
 
     #[test]
     fn histories_that_an_order_explains_are_accepted() {
-        let right: [&[Call]; 7] = [
+        let right: [&[Call]; 9] = [
             &[],
             &[done(0, 1, Verb::Revoke(0)), verify(2, 3, 0, "revoked")],
             // While the call is under way, either.
@@ -209,7 +305,7 @@ mod tests {
                 verify(5, 6, 0, "suspended"),
             ],
             &[
-                done(0, 1, Verb::Rotate(0, 2)),
+                done(0, 1, rotate(0, 2, false)),
                 verify(2, 3, 2, "granted"),
                 verify(4, 5, 0, "revoked"),
                 call(6, 7, Verb::Enable(0), Told::Refused),
@@ -220,9 +316,45 @@ mod tests {
                 done(1, 8, Verb::Enable(0)),
                 verify(10, 11, 0, "disabled"),
             ],
+            &[
+                done(0, 1, rotate(0, 2, true)),
+                verify(2, 3, 0, "granted"),
+                count(4, 5, 2),
+                call(6, 7, rotate(0, 3, true), Told::Refused),
+                done(8, 9, rotate(2, 3, true)),
+                verify(10, 11, 0, "revoked"),
+                verify(12, 13, 2, "granted"),
+            ],
+            &[done(0, 1, Verb::Issue(2)), count(2, 3, 3)],
         ];
         for calls in right {
             assert!(is_linearizable(BEGIN, calls), "{calls:?}");
+        }
+        let single: [&[Call]; 3] = [
+            &[
+                done(0, 1, Verb::Issue(1)),
+                verify(2, 3, 0, "revoked"),
+                verify(4, 5, 1, "granted"),
+                count(6, 7, 1),
+            ],
+            // Rivals: either may be the last.
+            &[
+                done(0, 9, Verb::Issue(1)),
+                done(1, 8, Verb::Issue(2)),
+                verify(10, 11, 1, "granted"),
+                verify(12, 13, 2, "revoked"),
+            ],
+            &[
+                done(0, 1, rotate(0, 1, true)),
+                verify(2, 3, 0, "granted"),
+                count(4, 5, 1),
+                done(6, 7, Verb::Issue(2)),
+                verify(8, 9, 0, "revoked"),
+                verify(10, 11, 1, "revoked"),
+            ],
+        ];
+        for calls in single {
+            assert!(is_linearizable(BEGIN_SINGLE, calls), "{calls:?}");
         }
     }
 
@@ -268,15 +400,15 @@ mod tests {
             (
                 "two rotations of one key",
                 &[
-                    done(0, 5, Verb::Rotate(0, 2)),
-                    done(1, 4, Verb::Rotate(0, 3)),
+                    done(0, 5, rotate(0, 2, false)),
+                    done(1, 4, rotate(0, 3, false)),
                 ],
             ),
             (
                 "a new key that does not know what the old one lost",
                 &[
                     done(0, 1, Verb::Narrow(0)),
-                    done(2, 3, Verb::Rotate(0, 2)),
+                    done(2, 3, rotate(0, 2, false)),
                     call(
                         4,
                         5,
@@ -298,6 +430,36 @@ mod tests {
         ];
         for (what, calls) in wrong {
             assert!(!is_linearizable(BEGIN, calls), "{what}");
+        }
+        let single: [(&str, &[Call]); 4] = [
+            (
+                "a key that is granted after another took its place",
+                &[done(0, 1, Verb::Issue(1)), verify(2, 3, 0, "granted")],
+            ),
+            (
+                "two active keys of rivals",
+                &[
+                    done(0, 9, Verb::Issue(1)),
+                    done(1, 8, Verb::Issue(2)),
+                    verify(10, 11, 1, "granted"),
+                    verify(12, 13, 2, "granted"),
+                ],
+            ),
+            (
+                "a listing that shows two active keys while one takes the other's place",
+                &[done(0, 9, rotate(0, 1, false)), count(1, 2, 2)],
+            ),
+            (
+                "two keys in their grace",
+                &[
+                    done(0, 1, rotate(0, 1, true)),
+                    done(2, 3, rotate(1, 2, true)),
+                    verify(4, 5, 0, "granted"),
+                ],
+            ),
+        ];
+        for (what, calls) in single {
+            assert!(!is_linearizable(BEGIN_SINGLE, calls), "{what}");
         }
     }
 }

@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use crate::disk::Disk;
 use crate::power::{crashes, each_point};
 use crate::rounds;
-use crate::turns::{self, TURNS, is_explained};
+use crate::turns::{self, TURNS, explained};
 use crate::workload::{assert_sound, instant, open, options, verdict};
 
 const THREADS: usize = 4;
@@ -114,7 +114,7 @@ fn assert_holds(image: Vec<u8>, at: usize, taken: &[Vec<Taken>]) {
         // One turn of a thread is in flight at the most.
         assert!(begun <= told + 1);
         assert!(
-            is_explained(&seen, told, begun),
+            explained(&seen, told, begun).is_some(),
             "call {at}: {told} acknowledged, {begun} begun: {seen:?}"
         );
     }

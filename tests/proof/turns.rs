@@ -70,13 +70,19 @@ pub(crate) fn expected(turns: usize) -> Vec<&'static str> {
     verdicts
 }
 
-/// Whether the verdicts on the tokens that are known are those after some number of
-/// turns between those that were acknowledged and those that were begun. A token of a
-/// turn that was never taken is unknown.
-pub(crate) fn is_explained(seen: &[&str], acknowledged: usize, begun: usize) -> bool {
-    (acknowledged..=begun).any(|turns| {
-        let mut expected = expected(turns);
+/// After how many turns, of those between the acknowledged and the begun, the verdicts
+/// on the tokens that are known are as they are seen: from the fewest to the most. A
+/// token of a turn that was never taken is unknown.
+pub(crate) fn explained(
+    seen: &[&str],
+    acknowledged: usize,
+    begun: usize,
+) -> Option<(usize, usize)> {
+    let mut counts = (acknowledged..=begun).filter(|turns| {
+        let mut expected = expected(*turns);
         expected.resize(expected.len().max(seen.len()), "unknown");
         expected.starts_with(seen)
-    })
+    });
+    let fewest = counts.next()?;
+    Some((fewest, counts.next_back().unwrap_or(fewest)))
 }

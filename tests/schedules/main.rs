@@ -1,7 +1,7 @@
 //! The real engine under shuttle, which draws the order of its threads' steps at random:
 //! a history of each schedule is explained by one order of its calls.
 //!
-//! Invariant checked: 2, as in `tests/proof/linear.rs`, on schedules that the
+//! Invariants checked: 2 and 4, as in `tests/proof/linear.rs`, on schedules that the
 //! operating system would hardly come upon.
 //!
 //! `RUSTC_WORKSPACE_WRAPPER=$PWD/proof/rustc_shuttle cargo test --all-features --test
@@ -18,12 +18,12 @@ mod history;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gatekey::{NewKeyspace, Options};
+use gatekey::Options;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 
-use calls::{BEGIN, Keys};
+use calls::{Keys, create_keyspaces};
 use history::{Call, is_linearizable};
 
 const THREADS: u64 = 3;
@@ -36,11 +36,9 @@ fn history(seed: u64, resident_bytes: usize) {
         .cache_bytes(1 << 20)
         .usage_interval(None);
     let engine = Arc::new(options.open_in_memory().unwrap());
-    let keyspace = NewKeyspace::new("acme").unwrap();
-    engine
-        .create_keyspace(keyspace.permissions(["read", "write"]))
-        .unwrap();
-    let keys = Arc::new(Keys::new(&engine));
+    create_keyspaces(&engine);
+    let keys = Arc::new(Keys::new(&engine, seed, seed % 2 == 1));
+    let begin = keys.begin();
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let (engine, keys) = (engine.clone(), keys.clone());
@@ -60,7 +58,7 @@ fn history(seed: u64, resident_bytes: usize) {
         .flat_map(|thread| thread.join().unwrap())
         .collect();
     calls.sort_by_key(|call| call.begun);
-    assert!(is_linearizable(BEGIN, &calls), "seed {seed}: {calls:#?}");
+    assert!(is_linearizable(begin, &calls), "seed {seed}: {calls:#?}");
 }
 
 fn explore(name: &str, scheduler: impl Scheduler + 'static) {
