@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 """Draws docs/figures.svg from the output of `cargo bench --bench figures`.
 
-    cargo bench --bench figures -- --quick > docs/figures.txt
+    cargo bench --bench figures > docs/figures.txt
     pip install matplotlib
-    python3 benches/chart.py docs/figures.txt docs/figures.svg --quick
+    python3 benches/chart.py docs/figures.txt docs/figures.svg
 """
 
-import datetime
-import platform
 import sys
 from pathlib import Path
 
@@ -33,18 +31,11 @@ AT_LEAST = {
 }
 
 
-def cpu():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown CPU"
-
-
 def main():
-    source, target, *options = sys.argv[1:]
-    command = " ".join(["cargo bench --bench figures --", *options]).removesuffix(" --")
+    source, target = sys.argv[1:]
+    head, *lines = Path(source).read_text().splitlines()
     figures = {}
-    for line in Path(source).read_text().splitlines():
+    for line in lines:
         name, value, _unit = line.split()
         figures[name] = float(value)
     shown = [name for name in {**AT_MOST, **AT_LEAST} if name in figures]
@@ -63,8 +54,7 @@ def main():
     axes.bar_label(bars, [f"{figures[name]:g}" for name in shown], padding=3)
     axes.margins(x=0.12)
     axes.set_xlabel("share of the reach")
-    when = datetime.date.fromtimestamp(Path(source).stat().st_mtime)
-    axes.set_title(f"{cpu()}, {when}, {command}", fontsize=9)
+    axes.set_title(head.removeprefix("# "), fontsize=9)
     figure.tight_layout()
     figure.savefig(target)
 

@@ -1,4 +1,5 @@
-//! The figures of the project, one line each: `name value unit`.
+//! The figures of the project, one line each: `name value unit`, below a line with the
+//! command, the day and the machine.
 //!
 //! What is compared runs interleaved in this one process; a figure is the
 //! median over rounds, and tokens come from a shuffled pool of the store's keys.
@@ -23,7 +24,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gatekey::{
-    Engine, KeyId, NewKey, NewKeyspace, Options, Reason, Requirements, Rotation, Verdict,
+    Clock, Engine, KeyId, NewKey, NewKeyspace, Options, Reason, Requirements, Rotation,
+    SystemClock, Verdict,
 };
 use hdrhistogram::Histogram;
 use rand::SeedableRng;
@@ -75,6 +77,27 @@ impl Run {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+/// What the figures depend on: the command, the day and the machine.
+fn print_head() {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let command = match arguments.as_slice() {
+        [] => "cargo bench --bench figures".to_owned(),
+        some => format!("cargo bench --bench figures -- {}", some.join(" ")),
+    };
+    let now = SystemClock.now().to_string();
+    let day = now.split('T').next().unwrap_or(&now);
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1))
+        .unwrap_or(std::env::consts::ARCH);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("# {command}, {day}, {cpu}, {cores} cores");
 }
 
 fn print(name: &str, value: f64, unit: &str) {
@@ -786,6 +809,7 @@ fn main() {
             name => run.wanted.push(name.to_owned()),
         }
     }
+    print_head();
     let start = Instant::now();
     small(&run);
     hits(&run);

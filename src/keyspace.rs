@@ -15,8 +15,9 @@ use crate::plan::Plan;
 /// revoked, expired or retiring; a disabled or suspended key counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeysPerOwner {
-    /// One. A new issue revokes what the owner holds, in the same transaction:
-    /// the old token is refused from the instant that the new one exists.
+    /// One. A new issue revokes what the owner holds, in the same transaction, and
+    /// also what is in the grace of a rotation: the old tokens are refused from the
+    /// instant that the new one exists.
     SingleSuperseding,
     /// One. A new issue is refused while the owner holds a key.
     SingleRefusing,

@@ -17,7 +17,9 @@
 //!     # let dir = tempfile::tempdir().unwrap();
 //!     # std::env::set_current_dir(&dir).unwrap();
 //!     let engine = Engine::open("keys.redb")?;
-//!     engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+//!     if engine.keyspace("acme_live").is_err() {
+//!         engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+//!     }
 //!
 //!     let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]))?;
 //!     println!("keep this, it is shown once: {}", issued.token.expose());

@@ -199,7 +199,8 @@ impl LimitStatus {
     }
 
     /// When its window of the clock ends. From then on, what was requested in
-    /// that window counts for less and less.
+    /// that window counts for less and less. Where an answer tells of the limit that
+    /// refused a request: when that would be admitted, if it is later.
     #[must_use]
     pub fn resets_at(&self) -> Timestamp {
         self.resets_at

@@ -145,6 +145,8 @@ def main():
             fault for fault in faults
             if any(text in fault["name"] or text in fault["file"] for text in wanted)
         ]
+        if not faults:
+            sys.exit(f"no fault's name or file holds any of {wanted}")
     tree = WORK / "tree"
     copy_source(tree)
     failures = []

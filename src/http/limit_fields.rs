@@ -116,8 +116,8 @@ fn ietf_fields(status: &LimitStatus, now: Timestamp) -> [Option<(HeaderName, Hea
         86_400 => "day".to_owned(),
         seconds => format!("{seconds}s"),
     };
-    // The end of the window or, on a refusal, of the wait, which is no later than that of
-    // the window after it: never longer, even if `now` is of another clock.
+    // To the end of the window or, on a refusal, of the wait, which is at most two windows:
+    // never longer, even if `now` is of another clock.
     let reset = seconds_rounded_up(status.resets_at().saturating_since(now)).min(2 * window_s);
     let field = |name, text: String| {
         let value = HeaderValue::try_from(text).ok()?;

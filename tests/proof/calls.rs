@@ -101,15 +101,20 @@ impl Keys {
     /// Draws a call on keys that are known.
     pub(crate) fn draw(&self, random: &mut StdRng) -> Verb {
         let known: Vec<usize> = self.known().collect();
-        let key = known[random.random_range(0..known.len())];
+        let any = known[random.random_range(0..known.len())];
+        // Most of the others are over soon: every other call is on the newest.
+        let key = match random.random_range(0..2) {
+            0 => any,
+            _ => known[known.len() - 1],
+        };
         let place = || {
             let place = self.taken.fetch_add(1, Ordering::SeqCst);
             (place < KEYS).then_some(place)
         };
         match random.random_range(0..26) {
             0 => Verb::Revoke(key),
-            1 => place().map_or(Verb::Count, Verb::Issue),
-            grace @ (2 | 3) => place().map_or(Verb::Count, |new| Verb::Rotate {
+            1 => place().map_or(Verb::List, Verb::Issue),
+            grace @ (2 | 3) => place().map_or(Verb::List, |new| Verb::Rotate {
                 old: key,
                 new,
                 grace: grace == 3,
@@ -120,7 +125,7 @@ impl Keys {
             9 => Verb::Widen(key),
             10 => Verb::Suspend,
             11 => Verb::Resume,
-            12 | 13 => Verb::Count,
+            12 | 13 => Verb::List,
             other => Verb::Verify {
                 key,
                 to_write: other % 2 == 0,
@@ -128,7 +133,8 @@ impl Keys {
         }
     }
 
-    pub(crate) fn call(&self, engine: &Engine, verb: Verb) -> Call {
+    pub(crate) fn call(&self, engine: &Engine, verb: Verb) -> Made {
+        let mut listed = Vec::new();
         let key = |at: usize| self.known[at].get().unwrap();
         let id = |at: usize| key(at).0;
         let begun = self.tick();
@@ -167,11 +173,11 @@ impl Keys {
                 self.keep(new, issued.key.id, &issued.token);
                 Told::Done
             }
-            Verb::Count => {
-                let active = KeyFilter::new().owner(self.owner.clone());
-                let active = active.state(KeyState::Active);
-                let page = engine.list(&active, None, KEYS + 1).unwrap();
-                Told::Active(page.keys.len())
+            Verb::List => {
+                let all = KeyFilter::new().owner(self.owner.clone());
+                let page = engine.list(&all, None, KEYS + 1).unwrap();
+                listed.extend(page.keys.iter().map(|key| (key.id, key.state)));
+                NOTHING_LISTED
             }
             Verb::Disable(at) => told(engine.disable(id(at))),
             Verb::Enable(at) => told(engine.enable(id(at))),
@@ -186,21 +192,61 @@ impl Keys {
             Verb::Suspend => told(engine.suspend(self.owner.clone(), None)),
             Verb::Resume => told(engine.resume(self.owner.clone())),
         };
-        Call {
+        let ended = self.tick();
+        let call = Call {
             verb,
             told,
             begun,
-            ended: self.tick(),
-        }
+            ended,
+        };
+        Made { call, listed }
     }
+
+    /// The calls by their beginning, once all have returned: a key may be listed before
+    /// it is known which place is its.
+    pub(crate) fn history(&self, made: Vec<Made>) -> Vec<Call> {
+        let place = |id: KeyId| {
+            self.known()
+                .find(|at| self.known[*at].get().unwrap().0 == id)
+        };
+        let mut calls: Vec<Call> = made
+            .into_iter()
+            .map(|Made { mut call, listed }| {
+                for (id, state) in listed {
+                    let bit = 1 << place(id).expect("a key is listed that nobody has");
+                    if let Told::Listed { active, retiring } = &mut call.told {
+                        match state {
+                            KeyState::Active => *active |= bit,
+                            KeyState::Retiring => *retiring |= bit,
+                            _ => {}
+                        }
+                    }
+                }
+                call
+            })
+            .collect();
+        calls.sort_by_key(|call| call.begun);
+        calls
+    }
+}
+
+const NOTHING_LISTED: Told = Told::Listed {
+    active: 0,
+    retiring: 0,
+};
+
+/// A call, and what it listed.
+pub(crate) struct Made {
+    call: Call,
+    listed: Vec<(KeyId, KeyState)>,
 }
 
 fn told<T>(result: Result<T, Error>) -> Told {
     match result {
         Ok(_) => Told::Done,
-        Err(Error::Refused(
-            Refusal::Revoked { .. } | Refusal::Disabled(_) | Refusal::AlreadyRotated { .. },
-        )) => Told::Refused,
+        Err(Error::Refused(Refusal::Revoked { .. })) => Told::Refused("revoked"),
+        Err(Error::Refused(Refusal::Disabled(_))) => Told::Refused("disabled"),
+        Err(Error::Refused(Refusal::AlreadyRotated { .. })) => Told::Refused("rotated"),
         Err(error) => panic!("{error:?}"),
     }
 }

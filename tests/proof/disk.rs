@@ -67,7 +67,7 @@ pub(crate) enum Crash {
     All,
     /// Some of it, in its order.
     Some,
-    /// Some of it, and of one write, half of the time the last, some sectors.
+    /// Some of it, and of one write, mostly the last, some sectors.
     Torn,
     /// Some of it, and of about every other of these writes, some sectors.
     AllTorn,
@@ -86,7 +86,8 @@ impl Crash {
                 Self::Nothing => {}
                 Self::All => step.apply(&mut image),
                 Self::Torn if at == torn => step.torn(random).apply(&mut image),
-                Self::Some | Self::Torn | Self::AllTorn if random.next_u32().is_multiple_of(2) => {}
+                Self::Some | Self::Torn | Self::AllTorn if !random.next_u32().is_multiple_of(2) => {
+                }
                 Self::AllTorn if random.next_u32().is_multiple_of(2) => {
                     step.torn(random).apply(&mut image);
                 }
@@ -302,5 +303,37 @@ impl Medium for Disk {
         let data = data.to_vec();
         state.take(Step::Write { at, data });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of each of some writes, how many sectors an image has.
+    fn kept(crash: &Crash, writes: usize, seed: u64) -> Vec<usize> {
+        const SECTORS: usize = 8;
+        let len = SECTORS * SECTOR;
+        let since: Vec<Step> = (0..writes)
+            .map(|write| Step::Write {
+                at: write * len,
+                data: vec![1; len],
+            })
+            .collect();
+        let blank = vec![0; writes * len];
+        let image = crash.image(&blank, &since, &mut StdRng::seed_from_u64(seed));
+        let writes = image.chunks(len);
+        writes
+            .map(|write| write.iter().filter(|byte| **byte == 1).count() / SECTOR)
+            .collect()
+    }
+
+    #[test]
+    fn one_write_is_torn_or_several_are_as_it_is_asked() {
+        let torn = |kept: &[usize]| kept.iter().filter(|kept| (1..8).contains(*kept)).count();
+        let most = |crash: &Crash| (0..64).map(|seed| torn(&kept(crash, 6, seed))).max();
+        assert_eq!(most(&Crash::Some), Some(0));
+        assert_eq!(most(&Crash::Torn), Some(1));
+        assert!(most(&Crash::AllTorn) >= Some(3));
     }
 }

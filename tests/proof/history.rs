@@ -52,8 +52,8 @@ pub(crate) enum Verb {
         key: usize,
         to_write: bool,
     },
-    /// How many active keys the owner has, by one page of a listing.
-    Count,
+    /// Of all keys of the owner, in one page.
+    List,
     Issue(usize),
     Revoke(usize),
     Rotate {
@@ -74,10 +74,14 @@ pub(crate) enum Verb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Done,
-    /// A change that the key's state forbade.
-    Refused,
+    /// A change that the key's state forbade: what it was.
+    Refused(&'static str),
     Verdict(&'static str),
-    Active(usize),
+    /// The places of the keys in these states, as bits.
+    Listed {
+        active: u8,
+        retiring: u8,
+    },
 }
 
 /// A call, from when to when, in ticks that all threads share.
@@ -94,7 +98,10 @@ impl Owner {
     pub(crate) fn after(mut self, verb: Verb) -> (Told, Self) {
         let told = match verb {
             Verb::Verify { key, to_write } => Told::Verdict(self.verdict(key, to_write)),
-            Verb::Count => Told::Active(self.active()),
+            Verb::List => Told::Listed {
+                active: self.listed(false),
+                retiring: self.listed(true),
+            },
             Verb::Issue(new) => {
                 if self.single {
                     self.revoke_where(|key| matches!(key, Key::Good { .. }));
@@ -122,7 +129,8 @@ impl Owner {
                         }
                         Told::Done
                     }
-                    _ => Told::Refused,
+                    Key::Revoked => Told::Refused("revoked"),
+                    Key::Absent => Told::Refused("unknown"),
                 }
             }
             Verb::Suspend | Verb::Resume => {
@@ -134,14 +142,16 @@ impl Owner {
     }
 
     fn rotate(&mut self, old: usize, new: usize, grace: bool) -> Told {
-        let Key::Good {
-            disabled: false,
-            retiring: false,
-            may_write,
-            predecessor,
-        } = self.keys[old]
-        else {
-            return Told::Refused;
+        let (may_write, predecessor) = match self.keys[old] {
+            Key::Absent => return Told::Refused("unknown"),
+            Key::Revoked => return Told::Refused("revoked"),
+            Key::Good { disabled: true, .. } => return Told::Refused("disabled"),
+            Key::Good { retiring: true, .. } => return Told::Refused("rotated"),
+            Key::Good {
+                may_write,
+                predecessor,
+                ..
+            } => (may_write, predecessor),
         };
         // At most one predecessor retires; in a single-active keyspace, at most one key.
         let is_retiring = |key: &Key| matches!(key, Key::Good { retiring: true, .. });
@@ -174,21 +184,20 @@ impl Owner {
         }
     }
 
-    fn active(&self) -> usize {
-        let is_active = |key: &&Key| {
-            matches!(
-                key,
-                Key::Good {
-                    disabled: false,
-                    retiring: false,
-                    ..
-                }
-            )
+    /// The places of the keys that are retiring, or of those that are active.
+    fn listed(&self, is_retiring: bool) -> u8 {
+        let is_meant = |key: &Key| {
+            let Key::Good {
+                disabled, retiring, ..
+            } = key
+            else {
+                return false;
+            };
+            !self.suspended && !disabled && *retiring == is_retiring
         };
-        match self.suspended {
-            true => 0,
-            false => self.keys.iter().filter(is_active).count(),
-        }
+        let keys = self.keys.iter().enumerate();
+        keys.filter(|(_, key)| is_meant(key))
+            .fold(0, |places, (at, _)| places | 1 << at)
     }
 
     fn verdict(&self, key: usize, to_write: bool) -> &'static str {
@@ -282,8 +291,8 @@ mod tests {
         Verb::Rotate { old, new, grace }
     }
 
-    fn count(begun: u64, ended: u64, active: usize) -> Call {
-        call(begun, ended, Verb::Count, Told::Active(active))
+    fn listed(begun: u64, ended: u64, active: u8, retiring: u8) -> Call {
+        call(begun, ended, Verb::List, Told::Listed { active, retiring })
     }
 
     fn done(begun: u64, ended: u64, verb: Verb) -> Call {
@@ -292,7 +301,7 @@ mod tests {
 
     #[test]
     fn histories_that_an_order_explains_are_accepted() {
-        let right: [&[Call]; 9] = [
+        let right: [&[Call]; 10] = [
             &[],
             &[done(0, 1, Verb::Revoke(0)), verify(2, 3, 0, "revoked")],
             // While the call is under way, either.
@@ -308,7 +317,7 @@ mod tests {
                 done(0, 1, rotate(0, 2, false)),
                 verify(2, 3, 2, "granted"),
                 verify(4, 5, 0, "revoked"),
-                call(6, 7, Verb::Enable(0), Told::Refused),
+                call(6, 7, Verb::Enable(0), Told::Refused("revoked")),
             ],
             // Two that overlap, in either order.
             &[
@@ -319,13 +328,21 @@ mod tests {
             &[
                 done(0, 1, rotate(0, 2, true)),
                 verify(2, 3, 0, "granted"),
-                count(4, 5, 2),
-                call(6, 7, rotate(0, 3, true), Told::Refused),
+                listed(4, 5, 0b110, 0b001),
+                call(6, 7, rotate(0, 3, true), Told::Refused("rotated")),
                 done(8, 9, rotate(2, 3, true)),
                 verify(10, 11, 0, "revoked"),
                 verify(12, 13, 2, "granted"),
             ],
-            &[done(0, 1, Verb::Issue(2)), count(2, 3, 3)],
+            &[done(0, 1, Verb::Issue(2)), listed(2, 3, 0b111, 0)],
+            &[
+                done(0, 1, rotate(0, 2, true)),
+                done(2, 3, Verb::Disable(0)),
+                verify(4, 5, 0, "disabled"),
+                listed(6, 7, 0b110, 0),
+                done(8, 9, Verb::Suspend),
+                listed(10, 11, 0, 0),
+            ],
         ];
         for calls in right {
             assert!(is_linearizable(BEGIN, calls), "{calls:?}");
@@ -335,7 +352,7 @@ mod tests {
                 done(0, 1, Verb::Issue(1)),
                 verify(2, 3, 0, "revoked"),
                 verify(4, 5, 1, "granted"),
-                count(6, 7, 1),
+                listed(6, 7, 0b010, 0),
             ],
             // Rivals: either may be the last.
             &[
@@ -347,7 +364,7 @@ mod tests {
             &[
                 done(0, 1, rotate(0, 1, true)),
                 verify(2, 3, 0, "granted"),
-                count(4, 5, 1),
+                listed(4, 5, 0b010, 0b001),
                 done(6, 7, Verb::Issue(2)),
                 verify(8, 9, 0, "revoked"),
                 verify(10, 11, 1, "revoked"),
@@ -360,7 +377,7 @@ mod tests {
 
     #[test]
     fn histories_that_no_order_explains_are_rejected() {
-        let wrong: [(&str, &[Call]); 9] = [
+        let wrong: [(&str, &[Call]); 12] = [
             (
                 "a grant after the revocation had returned",
                 &[done(0, 1, Verb::Revoke(0)), verify(2, 3, 0, "granted")],
@@ -421,9 +438,28 @@ mod tests {
                 ],
             ),
             (
+                "two keys of one line in their grace",
+                &[
+                    done(0, 1, rotate(0, 2, true)),
+                    done(2, 3, rotate(2, 3, true)),
+                    verify(4, 5, 0, "granted"),
+                ],
+            ),
+            (
+                "a listing that is older than a change that has returned",
+                &[done(0, 1, Verb::Disable(0)), listed(2, 3, 0b011, 0)],
+            ),
+            (
+                "a change refused for another state than the key's",
+                &[
+                    done(0, 1, Verb::Revoke(0)),
+                    call(2, 3, rotate(0, 2, false), Told::Refused("disabled")),
+                ],
+            ),
+            (
                 "a change refused for what comes after it",
                 &[
-                    call(0, 1, Verb::Enable(0), Told::Refused),
+                    call(0, 1, Verb::Enable(0), Told::Refused("revoked")),
                     done(2, 3, Verb::Revoke(0)),
                 ],
             ),
@@ -431,7 +467,7 @@ mod tests {
         for (what, calls) in wrong {
             assert!(!is_linearizable(BEGIN, calls), "{what}");
         }
-        let single: [(&str, &[Call]); 4] = [
+        let single: [(&str, &[Call]); 6] = [
             (
                 "a key that is granted after another took its place",
                 &[done(0, 1, Verb::Issue(1)), verify(2, 3, 0, "granted")],
@@ -447,7 +483,23 @@ mod tests {
             ),
             (
                 "a listing that shows two active keys while one takes the other's place",
-                &[done(0, 9, rotate(0, 1, false)), count(1, 2, 2)],
+                &[done(0, 9, rotate(0, 1, false)), listed(1, 2, 0b011, 0)],
+            ),
+            (
+                "a listing that shows the old key after the new one was granted",
+                &[
+                    done(0, 9, Verb::Issue(1)),
+                    verify(1, 2, 1, "granted"),
+                    listed(3, 4, 0b001, 0),
+                ],
+            ),
+            (
+                "a key in its grace that outlives a new issue",
+                &[
+                    done(0, 1, rotate(0, 1, true)),
+                    done(2, 3, Verb::Issue(2)),
+                    verify(4, 5, 0, "granted"),
+                ],
             ),
             (
                 "two keys in their grace",

@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 
 use crate::calls::{Keys, create_keyspaces, new_key};
 use crate::disk::Disk;
-use crate::history::{Call, is_linearizable};
+use crate::history::is_linearizable;
 use crate::rounds;
 
 const THREADS: usize = 4;
@@ -44,7 +44,7 @@ fn what_overlapping_calls_tell_is_explained_by_one_order_of_them() {
             let keys = Keys::new(&engine, history, history % 2 == 1);
             let begin = keys.begin();
             let start = Barrier::new(THREADS);
-            let mut calls: Vec<Call> = std::thread::scope(|scope| {
+            let made = std::thread::scope(|scope| {
                 let run = |thread: usize| {
                     let mut random = StdRng::seed_from_u64(history * 100 + thread as u64);
                     start.wait();
@@ -63,7 +63,7 @@ fn what_overlapping_calls_tell_is_explained_by_one_order_of_them() {
                     .flat_map(|thread| thread.join().unwrap())
                     .collect()
             });
-            calls.sort_by_key(|call| call.begun);
+            let calls = keys.history(made);
             overlapping += calls
                 .windows(2)
                 .filter(|pair| pair[1].begun < pair[0].ended)

@@ -17,8 +17,8 @@ use rand::rngs::StdRng;
 use crate::disk::Disk;
 use crate::power::{crashes, each_point};
 use crate::rounds;
-use crate::turns::{self, TURNS, explained};
-use crate::workload::{assert_sound, instant, open, options, verdict};
+use crate::turns::{self, Seen, TURNS};
+use crate::workload::{assert_sound, instant, open, options};
 
 const THREADS: usize = 4;
 
@@ -29,8 +29,12 @@ struct Taken {
     token: Option<String>,
 }
 
+fn owner(thread: usize) -> String {
+    format!("owner{thread}")
+}
+
 fn run_thread(engine: &Engine, disk: &Disk, thread: usize, rounds: usize) -> Vec<Taken> {
-    let owner = format!("owner{thread}");
+    let owner = owner(thread);
     let mut current = None;
     let turns = TURNS.into_iter().cycle().take(rounds);
     let taken = turns.map(|turn| {
@@ -104,17 +108,15 @@ fn what_was_acknowledged_to_several_threads_survives_a_loss_of_power() {
 fn assert_holds(image: Vec<u8>, at: usize, taken: &[Vec<Taken>]) {
     let engine = open(&Disk::of(image), 0).unwrap();
     assert_sound(&engine, &format!("call {at}"));
-    for taken in taken {
+    for (thread, taken) in taken.iter().enumerate() {
         let told = taken.iter().filter(|turn| turn.acknowledged <= at).count();
         let begun = taken.iter().filter(|turn| turn.begun <= at).count();
         let tokens = taken.iter().filter_map(|turn| turn.token.as_ref());
-        let seen: Vec<_> = tokens
-            .map(|token| verdict(&engine, token).unwrap())
-            .collect();
+        let seen = Seen::of(&engine, &owner(thread), tokens);
         // One turn of a thread is in flight at the most.
         assert!(begun <= told + 1);
         assert!(
-            explained(&seen, told, begun).is_some(),
+            seen.turns(told, begun).is_some(),
             "call {at}: {told} acknowledged, {begun} begun: {seen:?}"
         );
     }

@@ -24,7 +24,7 @@ use rand::rngs::StdRng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 
 use calls::{Keys, create_keyspaces};
-use history::{Call, is_linearizable};
+use history::is_linearizable;
 
 const THREADS: u64 = 3;
 const CALLS: usize = 6;
@@ -53,11 +53,11 @@ fn history(seed: u64, resident_bytes: usize) {
             })
         })
         .collect();
-    let mut calls: Vec<Call> = threads
+    let made = threads
         .into_iter()
         .flat_map(|thread| thread.join().unwrap())
         .collect();
-    calls.sort_by_key(|call| call.begun);
+    let calls = keys.history(made);
     assert!(is_linearizable(begin, &calls), "seed {seed}: {calls:#?}");
 }
 
