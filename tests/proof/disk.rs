@@ -56,6 +56,27 @@ impl Step {
             other => other.clone(),
         }
     }
+
+    /// The write as some of its sectors, wherever they are in it.
+    fn scattered(&self, random: &mut StdRng) -> Vec<Self> {
+        let Self::Write { at, data } = self else {
+            return vec![self.clone()];
+        };
+        let end = at + data.len();
+        let mut parts = Vec::new();
+        let mut from = *at;
+        while from < end {
+            let to = end.min((from / SECTOR + 1) * SECTOR);
+            if random.next_u32().is_multiple_of(2) {
+                parts.push(Self::Write {
+                    at: from,
+                    data: data[from - at..to - at].to_vec(),
+                });
+            }
+            from = to;
+        }
+        parts
+    }
 }
 
 /// What stands on the disk after a loss of power, given what was durable and what was
@@ -69,8 +90,9 @@ pub(crate) enum Crash {
     Some,
     /// Some of it, and of one write, mostly the last, some sectors.
     Torn,
-    /// Some of it, and of about every other of these writes, some sectors.
-    AllTorn,
+    /// Some of it, and of about every other of these writes, some sectors from anywhere
+    /// in it.
+    Scattered,
 }
 
 impl Crash {
@@ -86,12 +108,14 @@ impl Crash {
                 Self::Nothing => {}
                 Self::All => step.apply(&mut image),
                 Self::Torn if at == torn => step.torn(random).apply(&mut image),
-                Self::Some | Self::Torn | Self::AllTorn if !random.next_u32().is_multiple_of(2) => {
+                Self::Some | Self::Torn | Self::Scattered
+                    if !random.next_u32().is_multiple_of(2) => {}
+                Self::Scattered if random.next_u32().is_multiple_of(2) => {
+                    for part in step.scattered(random) {
+                        part.apply(&mut image);
+                    }
                 }
-                Self::AllTorn if random.next_u32().is_multiple_of(2) => {
-                    step.torn(random).apply(&mut image);
-                }
-                Self::Some | Self::Torn | Self::AllTorn => step.apply(&mut image),
+                Self::Some | Self::Torn | Self::Scattered => step.apply(&mut image),
             }
         }
         image
@@ -334,6 +358,32 @@ mod tests {
         let most = |crash: &Crash| (0..64).map(|seed| torn(&kept(crash, 6, seed))).max();
         assert_eq!(most(&Crash::Some), Some(0));
         assert_eq!(most(&Crash::Torn), Some(1));
-        assert!(most(&Crash::AllTorn) >= Some(3));
+        assert!(most(&Crash::Scattered) >= Some(3));
+    }
+
+    #[test]
+    fn a_scattered_write_may_have_its_end_without_its_beginning() {
+        let write = Step::Write {
+            at: 500,
+            data: vec![1; 1000],
+        };
+        let mut random = StdRng::seed_from_u64(1);
+        let mut images: Vec<Vec<u8>> = (0..64)
+            .map(|_| {
+                let mut image = vec![0; 1500];
+                for part in write.scattered(&mut random) {
+                    part.apply(&mut image);
+                }
+                // One byte of each sector.
+                vec![image[511], image[512], image[1024]]
+            })
+            .collect();
+        images.sort();
+        images.dedup();
+        assert_eq!(
+            images.len(),
+            8,
+            "all of nothing, one, two and three sectors"
+        );
     }
 }

@@ -108,7 +108,7 @@ pub(crate) fn crashes(since: &[Step], subsets: usize) -> Vec<Crash> {
     if since.is_empty() {
         return vec![Crash::Nothing];
     }
-    let mut crashes = vec![Crash::Nothing, Crash::All, Crash::Torn, Crash::AllTorn];
+    let mut crashes = vec![Crash::Nothing, Crash::All, Crash::Torn, Crash::Scattered];
     crashes.extend((0..subsets).map(|_| Crash::Some));
     crashes
 }
