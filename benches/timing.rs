@@ -130,12 +130,16 @@ fn verify_pairs(name: &str, resident_bytes: usize, keys: usize, calls: usize) {
     }
     let revoked_wrong: Vec<Text> = revoked.iter().map(|token| wrong_at(token, 0)).collect();
     let live: Vec<Text> = good.iter().skip(1).step_by(10).copied().collect();
-    let live_wrong: Vec<Text> = live.iter().map(|token| wrong_at(token, 0)).collect();
+    let wrong_of_every_tenth = |from: usize| -> Vec<Text> {
+        let tokens = good.iter().skip(from).step_by(10);
+        tokens.map(|token| wrong_at(token, 0)).collect()
+    };
+    let [live_wrong, other_live_wrong] = [1, 2].map(wrong_of_every_tenth);
     for token in &good {
         let _ = engine.verify(token).unwrap();
     }
 
-    let pairs: [(&str, [&[Text]; 2]); 5] = [
+    let pairs: [(&str, [&[Text]; 2]); 6] = [
         (
             "wrong secret: first, last byte",
             [&first_wrong, &last_wrong],
@@ -144,6 +148,12 @@ fn verify_pairs(name: &str, resident_bytes: usize, keys: usize, calls: usize) {
         (
             "wrong secret: of a live, a revoked key",
             [&live_wrong, &revoked_wrong],
+        ),
+        // How much the places of some keys in memory differ from those of others, which
+        // the pair above has as well.
+        (
+            "wrong secret: of a live, another live key",
+            [&live_wrong, &other_live_wrong],
         ),
         ("revoked: right, wrong secret", [&revoked, &revoked_wrong]),
         // What there is by design, and cannot be otherwise.
