@@ -42,7 +42,7 @@ fn main() {
     };
     println_if_bench(&format!(
         "|t| under {T_NONE}: no difference found; over {T_SURE}: there is one\n\
-         {:48} {:>9} {:>9} {:>7} {:>8} {:>8} {:>8}",
+         {:52} {:>9} {:>9} {:>7} {:>8} {:>8} {:>8}",
         "pair", "calls", "|t|", "d", "ns", "more", "%"
     ));
     let shown = compare_digests(calls);
@@ -228,7 +228,7 @@ fn report(name: &str, result: &Comparison, per_call: u32) {
         result.difference_ns / f64::from(per_call),
     );
     println_if_bench(&format!(
-        "{name:48} {:>9} {:>9.2} {:>7.4} {first:>8.1} {difference:>+8.2} {:>+8.2}",
+        "{name:52} {:>9} {:>9.2} {:>7.4} {first:>8.1} {difference:>+8.2} {:>+8.2}",
         result.calls,
         result.t,
         result.effect,
