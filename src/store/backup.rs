@@ -11,10 +11,7 @@ use super::file::{
     Directory, create_private, directory_of, leads_to, name_with, remove_own, rename_to_new,
 };
 use super::snapshot::Snapshot;
-use super::tables::{
-    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, KEYSPACES, META, OWNERS, PREFIXES, QUOTAS,
-    USAGE,
-};
+use super::tables::{META, each_table};
 use super::{OrStore, failure, guarded};
 use crate::error::{Error, Refusal, StoreFailure};
 
@@ -72,17 +69,7 @@ fn copy(snapshot: &Snapshot, file: File, cache_bytes: usize) -> Result<(), Error
                 .create_with_backend(backend)
         })
         .map_err(|error| Error::Store(failure(error)))?;
-    copy_table(snapshot, &db, KEYS)?;
-    copy_table(snapshot, &db, COLD)?;
-    copy_table(snapshot, &db, KEYSPACES)?;
-    copy_table(snapshot, &db, PREFIXES)?;
-    copy_table(snapshot, &db, OWNERS)?;
-    copy_table(snapshot, &db, BY_OWNER)?;
-    copy_table(snapshot, &db, BY_KEYSPACE)?;
-    copy_table(snapshot, &db, BY_END)?;
-    copy_table(snapshot, &db, AUDIT)?;
-    copy_table(snapshot, &db, USAGE)?;
-    copy_table(snapshot, &db, QUOTAS)?;
+    each_table!(|table| copy_table(snapshot, &db, table)?);
     copy_table(snapshot, &db, META)?;
     db.close().or_store()
 }

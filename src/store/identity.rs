@@ -4,8 +4,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableErro
 use zeroize::Zeroizing;
 
 use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, FORMAT, KEYS, KEYSPACES, META, META_FORMAT,
-    META_IDENTITY, META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
+    self, FORMAT, KEYSPACES, META, META_FORMAT, META_IDENTITY, META_STATE, State, Tagged,
+    each_table,
 };
 use super::{OrStore, failure, read};
 use crate::codec;
@@ -113,16 +113,7 @@ pub(super) fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Foun
 /// writes as it closes, and where it panics in a transaction, it may panic again as
 /// it unwinds, which ends the process.
 fn look_at_tables(txn: &ReadTransaction, ring: &Keyring) -> Result<(), Error> {
-    txn.open_table(KEYS).or_store()?;
-    txn.open_table(COLD).or_store()?;
-    txn.open_table(PREFIXES).or_store()?;
-    txn.open_table(OWNERS).or_store()?;
-    txn.open_table(BY_OWNER).or_store()?;
-    txn.open_table(BY_KEYSPACE).or_store()?;
-    txn.open_table(BY_END).or_store()?;
-    txn.open_table(AUDIT).or_store()?;
-    txn.open_table(USAGE).or_store()?;
-    txn.open_table(QUOTAS).or_store()?;
+    each_table!(|table| txn.open_table(table).or_store()?);
     let keyspaces = txn.open_table(KEYSPACES).or_store()?;
     for entry in ReadableTable::iter(&keyspaces).or_store()? {
         read::keyspace(&keyspaces, ring, entry.or_store()?.0.value())?;
@@ -245,17 +236,7 @@ fn initialise(peppers: &[Pepper], db: &Database) -> Result<Keyring, Error> {
     let mut txn = db.begin_write().or_store()?;
     txn.set_two_phase_commit(true);
     {
-        txn.open_table(KEYS).or_store()?;
-        txn.open_table(COLD).or_store()?;
-        txn.open_table(KEYSPACES).or_store()?;
-        txn.open_table(PREFIXES).or_store()?;
-        txn.open_table(OWNERS).or_store()?;
-        txn.open_table(BY_OWNER).or_store()?;
-        txn.open_table(BY_KEYSPACE).or_store()?;
-        txn.open_table(BY_END).or_store()?;
-        txn.open_table(AUDIT).or_store()?;
-        txn.open_table(USAGE).or_store()?;
-        txn.open_table(QUOTAS).or_store()?;
+        each_table!(|table| txn.open_table(table).or_store()?);
         let mut meta = txn.open_table(META).or_store()?;
         meta.insert(META_FORMAT, FORMAT.to_le_bytes().as_slice())
             .or_store()?;

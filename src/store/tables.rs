@@ -43,6 +43,23 @@ pub(crate) const QUOTAS: TableDefinition<'_, u64, Bytes> = TableDefinition::new(
 /// name -> what there is one of
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
 
+/// Does something with every table but [`META`], whatever the types of its entries are.
+macro_rules! each_table {
+    (|$table:ident| $does:expr) => {
+        each_table!(
+            |$table| $does;
+            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END AUDIT USAGE QUOTAS
+        )
+    };
+    (|$table:ident| $does:expr; $($name:ident)*) => {
+        $({
+            let $table = $crate::store::tables::$name;
+            $does;
+        })*
+    };
+}
+pub(crate) use each_table;
+
 /// In [`META`]: the format, as four bytes, little-endian.
 pub(crate) const META_FORMAT: &str = "format";
 /// In [`META`]: who the store is and how its key is kept. Without a tag, since
