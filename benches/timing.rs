@@ -124,17 +124,15 @@ fn verify_pairs(name: &str, resident_bytes: usize, keys: usize, calls: usize) {
     let last_wrong: Vec<Text> = good.iter().map(|token| wrong_at(token, 42)).collect();
     let unknown: Vec<Text> = good.iter().map(unknown).collect();
     // A tenth is revoked; of those the right token is presented, and a wrong one.
-    let revoked: Vec<Text> = good.iter().step_by(10).copied().collect();
+    let every_tenth =
+        |from: usize| -> Vec<Text> { good.iter().skip(from).step_by(10).copied().collect() };
+    let [revoked, live, other_live] = [0, 1, 2].map(every_tenth);
     for token in &revoked {
         engine.revoke(id_of(token), Reason::KeyCompromise).unwrap();
     }
-    let revoked_wrong: Vec<Text> = revoked.iter().map(|token| wrong_at(token, 0)).collect();
-    let live: Vec<Text> = good.iter().skip(1).step_by(10).copied().collect();
-    let wrong_of_every_tenth = |from: usize| -> Vec<Text> {
-        let tokens = good.iter().skip(from).step_by(10);
-        tokens.map(|token| wrong_at(token, 0)).collect()
-    };
-    let [live_wrong, other_live_wrong] = [1, 2].map(wrong_of_every_tenth);
+    let wrong =
+        |tokens: &Vec<Text>| -> Vec<Text> { tokens.iter().map(|t| wrong_at(t, 0)).collect() };
+    let [revoked_wrong, live_wrong, other_live_wrong] = [&revoked, &live, &other_live].map(wrong);
     for token in &good {
         let _ = engine.verify(token).unwrap();
     }

@@ -11,20 +11,18 @@ use gatekey::{
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::history::{Call, KEYS, Key, Owner, Told, Verb};
+use crate::history::{Call, KEYS, Owner, Told, Verb};
 
 /// Longer than any history.
 const GRACE: Duration = Duration::from_secs(3600);
 
 /// Makes the keyspaces that histories are of: `many`, and `one`, which is single-active.
 pub(crate) fn create_keyspaces(engine: &Engine) {
-    for prefix in ["many", "one"] {
+    let new = |prefix| {
         let keyspace = NewKeyspace::new(prefix).unwrap();
-        let keyspace = keyspace.permissions(["read", "write"]);
-        let keyspace = match prefix {
-            "one" => keyspace.single_active(),
-            _ => keyspace,
-        };
+        keyspace.permissions(["read", "write"])
+    };
+    for keyspace in [new("many"), new("one").single_active()] {
         engine.create_keyspace(keyspace).unwrap();
     }
 }
@@ -67,15 +65,7 @@ impl Keys {
 
     /// What they begin with.
     pub(crate) fn begin(&self) -> Owner {
-        let mut keys = [Key::Absent; KEYS];
-        for at in self.known() {
-            keys[at] = Key::NEW;
-        }
-        Owner {
-            single: self.single,
-            suspended: false,
-            keys,
-        }
+        Owner::holding(self.known().count(), self.single)
     }
 
     fn new_key(&self) -> NewKey {

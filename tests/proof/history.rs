@@ -28,7 +28,7 @@ pub(crate) enum Key {
 
 impl Key {
     /// As it is issued.
-    pub(crate) const NEW: Self = Self::Good {
+    const NEW: Self = Self::Good {
         disabled: false,
         may_write: true,
         retiring: false,
@@ -94,6 +94,17 @@ pub(crate) struct Call {
 }
 
 impl Owner {
+    /// With so many keys, to which nothing was done yet, in the first places.
+    pub(crate) fn holding(count: usize, single: bool) -> Self {
+        let mut keys = [Key::Absent; KEYS];
+        keys[..count].fill(Key::NEW);
+        Self {
+            single,
+            suspended: false,
+            keys,
+        }
+    }
+
     /// What a call tells at this instant, and what it leaves.
     pub(crate) fn after(mut self, verb: Verb) -> (Told, Self) {
         let told = match verb {
@@ -250,26 +261,6 @@ pub(crate) fn is_linearizable(begin: Owner, calls: &[Call]) -> bool {
 mod tests {
     use super::*;
 
-    const BEGIN: Owner = {
-        let mut keys = [Key::Absent; KEYS];
-        keys[0] = Key::NEW;
-        keys[1] = Key::NEW;
-        Owner {
-            single: false,
-            suspended: false,
-            keys,
-        }
-    };
-    const BEGIN_SINGLE: Owner = {
-        let mut keys = [Key::Absent; KEYS];
-        keys[0] = Key::NEW;
-        Owner {
-            single: true,
-            suspended: false,
-            keys,
-        }
-    };
-
     fn call(begun: u64, ended: u64, verb: Verb, told: Told) -> Call {
         Call {
             verb,
@@ -345,7 +336,10 @@ mod tests {
             ],
         ];
         for calls in right {
-            assert!(is_linearizable(BEGIN, calls), "{calls:?}");
+            assert!(
+                is_linearizable(Owner::holding(2, false), calls),
+                "{calls:?}"
+            );
         }
         let single: [&[Call]; 3] = [
             &[
@@ -371,7 +365,7 @@ mod tests {
             ],
         ];
         for calls in single {
-            assert!(is_linearizable(BEGIN_SINGLE, calls), "{calls:?}");
+            assert!(is_linearizable(Owner::holding(1, true), calls), "{calls:?}");
         }
     }
 
@@ -465,7 +459,7 @@ mod tests {
             ),
         ];
         for (what, calls) in wrong {
-            assert!(!is_linearizable(BEGIN, calls), "{what}");
+            assert!(!is_linearizable(Owner::holding(2, false), calls), "{what}");
         }
         let single: [(&str, &[Call]); 6] = [
             (
@@ -511,7 +505,7 @@ mod tests {
             ),
         ];
         for (what, calls) in single {
-            assert!(!is_linearizable(BEGIN_SINGLE, calls), "{what}");
+            assert!(!is_linearizable(Owner::holding(1, true), calls), "{what}");
         }
     }
 }
