@@ -38,6 +38,7 @@ pub(super) enum Found {
         identity: Identity,
         store_key: SecretKey,
         ring: Keyring,
+        format: u32,
     },
 }
 
@@ -100,20 +101,24 @@ pub(super) fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Foun
     let ring = Keyring::new(&store_key, peppers);
     let state = super::read_state(&meta, &ring).map_err(OpenError::reading)?;
     require_peppers(peppers, &identity, &state)?;
-    look_at_tables(txn, &ring).map_err(OpenError::reading)?;
+    look_at_tables(txn, &ring, format).map_err(OpenError::reading)?;
     Ok(Found::Store {
         identity,
         store_key,
         ring,
+        format,
     })
 }
 
 /// Opens every table, and reads what there is in memory once the store is open. What
 /// is damaged of these is better found before the file is open for writing: redb
 /// writes as it closes, and where it panics in a transaction, it may panic again as
-/// it unwinds, which ends the process.
-fn look_at_tables(txn: &ReadTransaction, ring: &Keyring) -> Result<(), Error> {
-    each_table!(|table| txn.open_table(table).or_store()?);
+/// it unwinds, which ends the process. Of an older format, some tables are not there yet.
+fn look_at_tables(txn: &ReadTransaction, ring: &Keyring, format: u32) -> Result<(), Error> {
+    each_table!(|table| match txn.open_table(table) {
+        Err(TableError::TableDoesNotExist(_)) if format < FORMAT => {}
+        opened => drop(opened.or_store()?),
+    });
     let keyspaces = txn.open_table(KEYSPACES).or_store()?;
     for entry in ReadableTable::iter(&keyspaces).or_store()? {
         read::keyspace(&keyspaces, ring, entry.or_store()?.0.value())?;
@@ -185,7 +190,11 @@ pub(super) fn make_ready(options: &Options, db: &Database) -> Result<Keyring, Op
             identity,
             store_key,
             ring,
+            format,
         } => {
+            if format < FORMAT {
+                upgrade(db, &ring).map_err(OpenError::reading)?;
+            }
             if let Some(renewed) = renew_seals(&options.peppers, &identity, &store_key) {
                 write_identity(db, &renewed).map_err(OpenError::reading)?;
             }
@@ -248,6 +257,24 @@ fn initialise(peppers: &[Pepper], db: &Database) -> Result<Keyring, Error> {
     Ok(ring)
 }
 
+/// Brings a store of an older format up to date, in one transaction. Records are written
+/// in their newest version whenever they change; only the state is at once, so that an
+/// older version of this crate is told of the format before anything else.
+fn upgrade(db: &Database, ring: &Keyring) -> Result<(), Error> {
+    let mut txn = db.begin_write().or_store()?;
+    txn.set_two_phase_commit(true);
+    {
+        each_table!(|table| txn.open_table(table).or_store()?);
+        let mut meta = txn.open_table(META).or_store()?;
+        let state = super::read_state(&meta, ring)?;
+        let sealed = tables::seal(ring, Tagged::State, META_STATE.as_bytes(), &state)?;
+        meta.insert(META_FORMAT, FORMAT.to_le_bytes().as_slice())
+            .or_store()?;
+        meta.insert(META_STATE, sealed.as_slice()).or_store()?;
+    }
+    txn.commit().or_store()
+}
+
 fn encode_identity(identity: &Identity) -> Result<Vec<u8>, Error> {
     codec::encode(identity).ok_or(Error::Internal("the store's identity is over its limit"))
 }
@@ -261,4 +288,44 @@ fn write_identity(db: &Database, identity: &Identity) -> Result<(), Error> {
         meta.insert(META_IDENTITY, bytes.as_slice()).or_store()?;
     }
     txn.commit().or_store()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tables::{AUDIT, BY_END};
+
+    #[test]
+    fn a_store_of_an_older_format_is_brought_up_to_date_and_one_of_this_format_is_not_mended() {
+        let db = Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .unwrap();
+        initialise(&[], &db).unwrap();
+        let format = || {
+            let txn = db.begin_read().unwrap();
+            let meta = txn.open_table(META).unwrap();
+            let stored = ReadableTable::get(&meta, META_FORMAT).unwrap().unwrap();
+            u32::from_le_bytes(stored.value().try_into().unwrap())
+        };
+        let lose_tables_of = |format: u32| {
+            let txn = db.begin_write().unwrap();
+            {
+                let mut meta = txn.open_table(META).unwrap();
+                meta.insert(META_FORMAT, format.to_le_bytes().as_slice())
+                    .unwrap();
+                assert!(txn.delete_table(BY_END).unwrap());
+                assert!(txn.delete_table(AUDIT).unwrap());
+            }
+            txn.commit().unwrap();
+        };
+        let options = Options::new();
+        lose_tables_of(1);
+        make_ready(&options, &db).unwrap();
+        assert_eq!(format(), FORMAT);
+        let txn = db.begin_read().unwrap();
+        each_table!(|table| drop(txn.open_table(table).unwrap()));
+        drop(txn);
+        lose_tables_of(FORMAT);
+        assert!(make_ready(&options, &db).is_err());
+    }
 }

@@ -3,7 +3,7 @@
 use redb::ReadableTable;
 
 use super::OrStore;
-use super::tables::{Bytes, OVER, OwnerRecord, Tagged, owner_index_parts, unseal};
+use super::tables::{Bytes, OVER, OwnerRecord, Stored, Tagged, owner_index_parts, unseal};
 use crate::audit::{AuditBody, AuditEntry, AuditEvent};
 use crate::clock::Timestamp;
 use crate::codec;
@@ -25,6 +25,12 @@ pub(crate) struct UsageRecord {
     pub(crate) last_used: Option<Timestamp>,
     pub(crate) count: u64,
 }
+
+// What the engine keeps of these is what is stored.
+impl Stored for UsageRecord {}
+impl Stored for ColdRecord {}
+impl Stored for Keyspace {}
+impl Stored for QuotaRecord {}
 
 pub(crate) fn key(
     table: &impl ReadableTable<u64, Bytes>,

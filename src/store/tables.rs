@@ -12,8 +12,12 @@ use crate::error::Error;
 use crate::id::KeyId;
 use crate::owner::OwnerPath;
 
-/// The version of the format that this crate writes, and the newest it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The version of the format that this crate writes, and the newest it reads. Opening a
+/// store of an older one brings it up to date.
+///
+/// 2: a version for each kind of record; `state` counts commits, and says where the audit
+/// trail begins.
+pub(crate) const FORMAT: u32 = 2;
 
 pub(crate) type Bytes = &'static [u8];
 
@@ -44,6 +48,7 @@ pub(crate) const QUOTAS: TableDefinition<'_, u64, Bytes> = TableDefinition::new(
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
 
 /// Does something with every table but [`META`], whatever the types of its entries are.
+/// A table that is added here is made when an older store is opened.
 macro_rules! each_table {
     (|$table:ident| $does:expr) => {
         each_table!(
@@ -97,10 +102,22 @@ impl Tagged {
     }
 }
 
-const VERSION: u8 = 1;
+/// What is stored in an envelope. A type whose fields change gets the next version, and
+/// reads the older ones.
+pub(crate) trait Stored: Serialize + DeserializeOwned {
+    /// The version that is written.
+    const VERSION: u8 = 1;
+
+    /// Reads the encoding of an older version; `None` where there was none, or where it
+    /// does not decode.
+    fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
+        let _ = (version, encoded);
+        None
+    }
+}
 
 /// Puts a record into its envelope.
-pub(crate) fn seal<T: Serialize>(
+pub(crate) fn seal<T: Stored>(
     ring: &Keyring,
     table: Tagged,
     key: &[u8],
@@ -110,7 +127,7 @@ pub(crate) fn seal<T: Serialize>(
         "a record is over the limit of its encoding",
     ))?;
     let mut bytes = Vec::with_capacity(1 + encoded.len() + TAG_LEN);
-    bytes.push(VERSION);
+    bytes.push(T::VERSION);
     bytes.extend(encoded);
     let tag = ring.tag(table as u8, key, &bytes);
     bytes.extend(tag);
@@ -119,7 +136,7 @@ pub(crate) fn seal<T: Serialize>(
 
 /// Takes a record out of its envelope. Nothing is decoded before the tag is
 /// found to be right.
-pub(crate) fn unseal<T: DeserializeOwned>(
+pub(crate) fn unseal<T: Stored>(
     ring: &Keyring,
     table: Tagged,
     key: &[u8],
@@ -132,13 +149,13 @@ pub(crate) fn unseal<T: DeserializeOwned>(
     if !ring.tag_is_right(table as u8, key, body, tag) {
         return Err(corrupted("its tag is wrong"));
     }
-    match body.split_first() {
-        Some((&VERSION, encoded)) => {
-            codec::decode(encoded).ok_or_else(|| corrupted("it does not decode"))
-        }
-        Some(_) => Err(corrupted("its version is unknown")),
-        None => Err(corrupted("it is empty")),
-    }
+    let (version, encoded) = body.split_first().ok_or_else(|| corrupted("it is empty"))?;
+    let decoded = match *version {
+        current if current == T::VERSION => codec::decode(encoded),
+        older if (1..T::VERSION).contains(&older) => T::decode_older(older, encoded),
+        _ => return Err(corrupted("its version is unknown")),
+    };
+    decoded.ok_or_else(|| corrupted("it does not decode"))
 }
 
 /// What changes with every commit and there is one of.
@@ -153,6 +170,42 @@ pub(crate) struct State {
     pub(crate) next_keyspace: u32,
     /// How many keys that are not revoked are hashed under each pepper.
     pub(crate) digests: Vec<(u8, u64)>,
+    /// How many transactions were committed: after a commit whose outcome is unknown,
+    /// the number in the file tells it.
+    pub(crate) commits: u64,
+    /// The position of the last audit entry that was trimmed away; 0 for none.
+    pub(crate) audit_floor_seq: u64,
+    /// Its hash, on which the first entry that is left follows.
+    pub(crate) audit_floor_hash: Digest,
+}
+
+/// The state in stores of format 1.
+#[derive(serde::Deserialize)]
+struct StateV1 {
+    audit_seq: u64,
+    audit_hash: Digest,
+    clock: Timestamp,
+    next_keyspace: u32,
+    digests: Vec<(u8, u64)>,
+}
+
+impl Stored for State {
+    const VERSION: u8 = 2;
+
+    fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
+        let old: StateV1 = match version {
+            1 => codec::decode(encoded)?,
+            _ => return None,
+        };
+        Some(Self {
+            audit_seq: old.audit_seq,
+            audit_hash: old.audit_hash,
+            clock: old.clock,
+            next_keyspace: old.next_keyspace,
+            digests: old.digests,
+            ..Self::new()
+        })
+    }
 }
 
 impl State {
@@ -163,6 +216,9 @@ impl State {
             clock: Timestamp::MIN,
             next_keyspace: 0,
             digests: Vec::new(),
+            commits: 0,
+            audit_floor_seq: 0,
+            audit_floor_hash: [0; 32],
         }
     }
 
@@ -181,6 +237,8 @@ pub(crate) struct OwnerRecord {
     pub(crate) suspended_by: Option<String>,
     pub(crate) note: Option<String>,
 }
+
+impl Stored for OwnerRecord {}
 
 /// The key of [`BY_OWNER`]. `/` stands as 1 and the path ends with 0, so that
 /// the keys of a path and of all below it are one range.
@@ -260,12 +318,42 @@ mod tests {
     #[test]
     fn what_is_damaged_is_named_by_its_table() {
         let ring = Keyring::new(&Zeroizing::new([7; 32]), &[]);
-        let named = |tag| match unseal::<u64>(&ring, tag, b"key", b"?") {
+        let named = |tag| match unseal::<OwnerRecord>(&ring, tag, b"key", b"?") {
             Err(Error::Corrupted(corruption)) => corruption.table,
-            other => panic!("{other:?}"),
+            other => panic!("{:?}", other.map(drop)),
         };
         assert_eq!(named(Tagged::Cold), "cold");
         assert_eq!(named(Tagged::Quota), "quotas");
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_is_read_and_one_of_a_newer_is_refused() {
+        let ring = Keyring::new(&Zeroizing::new([7; 32]), &[]);
+        let key = META_STATE.as_bytes();
+        // Of format 1: five fields.
+        let old = (
+            5_u64,
+            [9_u8; 32],
+            Timestamp::from_raw(77),
+            3_u32,
+            vec![(1_u8, 4_u64)],
+        );
+        let sealed = |version: u8| {
+            let mut bytes = vec![version];
+            bytes.extend(codec::encode(&old).unwrap());
+            let tag = ring.tag(Tagged::State as u8, key, &bytes);
+            bytes.extend(tag);
+            unseal::<State>(&ring, Tagged::State, key, &bytes)
+        };
+        let state = sealed(1).unwrap();
+        assert_eq!((state.audit_seq, state.next_keyspace), (5, 3));
+        assert_eq!(state.digests, [(1, 4)]);
+        assert_eq!((state.commits, state.audit_floor_seq), (0, 0));
+        for unknown in [0, State::VERSION + 1, 255] {
+            assert!(
+                matches!(sealed(unknown), Err(Error::Corrupted(c)) if c.why.contains("version"))
+            );
+        }
     }
 
     #[test]

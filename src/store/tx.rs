@@ -124,6 +124,7 @@ impl<'t> Tx<'t> {
             return Ok(None);
         }
         self.state.clock = self.now;
+        self.state.commits += 1;
         let bytes = tables::seal(self.ring, Tagged::State, META_STATE.as_bytes(), &self.state)?;
         self.meta.insert(META_STATE, bytes.as_slice()).or_store()?;
         Ok(Some(self.touched))

@@ -255,7 +255,7 @@ fn a_format_that_is_not_ours_is_refused_as_it_is() {
         edit_meta(&path, "format", Some(&newer.to_le_bytes()));
         assert!(matches!(
             refused(Options::new(), &path),
-            OpenError::NewerFormat { found, supported: 1 } if found == newer
+            OpenError::NewerFormat { found, supported: 2 } if found == newer
         ));
     }
     for rubbish in [b"".as_slice(), b"1", &[1, 0, 0, 0, 0]] {
