@@ -251,7 +251,7 @@ fn a_format_that_is_not_ours_is_refused_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
     let token = closed_store(small(), &path);
-    for newer in [2_u32, 1000, u32::MAX] {
+    for newer in [3_u32, 1000, u32::MAX] {
         edit_meta(&path, "format", Some(&newer.to_le_bytes()));
         assert!(matches!(
             refused(Options::new(), &path),
