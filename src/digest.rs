@@ -134,6 +134,25 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
+/// A digest over records in their order. It is compared, or stands where a tag covers it.
+pub(crate) struct Contents(blake3::Hasher);
+
+impl Contents {
+    pub(crate) fn new() -> Self {
+        Self(blake3::Hasher::new())
+    }
+
+    /// Takes a part, with its length.
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        *self.0.finalize().as_bytes()
+    }
+}
+
 fn derive(context: &str, parts: &[&[u8]]) -> SecretKey {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     for part in parts {

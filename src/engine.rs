@@ -1,5 +1,7 @@
 //! The public handle.
 
+mod backup;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -26,7 +28,7 @@ use crate::record::KeyRecord;
 use crate::stats::Stats;
 use crate::store::check::{self, CheckReport};
 use crate::store::snapshot::Snapshot;
-use crate::store::{Place, backup, guarded};
+use crate::store::{Place, guarded};
 use crate::token;
 
 /// An open store of keys: issues, verifies, rotates and revokes.
@@ -111,6 +113,9 @@ impl fmt::Debug for Engine {
 /// # Opening and closing
 impl Engine {
     /// Opens the store at `path` with the defaults of [`Options`], or creates it.
+    ///
+    /// A file that another program copied while the store was open may not open: see
+    /// [`backup`](Engine::backup) for copies that do.
     ///
     /// # Errors
     /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
@@ -692,21 +697,6 @@ impl Engine {
     pub fn check(&self) -> Result<CheckReport> {
         let snapshot = self.core.snapshot()?;
         guarded(|| check::check(&snapshot, self.core.now()))
-    }
-
-    /// Copies the store, as it is at the call, to a file that does not exist
-    /// yet; verifications and changes go on meanwhile. The copy opens with the
-    /// same peppers.
-    ///
-    /// # Errors
-    /// [`Refusal::TargetExists`](crate::Refusal::TargetExists), and
-    /// [`Error::Store`] where the target cannot be written; nothing is left
-    /// under its name then. Until it is whole, the copy is written under that name
-    /// with `.backup` behind it; one that a crash has left there is
-    /// [`Refusal::BackupUnderWay`](crate::Refusal::BackupUnderWay) until it is removed.
-    pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
-        let snapshot = self.core.snapshot()?;
-        guarded(|| backup::backup(&snapshot, target.as_ref(), self.core.cache_bytes()))
     }
 
     /// The engine's present: its clock's, or the newest instant that it has

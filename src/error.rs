@@ -166,8 +166,12 @@ pub enum OpenError {
     /// The options contradict each other or are out of range.
     #[error("bad option: {0}")]
     Options(String),
-    /// A part of the store that must be read at opening is corrupt.
-    #[error("the store is corrupted: {0}")]
+    /// A part of the store that must be read at opening is corrupt. So is, often, a copy
+    /// that another program made while the store was open: it holds pages of several
+    /// commits. [`Engine::backup`](crate::Engine::backup) makes copies that open.
+    #[error(
+        "the store is corrupted: {0}; if the file is a copy made while the store was open, such a copy does not hold together: make copies with Engine::backup"
+    )]
     Corrupted(String),
     /// The file could not be read or written.
     #[error("{0}")]
@@ -414,6 +418,9 @@ pub enum Refusal {
         .0.display()
     )]
     BackupUnderWay(PathBuf),
+    /// A backup was ended by its caller, and nothing is left of it.
+    #[error("the backup was stopped by its caller")]
+    BackupStopped,
 }
 
 /// What was found to be damaged.

@@ -163,6 +163,7 @@ pub use query::{Cursor, KeyFilter, Page};
 pub use quota::{Quota, QuotaStatus, Refill};
 pub use secret::{Pepper, Token};
 pub use stats::{KeyCounts, Stats};
+pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
 
 #[cfg(doctest)]

@@ -1,30 +1,68 @@
 //! Copying a snapshot to another file, while the store serves.
+//!
+//! A copy is written, read back from the file and compared, and only then gets its name.
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::file::{
     Directory, create_private, directory_of, leads_to, name_with, remove_own, rename_to_new,
 };
+use super::mark::{Mark, Marking, UNFINISHED};
+use super::overlay::Overlay;
 use super::snapshot::Snapshot;
-use super::tables::{META, each_table};
+use super::tables::{self, META, META_COPY, State, Tagged, each_table};
 use super::{OrStore, failure, guarded};
+use crate::clock::Timestamp;
 use crate::error::{Error, Refusal, StoreFailure};
 
-/// How many records one transaction copies.
-const PER_TRANSACTION: usize = 20_000;
+/// After how many records progress is told.
+const PER_REPORT: u64 = 4096;
+
+/// A backup that was made: see [`Engine::backup`](crate::Engine::backup).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backup {
+    /// The newest instant that was committed to what it holds.
+    pub at: Timestamp,
+    /// The position of the last audit entry that it holds; 0 for none.
+    pub audit_seq: u64,
+    /// How many records it holds, of every kind.
+    pub records: u64,
+    /// The length of its file, in bytes.
+    pub file_bytes: u64,
+}
+
+/// How far a backup has come: see [`Engine::backup_with`](crate::Engine::backup_with).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupProgress {
+    /// How many records were copied, and then how many were read back.
+    pub records: u64,
+    /// How many there are to copy, and then to read back.
+    pub records_total: u64,
+    /// Whether the copy is written, and is being read back.
+    pub is_verifying: bool,
+}
+
+/// Told of the progress; `Break` ends the backup.
+pub(crate) type OnProgress<'a> = &'a mut dyn FnMut(BackupProgress) -> ControlFlow<()>;
 
 /// Copies a snapshot to a file that does not exist yet. It is written under
 /// another name, and gets its own once it is whole and durable.
-pub(crate) fn backup(snapshot: &Snapshot, target: &Path, cache_bytes: usize) -> Result<(), Error> {
-    let failed = |error: io::Error| {
-        let text = format!("the backup to {}: {error}", target.display());
-        Error::Store(StoreFailure::new(text, Some(error.kind())))
-    };
+pub(crate) fn backup(
+    snapshot: Arc<Snapshot>,
+    target: &Path,
+    cache_bytes: usize,
+    on_progress: OnProgress<'_>,
+) -> Result<Backup, Error> {
+    let failed = |error: io::Error| failed(target, &error);
     let exists = || Error::from(Refusal::TargetExists(target.to_owned()));
     // A link is a name as well, also one that leads to nothing.
     match target.symlink_metadata() {
@@ -41,19 +79,16 @@ pub(crate) fn backup(snapshot: &Snapshot, target: &Path, cache_bytes: usize) -> 
         }
         file => file.map_err(failed)?,
     };
-    let done = file
-        .try_clone()
-        .map_err(failed)
-        .and_then(|file| guarded(|| copy(snapshot, file, cache_bytes)))
-        .and_then(|()| match rename_to_new(&partial, &file, target) {
+    let done = guarded(|| copy_and_compare(snapshot, &file, target, cache_bytes, on_progress))
+        .and_then(|made| match rename_to_new(&partial, &file, target) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
             // Its name was another's in the moment between.
             Ok(()) if !leads_to(target, &file).map_err(failed)? => {
                 Err(failed(io::ErrorKind::NotFound.into()))
             }
-            renamed => renamed.map_err(failed),
+            renamed => renamed.map(|()| made).map_err(failed),
         })
-        .and_then(|()| directory.sync().map_err(failed));
+        .and_then(|made| directory.sync().map(|()| made).map_err(failed));
     if done.is_err() {
         let _ = remove_own(&partial, &file);
         let _ = remove_own(target, &file);
@@ -61,7 +96,45 @@ pub(crate) fn backup(snapshot: &Snapshot, target: &Path, cache_bytes: usize) -> 
     done
 }
 
-fn copy(snapshot: &Snapshot, file: File, cache_bytes: usize) -> Result<(), Error> {
+fn failed(target: &Path, error: &io::Error) -> Error {
+    let text = format!("the backup to {}: {error}", target.display());
+    Error::Store(StoreFailure::new(text, Some(error.kind())))
+}
+
+fn copy_and_compare(
+    snapshot: Arc<Snapshot>,
+    file: &File,
+    target: &Path,
+    cache_bytes: usize,
+    on_progress: OnProgress<'_>,
+) -> Result<Backup, Error> {
+    let failed = |error: io::Error| failed(target, &error);
+    let state = snapshot.state()?;
+    let mut meter = Meter::new(on_progress);
+    let copy_of = file.try_clone().map_err(failed)?;
+    let mark = copy(&snapshot, &state, copy_of, cache_bytes, &mut meter)?;
+    // The pages that it holds in the store's file may be used again.
+    drop(snapshot);
+    meter.begin(true)?;
+    let copy_of = file.try_clone().map_err(failed)?;
+    compare(&mark, &state, copy_of, target, cache_bytes, &mut meter)?;
+    Ok(Backup {
+        at: state.clock,
+        audit_seq: state.audit_seq,
+        records: mark.records(),
+        file_bytes: file.metadata().map_err(failed)?.len(),
+    })
+}
+
+/// Copies everything in one transaction: each page is written once, and what a crash
+/// leaves is not a store. Says what was to be copied.
+fn copy(
+    snapshot: &Snapshot,
+    state: &State,
+    file: File,
+    cache_bytes: usize,
+    meter: &mut Meter<'_>,
+) -> Result<Mark, Error> {
     let db = FileBackend::new(file)
         .and_then(|backend| {
             Database::builder()
@@ -69,31 +142,127 @@ fn copy(snapshot: &Snapshot, file: File, cache_bytes: usize) -> Result<(), Error
                 .create_with_backend(backend)
         })
         .map_err(|error| Error::Store(failure(error)))?;
-    each_table!(|table| copy_table(snapshot, &db, table)?);
-    copy_table(snapshot, &db, META)?;
-    db.close().or_store()
+    // Of a database without a table, an opening would make a store.
+    let begun = db.begin_write().or_store()?;
+    begun
+        .open_table(META)
+        .or_store()?
+        .insert(META_COPY, UNFINISHED)
+        .or_store()?;
+    begun.commit().or_store()?;
+
+    each_table!(|table| meter.total += snapshot.table(table)?.len().or_store()?);
+    meter.begin(false)?;
+    let txn = db.begin_write().or_store()?;
+    let mut marking = Marking::new(state);
+    each_table!(|table| copy_table(snapshot, &txn, table, &mut marking, meter)?);
+    let mark = marking.finish();
+    {
+        let mut meta = txn.open_table(META).or_store()?;
+        for entry in ReadableTable::iter(&snapshot.table(META)?).or_store()? {
+            let (name, value) = entry.or_store()?;
+            meta.insert(name.value(), value.value()).or_store()?;
+        }
+        let bytes = tables::seal(snapshot.ring(), Tagged::Copy, META_COPY.as_bytes(), &mark)?;
+        meta.insert(META_COPY, bytes.as_slice()).or_store()?;
+    }
+    txn.commit().or_store()?;
+    db.close().or_store()?;
+    Ok(mark)
 }
 
 fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     snapshot: &Snapshot,
-    db: &Database,
+    txn: &redb::WriteTransaction,
     definition: TableDefinition<'_, K, V>,
+    marking: &mut Marking,
+    meter: &mut Meter<'_>,
 ) -> Result<(), Error> {
     let from = snapshot.table(definition)?;
-    let mut entries = ReadableTable::iter(&from).or_store()?.peekable();
-    loop {
-        // The first transaction makes the table, even an empty one.
-        let txn = db.begin_write().or_store()?;
-        {
-            let mut to = txn.open_table(definition).or_store()?;
-            for entry in entries.by_ref().take(PER_TRANSACTION) {
-                let (key, value) = entry.or_store()?;
-                to.insert(key.value(), value.value()).or_store()?;
-            }
+    // What the table says of itself, and not what is found here: that is compared.
+    let count = from.len().or_store()?;
+    marking.table(redb::TableHandle::name(&definition), count);
+    let mut to = txn.open_table(definition).or_store()?;
+    for entry in ReadableTable::iter(&from).or_store()? {
+        let (key, value) = entry.or_store()?;
+        let (key, value) = (key.value(), value.value());
+        marking.record::<K, V>(&key, &value);
+        to.insert(key, value).or_store()?;
+        meter.record()?;
+    }
+    Ok(())
+}
+
+/// Reads a copy back from its file, and compares it with what was to be copied.
+fn compare(
+    mark: &Mark,
+    state: &State,
+    file: File,
+    target: &Path,
+    cache_bytes: usize,
+    meter: &mut Meter<'_>,
+) -> Result<(), Error> {
+    // Nothing is written to it any more.
+    let overlay = Overlay::new(file).map_err(|error| failed(target, &error))?;
+    let db = Database::builder()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(overlay)
+        .map_err(|error| Error::Store(failure(error)))?;
+    let found = {
+        let txn = db.begin_read().or_store()?;
+        Mark::of(&txn, state, || meter.record())?
+    };
+    db.close().or_store()?;
+    match mark.difference(&found) {
+        None => Ok(()),
+        Some(why) => {
+            let target = target.display();
+            let text = format!("the backup to {target}: as it was read back, {why}");
+            Err(Error::Store(StoreFailure::new(text, None)))
         }
-        txn.commit().or_store()?;
-        if entries.peek().is_none() {
-            return Ok(());
+    }
+}
+
+/// Counts records, and tells of them.
+struct Meter<'a> {
+    records: u64,
+    total: u64,
+    is_verifying: bool,
+    on_progress: OnProgress<'a>,
+}
+
+impl<'a> Meter<'a> {
+    fn new(on_progress: OnProgress<'a>) -> Self {
+        Self {
+            records: 0,
+            total: 0,
+            is_verifying: false,
+            on_progress,
+        }
+    }
+
+    fn record(&mut self) -> Result<(), Error> {
+        self.records += 1;
+        match self.records.is_multiple_of(PER_REPORT) || self.records == self.total {
+            true => self.tell(),
+            false => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, is_verifying: bool) -> Result<(), Error> {
+        (self.records, self.is_verifying) = (0, is_verifying);
+        self.tell()
+    }
+
+    fn tell(&mut self) -> Result<(), Error> {
+        let told = (self.on_progress)(BackupProgress {
+            records: self.records,
+            records_total: self.total,
+            is_verifying: self.is_verifying,
+        });
+        match told {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Refusal::BackupStopped.into()),
         }
     }
 }

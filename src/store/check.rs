@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
+use super::mark::{self, Mark};
 use super::snapshot::Snapshot;
 use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, OVER, OWNERS,
-    PREFIXES, QUOTAS, State, USAGE,
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
+    META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, State, USAGE,
 };
 use super::{OrStore, read};
 use crate::audit::{AuditEvent, Scope};
@@ -59,6 +60,7 @@ pub struct Finding {
 
 pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, Error> {
     let mut walk = Walk::new(snapshot, now)?;
+    walk.copy()?;
     walk.audit()?;
     walk.keyspaces()?;
     walk.owners()?;
@@ -142,6 +144,20 @@ impl<'a> Walk<'a> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A copy to which nothing was done is what was copied.
+    fn copy(&mut self) -> Result<(), Error> {
+        let snapshot = self.snapshot;
+        let mark = mark::read(&snapshot.table(META)?, snapshot.ring(), &self.state);
+        let Some(mark) = self.sound(mark)?.flatten() else {
+            return Ok(());
+        };
+        let found = Mark::of(snapshot.txn(), &self.state, || Ok(()))?;
+        if let Some(why) = mark.difference(&found) {
+            self.find("gatekey", META_COPY, mark::not_whole(&why));
+        }
+        Ok(())
     }
 
     fn keyspaces(&mut self) -> Result<(), Error> {

@@ -4,10 +4,10 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableErro
 use zeroize::Zeroizing;
 
 use super::tables::{
-    self, FORMAT, KEYSPACES, META, META_FORMAT, META_IDENTITY, META_STATE, State, Tagged,
-    each_table,
+    self, FORMAT, KEYSPACES, META, META_COPY, META_FORMAT, META_IDENTITY, META_STATE, State,
+    Tagged, each_table,
 };
-use super::{OrStore, failure, read};
+use super::{OrStore, failure, mark, read};
 use crate::codec;
 use crate::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
 use crate::error::{Error, OpenError};
@@ -79,6 +79,10 @@ pub(super) fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Foun
             .map_err(OpenError::reading)?;
         Ok(value.map(|value| value.value().to_vec()))
     };
+    if get(META_COPY)?.is_some_and(|mark| mark == mark::UNFINISHED) {
+        let why = "it is a backup that was not finished: remove it, and make another";
+        return Err(OpenError::not_a_store(why));
+    }
     let format: Vec<u8> =
         get(META_FORMAT)?.ok_or_else(|| OpenError::not_a_store("it does not say its format"))?;
     let format = <[u8; 4]>::try_from(format.as_slice())
@@ -102,6 +106,7 @@ pub(super) fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Foun
     let state = super::read_state(&meta, &ring).map_err(OpenError::reading)?;
     require_peppers(peppers, &identity, &state)?;
     look_at_tables(txn, &ring, format).map_err(OpenError::reading)?;
+    mark::require_counts(txn, &meta, &ring, &state).map_err(OpenError::reading)?;
     Ok(Found::Store {
         identity,
         store_key,

@@ -4,12 +4,13 @@
 //! [`file`] keeps a file and its name together), [`identity`] says who it is and opens
 //! its key, [`tx`] is a write transaction, [`snapshot`] a consistent view for readers,
 //! [`queue`] lets writers that wait together share a commit, [`check`] walks everything,
-//! [`backup`] copies it.
+//! [`backup`] copies it, and [`mark`] says whether a copy is whole.
 
 pub(crate) mod backup;
 pub(crate) mod check;
 mod file;
 pub(crate) mod identity;
+mod mark;
 #[cfg(feature = "proof")]
 pub(crate) mod medium;
 pub(crate) mod open;

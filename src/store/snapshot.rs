@@ -46,6 +46,10 @@ impl Snapshot {
         self.txn.open_table(definition).or_store()
     }
 
+    pub(super) fn txn(&self) -> &ReadTransaction {
+        &self.txn
+    }
+
     pub(super) fn ring(&self) -> &Keyring {
         &self.ring
     }

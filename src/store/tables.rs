@@ -72,6 +72,8 @@ pub(crate) const META_FORMAT: &str = "format";
 pub(crate) const META_IDENTITY: &str = "identity";
 /// In [`META`]: the [`State`].
 pub(crate) const META_STATE: &str = "state";
+/// In [`META`]: what a copy holds, until its first change.
+pub(crate) const META_COPY: &str = "copy";
 
 /// In [`BY_OWNER`]: the key may count among those that its owner holds.
 pub(crate) const HELD: u8 = 0;
@@ -87,6 +89,7 @@ pub(crate) enum Tagged {
     Usage = 5,
     State = 6,
     Quota = 7,
+    Copy = 12,
 }
 
 impl Tagged {
@@ -96,7 +99,7 @@ impl Tagged {
             Self::Keyspace => "keyspaces",
             Self::Owner => "owners",
             Self::Usage => "usage",
-            Self::State => "gatekey",
+            Self::State | Self::Copy => "gatekey",
             Self::Quota => "quotas",
         }
     }

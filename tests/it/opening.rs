@@ -2,6 +2,7 @@
 //! to the byte.
 
 mod closing;
+mod copies;
 #[cfg(unix)]
 mod names;
 mod peppers;

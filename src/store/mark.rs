@@ -1,0 +1,165 @@
+//! What a copy of a store says of itself: how many records each table was given, and
+//! a digest over all of them.
+//!
+//! The mark counts until the first change of the copy. Until then an opening compares the
+//! counts, and a check compares the digest too.
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
+
+use super::OrStore;
+use super::tables::{Bytes, META_COPY, State, Stored, Tagged, each_table, unseal};
+use crate::digest::{Contents, Digest, Keyring};
+use crate::error::Error;
+
+/// In the place of a mark, while the copy is made.
+pub(super) const UNFINISHED: &[u8] = b"unfinished";
+
+/// What a copy holds, but for what there is one of.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Mark {
+    /// How many transactions were committed to what it holds.
+    commits: u64,
+    /// How many records each table has, by the table's name.
+    counts: Vec<(String, u64)>,
+    /// Over every record of these tables, in their order.
+    contents: Digest,
+}
+
+impl Stored for Mark {}
+
+/// A mark that is being made, table by table.
+pub(super) struct Marking {
+    commits: u64,
+    counts: Vec<(String, u64)>,
+    contents: Contents,
+}
+
+impl Marking {
+    pub(super) fn new(state: &State) -> Self {
+        Self {
+            commits: state.commits,
+            counts: Vec::new(),
+            contents: Contents::new(),
+        }
+    }
+
+    /// Begins a table, which has so many records.
+    pub(super) fn table(&mut self, name: &str, count: u64) {
+        self.contents.add(name.as_bytes());
+        self.counts.push((name.to_owned(), count));
+    }
+
+    /// Takes a record of the table that was begun last.
+    pub(super) fn record<K: redb::Key, V: redb::Value>(
+        &mut self,
+        key: &K::SelfType<'_>,
+        value: &V::SelfType<'_>,
+    ) {
+        self.contents.add(K::as_bytes(key).as_ref());
+        self.contents.add(V::as_bytes(value).as_ref());
+    }
+
+    pub(super) fn finish(self) -> Mark {
+        Mark {
+            commits: self.commits,
+            counts: self.counts,
+            contents: self.contents.finish(),
+        }
+    }
+}
+
+impl Mark {
+    /// How many records the copy has.
+    pub(super) fn records(&self) -> u64 {
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Reads the mark of everything that is there. `each` is called for each record.
+    pub(super) fn of(
+        txn: &ReadTransaction,
+        state: &State,
+        mut each: impl FnMut() -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let mut marking = Marking::new(state);
+        each_table!(|table| read_table(&mut marking, txn, table, &mut each)?);
+        Ok(marking.finish())
+    }
+
+    /// How what is found differs from this mark, if it does.
+    pub(super) fn difference(&self, found: &Self) -> Option<String> {
+        differs(&self.counts, &found.counts).or_else(|| {
+            (self.contents != found.contents).then(|| "a record differs from its original".into())
+        })
+    }
+}
+
+fn read_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    marking: &mut Marking,
+    txn: &ReadTransaction,
+    definition: TableDefinition<'_, K, V>,
+    each: &mut impl FnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let table = txn.open_table(definition).or_store()?;
+    let mut count = 0;
+    marking.table(redb::TableHandle::name(&definition), 0);
+    for entry in ReadableTable::iter(&table).or_store()? {
+        let (key, value) = entry.or_store()?;
+        marking.record::<K, V>(&key.value(), &value.value());
+        count += 1;
+        each()?;
+    }
+    if let Some((_, counted)) = marking.counts.last_mut() {
+        *counted = count;
+    }
+    Ok(())
+}
+
+fn differs(expected: &[(String, u64)], found: &[(String, u64)]) -> Option<String> {
+    expected.iter().find_map(|(name, count)| {
+        let of_name = found.iter().find(|(found, _)| found == name);
+        let found = of_name.map_or(0, |(_, count)| *count);
+        (found != *count).then(|| format!("table {name} holds {found} of {count} records"))
+    })
+}
+
+/// The mark of a store that is a copy to which nothing was done yet.
+pub(super) fn read(
+    meta: &ReadOnlyTable<&'static str, Bytes>,
+    ring: &Keyring,
+    state: &State,
+) -> Result<Option<Mark>, Error> {
+    let Some(mark) = ReadableTable::get(meta, META_COPY).or_store()? else {
+        return Ok(None);
+    };
+    let mark: Mark = unseal(ring, Tagged::Copy, META_COPY.as_bytes(), mark.value())?;
+    Ok((mark.commits == state.commits).then_some(mark))
+}
+
+/// Compares the number of records of each table with what the mark says. Each table
+/// knows how many it has.
+pub(super) fn require_counts(
+    txn: &ReadTransaction,
+    meta: &ReadOnlyTable<&'static str, Bytes>,
+    ring: &Keyring,
+    state: &State,
+) -> Result<(), Error> {
+    let Some(mark) = read(meta, ring, state)? else {
+        return Ok(());
+    };
+    let mut found = Vec::new();
+    each_table!(|table| {
+        // A table that a later version added is not in the mark, nor may it be there.
+        if let Ok(opened) = txn.open_table(table) {
+            let name = redb::TableHandle::name(&table).to_owned();
+            found.push((name, opened.len().or_store()?));
+        }
+    });
+    match differs(&mark.counts, &found) {
+        Some(why) => Err(Error::corrupted("gatekey", META_COPY, not_whole(&why))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn not_whole(why: &str) -> String {
+    format!("the backup is not whole: {why}")
+}
