@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::outcome::{Denial, Grant, Standing, Verdict};
 use crate::permissions::Permissions;
 use crate::policy::{self, Life, Requirements};
+use crate::process::{Home, Step};
 use crate::quota::{Quotas, Slice, Spent};
 use crate::record::View;
 use crate::registry::{Entry, Registry};
@@ -33,6 +34,7 @@ use crate::usage::{Notes, Renewal};
 const USAGE_PER_TRANSACTION: usize = 4096;
 
 pub(crate) struct Core {
+    home: Home,
     store: Store,
     queue: Queue,
     /// The newest snapshot; `None` once the engine is closed, or where a commit
@@ -76,6 +78,7 @@ impl Core {
         let (snapshot, state) =
             loaded.map_err(|error| Error::open(path, OpenError::reading(error)))?;
         Ok(Self {
+            home: Home::new(),
             latest_ms: AtomicU64::new(state.clock.unix_ms()),
             closed: AtomicBool::new(false),
             store,
@@ -103,6 +106,17 @@ impl Core {
         Timestamp::from_raw(self.latest_ms.load(Ordering::Acquire))
     }
 
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Finds out once in a while whether this is the engine's process: a system call
+    /// each time would cost more than a verification from memory. See DESIGN.md.
+    fn look_home(&self) -> Result<(), Error> {
+        let step = Step::of(self.clock.coarse_now());
+        self.notes.look(step, || self.home.check())
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -128,6 +142,7 @@ impl Core {
     }
 
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        self.home.check()?;
         self.published.load_full().ok_or_else(|| self.unavailable())
     }
 
@@ -151,6 +166,7 @@ impl Core {
         let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) else {
             return self.verify_unguarded(text, requirements);
         };
+        self.look_home()?;
         let now = self.now();
         if let Some(retry_after) = attempts.wait(source, now) {
             return Ok(Verdict::Denied(Denial::TooManyAttempts { retry_after }));
@@ -265,6 +281,7 @@ impl Core {
         if !parts.is_token() {
             return Ok(Verdict::Denied(Denial::Malformed));
         }
+        self.look_home()?;
         // Before the snapshot is loaded: see the protocol in `resident`.
         let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
         let published = self.published.load();
@@ -329,10 +346,10 @@ impl Core {
             .keyspace
             .is_some_and(|prefix| prefix != entry.prefix);
         if entry.prefix.as_bytes() != parts.prefix || asked_elsewhere {
-            return Ok(Verdict::Denied(match parts.is_token() {
+            return self.deny(match parts.is_token() {
                 true => Denial::Unknown,
                 false => Denial::Malformed,
-            }));
+            });
         }
         let is_counted = view.plan() != 0 || view.has_quota();
         let now = match is_counted || !Life::from(view).is_timeless() {
@@ -350,12 +367,18 @@ impl Core {
         };
         if let Err(denial) = decision {
             self.hold_time(&denial, now);
-            return Ok(Verdict::Denied(denial));
+            return self.deny(denial);
         }
         if is_counted {
             return self.judge_counted(view, parts, requirements, entry, held, now);
         }
-        Ok(self.grant(view, parts, entry, held, None))
+        self.grant(view, parts, entry, held, None)
+    }
+
+    /// Denies what may be another's to know by now: the parent's, where this is a fork.
+    fn deny(&self, denial: Denial) -> Result<Verdict, Error> {
+        self.look_home()?;
+        Ok(Verdict::Denied(denial))
     }
 
     /// Charges a request that nothing else refuses to the limits of its key's plan
@@ -373,11 +396,11 @@ impl Core {
         let admitted = match self.charge_plan(view, entry, cost, now)? {
             Ok(admitted) => admitted,
             Err(refused) => {
-                return Ok(Verdict::Denied(Denial::RateLimited {
+                return self.deny(Denial::RateLimited {
                     key,
                     status: refused.status,
                     retry_after: refused.retry_after,
-                }));
+                });
             }
         };
         let (standing, receipt) = match admitted {
@@ -395,13 +418,13 @@ impl Core {
             match spent? {
                 Spent::Covered => {}
                 Spent::Exhausted { refills_at } => {
-                    return Ok(Verdict::Denied(Denial::QuotaExhausted { key, refills_at }));
+                    return self.deny(Denial::QuotaExhausted { key, refills_at });
                 }
                 // It was changed since its record was read.
                 Spent::Gone => return self.verify_from_file(parts, requirements),
             }
         }
-        Ok(self.grant(view, parts, entry, held, standing))
+        self.grant(view, parts, entry, held, standing)
     }
 
     /// Charges a request to the limits of its key's plan.
@@ -433,6 +456,11 @@ impl Core {
     /// Spends a request's cost of its key's quota. Where too little of it is in
     /// memory, this waits for a durable commit.
     fn spend_quota(&self, key: KeyId, cost: u32, now: Timestamp) -> Result<Spent, Error> {
+        if let Some(spent) = self.quotas.spend_from_memory(key, u64::from(cost), now) {
+            return Ok(spent);
+        }
+        // Before any lock: a thread that is not in a fork may have it there for ever.
+        self.home.check()?;
         let take = |wanted| {
             // The store must not be behind this request, or a refill that is due
             // for it would not be due there.
@@ -457,10 +485,15 @@ impl Core {
         entry: &Entry,
         held: Permissions,
         standing: Option<Standing>,
-    ) -> Verdict {
-        if self.tracks_usage {
-            self.notes
-                .used(view.id(), self.clock.coarse_now().max(self.latest()));
+    ) -> Result<Verdict, Error> {
+        let coarse = self.clock.coarse_now();
+        let ask = || self.home.check();
+        match self.tracks_usage {
+            true => {
+                let now = coarse.max(self.latest());
+                self.notes.used(view.id(), now, Step::of(coarse), ask)?;
+            }
+            false => self.notes.look(Step::of(coarse), ask)?,
         }
         let ring = self.store.ring();
         if view.pepper() != ring.signing_pepper() {
@@ -468,10 +501,10 @@ impl Core {
         }
         let grant = Grant::new(view, held, entry.prefix);
         // Not written to, and so not moved, where there is nothing to write.
-        Verdict::Granted(match standing {
+        Ok(Verdict::Granted(match standing {
             None => grant,
             standing => grant.with_limits(standing),
-        })
+        }))
     }
 
     /// Keeps time from running behind an instant at which a key was said to be
@@ -503,6 +536,7 @@ impl Core {
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.home.check()?;
         self.queue.submit(work, |run| self.commit(run))
     }
 

@@ -43,8 +43,21 @@ use crate::token;
 /// durable and every verification that starts later sees it; calls that wait at
 /// the same time share one write to the disk.
 ///
+/// # Forking
+/// An engine belongs to the process that opened it: open it after the process has
+/// forked or daemonized, and in one process alone. In a child of a fork, every call
+/// that changes or lists something, [`flush`](Engine::flush) and
+/// [`close`](Engine::close) fail with [`Error::Forked`] at once. A verification does so
+/// at the latest when 1,024 ms of the engine's [`Clock`](crate::Clock) have passed since
+/// the fork, or, where that clock stands still, when the thread has verified 1,024
+/// tokens; until then it may still say what held at the fork. A token that is malformed
+/// stays denied. The child writes nothing, also when it drops the engine. It keeps the
+/// file open until it ends or executes another program: where the parent dies without
+/// closing the engine, the file is in use until then.
+///
 /// # Errors
-/// Every call can fail with [`Error::Closed`] after `close`, and with
+/// Every call can fail with [`Error::Closed`] after `close`, with [`Error::Forked`] in
+/// a child of a fork, and with
 /// [`Error::Store`] or [`Error::Corrupted`] where the file fails. Every change
 /// can fail with [`Error::OutcomeUnknown`] where its commit did, and after that
 /// with [`Error::NeedsReopen`]. Those are not repeated below.
@@ -83,6 +96,7 @@ struct Closer {
 
 impl Closer {
     fn close(&self) -> Result<()> {
+        self.core.home().check()?;
         if self.closed.set(()).is_err() {
             return Err(Error::Closed);
         }
@@ -95,6 +109,13 @@ impl Closer {
 
 impl Drop for Closer {
     fn drop(&mut self) {
+        if !self.core.home().is_here() {
+            // The thread is not in this process, the file is its parent's to write,
+            // and locks may be held for ever: all of it is left as it is.
+            std::mem::forget(self.core.clone());
+            std::mem::forget(self.maintenance.take());
+            return;
+        }
         // Nobody is left to be told. What was acknowledged is durable already;
         // `close` is there for those who want to know about the usage.
         let _ = self.close();
@@ -721,3 +742,7 @@ fn check_limit(limit: usize) -> Result<()> {
         _ => limits::check_count("items in a page", limit, limits::PAGE_MAX),
     }
 }
+
+#[cfg(test)]
+#[cfg(not(gatekey_shuttle))]
+mod forked;

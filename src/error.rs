@@ -81,6 +81,13 @@ pub enum Error {
     /// The engine was closed.
     #[error("the engine is closed")]
     Closed,
+    /// This process is a fork of the one that opened the engine: a daemon after it
+    /// has detached, or a worker of a server that forks. Nothing was applied. The
+    /// engine stays with the process that opened it.
+    #[error(
+        "this process is a fork of the one that opened the engine, and cannot use it; open the store after forking or daemonizing, in one process"
+    )]
+    Forked,
     /// The operating system gave no random bytes. The change was not applied.
     #[error("the operating system's random generator failed: {0}")]
     Entropy(String),

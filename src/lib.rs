@@ -123,6 +123,7 @@ mod owner;
 mod permissions;
 mod plan;
 mod policy;
+mod process;
 #[cfg(feature = "proof")]
 #[doc(hidden)]
 pub mod proof;

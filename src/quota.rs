@@ -342,7 +342,7 @@ impl Quotas {
         }
     }
 
-    fn spend_from_memory(&self, key: KeyId, cost: u64, now: Timestamp) -> Option<Spent> {
+    pub(crate) fn spend_from_memory(&self, key: KeyId, cost: u64, now: Timestamp) -> Option<Spent> {
         self.by_key.pin().get(&key.raw())?.spend(cost, now)
     }
 

@@ -9,7 +9,9 @@ use thread_local::ThreadLocal;
 
 use crate::clock::Timestamp;
 use crate::digest::Digest;
+use crate::error::Error;
 use crate::id::KeyId;
+use crate::process::{Asked, Step};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -73,6 +75,8 @@ struct Log {
     read: AtomicUsize,
     /// The minute of all that is in the log; changed under that lock too.
     minute: AtomicU64,
+    /// When the thread last asked whether it is in the engine's process.
+    asked: Asked,
 }
 
 impl Log {
@@ -82,15 +86,19 @@ impl Log {
             written: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
             minute: AtomicU64::new(0),
+            asked: Asked::never(),
         }
     }
 
-    /// Takes a use down, or says that the log must be added up first.
-    fn push(&self, id: KeyId, minute: u64) -> bool {
+    /// Takes a use down, or says that it must be asked first whose process this is,
+    /// and the log be added up where it is full or of another minute.
+    fn push(&self, id: KeyId, minute: u64, step: Step) -> bool {
         let written = self.written.load(Ordering::Relaxed);
         // Acquire: what is overwritten has been read.
         let waiting = written.wrapping_sub(self.read.load(Ordering::Acquire));
-        let has_room = waiting < LOG_LEN && self.minute.load(Ordering::Relaxed) == minute;
+        let has_room = waiting < LOG_LEN
+            && self.minute.load(Ordering::Relaxed) == minute
+            && self.asked.is_in(step);
         if let Some(slot) = self.ids.get(written % LOG_LEN).filter(|_| has_room) {
             slot.store(id.raw(), Ordering::Relaxed);
             self.written
@@ -152,18 +160,43 @@ impl Notes {
         }
     }
 
-    /// Notes that a key was granted at an instant.
-    pub(crate) fn used(&self, id: KeyId, now: Timestamp) {
+    /// Notes that a key was granted at an instant. Once in a while, and before it
+    /// takes a lock, it lets `ask` find out whether this is the engine's process: an
+    /// error of that is given back, with nothing noted.
+    pub(crate) fn used(
+        &self,
+        id: KeyId,
+        now: Timestamp,
+        step: Step,
+        ask: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let minute = now.unix_ms() / MINUTE_MS;
         let log = self.logs.get_or(Log::new);
-        if !log.push(id, minute) {
-            self.make_room(log, minute);
-            log.push(id, minute);
+        if !log.push(id, minute, step) {
+            ask()?;
+            self.make_room(log, minute, step);
+            log.push(id, minute, step);
         }
+        Ok(())
+    }
+
+    /// As [`used`](Self::used), for a verification that notes no use.
+    pub(crate) fn look(
+        &self,
+        step: Step,
+        ask: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let log = self.logs.get_or(Log::new);
+        if !log.asked.is_recent(step) {
+            ask()?;
+            log.asked.note(step);
+        }
+        Ok(())
     }
 
     #[cold]
-    fn make_room(&self, log: &Log, minute: u64) {
+    fn make_room(&self, log: &Log, minute: u64, step: Step) {
+        log.asked.note(step);
         let mut sums = lock(&self.sums);
         self.note_lost(log.add_up(&mut sums));
         log.minute.store(minute, Ordering::Relaxed);
@@ -235,6 +268,10 @@ impl Notes {
 mod tests {
     use super::*;
 
+    fn used(notes: &Notes, key: KeyId, now: Timestamp) {
+        notes.used(key, now, Step::of(now), || Ok(())).unwrap();
+    }
+
     #[test]
     fn uses_of_all_threads_add_up() {
         let notes = Notes::new();
@@ -242,7 +279,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        notes.used(KeyId::from_raw(7), Timestamp::from_raw(61_000));
+                        used(&notes, KeyId::from_raw(7), Timestamp::from_raw(61_000));
                     }
                 });
             }
@@ -261,9 +298,13 @@ mod tests {
         let notes = Notes::new();
         let key = KeyId::from_raw(7);
         for minute in [3, 3, 4, 2] {
-            notes.used(key, Timestamp::from_raw(minute * MINUTE_MS + 59_999));
+            used(
+                &notes,
+                key,
+                Timestamp::from_raw(minute * MINUTE_MS + 59_999),
+            );
         }
-        notes.used(KeyId::from_raw(8), Timestamp::from_raw(MINUTE_MS));
+        used(&notes, KeyId::from_raw(8), Timestamp::from_raw(MINUTE_MS));
         let used = notes.take_used();
         assert_eq!(used[0].1.last_used, Timestamp::from_raw(4 * MINUTE_MS));
         assert_eq!(used[0].1.count, 4);
@@ -279,7 +320,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         for at in 0..uses {
-                            notes.used(KeyId::from_raw(at % 5), Timestamp::from_raw(at));
+                            used(&notes, KeyId::from_raw(at % 5), Timestamp::from_raw(at));
                         }
                     })
                 })
@@ -302,7 +343,7 @@ mod tests {
     fn memory_is_bounded_and_what_is_lost_is_counted() {
         let notes = Notes::new();
         for raw in 0..KEYS_MAX as u64 + 10 {
-            notes.used(KeyId::from_raw(raw), Timestamp::MIN);
+            used(&notes, KeyId::from_raw(raw), Timestamp::MIN);
         }
         assert_eq!(notes.take_used().len(), KEYS_MAX);
         assert_eq!(notes.lost(), 10);
