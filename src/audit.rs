@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, Prefix};
 use crate::key::Reason;
 use crate::owner::OwnerPath;
+use crate::trail::Link;
 
 /// One change, written in the same transaction as the change itself.
 ///
@@ -31,6 +32,27 @@ pub(crate) struct AuditBody {
     pub(crate) at: Timestamp,
     pub(crate) actor: Option<String>,
     pub(crate) event: AuditEvent,
+}
+
+impl AuditBody {
+    pub(crate) fn at_position(self, seq: u64) -> AuditEntry {
+        AuditEntry {
+            seq,
+            at: self.at,
+            actor: self.actor,
+            event: self.event,
+        }
+    }
+}
+
+impl From<AuditEntry> for AuditBody {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            at: entry.at,
+            actor: entry.actor,
+            event: entry.event,
+        }
+    }
 }
 
 /// A field that changed.
@@ -178,6 +200,15 @@ pub enum AuditEvent {
         /// The keys.
         keys: Vec<KeyId>,
     },
+    /// The beginning of the audit trail was removed.
+    AuditTrimmed {
+        /// The last entry that was removed: the trail begins after it.
+        through: Link,
+        /// How many entries were kept beside the trail, for revoked keys.
+        kept: u64,
+        /// How many were kept before and no longer are, since their keys were purged.
+        dropped: u64,
+    },
 }
 
 impl AuditEvent {
@@ -190,7 +221,8 @@ impl AuditEvent {
             | Self::KeyspaceUpdated { .. }
             | Self::KeysRevoked { .. }
             | Self::OwnerSuspended { .. }
-            | Self::OwnerResumed { .. } => Vec::new(),
+            | Self::OwnerResumed { .. }
+            | Self::AuditTrimmed { .. } => Vec::new(),
             Self::KeyIssued {
                 key, superseded, ..
             } => [&[*key], superseded.as_slice()].concat(),

@@ -117,6 +117,10 @@ impl Core {
         self.notes.look(step, || self.home.check())
     }
 
+    pub(crate) fn ring(&self) -> &Keyring {
+        self.store.ring()
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -34,7 +34,7 @@ pub(crate) struct Keyring {
     /// By pepper id; the first signs.
     digest_keys: Vec<(u8, SecretKey)>,
     tag_key: SecretKey,
-    chain_key: SecretKey,
+    chain_key: ChainKey,
 }
 
 impl Keyring {
@@ -55,7 +55,7 @@ impl Keyring {
         Self {
             digest_keys,
             tag_key: derive(CONTEXT_TAG, &[store_key.as_slice()]),
-            chain_key: derive(CONTEXT_CHAIN, &[store_key.as_slice()]),
+            chain_key: ChainKey(derive(CONTEXT_CHAIN, &[store_key.as_slice()])),
         }
     }
 
@@ -120,7 +120,30 @@ impl Keyring {
     /// The hash of an audit entry, over the hash before it, its position and
     /// its bytes.
     pub(crate) fn chain(&self, previous: &Digest, seq: u64, body: &[u8]) -> Digest {
-        let mut hasher = blake3::Hasher::new_keyed(&self.chain_key);
+        self.chain_key.link(previous, seq, body)
+    }
+
+    pub(crate) fn chain_key(&self) -> &ChainKey {
+        &self.chain_key
+    }
+}
+
+/// The key of the audit chain. It depends on the store key alone. Wiped on drop.
+#[derive(Clone)]
+pub(crate) struct ChainKey(SecretKey);
+
+impl ChainKey {
+    pub(crate) fn new(bytes: [u8; DIGEST_LEN]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; DIGEST_LEN] {
+        &self.0
+    }
+
+    /// The hash of an audit entry: see [`Keyring::chain`].
+    pub(crate) fn link(&self, previous: &Digest, seq: u64, body: &[u8]) -> Digest {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(previous);
         hasher.update(&seq.to_le_bytes());
         hasher.update(body);

@@ -1,13 +1,13 @@
 //! The public handle.
 
 mod backup;
+mod trail;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::audit::AuditEntry;
 use crate::change;
 use crate::clock::Timestamp;
 use crate::core::Core;
@@ -650,20 +650,6 @@ impl Engine {
         .flatten()
     }
 
-    /// Up to `limit` audit entries, at most [`limits::PAGE_MAX`], from position
-    /// `from` on; the first has position 1. Each is checked to follow on the
-    /// one before it.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`] names the first entry that does not follow;
-    /// [`Invalid::Malformed`] for a limit of 0, [`Invalid::TooMany`] for one over
-    /// the maximum.
-    pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
-        check_limit(limit)?;
-        let snapshot = self.core.snapshot()?;
-        guarded(|| snapshot.audit(from, limit))
-    }
-
     /// Counts what the store holds. Reads every key.
     ///
     /// # Errors
@@ -683,8 +669,9 @@ impl Engine {
     /// What of the statistics is counted in the file.
     fn count(&self, snapshot: &Snapshot) -> Result<Stats> {
         let now = self.core.now();
+        let state = snapshot.state()?;
         let mut stats = Stats {
-            audit_entries: snapshot.state()?.audit_seq,
+            audit_entries: state.audit_seq - state.audit_floor_seq,
             ..Stats::default()
         };
         let keyspaces = snapshot.keyspaces()?;

@@ -346,6 +346,14 @@ pub enum NotFound {
     /// No keyspace has this prefix.
     #[error("there is no keyspace {0}")]
     Keyspace(Prefix),
+    /// The audit trail does not hold this entry any more.
+    #[error("audit entry {seq} was trimmed away; the trail begins with entry {first}")]
+    AuditEntry {
+        /// The position that was asked for.
+        seq: u64,
+        /// The position of the first entry that is there, or the next to come.
+        first: u64,
+    },
     /// The token in hand belongs to no key of this store.
     #[error("the token belongs to no key of this store")]
     Token,

@@ -140,6 +140,7 @@ mod sync;
 mod token;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod trail;
 mod usage;
 
 pub use audit::{AuditEntry, AuditEvent, Change, Scope};
@@ -166,6 +167,7 @@ pub use secret::{Pepper, Token};
 pub use stats::{KeyCounts, Stats};
 pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
+pub use trail::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -10,6 +10,7 @@ pub(crate) mod purge;
 pub(crate) mod quota;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
+pub(crate) mod trim;
 pub(crate) mod update;
 
 use crate::clock::Timestamp;

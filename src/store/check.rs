@@ -7,13 +7,12 @@ use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 use super::mark::{self, Mark};
 use super::snapshot::Snapshot;
 use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEPT, KEYS, KEYSPACES, META,
     META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, State, USAGE,
 };
-use super::{OrStore, read};
-use crate::audit::{AuditEvent, Scope};
+use super::{OrStore, read, trail};
+use crate::audit::{AuditEntry, AuditEvent, Scope};
 use crate::clock::Timestamp;
-use crate::digest::DIGEST_LEN;
 use crate::error::Error;
 use crate::id::{KeyId, Prefix};
 use crate::keyspace::Keyspace;
@@ -78,6 +77,7 @@ struct Walk<'a> {
     keys: ReadOnlyTable<u64, Bytes>,
     cold: ReadOnlyTable<u64, Bytes>,
     audit: ReadOnlyTable<u64, Bytes>,
+    kept: ReadOnlyTable<u64, Bytes>,
     owners: ReadOnlyTable<&'static str, Bytes>,
     by_owner: ReadOnlyTable<Bytes, u8>,
     by_keyspace: ReadOnlyTable<(u32, u64), ()>,
@@ -103,6 +103,7 @@ impl<'a> Walk<'a> {
             keys: snapshot.table(KEYS)?,
             cold: snapshot.table(COLD)?,
             audit: snapshot.table(AUDIT)?,
+            kept: snapshot.table(KEPT)?,
             owners: snapshot.table(OWNERS)?,
             by_owner: snapshot.table(BY_OWNER)?,
             by_keyspace: snapshot.table(BY_KEYSPACE)?,
@@ -175,7 +176,9 @@ impl<'a> Walk<'a> {
             if named != Some(number) || keyspace.id != number {
                 self.find("keyspaces", number, "its prefix does not name it");
             }
-            if self.keyspace_revisions.remove(&keyspace.prefix) != Some(keyspace.revision) {
+            let told = self.keyspace_revisions.remove(&keyspace.prefix);
+            let is_untold = told.is_none() && keyspace.revision <= self.state.audit_floor_seq;
+            if told != Some(keyspace.revision) && !is_untold {
                 self.find("keyspaces", number, "it is not as the audit trail left it");
             }
             if number >= self.state.next_keyspace {
@@ -199,8 +202,10 @@ impl<'a> Walk<'a> {
             let path = entry.or_store()?.0;
             let read = read::owner(&owners, snapshot.ring(), path.value());
             self.sound(read)?;
+            let is_trimmed = self.state.audit_floor_seq > 0;
             match path.value().parse::<OwnerPath>() {
-                Ok(owner) if self.suspended.remove(&owner) == Some(true) => {}
+                // What is left of the trail need not tell of it.
+                Ok(owner) if self.suspended.remove(&owner).unwrap_or(is_trimmed) => {}
                 Ok(_) => self.find("owners", path.value(), "the audit trail has it resumed"),
                 Err(_) => self.find("owners", path.value(), "it is not a path"),
             }
@@ -216,8 +221,10 @@ impl<'a> Walk<'a> {
     fn audit(&mut self) -> Result<(), Error> {
         let snapshot = self.snapshot;
         let table = snapshot.table(AUDIT)?;
-        let mut previous = [0; DIGEST_LEN];
-        let mut expected = 1;
+        self.kept()?;
+        let floor = self.state.floor();
+        let mut previous = floor.hash;
+        let mut expected = floor.seq + 1;
         for entry in table.iter().or_store()? {
             let (seq, bytes) = entry.or_store()?;
             let seq = seq.value();
@@ -233,36 +240,7 @@ impl<'a> Walk<'a> {
             self.report.audit_entries += 1;
             previous = hash;
             expected += 1;
-            match &entry.event {
-                AuditEvent::KeysRevoked { scope, .. } => match scope {
-                    Scope::Owner(owner) => {
-                        self.reached_owner.insert(owner.clone(), seq);
-                    }
-                    Scope::Keyspace(prefix) => {
-                        self.reached_keyspace.insert(*prefix, seq);
-                    }
-                },
-                AuditEvent::OwnerSuspended { owner, .. }
-                | AuditEvent::OwnerResumed { owner, .. } => {
-                    let suspended = matches!(entry.event, AuditEvent::OwnerSuspended { .. });
-                    self.suspended.insert(owner.clone(), suspended);
-                    self.reached_owner.insert(owner.clone(), seq);
-                }
-                AuditEvent::KeyspaceCreated { keyspace }
-                | AuditEvent::KeyspaceUpdated { keyspace, .. } => {
-                    self.keyspace_revisions.insert(*keyspace, seq);
-                }
-                _ => {}
-            }
-            for id in entry.event.keys() {
-                let read = read::key(&self.keys, snapshot.ring(), id);
-                // A record that is corrupt is found when the keys are walked.
-                if let Ok(Some(key)) = read
-                    && key.revision < seq
-                {
-                    self.find("keys", id, format!("it is older than audit entry {seq}"));
-                }
-            }
+            self.follow(&entry);
         }
         if (expected - 1, previous) != (self.state.audit_seq, self.state.audit_hash) {
             self.find(
@@ -272,6 +250,57 @@ impl<'a> Walk<'a> {
             );
         }
         Ok(())
+    }
+
+    /// The entries that were trimmed away and kept: they tell of revocations, as those
+    /// of the trail do.
+    fn kept(&mut self) -> Result<(), Error> {
+        let kept = self.snapshot.table(KEPT)?;
+        for entry in kept.iter().or_store()? {
+            let seq = entry.or_store()?.0.value();
+            if seq > self.state.audit_floor_seq {
+                self.find("kept", seq, "it was not trimmed away");
+            }
+            let read = trail::kept(&kept, self.snapshot.ring(), seq);
+            if let Some(entry) = self.sound(read)? {
+                self.follow(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes down what an audit entry tells of the records.
+    fn follow(&mut self, entry: &AuditEntry) {
+        let seq = entry.seq;
+        match &entry.event {
+            AuditEvent::KeysRevoked { scope, .. } => match scope {
+                Scope::Owner(owner) => {
+                    self.reached_owner.insert(owner.clone(), seq);
+                }
+                Scope::Keyspace(prefix) => {
+                    self.reached_keyspace.insert(*prefix, seq);
+                }
+            },
+            AuditEvent::OwnerSuspended { owner, .. } | AuditEvent::OwnerResumed { owner, .. } => {
+                let suspended = matches!(entry.event, AuditEvent::OwnerSuspended { .. });
+                self.suspended.insert(owner.clone(), suspended);
+                self.reached_owner.insert(owner.clone(), seq);
+            }
+            AuditEvent::KeyspaceCreated { keyspace }
+            | AuditEvent::KeyspaceUpdated { keyspace, .. } => {
+                self.keyspace_revisions.insert(*keyspace, seq);
+            }
+            _ => {}
+        }
+        for id in entry.event.keys() {
+            let read = read::key(&self.keys, self.snapshot.ring(), id);
+            // A record that is corrupt is found when the keys are walked.
+            if let Ok(Some(key)) = read
+                && key.revision < seq
+            {
+                self.find("keys", id, format!("it is older than audit entry {seq}"));
+            }
+        }
     }
 
     fn keys(&mut self) -> Result<(), Error> {
@@ -383,6 +412,7 @@ impl<'a> Walk<'a> {
     /// Whether the record is as new as the audit trail says: an old copy of a
     /// record has a right tag, but an old revision.
     fn revision(&mut self, key: &KeyRecord, is_revoked: bool) -> Result<(), Error> {
+        let ring = self.snapshot.ring();
         let Some(keyspace) = self.known.get(&key.keyspace) else {
             self.find("keys", key.id, "its keyspace does not exist");
             return Ok(());
@@ -409,7 +439,14 @@ impl<'a> Walk<'a> {
                 format!("it is older than audit entry {seq}"),
             );
         }
-        let entry = read::audit_entry(&self.audit, self.snapshot.ring(), key.revision);
+        let entry = match key.revision > self.state.audit_floor_seq {
+            true => read::audit_entry(&self.audit, ring, &self.state, key.revision),
+            false if matches!(key.phase, Phase::Revoked { .. }) => {
+                trail::kept(&self.kept, ring, key.revision)
+            }
+            // The entry that tells of it was trimmed away.
+            false => return Ok(()),
+        };
         let Some(entry) = self.sound(entry)? else {
             return Ok(());
         };

@@ -19,6 +19,7 @@ pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod snapshot;
 pub(crate) mod tables;
+pub(crate) mod trail;
 pub(crate) mod tx;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -3,11 +3,11 @@
 use redb::ReadableTable;
 
 use super::OrStore;
-use super::tables::{Bytes, OVER, OwnerRecord, Stored, Tagged, owner_index_parts, unseal};
+use super::tables::{Bytes, OVER, OwnerRecord, State, Stored, Tagged, owner_index_parts, unseal};
 use crate::audit::{AuditBody, AuditEntry, AuditEvent};
 use crate::clock::Timestamp;
 use crate::codec;
-use crate::digest::{DIGEST_LEN, Digest, Keyring, digests_equal};
+use crate::digest::{ChainKey, DIGEST_LEN, Digest, Keyring, digests_equal};
 use crate::error::Error;
 use crate::id::KeyId;
 use crate::key::{ColdRecord, Key, Revoked, Usage};
@@ -119,33 +119,38 @@ pub(crate) fn decode_audit(
     seq: u64,
     bytes: &[u8],
 ) -> Result<(AuditEntry, Digest), Error> {
+    decode_audit_with(ring.chain_key(), previous, seq, bytes)
+}
+
+/// As [`decode_audit`], with nothing but the key of the chain.
+pub(crate) fn decode_audit_with(
+    key: &ChainKey,
+    previous: &Digest,
+    seq: u64,
+    bytes: &[u8],
+) -> Result<(AuditEntry, Digest), Error> {
     let corrupted = |why: &str| Error::corrupted("audit", seq, why);
     let (body, hash) = bytes
         .split_last_chunk::<DIGEST_LEN>()
         .ok_or_else(|| corrupted("it is too short"))?;
-    if !digests_equal(&ring.chain(previous, seq, body), hash) {
+    if !digests_equal(&key.link(previous, seq, body), hash) {
         return Err(corrupted("it does not follow on the entry before it"));
     }
     let Some((&AUDIT_VERSION, encoded)) = body.split_first() else {
         return Err(corrupted("its version is unknown"));
     };
     let body: AuditBody = codec::decode(encoded).ok_or_else(|| corrupted("it does not decode"))?;
-    let entry = AuditEntry {
-        seq,
-        at: body.at,
-        actor: body.actor,
-        event: body.event,
-    };
-    Ok((entry, *hash))
+    Ok((body.at_position(seq), *hash))
 }
 
-/// The hash of an audit entry, unchecked; zeros before the first.
+/// The hash of an audit entry, unchecked. Where the trail begins, the state has it.
 pub(crate) fn audit_hash(
     table: &impl ReadableTable<u64, Bytes>,
+    state: &State,
     seq: u64,
 ) -> Result<Digest, Error> {
-    if seq == 0 {
-        return Ok([0; DIGEST_LEN]);
+    if seq == state.audit_floor_seq {
+        return Ok(state.audit_floor_hash);
     }
     match table.get(seq).or_store()? {
         Some(entry) => match entry.value().last_chunk::<DIGEST_LEN>() {
@@ -159,9 +164,10 @@ pub(crate) fn audit_hash(
 pub(crate) fn audit_entry(
     table: &impl ReadableTable<u64, Bytes>,
     ring: &Keyring,
+    state: &State,
     seq: u64,
 ) -> Result<AuditEntry, Error> {
-    let previous = audit_hash(table, seq.saturating_sub(1))?;
+    let previous = audit_hash(table, state, seq.saturating_sub(1))?;
     match table.get(seq).or_store()? {
         Some(entry) => Ok(decode_audit(ring, &previous, seq, entry.value())?.0),
         None => Err(Error::corrupted("audit", seq, "it is missing")),
@@ -169,11 +175,10 @@ pub(crate) fn audit_entry(
 }
 
 /// Since when, why and by whom a key is revoked. Who and the note stand in the
-/// audit entry that the record's revision names: nothing changes a key after
-/// its revocation.
+/// audit entry that the record's revision names, and `entry` finds: nothing changes
+/// a key after its revocation.
 pub(crate) fn revoked(
-    audit: &impl ReadableTable<u64, Bytes>,
-    ring: &Keyring,
+    entry: impl FnOnce(u64) -> Result<AuditEntry, Error>,
     record: &KeyRecord,
     now: Timestamp,
 ) -> Result<Option<Revoked>, Error> {
@@ -182,7 +187,7 @@ pub(crate) fn revoked(
     };
     let (note, by) = match record.phase {
         Phase::Revoked { .. } => {
-            let entry = audit_entry(audit, ring, record.revision)?;
+            let entry = entry(record.revision)?;
             let note = match entry.event {
                 AuditEvent::KeyRevoked { note, .. } | AuditEvent::KeysRevoked { note, .. } => note,
                 _ => None,

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEYS, KEYSPACES, META, OWNERS,
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEPT, KEYS, KEYSPACES, META, OWNERS,
     PREFIXES, QUOTAS, State, USAGE,
 };
-use super::{OrStore, guarded, read};
+use super::{OrStore, guarded, read, trail};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::digest::Keyring;
@@ -100,16 +100,21 @@ impl Snapshot {
         Describer::new(self)?.describe(&record, now)
     }
 
-    /// Audit entries from a position on, each checked to follow on the one
-    /// before it.
+    /// Audit entries from a position on (0: from the first), each checked to follow
+    /// on the one before it.
     pub(crate) fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
         let table = self.table(AUDIT)?;
-        let from = from.max(1);
-        let last = self.state()?.audit_seq;
+        let state = self.state()?;
+        let from = match from {
+            0 => state.audit_floor_seq + 1,
+            from => from,
+        };
+        let last = state.audit_seq;
         if from > last {
             return Ok(Vec::new());
         }
-        let mut previous = read::audit_hash(&table, from - 1)?;
+        trail::require_above(&state, from)?;
+        let mut previous = read::audit_hash(&table, &state, from - 1)?;
         let mut entries = Vec::new();
         for seq in from..=last.min(from.saturating_add(limit as u64) - 1) {
             let stored = ReadableTable::get(&table, seq)
@@ -131,6 +136,21 @@ impl Snapshot {
             let (id, record) = entry.or_store()?;
             let (view, _) = View::open(record.value(), KeyId::from_raw(id.value()), &self.ring)?;
             each(KeyRecord::from_view(&view)?)?;
+        }
+        Ok(())
+    }
+
+    /// As [`each_record`](Self::each_record), for those that can be read.
+    pub(crate) fn each_sound_record(&self, mut each: impl FnMut(KeyRecord)) -> Result<(), Error> {
+        for entry in ReadableTable::iter(&self.keys).or_store()? {
+            let (id, record) = entry.or_store()?;
+            let opened = View::open(record.value(), KeyId::from_raw(id.value()), &self.ring)
+                .and_then(|(view, _)| KeyRecord::from_view(&view));
+            match opened {
+                Ok(record) => each(record),
+                Err(Error::Corrupted(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -331,6 +351,8 @@ pub(super) struct Describer<'a> {
     snapshot: &'a Snapshot,
     cold: ReadOnlyTable<u64, Bytes>,
     audit: ReadOnlyTable<u64, Bytes>,
+    kept: ReadOnlyTable<u64, Bytes>,
+    state: State,
     usage: ReadOnlyTable<u64, Bytes>,
     quotas: ReadOnlyTable<u64, Bytes>,
     keyspaces: ReadOnlyTable<u32, Bytes>,
@@ -343,6 +365,8 @@ impl<'a> Describer<'a> {
             snapshot,
             cold: snapshot.table(COLD)?,
             audit: snapshot.table(AUDIT)?,
+            kept: snapshot.table(KEPT)?,
+            state: snapshot.state()?,
             usage: snapshot.table(USAGE)?,
             quotas: snapshot.table(QUOTAS)?,
             keyspaces: snapshot.table(KEYSPACES)?,
@@ -360,10 +384,19 @@ impl<'a> Describer<'a> {
         }
     }
 
+    /// An audit entry, which may have been trimmed away and kept.
+    fn entry(&self, seq: u64) -> Result<AuditEntry, Error> {
+        let ring = &self.snapshot.ring;
+        match seq > self.state.audit_floor_seq {
+            true => read::audit_entry(&self.audit, ring, &self.state, seq),
+            false => trail::kept(&self.kept, ring, seq),
+        }
+    }
+
     fn describe(&mut self, record: &KeyRecord, now: Timestamp) -> Result<Key, Error> {
         let ring = &self.snapshot.ring;
         let cold = read::cold(&self.cold, ring, record.id)?;
-        let revoked = read::revoked(&self.audit, ring, record, now)?;
+        let revoked = read::revoked(|seq| self.entry(seq), record, now)?;
         let usage = read::usage(&self.usage, ring, record.id)?;
         let quota = match cold.quota {
             Some(number) => Some(read::quota(&self.quotas, ring, number)?.status(now)),

@@ -40,6 +40,8 @@ pub(crate) const BY_KEYSPACE: TableDefinition<'_, (u32, u64), ()> =
 pub(crate) const BY_END: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_end");
 /// position -> audit entry
 pub(crate) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
+/// position -> audit entry that was trimmed away, and that a revoked key points at
+pub(crate) const KEPT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("kept");
 /// id -> usage
 pub(crate) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
 /// number -> quota
@@ -53,7 +55,7 @@ macro_rules! each_table {
     (|$table:ident| $does:expr) => {
         each_table!(
             |$table| $does;
-            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END AUDIT USAGE QUOTAS
+            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END AUDIT KEPT USAGE QUOTAS
         )
     };
     (|$table:ident| $does:expr; $($name:ident)*) => {
@@ -90,6 +92,7 @@ pub(crate) enum Tagged {
     State = 6,
     Quota = 7,
     Copy = 12,
+    Kept = 13,
 }
 
 impl Tagged {
@@ -101,6 +104,7 @@ impl Tagged {
             Self::Usage => "usage",
             Self::State | Self::Copy => "gatekey",
             Self::Quota => "quotas",
+            Self::Kept => "kept",
         }
     }
 }

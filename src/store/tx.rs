@@ -43,7 +43,8 @@ pub(crate) struct Holdings {
 }
 
 pub(crate) struct Tx<'t> {
-    ring: &'t Keyring,
+    pub(super) txn: &'t WriteTransaction,
+    pub(super) ring: &'t Keyring,
     now: Timestamp,
     keys: Table<'t, u64, Bytes>,
     cold: Table<'t, u64, Bytes>,
@@ -53,11 +54,11 @@ pub(crate) struct Tx<'t> {
     by_owner: Table<'t, Bytes, u8>,
     by_keyspace: Table<'t, (u32, u64), ()>,
     by_end: Table<'t, (u64, u64), ()>,
-    audit: Table<'t, u64, Bytes>,
+    pub(super) audit: Table<'t, u64, Bytes>,
     usage: Table<'t, u64, Bytes>,
     quotas: Table<'t, u64, Bytes>,
     meta: Table<'t, &'static str, Bytes>,
-    state: State,
+    pub(super) state: State,
     touched: Touched,
     /// Whether the mutation that runs has written yet.
     wrote: bool,
@@ -74,6 +75,7 @@ impl<'t> Tx<'t> {
         let state = super::read_state(&meta, ring)?;
         let now = now.max(state.clock);
         Ok(Self {
+            txn,
             ring,
             now,
             keys: txn.open_table(KEYS).or_store()?,
@@ -112,7 +114,7 @@ impl<'t> Tx<'t> {
         self.wrote
     }
 
-    fn writing(&mut self) {
+    pub(super) fn writing(&mut self) {
         self.wrote = true;
         self.wrote_ever = true;
     }
@@ -589,7 +591,7 @@ impl<'t> Tx<'t> {
     }
 
     pub(crate) fn revoked(&self, key: &KeyRecord) -> Result<Option<Revoked>, Error> {
-        read::revoked(&self.audit, self.ring, key, self.now)
+        read::revoked(|seq| self.entry(seq), key, self.now)
     }
 
     /// A key as callers see it, after what this transaction has written.

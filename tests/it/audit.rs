@@ -1,6 +1,7 @@
 //! The audit trail: every change, who made it, what it was before and after.
 
 mod chain;
+mod trim;
 
 use gatekey::{
     AuditEntry, AuditEvent, Engine, Error, Invalid, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace,

@@ -61,6 +61,21 @@ impl Store {
         true
     }
 
+    /// Closes, edits the file behind the engine's back, and opens again.
+    pub(crate) fn edit<T>(&mut self, edit: impl FnOnce(&redb::WriteTransaction) -> T) -> T {
+        let path = self.path.clone().unwrap();
+        self.engine.clone().close().unwrap();
+        let db = redb::Database::open(&path).unwrap();
+        let txn = db.begin_write().unwrap();
+        let edited = edit(&txn);
+        txn.commit().unwrap();
+        drop(db);
+        self.engine = options(self.resident_bytes, &self.clock)
+            .open(path)
+            .unwrap();
+        edited
+    }
+
     /// The directory of the file.
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.dir.as_ref().unwrap().path()

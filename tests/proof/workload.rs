@@ -298,6 +298,10 @@ pub(crate) const SCRIPT: &[Verb] = &[
     ("purge", |w| {
         w.engine.purge(Duration::from_secs(2)).map(drop)
     }),
+    ("trim the audit trail", |w| {
+        let span = w.engine.audit_span()?;
+        w.engine.by("bob")?.trim_audit(span.last.seq - 5).map(drop)
+    }),
     ("issue after a purge", |w| {
         w.issue(NewKey::new("one", "solo")?)
     }),
@@ -337,7 +341,7 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
     for owner in OWNERS {
         line(&engine.owner(owner)?);
     }
-    for entry in engine.audit(1, 1000)? {
+    for entry in engine.audit(0, 1000)? {
         line(&entry);
     }
     // Keys of which no token is known come from a change whose answer was lost.

@@ -8,7 +8,7 @@ use crate::common::Store;
 /// then does not follow.
 type Tampering = (&'static str, fn(&mut redb::Table<'_, u64, &[u8]>), u64);
 
-fn flip_a_bit(table: &mut redb::Table<'_, u64, &[u8]>, seq: u64, byte: usize) {
+pub(super) fn flip_a_bit(table: &mut redb::Table<'_, u64, &[u8]>, seq: u64, byte: usize) {
     let mut bytes = table.remove(seq).unwrap().unwrap().value().to_vec();
     bytes[byte] ^= 1;
     table.insert(seq, bytes.as_slice()).unwrap();
@@ -20,7 +20,7 @@ fn put_in_place_of(table: &mut redb::Table<'_, u64, &[u8]>, seq: u64, other: u64
     table.insert(seq, bytes.as_slice()).unwrap();
 }
 
-const AUDIT: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("audit");
+pub(super) const AUDIT: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("audit");
 
 /// Each entry of the other history is right by itself: its hash is keyed by the same
 /// store's key, and covers its position and its bytes. What betrays it is the entry

@@ -1,0 +1,40 @@
+//! Removing the beginning of the audit trail.
+
+use crate::audit::AuditEvent;
+use crate::error::Error;
+use crate::store::trail::Pointed;
+use crate::store::tx::Tx;
+use crate::trail::{Link, Trimmed};
+
+/// The most entries that one transaction removes, from the trail and of those kept.
+const PER_TRANSACTION: u64 = 10_000;
+
+/// Trims as many entries as one transaction takes, through a position; `None` where
+/// there is nothing to trim.
+pub(crate) fn trim(
+    tx: &mut Tx<'_>,
+    through: u64,
+    pointed: &Pointed,
+    actor: Option<&str>,
+) -> Result<Option<Trimmed>, Error> {
+    let before: Link = tx.floor();
+    let kept = tx.trim(through, PER_TRANSACTION, pointed)?;
+    let dropped = tx.drop_kept(PER_TRANSACTION, pointed)?;
+    let floor = tx.floor();
+    if floor == before && dropped == 0 {
+        return Ok(None);
+    }
+    tx.audit(
+        actor,
+        AuditEvent::AuditTrimmed {
+            through: floor,
+            kept,
+            dropped,
+        },
+    )?;
+    Ok(Some(Trimmed {
+        removed: floor.seq - before.seq,
+        kept,
+        through: floor,
+    }))
+}

@@ -1,0 +1,163 @@
+//! The audit trail: reading, exporting and trimming it.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::{Engine, check_limit};
+use crate::audit::AuditEntry;
+use crate::change;
+use crate::error::Result;
+use crate::store::guarded;
+use crate::trail::{self, AuditKey, AuditSpan, Lines, Trimmed};
+
+/// How many entries of an export are read from one snapshot.
+const PER_SNAPSHOT: u64 = 1000;
+
+/// # The audit trail
+impl Engine {
+    /// Up to `limit` audit entries, at most [`limits::PAGE_MAX`](crate::limits::PAGE_MAX),
+    /// from position `from` on; 0: from the first that is there. The first entry ever has
+    /// position 1. Each is checked to follow on the one before it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`](crate::Error::Corrupted) names the first entry that does not
+    /// follow; [`NotFound::AuditEntry`](crate::NotFound::AuditEntry) for a position that
+    /// was trimmed away;
+    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for a limit of 0,
+    /// [`Invalid::TooMany`](crate::Invalid::TooMany) for one over the maximum.
+    pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        check_limit(limit)?;
+        let snapshot = self.core.snapshot()?;
+        guarded(|| snapshot.audit(from, limit))
+    }
+
+    /// Where the audit trail begins and ends. It begins after position 0, or after the
+    /// last entry that was trimmed away.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    pub fn audit_span(&self) -> Result<AuditSpan> {
+        let snapshot = self.core.snapshot()?;
+        let state = guarded(|| snapshot.state())?;
+        Ok(AuditSpan::new(state.floor(), state.head()))
+    }
+
+    /// Writes the audit trail from position `from` on (0: from the first entry that is
+    /// there) to its present end, in a form that
+    /// [`verify_audit_export`](crate::verify_audit_export) verifies without the store, and
+    /// says which stretch of the trail that is. Continue the next time from
+    /// `span.last.seq + 1`.
+    ///
+    /// The form is lines of text: a heading, `after` and a link, one line an entry (its
+    /// position, and its bytes with its hash in hexadecimal), `last` and a link. Changes go
+    /// on meanwhile; a thousand entries at a time are read from a snapshot of their own.
+    ///
+    /// # Errors
+    /// [`NotFound::AuditEntry`](crate::NotFound::AuditEntry) for a position that was
+    /// trimmed away, [`Error::Corrupted`](crate::Error::Corrupted) for an entry that does
+    /// not follow on the one before it, and [`Error::Store`](crate::Error::Store) where
+    /// `out` cannot be written. What was written by then is not a whole export, and
+    /// verifying it fails.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("trail.txt");
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+    /// let span = engine.export_audit(0, &mut file)?;
+    /// file.into_inner().unwrap().sync_all().unwrap();
+    /// assert_eq!(span.entries(), 1);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn export_audit(&self, from: u64, mut out: impl Write) -> Result<AuditSpan> {
+        let mut put = |lines: String| {
+            let written = out.write_all(lines.as_bytes());
+            written.map_err(|error| trail::failed(&error))
+        };
+        let snapshot = self.core.snapshot()?;
+        let (after, through) =
+            guarded(|| Ok((snapshot.link_before(from)?, snapshot.state()?.audit_seq)))?;
+        drop(snapshot);
+        put(Lines::first(after))?;
+        let mut last = after;
+        while last.seq < through {
+            let snapshot = self.core.snapshot()?;
+            let (lines, reached) = guarded(|| snapshot.export(last, through, PER_SNAPSHOT))?;
+            drop(snapshot);
+            put(lines)?;
+            last = reached;
+        }
+        put(Lines::last(last))?;
+        out.flush().map_err(|error| trail::failed(&error))?;
+        Ok(AuditSpan::new(after, last))
+    }
+
+    /// The key with which exports of this store's audit trail are verified elsewhere.
+    #[must_use]
+    pub fn audit_key(&self) -> AuditKey {
+        AuditKey::of(self.core.ring().chain_key().clone())
+    }
+
+    /// Removes the audit entries up to and including position `through` from the file:
+    /// the trail begins after it from then on. Export them first; an export, and after it
+    /// the trail that is left, are still one chain.
+    ///
+    /// The removal is an entry of the trail itself, with the link after which the trail
+    /// begins. Entries that a revoked key's record points at are kept beside the trail, so
+    /// that [`Engine::key`] still says by whom and why it was revoked; a trimming after the
+    /// purge of the key removes them. [`Engine::check`] verifies the trail from its
+    /// beginning on, but can no longer find an old record that was put back where the
+    /// entries that would tell are gone, unless they are kept.
+    ///
+    /// Reads every key once; then removes ten thousand entries a transaction, each of
+    /// which is complete in itself: after a crash or an error, what was removed so far
+    /// stays removed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`](crate::Error::Corrupted) for an entry that does not follow on
+    /// the one before it: it is not removed, nor are those after it. See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_test")?)?;
+    /// let mut export = Vec::new();
+    /// let span = engine.export_audit(0, &mut export)?;
+    /// // Once the export is safe:
+    /// let trimmed = engine.trim_audit(span.last.seq)?;
+    /// assert_eq!((trimmed.removed, trimmed.through), (2, span.last));
+    /// assert_eq!(engine.audit(0, 10)?[0].seq, 3);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn trim_audit(&self, through: u64) -> Result<Trimmed> {
+        let snapshot = self.core.snapshot()?;
+        let (through, pointed, floor) = guarded(|| {
+            let state = snapshot.state()?;
+            let through = through.min(state.audit_seq);
+            Ok((through, snapshot.pointed(through)?, state.floor()))
+        })?;
+        drop(snapshot);
+        let pointed = Arc::new(pointed);
+        let mut trimmed = Trimmed {
+            removed: 0,
+            kept: 0,
+            through: floor,
+        };
+        loop {
+            let pointed = pointed.clone();
+            let step =
+                self.change(move |tx, actor| change::trim::trim(tx, through, &pointed, actor))?;
+            let Some(step) = step else {
+                return Ok(trimmed);
+            };
+            trimmed.removed += step.removed;
+            trimmed.kept += step.kept;
+            trimmed.through = step.through;
+        }
+    }
+}

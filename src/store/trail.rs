@@ -1,0 +1,232 @@
+//! The audit trail in the file: where it begins, and what is kept of its beginning.
+//!
+//! A trimming removes entries from the beginning. The state holds the position and the
+//! hash of the last one removed, the *floor*, so that the chain can be verified from there
+//! on. An entry that a revoked key's record points at moves to a table of its own, with a
+//! tag instead of a place in the chain, until a trimming after the key's purge.
+
+use std::collections::BTreeSet;
+
+use redb::ReadableTable;
+
+use super::OrStore;
+use super::read;
+use super::snapshot::Snapshot;
+use super::tables::{AUDIT, Bytes, KEPT, State, Stored, Tagged, seal, unseal};
+use super::tx::Tx;
+use crate::audit::{AuditBody, AuditEntry};
+use crate::digest::Keyring;
+use crate::error::{Error, NotFound};
+use crate::record::Phase;
+use crate::trail::{Lines, Link};
+
+impl Stored for AuditBody {}
+
+impl State {
+    /// The last audit entry.
+    pub(crate) fn head(&self) -> Link {
+        Link::new(self.audit_seq, self.audit_hash)
+    }
+
+    /// The last audit entry that was trimmed away.
+    pub(crate) fn floor(&self) -> Link {
+        Link::new(self.audit_floor_seq, self.audit_floor_hash)
+    }
+}
+
+/// An entry that was trimmed away and kept.
+pub(super) fn kept(
+    table: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    seq: u64,
+) -> Result<AuditEntry, Error> {
+    match table.get(seq).or_store()? {
+        Some(entry) => {
+            let body: AuditBody = unseal(ring, Tagged::Kept, &seq.to_le_bytes(), entry.value())?;
+            Ok(body.at_position(seq))
+        }
+        None => Err(Error::corrupted("kept", seq, "it is missing")),
+    }
+}
+
+/// The audit entries that the records of revoked keys point at.
+pub(crate) struct Pointed {
+    /// Of those that were trimmed away before.
+    below: BTreeSet<u64>,
+    first: u64,
+    /// A bit for each position from `first` on.
+    bits: Vec<u64>,
+}
+
+impl Pointed {
+    fn new(floor: u64, through: u64) -> Self {
+        let len = usize::try_from(through.saturating_sub(floor) / 64 + 1).unwrap_or(0);
+        Self {
+            below: BTreeSet::new(),
+            first: floor + 1,
+            bits: vec![0; len],
+        }
+    }
+
+    fn place(&self, seq: u64) -> Option<(usize, u64)> {
+        let at = seq.checked_sub(self.first)?;
+        Some((usize::try_from(at / 64).ok()?, 1 << (at % 64)))
+    }
+
+    fn add(&mut self, seq: u64) {
+        match self.place(seq) {
+            None => {
+                self.below.insert(seq);
+            }
+            Some((word, bit)) => {
+                if let Some(word) = self.bits.get_mut(word) {
+                    *word |= bit;
+                }
+            }
+        }
+    }
+
+    fn holds(&self, seq: u64) -> bool {
+        match self.place(seq) {
+            None => self.below.contains(&seq),
+            Some((word, bit)) => self.bits.get(word).is_some_and(|word| word & bit != 0),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Which entries up to a position the records of revoked keys point at. Reads every
+    /// key; a revocation that comes after points at an entry that comes after.
+    pub(crate) fn pointed(&self, through: u64) -> Result<Pointed, Error> {
+        let mut pointed = Pointed::new(self.state()?.audit_floor_seq, through);
+        self.each_sound_record(|key| {
+            if matches!(key.phase, Phase::Revoked { .. }) && key.revision <= through {
+                pointed.add(key.revision);
+            }
+        })?;
+        Ok(pointed)
+    }
+
+    /// Up to `limit` entries from a position on as lines of an export, each checked to
+    /// follow on the one before it, and the last of them.
+    pub(crate) fn export(
+        &self,
+        after: Link,
+        through: u64,
+        limit: u64,
+    ) -> Result<(String, Link), Error> {
+        let table = self.table(AUDIT)?;
+        require_above(&self.state()?, after.seq + 1)?;
+        let mut lines = String::new();
+        let mut last = after;
+        for seq in after.seq + 1..=through.min(after.seq.saturating_add(limit)) {
+            let stored = ReadableTable::get(&table, seq)
+                .or_store()?
+                .ok_or_else(|| Error::corrupted("audit", seq, "it is missing"))?;
+            let (_, hash) = read::decode_audit(self.ring(), &last.hash, seq, stored.value())?;
+            lines.push_str(&Lines::entry(seq, stored.value()));
+            last = Link::new(seq, hash);
+        }
+        Ok((lines, last))
+    }
+
+    /// The place after which an export begins; `from` 0: the beginning of the trail.
+    pub(crate) fn link_before(&self, from: u64) -> Result<Link, Error> {
+        let state = self.state()?;
+        let from = match from {
+            0 => state.audit_floor_seq + 1,
+            from => from.min(state.audit_seq + 1),
+        };
+        require_above(&state, from)?;
+        let hash = read::audit_hash(&self.table(AUDIT)?, &state, from - 1)?;
+        Ok(Link::new(from - 1, hash))
+    }
+}
+
+/// Refuses a position that was trimmed away.
+pub(super) fn require_above(state: &State, seq: u64) -> Result<(), Error> {
+    match seq > state.audit_floor_seq {
+        true => Ok(()),
+        false => Err(NotFound::AuditEntry {
+            seq,
+            first: state.audit_floor_seq + 1,
+        }
+        .into()),
+    }
+}
+
+impl<'t> Tx<'t> {
+    pub(crate) fn floor(&self) -> Link {
+        self.state.floor()
+    }
+
+    /// Trims up to `limit` entries, through a position, and says how many of them are
+    /// kept.
+    pub(crate) fn trim(
+        &mut self,
+        through: u64,
+        limit: u64,
+        pointed: &Pointed,
+    ) -> Result<u64, Error> {
+        let mut floor = self.state.floor();
+        let through = through.min(self.state.audit_seq);
+        let last = through.min(floor.seq.saturating_add(limit));
+        if last <= floor.seq {
+            return Ok(0);
+        }
+        self.writing();
+        let mut table = self.open_kept()?;
+        let mut count = 0;
+        for seq in floor.seq + 1..=last {
+            let stored = self.audit.remove(seq).or_store()?;
+            let stored = stored.ok_or_else(|| Error::corrupted("audit", seq, "it is missing"))?;
+            let (entry, hash) = read::decode_audit(self.ring, &floor.hash, seq, stored.value())?;
+            floor = Link::new(seq, hash);
+            if pointed.holds(seq) {
+                let key = seq.to_le_bytes();
+                let bytes = seal(self.ring, Tagged::Kept, &key, &AuditBody::from(entry))?;
+                table.insert(seq, bytes.as_slice()).or_store()?;
+                count += 1;
+            }
+        }
+        self.state.audit_floor_seq = floor.seq;
+        self.state.audit_floor_hash = floor.hash;
+        Ok(count)
+    }
+
+    /// Removes up to `limit` kept entries at which no key's record points any more, and
+    /// says how many.
+    pub(crate) fn drop_kept(&mut self, limit: u64, pointed: &Pointed) -> Result<u64, Error> {
+        let mut table = self.open_kept()?;
+        let mut stale = Vec::new();
+        // Those that a trimming has moved since are pointed at.
+        for entry in table.range(..pointed.first).or_store()? {
+            let seq = entry.or_store()?.0.value();
+            if !pointed.below.contains(&seq) {
+                stale.push(seq);
+            }
+            if stale.len() as u64 == limit {
+                break;
+            }
+        }
+        if !stale.is_empty() {
+            self.writing();
+        }
+        for seq in &stale {
+            table.remove(*seq).or_store()?;
+        }
+        Ok(stale.len() as u64)
+    }
+
+    /// The audit entry at a position, which may have been trimmed away and kept.
+    pub(super) fn entry(&self, seq: u64) -> Result<AuditEntry, Error> {
+        match seq > self.state.audit_floor_seq {
+            true => read::audit_entry(&self.audit, self.ring, &self.state, seq),
+            false => kept(&self.open_kept()?, self.ring, seq),
+        }
+    }
+
+    fn open_kept(&self) -> Result<redb::Table<'t, u64, Bytes>, Error> {
+        self.txn.open_table(KEPT).or_store()
+    }
+}
