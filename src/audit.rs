@@ -1,5 +1,7 @@
 //! The audit trail: what was changed, when, by whom.
 
+mod text;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -56,6 +58,11 @@ impl From<AuditEntry> for AuditBody {
 }
 
 /// A field that changed.
+///
+/// What people wrote (names, descriptions, labels, names of plans) is quoted, with its
+/// quotes and backslashes escaped, and what is not there is `none`, without quotes: so
+/// that each text has one reading. Lists are separated by commas, the pairs of labels
+/// read `"env"="prod"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Change {
@@ -84,6 +91,17 @@ impl Change {
             });
         }
     }
+}
+
+/// What somebody wrote, for [`Change`]: nothing in it reads as anything else. It is at
+/// most twice as long, so that an entry keeps to the limit of its encoding; what cannot
+/// be seen is refused before.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+pub(crate) fn quoted_or_none(text: Option<&str>) -> String {
+    text.map_or("none".to_owned(), quoted)
 }
 
 /// What a revocation of many reached for.
@@ -144,8 +162,9 @@ pub enum AuditEvent {
         /// A note.
         note: Option<String>,
     },
-    /// Keys of an owner or a keyspace were revoked.
-    KeysRevoked {
+    /// Keys of an owner or a keyspace were revoked, by a gatekey that did not name them.
+    /// No longer written: see [`KeysRevoked`](Self::KeysRevoked).
+    KeysRevokedUnnamed {
         /// Whose.
         scope: Scope,
         /// How many.
@@ -209,17 +228,33 @@ pub enum AuditEvent {
         /// How many were kept before and no longer are, since their keys were purged.
         dropped: u64,
     },
+    /// Keys of an owner or a keyspace were revoked. One call writes an entry for each
+    /// thousand of them, one after the other, at the same instant.
+    KeysRevoked {
+        /// Whose.
+        scope: Scope,
+        /// Those that this entry's call revoked and this entry names, at most a
+        /// thousand. What was revoked before is not among them.
+        keys: Vec<KeyId>,
+        /// Why.
+        reason: Reason,
+        /// A note.
+        note: Option<String>,
+    },
 }
 
+/// The most keys that one entry names, so that it keeps to the limit of its encoding.
+pub(crate) const NAMED_MAX: usize = 1000;
+
 impl AuditEvent {
-    /// The keys that the entry names. A revocation of many and a change of an
-    /// owner name none.
+    /// The keys that the entry names, at most a thousand. A suspension and its end name
+    /// none.
     #[must_use]
     pub fn keys(&self) -> Vec<KeyId> {
         match self {
             Self::KeyspaceCreated { .. }
             | Self::KeyspaceUpdated { .. }
-            | Self::KeysRevoked { .. }
+            | Self::KeysRevokedUnnamed { .. }
             | Self::OwnerSuspended { .. }
             | Self::OwnerResumed { .. }
             | Self::AuditTrimmed { .. } => Vec::new(),
@@ -236,7 +271,9 @@ impl AuditEvent {
             | Self::KeyUpdated { key, .. }
             | Self::KeyDisabled { key }
             | Self::KeyEnabled { key } => vec![*key],
-            Self::KeysPurged { keys } | Self::DigestsRenewed { keys, .. } => keys.clone(),
+            Self::KeysPurged { keys }
+            | Self::DigestsRenewed { keys, .. }
+            | Self::KeysRevoked { keys, .. } => keys.clone(),
         }
     }
 }

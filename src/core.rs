@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use crate::attempts::Attempts;
+use crate::audit::NAMED_MAX;
 use crate::change::quota;
 use crate::change::update::renew_digests;
 use crate::clock::{Clock, Timestamp};
 use crate::digest::{Keyring, digests_equal};
-use crate::error::{Error, OpenError};
+use crate::error::{Error, NotFound, OpenError};
 use crate::id::KeyId;
 use crate::limiter::{Admitted, Limiter, Refused, Subject};
 use crate::options::Options;
@@ -32,6 +33,8 @@ use crate::usage::{Notes, Renewal};
 
 /// The most keys whose usage one transaction writes.
 const USAGE_PER_TRANSACTION: usize = 4096;
+/// The most digests that one transaction renews: its audit entry names them all.
+const RENEWALS_PER_TRANSACTION: usize = NAMED_MAX;
 
 pub(crate) struct Core {
     home: Home,
@@ -48,6 +51,8 @@ pub(crate) struct Core {
     /// over, in milliseconds. Time never runs behind it.
     latest_ms: AtomicU64,
     closed: AtomicBool,
+    /// Whether there is no snapshot: then nothing is answered, not even what needs none.
+    dark: AtomicBool,
     notes: Notes,
     limiter: Limiter,
     quotas: Quotas,
@@ -81,6 +86,7 @@ impl Core {
             home: Home::new(),
             latest_ms: AtomicU64::new(state.clock.unix_ms()),
             closed: AtomicBool::new(false),
+            dark: AtomicBool::new(false),
             store,
             queue: Queue::default(),
             published: ArcSwapOption::from_pointee(snapshot),
@@ -150,6 +156,21 @@ impl Core {
         self.published.load_full().ok_or_else(|| self.unavailable())
     }
 
+    /// Fails where no verification can be answered. For what would be answered
+    /// without a look at the snapshot.
+    fn must_be_open(&self) -> Result<(), Error> {
+        match self.dark.load(Ordering::Acquire) {
+            true => Err(self.unavailable()),
+            false => Ok(()),
+        }
+    }
+
+    /// The answer to a text that is no token.
+    fn refuse_malformed(&self) -> Result<Verdict, Error> {
+        self.must_be_open()?;
+        Ok(Verdict::Denied(Denial::Malformed))
+    }
+
     /// Why there is no snapshot.
     #[cold]
     fn unavailable(&self) -> Error {
@@ -170,6 +191,7 @@ impl Core {
         let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) else {
             return self.verify_unguarded(text, requirements);
         };
+        self.must_be_open()?;
         self.look_home()?;
         let now = self.now();
         if let Some(retry_after) = attempts.wait(source, now) {
@@ -192,7 +214,7 @@ impl Core {
     ) -> Result<Verdict, Error> {
         match token::split(text) {
             Some(parts) => self.verify(&parts, requirements),
-            None => Ok(Verdict::Denied(Denial::Malformed)),
+            None => self.refuse_malformed(),
         }
     }
 
@@ -230,6 +252,7 @@ impl Core {
     ) -> Result<Vec<Verdict>, Error> {
         /// Few enough for the copies to stay in the first-level cache.
         const AT_ONCE: usize = 32;
+        self.must_be_open()?;
         if self.attempts.is_some() && requirements.source.is_some() {
             // One after the other: each may be the one too many.
             let verify = |token: &T| self.verify_text(token.as_ref(), requirements);
@@ -263,7 +286,7 @@ impl Core {
             }
             for ((parts, found), copy) in parts.iter().zip(&found).zip(&copies).take(tokens.len()) {
                 let Some(parts) = parts else {
-                    verdicts.push(Verdict::Denied(Denial::Malformed));
+                    verdicts.push(self.refuse_malformed()?);
                     continue;
                 };
                 let view = found.and_then(|_| View::parse(copy));
@@ -283,7 +306,7 @@ impl Core {
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
         if !parts.is_token() {
-            return Ok(Verdict::Denied(Denial::Malformed));
+            return self.refuse_malformed();
         }
         self.look_home()?;
         // Before the snapshot is loaded: see the protocol in `resident`.
@@ -307,19 +330,26 @@ impl Core {
         })?
     }
 
-    /// Whether a token is that of a key of this store, whatever its state.
-    pub(crate) fn owns(&self, parts: &Parts<'_>) -> Result<bool, Error> {
-        self.snapshot()?.hot(parts.id, |found| match found {
+    /// The key whose token a text is, whatever its state, and the snapshot that it was
+    /// found in; [`NotFound::Token`] where it is none's.
+    pub(crate) fn find_by_token(&self, text: &[u8]) -> Result<(KeyId, Arc<Snapshot>), Error> {
+        let snapshot = self.snapshot()?;
+        let parts = token::parse(text).ok_or(NotFound::Token)?;
+        let is_proven = snapshot.hot(parts.id, |found| match found {
             Some((view, _)) => {
                 let keyspace = self.registry.get(view.keyspace());
-                self.is_proven(&view, parts)
+                self.is_proven(&view, &parts)
                     && keyspace.is_some_and(|entry| entry.prefix.as_bytes() == parts.prefix)
             }
             None => {
                 self.store.ring().refuse_unknown(parts.signed);
                 false
             }
-        })
+        })?;
+        match is_proven {
+            true => Ok((parts.id, snapshot)),
+            false => Err(NotFound::Token.into()),
+        }
     }
 
     /// Whether a token is that of a record.
@@ -567,7 +597,7 @@ impl Core {
         self.quotas.publish(&touched.quotas, &touched.quota_keys);
         self.latest_ms
             .fetch_max(touched.at.unix_ms(), Ordering::AcqRel);
-        let swap = || self.published.store(Some(snapshot));
+        let swap = || self.show(Some(snapshot));
         match &self.resident {
             Some(resident) => resident.publish(&touched.keys, swap),
             None => swap(),
@@ -580,22 +610,32 @@ impl Core {
         if let Some(resident) = &self.resident {
             resident.shut();
         }
-        self.published.store(None);
+        self.show(None);
+    }
+
+    /// Lets verifications see a snapshot, or none.
+    fn show(&self, snapshot: Option<Arc<Snapshot>>) {
+        self.dark.store(snapshot.is_none(), Ordering::Release);
+        self.published.store(snapshot);
     }
 
     /// Writes what verifications have noted.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.snapshot()?;
-        let renewals = Arc::new(self.notes.take_renewals());
-        if !renewals.is_empty() {
-            let noted = renewals.clone();
-            let renewed = self.mutate(move |tx| renew_digests(tx, &noted));
+        let mut renewals = self.notes.take_renewals();
+        while !renewals.is_empty() {
+            let rest = renewals.split_off(renewals.len().min(RENEWALS_PER_TRANSACTION));
+            let chunk = Arc::new(renewals);
+            let renewed = self.mutate({
+                let chunk = chunk.clone();
+                move |tx| renew_digests(tx, &chunk)
+            });
             if let Err(error) = renewed {
-                renewals
-                    .iter()
-                    .for_each(|renewal| self.notes.renew(*renewal));
+                let unwritten = chunk.iter().chain(&rest);
+                unwritten.for_each(|renewal| self.notes.renew(*renewal));
                 return Err(error);
             }
+            renewals = rest;
         }
         let mut used = self.notes.take_used();
         while !used.is_empty() {

@@ -551,7 +551,9 @@ impl From<Reason> for Revocation {
     }
 }
 
-/// A key's state at an instant, by the first of these that is true.
+/// A key's state at an instant, by the first of these that is true: so each key is in
+/// one. What of the rest is true as well, [`Key`] tells field by field, and
+/// [`KeyFilter`](crate::KeyFilter) can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyState {
@@ -595,8 +597,15 @@ pub struct Key {
     pub keyspace: Prefix,
     /// Who holds it.
     pub owner: OwnerPath,
-    /// Its state at the instant of the answer.
+    /// Its state at the instant of the answer: the first that is true of it.
     pub state: KeyState,
+    /// Whether it is disabled, whatever its state; a revoked key is not.
+    pub disabled: bool,
+    /// Whether it is suspended with its owner, whatever its state; a revoked key is not.
+    pub suspended: bool,
+    /// Whether it is over by its expiry, whatever its state; a revoked key is over by
+    /// that.
+    pub expired: bool,
     /// What it may do.
     pub permissions: Permissions,
     /// A name for people.

@@ -238,12 +238,9 @@ impl Keyspace {
     }
 
     /// Checks what a new or changed keyspace says of itself.
+    ///
+    /// Its description apart: see [`check_description`].
     pub(crate) fn check(&self) -> Result<(), Error> {
-        limits::check_text(
-            "description",
-            &self.description,
-            limits::DESCRIPTION_LEN_MAX,
-        )?;
         if let KeysPerOwner::Many { cap: Some(0) } = self.keys_per_owner {
             return Err(Invalid::malformed("cap", "0", "an owner could hold no key").into());
         }
@@ -252,7 +249,9 @@ impl Keyspace {
             ("maximum lifetime", self.max_lifetime),
         ] {
             if lifetime.is_some_and(|lifetime| lifetime.as_millis() == 0) {
-                return Err(Invalid::malformed(what, "0", "a key would be born expired").into());
+                let value = format!("{:?}", lifetime.unwrap_or_default());
+                let why = "it is less than a millisecond, and a key would be born expired";
+                return Err(Invalid::malformed(what, &value, why).into());
             }
             if lifetime.is_some_and(|lifetime| Timestamp::MIN.checked_add(lifetime).is_none()) {
                 return Err(Invalid::TimeOutOfRange(format!("a {what}")).into());
@@ -289,6 +288,12 @@ impl Keyspace {
         }
         Ok(())
     }
+}
+
+/// Checks a description that is given, and not one that is stored: the rule for text
+/// may have become stricter since, and must not stop other changes.
+pub(crate) fn check_description(text: &str) -> Result<(), Error> {
+    limits::check_text("description", text, limits::DESCRIPTION_LEN_MAX)
 }
 
 /// A keyspace to be created.
@@ -489,6 +494,7 @@ impl KeyspaceUpdate {
     pub(crate) fn apply(&self, old: &Keyspace, now: Timestamp) -> Result<Keyspace, Error> {
         let mut new = old.clone();
         if let Some(description) = &self.description {
+            check_description(description)?;
             new.description.clone_from(description);
         }
         new.append_permissions(&self.append)?;

@@ -137,6 +137,7 @@ mod stats;
 mod store;
 mod sweep;
 mod sync;
+mod text;
 mod token;
 #[cfg(feature = "tower")]
 pub mod tower;

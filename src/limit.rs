@@ -91,7 +91,9 @@ impl Limit {
                 limit.check().map_err(malformed)?;
                 Ok(limit)
             }
-            _ => Err(malformed("the window is not whole seconds, 1 to 31 days")),
+            _ => Err(malformed(
+                "the window is not whole seconds, from 1 second to 31 days",
+            )),
         }
     }
 

@@ -1,6 +1,16 @@
 //! The limits of everything that a caller can put in. What is over one is
 //! refused with [`Invalid`], before any work, and nothing is applied.
 //!
+//! # Free text
+//! Names, descriptions, labels, notes and actors are shown in logs, listings and the
+//! audit trail. So they may hold no control character, no end of a line, nothing that
+//! changes the direction of text, and nothing that cannot be seen (Unicode's
+//! `Default_Ignorable_Code_Point`). The joiners U+200C and U+200D are taken between two
+//! letters of a script that joins (Arabic to Sinhala, Myanmar, Khmer, Mongolian), and
+//! U+200D between two emoji; the selectors U+FE0E and U+FE0F behind an emoji. Flags that
+//! are spelled with tag characters are refused. What is stored already stays, and is
+//! looked at again only where it is changed.
+//!
 //! Those of a type stand on the type: [`OwnerPath::LEN_MAX`](crate::OwnerPath::LEN_MAX),
 //! [`Prefix::LEN_MAX`](crate::Prefix::LEN_MAX), [`Pepper::LEN_MIN`](crate::Pepper::LEN_MIN),
 //! [`Permissions::COUNT_MAX`](crate::Permissions::COUNT_MAX).
@@ -8,6 +18,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Invalid};
+use crate::text;
 
 /// The longest name of a key, in bytes.
 pub const NAME_LEN_MAX: usize = 128;
@@ -38,19 +49,17 @@ pub const KEYSPACES_MAX: usize = 1024;
 /// The most keys or audit entries in one page of a listing.
 pub const PAGE_MAX: usize = 1000;
 
-/// Refuses free text that is too long or has characters that could forge lines
-/// in a log: controls, separators of lines, and changes of direction.
+/// Refuses free text that is too long or has what a reader could not see, or would see
+/// in another place: controls, ends of lines, changes of direction, and all that is
+/// hidden. [`text`](crate::text) has the rule.
 pub(crate) fn check_text(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
     if text.len() > max {
         return Err(Invalid::malformed(what, text, format!("longer than {max} bytes")).into());
     }
-    let forges_lines = |char: char| {
-        char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if text.chars().any(forges_lines) {
-        return Err(Invalid::malformed(what, text, "it has a control character").into());
+    match text::flaw(text) {
+        Some(why) => Err(Invalid::malformed(what, text, why).into()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// As [`check_text`], and not empty.
@@ -71,10 +80,14 @@ pub(crate) fn check_count(what: &'static str, count: usize, max: usize) -> Resul
 pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
     check_count("labels", labels.len(), LABELS_MAX)?;
     for (name, value) in labels {
-        check_name("label name", name, LABEL_NAME_LEN_MAX)?;
-        check_text("label value", value, LABEL_VALUE_LEN_MAX)?;
+        check_label(name, value)?;
     }
     Ok(())
+}
+
+pub(crate) fn check_label(name: &str, value: &str) -> Result<(), Error> {
+    check_name("label name", name, LABEL_NAME_LEN_MAX)?;
+    check_text("label value", value, LABEL_VALUE_LEN_MAX)
 }
 
 /// A name of a permission or a plan: 1 to 64 of `A-Z a-z 0-9 . _ : / -`.

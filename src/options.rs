@@ -25,7 +25,10 @@ use crate::store::Place;
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Debug)]
+///
+/// Opening takes the options; a clone of them can open again, or try again what failed.
+/// Clones share the clock. Each copy of a pepper is wiped as it is dropped.
+#[derive(Debug, Clone)]
 #[must_use]
 pub struct Options {
     pub(crate) peppers: Vec<Pepper>,
@@ -117,7 +120,9 @@ impl Options {
 
     /// How often the use of keys, and digests renewed under a new pepper, are
     /// written, from a thread of the engine's. `None` keeps no usage at all and
-    /// starts no thread. A crash loses the usage of one interval.
+    /// starts no thread: digests are renewed by [`Engine::flush`] and as the engine
+    /// closes, those of up to 262,144 keys at a time. A crash loses the usage of one
+    /// interval.
     pub fn usage_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.usage_interval = interval.into();
         self

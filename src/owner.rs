@@ -90,8 +90,15 @@ fn check(path: &str) -> Result<(), Invalid> {
                 OwnerPath::SEGMENT_LEN_MAX
             ));
         }
-        if !segment.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return refuse("a segment has a character that is not printable ASCII".to_owned());
+        if let Some(char) = segment.chars().find(|char| !char.is_ascii_graphic()) {
+            return refuse(match char {
+                ' ' => "a segment has a space".to_owned(),
+                char if char.is_ascii() => "a segment has a control character".to_owned(),
+                char => format!(
+                    "a segment has U+{:04X}, which is not ASCII",
+                    u32::from(char)
+                ),
+            });
         }
     }
     if segments > OwnerPath::DEPTH_MAX {
@@ -240,6 +247,22 @@ mod tests {
                     Err(Error::Invalid(Invalid::Malformed { what: "owner", .. }))
                 ),
                 "{path:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_which_character_is_wrong() {
+        for (path, why) in [
+            ("acme/a b", "a segment has a space"),
+            ("acme/a\tb", "a segment has a control character"),
+            ("acm\u{e9}", "a segment has U+00E9, which is not ASCII"),
+            ("acme/\u{200b}", "a segment has U+200B, which is not ASCII"),
+        ] {
+            let refused = path.parse::<OwnerPath>().unwrap_err().to_string();
+            assert!(
+                refused.ends_with(&format!("is not a valid owner: {why}")),
+                "{refused}"
             );
         }
     }

@@ -87,7 +87,8 @@ impl std::fmt::Display for Plan {
             write!(f, "{} {limit}", if at > 0 { "," } else { "" })?;
         }
         match (self.limits.is_empty(), self.shared_by_owner) {
-            (true, _) => f.write_str(" no limit"),
+            (true, true) => f.write_str(" no limit (shared by an owner's keys)"),
+            (true, false) => f.write_str(" no limit"),
             (false, true) => f.write_str(" (shared by an owner's keys)"),
             (false, false) => Ok(()),
         }

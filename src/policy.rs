@@ -167,6 +167,22 @@ impl Life {
             && !matches!(self.phase, Phase::Retiring { .. })
     }
 
+    /// Whether the key is over by its expiry, suspended or disabled as it may be; what
+    /// is revoked is over by that.
+    pub(crate) fn is_over_by_expiry(&self, now: Timestamp) -> bool {
+        self.expired(now).is_some() && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is suspended, whatever else it is but revoked.
+    pub(crate) fn is_suspended(&self, now: Timestamp) -> bool {
+        self.suspended != 0 && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is disabled, whatever else it is but revoked.
+    pub(crate) fn is_disabled(&self, now: Timestamp) -> bool {
+        self.disabled && self.revoked(now).is_none()
+    }
+
     /// Whether the key is over for good: nothing revives it.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         self.revoked(now).is_some() || self.expired(now).is_some()

@@ -9,6 +9,7 @@ use crate::error::{Error, Invalid};
 use crate::id::Prefix;
 use crate::key::{Key, KeyState};
 use crate::owner::OwnerPath;
+use crate::policy::Life;
 
 /// Which keys to list. All that is asked for must hold.
 ///
@@ -32,6 +33,9 @@ pub struct KeyFilter {
     pub(crate) keyspace: Option<Prefix>,
     pub(crate) owner: Option<(OwnerPath, bool)>,
     pub(crate) state: Option<KeyState>,
+    pub(crate) expired: Option<bool>,
+    pub(crate) disabled: Option<bool>,
+    pub(crate) suspended: Option<bool>,
     pub(crate) labels: Vec<(String, Option<String>)>,
     pub(crate) expires_within: Option<Duration>,
 }
@@ -64,10 +68,57 @@ impl KeyFilter {
         self
     }
 
-    /// Those in a state, at the instant of the answer.
+    /// Those in a state, at the instant of the answer. Each key is in one: the first in
+    /// the order of [`KeyState`] that is true of it. So a disabled key that has expired
+    /// is [`Disabled`](KeyState::Disabled) here; [`expired`](Self::expired) finds it.
     #[must_use]
     pub fn state(mut self, state: KeyState) -> Self {
         self.state = Some(state);
+        self
+    }
+
+    /// Those that are over by their expiry, suspended or disabled as they may be; or,
+    /// with `false`, all others. What is revoked is over by that, and not expired.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use gatekey::{Engine, ManualClock, NewKey, NewKeyspace, Options};
+    /// use gatekey::{KeyFilter, KeyState};
+    ///
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// # let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let day = Duration::from_secs(86_400);
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.expires_in(day))?;
+    /// engine.disable(issued.key.id)?;
+    /// # clock.advance(day);
+    /// // A day later:
+    /// let in_state = KeyFilter::new().state(KeyState::Expired);
+    /// assert_eq!(engine.keys(in_state).count(), 0);
+    /// let over = KeyFilter::new().expired(true);
+    /// assert_eq!(engine.keys(over).count(), 1);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn expired(mut self, expired: bool) -> Self {
+        self.expired = Some(expired);
+        self
+    }
+
+    /// Those that are disabled, suspended or expired as they may be; or, with `false`,
+    /// all others. A revoked key is not disabled.
+    #[must_use]
+    pub fn disabled(mut self, disabled: bool) -> Self {
+        self.disabled = Some(disabled);
+        self
+    }
+
+    /// Those whose owner is suspended, disabled or expired as they may be; or, with
+    /// `false`, all others. A revoked key is not suspended.
+    #[must_use]
+    pub fn suspended(mut self, suspended: bool) -> Self {
+        self.suspended = Some(suspended);
         self
     }
 
@@ -106,7 +157,18 @@ impl KeyFilter {
         }
     }
 
-    /// Whether a key that the index gave is asked for.
+    /// Whether a key that stands so in its life may be asked for: what is known of it
+    /// without its cold record.
+    pub(crate) fn matches_life(&self, life: &Life, now: Timestamp) -> bool {
+        let agrees = |asked: Option<bool>, is| asked.is_none_or(|asked| asked == is);
+        self.state.is_none_or(|state| state == life.state(now))
+            && agrees(self.expired, life.is_over_by_expiry(now))
+            && agrees(self.disabled, life.is_disabled(now))
+            && agrees(self.suspended, life.is_suspended(now))
+    }
+
+    /// Whether a key that the index gave, and that
+    /// [`matches_life`](Self::matches_life), is asked for.
     pub(crate) fn matches(&self, key: &Key, now: Timestamp) -> bool {
         let ends_soon = |within: Duration| {
             let end = [key.expires_at, key.retiring_until]
@@ -117,7 +179,6 @@ impl KeyFilter {
                 && end.is_some_and(|end| end > now && end <= now.saturating_add(within))
         };
         self.keyspace.is_none_or(|prefix| prefix == key.keyspace)
-            && self.state.is_none_or(|state| state == key.state)
             && self.expires_within.is_none_or(ends_soon)
             && self.labels.iter().all(|(name, value)| {
                 key.labels

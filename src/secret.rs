@@ -56,6 +56,7 @@ impl fmt::Debug for Token {
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Pepper {
     id: u8,
     bytes: Zeroizing<Vec<u8>>,

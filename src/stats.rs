@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::Timestamp;
 use crate::id::Prefix;
 use crate::key::KeyState;
+use crate::policy::Life;
 
 /// What a store holds, and what its engine keeps in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,11 +46,18 @@ pub struct KeyCounts {
     pub expired: u64,
     /// Revoked.
     pub revoked: u64,
+    /// Over by their expiry: all of `expired`, and those of `disabled` and `suspended`
+    /// that have expired. Not a state of its own, and not in the
+    /// [`total`](Self::total) a second time.
+    pub over_by_expiry: u64,
 }
 
 impl KeyCounts {
-    pub(crate) fn count(&mut self, state: KeyState) {
-        let counter = match state {
+    pub(crate) fn count(&mut self, life: &Life, now: Timestamp) {
+        if life.is_over_by_expiry(now) {
+            self.over_by_expiry += 1;
+        }
+        let counter = match life.state(now) {
             KeyState::Active => &mut self.active,
             KeyState::Retiring => &mut self.retiring,
             KeyState::NotYetValid => &mut self.not_yet_valid,

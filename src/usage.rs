@@ -21,7 +21,9 @@ const LOG_LEN: usize = 1024;
 /// that are not among them yet are counted as lost.
 const KEYS_MAX: usize = 262_144;
 /// How many digests wait to be renewed at most; others wait for another use.
-const RENEWALS_MAX: usize = 1024;
+const RENEWALS_MAX: usize = 262_144;
+/// Renewals are noted under as many locks, so that two threads rarely meet at one.
+const SHARDS: usize = 64;
 const MINUTE_MS: u64 = 60_000;
 
 /// The use of a key since the last flush.
@@ -147,8 +149,10 @@ pub(crate) struct Notes {
     logs: ThreadLocal<Log>,
     sums: Mutex<Map>,
     lost: AtomicU64,
-    renewals: Mutex<HashMap<u64, Renewal>>,
+    renewals: Box<[Mutex<Renewals>]>,
 }
+
+type Renewals = HashMap<u64, Renewal, BuildHasherDefault<IdHasher>>;
 
 impl Notes {
     pub(crate) fn new() -> Self {
@@ -156,7 +160,7 @@ impl Notes {
             logs: ThreadLocal::new(),
             sums: Mutex::new(Map::default()),
             lost: AtomicU64::new(0),
-            renewals: Mutex::default(),
+            renewals: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -208,11 +212,12 @@ impl Notes {
         }
     }
 
-    /// Notes that a digest can be renewed. Where too many wait, the key waits
-    /// for another use.
+    /// Notes that a digest can be renewed. Where too many wait, or another thread
+    /// notes one at the same lock, the key waits for another use.
     pub(crate) fn renew(&self, renewal: Renewal) {
-        if let Ok(mut renewals) = self.renewals.try_lock()
-            && renewals.len() < RENEWALS_MAX
+        if let Some(shard) = self.shard(renewal.id)
+            && let Ok(mut renewals) = shard.try_lock()
+            && renewals.len() < RENEWALS_MAX / SHARDS
         {
             renewals.insert(renewal.id.raw(), renewal);
         }
@@ -221,10 +226,18 @@ impl Notes {
     /// Whether there is nothing to note: the key is noted already, or it must
     /// wait for another use.
     pub(crate) fn awaits_renewal(&self, id: KeyId) -> bool {
-        match self.renewals.try_lock() {
-            Ok(renewals) => renewals.len() >= RENEWALS_MAX || renewals.contains_key(&id.raw()),
-            Err(_) => true,
+        match self.shard(id).map(Mutex::try_lock) {
+            Some(Ok(renewals)) => {
+                renewals.len() >= RENEWALS_MAX / SHARDS || renewals.contains_key(&id.raw())
+            }
+            _ => true,
         }
+    }
+
+    /// The random bits of an id are its last.
+    fn shard(&self, id: KeyId) -> Option<&Mutex<Renewals>> {
+        let at = usize::try_from(id.raw() % SHARDS as u64).ok()?;
+        self.renewals.get(at)
     }
 
     /// Takes what was used since the last call, in the order of the ids.
@@ -252,10 +265,14 @@ impl Notes {
         }
     }
 
+    /// Takes what is to be renewed, in the order of the ids.
     pub(crate) fn take_renewals(&self) -> Vec<Renewal> {
-        std::mem::take(&mut *lock(&self.renewals))
-            .into_values()
-            .collect()
+        let mut taken = Vec::new();
+        for shard in &self.renewals {
+            taken.extend(std::mem::take(&mut *lock(shard)).into_values());
+        }
+        taken.sort_unstable_by_key(|renewal| renewal.id);
+        taken
     }
 
     /// How many uses were not counted, for want of room.

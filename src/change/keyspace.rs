@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::audit::{AuditEvent, Change};
+use crate::audit::{AuditEvent, Change, quoted, quoted_or_none};
 use crate::error::{Error, Refusal};
 use crate::id::Prefix;
-use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
+use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace, check_description};
 use crate::limits;
 use crate::store::tx::Tx;
 
@@ -34,6 +34,7 @@ pub(crate) fn create(
         created_at: tx.now(),
         updated_at: tx.now(),
     };
+    check_description(&new.description)?;
     keyspace.append_permissions(&new.permissions)?;
     keyspace.check()?;
 
@@ -89,7 +90,7 @@ fn changes(old: &Keyspace, new: &Keyspace) -> Vec<Change> {
         "description",
         &old.description,
         &new.description,
-        Clone::clone,
+        |text| quoted(text),
     );
     Change::note(
         &mut changes,
@@ -141,7 +142,7 @@ fn changes(old: &Keyspace, new: &Keyspace) -> Vec<Change> {
         "default plan",
         &old.default_plan,
         &new.default_plan,
-        |name| name.clone().unwrap_or_default(),
+        |name| quoted_or_none(name.as_deref()),
     );
     changes
 }

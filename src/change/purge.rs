@@ -1,12 +1,12 @@
 //! Removing keys that have long been over.
 
-use crate::audit::AuditEvent;
+use crate::audit::{AuditEvent, NAMED_MAX};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::store::tx::Tx;
 
-/// The most keys that one transaction removes.
-const PER_TRANSACTION: usize = 1000;
+/// The most keys that one transaction removes: its audit entry names them all.
+const PER_TRANSACTION: usize = NAMED_MAX;
 
 /// Removes keys that were over before an instant, as many as one transaction
 /// takes, and says how many. Their tokens are unknown from then on.

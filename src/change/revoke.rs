@@ -1,6 +1,6 @@
 //! Revoking keys: one, by token, or all of an owner or a keyspace.
 
-use crate::audit::{AuditEvent, Scope};
+use crate::audit::{AuditEvent, NAMED_MAX, Scope};
 use crate::digest::digests_equal;
 use crate::error::{Error, NotFound};
 use crate::id::{KeyId, Prefix};
@@ -79,7 +79,7 @@ pub(crate) fn revoke_owner(
         after = last;
         Ok(ids)
     };
-    revoke_many(tx, next, Scope::Owner(owner.clone()), revocation, actor)
+    revoke_many(tx, next, &Scope::Owner(owner.clone()), revocation, actor)
 }
 
 /// Revokes all keys of a keyspace.
@@ -96,13 +96,13 @@ pub(crate) fn revoke_keyspace(
         after = ids.last().copied().or(after);
         Ok(ids)
     };
-    revoke_many(tx, next, Scope::Keyspace(prefix), revocation, actor)
+    revoke_many(tx, next, &Scope::Keyspace(prefix), revocation, actor)
 }
 
 fn revoke_many(
     tx: &mut Tx<'_>,
     mut next: impl FnMut(&Tx<'_>) -> Result<Vec<KeyId>, Error>,
-    scope: Scope,
+    scope: &Scope,
     revocation: &Revocation,
     actor: Option<&str>,
 ) -> Result<RevokedMany, Error> {
@@ -111,7 +111,13 @@ fn revoke_many(
         newly: 0,
         damaged: 0,
     };
-    let seq = tx.next_seq();
+    let mut named = Vec::new();
+    let event = |keys: Vec<KeyId>| AuditEvent::KeysRevoked {
+        scope: scope.clone(),
+        keys,
+        reason: revocation.reason,
+        note: revocation.note.clone(),
+    };
     loop {
         let mut ids = next(tx)?;
         if ids.is_empty() {
@@ -129,20 +135,17 @@ fn revoke_many(
                 tx.hold_time(&key);
             } else {
                 many.newly += 1;
-                write(tx, &key, revocation, seq)?;
+                // The entry that will name it.
+                write(tx, &key, revocation, tx.next_seq())?;
+                named.push(id);
+                if named.len() == NAMED_MAX {
+                    tx.audit(actor, event(std::mem::take(&mut named)))?;
+                }
             }
         }
     }
-    if many.newly > 0 {
-        tx.audit(
-            actor,
-            AuditEvent::KeysRevoked {
-                scope,
-                keys: many.newly,
-                reason: revocation.reason,
-                note: revocation.note.clone(),
-            },
-        )?;
+    if !named.is_empty() {
+        tx.audit(actor, event(named))?;
     }
     Ok(many)
 }

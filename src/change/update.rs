@@ -2,7 +2,7 @@
 //! renewing their digests.
 
 use super::refuse_if_over;
-use crate::audit::{AuditEvent, Change};
+use crate::audit::{AuditEvent, Change, quoted, quoted_or_none};
 use crate::clock::Timestamp;
 use crate::digest::digests_equal;
 use crate::error::{Error, Invalid};
@@ -131,8 +131,18 @@ pub(super) fn amended(
             None => 0,
         };
     }
-    check_descriptive(cold.name.as_deref(), cold.description.as_deref())?;
-    limits::check_labels(&cold.labels)?;
+    // What is given, and not what is stored: the rule for text may have become stricter
+    // since, and must not stop other changes.
+    check_descriptive(
+        changes.name.as_ref().and_then(Option::as_deref),
+        changes.description.as_ref().and_then(Option::as_deref),
+    )?;
+    limits::check_count("labels", cold.labels.len(), limits::LABELS_MAX)?;
+    for (name, value) in &changes.labels {
+        if let Some(value) = value {
+            limits::check_label(name, value)?;
+        }
+    }
     check_networks(&record.networks)?;
     Ok((record, cold))
 }
@@ -161,7 +171,7 @@ fn noted(
     new_cold: &ColdRecord,
     keyspace: &Keyspace,
 ) -> Vec<Change> {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let text = |text: &Option<String>| quoted_or_none(text.as_deref());
     let mut changes = Vec::new();
     let all = &mut changes;
     Change::note(all, "name", &old_cold.name, &new_cold.name, text);
@@ -180,7 +190,7 @@ fn noted(
         |labels| {
             let pairs: Vec<_> = labels
                 .iter()
-                .map(|(name, value)| format!("{name}={value}"))
+                .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))
                 .collect();
             pairs.join(", ")
         },
@@ -206,7 +216,7 @@ fn noted(
     Change::note(all, "plan", &old.plan, &new.plan, |number| {
         keyspace
             .plan_numbered(*number)
-            .map_or("none".to_owned(), |plan| plan.name.clone())
+            .map_or("none".to_owned(), |plan| quoted(&plan.name))
     });
     changes
 }

@@ -6,7 +6,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::change;
 use crate::clock::ManualClock;
-use crate::error::Refusal;
+use crate::error::{NotFound, Refusal};
 use crate::key::{Key, KeyUpdate, NewKey, Reason, Revocation, Rotation};
 use crate::keyspace::{Keyspace, NewKeyspace};
 use crate::owner::OwnerPath;
@@ -352,6 +352,13 @@ fn an_unknown_id_and_a_wrong_secret_take_the_same_hashes_and_comparisons() {
         assert_eq!(work, (2, 2));
         assert_eq!(work_of_refusal(&core, with(live).as_bytes()), work);
         assert_eq!(work_of_refusal(&core, with(revoked).as_bytes()), work);
+        for id in [unknown, live, revoked] {
+            let token = with(id);
+            crate::digest::tests::WORK.set((0, 0));
+            let found = core.find_by_token(token.as_bytes()).map(|(id, _)| id);
+            assert!(matches!(found, Err(Error::NotFound(NotFound::Token))));
+            assert_eq!(crate::digest::tests::WORK.get(), work, "looked up by token");
+        }
         // A key in memory is looked at there first.
         assert!(
             core.verify_text(issued[0].token.expose().as_bytes(), &Requirements::new())

@@ -75,7 +75,7 @@ impl Challenge {
     fn quoted(scheme: &'static str, name: &str, value: &str) -> Result<Self, Error> {
         let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if !value.bytes().all(plain) {
-            let why = "not printable ASCII without quotes and backslashes";
+            let why = "it has a quote, a backslash, or a character that is not printable ASCII";
             return Err(Invalid::malformed("realm", value, why).into());
         }
         Ok(Self {

@@ -12,7 +12,8 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::file::{
-    Directory, create_private, directory_of, leads_to, name_with, remove_own, rename_to_new,
+    Directory, create_private, directory_of, ends_in_a_name, leads_to, name_with, remove_own,
+    rename_to_new,
 };
 use super::mark::{Mark, Marking, UNFINISHED};
 use super::overlay::Overlay;
@@ -64,6 +65,10 @@ pub(crate) fn backup(
 ) -> Result<Backup, Error> {
     let failed = |error: io::Error| failed(target, &error);
     let exists = || Error::from(Refusal::TargetExists(target.to_owned()));
+    if !ends_in_a_name(target) {
+        let why = "the path names no file: it is empty, or ends in a separator, `.` or `..`";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
     // A link is a name as well, also one that leads to nothing.
     match target.symlink_metadata() {
         Ok(_) => return Err(exists()),

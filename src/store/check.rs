@@ -273,7 +273,7 @@ impl<'a> Walk<'a> {
     fn follow(&mut self, entry: &AuditEntry) {
         let seq = entry.seq;
         match &entry.event {
-            AuditEvent::KeysRevoked { scope, .. } => match scope {
+            AuditEvent::KeysRevokedUnnamed { scope, .. } => match scope {
                 Scope::Owner(owner) => {
                     self.reached_owner.insert(owner.clone(), seq);
                 }
@@ -451,14 +451,14 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         let concerns = match &entry.event {
-            AuditEvent::KeysRevoked {
+            AuditEvent::KeysRevokedUnnamed {
                 scope: Scope::Keyspace(prefix),
                 ..
             } => self
                 .known
                 .get(&key.keyspace)
                 .is_some_and(|k| k.prefix == *prefix),
-            AuditEvent::KeysRevoked {
+            AuditEvent::KeysRevokedUnnamed {
                 scope: Scope::Owner(owner),
                 ..
             }

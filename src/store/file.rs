@@ -101,6 +101,17 @@ pub(crate) fn end_of_links(path: &Path) -> PathBuf {
     end
 }
 
+/// Whether a path ends in the name of a file: not in a separator, `.` or `..`, which
+/// name a directory, and behind which a suffix would be the name of another file.
+pub(crate) fn ends_in_a_name(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_separator = |byte: &u8| std::path::is_separator(char::from(*byte));
+    match bytes.rsplit(is_separator).next() {
+        Some(b"" | b"." | b"..") | None => false,
+        Some(_) => path.file_name().is_some(),
+    }
+}
+
 /// A file's name with something behind it: that of a file that is not whole yet.
 pub(crate) fn name_with(target: &Path, suffix: &str) -> PathBuf {
     let mut name = target.as_os_str().to_owned();

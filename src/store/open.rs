@@ -13,8 +13,8 @@ use redb::{
 };
 
 use super::file::{
-    Directory, NamedFile, create_private, directory_of, end_of_links, is_plain, leads_to,
-    name_with, remove_own, rename_to_new,
+    Directory, NamedFile, create_private, directory_of, end_of_links, ends_in_a_name, is_plain,
+    leads_to, name_with, remove_own, rename_to_new,
 };
 use super::identity::{identify, make_ready};
 use super::overlay::Overlay;
@@ -108,8 +108,19 @@ fn open_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
     )))
 }
 
+/// Refuses a path that cannot be a file's, before anything is made of it.
+fn refuse_unnamed(path: &Path) -> Result<(), OpenError> {
+    if ends_in_a_name(path) {
+        return Ok(());
+    }
+    let why = "its path names no file: it is empty, or ends in a separator, `.` or `..`";
+    let why = io::Error::new(io::ErrorKind::InvalidInput, why);
+    Err(OpenError::Io(why))
+}
+
 /// `None`: look again.
 fn try_to_open(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
+    refuse_unnamed(path)?;
     match what_is_at(path)? {
         AtPath::Nothing | AtPath::Empty if !options.create => Err(OpenError::Missing),
         AtPath::Nothing => create_file(options, path),
@@ -181,10 +192,7 @@ fn backend_on(file: &File) -> Result<FileBackend, OpenError> {
 /// Who has locked the file of the other name is the only one who renames or removes it.
 fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
     let end = end_of_links(path);
-    if end.file_name().is_none() {
-        let why = io::Error::new(io::ErrorKind::InvalidInput, "its path names no file");
-        return Err(OpenError::Io(why));
-    }
+    refuse_unnamed(&end)?;
     let directory = directory_of(&end);
     if !directory.is_dir() {
         return Err(OpenError::MissingDirectory(directory));

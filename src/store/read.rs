@@ -189,7 +189,9 @@ pub(crate) fn revoked(
         Phase::Revoked { .. } => {
             let entry = entry(record.revision)?;
             let note = match entry.event {
-                AuditEvent::KeyRevoked { note, .. } | AuditEvent::KeysRevoked { note, .. } => note,
+                AuditEvent::KeyRevoked { note, .. }
+                | AuditEvent::KeysRevoked { note, .. }
+                | AuditEvent::KeysRevokedUnnamed { note, .. } => note,
                 _ => None,
             };
             (note, entry.actor)
@@ -215,11 +217,15 @@ pub(crate) fn assemble(
     quota: Option<QuotaStatus>,
     now: Timestamp,
 ) -> Key {
+    let life = Life::from(record);
     Key {
         id: record.id,
         keyspace: keyspace.prefix,
         owner: record.owner.clone(),
-        state: Life::from(record).state(now),
+        state: life.state(now),
+        disabled: life.is_disabled(now),
+        suspended: life.is_suspended(now),
+        expired: life.is_over_by_expiry(now),
         permissions: record.permissions,
         name: cold.name,
         description: cold.description,

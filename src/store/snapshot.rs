@@ -328,10 +328,9 @@ impl Paging<'_> {
             self.describer.snapshot.record(id)?.ok_or_else(|| {
                 Error::corrupted("keys", id, "an index names it, and it is missing")
             })?;
-        // The state is known without the cold record, which most keys of a
+        // The life is known without the cold record, which most keys of a
         // narrow listing then need not show.
-        let state = Life::from(&record).state(self.now);
-        if self.filter.state.is_some_and(|asked| asked != state) {
+        if !self.filter.matches_life(&Life::from(&record), self.now) {
             return Ok(false);
         }
         let key = self.describer.describe(&record, self.now)?;

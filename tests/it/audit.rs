@@ -3,9 +3,11 @@
 mod chain;
 mod trim;
 
+use std::collections::BTreeSet;
+
 use gatekey::{
     AuditEntry, AuditEvent, Engine, Error, Invalid, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace,
-    Reason, Refusal, Revocation, Rotation, Scope, limits,
+    Plan, Reason, Refusal, Revocation, Rotation, Scope, limits,
 };
 
 use crate::common::{DAY, Store, at, everywhere};
@@ -133,7 +135,7 @@ fn every_verb_writes_one_entry_that_says_what_was_done() {
         engine.revoke_owner("acme/b", gone).unwrap();
         expected.push(AuditEvent::KeysRevoked {
             scope: Scope::Owner("acme/b".parse().unwrap()),
-            keys: 2,
+            keys: BTreeSet::from([many[1], many[2]]).into_iter().collect(),
             reason: Reason::AffiliationChanged,
             note: Some("left".to_owned()),
         });
@@ -150,7 +152,7 @@ fn every_verb_writes_one_entry_that_says_what_was_done() {
             .unwrap();
         expected.push(AuditEvent::KeysRevoked {
             scope: Scope::Keyspace(prefix),
-            keys: 1,
+            keys: vec![last],
             reason: Reason::PrivilegeWithdrawn,
             note: None,
         });
@@ -217,8 +219,8 @@ fn a_changed_key_is_noted_with_before_and_after() {
         assert_eq!(
             changes(&event),
             [
-                ("name", "", "nightly"),
-                ("labels", "", "env=prod, team=etl"),
+                ("name", "none", r#""nightly""#),
+                ("labels", "", r#""env"="prod", "team"="etl""#),
                 ("permissions", "read", "read, write"),
                 ("expires at", "never", "2026-01-02T00:00:00Z"),
                 ("networks", "", "10.0.0.0/8, ::1/128"),
@@ -234,11 +236,61 @@ fn a_changed_key_is_noted_with_before_and_after() {
         assert_eq!(
             changes(&last_event(&store.engine)),
             [
-                ("description", "", "what it is for"),
-                ("labels", "env=prod, team=etl", "team=etl"),
+                ("description", "none", r#""what it is for""#),
+                ("labels", r#""env"="prod", "team"="etl""#, r#""team"="etl""#),
                 ("permissions", "read, write", "write"),
             ]
         );
+    });
+}
+
+/// Texts that read as others, where nothing tells where they end.
+#[test]
+fn what_people_write_has_one_reading_in_the_trail() {
+    everywhere(|store| {
+        store.keyspace("acme");
+        let text = |update: KeyUpdate| {
+            let key = store.issue("acme", "acme").key.id;
+            store.engine.update(key, update).unwrap();
+            let event = last_event(&store.engine);
+            let line = event.to_string();
+            assert!(line.starts_with(&format!("key {key} updated: ")), "{line}");
+            let [change] = changes(&event)[..] else {
+                panic!("{event:?}");
+            };
+            (change.2.to_owned(), line.replace(&key.to_string(), ""))
+        };
+        let label = |name, value| KeyUpdate::new().label(name, value);
+        for (one, other) in [
+            (
+                label("env", "dev, role=admin"),
+                label("env", "dev").label("role", "admin"),
+            ),
+            (
+                label("env", r#"dev", "role"="admin"#),
+                label("env", "dev").label("role", "admin"),
+            ),
+            (label("a=b", "c"), label("a", "b=c")),
+            (label("a", r#"b\"#), label("a", r"b\\")),
+            (KeyUpdate::new().name(""), KeyUpdate::new().name("none")),
+        ] {
+            let (one, other) = (text(one), text(other));
+            assert_ne!(one.0, other.0);
+            assert_ne!(one.1, other.1);
+        }
+        assert_eq!(text(KeyUpdate::new().name("none")).0, r#""none""#);
+        // A plan called none is no plan's absence.
+        let plans = KeyspaceUpdate::new()
+            .plan(Plan::new("none"))
+            .default_plan("none");
+        store.engine.update_keyspace("acme", plans).unwrap();
+        let event = last_event(&store.engine);
+        assert_eq!(changes(&event)[1], ("default plan", "none", r#""none""#));
+        let shared = KeyspaceUpdate::new().plan(Plan::new("none").shared_by_owner());
+        store.engine.update_keyspace("acme", shared).unwrap();
+        let event = last_event(&store.engine);
+        let (_, before, after) = changes(&event)[0];
+        assert_ne!(before, after);
     });
 }
 
@@ -260,7 +312,7 @@ fn a_changed_keyspace_is_noted_with_before_and_after() {
         assert_eq!(
             changes(&event),
             [
-                ("description", "", "production"),
+                ("description", r#""""#, r#""production""#),
                 ("permissions", "read, write", "read (retired), write, admin"),
                 ("default lifetime", "none", "86400s"),
             ]

@@ -3,6 +3,7 @@
 
 mod limits_kept;
 mod secrets_kept;
+mod text;
 mod tokens;
 
 use std::time::Duration;

@@ -158,6 +158,81 @@ fn a_filter_asks_for_a_state_at_the_instant_of_the_answer() {
     });
 }
 
+/// A key is in one state, and what else is true of it is asked for beside: everything
+/// falls in one of two lists.
+#[test]
+fn what_is_over_by_expiry_is_found_whatever_else_it_is() {
+    everywhere(|store| {
+        let engine = &store.engine;
+        store.keyspace("acme");
+        let issue = |name: &str, days: u32| {
+            let owner = format!("acme/{name}");
+            let new = NewKey::new("acme", owner).unwrap().name(name);
+            engine.issue(new.expires_in(DAY * days)).unwrap().key.id
+        };
+        let ids = ["plain", "disabled", "suspended", "both", "revoked"].map(|name| issue(name, 1));
+        let good = ["late", "late-disabled", "late-suspended"].map(|name| issue(name, 9));
+        for id in [ids[1], ids[3], good[1]] {
+            engine.disable(id).unwrap();
+        }
+        for owner in ["acme/suspended", "acme/both", "acme/late-suspended"] {
+            engine.suspend(owner, None).unwrap();
+        }
+        engine.revoke(ids[4], Reason::Cessation).unwrap();
+        let found = |filter: KeyFilter| {
+            let mut names = names(store, &filter);
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(found(KeyFilter::new().expired(true)), [""; 0]);
+        store.clock.advance(DAY);
+
+        let over = ["both", "disabled", "plain", "suspended"];
+        let not_over = ["late", "late-disabled", "late-suspended", "revoked"];
+        assert_eq!(found(KeyFilter::new().expired(true)), over);
+        assert_eq!(found(KeyFilter::new().expired(false)), not_over);
+        assert_eq!(found(KeyFilter::new().state(KeyState::Expired)), ["plain"]);
+        let disabled = ["both", "disabled", "late-disabled"];
+        assert_eq!(found(KeyFilter::new().disabled(true)), disabled);
+        let suspended = ["both", "late-suspended", "suspended"];
+        assert_eq!(found(KeyFilter::new().suspended(true)), suspended);
+        let both = KeyFilter::new().disabled(true).expired(false);
+        assert_eq!(found(both), ["late-disabled"]);
+        let all = KeyFilter::new;
+        for pair in [
+            [all().disabled(true), all().disabled(false)],
+            [all().suspended(true), all().suspended(false)],
+            [all().expired(true), all().expired(false)],
+        ] {
+            assert_eq!(
+                pair.map(|filter| found(filter).len()).iter().sum::<usize>(),
+                8
+            );
+        }
+        let by_state: usize = STATES
+            .map(|state| found(all().state(state)).len())
+            .iter()
+            .sum();
+        assert_eq!(by_state, 8);
+
+        let both = engine.key(ids[3]).unwrap();
+        assert_eq!(both.state, KeyState::Suspended);
+        assert!(both.suspended && both.disabled && both.expired);
+        let revoked = engine.key(ids[4]).unwrap();
+        assert!(!revoked.suspended && !revoked.disabled && !revoked.expired);
+
+        let counts = engine.stats().unwrap().keyspaces[&"acme".parse().unwrap()];
+        assert_eq!((counts.expired, counts.over_by_expiry), (1, 4));
+        assert_eq!((counts.revoked, counts.total()), (1, 8));
+        // Purge takes what is over, whatever else it is.
+        store.clock.advance(Duration::from_millis(1));
+        assert_eq!(
+            engine.purge(Duration::ZERO).unwrap(),
+            counts.over_by_expiry + counts.revoked
+        );
+    });
+}
+
 #[test]
 fn a_key_is_inspected_in_every_state_and_never_shows_its_digest_or_secret() {
     everywhere(|store| {

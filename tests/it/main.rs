@@ -13,6 +13,7 @@ mod issue;
 mod keyspaces;
 mod limits;
 mod listing;
+mod looking;
 mod model;
 mod opening;
 mod owners;

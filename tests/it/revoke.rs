@@ -1,5 +1,6 @@
 //! Taking access away: revoking, disabling, purging.
 
+mod named;
 mod purge;
 
 use std::time::Duration;

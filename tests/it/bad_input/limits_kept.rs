@@ -68,6 +68,35 @@ fn full_keyspace(store: &Store) {
     store.engine.create_keyspace(keyspace).unwrap();
 }
 
+/// As many as may be of what the entry escapes, before and after.
+#[test]
+fn a_key_whose_every_text_is_escaped_in_the_trail_is_changed() {
+    everywhere(|store| {
+        full_keyspace(store);
+        let key = store.engine.issue(fullest()).unwrap().key.id;
+        let empty = labels(limits::LABELS_MAX)
+            .into_keys()
+            .fold(KeyUpdate::new(), KeyUpdate::remove_label);
+        store.engine.update(key, empty).unwrap();
+        for char in ['"', '\\'] {
+            let text = |len| char.to_string().repeat(len);
+            let name = |at: usize| format!("{}{at:02}", text(limits::LABEL_NAME_LEN_MAX - 2));
+            let update = KeyUpdate::new()
+                .name(&*text(limits::NAME_LEN_MAX))
+                .description(&*text(limits::DESCRIPTION_LEN_MAX))
+                .permission_mask(Permissions::from_bits(u128::MAX))
+                .networks(networks(limits::NETWORKS_MAX));
+            let update = (0..limits::LABELS_MAX).fold(update, |update, at| {
+                update.label(name(at), text(limits::LABEL_VALUE_LEN_MAX))
+            });
+            store.engine.update(key, update).unwrap();
+            let update = (0..limits::LABELS_MAX)
+                .fold(KeyUpdate::new(), |update, at| update.remove_label(name(at)));
+            store.engine.update(key, update).unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_key_at_every_limit_is_kept_whole_and_verified() {
     everywhere(|store| {

@@ -405,7 +405,7 @@ impl Model {
             .collect();
         if !newly.is_empty() {
             self.revoke_all(&newly, reason, note);
-            self.wrote("many revoked", []);
+            self.wrote("many revoked", newly.iter().copied());
         }
         (all, newly.len() as u64)
     }

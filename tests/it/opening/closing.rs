@@ -4,12 +4,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gatekey::{
-    Error, KeyFilter, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace, OpenError, Options, Pepper,
-    Reason, Refusal, Rotation,
+    Error, KeyFilter, KeyUpdate, KeyspaceUpdate, Limit, NewKey, NewKeyspace, OpenError, Options,
+    Pepper, Reason, Refusal, Requirements, Rotation,
 };
 
 use super::{closed_store, contents, refused, small};
 use crate::common::{Store, code, everywhere};
+
+const NONE: Requirements<'_> = Requirements::new();
+
+/// A token of which a digit, and so the check, is wrong.
+fn flipped(token: &str) -> String {
+    let (head, last) = token.split_at(token.len() - 1);
+    format!("{head}{}", if last == "0" { "1" } else { "0" })
+}
+
+/// A failed attempt is none of a closed engine's, nor does it hold one back.
+#[test]
+fn a_closed_engine_counts_no_attempts_and_refuses_none() {
+    let limit = Limit::new(1, Duration::from_secs(3600)).unwrap();
+    let engine = small().failed_attempts(limit).open_in_memory().unwrap();
+    let requirements = Requirements::new().source("192.0.2.7".parse().unwrap());
+    for code in ["malformed", "too_many_attempts"] {
+        let verdict = engine.verify_with("?", &requirements).unwrap();
+        assert_eq!(verdict.denial().unwrap().code(), code);
+    }
+    engine.clone().close().unwrap();
+    let one = engine.verify_with("?", &requirements).map(drop);
+    let many = engine.verify_many(&["?"], &requirements).map(drop);
+    let none = engine.verify_many(&[""; 0], &requirements).map(drop);
+    for result in [one, many, none] {
+        assert!(matches!(result, Err(Error::Closed)), "{result:?}");
+    }
+}
 
 #[test]
 fn every_call_on_a_closed_engine_says_that_it_is_closed() {
@@ -27,6 +54,30 @@ fn every_call_on_a_closed_engine_says_that_it_is_closed() {
         let change = KeyspaceUpdate::new().description("x");
         let results = [
             ("verify", engine.verify(token).map(drop)),
+            ("verify what is malformed", engine.verify("?").map(drop)),
+            (
+                "verify a wrong check",
+                engine.verify(flipped(token)).map(drop),
+            ),
+            ("verify_many", engine.verify_many(&[token], &NONE).map(drop)),
+            (
+                "verify_many malformed",
+                engine.verify_many(&["?"], &NONE).map(drop),
+            ),
+            (
+                "verify_many of none",
+                engine.verify_many(&[""; 0], &NONE).map(drop),
+            ),
+            ("find_by_token", engine.find_by_token(token).map(drop)),
+            (
+                "find_by_token malformed",
+                engine.find_by_token("?").map(drop),
+            ),
+            (
+                "revoke_token malformed",
+                engine.revoke_token("?", Reason::Cessation).map(drop),
+            ),
+            ("issue_batch of none", engine.issue_batch(vec![]).map(drop)),
             (
                 "create_keyspace",
                 engine.create_keyspace(keyspace).map(drop),

@@ -237,8 +237,28 @@ fn what_is_empty_unnamed_or_unfinished_is_told_as_that() {
     // As a crash leaves a file that was being filled where it was.
     fs::write(&path, vec![0; 1 << 20]).unwrap();
     told("was not finished: empty or remove it");
-    let error = small().open("").unwrap_err().to_string();
-    assert!(error.contains("names no file"), "{error}");
+    let mut paths = vec![PathBuf::new()];
+    for end in ["x/", "x/.", "x/..", ".", "..", "x//", ""] {
+        paths.push(dir.path().join(end));
+    }
+    // A link to such a name is one.
+    #[cfg(unix)]
+    {
+        let link = dir.path().join("link");
+        symlink("x/", &link).unwrap();
+        paths.push(link);
+    }
+    let engine = small().open_in_memory().unwrap();
+    for path in paths {
+        let error = small().open(&path).unwrap_err().to_string();
+        assert!(error.contains("names no file"), "{path:?}: {error}");
+        if !path.is_symlink() {
+            let error = engine.backup(&path).unwrap_err().to_string();
+            assert!(error.contains("names no file"), "{path:?}: {error}");
+        }
+    }
+    let left = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, if cfg!(unix) { 2 } else { 1 }, "nothing is made");
 }
 
 /// Replaced at any moment of its opening, a store keeps what it acknowledges, or

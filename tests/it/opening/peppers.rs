@@ -100,7 +100,8 @@ fn no_refusal_shows_a_pepper() {
     ] {
         let shown = format!("{options:?}");
         let reason = refused(options, &path);
-        for text in [shown, reason.to_string(), format!("{reason:?}")] {
+        let cloned = format!("{:?}", peppered(&[1]).clone());
+        for text in [shown, cloned, reason.to_string(), format!("{reason:?}")] {
             assert!(!text.contains("wrong pepper"), "{text}");
             assert!(!text.contains("pepper number"), "{text}");
         }
@@ -109,7 +110,14 @@ fn no_refusal_shows_a_pepper() {
 
 /// The digests renewed, as the audit trail has them.
 fn renewed(engine: &Engine) -> Vec<(u8, usize)> {
-    let entries = engine.audit(1, 1000).unwrap();
+    let mut entries = Vec::new();
+    loop {
+        let page = engine.audit(entries.len() as u64 + 1, 1000).unwrap();
+        if page.is_empty() {
+            break;
+        }
+        entries.extend(page);
+    }
     let renewal = |event: &AuditEvent| match event {
         AuditEvent::DigestsRenewed { pepper, keys } => Some((*pepper, keys.len())),
         _ => None,
@@ -208,6 +216,30 @@ fn digests_are_renewed_though_no_usage_is_kept() {
     let engine = peppered(&[2]).open(&path).unwrap();
     assert_eq!(renewed(&engine), [(2, 1)]);
     assert_eq!(verdict(&engine, &token), "granted");
+}
+
+/// Nobody flushes in between, and no key is used again.
+#[test]
+fn all_digests_that_were_seen_are_renewed_by_one_flush() {
+    const KEYS: usize = 3000;
+    let (_dir, path, token) = store_with(&[1]);
+    let engine = peppered(&[1]).open(&path).unwrap();
+    let new = vec![NewKey::new("acme_live", "acme").unwrap(); KEYS];
+    let issued = engine.issue_batch(new).unwrap();
+    engine.close().unwrap();
+    let engine = peppered(&[1, 2]).usage_interval(None).open(&path).unwrap();
+    assert_eq!(verdict(&engine, &token), "granted");
+    for issued in &issued {
+        assert_eq!(verdict(&engine, issued.token.expose()), "granted");
+    }
+    engine.flush().unwrap();
+    let renewed = renewed(&engine);
+    let keys: usize = renewed.iter().map(|(_, keys)| keys).sum();
+    assert_eq!(keys, KEYS + 1, "{renewed:?}");
+    assert!(renewed.iter().all(|(_, keys)| *keys <= 1000), "{renewed:?}");
+    engine.close().unwrap();
+    let engine = peppered(&[2]).open(&path).unwrap();
+    assert!(engine.check().unwrap().is_sound());
 }
 
 /// What a crash leaves: the bytes of a store that is open.
