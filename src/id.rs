@@ -204,17 +204,28 @@ impl Prefix {
     /// A regular expression, in the syntax that RE2, PCRE and Rust share, that
     /// finds every token of this keyspace: for a secret scanner.
     ///
+    /// What stands before and behind a token does not matter, since it may be the last
+    /// letter of an escape (`\n`, `%3D`, a terminal's colour) as well as a space. So it
+    /// asks for no boundary: a longer run of letters and digits is found too, and so is
+    /// a token of a keyspace whose prefix ends with this one. Inside the token, the
+    /// separators may be escaped, as Markdown (`\_`) and URLs (`%5F`) do.
+    ///
+    /// It does not find a token that is encoded as a whole, as in Basic, or broken over
+    /// two lines. gitleaks decodes base64 by itself.
+    ///
     /// ```
-    /// let prefix: gatekey::Prefix = "acme_live".parse()?;
+    /// let prefix: gatekey::Prefix = "acme".parse()?;
     /// assert_eq!(
     ///     prefix.scanner_pattern(),
-    ///     r"\bacme_live_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}\b",
+    ///     r"acme(?:\\*_|%(?:25)*5[Ff])[0-9A-Za-z]{10}(?:\\*_|%(?:25)*5[Ff])[0-9A-Za-z]{49}",
     /// );
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     #[must_use]
     pub fn scanner_pattern(&self) -> String {
-        format!(r"\b{self}_[0-9A-Za-z]{{10}}_[0-9A-Za-z]{{49}}\b")
+        const SEPARATOR: &str = r"(?:\\*_|%(?:25)*5[Ff])";
+        let token = format!("{self}_[0-9A-Za-z]{{10}}_[0-9A-Za-z]{{49}}");
+        token.replace('_', SEPARATOR)
     }
 }
 

