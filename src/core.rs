@@ -31,6 +31,9 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
 
+#[cfg(feature = "http")]
+mod standing;
+
 /// The most keys whose usage one transaction writes.
 const USAGE_PER_TRANSACTION: usize = 4096;
 /// The most digests that one transaction renews: its audit entry names them all.

@@ -750,6 +750,12 @@ impl Engine {
         self.core.now()
     }
 
+    /// Where a key stands in the limits of its plan, with nothing charged.
+    #[cfg(feature = "http")]
+    pub(crate) fn standing(&self, key: KeyId) -> Option<crate::outcome::Standing> {
+        self.core.standing(key)
+    }
+
     fn change<T: Send + 'static>(
         &self,
         mut work: impl FnMut(&mut crate::store::tx::Tx<'_>, Option<&str>) -> Result<T> + Send + 'static,

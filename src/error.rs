@@ -317,7 +317,7 @@ impl Invalid {
 /// may have put into the wrong argument.
 pub(crate) fn shown(value: &str) -> String {
     const CUT: usize = 64;
-    if looks_like_a_secret(value) {
+    if crate::withheld::holds_a_secret(value) {
         return format!(
             "(a value of {} bytes, withheld: it looks like a secret)",
             value.len()
@@ -327,13 +327,6 @@ pub(crate) fn shown(value: &str) -> String {
         Some((at, _)) => format!("{:?}... ({} bytes)", &value[..at], value.len()),
         None => format!("{value:?}"),
     }
-}
-
-pub(crate) fn looks_like_a_secret(value: &str) -> bool {
-    const RUN: usize = 32;
-    value
-        .split(|char: char| !char.is_ascii_alphanumeric())
-        .any(|run| run.len() >= RUN)
 }
 
 /// What a call names but the store does not hold.

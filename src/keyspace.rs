@@ -104,7 +104,7 @@ impl Keyspace {
             }
             .into()),
             None => Err(Invalid::UnknownPermission {
-                name: match crate::error::looks_like_a_secret(name) {
+                name: match crate::withheld::holds_a_secret(name) {
                     true => "(withheld)".to_owned(),
                     false => name.to_owned(),
                 },
@@ -203,7 +203,7 @@ impl Keyspace {
         at.and_then(|at| u16::try_from(at + 1).ok()).ok_or_else(|| {
             let known: Vec<&str> = self.plans.iter().map(|plan| plan.name.as_str()).collect();
             Invalid::UnknownPlan {
-                name: match crate::error::looks_like_a_secret(name) {
+                name: match crate::withheld::holds_a_secret(name) {
                     true => "(withheld)".to_owned(),
                     false => name.to_owned(),
                 },

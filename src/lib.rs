@@ -143,6 +143,7 @@ mod token;
 pub mod tower;
 mod trail;
 mod usage;
+mod withheld;
 
 pub use audit::{AuditEntry, AuditEvent, Change, Scope};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
@@ -169,6 +170,7 @@ pub use stats::{KeyCounts, Stats};
 pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
 pub use trail::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
+pub use withheld::withheld;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

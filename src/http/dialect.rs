@@ -282,10 +282,20 @@ impl Dialect {
         requirements: &Requirements<'_>,
     ) -> Refused {
         let scope = scope(&denial, requirements);
-        self.denied(denial)
+        let is_told = matches!(denial, Denial::RateLimited { .. });
+        let refused = self
+            .denied(denial)
             .of(presented.key_id())
             .asking(scope)
-            .at(engine.now())
+            .at(engine.now());
+        match refused.key_id() {
+            Some(key) if !is_told && refused.tells_key_is_good() => {
+                let standing = engine.standing(key);
+                let limit = standing.and_then(|standing| self.limit_of_standing(&standing));
+                refused.standing(limit)
+            }
+            _ => refused,
+        }
     }
 
     /// The answer to a caller who presented nothing, for a handler that lets

@@ -6,7 +6,7 @@ use super::dialect::Dialect;
 use super::refused::seconds_rounded_up;
 use crate::clock::Timestamp;
 use crate::limit::LimitStatus;
-use crate::outcome::Grant;
+use crate::outcome::{Grant, Standing};
 
 /// In which headers a dialect tells what is left of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,15 @@ impl Dialect {
             (LimitFields::None, _) => None,
             (_, LimitTold::Tightest) => grant.limit(),
             (_, LimitTold::Longest) => grant.longest_limit(),
+        }
+    }
+
+    /// The limit of a refused key that this dialect tells of.
+    pub(super) fn limit_of_standing(&self, standing: &Standing) -> Option<LimitStatus> {
+        match (self.settings().limit_fields, self.settings().limit_told) {
+            (LimitFields::None, _) => None,
+            (_, LimitTold::Tightest) => Some(standing.tightest),
+            (_, LimitTold::Longest) => Some(standing.longest),
         }
     }
 

@@ -65,15 +65,26 @@
 mod challenge;
 mod credential;
 mod dialect;
+mod forward;
+mod headers;
 mod limit_fields;
+mod refusal_log;
 mod refused;
 mod systems;
 
 pub use challenge::Challenge;
 pub use credential::{Carrier, Presented};
 pub use dialect::{Authenticated, Dialect, DialectBuilder};
+pub use forward::{Asked, ForwardAuth};
+pub use headers::header_map;
 pub use limit_fields::{LimitFields, LimitTold};
+pub use refusal_log::RefusalLog;
 pub use refused::{Answer, AnswerKind, Refused, RefusedReason};
+
+/// Calls a hook of the server's. One that panics is the server's loss, not its caller's.
+pub(crate) fn call_hook(hook: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(hook));
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! Why a request is refused, what its caller is told of it, and the response.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::error::Error;
 use crate::id::KeyId;
 use crate::limit::LimitStatus;
 use crate::outcome::Denial;
+use crate::withheld::withheld;
 
 /// Why a request is refused, for the server. What its caller is told is an
 /// [`Answer`].
@@ -41,8 +44,46 @@ pub enum RefusedReason {
     Denied(Denial),
     /// What is asked for belongs to somebody else: see [`Dialect::foreign`].
     Foreign,
+    /// Somebody who is no proxy asked what only proxies may: see
+    /// [`ForwardAuth`](super::ForwardAuth).
+    UntrustedPeer(IpAddr),
+    /// A header that an application may take for one of a [`ForwardAuth`](super::ForwardAuth).
+    IdentityHeader(HeaderName),
+    /// A proxy did not say what it was asked for, or that reads in more than one way.
+    UnclearTarget,
     /// The engine failed. It says nothing about the token.
     Unavailable(Arc<Error>),
+}
+
+impl RefusedReason {
+    /// A stable name of the variant, for logs and counters; of a denial, its
+    /// [`code`](Denial::code).
+    ///
+    /// ```
+    /// use gatekey::http::Dialect;
+    ///
+    /// assert_eq!(Dialect::default().missing().reason().code(), "missing");
+    /// ```
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Empty => "empty",
+            Self::UnknownScheme => "unknown_scheme",
+            Self::SeveralCredentials => "several_credentials",
+            Self::RepeatedHeader(_) => "repeated_header",
+            Self::NotAscii => "not_ascii",
+            Self::NotBase64 => "not_base64",
+            Self::NoColon => "no_colon",
+            Self::PasswordGiven => "password_given",
+            Self::Denied(denial) => denial.code(),
+            Self::Foreign => "foreign",
+            Self::UntrustedPeer(_) => "untrusted_peer",
+            Self::IdentityHeader(_) => "identity_header",
+            Self::UnclearTarget => "unclear_target",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 impl fmt::Display for RefusedReason {
@@ -59,6 +100,11 @@ impl fmt::Display for RefusedReason {
             Self::PasswordGiven => "the Basic credential has a password",
             Self::Denied(denial) => return denial.fmt(f),
             Self::Foreign => "what was asked for belongs to somebody else",
+            Self::UntrustedPeer(peer) => return write!(f, "{peer} is no trusted proxy"),
+            Self::IdentityHeader(name) => {
+                return write!(f, "the client sent the identity header {name}");
+            }
+            Self::UnclearTarget => "it is not clear what the proxy was asked for",
             Self::Unavailable(error) => {
                 return write!(f, "the token could not be verified: {error}");
             }
@@ -96,12 +142,17 @@ pub enum AnswerKind {
     QuotaExhausted,
     /// Too many attempts have failed. 429.
     TooManyAttempts,
+    /// Behind a proxy that asks a [`ForwardAuth`](super::ForwardAuth): the request has a
+    /// header or a path that must not be passed on. 400.
+    BadRequest,
+    /// Only trusted proxies are answered. 403.
+    NotForYou,
     /// The server cannot verify now. 503.
     Unavailable,
 }
 
 impl AnswerKind {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Missing,
         Self::Ambiguous,
         Self::Unreadable,
@@ -113,15 +164,17 @@ impl AnswerKind {
         Self::RateLimited,
         Self::QuotaExhausted,
         Self::TooManyAttempts,
+        Self::BadRequest,
+        Self::NotForYou,
         Self::Unavailable,
     ];
 
     pub(super) fn status(self, hide_foreign: bool) -> StatusCode {
         match self {
-            Self::Ambiguous | Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::Ambiguous | Self::Unreadable | Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Missing | Self::Invalid | Self::Expired => StatusCode::UNAUTHORIZED,
             Self::Foreign if hide_foreign => StatusCode::NOT_FOUND,
-            Self::NetworkNotAllowed | Self::PermissionMissing | Self::Foreign => {
+            Self::NetworkNotAllowed | Self::PermissionMissing | Self::Foreign | Self::NotForYou => {
                 StatusCode::FORBIDDEN
             }
             Self::RateLimited | Self::QuotaExhausted | Self::TooManyAttempts => {
@@ -145,7 +198,8 @@ impl AnswerKind {
 /// A request that is refused: why, for the server's log, and the response that
 /// tells its caller as much as the dialect lets it.
 ///
-/// `Display` is precise and holds no token.
+/// `Display` is precise and holds no token: what looks like one is
+/// [`withheld`](crate::withheld()), whatever it came in by.
 ///
 /// ```
 /// use gatekey::http::{AnswerKind, Dialect};
@@ -166,15 +220,24 @@ impl AnswerKind {
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "a refusal that is not answered lets the request through"]
 pub struct Refused {
     dialect: Dialect,
     reason: RefusedReason,
     presented: Option<KeyId>,
+    /// In a box, since few refusals have any and all of them are returned.
+    more: Option<Box<More>>,
+    at: Timestamp,
+}
+
+/// What some refusals tell besides.
+#[derive(Clone, Default)]
+struct More {
     /// The permissions that were required, separated by spaces.
     scope: Option<Box<str>>,
-    at: Timestamp,
+    /// Where the key stands in its limits, which did not refuse it.
+    standing: Option<LimitStatus>,
 }
 
 impl Refused {
@@ -183,7 +246,7 @@ impl Refused {
             dialect: dialect.clone(),
             reason,
             presented: None,
-            scope: None,
+            more: None,
             at: Timestamp::MIN,
         }
     }
@@ -194,8 +257,38 @@ impl Refused {
     }
 
     pub(super) fn asking(mut self, scope: Option<Box<str>>) -> Self {
-        self.scope = scope;
+        if scope.is_some() {
+            self.more.get_or_insert_default().scope = scope;
+        }
         self
+    }
+
+    fn scope(&self) -> Option<&str> {
+        self.more.as_ref()?.scope.as_deref()
+    }
+
+    pub(super) fn standing(mut self, limit: Option<LimitStatus>) -> Self {
+        if limit.is_some() {
+            self.more.get_or_insert_default().standing = limit;
+        }
+        self
+    }
+
+    /// Whether its caller may see that its key is good. Not where the answer reads as
+    /// that to an unknown key, nor where it hides that there is such a route.
+    pub(super) fn tells_key_is_good(&self) -> bool {
+        let answer = self.answer();
+        let is_good = matches!(
+            answer.kind,
+            AnswerKind::NetworkNotAllowed
+                | AnswerKind::PermissionMissing
+                | AnswerKind::RateLimited
+                | AnswerKind::QuotaExhausted
+        );
+        let settings = self.dialect.settings();
+        is_good
+            && answer.status != StatusCode::NOT_FOUND
+            && answer.status != settings.status(AnswerKind::Invalid)
     }
 
     /// The instant from which the caller's wait counts.
@@ -246,8 +339,12 @@ impl Refused {
             RefusedReason::NotAscii | RefusedReason::NotBase64 | RefusedReason::NoColon => {
                 AnswerKind::Unreadable
             }
+            RefusedReason::IdentityHeader(_) | RefusedReason::UnclearTarget => {
+                AnswerKind::BadRequest
+            }
             RefusedReason::PasswordGiven => AnswerKind::Invalid,
             RefusedReason::Foreign => AnswerKind::Foreign,
+            RefusedReason::UntrustedPeer(_) => AnswerKind::NotForYou,
             RefusedReason::Unavailable(_) => AnswerKind::Unavailable,
             RefusedReason::Denied(denial) => match denial {
                 Denial::Expired { .. } if settings.tell_expiry => AnswerKind::Expired,
@@ -290,7 +387,12 @@ impl Refused {
         let answer = self.answer();
         let settings = self.dialect.settings();
         let (content_type, body) = match &settings.bodies {
-            Some(bodies) => (Some(bodies.content_type.clone()), (bodies.make)(&answer)),
+            Some(bodies) => {
+                // Whoever words the bodies may panic; the caller is refused all the same.
+                let make = || (bodies.make)(&answer);
+                let body = catch_unwind(AssertUnwindSafe(make)).unwrap_or_default();
+                (Some(bodies.content_type.clone()), body)
+            }
             None => (None, Vec::new()),
         };
         let mut response = Response::new(body);
@@ -315,11 +417,24 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.status().as_u16(), self.reason)?;
+        let reason = self.reason.to_string();
+        write!(f, "{}: {}", self.status().as_u16(), withheld(&reason))?;
         match self.presented {
             Some(id) if self.key_id().is_none() => write!(f, " (it says that it is of key {id})"),
             _ => Ok(()),
         }
+    }
+}
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = format!("{:?}", self.reason);
+        f.debug_struct("Refused")
+            .field("status", &self.status().as_u16())
+            .field("reason", &format_args!("{}", withheld(&reason)))
+            .field("presented", &self.presented)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
     }
 }
 
@@ -376,8 +491,7 @@ impl Answer<'_> {
     /// The permissions that are required, where one is missing.
     pub fn permissions(&self) -> impl Iterator<Item = &str> {
         self.refused
-            .scope
-            .as_deref()
+            .scope()
             .filter(|_| self.kind == AnswerKind::PermissionMissing)
             .unwrap_or("")
             .split_ascii_whitespace()
@@ -398,7 +512,8 @@ impl Answer<'_> {
         Some(seconds_rounded_up(wait).max(1))
     }
 
-    /// The limit that is reached, where one is.
+    /// The limit that is reached, where one is; else where the key stands in its
+    /// limits, if the answer shows that it is good.
     #[must_use]
     pub fn limit(&self) -> Option<LimitStatus> {
         match self.refused.denial()? {
@@ -412,7 +527,7 @@ impl Answer<'_> {
                 Some(wait) => status.resetting_at_least_at(self.refused.at, *wait),
                 None => *status,
             }),
-            _ => None,
+            _ => self.refused.more.as_ref()?.standing,
         }
     }
 
@@ -440,7 +555,7 @@ impl Answer<'_> {
             .iter()
             .filter(move |challenge| unauthorized || (told && challenge.is_bearer()))
             .filter_map(move |challenge| {
-                let scope = self.refused.scope.as_deref();
+                let scope = self.refused.scope();
                 challenge.value(error, scope.filter(|_| error == Some("insufficient_scope")))
             })
     }

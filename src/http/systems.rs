@@ -8,6 +8,7 @@ use super::credential::Carrier;
 use super::dialect::{Bodies, Dialect, Settings, challenge_of};
 use super::limit_fields::{LimitFields, LimitTold};
 use super::refused::{Answer, AnswerKind};
+use crate::clock::Timestamp;
 
 impl AnswerKind {
     /// A stable name, as the bodies of [`Dialect::tiered_bearer`] have it.
@@ -15,12 +16,12 @@ impl AnswerKind {
     pub fn code(self) -> &'static str {
         match self {
             Self::Missing => "missing_api_key",
-            Self::Ambiguous | Self::Unreadable => "invalid_request",
+            Self::Ambiguous | Self::Unreadable | Self::BadRequest => "invalid_request",
             Self::Invalid => "invalid_api_key",
             Self::Expired => "token_expired",
             Self::NetworkNotAllowed => "network_not_allowed",
             Self::PermissionMissing => "insufficient_scope",
-            Self::Foreign => "forbidden",
+            Self::Foreign | Self::NotForYou => "forbidden",
             Self::RateLimited => "rate_limit_exceeded",
             Self::QuotaExhausted => "quota_exceeded",
             Self::TooManyAttempts => "too_many_attempts",
@@ -57,6 +58,8 @@ impl Answer<'_> {
             AnswerKind::NetworkNotAllowed => "The API key may not be used from this network.",
             AnswerKind::PermissionMissing => "The API key lacks a permission that is required.",
             AnswerKind::Foreign => "The API key may not be used for this.",
+            AnswerKind::BadRequest => "The request has a header or a path that is not passed on.",
+            AnswerKind::NotForYou => "Only trusted proxies are answered here.",
             AnswerKind::RateLimited => "The rate limit is exceeded.",
             AnswerKind::QuotaExhausted => "The quota is used up.",
             AnswerKind::TooManyAttempts => "Too many attempts have failed.",
@@ -84,18 +87,24 @@ impl Dialect {
     }
 
     /// AuroraX: the header `x-aurorax-api-key`; who presents none is let through as
-    /// anonymous, as on most of its routes.
+    /// anonymous, as on most of its routes. Bodies of `error_code` and `error_message`,
+    /// which its own client (`pyaurorax`) shows.
     ///
     /// ```
     /// let dialect = gatekey::http::Dialect::aurorax();
     /// assert!(dialect.lets_anonymous_through());
+    /// let response = dialect.missing().response();
+    /// assert_eq!(
+    ///     std::str::from_utf8(response.body()).unwrap(),
+    ///     r#"{"error_code":"missing_api_key","error_message":"An API key is required."}"#,
+    /// );
     /// ```
     #[must_use]
     pub fn aurorax() -> Self {
         let header = Carrier::Header(HeaderName::from_static("x-aurorax-api-key"));
         Self::of(Settings {
             anonymous: true,
-            ..settings(vec![header], problem_bodies())
+            ..settings(vec![header], Bodies::json("application/json", aurorax_body))
         })
     }
 
@@ -227,6 +236,19 @@ pub(super) fn problem_bodies() -> Bodies {
 }
 
 #[derive(Serialize)]
+struct AuroraX {
+    error_code: &'static str,
+    error_message: &'static str,
+}
+
+fn aurorax_body(answer: &Answer<'_>) -> AuroraX {
+    AuroraX {
+        error_code: answer.code(),
+        error_message: answer.message(),
+    }
+}
+
+#[derive(Serialize)]
 struct Message {
     message: String,
 }
@@ -314,16 +336,24 @@ struct AiDetails {
     retry_after: Option<u64>,
 }
 
+/// RFC 3339 without a fraction, as the text has it: the second in which it was.
+fn whole_seconds(at: Timestamp) -> String {
+    let ms = at.unix_ms();
+    Timestamp::from_raw(ms - ms % 1000).to_string()
+}
+
 fn ai_body(answer: &Answer<'_>) -> Ai {
     let (code, message) = match answer.kind() {
         _ if answer.status() == StatusCode::NOT_FOUND => ("NOT_FOUND", answer.message()),
         AnswerKind::Missing => ("MISSING_API_KEY", "API key is required"),
         AnswerKind::Invalid => ("INVALID_API_KEY", "The provided API key is invalid"),
         AnswerKind::Expired => ("EXPIRED_API_KEY", "The API key has expired"),
-        AnswerKind::Ambiguous | AnswerKind::Unreadable => ("INVALID_REQUEST", answer.message()),
+        AnswerKind::Ambiguous | AnswerKind::Unreadable | AnswerKind::BadRequest => {
+            ("INVALID_REQUEST", answer.message())
+        }
         AnswerKind::NetworkNotAllowed => ("NETWORK_NOT_ALLOWED", answer.message()),
         AnswerKind::PermissionMissing => ("PERMISSION_DENIED", answer.message()),
-        AnswerKind::Foreign => ("ACCESS_DENIED", answer.message()),
+        AnswerKind::Foreign | AnswerKind::NotForYou => ("ACCESS_DENIED", answer.message()),
         AnswerKind::RateLimited => ("RATE_LIMIT_EXCEEDED", answer.message()),
         AnswerKind::QuotaExhausted => ("QUOTA_EXCEEDED", answer.message()),
         AnswerKind::TooManyAttempts => ("TOO_MANY_ATTEMPTS", answer.message()),
@@ -343,7 +373,7 @@ fn ai_body(answer: &Answer<'_>) -> Ai {
             ..AiDetails::default()
         },
         _ => AiDetails {
-            expired_at: answer.expired_at().map(|at| at.to_string()),
+            expired_at: answer.expired_at().map(whole_seconds),
             retry_after: answer.retry_after_s(),
             ..AiDetails::default()
         },

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 
 use super::service::AuthService;
 use crate::engine::Engine;
-use crate::http::{Authenticated, Dialect, Refused};
+use crate::http::{Authenticated, Dialect, Refused, call_hook};
 use crate::id::Prefix;
 use crate::limit::LimitStatus;
 use crate::outcome::Grant;
@@ -181,7 +181,10 @@ impl<R> AuthLayer<R> {
     }
 
     /// Is called with every refusal, for the server's log. The headers that carried
-    /// the token are marked as sensitive by then, so that `Debug` does not show them.
+    /// the token are marked as sensitive by then, so that `Debug` does not show them. A
+    /// path may hold a token too: a [`RefusalLog`](crate::http::RefusalLog) withholds
+    /// it, and so does [`withheld`](crate::withheld()). The caller is answered even if
+    /// the hook panics, as `eprintln!` does where stderr is closed.
     #[must_use]
     pub fn on_refused(self, hook: impl Fn(&Refused, &Parts) + Send + Sync + 'static) -> Self {
         self.with(|route| route.on_refused = Some(Arc::new(hook)))
@@ -322,7 +325,7 @@ impl Route {
     /// Tells the server of a refusal.
     pub(super) fn refused(&self, refused: &Refused, parts: &Parts) {
         if let Some(hook) = &self.on_refused {
-            hook(refused, parts);
+            call_hook(|| hook(refused, parts));
         }
     }
 

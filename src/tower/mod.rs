@@ -8,7 +8,7 @@
 #![cfg_attr(feature = "axum", doc = "```")]
 #![cfg_attr(not(feature = "axum"), doc = "```ignore")]
 //! use axum::{Router, routing::{delete, get, post}};
-//! use gatekey::http::Dialect;
+//! use gatekey::http::{Dialect, RefusalLog};
 //! use gatekey::tower::AuthLayer;
 //! use gatekey::{Engine, Grant};
 //!
@@ -21,8 +21,9 @@
 //! }
 //!
 //! # let engine = Engine::open_in_memory()?;
+//! let log = RefusalLog::to_stderr();
 //! let auth = AuthLayer::new(engine, Dialect::default())
-//!     .on_refused(|refused, parts| eprintln!("{} {}: {refused}", parts.method, parts.uri.path()));
+//!     .on_refused(move |refused, request| log.record(refused, request));
 //! let app: Router = Router::new()
 //!     .route("/things", get(list).route_layer(auth.clone().optional()))
 //!     .route("/things", post(create).route_layer(auth.clone().require(["write"]).cost(5)))
@@ -48,15 +49,17 @@
 //! they must be clones of one layer.
 //!
 //! # gRPC
-//! A refusal in gRPC is not an HTTP status: give the layer a closure that makes it a
-//! `tonic::Status`, with [`AuthLayer::respond_with`].
+//! A refusal in gRPC is not an HTTP status, and its routes are methods: [`GrpcLayer`] goes
+//! around the services of a server, as those of tonic.
 
 #[cfg(feature = "axum")]
 mod extract;
+mod grpc;
 mod layer;
 mod service;
 
 #[cfg(feature = "axum")]
 pub use extract::NoGrant;
+pub use grpc::{GrpcFuture, GrpcLayer, GrpcService, GrpcStatus};
 pub use layer::{AuthLayer, ByDialect, Respond, RespondWith};
 pub use service::{AuthFuture, AuthService};

@@ -71,6 +71,8 @@ fn the_bodies_of_errors_are_those_of_the_text() {
             .as_str()
             .unwrap()
             .to_owned();
+        // As the text has it: "2024-01-01T00:00:00Z", without a fraction.
+        assert_eq!(at.len(), "2024-01-01T00:00:00Z".len(), "{at}");
         assert!(at.starts_with("20") && at.ends_with('Z'), "{at}");
         let details = json!({ "expired_at": at });
         assert_eq!(

@@ -92,3 +92,31 @@ fn only_one_key_at_a_time_is_valid() {
         assert_eq!(status(&other.token), 200, "{name}: somebody else's stays");
     }
 }
+
+/// pyaurorax shows `error_message`, and takes its body for JSON by its type alone.
+#[test]
+fn its_own_client_shows_why_it_was_refused() {
+    let Some(python) = crate::tools::find("pyaurorax-python") else {
+        return;
+    };
+    let server = Server::start();
+    let reader = server.issue("aurorax", "reader", &json!({ "permissions": ["read"] }));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/aurorax.py");
+    let output = std::process::Command::new(python)
+        .args([script, &server.url, &reader.token])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}{errors}");
+    assert_eq!(
+        told.lines().collect::<Vec<_>>(),
+        [
+            "reader",
+            "AuroraXUnauthorizedError: API error code 401: An API key is required.",
+            "AuroraXUnauthorizedError: API error code 401: The API key is invalid.",
+            "AuroraXAPIError: API error code 404: There is no such thing.",
+            "The API key lacks a permission that is required.",
+        ]
+    );
+}

@@ -6,9 +6,15 @@
 
 mod client;
 mod server;
+#[path = "../tools/mod.rs"]
+mod tools;
 
 mod ai;
 mod aurorax;
+mod browsers;
+mod forward;
+mod log;
 mod one_codex;
+mod operating;
 mod pixxel;
 mod tiered;

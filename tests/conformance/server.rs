@@ -22,9 +22,15 @@ pub(crate) struct Issued {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[], Stdio::null())
+    }
+
+    /// With arguments, and something that takes its log.
+    pub(crate) fn start_with(arguments: &[&str], stderr: Stdio) -> Self {
         let mut child = Command::new(binary())
+            .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -39,10 +45,29 @@ impl Server {
         }
     }
 
+    /// A request of the operator's, whatever comes of it.
+    pub(crate) fn try_to_administer(&self, ask: Ask<'_>) -> Reply {
+        ureq(&self.url, &ask.bearer(&self.admin))
+    }
+
     fn administer(&self, ask: Ask<'_>) -> Reply {
-        let reply = ureq(&self.url, &ask.bearer(&self.admin));
+        let reply = self.try_to_administer(ask);
         assert!(reply.status < 300, "{reply:?}");
         reply
+    }
+
+    /// Its address, without the scheme.
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+
+    /// Tells it to stop, as a supervisor does, and waits for its end.
+    #[cfg(unix)]
+    pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(told.unwrap().success());
+        self.child.wait().unwrap()
     }
 
     /// Issues a key. `more` is added to what is asked for.

@@ -92,6 +92,40 @@ fn every_response_says_what_is_left_of_the_hour() {
     }
 }
 
+/// "Every response": on each to whom the key is known to be good, and on none else.
+#[test]
+fn refusals_to_a_good_key_say_what_is_left_too() {
+    let server = Server::start();
+    for (name, client) in CLIENTS {
+        let key = server.issue("tiered", "acme", &json!({ "plan": "free", "quota": 1 }));
+        let ask = |ask: Ask<'_>| client(&server.url, &ask.bearer(&key.token));
+        // Neither is charged: nothing was served.
+        for _ in 0..2 {
+            let forbidden = ask(Ask::post("/tiered/items"));
+            assert_eq!(forbidden.status, 403, "{name}");
+            assert_eq!(forbidden.number("x-ratelimit-limit"), 1_000, "{name}");
+            assert_eq!(forbidden.number("x-ratelimit-remaining"), 1_000, "{name}");
+            assert!(forbidden.number("x-ratelimit-reset") > 0);
+        }
+        let foreign = ask(Ask::get("/tiered/owners/other"));
+        assert_eq!(foreign.status, 403, "{name}");
+        assert_eq!(foreign.number("x-ratelimit-limit"), 1_000, "{name}");
+        let exhausted = ask(Ask::get("/tiered/account"));
+        assert_eq!(exhausted.status, 429, "{name}");
+        assert_eq!(exhausted.json()["error"], "quota_exceeded");
+        assert_eq!(exhausted.number("x-ratelimit-limit"), 1_000, "{name}");
+        assert!(exhausted.number("x-ratelimit-remaining") >= 999, "{name}");
+        // Whoever may not know that a key is good is told nothing.
+        server.revoke(&key);
+        let revoked = ask(Ask::get("/tiered/account"));
+        let unknown = client(&server.url, &Ask::get("/tiered/account").bearer("nonsense"));
+        for reply in [revoked, unknown] {
+            assert_eq!(reply.status, 401, "{name}");
+            assert!(reply.header("x-ratelimit-limit").is_none(), "{reply:?}");
+        }
+    }
+}
+
 #[test]
 fn a_tier_has_its_burst_and_what_is_over_it_waits() {
     let server = Server::start();

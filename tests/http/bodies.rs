@@ -32,6 +32,12 @@ fn aurorax_takes_its_header_and_lets_anonymous_callers_through() {
         header(&response, "www-authenticate"),
         Some(r#"ApiKey header="x-aurorax-api-key""#)
     );
+    // Its own client reads this member, and takes a body for JSON by its type alone.
+    assert_eq!(header(&response, "content-type"), Some("application/json"));
+    assert_eq!(
+        std::str::from_utf8(response.body()).unwrap(),
+        r#"{"error_code":"missing_api_key","error_message":"An API key is required."}"#
+    );
     assert_eq!(world.refused(&dialect, UNKNOWN).status(), 401);
 }
 

@@ -249,3 +249,56 @@ fn a_caller_whose_credential_is_not_good_is_not_taken_for_anonymous() {
     assert!(matches!(refused.reason(), RefusedReason::UnknownScheme));
     assert_eq!(refused.status(), 401);
 }
+
+/// Of a key's own limit, whoever holds it may know; of whether a key is good, nobody but
+/// whom the status tells.
+#[test]
+fn a_refusal_tells_of_a_limit_only_where_it_shows_the_key_to_be_good() {
+    let engine = gatekey::Engine::open_in_memory().unwrap();
+    let new = gatekey::NewKeyspace::new("acme_live").unwrap();
+    let plan = gatekey::Plan::new("free").limit(gatekey::Limit::per_hour(100));
+    engine
+        .create_keyspace(new.permissions(["read", "write"]).plan(plan))
+        .unwrap();
+    let new = NewKey::new("acme_live", "acme").unwrap();
+    let issued = engine
+        .issue(new.permissions(["read"]).plan("free"))
+        .unwrap();
+    let write = gatekey::Requirements::new().permission_names(&["write"]);
+    for name in DIALECTS {
+        let dialect = dialect(name);
+        let hidden = dialect
+            .to_builder()
+            .status(AnswerKind::PermissionMissing, StatusCode::NOT_FOUND)
+            .build()
+            .unwrap();
+        let told = |dialect: &Dialect, token: &str| {
+            let headers = carry(dialect, token);
+            let refused = dialect.authenticate(&engine, &headers, &write).unwrap_err();
+            let response = refused.response();
+            let names = ["ratelimit", "x-ratelimit-remaining"];
+            names
+                .iter()
+                .find_map(|name| header(&response, name).map(str::to_owned))
+        };
+        let token = issued.token.expose();
+        let expected = match name {
+            // All that is a 403 reads the same.
+            "pixxel" => None,
+            "tiered_bearer" => Some("100".to_owned()),
+            _ => Some(r#""hour";r=100;t="#.to_owned()),
+        };
+        let shown = told(&dialect, token);
+        match (&shown, &expected) {
+            (Some(shown), Some(expected)) => {
+                assert!(shown.starts_with(expected), "{name}: {shown}");
+            }
+            _ => assert_eq!(shown, expected, "{name}"),
+        }
+        assert_eq!(told(&hidden, token), None, "{name}: a route that is hidden");
+        engine.disable(issued.key.id).unwrap();
+        assert_eq!(told(&dialect, token), None, "{name}");
+        assert_eq!(told(&dialect, "nonsense"), None, "{name}");
+        engine.enable(issued.key.id).unwrap();
+    }
+}

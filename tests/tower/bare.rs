@@ -64,6 +64,29 @@ async fn a_body_of_bytes_is_the_dialects() {
     );
 }
 
+/// A hook's fault is the server's, and not the caller's.
+#[tokio::test]
+async fn a_hook_that_panics_costs_the_caller_no_answer() {
+    let (engine, issued) = store();
+    let inner =
+        service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Vec::<u8>::new())) });
+    let dialect = Dialect::builder()
+        .json_bodies(|answer| -> String { panic!("no words for {answer:?}") })
+        .build()
+        .unwrap();
+    for dialect in [Dialect::default(), dialect] {
+        let layer = AuthLayer::new(engine.clone(), dialect)
+            .on_refused(|refused, _| panic!("closed: {refused}"));
+        let response = layer.layer(inner).oneshot(Request::new(())).await.unwrap();
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()["www-authenticate"], "Bearer");
+        let token = format!("bearer {}", issued.token.expose());
+        let request = Request::builder().header("authorization", token);
+        let response = layer.layer(inner).oneshot(request.body(()).unwrap()).await;
+        assert_eq!(response.unwrap().status(), 200);
+    }
+}
+
 #[test]
 fn the_layer_and_its_parts_may_cross_threads() {
     fn crosses<T: Send + Sync>() {}

@@ -6,26 +6,29 @@
 //! ```
 //! Without a file it keeps its keys in memory; without an address it takes a free
 //! port of the loopback. The first lines that it prints are its address and the key
-//! for `/admin`, which is issued anew at every start.
+//! for `/admin`, which is issued anew at every start. SIGTERM and SIGINT end it: it
+//! answers what is under way, writes what it holds in memory, and closes the file.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+mod admin;
+mod forward;
+mod serve;
 
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use gatekey::http::Dialect;
+use gatekey::http::{Dialect, RefusalLog};
 use gatekey::tower::AuthLayer;
-use gatekey::{
-    Engine, Error, Grant, Limit, NewKey, NewKeyspace, Options, Plan, Prefix, Quota, Reason,
-    Revocation, Rotation,
-};
-use serde::Deserialize;
+use gatekey::{Engine, Error, Grant, Limit, NewKey, NewKeyspace, Options, Plan, Prefix, Reason};
 use serde_json::{Value, json};
+use tower_http::cors::{Any, CorsLayer};
 
 /// A system: the path it is served under, its keyspace, its dialect.
 type System = (&'static str, NewKeyspace, Dialect);
@@ -86,27 +89,40 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let address = arguments.next().unwrap_or("127.0.0.1:0".to_owned());
 
+    // One for all, so that a flood at one route leaves no more lines than at another.
+    let log = Arc::new(RefusalLog::to_stderr());
     let mut app = Router::new();
     for (path, keyspace, dialect) in systems()? {
         let prefix = create(&engine, keyspace)?;
-        app = app.nest(&format!("/{path}"), api(&engine, prefix, dialect));
+        if path == "tiered" {
+            app = app.nest("/auth", forward::router(&engine, prefix, &log));
+        }
+        let auth = authentication(&engine, prefix, dialect.clone(), &log);
+        app = app.nest(&format!("/{path}"), api(auth, dialect));
     }
     let prefix = create(&engine, NewKeyspace::new("admin")?.permissions(["keys"]))?;
     engine.revoke_keyspace(prefix, Reason::Superseded)?;
     let admin = engine.issue(NewKey::new(prefix, "operator")?.permissions(["keys"]))?;
-    let app = app
-        .nest("/admin", administration(&engine, prefix))
-        .into_make_service_with_connect_info::<SocketAddr>();
+    let auth = authentication(&engine, prefix, Dialect::problem_details(), &log);
+    let app = app.nest("/admin", admin::router(&engine, auth));
 
     let listener = tokio::net::TcpListener::bind(address).await?;
-    println!("listening on http://{}", listener.local_addr()?);
-    println!("admin key: {}", admin.token.expose());
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async {
-            // Without it, the server runs until it is killed; no key is lost then.
-            let _ = tokio::signal::ctrl_c().await;
-        })
-        .await?;
+    // Before anybody can know that it is up: who stops it early is heard too.
+    let stop = serve::stop_signal()?;
+    // Not `println!`, which panics where stdout is closed.
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "listening on http://{}", listener.local_addr()?);
+    let _ = writeln!(stdout, "admin key: {}", admin.token.expose());
+
+    let told = log.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            told.flush();
+        }
+    });
+    serve::serve(listener, app, stop).await;
+    log.flush();
     engine.close()?;
     Ok(())
 }
@@ -120,11 +136,17 @@ fn create(engine: &Engine, keyspace: NewKeyspace) -> Result<Prefix, Error> {
     }
 }
 
-fn authentication(engine: &Engine, prefix: Prefix, dialect: Dialect) -> AuthLayer {
+fn authentication(
+    engine: &Engine,
+    prefix: Prefix,
+    dialect: Dialect,
+    log: &Arc<RefusalLog>,
+) -> AuthLayer {
+    let log = log.clone();
     AuthLayer::new(engine.clone(), dialect)
         .keyspace(prefix)
         .source(|_, extensions| address_of(extensions.get()))
-        .on_refused(|refused, parts| eprintln!("{} {}: {refused}", parts.method, parts.uri.path()))
+        .on_refused(move |refused, request| log.record(refused, request))
 }
 
 fn address_of(peer: Option<&ConnectInfo<SocketAddr>>) -> Option<IpAddr> {
@@ -133,8 +155,7 @@ fn address_of(peer: Option<&ConnectInfo<SocketAddr>>) -> Option<IpAddr> {
 
 /// A public route, one for whoever has a key, one that needs a permission, and a
 /// thing that belongs to somebody.
-fn api(engine: &Engine, prefix: Prefix, dialect: Dialect) -> Router {
-    let auth = authentication(engine, prefix, dialect.clone());
+fn api(auth: AuthLayer, dialect: Dialect) -> Router {
     Router::new()
         .route("/public", get(public).route_layer(auth.clone().optional()))
         .route(
@@ -149,6 +170,43 @@ fn api(engine: &Engine, prefix: Prefix, dialect: Dialect) -> Router {
             "/owners/{owner}",
             get(owned).with_state(dialect).route_layer(auth.optional()),
         )
+        .fallback(nothing)
+        // Outside of the keys: a preflight presents none, and a page must be able to
+        // read refusals too.
+        .layer(cors())
+}
+
+/// Clients read a refusal's body by its type, and fall over an answer without one.
+async fn nothing() -> (StatusCode, Json<Value>) {
+    let message = "There is no such thing.";
+    let body = json!({ "message": message, "error_message": message });
+    (StatusCode::NOT_FOUND, Json(body))
+}
+
+/// What pages of any origin may do: send a key that they hold themselves, and read what
+/// they are told of their limit. `*` does not cover `Authorization`, so that headers
+/// are named. No cookies, and nothing of this for `/admin`.
+fn cors() -> CorsLayer {
+    let name = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([
+            AUTHORIZATION,
+            CONTENT_TYPE,
+            name("x-api-key"),
+            name("x-aurorax-api-key"),
+        ])
+        .expose_headers([
+            RETRY_AFTER,
+            WWW_AUTHENTICATE,
+            name("ratelimit"),
+            name("ratelimit-policy"),
+            name("x-ratelimit-limit"),
+            name("x-ratelimit-remaining"),
+            name("x-ratelimit-reset"),
+        ])
+        .max_age(Duration::from_secs(600))
 }
 
 async fn public(grant: Option<Extension<Grant>>) -> Json<Value> {
@@ -184,137 +242,4 @@ async fn owned(
         None if !hides => dialect.missing().response().map(Into::into),
         _ => dialect.foreign().response().map(Into::into),
     }
-}
-
-// Administration
-
-fn administration(engine: &Engine, prefix: Prefix) -> Router {
-    let auth = authentication(engine, prefix, Dialect::problem_details()).require(["keys"]);
-    Router::new()
-        .route("/keys", post(issue))
-        .route("/keys/{id}", get(show))
-        .route("/keys/{id}/rotate", post(rotate))
-        .route("/keys/{id}", delete(revoke))
-        .route_layer(auth)
-        .with_state(engine.clone())
-}
-
-/// What an operator asks for. Times are in seconds.
-#[derive(Deserialize)]
-struct Asked {
-    keyspace: String,
-    owner: String,
-    #[serde(default)]
-    permissions: Vec<String>,
-    plan: Option<String>,
-    expires_in: Option<u64>,
-    quota: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Rotated {
-    #[serde(default)]
-    grace: u64,
-}
-
-/// A change waits for the disk, so it runs where a thread may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(Failure),
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
-}
-
-struct Failure(Error);
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = match self.0 {
-            Error::Invalid(_) => StatusCode::BAD_REQUEST,
-            Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Refused(_) => StatusCode::CONFLICT,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, Json(json!({ "error": self.0.to_string() }))).into_response()
-    }
-}
-
-async fn issue(
-    State(engine): State<Engine>,
-    Extension(by): Extension<Grant>,
-    Json(asked): Json<Asked>,
-) -> Result<(StatusCode, Json<Value>), Failure> {
-    let issued = blocking(move || {
-        let mut key = NewKey::new(asked.keyspace, asked.owner)?.permissions(asked.permissions);
-        if let Some(plan) = asked.plan {
-            key = key.plan(plan);
-        }
-        if let Some(seconds) = asked.expires_in {
-            key = key.expires_in(Duration::from_secs(seconds));
-        }
-        if let Some(requests) = asked.quota {
-            key = key.quota(Quota::new(requests));
-        }
-        engine.by(by.owner())?.issue(key)
-    })
-    .await?;
-    let answer = json!({
-        "id": issued.key.id.to_string(),
-        "token": issued.token.expose(),
-        "expires_at": issued.key.expires_at.map(|at| at.to_string()),
-    });
-    Ok((StatusCode::CREATED, Json(answer)))
-}
-
-async fn show(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Failure> {
-    let key = blocking(move || {
-        engine.flush()?;
-        engine.key(id.parse()?)
-    })
-    .await?;
-    Ok(Json(json!({
-        "id": key.id.to_string(),
-        "owner": key.owner.to_string(),
-        "state": key.state.to_string(),
-        "plan": key.plan,
-        "used": key.usage.count,
-        "last_used": key.usage.last_used.map(|at| at.to_string()),
-    })))
-}
-
-async fn rotate(
-    State(engine): State<Engine>,
-    Extension(by): Extension<Grant>,
-    Path(id): Path<String>,
-    Json(asked): Json<Rotated>,
-) -> Result<Json<Value>, Failure> {
-    let rotated = blocking(move || {
-        let grace = Rotation::with_grace(Duration::from_secs(asked.grace));
-        engine.by(by.owner())?.rotate(id.parse()?, grace)
-    })
-    .await?;
-    Ok(Json(json!({
-        "id": rotated.key.id.to_string(),
-        "token": rotated.token.expose(),
-        "old": rotated.old.id.to_string(),
-        "old_accepted_until": rotated.old.retiring_until.map(|at| at.to_string()),
-    })))
-}
-
-async fn revoke(
-    State(engine): State<Engine>,
-    Extension(by): Extension<Grant>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    blocking(move || {
-        let why = Revocation::new(Reason::Cessation).note("over /admin");
-        engine.by(by.owner())?.revoke(id.parse()?, why)
-    })
-    .await?;
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,0 +1,119 @@
+//! What a proxy says that it is asked for.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ::http::HeaderMap;
+use ::http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+
+/// The request that a proxy asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'r> {
+    method: &'r str,
+    path: &'r str,
+}
+
+impl<'r> Asked<'r> {
+    pub(super) fn new(method: &'r str, target: &'r str) -> Self {
+        // Without the query, which no permission goes by.
+        let path = target.split(['?', '#']).next().unwrap_or("");
+        Self { method, path }
+    }
+
+    /// What two headers say, each of which must be there once: of two, one is the
+    /// client's.
+    pub(super) fn told(headers: &'r HeaderMap, method: &str, target: &str) -> Option<Self> {
+        let once = |name: &str| {
+            let mut values = headers.get_all(name).iter();
+            let value = values.next()?.to_str().ok()?;
+            (values.next().is_none() && !value.is_empty()).then_some(value)
+        };
+        Some(Self::new(once(method)?, once(target)?))
+    }
+
+    /// The method, as it was sent: methods are case-sensitive.
+    #[must_use]
+    pub fn method(&self) -> &'r str {
+        self.method
+    }
+
+    /// The path without its query, as it was sent: not decoded.
+    #[must_use]
+    pub fn path(&self) -> &'r str {
+        self.path
+    }
+
+    /// Whether every server reads the path alike. Percent encodings of what needs none
+    /// are among what one server undoes and another does not.
+    pub(super) fn reads_one_way(&self) -> bool {
+        let is_method = !self.method.is_empty()
+            && self
+                .method
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        let Some(rest) = self.path.strip_prefix('/') else {
+            return false;
+        };
+        let mut segments = rest.split('/').peekable();
+        let mut has_one = is_method;
+        while let Some(segment) = segments.next() {
+            let is_last = segments.peek().is_none();
+            let is_plain = (!segment.is_empty() || is_last)
+                && segment != "."
+                && segment != ".."
+                && is_plain(segment.as_bytes());
+            has_one &= is_plain;
+        }
+        has_one
+    }
+
+    /// A preflight of a browser (the Fetch standard, 4.8).
+    pub(super) fn is_preflight(&self, headers: &HeaderMap) -> bool {
+        self.method == "OPTIONS"
+            && headers.contains_key(ORIGIN)
+            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    }
+}
+
+/// Whether a segment has nothing that servers differ about: a backslash, a `;`, a control
+/// character, or a percent encoding of a letter, a digit or any of `-._~/\%;`.
+fn is_plain(segment: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(byte) = segment.get(at) {
+        match byte {
+            b'\\' | b';' => return false,
+            b'%' => {
+                let digits = segment.get(at + 1..at + 3);
+                let Some(value) = digits.and_then(|digits| {
+                    let text = std::str::from_utf8(digits).ok()?;
+                    u8::from_str_radix(text, 16).ok()
+                }) else {
+                    return false;
+                };
+                let differs = value.is_ascii_alphanumeric()
+                    || value.is_ascii_control()
+                    || matches!(
+                        value,
+                        b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%' | b';'
+                    );
+                if differs {
+                    return false;
+                }
+                at += 2;
+            }
+            byte if !byte.is_ascii_graphic() => return false,
+            _ => {}
+        }
+        at += 1;
+    }
+    true
+}
+
+/// An address, perhaps in brackets and with a port, as proxies write it.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let address = bare.unwrap_or(text).parse().ok();
+    let address = address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
+}

@@ -1,0 +1,291 @@
+//! Refusals in the server's log, however many there are.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::http::request::Parts;
+
+use super::refused::Refused;
+use crate::withheld::withheld;
+
+/// Writes refusals to the server's log: a line for each up to so many an interval, and
+/// one line for all others.
+///
+/// A line holds the method, the path and the [`Refused`], without the query and with
+/// everything [`withheld`] that looks like a token. Others are counted by
+/// [`RefusedReason::code`](super::RefusedReason::code), and told in the next interval,
+/// by [`flush`](Self::flush) or when the log is dropped:
+///
+/// ```text
+/// GET /account: 401: the token is unknown (it says that it is of key 1lZ1doyVZI)
+/// and 1,234 more: 1,200 unknown, 34 missing
+/// ```
+///
+/// A refusal that is only counted costs a lock and an addition. What cannot be written,
+/// as to a closed stderr, is lost without harm to the request.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+///
+/// use gatekey::http::{Dialect, RefusalLog};
+/// use http::Request;
+///
+/// let written = Arc::new(Mutex::new(Vec::new()));
+/// let sink = written.clone();
+/// let log = RefusalLog::new(2, Duration::from_secs(60), move |line| {
+///     sink.lock().unwrap().push(line.to_owned());
+/// });
+/// let (request, ()) = Request::get("/account").body(()).unwrap().into_parts();
+/// for _ in 0..1_236 {
+///     log.record(&Dialect::default().missing(), &request);
+/// }
+/// log.flush();
+/// assert_eq!(
+///     *written.lock().unwrap(),
+///     [
+///         "GET /account: 401: no credential was presented",
+///         "GET /account: 401: no credential was presented",
+///         "and 1,234 more: 1,234 missing",
+///     ],
+/// );
+/// ```
+pub struct RefusalLog {
+    lines_max: u32,
+    interval: Duration,
+    write: Box<dyn Fn(&str) + Send + Sync>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When the present interval began.
+    begun: Option<Instant>,
+    lines: u32,
+    /// What was counted and not told, by its code. There are some twenty codes.
+    counted: Vec<(&'static str, u64)>,
+}
+
+impl fmt::Debug for RefusalLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefusalLog")
+            .field("lines_max", &self.lines_max)
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RefusalLog {
+    /// At most so many lines an interval, each given to `write` without its end. What
+    /// `write` takes long for, the request waits for.
+    pub fn new(
+        lines_max: u32,
+        interval: Duration,
+        write: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            lines_max,
+            interval,
+            write: Box::new(write),
+            state: Mutex::default(),
+        }
+    }
+
+    /// At most 20 lines a second to stderr, and no harm where that is closed.
+    ///
+    /// ```
+    /// use gatekey::http::RefusalLog;
+    ///
+    /// let log = RefusalLog::to_stderr();
+    /// # let _ = log;
+    /// ```
+    #[must_use]
+    pub fn to_stderr() -> Self {
+        Self::new(20, Duration::from_secs(1), |line| {
+            // In one piece, so that lines of several processes do not mix.
+            let line = format!("{line}\n");
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        })
+    }
+
+    /// Writes a refusal, or counts it. For
+    /// [`AuthLayer::on_refused`](crate::tower::AuthLayer::on_refused).
+    pub fn record(&self, refused: &Refused, request: &Parts) {
+        self.record_at(refused, request, Instant::now());
+    }
+
+    fn record_at(&self, refused: &Refused, request: &Parts, now: Instant) {
+        let (summary, is_told) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_over = state
+                .begun
+                .is_none_or(|begun| now.saturating_duration_since(begun) >= self.interval);
+            let mut summary = None;
+            if is_over {
+                summary = state.take_summary();
+                state.begun = Some(now);
+                state.lines = 0;
+            }
+            let is_told = state.lines < self.lines_max;
+            match is_told {
+                true => state.lines += 1,
+                false => state.count(refused.reason().code()),
+            }
+            (summary, is_told)
+        };
+        // Out of the lock: a log that is slow holds up whom it has a line for, not all.
+        if let Some(summary) = summary {
+            (self.write)(&summary);
+        }
+        if is_told {
+            let method = withheld(request.method.as_str());
+            let path = withheld(request.uri.path());
+            (self.write)(&format!("{method} {path}: {refused}"));
+        }
+    }
+
+    /// Tells of what was counted and not told yet, where there is any: at the end of
+    /// the server, or every now and then, since after a flood nothing may come.
+    pub fn flush(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let summary = state.take_summary();
+        drop(state);
+        if let Some(summary) = summary {
+            (self.write)(&summary);
+        }
+    }
+}
+
+impl Drop for RefusalLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl State {
+    fn count(&mut self, code: &'static str) {
+        match self.counted.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => self.counted.push((code, 1)),
+        }
+    }
+
+    /// What was counted since the last summary, the most frequent first.
+    fn take_summary(&mut self) -> Option<String> {
+        let mut counted = std::mem::take(&mut self.counted);
+        if counted.is_empty() {
+            return None;
+        }
+        counted.sort_by_key(|(code, count)| (std::cmp::Reverse(*count), *code));
+        let total: u64 = counted.iter().map(|(_, count)| count).sum();
+        let mut text = format!("and {} more", grouped(total));
+        let mut separator = ':';
+        for (code, count) in counted {
+            let _ = write!(text, "{separator} {} {code}", grouped(count));
+            separator = ',';
+        }
+        Some(text)
+    }
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ::http::Request;
+
+    use super::*;
+    use crate::Denial;
+    use crate::http::Dialect;
+
+    fn request(path: &str) -> Parts {
+        Request::get(path).body(()).unwrap().into_parts().0
+    }
+
+    fn log(lines_max: u32) -> (RefusalLog, Arc<Mutex<Vec<String>>>) {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = written.clone();
+        let write = move |line: &str| sink.lock().unwrap().push(line.to_owned());
+        (
+            RefusalLog::new(lines_max, Duration::from_secs(1), write),
+            written,
+        )
+    }
+
+    #[test]
+    fn a_flood_is_summed_up_and_the_next_interval_is_told_again() {
+        let (log, written) = log(3);
+        let begun = Instant::now();
+        let (unknown, missing) = (
+            Dialect::default().denied(Denial::Unknown),
+            Dialect::default().missing(),
+        );
+        for at in 0..10_000 {
+            let refused = if at % 100 == 99 { &missing } else { &unknown };
+            log.record_at(
+                refused,
+                &request("/a"),
+                begun + Duration::from_micros(at * 99),
+            );
+        }
+        assert_eq!(written.lock().unwrap().len(), 3);
+        let next = begun + Duration::from_secs(1);
+        log.record_at(&missing, &request("/b"), next);
+        let told = written.lock().unwrap().clone();
+        assert_eq!(told[3], "and 9,997 more: 9,897 unknown, 100 missing");
+        assert_eq!(told[4], "GET /b: 401: no credential was presented");
+        // A clock that stands still, or one refusal alone, has nothing to sum up.
+        log.flush();
+        drop(log);
+        assert_eq!(written.lock().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn what_was_counted_is_told_when_the_log_ends() {
+        let (log, written) = log(0);
+        log.record(&Dialect::default().missing(), &request("/a"));
+        drop(log);
+        assert_eq!(*written.lock().unwrap(), ["and 1 more: 1 missing"]);
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn no_line_holds_a_token() {
+        let (log, written) = log(9);
+        let secret = "aB3dE6gH9j".repeat(5);
+        let path = format!("/admin/keys/acme_1lZ1doyVZI_{secret}?key={secret}");
+        let mut parts = request(&path);
+        parts.method = secret.parse().unwrap();
+        log.record(&Dialect::default().missing(), &parts);
+        assert_eq!(
+            *written.lock().unwrap(),
+            ["(withheld) /admin/keys/acme_1lZ1doyVZI_(withheld): 401: no credential was presented"]
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! What the server writes to its log.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::client::{Ask, curl, ureq};
+use crate::server::Server;
+
+fn server_with_log(folder: &Path) -> (Server, std::path::PathBuf) {
+    let log = folder.join("log");
+    let server = Server::start_with(&[], Stdio::from(File::create(&log).unwrap()));
+    (server, log)
+}
+
+#[cfg(unix)]
+#[test]
+fn no_token_in_a_path_reaches_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, log) = server_with_log(folder.path());
+    let key = server.issue("tiered", "acme", &json!({}));
+    let secret = &key.token[key.token.len() - 49..];
+    let percent: String = key
+        .token
+        .bytes()
+        .map(|byte| format!("%{byte:02x}"))
+        .collect();
+    let cut = &key.token[..key.token.len() - 30];
+    let paths = [
+        key.token.clone(),
+        key.token.replace('_', "%5F"),
+        percent.clone(),
+        cut.to_owned(),
+        format!("{}?key={}", key.id, key.token),
+    ];
+    for path in &paths {
+        for prefix in ["/admin/keys/", "/tiered/owners/", "/pixxel/owners/"] {
+            let path = format!("{prefix}{path}");
+            for method in ["DELETE", "GET", key.token.as_str()] {
+                let ask = Ask {
+                    method,
+                    ..Ask::get(&path)
+                };
+                // As anonymous, and with a key that is none.
+                curl(&server.url, &ask);
+                curl(&server.url, &ask.bearer("nonsense"));
+            }
+        }
+    }
+    assert!(server.terminate().success());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("DELETE /keys/tiered_"), "{log}");
+    assert!(log.contains("(withheld)"), "{log}");
+    for piece in [
+        &secret[..8],
+        &secret[20..28],
+        &secret[41..],
+        &percent[percent.len() - 60..],
+    ] {
+        assert!(!log.contains(piece), "{piece} in {log}");
+    }
+}
+
+/// Whatever comes is told: by a line of its own, or in a sum.
+#[cfg(unix)]
+#[test]
+fn a_flood_of_refusals_is_summed_up() {
+    const FLOOD: usize = 3_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (server, log) = server_with_log(folder.path());
+    let status = Command::new("curl")
+        .args(["--silent", "--output", "/dev/null"])
+        .arg(format!("{}/tiered/account?n=[1-{FLOOD}]", server.url))
+        .status();
+    assert!(status.unwrap().success());
+    assert!(server.terminate().success());
+    let log = std::fs::read_to_string(log).unwrap();
+    let (mut told, mut summed) = (0, 0);
+    for line in log.lines() {
+        match line.strip_prefix("and ") {
+            Some(rest) => {
+                let (number, codes) = rest.split_once(" more: ").unwrap();
+                summed += number.replace(',', "").parse::<usize>().unwrap();
+                assert!(codes.ends_with(" missing"), "{line}");
+            }
+            None => {
+                // The path below the one that the router is nested at.
+                assert_eq!(line, "GET /account: 401: no credential was presented");
+                told += 1;
+            }
+        }
+    }
+    assert_eq!(told + summed, FLOOD);
+    assert!(summed > 0, "{told} lines");
+}
+
+/// `eprintln!` panics where nobody reads its pipe any more.
+#[test]
+fn a_log_that_nobody_reads_costs_no_caller_its_answer() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = Server::start_with(&[], Stdio::from(writer));
+    drop(reader);
+    for _ in 0..30 {
+        assert_eq!(ureq(&server.url, &Ask::get("/tiered/account")).status, 401);
+    }
+    let key = server.issue("tiered", "acme", &json!({}));
+    let ask = Ask::get("/tiered/account").bearer(&key.token);
+    assert_eq!(ureq(&server.url, &ask).status, 200);
+}
