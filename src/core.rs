@@ -2,6 +2,7 @@
 //! of a change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
@@ -11,7 +12,8 @@ use crate::change::quota;
 use crate::change::update::renew_digests;
 use crate::clock::{Clock, Timestamp};
 use crate::digest::{Keyring, digests_equal};
-use crate::error::{Error, NotFound, OpenError};
+use crate::error::{Error, NotFound, OpenError, StoreFailure};
+use crate::health::{Alarm, Health};
 use crate::id::KeyId;
 use crate::limiter::{Admitted, Limiter, Refused, Subject};
 use crate::options::Options;
@@ -61,6 +63,7 @@ pub(crate) struct Core {
     quotas: Quotas,
     attempts: Option<Attempts>,
     tracks_usage: bool,
+    fails_closed_after: Option<Duration>,
 }
 
 impl Core {
@@ -73,7 +76,8 @@ impl Core {
             );
             Error::open(path, OpenError::Options(why))
         })?;
-        let store = Store::open(options, place)?;
+        let alarm = Arc::new(Alarm::new(options.clock.clone()));
+        let store = Store::open(options, place, alarm)?;
         let registry = Registry::new();
         let loaded = guarded(|| {
             let snapshot = store.snapshot()?;
@@ -92,7 +96,7 @@ impl Core {
             dark: AtomicBool::new(false),
             store,
             queue: Queue::default(),
-            published: ArcSwapOption::from_pointee(snapshot),
+            published: ArcSwapOption::new(Some(snapshot)),
             resident,
             registry,
             clock: options.clock.clone(),
@@ -102,6 +106,7 @@ impl Core {
             quotas: Quotas::new(options.limited_keys),
             attempts: options.failed_attempts.map(Attempts::new),
             tracks_usage: options.usage_interval.is_some(),
+            fails_closed_after: options.fails_closed_after,
         })
     }
 
@@ -179,7 +184,10 @@ impl Core {
     fn unavailable(&self) -> Error {
         match self.closed.load(Ordering::Acquire) {
             true => Error::Closed,
-            false => Error::NeedsReopen,
+            false => Error::Store(StoreFailure::new(
+                "what was committed last cannot be read; the engine tries again by itself",
+                None,
+            )),
         }
     }
 
@@ -191,6 +199,7 @@ impl Core {
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
+        self.require_health()?;
         let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) else {
             return self.verify_unguarded(text, requirements);
         };
@@ -208,6 +217,28 @@ impl Core {
             attempts.failed(source, now);
         }
         Ok(verdict)
+    }
+
+    /// Refuses to verify where the store has taken no changes for longer than the
+    /// options allow.
+    fn require_health(&self) -> Result<(), Error> {
+        match self.store.alarm().is_raised() {
+            true => self.require_recent_health(),
+            false => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn require_recent_health(&self) -> Result<(), Error> {
+        let lasts = self.store.alarm().lasts();
+        match (self.fails_closed_after, lasts, self.health().failure()) {
+            (Some(allowed), Some(lasts), Some(failure)) if lasts >= allowed => {
+                Err(Error::FailedClosed {
+                    since: failure.since(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn verify_unguarded(
@@ -256,6 +287,7 @@ impl Core {
         /// Few enough for the copies to stay in the first-level cache.
         const AT_ONCE: usize = 32;
         self.must_be_open()?;
+        self.require_health()?;
         if self.attempts.is_some() && requirements.source.is_some() {
             // One after the other: each may be the one too many.
             let verify = |token: &T| self.verify_text(token.as_ref(), requirements);
@@ -312,25 +344,54 @@ impl Core {
             return self.refuse_malformed();
         }
         self.look_home()?;
-        // Before the snapshot is loaded: see the protocol in `resident`.
-        let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
-        let published = self.published.load();
-        let snapshot = published.as_ref().ok_or_else(|| self.unavailable())?;
-        snapshot.hot(parts.id, |found| match found {
-            Some((view, body)) if self.is_proven(&view, parts) => {
-                // Only now: a token whose secret is wrong must not push out one
-                // that is in use.
-                if let (Some(resident), Some(leave)) = (&self.resident, leave) {
-                    resident.fill(leave, parts.id, body);
+        loop {
+            // Before the snapshot is loaded: see the protocol in `resident`.
+            let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
+            let published = self.published.load();
+            let snapshot = published.as_ref().ok_or_else(|| self.unavailable())?;
+            let verdict = snapshot.hot(parts.id, |found| match found {
+                Some((view, body)) if self.is_proven(&view, parts) => {
+                    // Only now: a token whose secret is wrong must not push out one
+                    // that is in use.
+                    if let (Some(resident), Some(leave)) = (&self.resident, leave) {
+                        resident.fill(leave, parts.id, body);
+                    }
+                    self.judge(&view, parts, requirements)
                 }
-                self.judge(&view, parts, requirements)
+                Some(_) => Ok(Verdict::Denied(Denial::Unknown)),
+                None => {
+                    self.store.ring().refuse_unknown(parts.signed);
+                    Ok(Verdict::Denied(Denial::Unknown))
+                }
+            });
+            match verdict {
+                Err(_) if self.is_replaced(snapshot) => {}
+                verdict => return verdict?,
             }
-            Some(_) => Ok(Verdict::Denied(Denial::Unknown)),
-            None => {
-                self.store.ring().refuse_unknown(parts.signed);
-                Ok(Verdict::Denied(Denial::Unknown))
+        }
+    }
+
+    /// Reads from the newest snapshot; from the next where the store was opened again
+    /// beneath it.
+    pub(crate) fn read<T>(
+        &self,
+        mut read: impl FnMut(&Snapshot) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            let snapshot = self.snapshot()?;
+            match guarded(|| read(&snapshot)) {
+                Err(_) if self.is_replaced(&snapshot) => {}
+                done => return done,
             }
-        })?
+        }
+    }
+
+    /// Whether a snapshot can be read no more, and there is another.
+    #[cold]
+    fn is_replaced(&self, snapshot: &Arc<Snapshot>) -> bool {
+        let newest = self.published.load();
+        let is_newest = newest.as_ref().is_none_or(|it| Arc::ptr_eq(it, snapshot));
+        !is_newest && snapshot.is_over()
     }
 
     /// The key whose token a text is, whatever its state, and the snapshot that it was
@@ -578,8 +639,7 @@ impl Core {
     }
 
     fn commit(&self, run: &mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended {
-        let publish = |touched, snapshot| self.publish(touched, snapshot);
-        match self.store.write(self.now(), run, publish) {
+        match self.store.write(self.now(), run, &self.publication()) {
             Outcome::Unchanged | Outcome::Committed => Ended::Well,
             Outcome::Failed(error) => Ended::Failed(error),
             Outcome::Unknown(failure) => Ended::Unknown(failure),
@@ -591,11 +651,15 @@ impl Core {
         }
     }
 
+    fn publication(&self) -> impl Fn(&Touched, Arc<Snapshot>) -> Result<(), Error> {
+        |touched, snapshot| self.publish(touched, snapshot)
+    }
+
     /// Lets a commit take effect for all verifications, at one instant: the
     /// swap of the snapshot.
-    fn publish(&self, touched: Touched, snapshot: Arc<Snapshot>) -> Result<(), Error> {
-        for keyspace in touched.keyspaces {
-            self.registry.publish(keyspace)?;
+    fn publish(&self, touched: &Touched, snapshot: Arc<Snapshot>) -> Result<(), Error> {
+        for keyspace in &touched.keyspaces {
+            self.registry.publish(keyspace.clone())?;
         }
         self.quotas.publish(&touched.quotas, &touched.quota_keys);
         self.latest_ms
@@ -606,6 +670,20 @@ impl Core {
             None => swap(),
         }
         Ok(())
+    }
+
+    /// Recovers where the store has failed: `Ok` where it takes changes.
+    pub(crate) fn recover(&self) -> Result<(), Error> {
+        self.home.check()?;
+        self.store.recover_now(&self.publication())
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.alarm().health()
+    }
+
+    pub(crate) fn alarm(&self) -> &Arc<Alarm> {
+        self.store.alarm()
     }
 
     /// Answers nothing from memory any more: every verification fails.
@@ -624,7 +702,7 @@ impl Core {
 
     /// Writes what verifications have noted.
     pub(crate) fn flush(&self) -> Result<(), Error> {
-        self.snapshot()?;
+        self.recover()?;
         let mut renewals = self.notes.take_renewals();
         while !renewals.is_empty() {
             let rest = renewals.split_off(renewals.len().min(RENEWALS_PER_TRANSACTION));

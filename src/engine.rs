@@ -12,6 +12,7 @@ use crate::change;
 use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::error::{Error, Invalid, NotFound, Result};
+use crate::health::Health;
 use crate::id::{KeyId, Prefix};
 use crate::key::{
     Issued, Key, KeyUpdate, NewKey, Revocation, Revoked, RevokedMany, Rotated, Rotation,
@@ -58,9 +59,12 @@ use crate::token;
 /// # Errors
 /// Every call can fail with [`Error::Closed`] after `close`, with [`Error::Forked`] in
 /// a child of a fork, and with
-/// [`Error::Store`] or [`Error::Corrupted`] where the file fails. Every change
-/// can fail with [`Error::OutcomeUnknown`] where its commit did, and after that
-/// with [`Error::NeedsReopen`]. Those are not repeated below.
+/// [`Error::Store`] or [`Error::Corrupted`] where the file fails. A change that fails
+/// so was not applied. The next change, or the engine's own thread, lets the store
+/// recover, which needs no restart: see [`Engine::health`]. Where a commit failed in its
+/// last step and the disk does not tell what became of it, the error is
+/// [`Error::OutcomeUnknown`]. [`Error::NeedsReopen`] comes after the file was removed or
+/// replaced. Those are not repeated below.
 ///
 /// # Example
 /// ```
@@ -158,9 +162,9 @@ impl Engine {
             .check()
             .map_err(|reason| Error::open(path, reason))?;
         let core = Arc::new(Core::open(&options, place)?);
-        let maintenance = match options.usage_interval {
-            Some(interval) => Some(Maintenance::start(Arc::downgrade(&core), interval)?),
-            None => None,
+        let maintenance = match (options.usage_interval, options.hook) {
+            (None, None) => None,
+            (interval, hook) => Some(Maintenance::start(&core, interval, hook)?),
         };
         Ok(Self {
             closer: Arc::new(Closer {
@@ -203,7 +207,8 @@ impl Engine {
     /// itself every [`Options::usage_interval`], and when it closes.
     ///
     /// # Errors
-    /// See [`Engine`]. What could not be written is tried again.
+    /// See [`Engine`]; also where there is nothing to write, and the store takes no
+    /// changes. What could not be written is tried again.
     pub fn flush(&self) -> Result<()> {
         self.core.flush()
     }
@@ -319,8 +324,7 @@ impl Engine {
     /// # Errors
     /// See [`Engine`].
     pub fn keyspaces(&self) -> Result<Vec<Keyspace>> {
-        let snapshot = self.core.snapshot()?;
-        guarded(|| snapshot.keyspaces())
+        self.core.read(Snapshot::keyspaces)
     }
 
     /// Changes a keyspace. A change that changes nothing is not written.
@@ -586,8 +590,7 @@ impl Engine {
     /// [`Error::Invalid`] for the path.
     pub fn owner(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
-        let snapshot = self.core.snapshot()?;
-        guarded(|| snapshot.owner(&owner))
+        self.core.read(|snapshot| snapshot.owner(&owner))
     }
 }
 
@@ -598,8 +601,8 @@ impl Engine {
     /// # Errors
     /// [`NotFound::Key`].
     pub fn key(&self, key: KeyId) -> Result<Key> {
-        let snapshot = self.core.snapshot()?;
-        guarded(|| snapshot.key(key, self.core.now()))
+        self.core
+            .read(|snapshot| snapshot.key(key, self.core.now()))
     }
 
     /// The key whose token is at hand, whatever its state; `None` where there is none,
@@ -647,8 +650,8 @@ impl Engine {
     /// with the same one.
     pub fn list(&self, filter: &KeyFilter, after: Option<&Cursor>, limit: usize) -> Result<Page> {
         check_limit(limit)?;
-        let snapshot = self.core.snapshot()?;
-        guarded(|| snapshot.list(filter, after, limit, self.core.now()))
+        self.core
+            .read(|snapshot| snapshot.list(filter, after, limit, self.core.now()))
     }
 
     /// All keys that a filter asks for, fetched page by page. After an error
@@ -691,11 +694,11 @@ impl Engine {
     /// # Errors
     /// See [`Engine`].
     pub fn stats(&self) -> Result<Stats> {
-        let snapshot = self.core.snapshot()?;
-        let mut stats = guarded(|| self.count(&snapshot))?;
+        let mut stats = self.core.read(|snapshot| self.count(snapshot))?;
         stats.usage_lost = self.core.notes().lost();
         stats.limited_keys = self.core.limiter().len();
         stats.file_bytes = self.core.file_bytes();
+        stats.health = self.core.health();
         if let Some(resident) = self.core.resident() {
             (stats.resident_keys, stats.resident_capacity) = resident.occupancy();
         }
@@ -731,6 +734,17 @@ impl Engine {
 
 /// # Caring for the store
 impl Engine {
+    /// Whether the store can be written to: what is wrong, since when, and what to do.
+    ///
+    /// A store that has failed recovers by itself once its disk is well: at the next
+    /// change, and in the background (see [`Options::usage_interval`]). Verifications
+    /// go on meanwhile with what was acknowledged, unless
+    /// [`Options::fail_closed_after`] says otherwise. It asks nothing of the disk.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.core.health()
+    }
+
     /// Walks the whole store and reports everything that does not agree: tags,
     /// indexes, lineage, suspensions, the single-active rule, the audit chain,
     /// and records older than the audit trail says. Changes go on meanwhile.
@@ -739,8 +753,8 @@ impl Engine {
     /// [`Error::Store`] where the file cannot be read. What is damaged is in
     /// the report, not an error.
     pub fn check(&self) -> Result<CheckReport> {
-        let snapshot = self.core.snapshot()?;
-        guarded(|| check::check(&snapshot, self.core.now()))
+        self.core
+            .read(|snapshot| check::check(snapshot, self.core.now()))
     }
 
     /// The engine's present: its clock's, or the newest instant that it has

@@ -61,23 +61,31 @@ pub enum Error {
     /// restore from a backup.
     #[error("the store is corrupted: {0}")]
     Corrupted(Corruption),
-    /// The commit failed, and the change may or may not have reached the disk.
-    /// The engine takes no further change until it is opened again; the state
-    /// found then is the truth.
+    /// The commit failed, and so did all that the engine did to find out whether the
+    /// change has reached the disk. The engine takes no further change before it knows;
+    /// the state that is found once [`Engine::health`](crate::Engine::health) is well
+    /// again is the truth. Until then, verifications answer as before the change.
     #[error(
-        "the outcome of the change is unknown, since its commit failed ({0}); close the engine, open it again and look"
+        "the outcome of the change is unknown, since its commit failed ({0}); look once the store is well again"
     )]
     OutcomeUnknown(StoreFailure),
     /// The store could not be read or written. The change was not applied.
     #[error("the store failed: {0}")]
     Store(StoreFailure),
-    /// The file failed before: a commit, or a read or write of it. The engine
-    /// takes no further change, and reads no more where it cannot know what is
-    /// true. Open the store again.
+    /// The engine's file was removed or replaced while it was open. No change is
+    /// taken any more, since whoever opens the store next would not find it.
     #[error(
-        "the store failed before, and takes no more changes; once this engine is closed, open the store again"
+        "the store's file was removed or replaced, and it takes no more changes: put the file back, or close the engine and open the store again"
     )]
     NeedsReopen,
+    /// The store has taken no changes for longer than
+    /// [`Options::fail_closed_after`](crate::Options::fail_closed_after) allows: nothing
+    /// is verified before it does.
+    #[error("the store has taken no changes since {since}, and the options say not to verify then")]
+    FailedClosed {
+        /// When it began.
+        since: Timestamp,
+    },
     /// The engine was closed.
     #[error("the engine is closed")]
     Closed,
@@ -485,6 +493,7 @@ impl Error {
                 Self::OutcomeUnknown(_)
                     | Self::Store(_)
                     | Self::NeedsReopen
+                    | Self::FailedClosed { .. }
                     | Self::Entropy(_)
                     | Self::Thread(_)
             ),

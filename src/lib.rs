@@ -107,6 +107,7 @@ mod core;
 mod digest;
 mod engine;
 mod error;
+mod health;
 #[cfg(feature = "http")]
 pub mod http;
 mod id;
@@ -149,6 +150,7 @@ pub use audit::{AuditEntry, AuditEvent, Change, Scope};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use engine::Engine;
 pub use error::{Corruption, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure};
+pub use health::{Failure, Health};
 pub use id::{KeyId, Prefix};
 pub use key::{
     Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Reason, Revocation, Revoked, RevokedMany,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
 use crate::error::{Error, OpenError};
+use crate::health::{Failure, Hook};
 use crate::limit::Limit;
 use crate::secret::Pepper;
 use crate::store::Place;
@@ -40,6 +41,8 @@ pub struct Options {
     pub(crate) usage_interval: Option<Duration>,
     pub(crate) limited_keys: usize,
     pub(crate) failed_attempts: Option<Limit>,
+    pub(crate) fails_closed_after: Option<Duration>,
+    pub(crate) hook: Option<Hook>,
 }
 
 impl Default for Options {
@@ -54,6 +57,8 @@ impl Default for Options {
             usage_interval: Some(Self::USAGE_INTERVAL),
             limited_keys: Self::LIMITED_KEYS,
             failed_attempts: None,
+            fails_closed_after: None,
+            hook: None,
         }
     }
 }
@@ -121,8 +126,8 @@ impl Options {
     /// How often the use of keys, and digests renewed under a new pepper, are
     /// written, from a thread of the engine's. `None` keeps no usage at all and
     /// starts no thread: digests are renewed by [`Engine::flush`] and as the engine
-    /// closes, those of up to 262,144 keys at a time. A crash loses the usage of one
-    /// interval.
+    /// closes, those of up to 262,144 keys at a time, and a store that has failed recovers
+    /// at the next change alone. A crash loses the usage of one interval.
     pub fn usage_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.usage_interval = interval.into();
         self
@@ -145,6 +150,27 @@ impl Options {
     /// behind a proxy must not be the proxy's; none by default.
     pub fn failed_attempts(mut self, limit: Limit) -> Self {
         self.failed_attempts = Some(limit);
+        self
+    }
+
+    /// Lets every verification be an error, [`Error::FailedClosed`], once the store has
+    /// taken no changes for so long: then nobody could have taken access away. Without
+    /// it, verifications go on with what was acknowledged. The time runs from the first
+    /// call that met the failure; see [`Engine::health`].
+    pub fn fail_closed_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.fails_closed_after = time.into();
+        self
+    }
+
+    /// Calls back, from the engine's own thread, when the store begins to fail, and
+    /// after each attempt of that thread to write or to recover that is in vain: ten
+    /// seconds apart at the most. The engine may be used in it, and must not be closed. A
+    /// panic in it goes no further.
+    ///
+    /// With it, the engine has its thread also where
+    /// [`usage_interval`](Options::usage_interval) is `None`.
+    pub fn on_failure(mut self, hook: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Hook(Arc::new(hook)));
         self
     }
 

@@ -220,7 +220,8 @@ impl Resident {
     /// Lets a commit take effect: clears the keys that it changed and calls
     /// `swap`, which publishes its snapshot. One writer at a time.
     pub(crate) fn publish(&self, changed: &[KeyId], swap: impl FnOnce()) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        // Odd already where the table was shut.
+        self.generation.fetch_or(1, Ordering::AcqRel);
         for id in changed {
             self.clear(*id);
         }
@@ -228,7 +229,7 @@ impl Resident {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Forgets everything, and lets nothing in again.
+    /// Forgets everything, and lets nothing in before the next publication.
     pub(crate) fn shut(&self) {
         self.generation.fetch_or(1, Ordering::AcqRel);
         for (at, set) in self.sets.iter().enumerate() {

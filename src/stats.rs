@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
+use crate::health::Health;
 use crate::id::Prefix;
 use crate::key::KeyState;
 use crate::policy::Life;
@@ -26,6 +27,8 @@ pub struct Stats {
     /// How many uses of keys were not counted, for want of room between two
     /// flushes.
     pub usage_lost: u64,
+    /// Whether the store takes changes.
+    pub health: Health,
 }
 
 /// How many keys there are, by state. A key counts once.

@@ -121,18 +121,49 @@ fn a_mutation_that_is_refused_is_run_once_and_so_are_the_others() {
 }
 
 #[test]
-fn after_a_panic_in_a_transaction_nothing_more_is_written() {
+fn a_panic_in_a_transaction_is_an_error_of_its_batch_and_the_store_goes_on() {
     let core = core();
     create(&core, "before").unwrap();
     let panics = |core: &Core| core.mutate(|_| -> Result<(), Error> { panic!("a fault") });
     let waits = |core: &Core| create(core, "with").map(|_| ());
     for result in in_one_batch(&core, &[&panics, &waits]) {
-        assert!(matches!(result, Err(Error::OutcomeUnknown(_))));
+        assert!(matches!(result, Err(Error::Store(_))));
     }
-    assert!(matches!(create(&core, "after"), Err(Error::NeedsReopen)));
-    assert_eq!(core.snapshot().unwrap().keyspaces().unwrap().len(), 1);
+    assert!(!core.health().is_well());
+    create(&core, "after").unwrap();
+    assert!(core.health().is_well());
+    assert_eq!(core.snapshot().unwrap().keyspaces().unwrap().len(), 2);
     core.close().unwrap();
     assert!(matches!(create(&core, "closed"), Err(Error::Closed)));
+}
+
+#[test]
+fn a_snapshot_of_before_a_recovery_is_read_no_more_and_the_next_one_is() {
+    let core = core();
+    create(&core, "before").unwrap();
+    let before = core.snapshot().unwrap();
+    let panics = core.mutate(|_| -> Result<(), Error> { panic!("a fault") });
+    assert!(panics.is_err() && !before.is_over());
+    create(&core, "after").unwrap();
+    assert!(before.is_over());
+    let mut reads = 0;
+    let keyspaces = core.read(|snapshot| {
+        reads += 1;
+        match reads {
+            // It was loaded before the recovery, and fails.
+            1 => {
+                let panics = core.mutate(|_| -> Result<(), Error> { panic!("a fault") });
+                assert!(panics.is_err());
+                create(&core, "between").unwrap();
+                Err(Error::Internal("read from under it"))
+            }
+            _ => snapshot.keyspaces(),
+        }
+    });
+    assert_eq!((keyspaces.unwrap().len(), reads), (3, 2));
+    // Where nothing was replaced, an error is one.
+    let failed = core.read(|_| Err::<(), _>(Error::Internal("by itself")));
+    assert!(failed.is_err());
 }
 
 /// What may contend for an owner's one key.
@@ -194,7 +225,7 @@ impl Rival {
             }
             Rotate => change::rotate::rotate(tx, key, &Rotation::at_once(), None).map(drop),
             RotateWithGrace => {
-                let rotation = Rotation::with_grace(std::time::Duration::from_secs(60));
+                let rotation = Rotation::with_grace(Duration::from_secs(60));
                 change::rotate::rotate(tx, key, &rotation, None).map(drop)
             }
             Revoke => change::revoke::revoke(tx, key, &superseded, None).map(drop),

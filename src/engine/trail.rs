@@ -7,7 +7,7 @@ use super::{Engine, check_limit};
 use crate::audit::AuditEntry;
 use crate::change;
 use crate::error::Result;
-use crate::store::guarded;
+use crate::store::snapshot::Snapshot;
 use crate::trail::{self, AuditKey, AuditSpan, Lines, Trimmed};
 
 /// How many entries of an export are read from one snapshot.
@@ -27,8 +27,7 @@ impl Engine {
     /// [`Invalid::TooMany`](crate::Invalid::TooMany) for one over the maximum.
     pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         check_limit(limit)?;
-        let snapshot = self.core.snapshot()?;
-        guarded(|| snapshot.audit(from, limit))
+        self.core.read(|snapshot| snapshot.audit(from, limit))
     }
 
     /// Where the audit trail begins and ends. It begins after position 0, or after the
@@ -37,8 +36,7 @@ impl Engine {
     /// # Errors
     /// See [`Engine`].
     pub fn audit_span(&self) -> Result<AuditSpan> {
-        let snapshot = self.core.snapshot()?;
-        let state = guarded(|| snapshot.state())?;
+        let state = self.core.read(Snapshot::state)?;
         Ok(AuditSpan::new(state.floor(), state.head()))
     }
 
@@ -77,16 +75,14 @@ impl Engine {
             let written = out.write_all(lines.as_bytes());
             written.map_err(|error| trail::failed(&error))
         };
-        let snapshot = self.core.snapshot()?;
-        let (after, through) =
-            guarded(|| Ok((snapshot.link_before(from)?, snapshot.state()?.audit_seq)))?;
-        drop(snapshot);
+        let (after, through) = self
+            .core
+            .read(|snapshot| Ok((snapshot.link_before(from)?, snapshot.state()?.audit_seq)))?;
         put(Lines::first(after))?;
         let mut last = after;
         while last.seq < through {
-            let snapshot = self.core.snapshot()?;
-            let (lines, reached) = guarded(|| snapshot.export(last, through, PER_SNAPSHOT))?;
-            drop(snapshot);
+            let export = |snapshot: &Snapshot| snapshot.export(last, through, PER_SNAPSHOT);
+            let (lines, reached) = self.core.read(export)?;
             put(lines)?;
             last = reached;
         }
@@ -135,13 +131,11 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn trim_audit(&self, through: u64) -> Result<Trimmed> {
-        let snapshot = self.core.snapshot()?;
-        let (through, pointed, floor) = guarded(|| {
+        let (through, pointed, floor) = self.core.read(|snapshot| {
             let state = snapshot.state()?;
             let through = through.min(state.audit_seq);
             Ok((through, snapshot.pointed(through)?, state.floor()))
         })?;
-        drop(snapshot);
         let pointed = Arc::new(pointed);
         let mut trimmed = Trimmed {
             removed: 0,

@@ -25,7 +25,7 @@ pub use crate::store::medium::Medium;
 /// # Errors
 /// As [`Options::open`].
 pub fn open_on(options: Options, medium: impl Medium) -> Result<Engine, Error> {
-    Engine::open_with(options, Place::Medium(Box::new(medium)))
+    Engine::open_with(options, Place::Medium(std::sync::Arc::new(medium)))
 }
 
 /// The comparison of two digests that every verification makes.

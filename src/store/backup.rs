@@ -11,12 +11,14 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
+use super::access::Access;
 use super::file::{
     Directory, create_private, directory_of, ends_in_a_name, leads_to, name_with, remove_own,
     rename_to_new,
 };
+use super::ground::Ground;
 use super::mark::{Mark, Marking, UNFINISHED};
-use super::overlay::Overlay;
+use super::open::io_failure;
 use super::snapshot::Snapshot;
 use super::tables::{self, META, META_COPY, State, Tagged, each_table};
 use super::{OrStore, failure, guarded};
@@ -147,6 +149,18 @@ fn copy(
                 .create_with_backend(backend)
         })
         .map_err(|error| Error::Store(failure(error)))?;
+    let mark = copy_into(&db, snapshot, state, meter)?;
+    db.close().or_store()?;
+    Ok(mark)
+}
+
+/// Copies everything into an empty database, in one transaction.
+pub(super) fn copy_into(
+    db: &Database,
+    snapshot: &Snapshot,
+    state: &State,
+    meter: &mut Meter<'_>,
+) -> Result<Mark, Error> {
     // Of a database without a table, an opening would make a store.
     let begun = db.begin_write().or_store()?;
     begun
@@ -172,7 +186,6 @@ fn copy(
         meta.insert(META_COPY, bytes.as_slice()).or_store()?;
     }
     txn.commit().or_store()?;
-    db.close().or_store()?;
     Ok(mark)
 }
 
@@ -207,17 +220,8 @@ fn compare(
     cache_bytes: usize,
     meter: &mut Meter<'_>,
 ) -> Result<(), Error> {
-    // Nothing is written to it any more.
-    let overlay = Overlay::new(file).map_err(|error| failed(target, &error))?;
-    let db = Database::builder()
-        .set_cache_size(cache_bytes)
-        .create_with_backend(overlay)
-        .map_err(|error| Error::Store(failure(error)))?;
-    let found = {
-        let txn = db.begin_read().or_store()?;
-        Mark::of(&txn, state, || meter.record())?
-    };
-    db.close().or_store()?;
+    let file = FileBackend::new(file).map_err(|error| Error::Store(failure(error)))?;
+    let found = read_back(&Arc::new(Ground::new(file)), state, cache_bytes, meter)?;
     match mark.difference(&found) {
         None => Ok(()),
         Some(why) => {
@@ -228,8 +232,28 @@ fn compare(
     }
 }
 
+/// Reads the mark of what stands on a ground, to which nothing is written any more.
+pub(super) fn read_back(
+    ground: &Arc<Ground>,
+    state: &State,
+    cache_bytes: usize,
+    meter: &mut Meter<'_>,
+) -> Result<Mark, Error> {
+    let access = Access::apart(ground.clone()).map_err(|error| Error::Store(io_failure(&error)))?;
+    let db = Database::builder()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(access)
+        .map_err(|error| Error::Store(failure(error)))?;
+    let found = {
+        let txn = db.begin_read().or_store()?;
+        Mark::of(&txn, state, || meter.record())?
+    };
+    db.close().or_store()?;
+    Ok(found)
+}
+
 /// Counts records, and tells of them.
-struct Meter<'a> {
+pub(super) struct Meter<'a> {
     records: u64,
     total: u64,
     is_verifying: bool,
@@ -237,7 +261,7 @@ struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    fn new(on_progress: OnProgress<'a>) -> Self {
+    pub(super) fn new(on_progress: OnProgress<'a>) -> Self {
         Self {
             records: 0,
             total: 0,
@@ -254,7 +278,7 @@ impl<'a> Meter<'a> {
         }
     }
 
-    fn begin(&mut self, is_verifying: bool) -> Result<(), Error> {
+    pub(super) fn begin(&mut self, is_verifying: bool) -> Result<(), Error> {
         (self.records, self.is_verifying) = (0, is_verifying);
         self.tell()
     }

@@ -23,6 +23,14 @@ impl NamedFile {
         }
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its length in bytes; 0 where it cannot be told.
     pub(crate) fn len(&self) -> u64 {
         self.file.metadata().map_or(0, |metadata| metadata.len())
@@ -138,6 +146,35 @@ pub(crate) fn rename_to_new(partial: &Path, file: &File, target: &Path) -> io::R
     }
     std::fs::hard_link(partial, target)?;
     remove_own(partial, file)
+}
+
+/// Gives a new file the name of an old one, and takes the old one's name away: whoever
+/// opens the name finds one or the other. `false`: the name was another file's, and
+/// still is.
+pub(super) fn take_place(partial: &Path, new: &File, old: &File, end: &Path) -> io::Result<bool> {
+    if !leads_to(partial, new)? || !leads_to(end, old)? {
+        return Ok(false);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        let exchange = || renameat_with(CWD, partial, CWD, end, RenameFlags::EXCHANGE);
+        match exchange() {
+            // Not every file system knows the flag.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) if leads_to(partial, old)? => {
+                // What cannot be removed now, the next opening removes.
+                let _ = remove_own(partial, old);
+                return Ok(true);
+            }
+            // It was replaced in the moment between: that is put back.
+            Ok(()) => return exchange().map(|()| false).map_err(Into::into),
+        }
+    }
+    std::fs::rename(partial, end)?;
+    Ok(true)
 }
 
 /// Removes a file, if the name is still its own.

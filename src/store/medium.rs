@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 /// A medium for a store other than a file: bytes that are durable once synced.
 ///
@@ -38,11 +39,36 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// See [`size`](Self::size).
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Begins a second medium beside this one, empty.
+    ///
+    /// # Errors
+    /// See [`size`](Self::size); by default there is none.
+    fn begin_copy(&self) -> io::Result<Arc<dyn Medium>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Lets the copy that was begun last be found where this one was found so far, as a
+    /// renaming does: at once, and durable after [`sync_place`](Self::sync_place).
+    ///
+    /// # Errors
+    /// See [`size`](Self::size).
+    fn take_place(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes durable which one is found.
+    ///
+    /// # Errors
+    /// See [`size`](Self::size).
+    fn sync_place(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A medium as the storage engine wants it.
 #[derive(Debug)]
-pub(super) struct Backend(pub(super) Box<dyn Medium>);
+pub(super) struct Backend(pub(super) Arc<dyn Medium>);
 
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {

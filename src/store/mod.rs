@@ -1,22 +1,30 @@
 //! The file: the only place that names redb.
 //!
-//! [`open`] finds or makes the file of a store ([`overlay`] lets it look without a touch,
-//! [`file`] keeps a file and its name together), [`identity`] says who it is and opens
-//! its key, [`tx`] is a write transaction, [`snapshot`] a consistent view for readers,
-//! [`queue`] lets writers that wait together share a commit, [`check`] walks everything,
-//! [`backup`] copies it, and [`mark`] says whether a copy is whole.
+//! [`open`] finds or makes the file of a store ([`file`] keeps a file and its name
+//! together), [`identity`] says who it is and opens its key, [`tx`] is a write
+//! transaction, [`snapshot`] a consistent view for readers, [`queue`] lets writers that
+//! wait together share a commit, [`check`] walks everything, [`backup`] copies it, and
+//! [`mark`] says whether a copy is whole.
+//!
+//! A [`base`] is a database on its [`ground`], to which it has an [`access`] that can be
+//! taken away; [`recovery`] opens another beneath the engine where a call has failed,
+//! and [`rewrite`] writes the store to another file.
 
+mod access;
 pub(crate) mod backup;
+mod base;
 pub(crate) mod check;
 mod file;
+mod ground;
 pub(crate) mod identity;
 mod mark;
 #[cfg(feature = "proof")]
 pub(crate) mod medium;
 pub(crate) mod open;
-mod overlay;
 pub(crate) mod queue;
 pub(crate) mod read;
+mod recovery;
+mod rewrite;
 pub(crate) mod snapshot;
 pub(crate) mod tables;
 pub(crate) mod trail;
@@ -26,15 +34,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::ReadableTable;
 
 use crate::clock::Timestamp;
 use crate::digest::Keyring;
-use crate::error::{Error, StoreFailure};
+use crate::error::{Error, OpenError, StoreFailure};
+use crate::health::Alarm;
 use crate::options::Options;
-use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
-use file::NamedFile;
+use base::Base;
+use recovery::{Pending, Recovery};
+use rewrite::Home;
 use snapshot::Snapshot;
 use tables::{Bytes, META_STATE, State, Tagged};
 use tx::{Touched, Tx};
@@ -49,7 +59,10 @@ impl<T, E: Into<redb::Error>> OrStore<T> for Result<T, E> {
         self.map_err(|error| match error.into() {
             redb::Error::Corrupted(why) => Error::corrupted("file", "-", why),
             redb::Error::DatabaseClosed => Error::Closed,
-            redb::Error::PreviousIo => Error::NeedsReopen,
+            redb::Error::PreviousIo => Error::Store(StoreFailure::new(
+                "the file could not be read or written before; the engine recovers by itself",
+                None,
+            )),
             other => Error::Store(failure(other)),
         })
     }
@@ -94,13 +107,17 @@ pub(crate) enum Outcome {
     Unchanged,
     /// Committed, durable and published.
     Committed,
-    /// Nothing was committed: what failed did so before the commit.
+    /// Nothing was committed.
     Failed(Error),
-    /// The commit itself failed; it may or may not be durable.
+    /// The commit failed, and it could not be found out whether it is durable.
     Unknown(StoreFailure),
     /// Committed and durable, but not published: no snapshot of it can be had.
     Unreadable,
 }
+
+/// Lets a commit take effect for all readers. `Touched` is empty where the snapshot
+/// only stands on another database than the one before.
+pub(crate) type Publish<'a> = &'a dyn Fn(&Touched, Arc<Snapshot>) -> Result<(), Error>;
 
 /// Whether a batch is to be run again from the start, in a new transaction.
 pub(crate) enum Progress {
@@ -114,7 +131,7 @@ pub(crate) enum Place<'a> {
     File(&'a Path),
     /// For the project's own proofs.
     #[cfg(feature = "proof")]
-    Medium(Box<dyn medium::Medium>),
+    Medium(Arc<dyn medium::Medium>),
 }
 
 impl<'a> Place<'a> {
@@ -129,24 +146,53 @@ impl<'a> Place<'a> {
 
 /// An open store.
 pub(crate) struct Store {
-    /// `None` once it is closed.
-    db: Mutex<Option<Database>>,
-    file: Option<NamedFile>,
+    inner: Mutex<Inner>,
+    /// Where it is found; by itself, so that nobody waits for a commit who asks.
+    home: Mutex<Home>,
     ring: Arc<Keyring>,
-    /// Set while a transaction runs, and left set where its commit failed or
-    /// panicked: nothing more is written until the store is opened again.
-    broken: AtomicBool,
+    alarm: Arc<Alarm>,
+    cache_bytes: usize,
+}
+
+/// What changes go through, one after the other.
+struct Inner {
+    /// `None` once it is closed.
+    base: Option<Arc<Base>>,
+    /// What was published last, and how many commits it has.
+    published: Option<Arc<Snapshot>>,
+    commits: u64,
+    recovery: Recovery,
 }
 
 impl Store {
     /// Opens or creates the store at a place.
-    pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        options: &Options,
+        place: Place<'_>,
+        alarm: Arc<Alarm>,
+    ) -> Result<Self, Error> {
+        let path = place.path();
         let opened = open::open(options, place)?;
+        let ring = Arc::new(opened.ring);
+        let read = guarded(|| {
+            let snapshot = opened.base.snapshot(&ring)?;
+            let commits = snapshot.state()?.commits;
+            Ok((snapshot, commits))
+        });
+        let (snapshot, commits) =
+            read.map_err(|error| Error::open(path, OpenError::reading(error)))?;
+        opened.base.access().absorb(&alarm);
         Ok(Self {
-            db: Mutex::new(Some(opened.db)),
-            file: opened.file,
-            ring: Arc::new(opened.ring),
-            broken: AtomicBool::new(false),
+            inner: Mutex::new(Inner {
+                base: Some(opened.base),
+                published: Some(Arc::new(snapshot)),
+                commits,
+                recovery: Recovery::default(),
+            }),
+            home: Mutex::new(opened.home),
+            ring,
+            alarm,
+            cache_bytes: options.cache_bytes,
         })
     }
 
@@ -154,55 +200,205 @@ impl Store {
         &self.ring
     }
 
+    pub(crate) fn alarm(&self) -> &Arc<Alarm> {
+        &self.alarm
+    }
+
     /// The length of the file; 0 where there is none.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.file.as_ref().map_or(0, NamedFile::len)
-    }
-
-    fn db(&self) -> MutexGuard<'_, Option<Database>> {
-        // What a panic leaves behind under this lock, `broken` tells.
-        lock(&self.db)
-    }
-
-    pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
-        match &*self.db() {
-            Some(db) => snapshot(db, &self.ring),
-            None => Err(Error::Closed),
+        match self.home() {
+            Home::File(file) => file.len(),
+            _ => 0,
         }
+    }
+
+    fn home(&self) -> Home {
+        lock(&self.home).clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // What a panic leaves behind under this lock, `Recovery` tells.
+        lock(&self.inner)
+    }
+
+    /// The snapshot that was published last.
+    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        self.inner().published.clone().ok_or(Error::Closed)
     }
 
     /// Runs mutations in one durable transaction, and publishes what it came to
     /// before another can begin or the store can close. `run` is called again,
     /// in a new transaction, while it asks for that.
+    ///
+    /// A store that has failed recovers first, and once more after a commit of which it
+    /// is not known what became of it.
     pub(crate) fn write(
         &self,
         now: Timestamp,
-        run: impl FnMut(&mut Tx<'_>) -> Progress,
-        publish: impl FnOnce(Touched, Arc<Snapshot>) -> Result<(), Error>,
+        run: &mut dyn FnMut(&mut Tx<'_>) -> Progress,
+        publish: Publish<'_>,
     ) -> Outcome {
-        let db = self.db();
-        let Some(db) = &*db else {
+        let mut inner = self.inner();
+        if let Err(error) = self.recover_if_due(&mut inner, publish) {
+            return Outcome::Failed(error);
+        }
+        let Some(base) = inner.base.clone() else {
             return Outcome::Failed(Error::Closed);
         };
-        if self.broken.swap(true, Ordering::AcqRel) {
-            return Outcome::Failed(Error::NeedsReopen);
+        let syncs = base.access().syncs();
+        let ran = guarded_any(|| self.run(&base, now, run));
+        let fault = base.access().fault().map(|fault| fault.failure.clone());
+        // What a panic or a failure leaves of a database, is not written to again.
+        inner.recovery.is_due = ran.is_err() || fault.is_some();
+        match ran {
+            Ok(Ran::Unchanged) => Outcome::Unchanged,
+            // Its commit had not begun.
+            Err(()) => {
+                self.alarm.raise(&panicked());
+                Outcome::Failed(Error::Store(panicked()))
+            }
+            // The storage engine knows of failures only that there was one.
+            Ok(Ran::Failed(error)) => Outcome::Failed(fault.map_or(error, Error::Store)),
+            Ok(Ran::Committed(_) | Ran::Unsure(..) | Ran::Lost(_))
+                if fault.is_some() && base.access().syncs() == syncs =>
+            {
+                // Of the two phases of a commit, the first ends with a sync.
+                Outcome::Failed(Error::Store(fault.unwrap_or_else(panicked)))
+            }
+            Ok(Ran::Committed(touched)) => match fault {
+                None => self.show_or_recover(&mut inner, &base, touched, publish),
+                Some(failure) => self.resolve(&mut inner, touched, failure, publish),
+            },
+            Ok(Ran::Unsure(touched, failure)) => {
+                self.resolve(&mut inner, touched, fault.unwrap_or(failure), publish)
+            }
+            Ok(Ran::Lost(touched)) => {
+                let failure = lost();
+                self.alarm.raise_lost(&failure);
+                self.resolve(&mut inner, touched, failure, publish)
+            }
         }
-        let outcome = write(db, self.file.as_ref(), &self.ring, now, run, publish);
-        if !matches!(outcome, Outcome::Unknown(_) | Outcome::Unreadable) {
-            self.broken.store(false, Ordering::Release);
+    }
+
+    /// Publishes a commit that is durable.
+    fn show_or_recover(
+        &self,
+        inner: &mut Inner,
+        base: &Arc<Base>,
+        touched: Touched,
+        publish: Publish<'_>,
+    ) -> Outcome {
+        let shown = guarded(|| {
+            let snapshot = base.snapshot(&self.ring)?;
+            inner.show(&touched, snapshot, publish)
+        });
+        match shown {
+            Ok(()) => Outcome::Committed,
+            Err(error) => match self.resolve(inner, touched, failure_of(&error), publish) {
+                Outcome::Committed => Outcome::Committed,
+                _ => Outcome::Unreadable,
+            },
         }
-        outcome
+    }
+
+    /// Finds out what became of a commit that failed.
+    fn resolve(
+        &self,
+        inner: &mut Inner,
+        touched: Touched,
+        failure: StoreFailure,
+        publish: Publish<'_>,
+    ) -> Outcome {
+        inner.recovery.pending = Some(Pending(touched));
+        inner.recovery.is_due = true;
+        self.alarm.raise(&failure);
+        match self.recover(inner, publish) {
+            Ok(true) => Outcome::Committed,
+            Ok(false) => Outcome::Failed(Error::Store(failure)),
+            Err(_) => Outcome::Unknown(failure),
+        }
+    }
+
+    /// Runs mutations in a transaction, and commits it.
+    fn run(
+        &self,
+        base: &Base,
+        now: Timestamp,
+        run: &mut dyn FnMut(&mut Tx<'_>) -> Progress,
+    ) -> Ran {
+        loop {
+            let mut txn = match base.with(|db| db.begin_write().or_store()) {
+                Ok(txn) => txn,
+                Err(error) => return Ran::Failed(error),
+            };
+            // Immediate durability is the default. Two phases: whoever can crash
+            // the process while it commits cannot choose what is recovered.
+            txn.set_two_phase_commit(true);
+            let touched = {
+                let mut tx = match Tx::open(&txn, &self.ring, now) {
+                    Ok(tx) => tx,
+                    Err(error) => return Ran::Failed(error),
+                };
+                match run(&mut tx) {
+                    Progress::Again => continue,
+                    Progress::Done => match tx.finish() {
+                        Ok(touched) => touched,
+                        Err(error) => return Ran::Failed(error),
+                    },
+                }
+            };
+            let Some(touched) = touched else {
+                return Ran::Unchanged;
+            };
+            if let Some(fault) = base.access().fault() {
+                return Ran::Failed(Error::Store(fault.failure.clone()));
+            }
+            let committed = guarded_any(|| txn.commit());
+            return match committed {
+                // Poisoned by a failure before the commit: rolled back.
+                Ok(Err(error @ redb::CommitError::TransactionPoisoned)) => {
+                    Ran::Failed(Error::Store(failure(error)))
+                }
+                Ok(Err(error)) => Ran::Unsure(touched, failure(error)),
+                Ok(Ok(())) => match self.home() {
+                    Home::File(file) if file.is_lost() => Ran::Lost(touched),
+                    _ => Ran::Committed(touched),
+                },
+                Err(()) => Ran::Unsure(touched, panicked()),
+            };
+        }
     }
 
     /// Closes the file, after `before`, which runs while nobody writes. What
     /// still reads from an old snapshot fails.
     pub(crate) fn close(&self, before: impl FnOnce()) -> Result<(), Error> {
-        let mut db = self.db();
+        let mut inner = self.inner();
         before();
-        match db.take() {
-            Some(db) => guarded(|| db.close().or_store()),
+        inner.published = None;
+        match inner.base.take() {
+            Some(base) => {
+                let closed = base.close();
+                base.access().ground().release();
+                closed
+            }
             None => Ok(()),
         }
+    }
+}
+
+impl Inner {
+    /// Publishes a snapshot.
+    fn show(
+        &mut self,
+        touched: &Touched,
+        snapshot: Snapshot,
+        publish: Publish<'_>,
+    ) -> Result<(), Error> {
+        let snapshot = Arc::new(snapshot);
+        publish(touched, snapshot.clone())?;
+        self.published = Some(snapshot);
+        self.commits = touched.commits;
+        Ok(())
     }
 }
 
@@ -213,66 +409,45 @@ impl Drop for Store {
     }
 }
 
-fn write(
-    db: &Database,
-    file: Option<&NamedFile>,
-    ring: &Arc<Keyring>,
-    now: Timestamp,
-    mut run: impl FnMut(&mut Tx<'_>) -> Progress,
-    publish: impl FnOnce(Touched, Arc<Snapshot>) -> Result<(), Error>,
-) -> Outcome {
-    loop {
-        let mut txn = match db.begin_write().or_store() {
-            Ok(txn) => txn,
-            Err(error) => return Outcome::Failed(error),
-        };
-        // Immediate durability is the default. Two phases: whoever can crash
-        // the process while it commits cannot choose what is recovered.
-        txn.set_two_phase_commit(true);
-        let touched = {
-            let mut tx = match Tx::open(&txn, ring, now) {
-                Ok(tx) => tx,
-                Err(error) => return Outcome::Failed(error),
-            };
-            match run(&mut tx) {
-                Progress::Again => continue,
-                Progress::Done => match tx.finish() {
-                    Ok(touched) => touched,
-                    Err(error) => return Outcome::Failed(error),
-                },
-            }
-        };
-        let Some(touched) = touched else {
-            return Outcome::Unchanged;
-        };
-        return match txn.commit() {
-            // Poisoned by a failure before the commit: rolled back.
-            Err(error @ redb::CommitError::TransactionPoisoned) => {
-                Outcome::Failed(Error::Store(failure(error)))
-            }
-            Err(error) => Outcome::Unknown(failure(error)),
-            Ok(()) if file.is_some_and(NamedFile::is_lost) => Outcome::Unknown(StoreFailure::new(
-                "its file was removed or replaced while it was open, and with it goes this change",
-                Some(std::io::ErrorKind::NotFound),
-            )),
-            Ok(()) => {
-                let snapshot = snapshot(db, ring);
-                match snapshot.and_then(|snapshot| publish(touched, Arc::new(snapshot))) {
-                    Ok(()) => Outcome::Committed,
-                    Err(_) => Outcome::Unreadable,
-                }
-            }
-        };
-    }
+/// What a transaction came to, as the storage engine tells it.
+enum Ran {
+    Unchanged,
+    /// It failed before its commit.
+    Failed(Error),
+    Committed(Touched),
+    /// It was committed to a file that has lost its name.
+    Lost(Touched),
+    Unsure(Touched, StoreFailure),
 }
 
-fn snapshot(db: &Database, ring: &Arc<Keyring>) -> Result<Snapshot, Error> {
-    Snapshot::new(db.begin_read().or_store()?, ring.clone())
+fn guarded_any<T>(run: impl FnOnce() -> T) -> Result<T, ()> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(drop)
+}
+
+fn panicked() -> StoreFailure {
+    StoreFailure::new("the transaction panicked", None)
+}
+
+fn lost() -> StoreFailure {
+    StoreFailure::new(
+        "its file was removed or replaced while it was open, and with it goes this change",
+        Some(std::io::ErrorKind::NotFound),
+    )
+}
+
+/// What is told of an error as the health of a store.
+fn failure_of(error: &Error) -> StoreFailure {
+    match error {
+        Error::Store(failure) | Error::OutcomeUnknown(failure) => failure.clone(),
+        other => StoreFailure::new(other.to_string(), None),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "proof")]
+    use crate::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn a_failure_keeps_the_kind_of_the_error_below() {
@@ -342,8 +517,10 @@ mod tests {
     #[test]
     fn a_panic_as_a_dropped_store_is_closed_goes_no_further() {
         let disk = Panicking::default();
-        let place = Place::Medium(Box::new(disk.clone()));
-        let store = Store::open(&Options::new(), place).unwrap();
+        let place = Place::Medium(Arc::new(disk.clone()));
+        let options = Options::new();
+        let alarm = Arc::new(Alarm::new(options.clock.clone()));
+        let store = Store::open(&options, place, alarm).unwrap();
         disk.panics.store(true, Ordering::SeqCst);
         drop(store);
     }

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::backends::FileBackend;
@@ -12,16 +13,19 @@ use redb::{
     StorageError, TableError, TransactionError,
 };
 
+use super::access::Access;
+use super::base::Base;
 use super::file::{
     Directory, NamedFile, create_private, directory_of, end_of_links, ends_in_a_name, is_plain,
     leads_to, name_with, remove_own, rename_to_new,
 };
+use super::ground::Ground;
 use super::identity::{identify, make_ready};
-use super::overlay::Overlay;
+use super::rewrite::{Home, SUFFIX};
 use super::tables::AUDIT;
 use super::{OrStore, Place, failure};
 use crate::digest::Keyring;
-use crate::error::{Error, OpenError};
+use crate::error::{Error, OpenError, StoreFailure};
 use crate::options::Options;
 
 /// The bytes with which a redb file begins.
@@ -39,39 +43,79 @@ const BEGUN_LEN_MAX: u64 = 1 << 22;
 
 /// An open store.
 pub(crate) struct Opened {
-    pub(crate) db: Database,
-    pub(crate) ring: Keyring,
-    /// The file that the database is in, where it is one.
-    pub(crate) file: Option<NamedFile>,
+    pub(super) base: Arc<Base>,
+    pub(super) ring: Keyring,
+    pub(super) home: Home,
 }
 
 /// Opens or creates the store at a place.
-#[cfg_attr(
-    not(feature = "proof"),
-    expect(clippy::needless_pass_by_value, reason = "a medium is consumed")
-)]
-pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error> {
+pub(super) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error> {
     let path = place.path();
     let refuse = |reason| Error::open(path, reason);
     let opened = match place {
         Place::File(path) => open_file(options, path),
-        Place::Memory => open_backend(options, redb::backends::InMemoryBackend::new()),
+        Place::Memory => {
+            let ground = Ground::new(redb::backends::InMemoryBackend::new());
+            open_ground(options, ground, || Home::Memory)
+        }
         #[cfg(feature = "proof")]
-        Place::Medium(medium) => open_backend(options, super::medium::Backend(medium)),
+        Place::Medium(medium) => {
+            let ground = Ground::new(super::medium::Backend(medium.clone()));
+            open_ground(options, ground, || Home::Medium(medium))
+        }
     };
     opened.map_err(refuse)
 }
 
-fn open_backend(
+/// Opens another database on the ground of a store that is open, for writing.
+pub(super) fn reopen(ground: &Arc<Ground>, cache_bytes: usize) -> Result<Base, Error> {
+    open_again(Access::direct(ground.clone()), cache_bytes)
+}
+
+/// Opens another database on the ground of a store that is open, for reading alone:
+/// nothing is written to it.
+pub(super) fn reopen_apart(ground: &Arc<Ground>, cache_bytes: usize) -> Result<Base, Error> {
+    let access = Access::apart(ground.clone()).map_err(|error| Error::Store(io_failure(&error)))?;
+    open_again(access, cache_bytes)
+}
+
+fn open_again(access: Access, cache_bytes: usize) -> Result<Base, Error> {
+    let len = access.ground().len();
+    if len.map_err(|error| Error::Store(io_failure(&error)))? == 0 {
+        // A new database would be made in it.
+        return Err(Error::corrupted("file", "-", "it is empty"));
+    }
+    super::guarded(|| {
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        let db = builder.create_with_backend(access.clone()).or_store()?;
+        Ok(Base::new(db, access))
+    })
+}
+
+pub(super) fn io_failure(error: &io::Error) -> StoreFailure {
+    StoreFailure::new(error.to_string(), Some(error.kind()))
+}
+
+fn builder(options: &Options) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cache_bytes);
+    builder.set_check_integrity_on_open(options.verify_file);
+    builder
+}
+
+fn open_ground(
     options: &Options,
-    backend: impl redb::StorageBackend,
+    ground: Ground,
+    home: impl FnOnce() -> Home,
 ) -> Result<Opened, OpenError> {
-    let db = guarded(|| builder(options).create_with_backend(backend))?;
+    let access = Access::direct(Arc::new(ground));
+    let db = guarded(|| builder(options).create_with_backend(access.clone()))?;
     match guarded_any(|| make_ready(options, &db)) {
         Ok(ring) => Ok(Opened {
-            db,
+            base: Arc::new(Base::new(db, access)),
             ring,
-            file: None,
+            home: home(),
         }),
         Err(error) => {
             // It is closed as it is dropped, for which it is read once more.
@@ -82,13 +126,6 @@ fn open_backend(
             Err(error)
         }
     }
-}
-
-fn builder(options: &Options) -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(options.cache_bytes);
-    builder.set_check_integrity_on_open(options.verify_file);
-    builder
 }
 
 /// Who loses a race against others who make, remove or replace the file looks again.
@@ -159,30 +196,41 @@ fn open_existing(options: &Options, path: &Path) -> Result<Option<Opened>, OpenE
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(io_error)?,
     };
-    let opened = open_backend(options, backend_on(&file)?)?;
+    let opened = open_on_file(options, &file)?;
     // Who made it, or gave it its name, may have been cut off before that was durable.
     // Where the directory may not be looked into, it was made in advance.
-    let directory = std::fs::canonicalize(path).map(|path| directory_of(&path));
-    let _ = directory
-        .and_then(|directory| Directory::open(&directory))
-        .and_then(|directory| directory.sync());
+    if let Ok(end) = std::fs::canonicalize(path) {
+        // Nobody else writes the store anew while this engine has it.
+        let _ = clear_copy(&name_with(&end, SUFFIX));
+        let _ = Directory::open(&directory_of(&end)).and_then(|directory| directory.sync());
+    }
     named(opened, file, path)
 }
 
 /// What was opened, with its file, or `None` where the name leads elsewhere by now.
 fn named(opened: Opened, file: File, path: &Path) -> Result<Option<Opened>, OpenError> {
-    let file = NamedFile::new(file, path).map_err(OpenError::Io)?;
-    Ok(file.map(|file| Opened {
-        file: Some(file),
-        ..opened
-    }))
+    match NamedFile::new(file, path).map_err(OpenError::Io)? {
+        Some(file) => Ok(Some(Opened {
+            home: Home::File(Arc::new(file)),
+            ..opened
+        })),
+        None => {
+            let _ = opened.base.close();
+            Ok(None)
+        }
+    }
 }
 
-/// The storage engine's access to a file that is open already, so that what it opens
-/// is what was looked at, whatever becomes of the name.
-fn backend_on(file: &File) -> Result<FileBackend, OpenError> {
+/// Opens a file that is open already, so that what the storage engine opens is what was
+/// looked at, whatever becomes of the name. It has no home before it is [`named`].
+fn open_on_file(options: &Options, file: &File) -> Result<Opened, OpenError> {
+    open_ground(options, ground_on(file)?, || Home::Memory)
+}
+
+fn ground_on(file: &File) -> Result<Ground, OpenError> {
     let file = file.try_clone().map_err(OpenError::Io)?;
-    FileBackend::new(file).map_err(database_error)
+    let file = FileBackend::new(file).map_err(database_error)?;
+    Ok(Ground::new(file))
 }
 
 /// Makes a store under another name, and gives it its own once it is whole and durable:
@@ -206,7 +254,7 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
         }
         file => file.map_err(|error| at(&partial, &error))?,
     };
-    let opened = match open_backend(options, backend_on(&file)?) {
+    let opened = match open_on_file(options, &file) {
         Ok(opened) => opened,
         Err(error) => {
             // It is told why; what cannot be removed, the next opening takes away.
@@ -273,6 +321,24 @@ fn clear_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
     cleared
 }
 
+/// Removes what a crash has left of a store that was being written anew.
+pub(super) fn clear_copy(partial: &Path) -> io::Result<()> {
+    if !is_plain(partial)? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let file = File::open(partial)?;
+    file.try_lock()?;
+    let removed = match is_begun(&file)? || check_magic(&file).is_ok() {
+        true => remove_own(partial, &file),
+        false => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{} is in the way: move it away", partial.display()),
+        )),
+    };
+    let _ = file.unlock();
+    removed
+}
+
 /// The storage engine keeps a whole file locked as long as it has it open for writing.
 fn locked(lock: Result<(), TryLockError>) -> Result<(), OpenError> {
     match lock {
@@ -323,12 +389,8 @@ fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
         }
         Err(_) => Ok(false),
     };
-    let file = file.try_clone().map_err(OpenError::Io)?;
     // What cannot be read is not removed.
-    Ok(
-        guarded_any(|| look_through_overlay(&builder(options), file, is_untouched))
-            .unwrap_or(false),
-    )
+    Ok(guarded_any(|| look_apart(&builder(options), file, is_untouched)).unwrap_or(false))
 }
 
 /// Looks at an existing file without writing to it, so that one that is not ours, or
@@ -343,13 +405,13 @@ fn look_without_writing(options: &Options, path: &Path) -> Result<bool, OpenErro
     locked(file.try_lock_shared())?;
     let found = match file.metadata().map_err(OpenError::Io)?.len() {
         0 => Ok(false),
-        _ => identify_through_overlay(options, &file).map(|()| true),
+        _ => identify_apart(options, &file).map(|()| true),
     };
     let _ = file.unlock();
     found
 }
 
-fn identify_through_overlay(options: &Options, file: &File) -> Result<(), OpenError> {
+fn identify_apart(options: &Options, file: &File) -> Result<(), OpenError> {
     if let Err(refused) = check_magic(file) {
         return Err(match is_begun(file) {
             Ok(true) => OpenError::not_a_store(
@@ -359,24 +421,23 @@ fn identify_through_overlay(options: &Options, file: &File) -> Result<(), OpenEr
         });
     }
     guarded_any(|| {
-        let file = file.try_clone().map_err(OpenError::Io)?;
         let mut builder = Database::builder();
         builder.set_cache_size(options.cache_bytes);
-        look_through_overlay(&builder, file, |txn| {
+        look_apart(&builder, file, |txn| {
             identify(&options.peppers, txn).map(drop)
         })
     })
 }
 
 /// Repairs a file in memory, and looks at it as it then is.
-fn look_through_overlay<T>(
+fn look_apart<T>(
     builder: &redb::Builder,
-    file: File,
+    file: &File,
     look: impl FnOnce(&ReadTransaction) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
-    let overlay = Overlay::new(file).map_err(OpenError::Io)?;
+    let access = Access::apart(Arc::new(ground_on(file)?)).map_err(OpenError::Io)?;
     let mut db = builder
-        .create_with_backend(overlay.clone())
+        .create_with_backend(access.clone())
         .map_err(database_error)?;
     let found = db
         .begin_read()
@@ -384,7 +445,7 @@ fn look_through_overlay<T>(
         .and_then(|txn| look(&txn));
     // redb writes as it closes, unless it knows of an error; on pages that
     // are damaged it may panic there in a way that ends the process.
-    overlay.end();
+    access.end();
     let _ = db.check_integrity();
     found
 }

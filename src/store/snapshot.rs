@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
+use super::base::Base;
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEPT, KEYS, KEYSPACES, META, OWNERS,
     PREFIXES, QUOTAS, State, USAGE,
@@ -28,14 +29,21 @@ pub(crate) struct Snapshot {
     keys: ReadOnlyTable<u64, Bytes>,
     txn: ReadTransaction,
     ring: Arc<Keyring>,
+    /// Last, so that it goes after what reads from it.
+    base: Arc<Base>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(txn: ReadTransaction, ring: Arc<Keyring>) -> Result<Self, Error> {
+    pub(super) fn new(
+        txn: ReadTransaction,
+        ring: Arc<Keyring>,
+        base: Arc<Base>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             keys: txn.open_table(KEYS).or_store()?,
             txn,
             ring,
+            base,
         })
     }
 
@@ -52,6 +60,15 @@ impl Snapshot {
 
     pub(super) fn ring(&self) -> &Keyring {
         &self.ring
+    }
+
+    /// Whether its database was replaced by another on the same ground.
+    pub(crate) fn is_over(&self) -> bool {
+        self.base.access().is_over()
+    }
+
+    pub(super) fn base(&self) -> &Base {
+        &self.base
     }
 
     /// Reads a hot record in place, its tag checked. This is a verification's

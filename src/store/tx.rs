@@ -23,6 +23,7 @@ use crate::quota::{Quota, QuotaRecord, QuotaStatus};
 use crate::record::{KeyRecord, Phase};
 
 /// What a transaction changed that the engine keeps in memory.
+#[derive(Clone)]
 pub(crate) struct Touched {
     pub(crate) keys: Vec<KeyId>,
     pub(crate) keyspaces: Vec<Keyspace>,
@@ -32,6 +33,22 @@ pub(crate) struct Touched {
     pub(crate) quota_keys: Vec<KeyId>,
     /// The instant of the commit, behind which time never runs again.
     pub(crate) at: Timestamp,
+    /// How many commits there are with this one.
+    pub(crate) commits: u64,
+}
+
+impl Touched {
+    /// Nothing: where a snapshot shows what the one before shows.
+    pub(super) fn nothing(commits: u64) -> Self {
+        Self {
+            keys: Vec::new(),
+            keyspaces: Vec::new(),
+            quotas: Vec::new(),
+            quota_keys: Vec::new(),
+            at: Timestamp::MIN,
+            commits,
+        }
+    }
 }
 
 /// The keys that an owner has in a keyspace and that are not known to be over.
@@ -92,11 +109,8 @@ impl<'t> Tx<'t> {
             meta,
             state,
             touched: Touched {
-                keys: Vec::new(),
-                keyspaces: Vec::new(),
-                quotas: Vec::new(),
-                quota_keys: Vec::new(),
                 at: now,
+                ..Touched::nothing(0)
             },
             wrote: false,
             wrote_ever: false,
@@ -127,6 +141,7 @@ impl<'t> Tx<'t> {
         }
         self.state.clock = self.now;
         self.state.commits += 1;
+        self.touched.commits = self.state.commits;
         let bytes = tables::seal(self.ring, Tagged::State, META_STATE.as_bytes(), &self.state)?;
         self.meta.insert(META_STATE, bytes.as_slice()).or_store()?;
         Ok(Some(self.touched))

@@ -1,6 +1,7 @@
 //! A disk of the tests' own: it keeps what was written and what was synced apart,
 //! notes every call, and fails when it is told to.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -129,6 +130,8 @@ pub(crate) enum Call {
     Write,
     SetSize,
     Sync,
+    TakePlace,
+    SyncPlace,
 }
 
 /// How a call fails.
@@ -157,35 +160,77 @@ pub(crate) struct Fault {
     pub(crate) lasts: bool,
 }
 
+/// The bytes of a file.
 #[derive(Debug, Default)]
-struct State {
+struct Bytes {
     /// What a read finds.
     live: Vec<u8>,
     /// What a loss of power leaves at the least.
     durable: Vec<u8>,
     since: Vec<Step>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The first, and its copies.
+    files: Vec<Bytes>,
+    /// Which of them is found, and which after a loss of power.
+    place: usize,
+    durable_place: usize,
     journal: Vec<Step>,
     keeps_journal: bool,
     fault: Option<Fault>,
+    /// Those that follow one after the other.
+    then: VecDeque<Fault>,
     /// How long a sync takes.
     sync_time: Duration,
     /// How many calls of each kind there were since the fault was set.
-    calls: [u64; 4],
+    calls: [u64; 6],
     failed: u64,
 }
 
-/// A disk; clones are the same one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+/// A file of a disk; clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    state: Arc<Mutex<State>>,
+    number: usize,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
 
 impl Disk {
     /// A disk on which an image is durable.
     pub(crate) fn of(image: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let file = Bytes {
             durable: image.clone(),
             live: image,
+            since: Vec::new(),
+        };
+        let state = State {
+            files: vec![file],
             ..State::default()
-        })))
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            number: 0,
+        }
+    }
+
+    /// The file that is found.
+    pub(crate) fn found(&self) -> Self {
+        Self {
+            state: self.state.clone(),
+            number: self.state().place,
+        }
+    }
+
+    /// Which of the disk's files it is, from 0.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     /// Keeps every call that changes it from now on.
@@ -210,7 +255,15 @@ impl Disk {
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
         let mut state = self.state();
         state.fault = fault;
-        state.calls = [0; 4];
+        state.then.clear();
+        state.calls = [0; 6];
+    }
+
+    /// Lets calls fail one after the other: each counts from the one before.
+    pub(crate) fn set_faults(&self, faults: &[Fault]) {
+        let mut faults = faults.iter().copied();
+        self.set_fault(faults.next());
+        self.state().then.extend(faults);
     }
 
     /// How many calls have failed.
@@ -225,16 +278,18 @@ impl Disk {
 
     /// What a read finds: what stands there after the process has died.
     pub(crate) fn live(&self) -> Vec<u8> {
-        self.state().live.clone()
+        let state = self.state();
+        state.files[state.place].live.clone()
     }
 
     /// What was synced: what stands there at the least after a loss of power.
     pub(crate) fn durable(&self) -> Vec<u8> {
-        self.state().durable.clone()
+        let state = self.state();
+        state.files[state.durable_place].durable.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
     }
 }
 
@@ -246,17 +301,25 @@ impl State {
         let fault = self.fault.filter(|fault| fault.call == call)?;
         let fails = count == fault.nth || (fault.lasts && count > fault.nth);
         self.failed += u64::from(fails);
+        if fails
+            && !fault.lasts
+            && let Some(next) = self.then.pop_front()
+        {
+            self.fault = Some(next);
+            self.calls = [0; 6];
+        }
         fails.then_some(fault.how)
     }
 
-    fn take(&mut self, step: Step) {
-        step.apply(&mut self.live);
+    fn take(&mut self, number: usize, step: Step) {
+        let file = &mut self.files[number];
+        step.apply(&mut file.live);
         if let Step::Sync = step {
-            for step in std::mem::take(&mut self.since) {
-                step.apply(&mut self.durable);
+            for step in std::mem::take(&mut file.since) {
+                step.apply(&mut file.durable);
             }
         } else {
-            self.since.push(step.clone());
+            file.since.push(step.clone());
         }
         if self.keeps_journal {
             self.journal.push(step);
@@ -273,7 +336,7 @@ fn error(how: How) -> io::Error {
 
 impl Medium for Disk {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.state().live.len() as u64)
+        Ok(self.state().files[self.number].live.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -282,7 +345,7 @@ impl Medium for Disk {
             return Err(error(how));
         }
         let from = usize::try_from(offset).unwrap();
-        let read = state.live.get(from..from + out.len());
+        let read = state.files[self.number].live.get(from..from + out.len());
         out.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -292,7 +355,7 @@ impl Medium for Disk {
         if let Some(how) = state.fails(Call::SetSize) {
             return Err(error(how));
         }
-        state.take(Step::SetSize(usize::try_from(size).unwrap()));
+        state.take(self.number, Step::SetSize(usize::try_from(size).unwrap()));
         Ok(())
     }
 
@@ -305,12 +368,13 @@ impl Medium for Disk {
         if let Some(how) = state.fails(Call::Sync) {
             if let How::Dropped = how {
                 let mut random = StdRng::seed_from_u64(state.calls[Call::Sync as usize]);
-                let since = std::mem::take(&mut state.since);
-                state.live = Crash::Some.image(&state.durable, &since, &mut random);
+                let file = &mut state.files[self.number];
+                let since = std::mem::take(&mut file.since);
+                file.live = Crash::Some.image(&file.durable, &since, &mut random);
             }
             return Err(error(how));
         }
-        state.take(Step::Sync);
+        state.take(self.number, Step::Sync);
         Ok(())
     }
 
@@ -320,12 +384,40 @@ impl Medium for Disk {
         if let Some(how) = state.fails(Call::Write) {
             if let How::Short = how {
                 let data = data[..data.len() / 2].to_vec();
-                state.take(Step::Write { at, data });
+                state.take(self.number, Step::Write { at, data });
             }
             return Err(error(how));
         }
         let data = data.to_vec();
-        state.take(Step::Write { at, data });
+        state.take(self.number, Step::Write { at, data });
+        Ok(())
+    }
+
+    fn begin_copy(&self) -> io::Result<Arc<dyn Medium>> {
+        let mut state = self.state();
+        state.files.push(Bytes::default());
+        Ok(Arc::new(Self {
+            state: self.state.clone(),
+            number: state.files.len() - 1,
+        }))
+    }
+
+    fn take_place(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(how) = state.fails(Call::TakePlace) {
+            return Err(error(how));
+        }
+        assert_eq!(state.place, self.number, "it is not found itself");
+        state.place = state.files.len() - 1;
+        Ok(())
+    }
+
+    fn sync_place(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(how) = state.fails(Call::SyncPlace) {
+            return Err(error(how));
+        }
+        state.durable_place = state.place;
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ mod panics;
 mod power;
 mod power_threads;
 mod real_disk;
+mod recovery;
 mod turns;
 mod workload;
 mod written;

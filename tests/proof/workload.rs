@@ -281,6 +281,7 @@ pub(crate) const SCRIPT: &[Verb] = &[
         w.engine.clone().close()?;
         w.peppers *= 2;
         let options = World::options(&w.clock, w.peppers, w.is_cold);
+        w.disk = w.disk.found();
         w.engine = open_on(options, w.disk.clone())?;
         Ok(())
     }),

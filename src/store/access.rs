@@ -1,0 +1,466 @@
+//! A database's access to its ground, which can be taken away from it.
+//!
+//! An access is *direct* as a rule. It is *apart* when it keeps in memory, by blocks,
+//! what is written through it: from the start for a look, so that a file that was not
+//! closed can be repaired and read without being changed; and from the first call on
+//! that fails, so that the transaction under way comes to its end, the snapshots of
+//! before go on being read, and nothing more reaches the ground. Once it is *over*,
+//! every call fails.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Bound;
+use std::sync::{Arc, OnceLock};
+
+use redb::{BackendError, StorageBackend};
+
+use super::ground::Ground;
+use crate::error::StoreFailure;
+use crate::health::Alarm;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::{Mutex, lock};
+
+const BLOCK_LEN: usize = 4096;
+const BLOCK: u64 = BLOCK_LEN as u64;
+
+type Block = [u8; BLOCK_LEN];
+
+const DIRECT: u8 = 0;
+const APART: u8 = 1;
+const OVER: u8 = 2;
+
+/// Clones are the same access.
+#[derive(Debug, Clone)]
+pub(super) struct Access(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    ground: Arc<Ground>,
+    /// Changed under the lock of the layers.
+    mode: AtomicU8,
+    layers: Mutex<Layers>,
+    fault: OnceLock<Fault>,
+    reads_fail: AtomicBool,
+    syncs: AtomicU64,
+    /// Raised by a call that fails, which sets the access apart. Without it, as while a
+    /// store opens, the call just fails.
+    alarm: OnceLock<Arc<Alarm>>,
+}
+
+/// The first call that failed.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) failure: StoreFailure,
+    redo: Redo,
+}
+
+/// What shows whether there is room again.
+#[derive(Debug)]
+enum Redo {
+    Nothing,
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+}
+
+/// What was written apart, in front of the ground.
+#[derive(Debug, Default)]
+struct Layers {
+    /// How much of the ground still shows.
+    shown: u64,
+    len: u64,
+    written: BTreeMap<u64, Box<Block>>,
+}
+
+impl Access {
+    /// Direct: for a database that is to be written to.
+    pub(super) fn direct(ground: Arc<Ground>) -> Self {
+        Self::new(ground, DIRECT, Layers::default())
+    }
+
+    /// Apart from the start: for a look.
+    pub(super) fn apart(ground: Arc<Ground>) -> io::Result<Self> {
+        let len = ground.len()?;
+        let layers = Layers {
+            shown: len,
+            len,
+            written: BTreeMap::new(),
+        };
+        Ok(Self::new(ground, APART, layers))
+    }
+
+    fn new(ground: Arc<Ground>, mode: u8, layers: Layers) -> Self {
+        Self(Arc::new(Shared {
+            ground,
+            mode: AtomicU8::new(mode),
+            layers: Mutex::new(layers),
+            fault: OnceLock::new(),
+            reads_fail: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+            alarm: OnceLock::new(),
+        }))
+    }
+
+    pub(super) fn ground(&self) -> &Arc<Ground> {
+        &self.0.ground
+    }
+
+    /// From now on, the first call that fails raises the alarm and sets the access apart.
+    pub(super) fn absorb(&self, alarm: &Arc<Alarm>) {
+        // It is done once.
+        let _ = self.0.alarm.set(alarm.clone());
+    }
+
+    /// Lets every call fail from now on.
+    pub(super) fn end(&self) {
+        let _layers = lock(&self.0.layers);
+        self.0.mode.store(OVER, Ordering::Release);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.mode() == OVER
+    }
+
+    /// The first call that failed, where one did.
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        self.0.fault.get()
+    }
+
+    /// Whether a read has failed: the storage engine reads nothing more from the ground.
+    pub(super) fn reads_fail(&self) -> bool {
+        self.0.reads_fail.load(Ordering::Acquire)
+    }
+
+    /// How many syncs have succeeded.
+    pub(super) fn syncs(&self) -> u64 {
+        self.0.syncs.load(Ordering::Acquire)
+    }
+
+    /// Tries what failed once more, where that can do no harm: a page that the
+    /// transaction which failed was given to itself, or the room for one.
+    pub(super) fn redo(&self) -> io::Result<()> {
+        let ground = &self.0.ground;
+        match self.fault().map(|fault| &fault.redo) {
+            Some(Redo::Write(offset, data)) if *offset >= BLOCK => ground.write(*offset, data),
+            Some(Redo::SetLen(len)) if *len > ground.len()? => ground.set_len(*len),
+            _ => Ok(()),
+        }
+    }
+
+    fn mode(&self) -> u8 {
+        self.0.mode.load(Ordering::Acquire)
+    }
+
+    /// Calls `direct`, or `apart` where the access is apart, or becomes it by the
+    /// failure of the first.
+    fn call<T>(
+        &self,
+        redo: impl FnOnce() -> Redo,
+        direct: impl FnOnce(&Ground) -> io::Result<T>,
+        apart: impl FnOnce(&mut Layers, &Ground) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let shared = &*self.0;
+        let mut layers = lock(&shared.layers);
+        match self.mode() {
+            OVER => return Err(io::ErrorKind::NotConnected.into()),
+            DIRECT => match direct(&shared.ground) {
+                Err(error) if shared.alarm.get().is_some() => {
+                    self.note(&error, redo());
+                    let len = shared.ground.len()?;
+                    layers.shown = len;
+                    layers.len = len;
+                    shared.mode.store(APART, Ordering::Release);
+                }
+                done => return done,
+            },
+            _ => {}
+        }
+        apart(&mut layers, &shared.ground)
+    }
+
+    fn note(&self, error: &io::Error, redo: Redo) {
+        let failure = StoreFailure::new(error.to_string(), Some(error.kind()));
+        if let Some(alarm) = self.0.alarm.get() {
+            alarm.raise(&failure);
+        }
+        // Later ones follow from it.
+        let _ = self.0.fault.set(Fault { failure, redo });
+    }
+
+    /// What could be read; a failure is noted.
+    fn noting<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &done
+            && self.0.alarm.get().is_some()
+        {
+            self.0.reads_fail.store(true, Ordering::Release);
+            self.note(error, Redo::Nothing);
+        }
+        done
+    }
+}
+
+impl Layers {
+    /// The content of a block; zeros past the end.
+    fn block(&self, ground: &Ground, number: u64) -> io::Result<Box<Block>> {
+        if let Some(block) = self.written.get(&number) {
+            return Ok(block.clone());
+        }
+        let mut block = Box::new([0; BLOCK_LEN]);
+        let start = number * BLOCK;
+        let shows = self.shown.saturating_sub(start).min(BLOCK);
+        let shows = usize::try_from(shows).unwrap_or(0);
+        if let Some(shown) = block.get_mut(..shows).filter(|shown| !shown.is_empty()) {
+            ground.read(start, shown)?;
+        }
+        Ok(block)
+    }
+
+    /// Calls `each` with every block that a range touches, the part of it that
+    /// the range covers, and that part's place in the range.
+    fn each_block(
+        &mut self,
+        offset: u64,
+        len: usize,
+        mut each: impl FnMut(&mut Self, u64, std::ops::Range<usize>, usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut done = 0;
+        while done < len {
+            let at = offset + done as u64;
+            let from = usize::try_from(at % BLOCK).unwrap_or(0);
+            let to = (from + len - done).min(BLOCK_LEN);
+            each(self, at / BLOCK, from..to, done)?;
+            done += to - from;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, ground: &Ground, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if offset.saturating_add(out.len() as u64) > self.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.each_block(offset, out.len(), |layers, number, part, place| {
+            let block = layers.block(ground, number)?;
+            let to = place + part.len();
+            if let (Some(out), Some(block)) = (out.get_mut(place..to), block.get(part)) {
+                out.copy_from_slice(block);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_len(&mut self, len: u64) {
+        self.len = len;
+        self.shown = self.shown.min(len);
+        self.written.retain(|number, _| number * BLOCK < len);
+        if let Some(block) = self.written.get_mut(&(len / BLOCK)) {
+            let kept = usize::try_from(len % BLOCK).unwrap_or(0);
+            block.iter_mut().skip(kept).for_each(|byte| *byte = 0);
+        }
+    }
+
+    fn write(&mut self, ground: &Ground, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.len = self.len.max(offset + data.len() as u64);
+        self.each_block(offset, data.len(), |layers, number, part, place| {
+            let is_whole = part.len() == BLOCK_LEN;
+            let mut block = match is_whole {
+                // What is there need not be read.
+                true => Box::new([0; BLOCK_LEN]),
+                false => layers.block(ground, number)?,
+            };
+            let to = place + part.len();
+            if let (Some(block), Some(data)) = (block.get_mut(part), data.get(place..to)) {
+                block.copy_from_slice(data);
+            }
+            layers.written.insert(number, block);
+            Ok(())
+        })
+    }
+}
+
+impl StorageBackend for Access {
+    fn len(&self) -> io::Result<u64> {
+        match self.mode() {
+            DIRECT => self.noting(self.0.ground.len()),
+            OVER => Err(io::ErrorKind::NotConnected.into()),
+            _ => Ok(lock(&self.0.layers).len),
+        }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match self.mode() {
+            DIRECT => self.noting(self.0.ground.read(offset, out)),
+            OVER => Err(io::ErrorKind::NotConnected.into()),
+            _ => {
+                let read = lock(&self.0.layers).read(&self.0.ground, offset, out);
+                self.noting(read)
+            }
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.call(
+            || Redo::SetLen(len),
+            |ground| ground.set_len(len),
+            |layers, _| {
+                layers.set_len(len);
+                Ok(())
+            },
+        )
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.call(
+            || Redo::Nothing,
+            |ground| {
+                ground.sync()?;
+                self.0.syncs.fetch_add(1, Ordering::AcqRel);
+                Ok(())
+            },
+            |_, _| Ok(()),
+        )
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.call(
+            || Redo::Write(offset, data.to_vec()),
+            |ground| ground.write(offset, data),
+            |layers, ground| layers.write(ground, offset, data),
+        )
+    }
+
+    // A look takes no lock of its own: whoever looks has the file locked for the time.
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        match self.mode() {
+            DIRECT => self.0.ground.try_lock(start, end),
+            _ => Err(BackendError::Unsupported),
+        }
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        match self.mode() {
+            DIRECT => self.0.ground.unlock(start, end),
+            _ => Ok(()),
+        }
+    }
+
+    /// The ground stays locked: see [`Ground::release`].
+    fn close(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// Memory of which calls fail while it is told to.
+    #[derive(Debug, Default, Clone)]
+    struct Failing {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl Failing {
+        fn check(&self) -> io::Result<()> {
+            match self.fails.load(Ordering::SeqCst) {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl StorageBackend for Failing {
+        fn len(&self) -> io::Result<u64> {
+            Ok(lock(&self.bytes).len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            let at = usize::try_from(offset).unwrap();
+            out.copy_from_slice(&lock(&self.bytes)[at..at + out.len()]);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
+            lock(&self.bytes).resize(usize::try_from(len).unwrap(), 0);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check()?;
+            let at = usize::try_from(offset).unwrap();
+            lock(&self.bytes)[at..at + data.len()].copy_from_slice(data);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn after_a_call_that_failed_nothing_more_reaches_the_ground() {
+        type Fails = fn(&Access) -> io::Result<()>;
+        let calls: [(Fails, bool); 3] = [
+            (|access| access.write(4096, &[2; 4096]), false),
+            (|access| access.set_len(16_384), false),
+            (Access::sync_data, true),
+        ];
+        for (call, is_doubtful) in calls {
+            let failing = Failing::default();
+            lock(&failing.bytes).resize(8192, 1);
+            let ground = Arc::new(Ground::new(failing.clone()));
+            let access = Access::direct(ground.clone());
+            let alarm = Arc::new(Alarm::new(Arc::new(SystemClock)));
+            failing.fails.store(true, Ordering::SeqCst);
+            // While a store opens, an error is one.
+            assert!(call(&access).is_err() && access.fault().is_none());
+            access.absorb(&alarm);
+            call(&access).unwrap();
+            assert!(access.fault().is_some() && alarm.is_raised());
+            assert_eq!(ground.is_doubtful(), is_doubtful);
+            failing.fails.store(false, Ordering::SeqCst);
+            // It is well again, and the access stays apart.
+            access.write(0, &[3; 10]).unwrap();
+            access.set_len(20_000).unwrap();
+            access.sync_data().unwrap();
+            assert_eq!(access.syncs(), 0);
+            let mut read = [0; 20];
+            access.read(0, &mut read).unwrap();
+            assert_eq!(read, [[3; 10], [1; 10]].concat()[..]);
+            assert_eq!(access.len().unwrap(), 20_000);
+            assert_eq!(*lock(&failing.bytes), [1; 8192]);
+            access.end();
+            assert!(access.read(0, &mut read).is_err() && access.write(0, &read).is_err());
+        }
+    }
+
+    use std::io::{Read, Seek, Write};
+
+    #[test]
+    fn writes_show_and_the_file_stays_as_it_was() {
+        let mut file = tempfile::tempfile().unwrap();
+        let original: Vec<u8> = (0..10_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        file.write_all(&original).unwrap();
+        let ground =
+            Ground::new(redb::backends::FileBackend::new(file.try_clone().unwrap()).unwrap());
+        let access = Access::apart(Arc::new(ground)).unwrap();
+        let mut expected = original.clone();
+
+        access.write(4090, &[7; 5000]).unwrap();
+        expected[4090..9090].fill(7);
+        access.set_len(9500).unwrap();
+        access.set_len(12_000).unwrap();
+        expected.truncate(9500);
+        expected.resize(12_000, 0);
+
+        let mut read = vec![0; 12_000];
+        access.read(0, &mut read).unwrap();
+        assert!(read == expected);
+        assert!(access.read(1, &mut read).is_err());
+        let mut kept = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut kept).unwrap();
+        assert!(kept == original);
+    }
+}

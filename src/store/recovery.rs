@@ -1,0 +1,237 @@
+//! What a store does after a call has failed, so that it takes changes again without a
+//! restart: docs/DESIGN.md argues case by case why nothing is lost by it, and nothing
+//! is granted that was taken away.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::backup::OnProgress;
+use super::base::Base;
+use super::open::{reopen, reopen_apart};
+use super::rewrite::{Home, Rewritten, rewrite};
+use super::snapshot::Snapshot;
+use super::tx::Touched;
+use super::{Inner, Publish, Store, failure_of, guarded};
+use crate::error::{Error, StoreFailure};
+use crate::sync::lock;
+
+/// After an attempt in vain, so many times its own time passes before the next.
+const REST: u32 = 4;
+
+/// Where a store stands that has failed.
+#[derive(Default)]
+pub(super) struct Recovery {
+    /// Whether it must recover before it takes a change.
+    pub(super) is_due: bool,
+    /// What a commit touched of which it is not known whether it is durable.
+    pub(super) pending: Option<Pending>,
+    /// When the next attempt may begin.
+    rests_until: Option<Instant>,
+    last: Option<StoreFailure>,
+}
+
+pub(super) struct Pending(pub(super) Touched);
+
+impl Store {
+    /// Recovers where a call has failed, and not only just in vain. `Ok` where the
+    /// store takes changes.
+    pub(crate) fn recover_now(&self, publish: Publish<'_>) -> Result<(), Error> {
+        self.recover_if_due(&mut self.inner(), publish)
+    }
+
+    pub(super) fn recover_if_due(
+        &self,
+        inner: &mut Inner,
+        publish: Publish<'_>,
+    ) -> Result<(), Error> {
+        let Some(base) = &inner.base else {
+            return Err(Error::Closed);
+        };
+        inner.recovery.is_due |= base.access().fault().is_some();
+        if !inner.recovery.is_due {
+            return Ok(());
+        }
+        self.require_name()?;
+        if let (Some(until), Some(last)) = (inner.recovery.rests_until, &inner.recovery.last)
+            && Instant::now() < until
+        {
+            return Err(Error::Store(last.clone()));
+        }
+        self.recover(inner, publish).map(drop)
+    }
+
+    /// Recovers, and says whether the commit that was pending is durable and published.
+    pub(super) fn recover(&self, inner: &mut Inner, publish: Publish<'_>) -> Result<bool, Error> {
+        let begun = Instant::now();
+        let recovered = guarded(|| self.try_to_recover(inner, publish));
+        match recovered {
+            Ok(is_applied) => {
+                inner.recovery = Recovery::default();
+                self.alarm.clear();
+                // A reader may have met the next failure already.
+                if let Some(fault) = inner.base.as_ref().and_then(|base| base.access().fault()) {
+                    self.alarm.raise(&fault.failure);
+                }
+                Ok(is_applied)
+            }
+            Err(error) => {
+                let failure = failure_of(&error);
+                inner.recovery.rests_until = Some(Instant::now() + begun.elapsed() * REST);
+                inner.recovery.last = Some(failure.clone());
+                self.alarm.attempted(&failure);
+                Err(error)
+            }
+        }
+    }
+
+    fn try_to_recover(&self, inner: &mut Inner, publish: Publish<'_>) -> Result<bool, Error> {
+        let Some(base) = inner.base.clone() else {
+            return Err(Error::Closed);
+        };
+        self.require_name()?;
+        let ground = base.access().ground();
+        if ground.is_doubtful() {
+            return self.rewrite_in_doubt(inner, &base, publish);
+        }
+        let room = base.access().redo();
+        room.map_err(|error| Error::Store(super::open::io_failure(&error)))?;
+        match self.reopen(&base) {
+            Ok((new, snapshot, commits)) => self.settle(inner, new, snapshot, commits, publish),
+            Err(error) => {
+                self.stand_by(inner, &base, publish);
+                Err(error)
+            }
+        }
+    }
+
+    fn require_name(&self) -> Result<(), Error> {
+        match self.home() {
+            Home::File(file) if file.is_lost() => Err(Error::NeedsReopen),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens another database where the one is that failed. What it finds is durable.
+    fn reopen(&self, base: &Base) -> Result<(Arc<Base>, Snapshot, u64), Error> {
+        let ground = base.access().ground();
+        let new = Arc::new(reopen(ground, self.cache_bytes)?);
+        let synced = ground.sync();
+        synced.map_err(|error| Error::Store(super::open::io_failure(&error)))?;
+        let snapshot = new.snapshot(&self.ring)?;
+        let commits = snapshot.state()?.commits;
+        Ok((new, snapshot, commits))
+    }
+
+    /// Where nothing can be read through the database that failed, and none can be
+    /// opened for writing: reads on, through one that writes nothing.
+    fn stand_by(&self, inner: &mut Inner, base: &Arc<Base>, publish: Publish<'_>) {
+        if !base.access().reads_fail() {
+            return;
+        }
+        let _ = guarded(|| {
+            let new = Arc::new(reopen_apart(base.access().ground(), self.cache_bytes)?);
+            let snapshot = new.snapshot(&self.ring)?;
+            if snapshot.state()?.commits != inner.commits {
+                return Ok(());
+            }
+            inner.show(&Touched::nothing(inner.commits), snapshot, publish)?;
+            inner.base = Some(new);
+            Ok(())
+        });
+    }
+
+    /// Writes what was acknowledged to another file, where a sync has failed.
+    fn rewrite_in_doubt(
+        &self,
+        inner: &mut Inner,
+        base: &Arc<Base>,
+        publish: Publish<'_>,
+    ) -> Result<bool, Error> {
+        // The database that failed may take for durable what is not, and is not asked.
+        let published = inner.published.clone();
+        let source = match published.filter(|snapshot| !snapshot.base().access().reads_fail()) {
+            Some(published) => published,
+            None => {
+                let apart = Arc::new(reopen_apart(base.access().ground(), self.cache_bytes)?);
+                Arc::new(apart.snapshot(&self.ring)?)
+            }
+        };
+        self.require_known(inner, source.state()?.commits)?;
+        self.rewrite(inner, &source, publish, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Writes a snapshot to another file, which takes the place of the store's.
+    pub(super) fn rewrite(
+        &self,
+        inner: &mut Inner,
+        source: &Snapshot,
+        publish: Publish<'_>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<bool, Error> {
+        let commits = source.state()?.commits;
+        let Rewritten {
+            base,
+            home,
+            is_not_durable,
+        } = rewrite(&self.home(), source, self.cache_bytes, on_progress)?;
+        let base = Arc::new(base);
+        *lock(&self.home) = home;
+        match is_not_durable {
+            None => {
+                let snapshot = base.snapshot(&self.ring)?;
+                self.settle(inner, base, snapshot, commits, publish)
+            }
+            Some(failure) => {
+                // What is written to it must not be acknowledged before its name is
+                // durable, and a second sync of a directory is not trusted either.
+                base.access().ground().doubt();
+                base.access().absorb(&self.alarm);
+                inner.base = Some(base);
+                Err(Error::Store(failure))
+            }
+        }
+    }
+
+    /// Whether a store that was opened again is at the last commit that was published,
+    /// or at the one that is pending.
+    fn require_known(&self, inner: &Inner, commits: u64) -> Result<(), Error> {
+        let pending = inner.recovery.pending.as_ref();
+        match commits == inner.commits || pending.is_some_and(|it| it.0.commits == commits) {
+            true => Ok(()),
+            false => Err(Error::corrupted(
+                "gatekey",
+                "state",
+                "the file has lost commits, or was changed by another program",
+            )),
+        }
+    }
+
+    /// Lets another database take the place of the one that failed: first for readers,
+    /// and only then for writing.
+    fn settle(
+        &self,
+        inner: &mut Inner,
+        new: Arc<Base>,
+        snapshot: Snapshot,
+        commits: u64,
+        publish: Publish<'_>,
+    ) -> Result<bool, Error> {
+        self.require_known(inner, commits)?;
+        let is_applied = commits != inner.commits;
+        let touched = match &inner.recovery.pending {
+            Some(pending) if is_applied => pending.0.clone(),
+            _ => Touched::nothing(commits),
+        };
+        inner.show(&touched, snapshot, publish)?;
+        new.access().absorb(&self.alarm);
+        let ground = new.access().ground().clone();
+        if let Some(old) = inner.base.replace(new)
+            && Arc::ptr_eq(old.access().ground(), &ground)
+        {
+            // The new one may write where snapshots of the old one read.
+            old.access().end();
+        }
+        Ok(is_applied)
+    }
+}
