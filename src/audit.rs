@@ -241,6 +241,34 @@ pub enum AuditEvent {
         /// A note.
         note: Option<String>,
     },
+    /// [`Engine::repair`](crate::Engine::repair) removed or rebuilt what was damaged. A
+    /// repair writes as many entries as it takes to name everything.
+    StoreRepaired {
+        /// The keys whose hot records were removed, or were brought to agree with
+        /// their owner's suspension.
+        keys: Vec<KeyId>,
+        /// Everything that was done.
+        repairs: Vec<Repair>,
+    },
+    /// [`Engine::repair`](crate::Engine::repair) found entries of this trail that are
+    /// missing, or do not follow on the one before: the chain cannot be mended, and from
+    /// here on [`Engine::check`](crate::Engine::check) does not tell of them again.
+    AuditBroken {
+        /// Their positions.
+        entries: Vec<u64>,
+    },
+}
+
+/// One thing that a repair has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Repair {
+    /// The table of the store.
+    pub table: String,
+    /// The key of the record, in a readable form; cut where it is long.
+    pub record: String,
+    /// What was wrong with it, and what was done.
+    pub done: String,
 }
 
 /// The most keys that one entry names, so that it keeps to the limit of its encoding.
@@ -257,7 +285,8 @@ impl AuditEvent {
             | Self::KeysRevokedUnnamed { .. }
             | Self::OwnerSuspended { .. }
             | Self::OwnerResumed { .. }
-            | Self::AuditTrimmed { .. } => Vec::new(),
+            | Self::AuditTrimmed { .. }
+            | Self::AuditBroken { .. } => Vec::new(),
             Self::KeyIssued {
                 key, superseded, ..
             } => [&[*key], superseded.as_slice()].concat(),
@@ -273,7 +302,8 @@ impl AuditEvent {
             | Self::KeyEnabled { key } => vec![*key],
             Self::KeysPurged { keys }
             | Self::DigestsRenewed { keys, .. }
-            | Self::KeysRevoked { keys, .. } => keys.clone(),
+            | Self::KeysRevoked { keys, .. }
+            | Self::StoreRepaired { keys, .. } => keys.clone(),
         }
     }
 }

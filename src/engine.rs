@@ -1,6 +1,7 @@
 //! The public handle.
 
 mod backup;
+pub(crate) mod repair;
 mod trail;
 
 use std::fmt;
@@ -15,7 +16,7 @@ use crate::error::{Error, Invalid, NotFound, Result};
 use crate::health::Health;
 use crate::id::{KeyId, Prefix};
 use crate::key::{
-    Issued, Key, KeyUpdate, NewKey, Revocation, Revoked, RevokedMany, Rotated, Rotation,
+    Issued, Key, KeyUpdate, NewKey, Purged, Revocation, Revoked, RevokedMany, Rotated, Rotation,
 };
 use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
 use crate::limits;
@@ -25,7 +26,6 @@ use crate::outcome::Verdict;
 use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::{Life, Requirements};
 use crate::query::{Cursor, KeyFilter, Page};
-use crate::record::KeyRecord;
 use crate::stats::Stats;
 use crate::store::check::{self, CheckReport};
 use crate::store::snapshot::Snapshot;
@@ -530,7 +530,7 @@ impl Engine {
 
     /// Removes the keys that were revoked or expired more than `age` ago, and
     /// says how many. Their tokens are unknown from then on, their audit
-    /// entries stay.
+    /// entries stay. What is damaged is passed over and counted.
     ///
     /// With an age of zero, keys that ended in the current millisecond are kept.
     ///
@@ -539,14 +539,17 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Engine`].
-    pub fn purge(&self, age: Duration) -> Result<u64> {
+    pub fn purge(&self, age: Duration) -> Result<Purged> {
         let over_before = self.core.now().saturating_sub(age);
-        let mut purged = 0;
+        let mut purged = Purged::default();
+        let mut after = None;
         loop {
-            let count =
-                self.change(move |tx, actor| change::purge::purge(tx, over_before, actor))?;
-            purged += count;
-            if count == 0 {
+            let step =
+                self.change(move |tx, actor| change::purge::purge(tx, over_before, after, actor))?;
+            purged.keys += step.purged.keys;
+            purged.damaged += step.purged.damaged;
+            after = step.reached;
+            if after.is_none() {
                 return Ok(purged);
             }
         }
@@ -654,8 +657,10 @@ impl Engine {
             .read(|snapshot| snapshot.list(filter, after, limit, self.core.now()))
     }
 
-    /// All keys that a filter asks for, fetched page by page. After an error
-    /// there is no more; `collect::<Result<Vec<_>, _>>()` does not overlook it.
+    /// All keys that a filter asks for, fetched page by page, and an
+    /// [`Error::Corrupted`] for each record that is damaged, behind the keys of its
+    /// page. After any other error there is no more;
+    /// `collect::<Result<Vec<_>, _>>()` overlooks neither.
     ///
     /// The iterator borrows nothing: it holds a handle of its own, and may be sent to
     /// another thread and outlive this one.
@@ -681,7 +686,9 @@ impl Engine {
             Some(match page {
                 Ok(page) => {
                     next = page.next.map(Some);
-                    page.keys.into_iter().map(Ok).collect()
+                    let damaged = page.damaged.into_iter();
+                    let damaged = damaged.map(|damage| Err(Error::Corrupted(damage)));
+                    page.keys.into_iter().map(Ok).chain(damaged).collect()
                 }
                 Err(error) => vec![Err(error)],
             })
@@ -717,7 +724,11 @@ impl Engine {
         for keyspace in &keyspaces {
             stats.keyspaces.insert(keyspace.prefix, Default::default());
         }
-        snapshot.each_record(|key: KeyRecord| {
+        snapshot.each_record(|read| {
+            let Ok(key) = read else {
+                stats.damaged += 1;
+                return;
+            };
             let prefix = keyspaces
                 .iter()
                 .find(|keyspace| keyspace.id == key.keyspace)
@@ -726,7 +737,6 @@ impl Engine {
             if let Some(counts) = counts {
                 counts.count(&Life::from(&key), now);
             }
-            Ok(())
         })?;
         Ok(stats)
     }

@@ -450,6 +450,11 @@ pub struct Corruption {
     pub why: String,
 }
 
+impl Corruption {
+    /// The table's place where it is the file itself that cannot be read.
+    pub(crate) const FILE: &'static str = "file";
+}
+
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -479,6 +484,18 @@ impl Error {
             record: record.to_string(),
             why: why.into(),
         })
+    }
+
+    /// Keeps apart a record that is damaged, around which a walk can go, and a failure
+    /// of the file, which ends it.
+    pub(crate) fn or_damaged<T>(
+        result: Result<T, Self>,
+    ) -> Result<std::result::Result<T, Corruption>, Self> {
+        match result {
+            Ok(value) => Ok(Ok(value)),
+            Err(Self::Corrupted(damage)) if damage.table != Corruption::FILE => Ok(Err(damage)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the call may be tried again as it is, once the cause is gone:

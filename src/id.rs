@@ -92,12 +92,20 @@ impl KeyId {
         self.0
     }
 
+    /// The low bits of an id, which are random; above them are 41 of milliseconds.
+    const RANDOM_BITS: u32 = 18;
+
+    /// The millisecond that an id says it was issued in.
+    pub(crate) const fn unix_ms(self) -> u64 {
+        (self.0 >> Self::RANDOM_BITS).saturating_add(Self::FIRST_MS)
+    }
+
     /// The id for a key issued at `unix_ms`, whose low bits are `random`.
     pub(crate) fn from_time(unix_ms: u64, random: u32) -> Self {
         // 41 bits of milliseconds from 2024 on last until 2093; with 18 bits of
         // randomness they stay below 62^10. After that the high bits begin
         // again at 0, and only the order suffers.
-        const RANDOM_BITS: u32 = 18;
+        const RANDOM_BITS: u32 = KeyId::RANDOM_BITS;
         const TIME_MASK: u64 = (1 << 41) - 1;
         const { assert!((TIME_MASK << RANDOM_BITS) < KeyId::COUNT - (1 << RANDOM_BITS)) };
         let time = unix_ms.saturating_sub(Self::FIRST_MS) & TIME_MASK;
@@ -313,6 +321,13 @@ mod tests {
             let id = KeyId::from_raw(raw);
             assert_eq!(id.to_string().len(), KeyId::LEN);
             assert_eq!(id.to_string().parse::<KeyId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn an_id_says_in_which_millisecond_it_was_issued() {
+        for ms in [KeyId::FIRST_MS, KeyId::FIRST_MS + 77_000_000_000] {
+            assert_eq!(KeyId::from_time(ms, u32::MAX).unix_ms(), ms);
         }
     }
 

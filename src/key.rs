@@ -670,6 +670,18 @@ pub struct RevokedMany {
     pub damaged: u64,
 }
 
+/// What a purge removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Purged {
+    /// How many keys were removed.
+    pub keys: u64,
+    /// How many keys could not be looked at, since their records or what names them
+    /// are damaged. They are still there, and grant nothing:
+    /// [`Engine::repair`](crate::Engine::repair) removes them.
+    pub damaged: u64,
+}
+
 /// How a key was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

@@ -146,15 +146,16 @@ mod trail;
 mod usage;
 mod withheld;
 
-pub use audit::{AuditEntry, AuditEvent, Change, Scope};
+pub use audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use engine::Engine;
+pub use engine::repair::RepairReport;
 pub use error::{Corruption, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure};
 pub use health::{Failure, Health};
 pub use id::{KeyId, Prefix};
 pub use key::{
-    Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Reason, Revocation, Revoked, RevokedMany,
-    Rotated, Rotation, Usage,
+    Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Purged, Reason, Revocation, Revoked,
+    RevokedMany, Rotated, Rotation, Usage,
 };
 pub use keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
 pub use limit::{Limit, LimitStatus};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Invalid};
+use crate::error::{Corruption, Error, Invalid};
 use crate::id::Prefix;
 use crate::key::{Key, KeyState};
 use crate::owner::OwnerPath;
@@ -279,6 +279,9 @@ pub(crate) fn bad_cursor(why: &str) -> Invalid {
 pub struct Page {
     /// The keys.
     pub keys: Vec<Key>,
+    /// What on the way could not be read: whether the filter asks for it cannot be known.
+    /// It grants nothing; [`Engine::repair`](crate::Engine::repair) removes or rebuilds it.
+    pub damaged: Vec<Corruption>,
     /// Where to go on; `None`: there is no more.
     pub next: Option<Cursor>,
 }

@@ -69,6 +69,13 @@ impl Registry {
             .map(|entry| entry.current.load_full())
     }
 
+    /// All keyspaces, as they are in memory.
+    pub(crate) fn all(&self) -> Vec<Keyspace> {
+        self.iter()
+            .map(|entry| Keyspace::clone(&entry.current.load()))
+            .collect()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().map_while(OnceLock::get)
     }

@@ -24,6 +24,8 @@ pub struct Stats {
     pub resident_capacity: usize,
     /// How many keys are counted for the limits of their plans.
     pub limited_keys: usize,
+    /// How many keys' records are damaged. They grant nothing, and are in no other count.
+    pub damaged: u64,
     /// How many uses of keys were not counted, for want of room between two
     /// flushes.
     pub usage_lost: u64,

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{AuditEntry, AuditEvent, Change, Scope};
+use super::{AuditEntry, AuditEvent, Change, Repair, Scope};
 
 /// As `7 2026-01-01T00:00:00Z "alice" key 01ABcdEFgh revoked for key compromise, note
 /// "seen in public"`; `-` stands for an actor that nobody named.
@@ -108,6 +108,10 @@ impl Display for AuditEvent {
                 "audit trail trimmed through {through}, {kept} entries kept, {dropped} dropped"
             ),
             Self::KeysPurged { keys } => write!(f, "keys [{}] purged", List(keys)),
+            Self::StoreRepaired { repairs, .. } => write!(f, "store repaired: {}", List(repairs)),
+            Self::AuditBroken { entries } => {
+                write!(f, "audit entries [{}] marked as broken", List(entries))
+            }
             Self::DigestsRenewed { pepper, keys } => {
                 write!(
                     f,
@@ -116,6 +120,18 @@ impl Display for AuditEvent {
                 )
             }
         }
+    }
+}
+
+/// The record and what was done are quoted: both may hold anything.
+impl Display for Repair {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self {
+            table,
+            record,
+            done,
+        } = self;
+        write!(f, "{table} {record:?} {done:?}")
     }
 }
 

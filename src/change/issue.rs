@@ -118,6 +118,8 @@ struct Plan {
     superseded: Vec<KeyRecord>,
     /// Keys of the owner that time has ended.
     lapsed: Vec<KeyRecord>,
+    /// Keys of the owner that cannot be read.
+    damaged: Vec<KeyId>,
 }
 
 impl Plan {
@@ -128,6 +130,9 @@ impl Plan {
         }
         for key in &self.lapsed {
             tx.set_over(key)?;
+        }
+        for id in &self.damaged {
+            tx.forget(*id);
         }
         self.record.revision = seq;
         if let Some(quota) = self.quota {
@@ -162,6 +167,19 @@ pub(crate) fn supersede(tx: &mut Tx<'_>, old: &KeyRecord, seq: u64) -> Result<()
 /// Whether a key counts among those that its owner holds.
 pub(crate) fn is_current(key: &KeyRecord) -> bool {
     matches!(key.phase, Phase::Current)
+}
+
+/// Refuses a further key where an owner holds as many as its keyspace allows.
+pub(crate) fn refuse_at_cap(owner: &OwnerPath, held: u64, cap: Option<u32>) -> Result<(), Error> {
+    match cap {
+        Some(cap) if held >= u64::from(cap) => Err(Refusal::OwnerAtCap {
+            owner: owner.clone(),
+            held,
+            cap,
+        }
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// What the items of a batch share, and must not do to each other.
@@ -231,6 +249,7 @@ impl Batch {
             token: drawn.token,
             superseded: holdings.good,
             lapsed: holdings.lapsed,
+            damaged: holdings.damaged,
         })
     }
 
@@ -278,17 +297,7 @@ impl Batch {
                 holdings.good.clear();
             }
             KeysPerOwner::Many { cap } => {
-                let held = current.count() as u64 + *planned;
-                if let Some(cap) = cap
-                    && held >= u64::from(cap)
-                {
-                    return Err(Refusal::OwnerAtCap {
-                        owner: owner.clone(),
-                        held,
-                        cap,
-                    }
-                    .into());
-                }
+                refuse_at_cap(owner, current.count() as u64 + *planned, cap)?;
                 holdings.good.clear();
             }
         }

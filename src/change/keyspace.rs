@@ -59,17 +59,23 @@ pub(crate) fn update(
     if new == old {
         return Ok(old);
     }
-    if new.keys_per_owner.is_single()
-        && !old.keys_per_owner.is_single()
-        && let Some(owner) = tx.owner_with_several(old.id)?
-    {
-        return Err(Refusal::OwnerHoldsSeveral {
-            keyspace: prefix,
-            owner,
+    let mut damaged = Vec::new();
+    if new.keys_per_owner.is_single() && !old.keys_per_owner.is_single() {
+        let (crowded, unread) = tx.owner_with_several(old.id)?;
+        if let Some(owner) = crowded {
+            return Err(Refusal::OwnerHoldsSeveral {
+                keyspace: prefix,
+                owner,
+            }
+            .into());
         }
-        .into());
+        damaged = unread;
     }
 
+    // They were not counted, so that no copy in memory may grant either.
+    for id in damaged {
+        tx.forget(id);
+    }
     new.revision = tx.next_seq();
     tx.put_keyspace(&new)?;
     let changes = changes(&old, &new);

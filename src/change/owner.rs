@@ -19,7 +19,8 @@ pub(crate) fn suspend(
     actor: Option<&str>,
 ) -> Result<OwnerState, Error> {
     limits::check_text("note", note.unwrap_or(""), limits::NOTE_LEN_MAX)?;
-    if tx.owner(owner.as_str())?.is_some() {
+    // A record that is damaged is written anew.
+    if let Ok(Some(_)) = Error::or_damaged(tx.owner(owner.as_str()))? {
         return tx.owner_state(owner);
     }
     let record = OwnerRecord {
@@ -45,7 +46,8 @@ pub(crate) fn resume(
     owner: &OwnerPath,
     actor: Option<&str>,
 ) -> Result<OwnerState, Error> {
-    if tx.owner(owner.as_str())?.is_none() {
+    // Also where its record is damaged: it goes.
+    if !tx.is_suspended(owner.as_str())? {
         return tx.owner_state(owner);
     }
     tx.set_owner(owner, None)?;

@@ -3,36 +3,54 @@
 use crate::audit::{AuditEvent, NAMED_MAX};
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::id::KeyId;
+use crate::key::Purged;
 use crate::store::tx::Tx;
 
 /// The most keys that one transaction removes: its audit entry names them all.
 const PER_TRANSACTION: usize = NAMED_MAX;
 
+/// What one transaction of a purge came to.
+pub(crate) struct Step {
+    pub(crate) purged: Purged,
+    /// Where in the index of ends the next one goes on; `None`: there is no more.
+    pub(crate) reached: Option<(Timestamp, KeyId)>,
+}
+
 /// Removes keys that were over before an instant, as many as one transaction
-/// takes, and says how many. Their tokens are unknown from then on.
+/// takes, from after a place in the index of ends. Their tokens are unknown from
+/// then on. What is damaged stays, and is counted: it must not keep the others.
 pub(crate) fn purge(
     tx: &mut Tx<'_>,
     over_before: Timestamp,
+    after: Option<(Timestamp, KeyId)>,
     actor: Option<&str>,
-) -> Result<u64, Error> {
+) -> Result<Step, Error> {
     // Nothing that is still good ends before now.
     let over_before = over_before.min(tx.now());
-    let mut keys = tx.ids_over_before(over_before, PER_TRANSACTION)?;
-    keys.sort_unstable();
-    for id in &keys {
-        let key = tx.key(*id)?;
-        if key.ends_at().is_none_or(|end| end >= over_before) {
-            return Err(Error::corrupted(
-                "by_end",
-                id,
-                "it says that a key is over which is not",
-            ));
+    let ends = tx.ends_before(over_before, after, PER_TRANSACTION)?;
+    let reached = ends.last().copied();
+    let mut ids: Vec<KeyId> = ends.into_iter().map(|(_, id)| id).collect();
+    ids.sort_unstable();
+    let mut keys = Vec::with_capacity(ids.len());
+    let mut damaged = 0;
+    for id in ids {
+        // An entry may say that a key is over which is not, or name one twice.
+        let key = Error::or_damaged(tx.find_key(id))?.ok().flatten();
+        match key {
+            Some(key) if key.ends_at().is_some_and(|end| end < over_before) => {
+                tx.remove_key(&key)?;
+                keys.push(id);
+            }
+            _ => damaged += 1,
         }
-        tx.remove_key(&key)?;
     }
-    let count = keys.len() as u64;
-    if count > 0 {
+    let purged = Purged {
+        keys: keys.len() as u64,
+        damaged,
+    };
+    if !keys.is_empty() {
         tx.audit(actor, AuditEvent::KeysPurged { keys })?;
     }
-    Ok(count)
+    Ok(Step { purged, reached })
 }

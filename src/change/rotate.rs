@@ -1,15 +1,16 @@
 //! Replacing a key by a new one of the same owner.
 
-use super::issue::{draw, supersede};
+use super::issue::{draw, is_current, refuse_at_cap, supersede};
 use super::{refuse_if_over, update};
 use crate::audit::AuditEvent;
 use crate::error::{Error, Refusal};
 use crate::id::KeyId;
 use crate::key::{ColdRecord, Reason, Rotated, Rotation, check_life};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{KeysPerOwner, Keyspace};
+use crate::policy::Life;
 use crate::quota::Quota;
 use crate::record::{KeyRecord, Phase};
-use crate::store::tx::Tx;
+use crate::store::tx::{Holdings, Tx};
 use crate::token::Entropy;
 
 pub(crate) fn rotate(
@@ -21,7 +22,7 @@ pub(crate) fn rotate(
     let now = tx.now();
     let old = tx.key(id)?;
     let old_cold = tx.cold(id)?;
-    refuse_unless_rotatable(tx, &old, &old_cold)?;
+    let replaced = refuse_unless_rotatable(tx, &old, &old_cold)?;
     rotation
         .changes
         .quota
@@ -40,7 +41,10 @@ pub(crate) fn rotate(
         }
     };
     check_life(new.not_before, new.expires_at)?;
-    let (ending, lapsed) = older_retiring(tx, &old, &old_cold, &keyspace)?;
+    if matches!(old.phase, Phase::Retiring { .. }) {
+        refuse_without_room(tx, &old, &keyspace)?;
+    }
+    let older = older_retiring(tx, &old, &old_cold, &keyspace)?;
     let drawn = draw(tx, &keyspace.prefix, &mut Entropy::new(), |_| false)?;
 
     let seq = tx.next_seq();
@@ -57,8 +61,9 @@ pub(crate) fn rotate(
     new.has_quota =
         own_quota.is_some() || (rotation.changes.quota.is_none() && old_cold.quota.is_some());
 
+    // A grace that runs already is not lengthened.
     let grace_end = now.saturating_add(rotation.grace);
-    let until = old.expires_at.map_or(grace_end, |at| at.min(grace_end));
+    let until = old.ends_at().map_or(grace_end, |at| at.min(grace_end));
     let retired = KeyRecord {
         phase: if until > now {
             Phase::Retiring { until }
@@ -76,14 +81,28 @@ pub(crate) fn rotate(
         ..old_cold
     };
 
-    for key in &ending {
+    for key in &older.good {
         supersede(tx, key, seq)?;
     }
-    for key in &lapsed {
+    for key in &older.lapsed {
         tx.set_over(key)?;
+    }
+    for id in &older.damaged {
+        tx.forget(*id);
     }
     tx.replace_key(&old, &retired)?;
     tx.put_cold(old.id, &retired_cold)?;
+    match replaced {
+        Replaced::Over(id, cold) => tx.put_cold(
+            id,
+            &ColdRecord {
+                successor: Some(new.id),
+                ..*cold
+            },
+        )?,
+        Replaced::Damaged(id) => tx.forget(id),
+        Replaced::Nothing => {}
+    }
     match (rotation.changes.quota, new_cold.quota) {
         (Some(own), _) => new_cold.quota = own.map(|own| tx.new_quota(own)).transpose()?,
         (None, Some(number)) => tx.join_quota(number)?,
@@ -96,7 +115,7 @@ pub(crate) fn rotate(
             old: old.id,
             new: new.id,
             retiring_until: (until > now).then_some(until),
-            superseded: ending.iter().map(|key| key.id).collect(),
+            superseded: older.good.iter().map(|key| key.id).collect(),
         },
     )?;
     Ok(Rotated {
@@ -106,48 +125,98 @@ pub(crate) fn rotate(
     })
 }
 
-fn refuse_unless_rotatable(tx: &Tx<'_>, key: &KeyRecord, cold: &ColdRecord) -> Result<(), Error> {
+/// What a key in its grace was rotated to before, where that is over.
+enum Replaced {
+    /// Nothing, or what is purged since.
+    Nothing,
+    /// It will say what took its place.
+    Over(KeyId, Box<ColdRecord>),
+    /// It cannot be read, and grants nothing; nor must a copy in memory.
+    Damaged(KeyId),
+}
+
+/// A key in its grace can be rotated once what it was rotated to is over: without that,
+/// its owner would be left with a key that ends and cannot be replaced.
+fn refuse_unless_rotatable(
+    tx: &Tx<'_>,
+    key: &KeyRecord,
+    cold: &ColdRecord,
+) -> Result<Replaced, Error> {
     refuse_if_over(key, tx.now())?;
     if key.disabled {
         return Err(Refusal::Disabled(key.id).into());
     }
-    match (key.phase, cold.successor) {
-        (Phase::Retiring { .. }, Some(successor)) => Err(Refusal::AlreadyRotated {
+    let (Phase::Retiring { .. }, Some(successor)) = (key.phase, cold.successor) else {
+        return Ok(Replaced::Nothing);
+    };
+    let record = match tx.find_key(successor) {
+        Err(Error::Corrupted(_)) => return Ok(Replaced::Damaged(successor)),
+        Ok(None) => return Ok(Replaced::Nothing),
+        found => found?,
+    };
+    if record.is_some_and(|record| !Life::from(&record).is_over(tx.now())) {
+        return Err(Refusal::AlreadyRotated {
             key: key.id,
             successor,
         }
-        .into()),
-        (Phase::Retiring { .. }, None) => Err(Error::corrupted(
-            "cold",
-            key.id,
-            "a retiring key has no successor",
-        )),
-        _ => Ok(()),
+        .into());
+    }
+    match tx.cold(successor) {
+        Ok(cold) => Ok(Replaced::Over(successor, Box::new(cold))),
+        Err(Error::Corrupted(_)) => Ok(Replaced::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+/// A key in its grace does not count among those that its owner holds, and what it is
+/// rotated to does: refuses where the owner may hold no further key.
+fn refuse_without_room(tx: &Tx<'_>, key: &KeyRecord, keyspace: &Keyspace) -> Result<(), Error> {
+    if keyspace.keys_per_owner == (KeysPerOwner::Many { cap: None }) {
+        return Ok(());
+    }
+    let holdings = tx.holdings(&key.owner, keyspace.id)?;
+    let mut current = holdings.good.iter().filter(|key| is_current(key));
+    match keyspace.keys_per_owner {
+        KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing => match current.next() {
+            Some(held) => Err(Refusal::OwnerHasKey {
+                owner: key.owner.clone(),
+                key: held.id,
+            }
+            .into()),
+            None => Ok(()),
+        },
+        KeysPerOwner::Many { cap } => refuse_at_cap(&key.owner, current.count() as u64, cap),
     }
 }
 
 /// The keys whose grace this rotation ends, so that at most one predecessor
-/// retires, and those whose grace is over. In a single-active keyspace an owner
+/// retires, those whose grace is over, and those that cannot be read. In a single-active keyspace an owner
 /// has at most one retiring key of any lineage.
 fn older_retiring(
     tx: &Tx<'_>,
     old: &KeyRecord,
     cold: &ColdRecord,
     keyspace: &Keyspace,
-) -> Result<(Vec<KeyRecord>, Vec<KeyRecord>), Error> {
-    let is_retiring = |key: &KeyRecord| matches!(key.phase, Phase::Retiring { .. });
+) -> Result<Holdings, Error> {
+    let is_retiring =
+        |key: &KeyRecord| key.id != old.id && matches!(key.phase, Phase::Retiring { .. });
     if keyspace.keys_per_owner.is_single() {
-        let holdings = tx.holdings(&old.owner, keyspace.id)?;
-        let ending = holdings.good.into_iter().filter(is_retiring).collect();
-        return Ok((ending, holdings.lapsed));
+        let mut holdings = tx.holdings(&old.owner, keyspace.id)?;
+        holdings.good.retain(is_retiring);
+        return Ok(holdings);
     }
     // It may be purged since.
-    let predecessor = match cold.predecessor {
-        Some(id) => tx.find_key(id)?.filter(is_retiring),
-        None => None,
+    let mut older = Holdings::default();
+    let Some(id) = cold.predecessor else {
+        return Ok(older);
     };
-    let (lapsed, ending) = predecessor
-        .into_iter()
-        .partition(|key| crate::policy::Life::from(key).is_over(tx.now()));
-    Ok((ending, lapsed))
+    match Error::or_damaged(tx.find_key(id))? {
+        Ok(Some(key)) if is_retiring(&key) => match Life::from(&key).is_over(tx.now()) {
+            true => older.lapsed.push(key),
+            false => older.good.push(key),
+        },
+        Ok(_) => {}
+        Err(_) => older.damaged.push(id),
+    }
+    Ok(older)
 }

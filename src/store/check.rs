@@ -1,6 +1,6 @@
 //! Walking the whole store, to find what does not agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
@@ -86,8 +86,11 @@ struct Walk<'a> {
     /// The last audit entry that reached for all keys of an owner or keyspace.
     reached_owner: BTreeMap<OwnerPath, u64>,
     reached_keyspace: BTreeMap<Prefix, u64>,
-    /// Whether an owner is suspended, by the audit trail.
-    suspended: BTreeMap<OwnerPath, bool>,
+    /// Whether an owner is suspended, by the audit trail, and since which entry.
+    suspended: BTreeMap<OwnerPath, (bool, u64)>,
+    /// Entries of the trail that are missing or do not follow, and why; what they said
+    /// cannot be asked for.
+    broken: BTreeMap<u64, String>,
     /// The last audit entry about each keyspace.
     keyspace_revisions: BTreeMap<Prefix, u64>,
     /// How many keys name each quota.
@@ -113,6 +116,7 @@ impl<'a> Walk<'a> {
             reached_owner: BTreeMap::new(),
             reached_keyspace: BTreeMap::new(),
             suspended: BTreeMap::new(),
+            broken: BTreeMap::new(),
             keyspace_revisions: BTreeMap::new(),
             sharing: BTreeMap::new(),
             report: CheckReport::default(),
@@ -178,7 +182,8 @@ impl<'a> Walk<'a> {
             }
             let told = self.keyspace_revisions.remove(&keyspace.prefix);
             let is_untold = told.is_none() && keyspace.revision <= self.state.audit_floor_seq;
-            if told != Some(keyspace.revision) && !is_untold {
+            let is_broken = self.broken.contains_key(&keyspace.revision);
+            if told != Some(keyspace.revision) && !is_untold && !is_broken {
                 self.find("keyspaces", number, "it is not as the audit trail left it");
             }
             if number >= self.state.next_keyspace {
@@ -204,50 +209,69 @@ impl<'a> Walk<'a> {
             self.sound(read)?;
             let is_trimmed = self.state.audit_floor_seq > 0;
             match path.value().parse::<OwnerPath>() {
-                // What is left of the trail need not tell of it.
-                Ok(owner) if self.suspended.remove(&owner).unwrap_or(is_trimmed) => {}
-                Ok(_) => self.find("owners", path.value(), "the audit trail has it resumed"),
+                // What is left of the trail need not tell of it, and what cannot be read
+                // of it may have.
+                Ok(owner) => match self.suspended.remove(&owner) {
+                    Some((true, _)) => {}
+                    None if is_trimmed => {}
+                    found if self.is_broken_after(found.map_or(0, |(_, seq)| seq)) => {}
+                    _ => self.find("owners", path.value(), "the audit trail has it resumed"),
+                },
                 Err(_) => self.find("owners", path.value(), "it is not a path"),
             }
         }
-        for (owner, suspended) in std::mem::take(&mut self.suspended) {
-            if suspended {
+        for (owner, (suspended, seq)) in std::mem::take(&mut self.suspended) {
+            if suspended && !self.is_broken_after(seq) {
                 self.find("owners", owner, "the audit trail has it suspended");
             }
         }
         Ok(())
     }
 
+    /// Whether an entry behind another cannot be read.
+    fn is_broken_after(&self, seq: u64) -> bool {
+        self.broken.range(seq..).next().is_some()
+    }
+
     fn audit(&mut self) -> Result<(), Error> {
         let snapshot = self.snapshot;
         let table = snapshot.table(AUDIT)?;
         self.kept()?;
-        let floor = self.state.floor();
-        let mut previous = floor.hash;
-        let mut expected = floor.seq + 1;
+        let mut acknowledged = BTreeSet::new();
+        let mut links = read::Links::new(&self.state);
         for entry in table.iter().or_store()? {
             let (seq, bytes) = entry.or_store()?;
-            let seq = seq.value();
-            if seq != expected {
-                self.find("audit", expected, "it is missing");
-                return Ok(());
+            let (seq, bytes) = (seq.value(), bytes.value());
+            if !links.is_due(seq) {
+                self.find("audit", seq, "it is outside of the trail");
+                continue;
             }
-            let read = read::decode_audit(snapshot.ring(), &previous, seq, bytes.value());
-            let Some((entry, hash)) = self.sound(read)? else {
-                // What follows on a broken link cannot be told from a forgery.
-                return Ok(());
+            self.broken.extend(links.missing_before(seq));
+            let entry = match links.read(snapshot.ring(), seq, bytes) {
+                Ok(entry) => entry,
+                Err(why) => {
+                    self.broken.insert(seq, why);
+                    continue;
+                }
             };
             self.report.audit_entries += 1;
-            previous = hash;
-            expected += 1;
+            if let AuditEvent::AuditBroken { entries } = &entry.event {
+                acknowledged.extend(entries.iter().copied());
+            }
             self.follow(&entry);
         }
-        if (expected - 1, previous) != (self.state.audit_seq, self.state.audit_hash) {
+        self.broken.extend(links.missing_before(u64::MAX));
+        if links.last() != Some(self.state.audit_hash) {
             self.find(
                 "audit",
                 self.state.audit_seq,
                 "the trail does not end where the store says",
             );
+        }
+        for (seq, why) in self.broken.clone() {
+            if !acknowledged.contains(&seq) {
+                self.find("audit", seq, why);
+            }
         }
         Ok(())
     }
@@ -283,7 +307,7 @@ impl<'a> Walk<'a> {
             },
             AuditEvent::OwnerSuspended { owner, .. } | AuditEvent::OwnerResumed { owner, .. } => {
                 let suspended = matches!(entry.event, AuditEvent::OwnerSuspended { .. });
-                self.suspended.insert(owner.clone(), suspended);
+                self.suspended.insert(owner.clone(), (suspended, seq));
                 self.reached_owner.insert(owner.clone(), seq);
             }
             AuditEvent::KeyspaceCreated { keyspace }
@@ -388,22 +412,18 @@ impl<'a> Walk<'a> {
         if let Some(number) = cold.quota {
             *self.sharing.entry(number).or_insert(0) += 1;
         }
+        let is_over = Life::from(key).is_over(self.now);
         for (relative, is_successor) in [(cold.successor, true), (cold.predecessor, false)] {
             let Some(relative) = relative else { continue };
             // It may be purged, or corrupt and found by itself.
-            if let Ok(other) = read::cold(&self.cold, ring, relative) {
-                let back = if is_successor {
-                    other.predecessor
-                } else {
-                    other.successor
-                };
-                if back != Some(key.id) {
-                    self.find(
-                        "cold",
-                        key.id,
-                        format!("key {relative} does not name it back"),
-                    );
-                }
+            if let Ok(other) = read::cold(&self.cold, ring, relative)
+                && !read::is_named_back(key.id, &cold, &other, is_successor, is_over)
+            {
+                self.find(
+                    "cold",
+                    key.id,
+                    format!("key {relative} does not name it back"),
+                );
             }
         }
         Ok(())
@@ -438,6 +458,10 @@ impl<'a> Walk<'a> {
                 key.id,
                 format!("it is older than audit entry {seq}"),
             );
+        }
+        if self.broken.contains_key(&key.revision) {
+            // What that entry said cannot be asked for.
+            return Ok(());
         }
         let entry = match key.revision > self.state.audit_floor_seq {
             true => read::audit_entry(&self.audit, ring, &self.state, key.revision),
@@ -576,6 +600,7 @@ impl<'a> Walk<'a> {
                     .is_some_and(|keyspace| keyspace.keys_per_owner.is_single())
             },
             |owner| crowded.push(owner),
+            |_| {},
         );
         self.sound(walked)?;
         for owner in crowded {

@@ -143,6 +143,84 @@ pub(crate) fn decode_audit_with(
     Ok((body.at_position(seq), *hash))
 }
 
+/// Follows the chain of the audit trail, and goes on behind what is broken. That loses
+/// nothing: without the key, no entry can be made that follows on anything, nor one of
+/// another place be put into this one.
+pub(super) struct Links {
+    /// The position of the next entry, and of the last.
+    next: u64,
+    last: u64,
+    /// The hash that the next entry follows on, where it is known.
+    previous: Option<Digest>,
+}
+
+impl Links {
+    pub(super) fn new(state: &State) -> Self {
+        Self {
+            next: state.audit_floor_seq + 1,
+            last: state.audit_seq,
+            previous: Some(state.audit_floor_hash),
+        }
+    }
+
+    /// Whether an entry can stand at a position, behind those read.
+    pub(super) fn is_due(&self, seq: u64) -> bool {
+        (self.next..=self.last).contains(&seq)
+    }
+
+    /// The hash that the store's next entry is to follow on, once all are read.
+    pub(super) fn last(&self) -> Option<Digest> {
+        self.previous
+    }
+
+    /// Passes over the entries that are missing before a position, or before the end.
+    pub(super) fn missing_before(&mut self, seq: u64) -> impl Iterator<Item = (u64, String)> {
+        let end = seq.min(self.last + 1);
+        let missing = self.next..end.max(self.next);
+        if !missing.is_empty() {
+            self.next = end;
+            self.previous = None;
+        }
+        missing.map(|seq| (seq, "it is missing".to_owned()))
+    }
+
+    /// Reads the entry at the next position, or says what is wrong with it.
+    pub(super) fn read(
+        &mut self,
+        ring: &Keyring,
+        seq: u64,
+        bytes: &[u8],
+    ) -> Result<AuditEntry, String> {
+        self.next = seq + 1;
+        let previous = self.previous;
+        self.previous = bytes.last_chunk::<DIGEST_LEN>().copied();
+        let Some(previous) = previous else {
+            return Err("what it follows on is missing".to_owned());
+        };
+        match decode_audit(ring, &previous, seq, bytes) {
+            Ok((entry, _)) => Ok(entry),
+            Err(Error::Corrupted(damage)) => Err(damage.why),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Whether a key's link to another of its line is named back. A key that was replaced
+/// when it was over, or before anybody had it, shares its predecessor with what took its
+/// place.
+pub(super) fn is_named_back(
+    id: KeyId,
+    cold: &ColdRecord,
+    other: &ColdRecord,
+    is_successor: bool,
+    is_over: bool,
+) -> bool {
+    match is_successor {
+        true => other.predecessor == Some(id) || (is_over && other.predecessor == cold.predecessor),
+        false => other.successor == Some(id) || (is_over && cold.successor.is_some()),
+    }
+}
+
 /// The hash of an audit entry, unchecked. Where the trail begins, the state has it.
 pub(crate) fn audit_hash(
     table: &impl ReadableTable<u64, Bytes>,
@@ -187,14 +265,20 @@ pub(crate) fn revoked(
     };
     let (note, by) = match record.phase {
         Phase::Revoked { .. } => {
-            let entry = entry(record.revision)?;
-            let note = match entry.event {
-                AuditEvent::KeyRevoked { note, .. }
-                | AuditEvent::KeysRevoked { note, .. }
-                | AuditEvent::KeysRevokedUnnamed { note, .. } => note,
-                _ => None,
-            };
-            (note, entry.actor)
+            // An entry that is damaged tells neither. That the key is revoked, and
+            // why, its own record says.
+            match Error::or_damaged(entry(record.revision))? {
+                Ok(entry) => {
+                    let note = match entry.event {
+                        AuditEvent::KeyRevoked { note, .. }
+                        | AuditEvent::KeysRevoked { note, .. }
+                        | AuditEvent::KeysRevokedUnnamed { note, .. } => note,
+                        _ => None,
+                    };
+                    (note, entry.actor)
+                }
+                Err(_) => (None, None),
+            }
         }
         Phase::Retiring { .. } | Phase::Current => (None, None),
     };
@@ -289,18 +373,22 @@ pub(crate) fn owner_state(
         suspended_above: None,
     };
     for ancestor in path.lineage() {
-        let Some(record) = owner(owners, ring, ancestor)? else {
+        let record = Error::or_damaged(owner(owners, ring, ancestor))?;
+        if record == Ok(None) {
             continue;
-        };
-        if ancestor == path.as_str() {
-            state.suspended = Some(Suspension {
-                at: record.suspended_at,
-                by: record.suspended_by,
-                note: record.note,
-            });
-        } else if state.suspended_above.is_none() {
-            state.suspended_above = Some(ancestor.parse()?);
         }
+        if ancestor != path.as_str() {
+            // A record that is damaged suspends all the same.
+            if state.suspended_above.is_none() {
+                state.suspended_above = Some(ancestor.parse()?);
+            }
+            continue;
+        }
+        state.suspended = record.map_err(Error::Corrupted)?.map(|record| Suspension {
+            at: record.suspended_at,
+            by: record.suspended_by,
+            note: record.note,
+        });
     }
     Ok(state)
 }
@@ -317,7 +405,8 @@ pub(crate) fn suspended_mask(
     }
     let mut mask = 0;
     for (at, ancestor) in path.lineage().enumerate() {
-        if owner(owners, ring, ancestor)?.is_some() {
+        // A record that is damaged suspends all the same.
+        if Error::or_damaged(owner(owners, ring, ancestor))? != Ok(None) {
             mask |= 1 << at;
         }
     }
@@ -325,7 +414,8 @@ pub(crate) fn suspended_mask(
 }
 
 /// Calls `each` with every owner that holds more than a single-active keyspace
-/// lets it: more than one current key, or more than one retiring.
+/// lets it: more than one current key, or more than one retiring; and `damaged` with
+/// every key that cannot be read.
 pub(crate) fn each_crowded_owner(
     by_owner: &impl ReadableTable<Bytes, u8>,
     keys: &impl ReadableTable<u64, Bytes>,
@@ -333,6 +423,7 @@ pub(crate) fn each_crowded_owner(
     now: Timestamp,
     is_asked_for: impl Fn(u32) -> bool,
     mut each: impl FnMut(OwnerPath),
+    mut damaged: impl FnMut(KeyId),
 ) -> Result<(), Error> {
     // The index is sorted by owner and then by keyspace, so that the keys of
     // one owner in one keyspace follow on each other.
@@ -340,13 +431,17 @@ pub(crate) fn each_crowded_owner(
     let (mut current, mut retiring) = (0, 0);
     for entry in by_owner.iter().or_store()? {
         let (index, standing) = entry.or_store()?;
-        let (path, number, id) = owner_index_parts(index.value())
-            .ok_or_else(|| Error::corrupted("by_owner", "?", "an entry is too short"))?;
+        let Some((path, number, id)) = owner_index_parts(index.value()) else {
+            continue;
+        };
         if standing.value() == OVER || !is_asked_for(number) {
             continue;
         }
-        let record = key(keys, ring, id)?
-            .ok_or_else(|| Error::corrupted("keys", id, "an index names it, and it is missing"))?;
+        // One that is damaged is not counted: it grants nothing.
+        let Ok(Some(record)) = Error::or_damaged(key(keys, ring, id))? else {
+            damaged(id);
+            continue;
+        };
         if Life::from(&record).is_over(now) {
             continue;
         }

@@ -14,7 +14,7 @@ use super::{OrStore, guarded, read, trail};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::digest::Keyring;
-use crate::error::{Error, NotFound};
+use crate::error::{Corruption, Error, NotFound};
 use crate::id::{KeyId, Prefix};
 use crate::key::Key;
 use crate::keyspace::Keyspace;
@@ -144,15 +144,18 @@ impl Snapshot {
         Ok(entries)
     }
 
-    /// Calls `each` with every key's record, in the order of the ids.
+    /// Calls `each` with every key's record, or with what is wrong with it, in the order
+    /// of the ids.
     pub(crate) fn each_record(
         &self,
-        mut each: impl FnMut(KeyRecord) -> Result<(), Error>,
+        mut each: impl FnMut(Result<KeyRecord, Corruption>),
     ) -> Result<(), Error> {
         for entry in ReadableTable::iter(&self.keys).or_store()? {
             let (id, record) = entry.or_store()?;
-            let (view, _) = View::open(record.value(), KeyId::from_raw(id.value()), &self.ring)?;
-            each(KeyRecord::from_view(&view)?)?;
+            let id = KeyId::from_raw(id.value());
+            let read = View::open(record.value(), id, &self.ring)
+                .and_then(|(view, _)| KeyRecord::from_view(&view));
+            each(Error::or_damaged(read)?);
         }
         Ok(())
     }
@@ -198,6 +201,7 @@ impl Snapshot {
             now,
             page: Page {
                 keys: Vec::new(),
+                damaged: Vec::new(),
                 next: None,
             },
         };
@@ -275,12 +279,15 @@ impl Snapshot {
         let range = (start, Bound::Excluded(to.as_slice()));
         for entry in ReadableTable::range::<&[u8]>(&table, range).or_store()? {
             let (index, _) = entry.or_store()?;
-            let (_, _, id) = tables::owner_index_parts(index.value())
-                .ok_or_else(|| Error::corrupted("by_owner", owner, "an entry is too short"))?;
-            if page.offer(id.raw(), || Cursor {
+            let cursor = || Cursor {
                 order: Order::Owner,
                 position: index.value().to_vec(),
-            })? {
+            };
+            let is_full = match tables::owner_index_parts(index.value()) {
+                Some((_, _, id)) => page.offer(id.raw(), cursor)?,
+                None => page.pass_over(tables::short_index_entry(index.value()), cursor),
+            };
+            if is_full {
                 break;
             }
         }
@@ -338,9 +345,34 @@ struct Paging<'a> {
 }
 
 impl Paging<'_> {
-    /// Takes a key if it is asked for, and says whether the page is full.
+    /// Takes a key if it is asked for, and says whether the page is full. What cannot
+    /// be read is taken as damaged, and the walk goes on.
     fn offer(&mut self, id: u64, cursor: impl FnOnce() -> Cursor) -> Result<bool, Error> {
         let id = KeyId::from_raw(id);
+        match Error::or_damaged(self.asked_for(id))? {
+            Ok(Some(key)) => self.page.keys.push(key),
+            Ok(None) => {}
+            Err(damage) => self.page.damaged.push(damage),
+        }
+        Ok(self.is_full(cursor))
+    }
+
+    /// Takes something that is damaged, and says whether the page is full.
+    fn pass_over(&mut self, damage: Corruption, cursor: impl FnOnce() -> Cursor) -> bool {
+        self.page.damaged.push(damage);
+        self.is_full(cursor)
+    }
+
+    fn is_full(&mut self, cursor: impl FnOnce() -> Cursor) -> bool {
+        let is_full = self.page.keys.len() + self.page.damaged.len() >= self.limit;
+        if is_full && self.page.next.is_none() {
+            self.page.next = Some(cursor());
+        }
+        is_full
+    }
+
+    /// The key, if it is asked for.
+    fn asked_for(&mut self, id: KeyId) -> Result<Option<Key>, Error> {
         let record =
             self.describer.snapshot.record(id)?.ok_or_else(|| {
                 Error::corrupted("keys", id, "an index names it, and it is missing")
@@ -348,17 +380,10 @@ impl Paging<'_> {
         // The life is known without the cold record, which most keys of a
         // narrow listing then need not show.
         if !self.filter.matches_life(&Life::from(&record), self.now) {
-            return Ok(false);
+            return Ok(None);
         }
         let key = self.describer.describe(&record, self.now)?;
-        if self.filter.matches(&key, self.now) {
-            self.page.keys.push(key);
-        }
-        if self.page.keys.len() >= self.limit {
-            self.page.next = Some(cursor());
-            return Ok(true);
-        }
-        Ok(false)
+        Ok(Some(key).filter(|key| self.filter.matches(key, self.now)))
     }
 }
 

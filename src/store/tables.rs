@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::codec;
 use crate::digest::{Digest, Keyring, TAG_LEN};
-use crate::error::Error;
+use crate::error::{Corruption, Error};
 use crate::id::KeyId;
 use crate::owner::OwnerPath;
 
@@ -290,6 +290,15 @@ pub(crate) fn owner_index_parts(key: &[u8]) -> Option<(&[u8], u32, KeyId)> {
         u32::from_be_bytes(*keyspace),
         KeyId::from_raw(u64::from_be_bytes(*id)),
     ))
+}
+
+/// What is wrong with a key of [`BY_OWNER`] that has no parts.
+pub(crate) fn short_index_entry(key: &[u8]) -> Corruption {
+    Corruption {
+        table: "by_owner",
+        record: key.escape_ascii().to_string(),
+        why: "it is too short".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! it. It keeps the indexes in step with the records, appends to the audit
 //! trail, and notes what it touched, so that the engine can publish it.
 
+mod repair;
+
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::OrStore;
@@ -57,6 +59,9 @@ pub(crate) struct Holdings {
     pub(crate) good: Vec<KeyRecord>,
     /// Those that time has ended: expired, or out of grace.
     pub(crate) lapsed: Vec<KeyRecord>,
+    /// Those whose record is damaged or missing. They are not counted: the file grants
+    /// them to nobody, and whoever issues or rotates has the copy in memory forgotten.
+    pub(crate) damaged: Vec<KeyId>,
 }
 
 pub(crate) struct Tx<'t> {
@@ -224,12 +229,17 @@ impl<'t> Tx<'t> {
         match self.find_key(id) {
             Ok(Some(key)) => Ok(Some(key)),
             Ok(None) | Err(Error::Corrupted(_)) => {
-                self.writing();
-                self.touched.keys.push(id);
+                self.forget(id);
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Drops the copy in memory, with the commit, of a key that cannot be read.
+    pub(crate) fn forget(&mut self, id: KeyId) {
+        self.writing();
+        self.touched.keys.push(id);
     }
 
     /// Makes the present durable where a key is revoked only because its grace
@@ -320,8 +330,9 @@ impl<'t> Tx<'t> {
 
     /// Removes every trace of a key but its audit entries.
     pub(crate) fn remove_key(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        // Where that is damaged, the quota stays until a repair.
         let quota = match key.has_quota {
-            true => self.cold(key.id)?.quota,
+            true => Error::or_damaged(self.cold(key.id))?.map_or(None, |cold| cold.quota),
             false => None,
         };
         self.writing();
@@ -352,7 +363,8 @@ impl<'t> Tx<'t> {
     /// The keys of an owner in a keyspace.
     ///
     /// Passes over every key that the owner ever had there and that is not
-    /// purged, but reads the records only of those not known to be over.
+    /// purged, but reads the records only of those not known to be over. What is
+    /// damaged is kept apart: it must not bar its owner from a new key for ever.
     pub(crate) fn holdings(&self, owner: &OwnerPath, keyspace: u32) -> Result<Holdings, Error> {
         let (from, to) = tables::holdings_range(owner, keyspace);
         let mut holdings = Holdings::default();
@@ -365,11 +377,13 @@ impl<'t> Tx<'t> {
             if standing.value() == OVER {
                 continue;
             }
-            let (_, _, id) = tables::owner_index_parts(index.value())
-                .ok_or_else(|| Error::corrupted("by_owner", owner, "an entry is too short"))?;
-            let key = self
-                .find_key(id)?
-                .ok_or_else(|| Error::corrupted("keys", id, "it is missing"))?;
+            let Some((_, _, id)) = tables::owner_index_parts(index.value()) else {
+                continue;
+            };
+            let Ok(Some(key)) = Error::or_damaged(self.find_key(id))? else {
+                holdings.damaged.push(id);
+                continue;
+            };
             if Life::from(&key).is_over(self.now) {
                 holdings.lapsed.push(key);
             } else {
@@ -402,9 +416,10 @@ impl<'t> Tx<'t> {
             .take(count)
         {
             let (index, _) = entry.or_store()?;
-            let (_, _, id) = tables::owner_index_parts(index.value())
-                .ok_or_else(|| Error::corrupted("by_owner", owner, "an entry is too short"))?;
-            ids.push(id);
+            // One without parts names no key.
+            if let Some((_, _, id)) = tables::owner_index_parts(index.value()) {
+                ids.push(id);
+            }
             last = Some(index.value().to_vec());
         }
         Ok((ids, last))
@@ -431,24 +446,40 @@ impl<'t> Tx<'t> {
     }
 
     /// Up to `count` ids of keys that were over before an instant, the oldest
-    /// first.
-    pub(crate) fn ids_over_before(
+    /// first, from after a place in the index, each with its place.
+    pub(crate) fn ends_before(
         &self,
         instant: Timestamp,
+        after: Option<(Timestamp, KeyId)>,
         count: usize,
-    ) -> Result<Vec<KeyId>, Error> {
+    ) -> Result<Vec<(Timestamp, KeyId)>, Error> {
+        let start = match after {
+            Some((end, id)) => std::ops::Bound::Excluded((end.unix_ms(), id.raw())),
+            None => std::ops::Bound::Included((0, 0)),
+        };
+        let end = (instant.unix_ms(), 0);
+        if matches!(start, std::ops::Bound::Excluded(start) if start >= end) {
+            return Ok(Vec::new());
+        }
         self.by_end
-            .range((0, 0)..(instant.unix_ms(), 0))
+            .range::<(u64, u64)>((start, std::ops::Bound::Excluded(end)))
             .or_store()?
             .take(count)
-            .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
+            .map(|entry| {
+                let (end, id) = entry.or_store()?.0.value();
+                Ok((Timestamp::from_raw(end), KeyId::from_raw(id)))
+            })
             .collect()
     }
 
     /// The first owner, if there is one, that could not hold what it holds if
     /// the keyspace were single-active.
-    pub(crate) fn owner_with_several(&self, keyspace: u32) -> Result<Option<OwnerPath>, Error> {
-        let mut found = None;
+    /// Keys that are damaged are given too.
+    pub(crate) fn owner_with_several(
+        &self,
+        keyspace: u32,
+    ) -> Result<(Option<OwnerPath>, Vec<KeyId>), Error> {
+        let (mut found, mut damaged) = (None, Vec::new());
         read::each_crowded_owner(
             &self.by_owner,
             &self.keys,
@@ -456,14 +487,20 @@ impl<'t> Tx<'t> {
             self.now,
             |number| number == keyspace,
             |owner| found = found.take().or(Some(owner)),
+            |id| damaged.push(id),
         )?;
-        Ok(found)
+        Ok((found, damaged))
     }
 
     // Owners
 
     pub(crate) fn owner(&self, path: &str) -> Result<Option<OwnerRecord>, Error> {
         read::owner(&self.owners, self.ring, path)
+    }
+
+    /// Whether an owner has a record of its suspension, be it damaged.
+    pub(crate) fn is_suspended(&self, path: &str) -> Result<bool, Error> {
+        Ok(self.owners.get(path).or_store()?.is_some())
     }
 
     /// Sets or takes away an owner's suspension.
@@ -546,7 +583,8 @@ impl<'t> Tx<'t> {
     /// Takes a key from those that share a quota, and the quota away with the
     /// last.
     pub(crate) fn leave_quota(&mut self, number: u64) -> Result<(), Error> {
-        let Some(mut record) = self.find_quota(number)? else {
+        // One that is damaged stays until a repair.
+        let Ok(Some(mut record)) = Error::or_damaged(self.find_quota(number))? else {
             return Ok(());
         };
         if record.keys > 1 {

@@ -34,7 +34,7 @@ fn a_key_that_is_in_memory_is_refused_as_soon_as_it_is_gone() {
             assert_eq!(store.verdict(issued.token.expose()), "revoked");
         }
         store.clock.advance(Duration::from_millis(1));
-        assert_eq!(store.engine.purge(Duration::ZERO).unwrap(), 2);
+        assert_eq!(store.engine.purge(Duration::ZERO).unwrap().keys, 2);
         assert_eq!(store.verdict(revoked.token.expose()), "unknown");
         assert_eq!(store.verdict(purged.token.expose()), "unknown");
     });
@@ -53,7 +53,7 @@ fn what_was_noted_of_a_key_before_it_was_purged_does_not_bring_it_back() {
             .revoke(issued.key.id, Reason::KeyCompromise)
             .unwrap();
         store.clock.advance(Duration::from_millis(1));
-        assert_eq!(store.engine.purge(Duration::ZERO).unwrap(), 1);
+        assert_eq!(store.engine.purge(Duration::ZERO).unwrap().keys, 1);
         store.engine.flush().unwrap();
         store.reopen();
         assert_eq!(store.verdict(issued.token.expose()), "unknown");

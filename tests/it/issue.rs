@@ -343,3 +343,26 @@ fn ids_sort_by_age_and_tell_no_two_keys_apart_wrongly() {
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
     });
 }
+
+#[test]
+fn each_key_of_a_batch_names_who_issued_it() {
+    everywhere(|store| {
+        store.keyspace("acme");
+        for actor in [None, Some("alice")] {
+            let engine = match actor {
+                Some(actor) => store.engine.by(actor).unwrap(),
+                None => store.engine.clone(),
+            };
+            let before = engine.stats().unwrap().audit_entries;
+            let issued = engine.issue_batch(vec![new("acme", "acme"); 3]).unwrap();
+            for issued in &issued {
+                assert_eq!(issued.key.created_by.as_deref(), actor);
+                let stored = store.engine.key(issued.key.id).unwrap();
+                assert_eq!(stored.created_by.as_deref(), actor);
+            }
+            let entries = engine.audit(before + 1, 10).unwrap();
+            assert_eq!(entries.len(), 3);
+            assert!(entries.iter().all(|entry| entry.actor.as_deref() == actor));
+        }
+    });
+}

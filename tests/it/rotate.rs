@@ -1,6 +1,7 @@
 //! Rotation: what the new key inherits, how long the old one is accepted, and
 //! what leads from one to the other.
 
+mod again;
 mod line;
 
 use std::time::Duration;

@@ -122,7 +122,7 @@ fn a_quota_is_there_as_long_as_keys_share_it() {
     // It goes with the last.
     clock.advance(2 * MINUTE);
     let purged = look(&core, |tx| {
-        let purged = change::purge::purge(tx, tx.now(), None)?;
+        let purged = change::purge::purge(tx, tx.now(), None, None)?.purged.keys;
         Ok((
             purged,
             tx.touched.quotas.clone(),
@@ -162,14 +162,21 @@ fn of_a_key_that_is_purged_nothing_is_left_and_its_digest_is_counted_no_more() {
     });
     assert_eq!(why.unwrap().reason, Reason::Cessation);
     clock.advance(Duration::from_secs(1));
-    let purge = |core: &Core| look(core, |tx| change::purge::purge(tx, tx.now(), None));
+    let purge = |core: &Core| {
+        look(core, |tx| {
+            change::purge::purge(tx, tx.now(), None, None).map(|step| step.purged.keys)
+        })
+    };
     assert_eq!(purge(&core), 1);
     assert_eq!(digests(&core), 1);
 
     // One that has expired had not been taken off.
     clock.advance(2 * MINUTE);
-    let over = look(&core, |tx| tx.ids_over_before(tx.now(), 10));
-    assert_eq!(over, [expires]);
+    let over = look(&core, |tx| tx.ends_before(tx.now(), None, 10));
+    assert_eq!(over.len(), 1);
+    assert_eq!(over[0].1, expires);
+    let behind = look(&core, move |tx| tx.ends_before(tx.now(), Some(over[0]), 10));
+    assert_eq!(behind, []);
     assert_eq!(purge(&core), 1);
     assert_eq!(digests(&core), 0);
 
@@ -181,7 +188,7 @@ fn of_a_key_that_is_purged_nothing_is_left_and_its_digest_is_counted_no_more() {
         }
         assert!(tx.ids_of_keyspace(keyspace, None, 10)?.is_empty());
         assert!(tx.ids_below(&owner(), None, 10)?.0.is_empty());
-        assert!(tx.ids_over_before(tx.now(), 10)?.is_empty());
+        assert!(tx.ends_before(tx.now(), None, 10)?.is_empty());
         Ok(())
     });
 }
@@ -241,8 +248,8 @@ fn an_owner_that_holds_several_is_found_in_its_keyspace_alone() {
     issue(&core, NewKey::new("other", "acme/etl").unwrap());
     look(&core, move |tx| {
         let acme = tx.keyspace("acme".parse().unwrap())?.id;
-        assert_eq!(tx.owner_with_several(acme)?, Some(owner()));
-        assert_eq!(tx.owner_with_several(other)?, None);
+        assert_eq!(tx.owner_with_several(acme)?.0, Some(owner()));
+        assert_eq!(tx.owner_with_several(other)?.0, None);
         Ok(())
     });
 }
@@ -280,4 +287,30 @@ fn the_present_is_kept_for_a_grace_that_is_over() {
     });
     let state = core.snapshot().unwrap().state().unwrap();
     assert_eq!(state.clock, core.now());
+}
+
+/// Only a store that is open can have it: one whose keyspace is damaged does not open.
+#[test]
+fn a_keyspace_that_is_damaged_meanwhile_is_written_again_from_memory() {
+    let (core, _) = store();
+    let token = issue(&core, new_key());
+    let known = core.registry().all();
+    let damaged = look(&core, |tx| {
+        tx.writing();
+        tx.keyspaces.insert(0, b"?".as_slice()).or_store()?;
+        tx.prefixes.remove("acme").or_store()?;
+        Ok(tx.keyspace_numbered(0).is_err())
+    });
+    assert!(damaged);
+    let repairs = look(&core, {
+        let known = known.clone();
+        move |tx| tx.repair(&known, None)
+    });
+    let tables: Vec<_> = repairs.iter().map(|repair| repair.table.as_str()).collect();
+    assert_eq!(tables, ["keyspaces"]);
+    look(&core, move |tx| {
+        assert_eq!(tx.keyspace("acme".parse()?)?, known[0]);
+        assert!(tx.find_key(token)?.is_some());
+        Ok(())
+    });
 }

@@ -208,3 +208,46 @@ fn retired_names_count_among_the_128() {
         assert_eq!(store.engine.keyspace("acme").unwrap(), keyspace);
     });
 }
+
+#[test]
+fn a_permission_that_is_retired_is_granted_no_more_from_memory_either() {
+    everywhere(|store| {
+        store.keyspace("acme");
+        let new = NewKey::new("acme", "acme").unwrap();
+        let issued = store
+            .engine
+            .issue(new.permissions(["read", "write"]))
+            .unwrap();
+        let token = issued.token.expose();
+        let (read, write) = (Permissions::from_bits(1), Permissions::from_bits(2));
+        let held = || match store.engine.verify(token).unwrap() {
+            Verdict::Granted(grant) => grant.permissions(),
+            Verdict::Denied(denial) => panic!("{denial}"),
+        };
+        // From now on it is in memory, where there is room for it.
+        assert_eq!((held(), held()), (read | write, read | write));
+        let retire = KeyspaceUpdate::new().retire_permissions(["write"]);
+        store.engine.update_keyspace("acme", retire).unwrap();
+        assert_eq!((held(), held()), (read, read));
+        for needs in [
+            Requirements::new().permission_mask(write),
+            Requirements::new().permission_names(&["write"]),
+        ] {
+            let many = store.engine.verify_many(&[token], &needs).unwrap();
+            for verdict in [
+                store.engine.verify_with(token, &needs).unwrap(),
+                many[0].clone(),
+            ] {
+                let denial = verdict.denial().map(Denial::code);
+                assert_eq!(denial, Some("permission_missing"));
+            }
+        }
+        assert!(
+            store
+                .engine
+                .verify_with(token, &Requirements::new().permission_mask(read))
+                .unwrap()
+                .is_granted()
+        );
+    });
+}

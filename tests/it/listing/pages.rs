@@ -90,7 +90,7 @@ fn a_cursor_is_good_after_a_reopen_and_where_its_key_is_gone() {
         let cursor = page.next.unwrap().to_string();
         store.engine.revoke(ids[2], Reason::Cessation).unwrap();
         store.clock.advance(DAY);
-        assert_eq!(store.engine.purge(Duration::ZERO).unwrap(), 1);
+        assert_eq!(store.engine.purge(Duration::ZERO).unwrap().keys, 1);
         store.reopen();
         let cursor = cursor.parse().unwrap();
         let rest = store.engine.list(&filter, Some(&cursor), 3).unwrap();

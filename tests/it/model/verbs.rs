@@ -309,12 +309,44 @@ impl Model {
             whys.push(Why::Refused(Refusal::Disabled(id)));
         }
         if key.is_retiring(self.now()) {
-            whys.push(Why::Refused(Refusal::AlreadyRotated {
-                key: id,
-                successor: key.successor.unwrap(),
-            }));
+            let successor = key.successor.unwrap();
+            match self.keys.get(&successor) {
+                Some(next) if !next.is_over(self.now()) => {
+                    whys.push(Why::Refused(Refusal::AlreadyRotated { key: id, successor }));
+                }
+                // What it was rotated to is over: it is rotated again, where its owner
+                // may hold one key more.
+                _ => whys.extend(self.whys_of_room(key.owner, key.keyspace)),
+            }
         }
         whys
+    }
+
+    /// Why an owner may hold no further key, which supersedes none.
+    fn whys_of_room(&self, owner: u8, keyspace: u8) -> Option<Why> {
+        let path = || OWNERS[usize::from(owner)].parse().unwrap();
+        let now = self.now();
+        let held: Vec<KeyId> = self
+            .held_by(owner, keyspace)
+            .filter(|(_, key)| key.is_current(now))
+            .map(|(id, _)| id)
+            .collect();
+        match (self.spaces[&keyspace].policy, held.first()) {
+            (Policy::Superseding | Policy::Refusing, Some(key)) => {
+                Some(Why::Refused(Refusal::OwnerHasKey {
+                    owner: path(),
+                    key: *key,
+                }))
+            }
+            (Policy::Cap(cap), _) if held.len() >= usize::from(cap) => {
+                Some(Why::Refused(Refusal::OwnerAtCap {
+                    owner: path(),
+                    held: held.len() as u64,
+                    cap: cap.into(),
+                }))
+            }
+            _ => None,
+        }
     }
 
     /// A maximum that the keyspace was given since holds for the new key.
@@ -337,6 +369,7 @@ impl Model {
         new.created_by = self.actor.clone();
         new.predecessor = Some(id);
         new.successor = None;
+        new.grace_end = None;
         new.last_used = None;
         new.uses = 0;
         new.pepper = self.pepper;
@@ -345,12 +378,16 @@ impl Model {
         let ending: Vec<KeyId> = self
             .held_by(old.owner, old.keyspace)
             .filter(|(other, key)| {
-                key.is_retiring(now) && (is_single(space.policy) || old.predecessor == Some(*other))
+                *other != id
+                    && key.is_retiring(now)
+                    && (is_single(space.policy) || old.predecessor == Some(*other))
             })
             .map(|(other, _)| other)
             .collect();
         let grace_end = now + i64::from(grace) * TICK;
-        let grace_end = old.expires_at.map_or(grace_end, |end| end.min(grace_end));
+        // A grace that runs already is not lengthened.
+        let grace_end = old.end().map_or(grace_end, |end| end.min(grace_end));
+        let replaced = old.successor;
 
         self.revoke_all(&ending, Reason::Superseded, None);
         if grace_end > now {
@@ -359,6 +396,9 @@ impl Model {
             self.revoke_all(&[id], Reason::Superseded, None);
         }
         self.keys.get_mut(&id).unwrap().successor = Some(new_id);
+        if let Some(replaced) = replaced.and_then(|id| self.keys.get_mut(&id)) {
+            replaced.successor = Some(new_id);
+        }
         self.keys.insert(new_id, new);
         self.wrote("rotated", ending.into_iter().chain([id, new_id]));
     }

@@ -155,8 +155,8 @@ impl<'t> World<'t> {
             }
             Op::Purge(age) => {
                 let purged = engine.purge(duration(*age)).map_err(failed)?;
-                prop_assert_eq!(purged, self.model.purge(*age), "purged");
-                self.note(if purged > 0 {
+                prop_assert_eq!(purged.keys, self.model.purge(*age), "purged");
+                self.note(if purged.keys > 0 {
                     "purge"
                 } else {
                     "purge of nothing"

@@ -72,7 +72,7 @@ fn lineage_is_readable_both_ways_also_after_a_reopen_and_a_purge() {
         assert_eq!(links(store, 4), (Some(line[3]), None));
 
         store.clock.advance(DAY * 100);
-        assert_eq!(store.engine.purge(DAY).unwrap(), 4);
+        assert_eq!(store.engine.purge(DAY).unwrap().keys, 4);
         assert_eq!(links(store, 4), (Some(line[3]), None));
         assert!(matches!(
             store.engine.key(line[3]),
