@@ -1,7 +1,7 @@
 //! Networks that a key may be used from.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -12,7 +12,9 @@ use crate::error::{Error, Invalid};
 /// An IPv4 or IPv6 network in CIDR notation; a bare address is a network of one.
 ///
 /// An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) counts as IPv4, on both
-/// sides. Bits set past the prefix are refused, since they are usually a slip.
+/// sides. An address behind a NAT64 of the well-known prefix (`64:ff9b::192.0.2.1`,
+/// RFC 6052) is inside what holds it or the global IPv4 address that it stands for. Bits
+/// set past the prefix are refused, since they are usually a slip.
 ///
 /// ```
 /// use gatekey::Network;
@@ -34,7 +36,11 @@ impl Network {
     /// Whether the address is inside.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.contains(&address.to_canonical())
+        let address = address.to_canonical();
+        self.0.contains(&address)
+            || matches!(address, IpAddr::V6(v6) if nat64(v6).is_some_and(|v4| {
+                self.0.contains(&IpAddr::V4(v4))
+            }))
     }
 
     pub(crate) fn encode(&self) -> [u8; Self::ENCODED_LEN] {
@@ -76,6 +82,24 @@ impl Network {
         let net = IpNet::new(address, prefix_len).ok()?;
         (net.trunc() == net).then_some(Self(net))
     }
+}
+
+/// Whether an address stands for one of IPv4 under the well-known prefix (RFC 6052, 2.1).
+pub(crate) fn is_nat64(address: Ipv6Addr) -> bool {
+    address.to_bits() >> 32 == 0x0064_ff9b << 64
+}
+
+/// The IPv4 address that one under the well-known prefix stands for. It stands for no
+/// private one (RFC 6052, 3.1): a translator outside must not make its hosts ours.
+fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let v4 = Ipv4Addr::from_bits(u32::try_from(address.to_bits() & 0xffff_ffff).ok()?);
+    let is_local = v4.is_private()
+        || v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_unspecified()
+        // What carriers share (RFC 6598).
+        || v4.to_bits() >> 22 == 0x6440_0000 >> 22;
+    (is_nat64(address) && !is_local).then_some(v4)
 }
 
 impl FromStr for Network {
@@ -145,6 +169,13 @@ mod tests {
             ("2001:db8::/32", "2001:db8:1::1", "2001:db9::1"),
             ("::ffff:192.0.2.0/120", "192.0.2.9", "192.0.3.9"),
             ("0.0.0.0/0", "8.8.8.8", "2001:db8::1"),
+            ("192.0.2.0/24", "64:ff9b::192.0.2.7", "64:ff9b::192.0.3.7"),
+            ("192.0.2.0/24", "64:ff9b::192.0.2.7", "64:ff9b:1::192.0.2.7"),
+            ("64:ff9b::/96", "64:ff9b::192.0.2.7", "192.0.2.7"),
+            // No translator outside makes its hosts those of a network of one's own.
+            ("10.0.0.0/8", "10.0.0.1", "64:ff9b::10.0.0.1"),
+            ("127.0.0.0/8", "127.0.0.1", "64:ff9b::127.0.0.1"),
+            ("100.64.0.0/10", "100.127.0.1", "64:ff9b::100.127.0.1"),
             ("::/0", "2001:db8::1", "8.8.8.8"),
         ] {
             let network: Network = text.parse().unwrap();

@@ -144,8 +144,10 @@ impl Options {
 
     /// Refuses, ahead of the lookup, what comes from an address from which so many
     /// attempts have failed: with a token that is malformed or unknown. An IPv6
-    /// address counts by its network of 64 bits. Good tokens from there are refused too,
-    /// and a success resets nothing. Attempts under way at the same time do not see
+    /// address counts by its network of 64 bits; of a network of 48 bits, eight of those
+    /// count by themselves, and the rest together. One that carries an address of IPv4
+    /// (NAT64, 6to4) counts as that. Good tokens from there are refused too, and a success
+    /// resets nothing. Takes 1.6 MiB, and no more however many fail. Attempts under way at the same time do not see
     /// each other. Needs [`Requirements::source`](crate::Requirements::source), which
     /// behind a proxy must not be the proxy's; none by default.
     pub fn failed_attempts(mut self, limit: Limit) -> Self {
