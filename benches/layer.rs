@@ -220,7 +220,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
 
 /// A call of the layer by itself, over one of the service behind it.
 fn call(engine: &Engine, scale: &Scale, tokens: &[Text]) {
-    let inner = tower::service_fn(|request: Request<()>| {
+    let inner = tower::service_fn(|request: Request<String>| {
         std::future::ready(Ok::<_, Infallible>(Response::new(
             request.extensions().get::<Grant>().map(Grant::key_id),
         )))
@@ -237,7 +237,7 @@ fn call(engine: &Engine, scale: &Scale, tokens: &[Text]) {
             let token = std::str::from_utf8(&tokens[n % tokens.len()]).unwrap();
             Request::builder()
                 .header("authorization", format!("Bearer {token}"))
-                .body(())
+                .body(String::new())
                 .unwrap()
         };
         let pool: Vec<_> = (0..2 * step).map(|n| request(part * step + n)).collect();

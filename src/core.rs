@@ -214,6 +214,8 @@ impl Core {
             verdict,
             Verdict::Denied(Denial::Malformed | Denial::Unknown)
         ) {
+            // Before a lock: a thread that is not in a fork may have it there for ever.
+            self.home.check()?;
             attempts.failed(source, now);
         }
         Ok(verdict)
@@ -470,7 +472,7 @@ impl Core {
         if is_counted {
             return self.judge_counted(view, parts, requirements, entry, held, now);
         }
-        self.grant(view, parts, entry, held, None)
+        self.grant(view, parts, requirements, entry, held, None)
     }
 
     /// Denies what may be another's to know by now: the parent's, where this is a fork.
@@ -522,7 +524,7 @@ impl Core {
                 Spent::Gone => return self.verify_from_file(parts, requirements),
             }
         }
-        self.grant(view, parts, entry, held, standing)
+        self.grant(view, parts, requirements, entry, held, standing)
     }
 
     /// Charges a request to the limits of its key's plan.
@@ -580,13 +582,14 @@ impl Core {
         &self,
         view: &View<'_>,
         parts: &Parts<'_>,
+        requirements: &Requirements<'_>,
         entry: &Entry,
         held: Permissions,
         standing: Option<Standing>,
     ) -> Result<Verdict, Error> {
         let coarse = self.clock.coarse_now();
         let ask = || self.home.check();
-        match self.tracks_usage {
+        match self.tracks_usage && !requirements.is_counted {
             true => {
                 let now = coarse.max(self.latest());
                 self.notes.used(view.id(), now, Step::of(coarse), ask)?;

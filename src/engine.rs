@@ -202,6 +202,25 @@ impl Engine {
         })
     }
 
+    /// What tells an open engine from others; its clones have the same.
+    #[cfg(feature = "tower")]
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.core).addr()
+    }
+
+    /// Whether a text begins as the tokens of a keyspace do, in any case and behind
+    /// whatever is no letter or digit.
+    #[cfg(feature = "tower")]
+    pub(crate) fn begins_as_a_token(&self, text: &[u8]) -> bool {
+        let start = text.iter().position(u8::is_ascii_alphanumeric);
+        let text = start.and_then(|at| text.get(at..)).unwrap_or(&[]);
+        self.core.registry().iter().any(|entry| {
+            let prefix = entry.prefix.as_bytes();
+            let (head, rest) = text.split_at_checked(prefix.len()).unwrap_or_default();
+            head.eq_ignore_ascii_case(prefix) && rest.first() == Some(&b'_')
+        })
+    }
+
     /// Writes what verifications have noted since the last time: the use of
     /// keys, and digests renewed under a new pepper. The engine does so by
     /// itself every [`Options::usage_interval`], and when it closes.

@@ -29,6 +29,8 @@ pub struct Requirements<'a> {
     pub(crate) permission_names: &'a [&'a str],
     pub(crate) source: Option<IpAddr>,
     pub(crate) cost: u32,
+    /// That this request's use of its key is counted already.
+    pub(crate) is_counted: bool,
 }
 
 impl Default for Requirements<'_> {
@@ -47,6 +49,7 @@ impl<'a> Requirements<'a> {
             permission_names: &[],
             source: None,
             cost: 1,
+            is_counted: false,
         }
     }
 

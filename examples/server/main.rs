@@ -6,7 +6,8 @@
 //! ```
 //! Without a file it keeps its keys in memory; without an address it takes a free
 //! port of the loopback. The first lines that it prints are its address and the key
-//! for `/admin`, which is issued anew at every start. SIGTERM and SIGINT end it: it
+//! for `/admin`, which is issued anew at every start. Behind proxies, `TRUSTED_PROXIES`
+//! names them. SIGTERM and SIGINT end it: it
 //! answers what is under way, writes what it holds in memory, and closes the file.
 
 mod admin;
@@ -14,7 +15,7 @@ mod forward;
 mod serve;
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use gatekey::http::{Dialect, RefusalLog};
+use gatekey::http::{Dialect, Peer, Proxies, RefusalLog, SourceHeader};
 use gatekey::tower::AuthLayer;
 use gatekey::{Engine, Error, Grant, Limit, NewKey, NewKeyspace, Options, Plan, Prefix, Reason};
 use serde_json::{Value, json};
@@ -145,12 +146,20 @@ fn authentication(
     let log = log.clone();
     AuthLayer::new(engine.clone(), dialect)
         .keyspace(prefix)
-        .source(|_, extensions| address_of(extensions.get()))
+        .behind(proxies(), |extensions| {
+            let peer: &ConnectInfo<SocketAddr> = extensions.get()?;
+            Some(Peer::from(peer.0))
+        })
         .on_refused(move |refused, request| log.record(refused, request))
 }
 
-fn address_of(peer: Option<&ConnectInfo<SocketAddr>>) -> Option<IpAddr> {
-    peer.map(|peer| peer.0.ip())
+/// The proxies in front, whose `X-Forwarded-For` says where a request comes from: those of
+/// the environment's `TRUSTED_PROXIES`, addresses and networks with spaces between. What
+/// is no network, nobody is trusted for.
+fn proxies() -> Proxies {
+    let named = std::env::var("TRUSTED_PROXIES").unwrap_or_default();
+    let networks = named.split_whitespace().filter_map(|one| one.parse().ok());
+    Proxies::new(SourceHeader::XForwardedFor).trust(networks)
 }
 
 /// A public route, one for whoever has a key, one that needs a permission, and a

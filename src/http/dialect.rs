@@ -7,9 +7,12 @@ use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZ
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::caching::vary_of;
 use super::challenge::Challenge;
 use super::credential::{self, Carrier, Presented};
 use super::limit_fields::{LimitFields, LimitTold};
+#[cfg(feature = "tower")]
+use super::proxies::SourceFault;
 use super::refused::{Answer, AnswerKind, Refused, RefusedReason};
 use super::systems;
 use crate::engine::Engine;
@@ -41,6 +44,8 @@ pub struct Dialect(Arc<Settings>);
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) carriers: Vec<Carrier>,
+    /// What `Vary` says of them.
+    pub(super) vary: HeaderValue,
     pub(super) anonymous: bool,
     pub(super) hide_foreign: bool,
     pub(super) tell_expiry: bool,
@@ -238,19 +243,37 @@ impl Dialect {
         requirements: &Requirements<'_>,
         anonymous: bool,
     ) -> Result<Authenticated, Refused> {
-        let Some(presented) = self.credential(headers)? else {
-            return match anonymous {
-                true => Ok(Authenticated::Anonymous),
-                false => Err(self.missing()),
-            };
-        };
+        match self.credential(headers)? {
+            Some(presented) => {
+                let grant = self.verify(engine, &presented, requirements)?;
+                Ok(Authenticated::Granted(grant))
+            }
+            None if anonymous => Ok(Authenticated::Anonymous),
+            None => Err(self.missing()),
+        }
+    }
+
+    /// Has a token verified that a request presents.
+    pub(crate) fn verify(
+        &self,
+        engine: &Engine,
+        presented: &Presented<'_>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Grant, Refused> {
         match engine.verify_with(presented.expose(), requirements) {
-            Ok(Verdict::Granted(grant)) => Ok(Authenticated::Granted(grant)),
+            Ok(Verdict::Granted(grant)) => Ok(grant),
             Ok(Verdict::Denied(denial)) => {
-                Err(self.refuse(engine, denial, &presented, requirements))
+                Err(self.refuse(engine, denial, presented, requirements))
             }
             Err(error) => Err(self.unavailable(error).of(presented.key_id())),
         }
+    }
+
+    /// The answer where it is not known where a request comes from that presents a token.
+    #[cfg(feature = "tower")]
+    #[cold]
+    pub(crate) fn source_unknown(&self, fault: SourceFault, presented: &Presented<'_>) -> Refused {
+        Refused::new(self, RefusedReason::SourceUnknown(fault)).of(presented.key_id())
     }
 
     /// Marks the headers that carry a credential, so that `Debug` does not show
@@ -407,6 +430,7 @@ impl DialectBuilder {
     /// that go with it.
     pub fn carriers(mut self, carriers: impl IntoIterator<Item = Carrier>) -> Self {
         self.settings.carriers = carriers.into_iter().collect();
+        self.settings.vary = vary_of(&self.settings.carriers);
         self.settings.challenges = self.settings.carriers.iter().map(challenge_of).collect();
         self
     }

@@ -18,9 +18,14 @@
 //!         Ok(Authenticated::Granted(grant)) => {
 //!             let mut response = Response::new(format!("hello, {}", grant.owner()).into_bytes());
 //!             response.headers_mut().extend(dialect.limit_headers(&grant, engine.now()));
+//!             dialect.keep_private(response.headers_mut());
 //!             response
 //!         }
-//!         Ok(Authenticated::Anonymous) => Response::new(b"hello, whoever you are".to_vec()),
+//!         Ok(Authenticated::Anonymous) => {
+//!             let mut response = Response::new(b"hello, whoever you are".to_vec());
+//!             dialect.vary(response.headers_mut());
+//!             response
+//!         }
 //!         Err(refused) => {
 //!             eprintln!("refused with {refused}");
 //!             refused.response()
@@ -62,24 +67,31 @@
 //!
 //! `docs/DIALECTS.md` holds the statements they were made from, one by one.
 
+mod caching;
 mod challenge;
 mod credential;
 mod dialect;
 mod forward;
 mod headers;
 mod limit_fields;
+mod proxies;
 mod refusal_log;
 mod refused;
 mod systems;
 
+pub use caching::no_store;
 pub use challenge::Challenge;
 pub use credential::{Carrier, Presented};
 pub use dialect::{Authenticated, Dialect, DialectBuilder};
 pub use forward::{Asked, ForwardAuth};
 pub use headers::header_map;
 pub use limit_fields::{LimitFields, LimitTold};
+pub use proxies::{Peer, Proxies, SourceFault, SourceHeader};
 pub use refusal_log::RefusalLog;
 pub use refused::{Answer, AnswerKind, Refused, RefusedReason};
+
+#[cfg(feature = "tower")]
+pub(crate) use caching::{add_private, add_vary, is_shared};
 
 /// Calls a hook of the server's. One that panics is the server's loss, not its caller's.
 pub(crate) fn call_hook(hook: impl FnOnce()) {

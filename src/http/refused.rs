@@ -10,6 +10,7 @@ use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE}
 use ::http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::dialect::Dialect;
+use super::proxies::SourceFault;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::KeyId;
@@ -51,6 +52,9 @@ pub enum RefusedReason {
     IdentityHeader(HeaderName),
     /// A proxy did not say what it was asked for, or that reads in more than one way.
     UnclearTarget,
+    /// Where the request comes from is not known, since a proxy did not say it: see
+    /// [`Proxies`](super::Proxies).
+    SourceUnknown(SourceFault),
     /// The engine failed. It says nothing about the token.
     Unavailable(Arc<Error>),
 }
@@ -77,6 +81,7 @@ impl RefusedReason {
             Self::NoColon => "no_colon",
             Self::PasswordGiven => "password_given",
             Self::Denied(denial) => denial.code(),
+            Self::SourceUnknown(_) => "source_unknown",
             Self::Foreign => "foreign",
             Self::UntrustedPeer(_) => "untrusted_peer",
             Self::IdentityHeader(_) => "identity_header",
@@ -99,6 +104,7 @@ impl fmt::Display for RefusedReason {
             Self::NoColon => "the Basic credential has no colon",
             Self::PasswordGiven => "the Basic credential has a password",
             Self::Denied(denial) => return denial.fmt(f),
+            Self::SourceUnknown(fault) => return fault.fmt(f),
             Self::Foreign => "what was asked for belongs to somebody else",
             Self::UntrustedPeer(peer) => return write!(f, "{peer} is no trusted proxy"),
             Self::IdentityHeader(name) => {
@@ -123,6 +129,8 @@ pub enum AnswerKind {
     Ambiguous,
     /// The credential's header is not what its format asks for. 400.
     Unreadable,
+    /// Where the request comes from is not known. 400.
+    SourceUnknown,
     /// The key is malformed, unknown, revoked, suspended, disabled or not yet
     /// valid; expired, or used from another network, where the dialect does not
     /// tell that apart. 401.
@@ -152,10 +160,11 @@ pub enum AnswerKind {
 }
 
 impl AnswerKind {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Missing,
         Self::Ambiguous,
         Self::Unreadable,
+        Self::SourceUnknown,
         Self::Invalid,
         Self::Expired,
         Self::NetworkNotAllowed,
@@ -171,7 +180,9 @@ impl AnswerKind {
 
     pub(super) fn status(self, hide_foreign: bool) -> StatusCode {
         match self {
-            Self::Ambiguous | Self::Unreadable | Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Ambiguous | Self::Unreadable | Self::SourceUnknown | Self::BadRequest => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Missing | Self::Invalid | Self::Expired => StatusCode::UNAUTHORIZED,
             Self::Foreign if hide_foreign => StatusCode::NOT_FOUND,
             Self::NetworkNotAllowed | Self::PermissionMissing | Self::Foreign | Self::NotForYou => {
@@ -187,7 +198,7 @@ impl AnswerKind {
     /// The error code of RFC 6750, where it has one.
     fn bearer_error(self) -> Option<&'static str> {
         match self {
-            Self::Ambiguous | Self::Unreadable => Some("invalid_request"),
+            Self::Ambiguous | Self::Unreadable | Self::SourceUnknown => Some("invalid_request"),
             Self::Invalid | Self::Expired => Some("invalid_token"),
             Self::PermissionMissing => Some("insufficient_scope"),
             _ => None,
@@ -342,6 +353,7 @@ impl Refused {
             RefusedReason::IdentityHeader(_) | RefusedReason::UnclearTarget => {
                 AnswerKind::BadRequest
             }
+            RefusedReason::SourceUnknown(_) => AnswerKind::SourceUnknown,
             RefusedReason::PasswordGiven => AnswerKind::Invalid,
             RefusedReason::Foreign => AnswerKind::Foreign,
             RefusedReason::UntrustedPeer(_) => AnswerKind::NotForYou,
@@ -380,8 +392,8 @@ impl Refused {
 
     /// The response: status, challenge, how long to wait, and the body.
     ///
-    /// It is never to be cached: who asks again with another key may be told
-    /// otherwise.
+    /// It is never to be cached, and says in `Vary` on which headers it depends: who asks
+    /// again with another key may be told otherwise.
     #[must_use]
     pub fn response(&self) -> Response<Vec<u8>> {
         let answer = self.answer();
@@ -399,6 +411,7 @@ impl Refused {
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        self.dialect.vary(headers);
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, content_type);
         }

@@ -4,6 +4,7 @@
 use ::http::{HeaderName, StatusCode};
 use serde::Serialize;
 
+use super::caching::vary_of;
 use super::credential::Carrier;
 use super::dialect::{Bodies, Dialect, Settings, challenge_of};
 use super::limit_fields::{LimitFields, LimitTold};
@@ -16,7 +17,9 @@ impl AnswerKind {
     pub fn code(self) -> &'static str {
         match self {
             Self::Missing => "missing_api_key",
-            Self::Ambiguous | Self::Unreadable | Self::BadRequest => "invalid_request",
+            Self::Ambiguous | Self::Unreadable | Self::SourceUnknown | Self::BadRequest => {
+                "invalid_request"
+            }
             Self::Invalid => "invalid_api_key",
             Self::Expired => "token_expired",
             Self::NetworkNotAllowed => "network_not_allowed",
@@ -53,6 +56,7 @@ impl Answer<'_> {
             AnswerKind::Unreadable => {
                 "The credential is not in the format that its header asks for."
             }
+            AnswerKind::SourceUnknown => "Where the request comes from is not known.",
             AnswerKind::Invalid => "The API key is invalid.",
             AnswerKind::Expired => "The API key has expired.",
             AnswerKind::NetworkNotAllowed => "The API key may not be used from this network.",
@@ -202,6 +206,7 @@ impl Dialect {
 
 fn settings(carriers: Vec<Carrier>, bodies: Bodies) -> Settings {
     Settings {
+        vary: vary_of(&carriers),
         challenges: carriers.iter().map(challenge_of).collect(),
         carriers,
         anonymous: false,
@@ -348,9 +353,10 @@ fn ai_body(answer: &Answer<'_>) -> Ai {
         AnswerKind::Missing => ("MISSING_API_KEY", "API key is required"),
         AnswerKind::Invalid => ("INVALID_API_KEY", "The provided API key is invalid"),
         AnswerKind::Expired => ("EXPIRED_API_KEY", "The API key has expired"),
-        AnswerKind::Ambiguous | AnswerKind::Unreadable | AnswerKind::BadRequest => {
-            ("INVALID_REQUEST", answer.message())
-        }
+        AnswerKind::Ambiguous
+        | AnswerKind::Unreadable
+        | AnswerKind::SourceUnknown
+        | AnswerKind::BadRequest => ("INVALID_REQUEST", answer.message()),
         AnswerKind::NetworkNotAllowed => ("NETWORK_NOT_ALLOWED", answer.message()),
         AnswerKind::PermissionMissing => ("PERMISSION_DENIED", answer.message()),
         AnswerKind::Foreign | AnswerKind::NotForYou => ("ACCESS_DENIED", answer.message()),

@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::drain::DrainLimits;
 use super::layer::{AuthLayer, Respond};
 use super::service::AuthService;
 use crate::http::{AnswerKind, Refused};
@@ -73,13 +74,15 @@ impl fmt::Debug for GrpcLayer {
 }
 
 impl GrpcLayer {
-    /// A layer whose methods all ask for what `auth` does.
+    /// A layer whose methods all ask for what `auth` does. Of a request that is refused,
+    /// what comes within 0.1 s is read: a client that streams may go on until it is told.
     #[must_use]
     pub fn new<R>(auth: AuthLayer<R>) -> Self {
         let base = AuthLayer {
             route: auth.route,
             respond: GrpcStatus,
         };
+        let base = base.drain(DrainLimits::STREAMS.bytes, DrainLimits::STREAMS.time);
         let named = Vec::new();
         Self {
             rules: Arc::new(Rules { base, named }),
@@ -266,6 +269,7 @@ impl GrpcStatus {
             AnswerKind::Missing
             | AnswerKind::Ambiguous
             | AnswerKind::Unreadable
+            | AnswerKind::SourceUnknown
             | AnswerKind::Invalid
             | AnswerKind::Expired => 16,
             AnswerKind::NetworkNotAllowed

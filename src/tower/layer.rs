@@ -4,14 +4,20 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use ::http::request::Parts;
-use ::http::{Extensions, HeaderMap, Request, Response};
+use ::http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use tower_layer::Layer;
 
+use super::charge::Charges;
+use super::drain::DrainLimits;
 use super::service::AuthService;
 use crate::engine::Engine;
-use crate::http::{Authenticated, Dialect, Refused, call_hook};
-use crate::id::Prefix;
+use crate::http::{
+    Dialect, Peer, Presented, Proxies, Refused, RefusedReason, SourceFault, call_hook,
+};
+use crate::id::{KeyId, Prefix};
 use crate::limit::LimitStatus;
 use crate::outcome::Grant;
 use crate::policy::Requirements;
@@ -40,28 +46,46 @@ pub struct AuthLayer<R = ByDialect> {
 /// What a layer and its services share.
 #[derive(Clone)]
 pub(super) struct Route {
-    /// One for a layer and all its clones, by which they know each other.
-    engine: Arc<Engine>,
+    engine: Engine,
     pub(super) dialect: Dialect,
     permissions: Vec<&'static str>,
     keyspace: Option<Prefix>,
-    /// Where the route says so; else as the dialect has it.
-    anonymous: Option<bool>,
+    /// Whether a key is needed, and else whether none is, whatever the dialect does.
+    required: bool,
+    optional: bool,
+    passes_foreign: bool,
+    vouched: Option<Arc<Vouched>>,
     cost: u32,
     source: Option<Arc<Source>>,
     on_refused: Option<Arc<OnRefused>>,
+    pub(super) drain: DrainLimits,
+    pub(super) no_store: bool,
 }
 
-type Source = dyn Fn(&HeaderMap, &Extensions) -> Option<IpAddr> + Send + Sync;
+type Source = dyn Fn(&HeaderMap, &Extensions) -> Result<Option<IpAddr>, SourceFault> + Send + Sync;
+type Vouched = dyn Fn(&Extensions) -> bool + Send + Sync;
 type OnRefused = dyn Fn(&Refused, &Parts) + Send + Sync;
 
-/// What a layer has charged a request's key, for the layers behind it. The engine is
-/// known by its address: to count a reference to it would make all threads wait for
-/// one another, on every request.
-#[derive(Clone, Copy)]
-struct Charged {
-    engine: usize,
-    cost: u32,
+/// Who makes a request that is let through.
+pub(super) enum Passed {
+    /// The holder of a key, who is to be told of this limit.
+    Granted(Option<LimitStatus>),
+    /// Nobody, as far as this layer knows.
+    Anonymous,
+    /// Somebody whom another scheme knows, or has yet to judge.
+    Elsewhere,
+}
+
+/// What a layer finds of a request.
+// Nearly all requests are granted: a grant in a box would be an allocation for each.
+#[allow(clippy::large_enum_variant)]
+enum Found {
+    Granted(Grant, u32),
+    Anonymous,
+    /// A credential of another scheme, which a layer behind is to judge.
+    Foreign,
+    /// Another scheme knows the caller.
+    Vouched,
 }
 
 /// That a layer let an anonymous caller through, for the handlers behind it.
@@ -83,7 +107,9 @@ impl fmt::Debug for Route {
             .field("dialect", &self.dialect)
             .field("permissions", &self.permissions)
             .field("keyspace", &self.keyspace)
-            .field("anonymous", &self.anonymous)
+            .field("required", &self.required)
+            .field("optional", &self.optional)
+            .field("passes_foreign", &self.passes_foreign)
             .field("cost", &self.cost)
             .finish_non_exhaustive()
     }
@@ -96,14 +122,19 @@ impl AuthLayer {
     pub fn new(engine: Engine, dialect: Dialect) -> Self {
         Self {
             route: Arc::new(Route {
-                engine: Arc::new(engine),
+                engine,
                 dialect,
                 permissions: Vec::new(),
                 keyspace: None,
-                anonymous: None,
+                required: false,
+                optional: false,
+                passes_foreign: false,
+                vouched: None,
                 cost: 1,
                 source: None,
                 on_refused: None,
+                drain: DrainLimits::DEFAULT,
+                no_store: false,
             }),
             respond: ByDialect,
         }
@@ -116,28 +147,75 @@ impl<R> AuthLayer<R> {
         self
     }
 
-    /// Asks for all of these permissions too, and lets nobody anonymous through. A
-    /// name that a key's keyspace does not have denies every key:
-    /// [`Keyspace::mask`](crate::Keyspace::mask) tells, at start.
+    /// Asks for all of these permissions too, and so for a key: what nobody has been
+    /// given, nobody in particular does not have. A name that a key's keyspace does not
+    /// have denies every key: [`Keyspace::mask`](crate::Keyspace::mask) tells, at start.
     #[must_use]
     pub fn require(self, permissions: impl IntoIterator<Item = &'static str>) -> Self {
         self.with(|route| {
             route.permissions.extend(permissions);
-            route.anonymous = Some(false);
+            route.required = true;
         })
     }
 
     /// Asks for a key, whatever the dialect does with anonymous callers.
     #[must_use]
     pub fn required(self) -> Self {
-        self.with(|route| route.anonymous = Some(false))
+        self.with(|route| route.required = true)
     }
 
     /// Lets who presents no credential through, whatever the dialect does. Whoever
-    /// presents one that is not good, or lacks what is required, is refused.
+    /// presents one that is not good is refused.
+    ///
+    /// A layer of which a key is asked, before or after, goes on asking for it: take a
+    /// clone from before, for a route that asks for less.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, http::Dialect, tower::AuthLayer};
+    /// let auth = AuthLayer::new(Engine::open_in_memory()?, Dialect::default());
+    /// let may_write = auth.clone().require(["write"]); // needs a key
+    /// let needs_one_too = may_write.clone().optional();
+    /// let anyone = auth.optional();
+    /// # let _ = (needs_one_too, anyone);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn optional(self) -> Self {
-        self.with(|route| route.anonymous = Some(true))
+        self.with(|route| route.optional = true)
+    }
+
+    /// Lets pass, beside the holders of keys, callers whom a layer in front knows by
+    /// another scheme and has marked in the request's extensions. A request that presents
+    /// a token of this engine's is judged by it all the same, and one that is not good is
+    /// refused. A route that requires permissions goes on asking for a key: the other
+    /// scheme's are not known here.
+    ///
+    /// What is no token of this engine's, and is not vouched for, is refused.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, http::Dialect, tower::AuthLayer};
+    /// /// What the layer in front found in a JWT.
+    /// #[derive(Clone)]
+    /// struct Claims;
+    ///
+    /// let auth = AuthLayer::new(Engine::open_in_memory()?, Dialect::default())
+    ///     .or_vouched(|extensions| extensions.get::<Claims>().is_some());
+    /// # let _ = auth;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn or_vouched(self, vouched: impl Fn(&Extensions) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|route| route.vouched = Some(Arc::new(vouched)))
+    }
+
+    /// Passes on what is no token of this engine's, for a layer or a handler behind to
+    /// judge: `Authorization` with a scheme that the dialect does not have, or a credential
+    /// that does not begin with a keyspace's prefix, as a JWT. Only where anonymous callers
+    /// pass, as one of whom such a request goes on: it has no grant, and whoever is behind
+    /// must not take it for anonymous without having judged it.
+    #[must_use]
+    pub fn pass_foreign(self) -> Self {
+        self.with(|route| route.passes_foreign = true)
     }
 
     /// Takes keys of this keyspace only; those of others read as unknown.
@@ -155,8 +233,7 @@ impl<R> AuthLayer<R> {
     /// Where the address of a request's sender is to be found. Without it, keys that
     /// are bound to networks are refused, and failed attempts are not counted.
     ///
-    /// Behind a proxy, it is in a header that the proxy writes: be sure that nobody
-    /// else can.
+    /// Behind a proxy, the peer is the proxy: see [`behind`](Self::behind).
     ///
     #[cfg_attr(feature = "axum", doc = "```")]
     #[cfg_attr(not(feature = "axum"), doc = "```ignore")]
@@ -177,7 +254,68 @@ impl<R> AuthLayer<R> {
         self,
         source: impl Fn(&HeaderMap, &Extensions) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|route| route.source = Some(Arc::new(source)))
+        self.with(|route| {
+            route.source = Some(Arc::new(move |headers, extensions| {
+                Ok(source(headers, extensions))
+            }));
+        })
+    }
+
+    /// Finds the address of a request's sender behind proxies. Without them, or where the
+    /// peer is none of them, it is the peer's. A request of which a proxy does not say where
+    /// it comes from is refused if it presents a credential: 400. See [`Proxies`].
+    ///
+    #[cfg_attr(feature = "axum", doc = "```")]
+    #[cfg_attr(not(feature = "axum"), doc = "```ignore")]
+    /// use axum::extract::ConnectInfo;
+    /// use gatekey::http::{Peer, Proxies, SourceHeader};
+    /// use std::net::SocketAddr;
+    ///
+    /// # use gatekey::{Engine, http::Dialect, tower::AuthLayer};
+    /// # let auth = AuthLayer::new(Engine::open_in_memory()?, Dialect::default());
+    /// let nginx = Proxies::new(SourceHeader::XForwardedFor).trust(["127.0.0.1".parse()?]);
+    /// let auth = auth.behind(nginx, |extensions| {
+    ///     let ConnectInfo(address) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(Peer::from(*address))
+    /// });
+    /// # let _ = auth;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn behind(
+        self,
+        proxies: Proxies,
+        peer: impl Fn(&Extensions) -> Option<Peer> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|route| {
+            route.source = Some(Arc::new(move |headers, extensions| {
+                match peer(extensions) {
+                    Some(peer) => proxies.source(peer, headers),
+                    None => Ok(None),
+                }
+            }));
+        })
+    }
+
+    /// How much of a refused request's body is read and thrown away before the answer, in
+    /// bytes, and for how long; 16 MiB and 5 seconds, if not said.
+    ///
+    /// A client that is still sending when the connection is closed sees it reset, in place
+    /// of the answer. Where the body does not end within the bounds, or is said to be
+    /// longer, the answer says `Connection: close`, and such a client may see a reset. The
+    /// same is said, and nothing read, where the client asks first (`Expect:
+    /// 100-continue`), and with 0 bytes. No answer waits for longer than the time, whatever
+    /// the client does.
+    #[must_use]
+    pub fn drain(self, bytes: u64, time: Duration) -> Self {
+        self.with(|route| route.drain = DrainLimits { bytes, time })
+    }
+
+    /// Tells caches to store no answer of this route, whatever its handlers say: for routes
+    /// whose answers hold tokens. For one answer, [`no_store`](crate::http::no_store).
+    #[must_use]
+    pub fn no_store(self) -> Self {
+        self.with(|route| route.no_store = true)
     }
 
     /// Is called with every refusal, for the server's log. The headers that carried
@@ -267,59 +405,112 @@ impl<B, F: Fn(&Refused) -> Response<B>> Respond<B> for RespondWith<F> {
 }
 
 impl Route {
-    /// Lets a request through, with what it is to be told of its limit, or not.
-    pub(super) fn admit<B>(
-        self: &Arc<Self>,
-        request: &mut Request<B>,
-    ) -> Result<Option<LimitStatus>, Refused> {
-        let engine = Arc::as_ptr(&self.engine) as usize;
-        let charged = match request.extensions().get::<Charged>() {
-            Some(before) if before.engine == engine => before.cost,
-            _ => 0,
-        };
-        let authenticated = self.authenticate(request, charged);
+    /// Lets a request through, or not.
+    pub(super) fn admit<B>(self: &Arc<Self>, request: &mut Request<B>) -> Result<Passed, Refused> {
+        let found = self.judge(request.headers(), request.extensions());
         self.dialect
-            .mark_sensitive(request.headers_mut(), authenticated.is_ok());
+            .mark_sensitive(request.headers_mut(), found.is_ok());
         let extensions = request.extensions_mut();
-        match authenticated? {
-            Authenticated::Granted(grant) => {
-                let told = self.dialect.limit_of(&grant);
-                extensions.insert(grant);
-                let cost = charged.max(self.cost);
-                extensions.insert(Charged { engine, cost });
-                Ok(told)
+        let found = found?;
+        if let Found::Granted(grant, cost) = found {
+            let told = self.dialect.limit_of(&grant);
+            let before = extensions.remove::<Charges>();
+            let charges = Charges::new(self.engine.identity(), grant.key_id(), cost, before);
+            extensions.insert(charges);
+            extensions.insert(grant);
+            return Ok(Passed::Granted(told));
+        }
+        if !matches!(found, Found::Vouched) {
+            // One from a layer in front that reads other headers is not this one's.
+            extensions.remove::<Grant>();
+        }
+        let route = self.clone();
+        extensions.insert(Anonymous { route });
+        Ok(match found {
+            Found::Anonymous => Passed::Anonymous,
+            _ => Passed::Elsewhere,
+        })
+    }
+
+    fn judge(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Found, Refused> {
+        let presented = match self.dialect.credential(headers) {
+            Ok(presented) => presented,
+            Err(refused) => {
+                let is_foreign = matches!(refused.reason(), RefusedReason::UnknownScheme);
+                return match self.beside(extensions) {
+                    Some(found) if is_foreign => Ok(found),
+                    _ => Err(refused),
+                };
             }
-            Authenticated::Anonymous => {
-                // One from a layer in front that reads other headers is not this one's.
-                extensions.remove::<Grant>();
-                let route = self.clone();
-                extensions.insert(Anonymous { route });
-                Ok(None)
-            }
+        };
+        let Some(presented) = presented else {
+            return match self.vouches(extensions) {
+                true => Ok(Found::Vouched),
+                false if self.lets_anonymous_through() => Ok(Found::Anonymous),
+                false => Err(self.dialect.missing()),
+            };
+        };
+        match self.beside(extensions) {
+            Some(found) if !self.engine.begins_as_a_token(presented.expose()) => Ok(found),
+            _ => self.verify(&presented, headers, extensions),
         }
     }
 
-    fn authenticate<B>(
+    /// Whether nobody in particular may pass. What permissions ask for, nobody in
+    /// particular has.
+    fn lets_anonymous_through(&self) -> bool {
+        !self.required
+            && self.permissions.is_empty()
+            && (self.optional || self.dialect.lets_anonymous_through())
+    }
+
+    fn vouches(&self, extensions: &Extensions) -> bool {
+        self.permissions.is_empty()
+            && (self.vouched.as_ref()).is_some_and(|vouched| vouched(extensions))
+    }
+
+    /// What a credential of another scheme comes to, where one is let pass.
+    fn beside(&self, extensions: &Extensions) -> Option<Found> {
+        if self.vouches(extensions) {
+            return Some(Found::Vouched);
+        }
+        (self.passes_foreign && self.lets_anonymous_through()).then_some(Found::Foreign)
+    }
+
+    /// Has a token verified, and charges what no layer in front has.
+    fn verify(
         &self,
-        request: &Request<B>,
-        charged: u32,
-    ) -> Result<Authenticated, Refused> {
+        presented: &Presented<'_>,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Found, Refused> {
         let mut requirements = Requirements::new().permission_names(&self.permissions);
         if let Some(keyspace) = self.keyspace {
             requirements = requirements.keyspace(keyspace);
         }
-        if let Some(source) = &self.source
-            && let Some(address) = source(request.headers(), request.extensions())
-        {
-            requirements = requirements.source(address);
+        if let Some(source) = &self.source {
+            match source(headers, extensions) {
+                Ok(Some(address)) => requirements = requirements.source(address),
+                Ok(None) => {}
+                Err(fault) => return Err(self.dialect.source_unknown(fault, presented)),
+            }
         }
+        // Only a token that is proven to be that key's is granted.
+        let charged = presented
+            .key_id()
+            .and_then(|key| self.take(extensions, key));
+        requirements.is_counted = charged.is_some();
+        let charged = charged.unwrap_or(0);
         let requirements = requirements.cost(self.cost.saturating_sub(charged));
-        let anonymous = self
-            .anonymous
-            .unwrap_or_else(|| self.dialect.lets_anonymous_through());
-        let (engine, headers) = (&self.engine, request.headers());
-        self.dialect
-            .authenticate_or(engine, headers, &requirements, anonymous)
+        let grant = self
+            .dialect
+            .verify(&self.engine, presented, &requirements)?;
+        Ok(Found::Granted(grant, charged.max(self.cost)))
+    }
+
+    fn take(&self, extensions: &Extensions, key: KeyId) -> Option<u32> {
+        let charges = extensions.get::<Charges>()?;
+        charges.take(self.engine.identity(), key)
     }
 
     /// Tells the server of a refusal.
@@ -327,6 +518,10 @@ impl Route {
         if let Some(hook) = &self.on_refused {
             call_hook(|| hook(refused, parts));
         }
+    }
+
+    pub(super) fn vary(&self) -> HeaderValue {
+        self.dialect.vary_value()
     }
 
     pub(super) fn now(&self) -> crate::Timestamp {

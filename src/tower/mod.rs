@@ -43,15 +43,50 @@
 //! costs more than that: see `docs/DESIGN.md`.
 //!
 //! # Several layers
-//! A layer around a router and another around one of its routes may stand behind each
-//! other: each asks for its own requirements, and the inner one charges only what its
-//! cost is more than that of the outer one, so that a request is counted once. For that
-//! they must be clones of one layer.
+//! Layers may stand behind each other, around a router and around one of its routes, of one
+//! engine or of several. One rule holds for all stacks:
+//!
+//! - **Each layer judges by itself**, with its own requirements, and what any of them
+//!   refuses is refused.
+//! - **A handler sees what the innermost layer found**: its grant, or nobody.
+//! - **A request is counted once.** Of one key of one engine, whichever handle or clone of
+//!   it the layers have, the request costs what the dearest of them asks, and is one use.
+//!   A layer charges what its own cost is more than those in front have charged already.
+//!   A request that is cloned between two layers is two requests: one of them is paid for.
+//!
+//! What a layer asks for does not depend on the order in which it was said: permissions
+//! need a key, [`required`](AuthLayer::required) needs one, and only where neither was
+//! said does [`optional`](AuthLayer::optional), or the dialect, let nobody pass.
+//!
+//! # Beside another scheme
+//! Callers who may come with a key or with a JWT: the other scheme's layer stands in
+//! front, passes on what is not its own, and leaves a mark in the request's extensions.
+//! [`or_vouched`](AuthLayer::or_vouched) lets pass, beside keys, what is so marked; nobody
+//! passes with neither. Where the other layer must stand behind,
+//! [`pass_foreign`](AuthLayer::pass_foreign) leaves to it what is no token of this
+//! engine's, on routes where anonymous callers pass.
+//!
+//! # Caches
+//! Every answer says in `Vary` in which headers the dialect looks for a token. What is made
+//! for the holder of a key is `private`, unless the handler says itself who may store it;
+//! refusals are `no-store`. An answer that holds a token needs
+//! [`no_store`](crate::http::no_store).
+//!
+//! # Bodies of refused requests
+//! A client that is still sending is let finish before it is told of the refusal, within
+//! bounds: see [`drain`](AuthLayer::drain).
+//!
+//! # Behind a proxy
+//! The address of a request's sender stands in a header of the proxy's: see
+//! [`behind`](AuthLayer::behind).
 //!
 //! # gRPC
 //! A refusal in gRPC is not an HTTP status, and its routes are methods: [`GrpcLayer`] goes
 //! around the services of a server, as those of tonic.
 
+mod charge;
+mod deadline;
+mod drain;
 #[cfg(feature = "axum")]
 mod extract;
 mod grpc;

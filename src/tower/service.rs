@@ -5,11 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use ::http::{Request, Response};
+use ::http::header::CACHE_CONTROL;
+use ::http::{HeaderValue, Request, Response};
+use ::http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::layer::{AuthLayer, Respond, Route};
+use super::drain::Drain;
+use super::layer::{AuthLayer, Passed, Respond, Route};
+use crate::http::{Refused, add_private, add_vary, is_shared, no_store};
 use crate::limit::LimitStatus;
 
 /// A service behind an [`AuthLayer`].
@@ -32,10 +36,11 @@ impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for AuthService<S, R>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     R: Respond<ResBody>,
+    ReqBody: Body,
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = AuthFuture<S::Future, ResBody>;
+    type Future = AuthFuture<S::Future, ResBody, ReqBody>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -43,89 +48,146 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let step = match self.layer.route.admit(&mut request) {
-            Ok(limit) => Step::Admitted {
+            Ok(passed) => Step::Admitted {
+                told: Told::new(&self.layer.route, &passed),
                 future: self.inner.call(request),
-                told: limit.map(|limit| Told {
-                    limit,
-                    route: self.layer.route.clone(),
-                }),
             },
-            Err(refused) => {
-                let (parts, _body) = request.into_parts();
-                self.layer.route.refused(&refused, &parts);
-                Step::Refused {
-                    response: Some(self.layer.respond.respond(&refused)),
-                }
-            }
+            Err(refused) => self.refuse(&refused, request),
         };
         AuthFuture { step }
     }
 }
 
-/// What a caller is to be told on the way out.
+impl<S, R> AuthService<S, R> {
+    #[cold]
+    fn refuse<F, ReqBody, ResBody>(
+        &self,
+        refused: &Refused,
+        request: Request<ReqBody>,
+    ) -> Step<F, ResBody, ReqBody>
+    where
+        R: Respond<ResBody>,
+        ReqBody: Body,
+    {
+        let (parts, body) = request.into_parts();
+        self.layer.route.refused(refused, &parts);
+        let mut response = self.layer.respond.respond(refused);
+        let headers = response.headers_mut();
+        headers
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+        self.layer.route.dialect.vary(headers);
+        let drain = Drain::new(&parts, body, self.layer.route.drain);
+        Step::Refused {
+            response: Some(response),
+            drain,
+        }
+    }
+}
+
+/// What the caller and the caches in between are to be told on the way out.
 struct Told {
-    limit: LimitStatus,
-    route: Arc<Route>,
+    vary: HeaderValue,
+    /// Whether the answer is for the caller alone.
+    is_private: bool,
+    no_store: bool,
+    /// To count a reference to the route makes threads wait for one another: only where
+    /// there is a limit.
+    limit: Option<(LimitStatus, Arc<Route>)>,
 }
 
 impl Told {
+    fn new(route: &Arc<Route>, passed: &Passed) -> Self {
+        Self {
+            vary: route.vary(),
+            is_private: !matches!(passed, Passed::Anonymous),
+            no_store: route.no_store,
+            limit: match passed {
+                Passed::Granted(Some(limit)) => Some((*limit, route.clone())),
+                _ => None,
+            },
+        }
+    }
+
     fn tell<B>(&self, response: &mut Response<B>) {
-        let now = self.route.now();
-        for (name, value) in self.route.dialect.limit_status_headers(&self.limit, now) {
-            // What an inner layer or the handler said is nearer to the truth.
-            response.headers_mut().entry(name).or_insert(value);
+        let headers = response.headers_mut();
+        if self.no_store {
+            for (name, value) in no_store() {
+                headers.insert(name, value);
+            }
+        } else if self.is_private {
+            add_private(headers);
+        }
+        add_vary(headers, &self.vary);
+        // A cache would give the figures of one request to many.
+        if let Some((limit, route)) = &self.limit
+            && !is_shared(headers)
+        {
+            let now = route.now();
+            for (name, value) in route.dialect.limit_status_headers(limit, now) {
+                // What an inner layer or the handler said is nearer to the truth.
+                headers.entry(name).or_insert(value);
+            }
         }
     }
 }
 
 pin_project! {
     /// The response of an [`AuthService`].
-    pub struct AuthFuture<F, B> {
+    pub struct AuthFuture<F, ResBody, ReqBody> {
         #[pin]
-        step: Step<F, B>,
+        step: Step<F, ResBody, ReqBody>,
     }
 }
 
 pin_project! {
     #[project = StepProjection]
-    enum Step<F, B> {
+    enum Step<F, ResBody, ReqBody> {
         Admitted {
             #[pin]
             future: F,
-            told: Option<Told>,
+            told: Told,
         },
         Refused {
-            response: Option<Response<B>>,
+            response: Option<Response<ResBody>>,
+            #[pin]
+            drain: Drain<ReqBody>,
         },
     }
 }
 
-impl<F, B> fmt::Debug for AuthFuture<F, B> {
+impl<F, ResBody, ReqBody> fmt::Debug for AuthFuture<F, ResBody, ReqBody> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthFuture").finish_non_exhaustive()
     }
 }
 
-impl<F, B, E> Future for AuthFuture<F, B>
+impl<F, ResBody, ReqBody, E> Future for AuthFuture<F, ResBody, ReqBody>
 where
-    F: Future<Output = Result<Response<B>, E>>,
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    ReqBody: Body,
 {
-    type Output = Result<Response<B>, E>;
+    type Output = Result<Response<ResBody>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
             StepProjection::Admitted { future, told } => {
                 let mut response = ready!(future.poll(context))?;
-                if let Some(told) = told {
-                    told.tell(&mut response);
-                }
+                told.tell(&mut response);
                 Poll::Ready(Ok(response))
             }
-            // Nobody may poll again what was ready; who does waits for nothing.
-            StepProjection::Refused { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
-                None => Poll::Pending,
-            },
+            StepProjection::Refused {
+                response,
+                mut drain,
+            } => {
+                ready!(drain.as_mut().poll(context));
+                // Nobody may poll again what was ready; who does waits for nothing.
+                let Some(mut response) = response.take() else {
+                    return Poll::Pending;
+                };
+                drain.announce(&mut response);
+                Poll::Ready(Ok(response))
+            }
         }
     }
 }
@@ -140,8 +202,10 @@ mod tests {
     use crate::limit::{Charged, Counter};
     use crate::{Engine, Limit};
 
+    type Answered = std::future::Ready<Result<Response<()>, Infallible>>;
+
     #[test]
-    fn a_granted_response_tells_what_is_left_unless_the_handler_did() {
+    fn a_granted_response_tells_what_is_left_unless_the_handler_did_or_shares_it() {
         let engine = Engine::open_in_memory().unwrap();
         let charged = Counter::default().charge(Limit::per_hour(1_000), 1, engine.now());
         let Charged::Admitted(_, limit) = charged else {
@@ -149,13 +213,10 @@ mod tests {
         };
         let layer = AuthLayer::new(engine, Dialect::tiered_bearer());
         let answer = |response: Response<()>| {
-            let mut future = std::pin::pin!(AuthFuture {
+            let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
                 step: Step::Admitted {
-                    future: std::future::ready(Ok::<_, Infallible>(response)),
-                    told: Some(Told {
-                        limit,
-                        route: layer.route.clone(),
-                    }),
+                    future: std::future::ready(Ok(response)),
+                    told: Told::new(&layer.route, &Passed::Granted(Some(limit))),
                 },
             });
             let mut context = Context::from_waker(Waker::noop());
@@ -169,21 +230,25 @@ mod tests {
         assert_eq!(told.headers()["x-ratelimit-remaining"], "999");
         let own = Response::builder().header("x-ratelimit-remaining", "7");
         let told = answer(own.body(()).unwrap());
-        assert_eq!(
-            told.headers()
-                .get_all("x-ratelimit-remaining")
-                .iter()
-                .count(),
-            1
-        );
-        assert_eq!(told.headers()["x-ratelimit-remaining"], "7");
+        let all = told.headers().get_all("x-ratelimit-remaining");
+        assert_eq!(all.iter().collect::<Vec<_>>(), ["7"]);
+        for shared in ["public", "s-maxage=60"] {
+            let shared = Response::builder().header("cache-control", shared);
+            let told = answer(shared.body(()).unwrap());
+            assert!(!told.headers().contains_key("x-ratelimit-remaining"));
+            assert_eq!(told.headers()["vary"], "authorization");
+        }
     }
 
     #[test]
     fn a_refusal_that_is_polled_again_does_not_panic() {
-        let mut future = std::pin::pin!(AuthFuture {
-            step: Step::<std::future::Ready<Result<Response<()>, Infallible>>, ()>::Refused {
+        let engine = Engine::open_in_memory().unwrap();
+        let layer = AuthLayer::new(engine, Dialect::default());
+        let (parts, body) = Request::new(String::from("sent")).into_parts();
+        let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
+            step: Step::Refused {
                 response: Some(Response::new(())),
+                drain: Drain::new(&parts, body, layer.route.drain),
             },
         });
         let mut context = Context::from_waker(Waker::noop());

@@ -113,13 +113,13 @@ async fn neither_the_layer_nor_what_it_passes_on_shows_a_secret() {
                 hook.lock().unwrap().push(line);
             });
         watch.debug("AuthLayer", &layer);
-        let service = layer.layer(service_fn(move |request: Request<()>| {
+        let service = layer.layer(service_fn(move |request: Request<String>| {
             inner.lock().unwrap().push(format!("{request:?}"));
             async { Ok::<_, Infallible>(Response::new(Vec::<u8>::new())) }
         }));
         for headers in presentations(store.issued.token.expose()) {
             // What the dialect does not read is not its to hide.
-            let mut request = Request::new(());
+            let mut request = Request::new(String::new());
             *request.headers_mut() = headers;
             let response = service.clone().oneshot(request).await.unwrap();
             watch.debug("Response", &response.headers());

@@ -26,7 +26,7 @@ async fn a_body_that_is_not_made_of_bytes_is_a_closures_matter() {
             _ => 16,
         }))
     };
-    let inner = service_fn(|request: Request<()>| async move {
+    let inner = service_fn(|request: Request<String>| async move {
         assert!(request.extensions().get::<Grant>().is_some());
         Ok::<_, Infallible>(Response::new(Frame::Ok))
     });
@@ -42,7 +42,10 @@ async fn a_body_that_is_not_made_of_bytes_is_a_closures_matter() {
             request = request.header("authorization", header);
         }
         let service = layer.respond_with(respond).layer(inner);
-        let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
+        let response = service
+            .oneshot(request.body(String::new()).unwrap())
+            .await
+            .unwrap();
         assert_eq!(*response.body(), expected);
     }
 }
@@ -68,8 +71,9 @@ async fn a_body_of_bytes_is_the_dialects() {
 #[tokio::test]
 async fn a_hook_that_panics_costs_the_caller_no_answer() {
     let (engine, issued) = store();
-    let inner =
-        service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Vec::<u8>::new())) });
+    let inner = service_fn(|_: Request<String>| async {
+        Ok::<_, Infallible>(Response::new(Vec::<u8>::new()))
+    });
     let dialect = Dialect::builder()
         .json_bodies(|answer| -> String { panic!("no words for {answer:?}") })
         .build()
@@ -77,12 +81,19 @@ async fn a_hook_that_panics_costs_the_caller_no_answer() {
     for dialect in [Dialect::default(), dialect] {
         let layer = AuthLayer::new(engine.clone(), dialect)
             .on_refused(|refused, _| panic!("closed: {refused}"));
-        let response = layer.layer(inner).oneshot(Request::new(())).await.unwrap();
+        let response = layer
+            .layer(inner)
+            .oneshot(Request::new(String::new()))
+            .await
+            .unwrap();
         assert_eq!(response.status(), 401);
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
         let token = format!("bearer {}", issued.token.expose());
         let request = Request::builder().header("authorization", token);
-        let response = layer.layer(inner).oneshot(request.body(()).unwrap()).await;
+        let response = layer
+            .layer(inner)
+            .oneshot(request.body(String::new()).unwrap())
+            .await;
         assert_eq!(response.unwrap().status(), 200);
     }
 }
@@ -92,6 +103,6 @@ fn the_layer_and_its_parts_may_cross_threads() {
     fn crosses<T: Send + Sync>() {}
     crosses::<AuthLayer>();
     crosses::<gatekey::tower::AuthService<()>>();
-    crosses::<gatekey::tower::AuthFuture<(), Vec<u8>>>();
+    crosses::<gatekey::tower::AuthFuture<(), Vec<u8>, String>>();
     crosses::<gatekey::http::Refused>();
 }

@@ -4,6 +4,10 @@
 
 mod axum_router;
 mod bare;
+mod caching;
+mod draining;
+mod sources;
+mod stacks;
 
 use gatekey::{Engine, Issued, NewKey, NewKeyspace};
 

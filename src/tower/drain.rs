@@ -1,0 +1,117 @@
+//! What is done with the body of a request that is refused.
+//!
+//! A client that is still sending must be let finish, or be told that it need not: a
+//! server that answers and closes makes the system reset the connection, and the client
+//! sees that in place of the answer (RFC 9112, 9.6). So the body is read and thrown away
+//! before the answer, up to a number of bytes and a time; where it does not end within
+//! them, the answer says that the connection closes. A client that asks first whether it
+//! may send (`Expect: 100-continue`) is answered at once: to read its body would bid it
+//! go on.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::bytes::Buf as _;
+use ::http::header::{CONNECTION, EXPECT};
+use ::http::request::Parts;
+use ::http::{HeaderMap, HeaderValue, Response, Version};
+use ::http_body::Body;
+use pin_project_lite::pin_project;
+
+use super::deadline::Deadline;
+
+/// How many pieces of a body are read before other tasks get their turn.
+const PIECES_AT_ONCE: usize = 32;
+
+/// How much of a refused request's body is read, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DrainLimits {
+    pub(super) bytes: u64,
+    pub(super) time: Duration,
+}
+
+impl DrainLimits {
+    pub(super) const DEFAULT: Self = Self {
+        bytes: 16 << 20,
+        time: Duration::from_secs(5),
+    };
+    /// For what may be a stream that its client ends only once it is answered.
+    pub(super) const STREAMS: Self = Self {
+        bytes: 16 << 20,
+        time: Duration::from_millis(100),
+    };
+}
+
+pin_project! {
+    /// A body that is read to its end, as far as it may be.
+    pub(super) struct Drain<B> {
+        #[pin]
+        body: Option<B>,
+        bytes_left: u64,
+        deadline: Deadline,
+        closes: Option<Closes>,
+    }
+}
+
+/// Where the connection's close can be announced: in HTTP/1. HTTP/2 has none, and needs
+/// none: its streams end one by one.
+struct Closes;
+
+impl<B: Body> Drain<B> {
+    pub(super) fn new(parts: &Parts, body: B, limits: DrainLimits) -> Self {
+        let is_whole = body.is_end_stream();
+        let is_too_long = limits.bytes == 0 || body.size_hint().lower() > limits.bytes;
+        let is_read = !is_whole && !is_too_long && !expects_continue(&parts.headers);
+        let may_close = parts.version <= Version::HTTP_11 && !is_whole;
+        Self {
+            body: is_read.then_some(body),
+            bytes_left: limits.bytes,
+            deadline: Deadline::after(limits.time),
+            closes: may_close.then_some(Closes),
+        }
+    }
+
+    /// Reads on; ready once there is nothing more to be read.
+    pub(super) fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        for _ in 0..PIECES_AT_ONCE {
+            let Some(body) = this.body.as_mut().as_pin_mut() else {
+                return Poll::Ready(());
+            };
+            let is_done = match body.poll_frame(context) {
+                Poll::Pending if this.deadline.poll(context).is_pending() => return Poll::Pending,
+                Poll::Pending | Poll::Ready(Some(Err(_))) => true,
+                Poll::Ready(None) => {
+                    *this.closes = None;
+                    true
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    let len = frame.data_ref().map_or(0, |data| data.remaining());
+                    let len = u64::try_from(len).unwrap_or(u64::MAX);
+                    let left = this.bytes_left.checked_sub(len);
+                    *this.bytes_left = left.unwrap_or(0);
+                    left.is_none() || this.deadline.is_over()
+                }
+            };
+            if is_done {
+                this.body.set(None);
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Tells the caller where its connection closes, since it was not let finish.
+    pub(super) fn announce<R>(self: Pin<&mut Self>, response: &mut Response<R>) {
+        if self.project().closes.is_some() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+    }
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut expected = headers.get_all(EXPECT).iter();
+    expected.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
