@@ -257,6 +257,14 @@ pub enum AuditEvent {
         /// Their positions.
         entries: Vec<u64>,
     },
+    /// The store was made of a backup. The entries that follow took away again what the
+    /// trail had taken away since: each in the name of who had done it.
+    StoreRestored {
+        /// The end of the backup's trail.
+        backup: Link,
+        /// The end of the trail that was applied.
+        trail: Link,
+    },
 }
 
 /// One thing that a repair has done.
@@ -286,7 +294,8 @@ impl AuditEvent {
             | Self::OwnerSuspended { .. }
             | Self::OwnerResumed { .. }
             | Self::AuditTrimmed { .. }
-            | Self::AuditBroken { .. } => Vec::new(),
+            | Self::AuditBroken { .. }
+            | Self::StoreRestored { .. } => Vec::new(),
             Self::KeyIssued {
                 key, superseded, ..
             } => [&[*key], superseded.as_slice()].concat(),

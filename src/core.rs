@@ -116,6 +116,12 @@ impl Core {
         self.clock.now().max(self.latest())
     }
 
+    /// Lets time not run behind an instant from now on.
+    pub(crate) fn hold(&self, instant: Timestamp) {
+        self.latest_ms
+            .fetch_max(instant.unix_ms(), Ordering::AcqRel);
+    }
+
     fn latest(&self) -> Timestamp {
         Timestamp::from_raw(self.latest_ms.load(Ordering::Acquire))
     }

@@ -799,7 +799,16 @@ impl Engine {
         self.core.standing(key)
     }
 
-    fn change<T: Send + 'static>(
+    /// Who acts with this handle.
+    pub(crate) fn actor(&self) -> Option<&str> {
+        self.actor.as_deref()
+    }
+
+    pub(crate) fn hold_time(&self, instant: Timestamp) {
+        self.core.hold(instant);
+    }
+
+    pub(crate) fn change<T: Send + 'static>(
         &self,
         mut work: impl FnMut(&mut crate::store::tx::Tx<'_>, Option<&str>) -> Result<T> + Send + 'static,
     ) -> Result<T> {

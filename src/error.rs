@@ -425,8 +425,8 @@ pub enum Refusal {
     /// The store holds as many keyspaces as it can.
     #[error("the store holds {0} keyspaces, which is the limit")]
     TooManyKeyspaces(usize),
-    /// A backup does not overwrite a file.
-    #[error("the backup's target {} exists already", .0.display())]
+    /// Neither a backup nor a restore overwrites a file.
+    #[error("the target {} exists already", .0.display())]
     TargetExists(PathBuf),
     /// A backup is written under another name until it is whole, and that is taken.
     #[error(
@@ -434,6 +434,12 @@ pub enum Refusal {
         .0.display()
     )]
     BackupUnderWay(PathBuf),
+    /// A restore is written under another name until it is whole, and that is taken.
+    #[error(
+        "{} exists: a restore to there is under way, or one was cut off; if none is, remove the file",
+        .0.display()
+    )]
+    RestoreUnderWay(PathBuf),
     /// A backup was ended by its caller, and nothing is left of it.
     #[error("the backup was stopped by its caller")]
     BackupStopped,

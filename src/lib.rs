@@ -133,6 +133,7 @@ mod quota;
 mod record;
 mod registry;
 mod resident;
+mod restore;
 mod secret;
 mod stats;
 mod store;
@@ -168,6 +169,7 @@ pub use plan::Plan;
 pub use policy::Requirements;
 pub use query::{Cursor, KeyFilter, Page};
 pub use quota::{Quota, QuotaStatus, Refill};
+pub use restore::{Restore, Restored};
 pub use secret::{Pepper, Token};
 pub use stats::{KeyCounts, Stats};
 pub use store::backup::{Backup, BackupProgress};
@@ -178,3 +180,7 @@ pub use withheld::withheld;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/RESTORE.md")]
+struct RestorePage;

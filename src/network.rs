@@ -43,6 +43,11 @@ impl Network {
             }))
     }
 
+    /// Whether all of another network is inside.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.0.contains(&other.0)
+    }
+
     pub(crate) fn encode(&self) -> [u8; Self::ENCODED_LEN] {
         let mut bytes = [0; Self::ENCODED_LEN];
         let (head, address) = bytes.split_at_mut(2);

@@ -127,6 +127,10 @@ impl AuditKey {
         Self(key)
     }
 
+    pub(crate) fn chain(&self) -> &ChainKey {
+        &self.0
+    }
+
     /// Its bytes, to be kept where the export is judged.
     #[must_use]
     pub fn expose(&self) -> &[u8; DIGEST_LEN] {

@@ -107,6 +107,10 @@ impl Display for AuditEvent {
                 f,
                 "audit trail trimmed through {through}, {kept} entries kept, {dropped} dropped"
             ),
+            Self::StoreRestored { backup, trail } => write!(
+                f,
+                "store restored from a backup that ends at {backup}, with the trail up to {trail}"
+            ),
             Self::KeysPurged { keys } => write!(f, "keys [{}] purged", List(keys)),
             Self::StoreRepaired { repairs, .. } => write!(f, "store repaired: {}", List(repairs)),
             Self::AuditBroken { entries } => {

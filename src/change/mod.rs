@@ -8,6 +8,7 @@ pub(crate) mod keyspace;
 pub(crate) mod owner;
 pub(crate) mod purge;
 pub(crate) mod quota;
+pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod trim;

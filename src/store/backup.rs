@@ -3,7 +3,6 @@
 //! A copy is written, read back from the file and compared, and only then gets its name.
 
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +11,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::access::Access;
-use super::file::{
-    Directory, create_private, directory_of, ends_in_a_name, leads_to, name_with, remove_own,
-    rename_to_new,
-};
+use super::aside::Aside;
 use super::ground::Ground;
 use super::mark::{Mark, Marking, UNFINISHED};
 use super::open::io_failure;
@@ -65,71 +61,32 @@ pub(crate) fn backup(
     cache_bytes: usize,
     on_progress: OnProgress<'_>,
 ) -> Result<Backup, Error> {
-    let failed = |error: io::Error| failed(target, &error);
-    let exists = || Error::from(Refusal::TargetExists(target.to_owned()));
-    if !ends_in_a_name(target) {
-        let why = "the path names no file: it is empty, or ends in a separator, `.` or `..`";
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
-    }
-    // A link is a name as well, also one that leads to nothing.
-    match target.symlink_metadata() {
-        Ok(_) => return Err(exists()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let directory = Directory::open(&directory_of(target)).map_err(failed)?;
-    let partial = name_with(target, ".backup");
-    // Whoever makes this file is the one who may remove it.
-    let file = match create_private(&partial) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(Refusal::BackupUnderWay(partial).into());
-        }
-        file => file.map_err(failed)?,
-    };
-    let done = guarded(|| copy_and_compare(snapshot, &file, target, cache_bytes, on_progress))
-        .and_then(|made| match rename_to_new(&partial, &file, target) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
-            // Its name was another's in the moment between.
-            Ok(()) if !leads_to(target, &file).map_err(failed)? => {
-                Err(failed(io::ErrorKind::NotFound.into()))
-            }
-            renamed => renamed.map(|()| made).map_err(failed),
-        })
-        .and_then(|made| directory.sync().map(|()| made).map_err(failed));
-    if done.is_err() {
-        let _ = remove_own(&partial, &file);
-        let _ = remove_own(target, &file);
-    }
-    done
-}
-
-fn failed(target: &Path, error: &io::Error) -> Error {
-    let text = format!("the backup to {}: {error}", target.display());
-    Error::Store(StoreFailure::new(text, Some(error.kind())))
+    let aside = Aside::begin("backup", target, ".backup", Refusal::BackupUnderWay)?;
+    let made = guarded(|| copy_and_compare(snapshot, &aside, target, cache_bytes, on_progress))?;
+    aside.finish()?;
+    Ok(made)
 }
 
 fn copy_and_compare(
     snapshot: Arc<Snapshot>,
-    file: &File,
+    aside: &Aside,
     target: &Path,
     cache_bytes: usize,
     on_progress: OnProgress<'_>,
 ) -> Result<Backup, Error> {
-    let failed = |error: io::Error| failed(target, &error);
     let state = snapshot.state()?;
     let mut meter = Meter::new(on_progress);
-    let copy_of = file.try_clone().map_err(failed)?;
-    let mark = copy(&snapshot, &state, copy_of, cache_bytes, &mut meter)?;
+    let mark = copy(&snapshot, &state, aside.file()?, cache_bytes, &mut meter)?;
     // The pages that it holds in the store's file may be used again.
     drop(snapshot);
     meter.begin(true)?;
-    let copy_of = file.try_clone().map_err(failed)?;
-    compare(&mark, &state, copy_of, target, cache_bytes, &mut meter)?;
+    let copied = aside.file()?;
+    compare(&mark, &state, copied, target, cache_bytes, &mut meter)?;
     Ok(Backup {
         at: state.clock,
         audit_seq: state.audit_seq,
         records: mark.records(),
-        file_bytes: file.metadata().map_err(failed)?.len(),
+        file_bytes: aside.len()?,
     })
 }
 

@@ -11,6 +11,7 @@
 //! and [`rewrite`] writes the store to another file.
 
 mod access;
+pub(crate) mod aside;
 pub(crate) mod backup;
 mod base;
 pub(crate) mod check;

@@ -340,7 +340,7 @@ pub(super) fn clear_copy(partial: &Path) -> io::Result<()> {
 }
 
 /// The storage engine keeps a whole file locked as long as it has it open for writing.
-fn locked(lock: Result<(), TryLockError>) -> Result<(), OpenError> {
+pub(super) fn locked(lock: Result<(), TryLockError>) -> Result<(), OpenError> {
     match lock {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse),

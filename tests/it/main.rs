@@ -20,6 +20,7 @@ mod model;
 mod opening;
 mod owners;
 mod quotas;
+mod restore;
 mod revoke;
 mod rotate;
 mod scanners;

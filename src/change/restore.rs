@@ -1,0 +1,417 @@
+//! What an audit trail tells that was taken away, and taking it away again.
+//!
+//! A restore never gives: what a key may do after it is what both the backup and the end
+//! of the trail allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{keyspace, owner, revoke, update};
+use crate::audit::{AuditEntry, AuditEvent, Change, Scope};
+use crate::clock::Timestamp;
+use crate::error::{Error, Refusal};
+use crate::id::{KeyId, Prefix};
+use crate::key::{Expiry, KeyUpdate, Reason, Revocation};
+use crate::keyspace::KeyspaceUpdate;
+use crate::network::Network;
+use crate::owner::OwnerPath;
+use crate::store::tx::Tx;
+
+/// Fields of a key that say nothing of what it may do, or only how often: as the backup
+/// has them.
+const LEFT_FIELDS: [&str; 5] = ["name", "description", "labels", "plan", "quota"];
+
+/// How a key stands at the end of the trail, where the trail tells.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct KeyFate {
+    /// It was revoked, and by whom.
+    revoked: Option<(Revocation, Option<String>)>,
+    disabled: bool,
+    /// It was changed in a way that is not understood, and is disabled for it.
+    is_obscure: bool,
+    /// The earliest end that a rotation gave it.
+    until: Option<Timestamp>,
+    /// Its own expiry; `Some(None)`: never.
+    expiry: Option<Option<Timestamp>>,
+    permissions: Option<Vec<String>>,
+    networks: Option<Vec<Network>>,
+}
+
+/// How an owner stands at the end of the trail.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnerFate {
+    is_suspended: bool,
+    note: Option<String>,
+    by: Option<String>,
+}
+
+/// A revocation of many.
+#[derive(Debug, Clone)]
+pub(crate) struct Sweep {
+    pub(crate) scope: Scope,
+    revocation: Revocation,
+    by: Option<String>,
+}
+
+/// What the entries of a trail come to.
+#[derive(Debug, Default)]
+pub(crate) struct Fates {
+    pub(crate) keys: BTreeMap<KeyId, KeyFate>,
+    pub(crate) owners: BTreeMap<OwnerPath, OwnerFate>,
+    pub(crate) sweeps: Vec<Sweep>,
+    /// The permissions that are retired at the end, by keyspace.
+    pub(crate) retired: BTreeMap<Prefix, Vec<String>>,
+    /// The keys that were issued, or that others were rotated to, and not purged since.
+    pub(crate) lost: BTreeSet<KeyId>,
+    /// The instant of the last entry.
+    pub(crate) at: Option<Timestamp>,
+}
+
+impl Fates {
+    /// Takes an entry, the next in the trail.
+    pub(crate) fn follow(&mut self, entry: AuditEntry) {
+        let AuditEntry {
+            at, actor, event, ..
+        } = entry;
+        self.at = Some(at);
+        match event {
+            AuditEvent::KeyIssued {
+                key, superseded, ..
+            } => {
+                self.lost.insert(key);
+                self.supersede(superseded, actor.as_ref());
+            }
+            AuditEvent::KeyRotated {
+                old,
+                new,
+                retiring_until,
+                superseded,
+            } => {
+                self.lost.insert(new);
+                match retiring_until {
+                    Some(until) => {
+                        let fate = self.key(old);
+                        fate.until = Some(fate.until.map_or(until, |before| before.min(until)));
+                    }
+                    None => self.supersede(vec![old], actor.as_ref()),
+                }
+                self.supersede(superseded, actor.as_ref());
+            }
+            AuditEvent::KeyRevoked { key, reason, note } => {
+                self.key(key).revoke(Revocation { reason, note }, actor);
+            }
+            // All keys of the backup in the scope were there then, and those that the
+            // entry does not name were damaged or over. A call may write several.
+            AuditEvent::KeysRevoked {
+                scope,
+                reason,
+                note,
+                ..
+            }
+            | AuditEvent::KeysRevokedUnnamed {
+                scope,
+                reason,
+                note,
+                ..
+            } => {
+                let last = self.sweeps.last();
+                if last.is_none_or(|last| last.scope != scope) {
+                    self.sweeps.push(Sweep {
+                        scope,
+                        revocation: Revocation { reason, note },
+                        by: actor,
+                    });
+                }
+            }
+            AuditEvent::KeyUpdated { key, changes } => self.key(key).change(&changes),
+            AuditEvent::KeyDisabled { key } => self.key(key).disabled = true,
+            AuditEvent::KeyEnabled { key } => self.key(key).disabled = false,
+            AuditEvent::OwnerSuspended { owner, note, .. } => {
+                let fate = OwnerFate {
+                    is_suspended: true,
+                    note,
+                    by: actor,
+                };
+                self.owners.insert(owner, fate);
+            }
+            AuditEvent::OwnerResumed { owner, .. } => {
+                let fate = OwnerFate {
+                    is_suspended: false,
+                    note: None,
+                    by: actor,
+                };
+                self.owners.insert(owner, fate);
+            }
+            AuditEvent::KeyspaceUpdated { keyspace, changes } => {
+                for change in changes
+                    .iter()
+                    .filter(|change| change.field == "permissions")
+                {
+                    let names = change.after.split(", ");
+                    let retired = names.filter_map(|name| name.strip_suffix(" (retired)"));
+                    let retired = retired.map(str::to_owned).collect();
+                    self.retired.insert(keyspace, retired);
+                }
+            }
+            AuditEvent::KeysPurged { keys } => {
+                for key in &keys {
+                    self.lost.remove(key);
+                }
+            }
+            // They take nothing away from a key that the backup has.
+            AuditEvent::KeyspaceCreated { .. }
+            | AuditEvent::DigestsRenewed { .. }
+            | AuditEvent::AuditTrimmed { .. }
+            | AuditEvent::StoreRestored { .. } => {}
+            // What another event did to a key is not known here: the key is disabled.
+            #[allow(unreachable_patterns, reason = "for events that are yet to come")]
+            other => {
+                for key in other.keys() {
+                    self.key(key).is_obscure = true;
+                }
+            }
+        }
+    }
+
+    /// Takes a key that is to be revoked, whatever the trail says.
+    pub(crate) fn revoke(&mut self, key: KeyId, revocation: Revocation, by: Option<String>) {
+        self.key(key).revoke(revocation, by);
+    }
+
+    fn key(&mut self, key: KeyId) -> &mut KeyFate {
+        self.keys.entry(key).or_default()
+    }
+
+    fn supersede(&mut self, keys: Vec<KeyId>, actor: Option<&String>) {
+        for key in keys {
+            let superseded = Revocation::new(Reason::Superseded);
+            self.key(key).revoke(superseded, actor.cloned());
+        }
+    }
+}
+
+impl KeyFate {
+    /// The first revocation is the one that counts.
+    fn revoke(&mut self, revocation: Revocation, by: Option<String>) {
+        self.revoked.get_or_insert((revocation, by));
+    }
+
+    fn change(&mut self, changes: &[Change]) {
+        for change in changes {
+            let after = change.after.as_str();
+            let items = || after.split(", ").filter(|item| !item.is_empty());
+            let is_understood = match change.field.as_str() {
+                "permissions" => {
+                    self.permissions = Some(items().map(str::to_owned).collect());
+                    true
+                }
+                "expires at" if after == "never" => {
+                    self.expiry = Some(None);
+                    true
+                }
+                "expires at" => after.parse().is_ok_and(|at| {
+                    self.expiry = Some(Some(at));
+                    true
+                }),
+                "networks" => {
+                    let networks: Result<_, _> = items().map(str::parse).collect();
+                    networks.is_ok_and(|networks| {
+                        self.networks = Some(networks);
+                        true
+                    })
+                }
+                field => LEFT_FIELDS.contains(&field),
+            };
+            self.is_obscure |= !is_understood;
+        }
+    }
+}
+
+/// What a step took away.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Taken {
+    pub(crate) revoked: u64,
+    pub(crate) disabled: u64,
+    pub(crate) narrowed: u64,
+    /// Keys whose record is damaged; they grant nothing.
+    pub(crate) damaged: u64,
+}
+
+pub(crate) fn sweep(tx: &mut Tx<'_>, sweep: &Sweep) -> Result<u64, Error> {
+    let by = sweep.by.as_deref();
+    let many = match &sweep.scope {
+        Scope::Owner(owner) => revoke::revoke_owner(tx, owner, &sweep.revocation, by)?,
+        Scope::Keyspace(prefix) if tx.find_keyspace(*prefix)?.is_some() => {
+            revoke::revoke_keyspace(tx, *prefix, &sweep.revocation, by)?
+        }
+        // It was made after the backup.
+        Scope::Keyspace(_) => return Ok(0),
+    };
+    Ok(many.newly)
+}
+
+pub(crate) fn suspend(tx: &mut Tx<'_>, path: &OwnerPath, fate: &OwnerFate) -> Result<bool, Error> {
+    if !fate.is_suspended || tx.owner(path.as_str())?.is_some() {
+        return Ok(false);
+    }
+    owner::suspend(tx, path, fate.note.as_deref(), fate.by.as_deref())?;
+    Ok(true)
+}
+
+pub(crate) fn retire(
+    tx: &mut Tx<'_>,
+    prefix: Prefix,
+    names: &[String],
+    actor: Option<&str>,
+) -> Result<(), Error> {
+    let Some(known) = tx.find_keyspace(prefix)? else {
+        return Ok(());
+    };
+    let active = known.permissions.iter().filter(|known| !known.retired);
+    let retired: Vec<_> = active
+        .filter(|known| names.contains(&known.name))
+        .map(|known| known.name.clone())
+        .collect();
+    if !retired.is_empty() {
+        let update = KeyspaceUpdate::new().retire_permissions(retired);
+        keyspace::update(tx, prefix, &update, actor)?;
+    }
+    Ok(())
+}
+
+/// Takes away from keys what their fates say.
+pub(crate) fn narrow(
+    tx: &mut Tx<'_>,
+    fates: &[(KeyId, KeyFate)],
+    actor: Option<&str>,
+) -> Result<Taken, Error> {
+    let mut taken = Taken::default();
+    for (id, fate) in fates {
+        match narrow_one(tx, *id, fate, actor, &mut taken) {
+            Err(Error::Corrupted(_)) => taken.damaged += 1,
+            done => done?,
+        }
+    }
+    Ok(taken)
+}
+
+fn narrow_one(
+    tx: &mut Tx<'_>,
+    id: KeyId,
+    fate: &KeyFate,
+    actor: Option<&str>,
+    taken: &mut Taken,
+) -> Result<(), Error> {
+    // It was issued after the backup, or is over in it.
+    let Some(key) = tx.find_key(id)? else {
+        return Ok(());
+    };
+    if super::refuse_if_over(&key, tx.now()).is_err() {
+        return Ok(());
+    }
+    if let Some((revocation, by)) = &fate.revoked {
+        revoke::revoke(tx, id, revocation, by.as_deref())?;
+        taken.revoked += 1;
+        return Ok(());
+    }
+    let keyspace = tx.keyspace_numbered(key.keyspace)?;
+    let mut update = KeyUpdate::new();
+    let ends = [key.expires_at, fate.expiry.flatten(), fate.until];
+    let end = ends.into_iter().flatten().min();
+    if let Some(end) = end
+        && end <= tx.now()
+    {
+        let revocation = match fate.until {
+            Some(until) if until == end => Revocation::new(Reason::Superseded),
+            _ => Revocation::default().note("it had expired by the trail of the restore"),
+        };
+        revoke::revoke(tx, id, &revocation, actor)?;
+        taken.revoked += 1;
+        return Ok(());
+    }
+    if end != key.expires_at {
+        update.expiry = end.map(Expiry::At);
+    }
+    if let Some(names) = &fate.permissions {
+        let held = keyspace.names(key.permissions).into_iter();
+        let gone = held.filter(|name| !names.iter().any(|left| left == name));
+        update.withdraw = gone.map(str::to_owned).collect();
+    }
+    let mut is_closed = fate.disabled || fate.is_obscure;
+    if let Some(networks) = &fate.networks {
+        match both(&key.networks, networks) {
+            Some(networks) if networks == key.networks => {}
+            Some(networks) => update.networks = Some(networks),
+            // No address is in both, and an empty list would mean all.
+            None => is_closed = true,
+        }
+    }
+    let is_narrowed =
+        update.expiry.is_some() || !update.withdraw.is_empty() || update.networks.is_some();
+    if is_narrowed {
+        match update::update(tx, id, &update, actor) {
+            Ok(_) => taken.narrowed += 1,
+            Err(Error::Refused(Refusal::Revoked { .. } | Refusal::Expired { .. })) => {
+                return Ok(());
+            }
+            // The backup's policies do not allow what is left of it.
+            Err(Error::Invalid(_)) => is_closed = true,
+            Err(error) => return Err(error),
+        }
+    }
+    if is_closed && !key.disabled {
+        update::set_disabled(tx, id, true, actor)?;
+        taken.disabled += 1;
+    }
+    Ok(())
+}
+
+/// The networks from which two lists both allow requests, of which an empty one allows
+/// all; `None` where they allow none.
+fn both(left: &[Network], right: &[Network]) -> Option<Vec<Network>> {
+    if left.is_empty() || right.is_empty() {
+        return Some([left, right].concat());
+    }
+    let mut both = Vec::new();
+    for one in left {
+        for other in right {
+            let inner = match (one.covers(other), other.covers(one)) {
+                (true, _) => other,
+                (_, true) => one,
+                _ => continue,
+            };
+            if !both.contains(inner) {
+                both.push(*inner);
+            }
+        }
+    }
+    (!both.is_empty()).then_some(both)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_lists_of_networks_what_both_allow_is_left() {
+        let list = |text: &str| -> Vec<Network> {
+            text.split_whitespace()
+                .map(|net| net.parse().unwrap())
+                .collect()
+        };
+        for (left, right, expected) in [
+            ("", "", Some("")),
+            ("10.0.0.0/8", "", Some("10.0.0.0/8")),
+            ("", "10.0.0.0/8", Some("10.0.0.0/8")),
+            ("10.0.0.0/8", "10.1.0.0/16 ::1", Some("10.1.0.0/16")),
+            (
+                "10.1.0.0/16 ::/0",
+                "10.0.0.0/8 fe80::/10",
+                Some("10.1.0.0/16 fe80::/10"),
+            ),
+            ("10.0.0.0/8", "11.0.0.0/8 ::1", None),
+        ] {
+            let found = both(&list(left), &list(right));
+            assert_eq!(found, expected.map(list), "{left} and {right}");
+        }
+    }
+}
