@@ -20,7 +20,8 @@ use crate::trail::Link;
 pub struct AuditEntry {
     /// Its position, from 1 on, without gaps.
     pub seq: u64,
-    /// When.
+    /// When, by the engine's time then. Not before the entry ahead of it, unless this
+    /// one says that time was set back.
     pub at: Timestamp,
     /// Who, as given to [`Engine::by`](crate::Engine::by).
     pub actor: Option<String>,
@@ -265,6 +266,16 @@ pub enum AuditEvent {
         /// The end of the trail that was applied.
         trail: Link,
     },
+    /// Time was set back: see [`Engine::set_time_back`](crate::Engine::set_time_back).
+    /// Entries about the keys that this changed follow.
+    TimeSetBack {
+        /// The engine's present before.
+        from: Timestamp,
+        /// And after.
+        to: Timestamp,
+        /// How many keys had ended in between.
+        revived: u64,
+    },
 }
 
 /// One thing that a repair has done.
@@ -295,7 +306,8 @@ impl AuditEvent {
             | Self::OwnerResumed { .. }
             | Self::AuditTrimmed { .. }
             | Self::AuditBroken { .. }
-            | Self::StoreRestored { .. } => Vec::new(),
+            | Self::StoreRestored { .. }
+            | Self::TimeSetBack { .. } => Vec::new(),
             Self::KeyIssued {
                 key, superseded, ..
             } => [&[*key], superseded.as_slice()].concat(),

@@ -188,6 +188,13 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn coarse_now(&self) -> Timestamp {
         self.now()
     }
+
+    /// How much time has passed since an instant that stays the same, by a clock that
+    /// nobody sets and that goes on while the machine sleeps: what the present is
+    /// compared with to notice that it has leapt. `None`: no leap is noticed.
+    fn steady(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The clock of the operating system.
@@ -217,6 +224,21 @@ impl Clock for SystemClock {
                 Timestamp(ms.min(Timestamp::MAX.0))
             }
             _ => Timestamp::MIN,
+        }
+    }
+
+    fn steady(&self) -> Option<Duration> {
+        #[cfg(target_os = "linux")]
+        {
+            // Goes on while the machine sleeps, which `Instant` does not.
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            let seconds = u64::try_from(now.tv_sec).ok()?;
+            Some(Duration::new(seconds, u32::try_from(now.tv_nsec).ok()?))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+            Some(BEGUN.get_or_init(std::time::Instant::now).elapsed())
         }
     }
 }

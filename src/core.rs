@@ -29,7 +29,8 @@ use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
 use crate::store::{Outcome, Place, Progress, Store, guarded};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::time::{self, ClockStatus, Present, Time, Watch};
 use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
 
@@ -52,9 +53,8 @@ pub(crate) struct Core {
     registry: Registry,
     clock: Arc<dyn Clock>,
     cache_bytes: usize,
-    /// The newest instant that was committed, or at which a key was said to be
-    /// over, in milliseconds. Time never runs behind it.
-    latest_ms: AtomicU64,
+    time: Time,
+    watch: Watch,
     closed: AtomicBool,
     /// Whether there is no snapshot: then nothing is answered, not even what needs none.
     dark: AtomicBool,
@@ -91,7 +91,8 @@ impl Core {
             loaded.map_err(|error| Error::open(path, OpenError::reading(error)))?;
         Ok(Self {
             home: Home::new(),
-            latest_ms: AtomicU64::new(state.clock.unix_ms()),
+            time: Time::new(state.clock),
+            watch: Watch::new(options.clock_leap),
             closed: AtomicBool::new(false),
             dark: AtomicBool::new(false),
             store,
@@ -113,17 +114,52 @@ impl Core {
     /// The present: the clock's, or the newest instant that counted where that
     /// is later.
     pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now().max(self.latest())
+        self.present().at
     }
 
     /// Lets time not run behind an instant from now on.
-    pub(crate) fn hold(&self, instant: Timestamp) {
-        self.latest_ms
-            .fetch_max(instant.unix_ms(), Ordering::AcqRel);
+    pub(crate) fn hold_at(&self, instant: Timestamp) {
+        self.time.hold_commit(instant);
     }
 
-    fn latest(&self) -> Timestamp {
-        Timestamp::from_raw(self.latest_ms.load(Ordering::Acquire))
+    /// The same, to be held where a key is told to be over at it.
+    pub(crate) fn present(&self) -> Present {
+        self.time.now(&*self.clock)
+    }
+
+    /// Keeps time from running behind a present at which it was told that a key is
+    /// over, so that it stays over if the clock steps back.
+    pub(crate) fn hold(&self, present: Present) {
+        self.time.hold(present);
+    }
+
+    /// Runs what tells the states of keys, or leaves out those that are over.
+    pub(crate) fn tell<T>(
+        &self,
+        mut look: impl FnMut(&Snapshot, Timestamp) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let present = self.present();
+        let told = self.read(|snapshot| look(snapshot, present.at))?;
+        self.hold(present);
+        Ok(told)
+    }
+
+    /// What the clock says by itself.
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn clock_status(&self) -> Result<ClockStatus, Error> {
+        let committed = self.read(Snapshot::state)?.clock;
+        Ok(self.watch.status(&*self.clock, &self.time, committed))
+    }
+
+    /// Whether time can be set back once more.
+    pub(crate) fn can_be_set_back(&self) -> Result<(), Error> {
+        match self.time.can_be_set_back() {
+            true => Ok(()),
+            false => Err(time::no_more_eras()),
+        }
     }
 
     pub(crate) fn home(&self) -> &Home {
@@ -458,10 +494,11 @@ impl Core {
             });
         }
         let is_counted = view.plan() != 0 || view.has_quota();
-        let now = match is_counted || !Life::from(view).is_timeless() {
-            true => self.now(),
-            false => Timestamp::MIN,
+        let present = match is_counted || !Life::from(view).is_timeless() {
+            true => Some(self.present()),
+            false => None,
         };
+        let now = present.map_or(Timestamp::MIN, |present| present.at);
         let held = view.permissions() & entry.active();
         let needs_names =
             !requirements.permission_names.is_empty() || !held.contains(requirements.permissions);
@@ -472,11 +509,13 @@ impl Core {
             policy::decide(view, held, requirements, None, now)
         };
         if let Err(denial) = decision {
-            self.hold_time(&denial, now);
+            if let Some(present) = present {
+                self.hold_time(&denial, present);
+            }
             return self.deny(denial);
         }
-        if is_counted {
-            return self.judge_counted(view, parts, requirements, entry, held, now);
+        if is_counted && let Some(present) = present {
+            return self.judge_counted(view, parts, requirements, entry, held, present);
         }
         self.grant(view, parts, requirements, entry, held, None)
     }
@@ -496,10 +535,10 @@ impl Core {
         requirements: &Requirements<'_>,
         entry: &Entry,
         held: Permissions,
-        now: Timestamp,
+        present: Present,
     ) -> Result<Verdict, Error> {
         let (key, cost) = (view.id(), requirements.cost);
-        let admitted = match self.charge_plan(view, entry, cost, now)? {
+        let admitted = match self.charge_plan(view, entry, cost, present.at)? {
             Ok(admitted) => admitted,
             Err(refused) => {
                 return self.deny(Denial::RateLimited {
@@ -515,7 +554,7 @@ impl Core {
         };
         // What costs nothing takes no slice either, and waits for no commit.
         if view.has_quota() && cost > 0 {
-            let spent = self.spend_quota(key, cost, now);
+            let spent = self.spend_quota(key, cost, present);
             if !matches!(spent, Ok(Spent::Covered))
                 && let Some(receipt) = receipt
             {
@@ -561,7 +600,8 @@ impl Core {
 
     /// Spends a request's cost of its key's quota. Where too little of it is in
     /// memory, this waits for a durable commit.
-    fn spend_quota(&self, key: KeyId, cost: u32, now: Timestamp) -> Result<Spent, Error> {
+    fn spend_quota(&self, key: KeyId, cost: u32, present: Present) -> Result<Spent, Error> {
+        let now = present.at;
         if let Some(spent) = self.quotas.spend_from_memory(key, u64::from(cost), now) {
             return Ok(spent);
         }
@@ -570,7 +610,7 @@ impl Core {
         let take = |wanted| {
             // The store must not be behind this request, or a refill that is due
             // for it would not be due there.
-            self.latest_ms.fetch_max(now.unix_ms(), Ordering::AcqRel);
+            self.time.hold(present);
             self.mutate(move |tx| quota::take_slice(tx, key, wanted))
         };
         let put_back = |slices| self.put_back(slices);
@@ -597,7 +637,7 @@ impl Core {
         let ask = || self.home.check();
         match self.tracks_usage && !requirements.is_counted {
             true => {
-                let now = coarse.max(self.latest());
+                let now = coarse.max(self.time.latest());
                 self.notes.used(view.id(), now, Step::of(coarse), ask)?;
             }
             false => self.notes.look(Step::of(coarse), ask)?,
@@ -617,9 +657,9 @@ impl Core {
     /// Keeps time from running behind an instant at which a key was said to be
     /// over, so that it stays over if the clock steps back.
     #[cold]
-    fn hold_time(&self, denial: &Denial, now: Timestamp) {
+    fn hold_time(&self, denial: &Denial, present: Present) {
         if matches!(denial, Denial::Expired { .. } | Denial::Revoked { .. }) {
-            self.latest_ms.fetch_max(now.unix_ms(), Ordering::AcqRel);
+            self.hold(present);
         }
     }
 
@@ -648,7 +688,15 @@ impl Core {
     }
 
     fn commit(&self, run: &mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended {
-        match self.store.write(self.now(), run, &self.publication()) {
+        self.watch.look(&*self.clock);
+        let present = self.present();
+        let mut run = |tx: &mut Tx<'_>| {
+            let progress = run(tx);
+            // Also where nothing is committed, and before a caller is answered.
+            self.hold(present.moved_to(tx.told_over()));
+            progress
+        };
+        match self.store.write(present.at, &mut run, &self.publication()) {
             Outcome::Unchanged | Outcome::Committed => Ended::Well,
             Outcome::Failed(error) => Ended::Failed(error),
             Outcome::Unknown(failure) => Ended::Unknown(failure),
@@ -671,8 +719,14 @@ impl Core {
             self.registry.publish(keyspace.clone())?;
         }
         self.quotas.publish(&touched.quotas, &touched.quota_keys);
-        self.latest_ms
-            .fetch_max(touched.at.unix_ms(), Ordering::AcqRel);
+        match touched.sets_time_back {
+            true => {
+                self.time.set_back(touched.at);
+                // Their windows are those of the time that was wrong.
+                self.limiter.forget();
+            }
+            false => self.time.hold_commit(touched.at),
+        }
         let swap = || self.show(Some(snapshot));
         match &self.resident {
             Some(resident) => resident.publish(&touched.keys, swap),
@@ -711,6 +765,8 @@ impl Core {
 
     /// Writes what verifications have noted.
     pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.home.check()?;
+        self.watch.look(&*self.clock);
         self.recover()?;
         let mut renewals = self.notes.take_renewals();
         while !renewals.is_empty() {

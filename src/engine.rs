@@ -2,6 +2,7 @@
 
 mod backup;
 pub(crate) mod repair;
+mod time;
 mod trail;
 
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::stats::Stats;
 use crate::store::check::{self, CheckReport};
 use crate::store::snapshot::Snapshot;
 use crate::store::{Place, guarded};
+use crate::time::Present;
 use crate::token;
 
 /// An open store of keys: issues, verifies, rotates and revokes.
@@ -623,8 +625,17 @@ impl Engine {
     /// # Errors
     /// [`NotFound::Key`].
     pub fn key(&self, key: KeyId) -> Result<Key> {
-        self.core
-            .read(|snapshot| snapshot.key(key, self.core.now()))
+        let present = self.core.present();
+        let key = self.core.read(|snapshot| snapshot.key(key, present.at))?;
+        self.hold_if_over(&key, present);
+        Ok(key)
+    }
+
+    /// Where a key that is told is over, time does not run behind that.
+    fn hold_if_over(&self, key: &Key, present: Present) {
+        if time::is_over(key, present.at) {
+            self.core.hold(present);
+        }
     }
 
     /// The key whose token is at hand, whatever its state; `None` where there is none,
@@ -655,7 +666,12 @@ impl Engine {
     /// ```
     pub fn find_by_token(&self, token: impl AsRef<[u8]>) -> Result<Option<Key>> {
         match self.core.find_by_token(token.as_ref()) {
-            Ok((id, snapshot)) => guarded(|| snapshot.key(id, self.core.now())).map(Some),
+            Ok((id, snapshot)) => {
+                let present = self.core.present();
+                let key = guarded(|| snapshot.key(id, present.at))?;
+                self.hold_if_over(&key, present);
+                Ok(Some(key))
+            }
             Err(Error::NotFound(NotFound::Token)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -673,7 +689,7 @@ impl Engine {
     pub fn list(&self, filter: &KeyFilter, after: Option<&Cursor>, limit: usize) -> Result<Page> {
         check_limit(limit)?;
         self.core
-            .read(|snapshot| snapshot.list(filter, after, limit, self.core.now()))
+            .tell(|snapshot, now| snapshot.list(filter, after, limit, now))
     }
 
     /// All keys that a filter asks for, fetched page by page, and an
@@ -720,7 +736,7 @@ impl Engine {
     /// # Errors
     /// See [`Engine`].
     pub fn stats(&self) -> Result<Stats> {
-        let mut stats = self.core.read(|snapshot| self.count(snapshot))?;
+        let mut stats = self.core.tell(count)?;
         stats.usage_lost = self.core.notes().lost();
         stats.limited_keys = self.core.limiter().len();
         stats.file_bytes = self.core.file_bytes();
@@ -728,35 +744,6 @@ impl Engine {
         if let Some(resident) = self.core.resident() {
             (stats.resident_keys, stats.resident_capacity) = resident.occupancy();
         }
-        Ok(stats)
-    }
-
-    /// What of the statistics is counted in the file.
-    fn count(&self, snapshot: &Snapshot) -> Result<Stats> {
-        let now = self.core.now();
-        let state = snapshot.state()?;
-        let mut stats = Stats {
-            audit_entries: state.audit_seq - state.audit_floor_seq,
-            ..Stats::default()
-        };
-        let keyspaces = snapshot.keyspaces()?;
-        for keyspace in &keyspaces {
-            stats.keyspaces.insert(keyspace.prefix, Default::default());
-        }
-        snapshot.each_record(|read| {
-            let Ok(key) = read else {
-                stats.damaged += 1;
-                return;
-            };
-            let prefix = keyspaces
-                .iter()
-                .find(|keyspace| keyspace.id == key.keyspace)
-                .map(|keyspace| keyspace.prefix);
-            let counts = prefix.and_then(|prefix| stats.keyspaces.get_mut(&prefix));
-            if let Some(counts) = counts {
-                counts.count(&Life::from(&key), now);
-            }
-        })?;
         Ok(stats)
     }
 }
@@ -782,8 +769,7 @@ impl Engine {
     /// [`Error::Store`] where the file cannot be read. What is damaged is in
     /// the report, not an error.
     pub fn check(&self) -> Result<CheckReport> {
-        self.core
-            .read(|snapshot| check::check(snapshot, self.core.now()))
+        self.core.tell(check::check)
     }
 
     /// The engine's present: its clock's, or the newest instant that it has
@@ -805,7 +791,7 @@ impl Engine {
     }
 
     pub(crate) fn hold_time(&self, instant: Timestamp) {
-        self.core.hold(instant);
+        self.core.hold_at(instant);
     }
 
     pub(crate) fn change<T: Send + 'static>(
@@ -815,6 +801,34 @@ impl Engine {
         let actor = self.actor.clone();
         self.core.mutate(move |tx| work(tx, actor.as_deref()))
     }
+}
+
+/// What of the statistics is counted in the file.
+fn count(snapshot: &Snapshot, now: Timestamp) -> Result<Stats> {
+    let state = snapshot.state()?;
+    let mut stats = Stats {
+        audit_entries: state.audit_seq - state.audit_floor_seq,
+        ..Stats::default()
+    };
+    let keyspaces = snapshot.keyspaces()?;
+    for keyspace in &keyspaces {
+        stats.keyspaces.insert(keyspace.prefix, Default::default());
+    }
+    snapshot.each_record(|read| {
+        let Ok(key) = read else {
+            stats.damaged += 1;
+            return;
+        };
+        let prefix = keyspaces
+            .iter()
+            .find(|keyspace| keyspace.id == key.keyspace)
+            .map(|keyspace| keyspace.prefix);
+        let counts = prefix.and_then(|prefix| stats.keyspaces.get_mut(&prefix));
+        if let Some(counts) = counts {
+            counts.count(&Life::from(&key), now);
+        }
+    })?;
+    Ok(stats)
 }
 
 fn check_limit(limit: usize) -> Result<()> {

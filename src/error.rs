@@ -383,6 +383,14 @@ pub enum Refusal {
         /// When it expired.
         expired_at: Timestamp,
     },
+    /// Time is to be set back, and is not ahead.
+    #[error("time cannot be set back to {to}, since it is {now}")]
+    TimeNotAhead {
+        /// The present.
+        now: Timestamp,
+        /// What it was to be, or what the clock says where that is later.
+        to: Timestamp,
+    },
     /// The key is disabled.
     #[error("key {0} is disabled; enable it first")]
     Disabled(KeyId),

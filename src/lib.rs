@@ -59,6 +59,7 @@
 //! | take access away | [`Engine::revoke`], [`Engine::revoke_token`], [`Engine::revoke_owner`], [`Engine::disable`], [`Engine::suspend`] |
 //! | look | [`Engine::key`], [`Engine::list`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
 //! | care for the file | [`Engine::check`], [`Engine::backup`], [`Engine::purge`] |
+//! | mend a wrong clock | [`Engine::clock_status`], [`Engine::set_time_back`] |
 //! | test what expires | [`ManualClock`] |
 //! | know what is refused for its size | [`limits`] |
 //!
@@ -74,7 +75,8 @@
 //! 5. An unknown id and a wrong secret do the same work and read the same.
 //! 6. A damaged or forged record grants nothing.
 //! 7. A key is good while `now < expires_at`. Time never runs behind the newest
-//!    change, so that a clock that steps back revives nothing.
+//!    change, nor behind an answer that a key is over, so that a clock that steps
+//!    back revives nothing; [`Engine::set_time_back`] is the way out of a wrong one.
 //! 8. Every change writes its entry in a chained audit trail.
 //! 9. Memory is bounded by the options.
 //! 10. An error of the store is never a denial and never a grant.
@@ -140,6 +142,7 @@ mod store;
 mod sweep;
 mod sync;
 mod text;
+mod time;
 mod token;
 #[cfg(feature = "tower")]
 pub mod tower;
@@ -148,6 +151,7 @@ mod usage;
 mod withheld;
 
 pub use audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
+pub use change::time::TimeSetBack;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use engine::Engine;
 pub use engine::repair::RepairReport;
@@ -174,6 +178,7 @@ pub use secret::{Pepper, Token};
 pub use stats::{KeyCounts, Stats};
 pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
+pub use time::{ClockLeap, ClockStatus};
 pub use trail::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
 pub use withheld::withheld;
 

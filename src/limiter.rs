@@ -143,6 +143,13 @@ impl Limiter {
         }
     }
 
+    /// Begins all windows anew, as a restart does.
+    pub(crate) fn forget(&self) {
+        let mut shared = lock(&self.shared);
+        self.counters.pin().clear();
+        shared.clear();
+    }
+
     /// How many keys are counted.
     pub(crate) fn len(&self) -> usize {
         self.counters.len()

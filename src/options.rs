@@ -43,6 +43,7 @@ pub struct Options {
     pub(crate) failed_attempts: Option<Limit>,
     pub(crate) fails_closed_after: Option<Duration>,
     pub(crate) hook: Option<Hook>,
+    pub(crate) clock_leap: Duration,
 }
 
 impl Default for Options {
@@ -59,6 +60,7 @@ impl Default for Options {
             failed_attempts: None,
             fails_closed_after: None,
             hook: None,
+            clock_leap: Self::CLOCK_LEAP,
         }
     }
 }
@@ -73,6 +75,9 @@ impl Options {
 
     /// The default of [`limited_keys`](Options::limited_keys): 262,144.
     pub const LIMITED_KEYS: usize = 262_144;
+
+    /// The default of [`clock_leap`](Options::clock_leap): 5 minutes.
+    pub const CLOCK_LEAP: Duration = Duration::from_secs(300);
 
     /// The defaults.
     pub fn new() -> Self {
@@ -173,6 +178,14 @@ impl Options {
     /// [`usage_interval`](Options::usage_interval) is `None`.
     pub fn on_failure(mut self, hook: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
         self.hook = Some(Hook(Arc::new(hook)));
+        self
+    }
+
+    /// By how much the clock may leap, or be behind the engine's present, before
+    /// [`Engine::clock_status`] says that somebody should look at it; 5 minutes by
+    /// default. Nothing is refused for it: see there.
+    pub fn clock_leap(mut self, allowed: Duration) -> Self {
+        self.clock_leap = allowed;
         self
     }
 

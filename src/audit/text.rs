@@ -111,6 +111,12 @@ impl Display for AuditEvent {
                 f,
                 "store restored from a backup that ends at {backup}, with the trail up to {trail}"
             ),
+            Self::TimeSetBack { from, to, revived } => {
+                write!(
+                    f,
+                    "time set back from {from} to {to}, {revived} keys revived"
+                )
+            }
             Self::KeysPurged { keys } => write!(f, "keys [{}] purged", List(keys)),
             Self::StoreRepaired { repairs, .. } => write!(f, "store repaired: {}", List(repairs)),
             Self::AuditBroken { entries } => {

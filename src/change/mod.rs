@@ -11,17 +11,22 @@ pub(crate) mod quota;
 pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
+pub(crate) mod time;
 pub(crate) mod trim;
 pub(crate) mod update;
 
-use crate::clock::Timestamp;
 use crate::error::Refusal;
 use crate::policy::Life;
 use crate::record::KeyRecord;
+use crate::store::tx::Tx;
 
-/// Refuses a key that is over for good.
-pub(crate) fn refuse_if_over(key: &KeyRecord, now: Timestamp) -> Result<(), Refusal> {
+/// Refuses a key that is over for good, and lets time not run behind that.
+pub(crate) fn refuse_if_over(tx: &Tx<'_>, key: &KeyRecord) -> Result<(), Refusal> {
     let life = Life::from(key);
+    let now = tx.now();
+    if life.is_over(now) {
+        tx.tell_over();
+    }
     if let Some((at, _)) = life.revoked(now) {
         return Err(Refusal::Revoked { key: key.id, at });
     }

@@ -305,7 +305,7 @@ fn narrow_one(
     let Some(key) = tx.find_key(id)? else {
         return Ok(());
     };
-    if super::refuse_if_over(&key, tx.now()).is_err() {
+    if super::refuse_if_over(tx, &key).is_err() {
         return Ok(());
     }
     if let Some((revocation, by)) = &fate.revoked {

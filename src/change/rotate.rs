@@ -142,7 +142,7 @@ fn refuse_unless_rotatable(
     key: &KeyRecord,
     cold: &ColdRecord,
 ) -> Result<Replaced, Error> {
-    refuse_if_over(key, tx.now())?;
+    refuse_if_over(tx, key)?;
     if key.disabled {
         return Err(Refusal::Disabled(key.id).into());
     }

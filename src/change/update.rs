@@ -23,7 +23,7 @@ pub(crate) fn update(
     actor: Option<&str>,
 ) -> Result<Key, Error> {
     let old = tx.key(id)?;
-    refuse_if_over(&old, tx.now())?;
+    refuse_if_over(tx, &old)?;
     let old_cold = tx.cold(id)?;
     let keyspace = tx.keyspace_numbered(old.keyspace)?;
     let (mut new, new_cold) = amended(&old, &old_cold, changes, &keyspace)?;
@@ -204,7 +204,7 @@ fn noted(
     );
     Change::note(
         all,
-        "expires at",
+        super::time::EXPIRES_AT,
         &old.expires_at,
         &new.expires_at,
         |expiry: &Option<Timestamp>| expiry.map_or("never".to_owned(), |at| at.to_string()),
@@ -229,7 +229,7 @@ pub(crate) fn set_disabled(
     actor: Option<&str>,
 ) -> Result<Key, Error> {
     let old = tx.key(id)?;
-    refuse_if_over(&old, tx.now())?;
+    refuse_if_over(tx, &old)?;
     let cold = tx.cold(id)?;
     if old.disabled == disabled {
         return tx.describe(&old, cold);

@@ -3,6 +3,9 @@
 //! trail, and notes what it touched, so that the engine can publish it.
 
 mod repair;
+mod set_back;
+
+use std::cell::Cell;
 
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
@@ -35,6 +38,8 @@ pub(crate) struct Touched {
     pub(crate) quota_keys: Vec<KeyId>,
     /// The instant of the commit, behind which time never runs again.
     pub(crate) at: Timestamp,
+    /// That instant is where time was set back to.
+    pub(crate) sets_time_back: bool,
     /// How many commits there are with this one.
     pub(crate) commits: u64,
 }
@@ -48,6 +53,7 @@ impl Touched {
             quotas: Vec::new(),
             quota_keys: Vec::new(),
             at: Timestamp::MIN,
+            sets_time_back: false,
             commits,
         }
     }
@@ -85,6 +91,9 @@ pub(crate) struct Tx<'t> {
     /// Whether the mutation that runs has written yet.
     wrote: bool,
     wrote_ever: bool,
+    /// The latest instant at which a caller is told that a key is over which time
+    /// has ended.
+    told_over: Cell<Timestamp>,
 }
 
 impl<'t> Tx<'t> {
@@ -119,6 +128,7 @@ impl<'t> Tx<'t> {
             },
             wrote: false,
             wrote_ever: false,
+            told_over: Cell::new(Timestamp::MIN),
         })
     }
 
@@ -155,6 +165,17 @@ impl<'t> Tx<'t> {
     /// The present, the same for the whole transaction.
     pub(crate) fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// Notes that a caller is told that a key is over, so that time must not run
+    /// behind the present, also where nothing is committed.
+    pub(crate) fn tell_over(&self) {
+        self.told_over.set(self.told_over.get().max(self.now));
+    }
+
+    /// The latest instant at which that was told.
+    pub(crate) fn told_over(&self) -> Timestamp {
+        self.told_over.get()
     }
 
     pub(crate) fn ring(&self) -> &'t Keyring {
@@ -385,6 +406,8 @@ impl<'t> Tx<'t> {
                 continue;
             };
             if Life::from(&key).is_over(self.now) {
+                // The answer does not count it.
+                self.tell_over();
                 holdings.lapsed.push(key);
             } else {
                 holdings.good.push(key);
@@ -630,13 +653,16 @@ impl<'t> Tx<'t> {
             return Ok(());
         }
         self.writing();
+        let last_used = last_used.min(self.now);
         // One that is damaged begins anew: it must not keep the others from
         // being written.
         let mut usage = match read::usage(&self.usage, self.ring, id) {
             Err(Error::Corrupted(_)) => UsageRecord::default(),
             usage => usage?,
         };
-        usage.last_used = usage.last_used.max(Some(last_used));
+        // An instant that is yet to come is from before time was set back.
+        let before = usage.last_used.filter(|before| *before <= self.now);
+        usage.last_used = before.max(Some(last_used));
         usage.count = usage.count.saturating_add(count);
         let bytes = tables::seal(self.ring, Tagged::Usage, &id.raw().to_le_bytes(), &usage)?;
         self.usage.insert(id.raw(), bytes.as_slice()).or_store()?;

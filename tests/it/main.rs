@@ -25,6 +25,7 @@ mod revoke;
 mod rotate;
 mod scanners;
 mod threads;
+mod time;
 mod update;
 mod usage;
 mod vectors;

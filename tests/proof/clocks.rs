@@ -3,6 +3,7 @@
 //! Invariants checked:
 //! - 7: what has expired, or is out of grace, and was followed by a commit, is never
 //!   accepted again, whatever the clock says and however often the store is opened;
+//! - that ends where time is set back by the call for it, which leaves the store sound;
 //! - nothing panics or hangs, at the extremes too; an error is one of the input's or of
 //!   the store's state.
 
@@ -10,8 +11,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gatekey::{
-    Engine, Error, KeyId, KeyUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, Plan, Quota,
-    Reason, Refill, Rotation, Timestamp, Verdict,
+    Clock, Engine, Error, KeyId, KeyUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, Plan,
+    Quota, Reason, Refill, Rotation, Timestamp, Verdict,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -66,6 +67,9 @@ impl World {
         engine
             .create_keyspace(keyspace.plan(Plan::new("free").limit(limit)))
             .unwrap();
+        engine
+            .create_keyspace(NewKeyspace::new("one").unwrap().single_active())
+            .unwrap();
         Self {
             engine,
             disk,
@@ -84,7 +88,13 @@ impl World {
         let hour = Duration::from_secs(3600);
         let engine = self.engine.clone();
         let new = NewKey::new("acme", "acme/etl")?;
-        let kind = random.random_range(0..17);
+        let kind = random.random_range(0..20);
+        if kind >= 18 {
+            let new = NewKey::new("one", "acme/etl")?;
+            let issued = engine.issue(new.expires_in(if kind == 18 { hour } else { 3 * hour }))?;
+            self.keep(issued.key.id, &issued.token);
+            return Ok(());
+        }
         if kind < 6 {
             let new = match kind {
                 0 => new,
@@ -116,8 +126,14 @@ impl World {
             10 => drop(engine.suspend("acme", None)?),
             11 => drop(engine.resume("acme")?),
             12 => drop(engine.revoke_token(token, Reason::Cessation)?),
-            13 => drop(engine.purge(hour)?),
+            13 => _ = engine.purge(hour)?,
             14 => engine.flush()?,
+            17 => {
+                let set_back = engine.set_time_back(self.clock.now())?;
+                assert_eq!(engine.now(), set_back.to);
+                assert_sound(&engine, "once time was set back");
+                self.over.clear();
+            }
             15 => {
                 engine.close()?;
                 self.engine = open(&self.disk, &self.clock);
@@ -178,7 +194,11 @@ fn no_clock_revives_what_was_over_or_makes_anything_panic() {
             match world.engine.audit(1, 1000).unwrap().len() > before {
                 // The commit holds the time at which they were seen to be over.
                 true => held.iter().for_each(|at| {
-                    world.over.insert(*at, true);
+                    // Not where time was set back, which forgets them.
+                    world
+                        .over
+                        .entry(*at)
+                        .and_modify(|committed| *committed = true);
                 }),
                 // What was only seen, an opening may forget.
                 false => world.over.retain(|_, committed| {

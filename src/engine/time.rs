@@ -1,0 +1,97 @@
+//! The calls about time and the clock.
+
+use super::{Engine, change};
+use crate::change::time::TimeSetBack;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::key::Key;
+use crate::time::ClockStatus;
+
+/// Whether a key that is told shows that time has ended it, whatever its state is.
+pub(super) fn is_over(key: &Key, now: Timestamp) -> bool {
+    let ends = [key.expires_at, key.retiring_until];
+    ends.into_iter().flatten().any(|end| now >= end)
+}
+
+/// # Time
+impl Engine {
+    /// What the engine knows of its clock: whether it has leapt, and how far it is
+    /// behind the engine's present.
+    ///
+    /// A leap is noticed where the clock went on by more than
+    /// [`Options::clock_leap`](crate::Options::clock_leap) more, or less, than a clock
+    /// that nobody sets ([`Clock::steady`](crate::Clock::steady)). The engine compares
+    /// the two at each commit and flush, and here. It refuses nothing for a leap: a
+    /// machine that was paused leaps rightly, and keys that expired meanwhile must not
+    /// be granted.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    ///
+    /// ```
+    /// # let engine = gatekey::Engine::open_in_memory()?;
+    /// let status = engine.clock_status()?;
+    /// if status.is_suspect() {
+    ///     eprintln!("look at the clock: {status:?}");
+    /// }
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn clock_status(&self) -> Result<ClockStatus> {
+        self.core.clock_status()
+    }
+
+    /// Sets the engine's present back, after its clock was ahead and a wrong instant
+    /// was taken in; in one transaction, and audited.
+    ///
+    /// `to` is the present as you know it from elsewhere. Time goes on from there, or
+    /// from what the clock says where that is later: a clock that is behind cannot
+    /// revive more than you say.
+    ///
+    /// | what the wrong time did | after the call |
+    /// |---|---|
+    /// | a key expired, or its grace ended | it is good again; in a single-active keyspace it is revoked instead where its owner has a newer one |
+    /// | a key was issued, rotated or given an expiry | what was left of its life, or of its grace, then, is left of it from now on |
+    /// | a quota was refilled | what is left stays; the next refill comes when it would |
+    /// | requests were counted for limits | all windows begin anew |
+    /// | a key was revoked, also by a newer one | it stays revoked |
+    /// | a key was purged | it is gone |
+    ///
+    /// The audit trail says which keys those are: where its entries since were trimmed,
+    /// their keys end when the wrong time said. An expiry that was given as an instant, while time was wrong, comes earlier by as
+    /// much as time is set back: give it again. An owner may hold more keys than its cap.
+    ///
+    /// Costs time with the number of keys that had ended in between, of audit entries
+    /// since, and of quotas.
+    ///
+    /// # Errors
+    /// [`Refusal::TimeNotAhead`](crate::Refusal::TimeNotAhead) where the clock says the
+    /// present by itself, or a later instant than it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::{ManualClock, NewKey, NewKeyspace, Options};
+    ///
+    /// let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let day = Duration::from_secs(86_400);
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.expires_in(day))?;
+    ///
+    /// clock.set("2099-01-01T00:00:00Z".parse()?);
+    /// assert!(!engine.verify(issued.token.expose())?.is_granted());
+    /// clock.set("2026-01-01T00:01:00Z".parse()?);
+    /// assert!(!engine.verify(issued.token.expose())?.is_granted());
+    ///
+    /// let set_back = engine.by("ops")?.set_time_back("2026-01-01T00:01:00Z".parse()?)?;
+    /// assert_eq!(set_back.revived, 1);
+    /// assert!(engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn set_time_back(&self, to: Timestamp) -> Result<TimeSetBack> {
+        self.core.can_be_set_back()?;
+        let to = to.max(self.core.clock_now());
+        self.change(move |tx, actor| change::time::set_back(tx, to, actor))
+    }
+}

@@ -1,0 +1,105 @@
+//! What a transaction reads and puts right that sets time back.
+
+use std::ops::Bound;
+
+use redb::ReadableTable;
+
+use super::super::OrStore;
+use super::super::read;
+use super::super::tables::{self, HELD, Tagged};
+use super::Tx;
+use crate::audit::AuditEntry;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::id::KeyId;
+use crate::quota::QuotaRecord;
+use crate::record::KeyRecord;
+
+impl Tx<'_> {
+    /// Makes another instant the present, for the rest of the transaction and, once it
+    /// is committed, for all.
+    pub(crate) fn set_present(&mut self, to: Timestamp) {
+        self.writing();
+        self.now = to;
+        self.touched.at = to;
+        self.touched.sets_time_back = true;
+    }
+
+    /// The audit entries at the end of the trail that were written after an instant,
+    /// the oldest first. The instants of older ones are not looked at.
+    pub(crate) fn entries_since(&self, instant: Timestamp) -> Result<Vec<AuditEntry>, Error> {
+        let mut entries = Vec::new();
+        let first = self.state.audit_floor_seq + 1;
+        for seq in (first..=self.state.audit_seq).rev() {
+            let entry = match read::audit_entry(&self.audit, self.ring, &self.state, seq) {
+                // What it says cannot be known; those before it can.
+                Err(Error::Corrupted(_)) => continue,
+                entry => entry?,
+            };
+            if entry.at <= instant {
+                break;
+            }
+            entries.push(entry);
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// The keys that end after one instant, and at the latest at another.
+    pub(crate) fn ids_ending_within(
+        &self,
+        after: Timestamp,
+        last: Timestamp,
+    ) -> Result<Vec<KeyId>, Error> {
+        let range = (
+            Bound::Excluded((after.unix_ms(), u64::MAX)),
+            Bound::Included((last.unix_ms(), u64::MAX)),
+        );
+        self.by_end
+            .range::<(u64, u64)>(range)
+            .or_store()?
+            .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
+            .collect()
+    }
+
+    /// Notes in the owner's index that a key is not over after all.
+    pub(crate) fn set_held(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        self.writing();
+        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
+        self.by_owner.insert(index.as_slice(), HELD).or_store()?;
+        Ok(())
+    }
+
+    /// Lets no quota wait for its refill longer than it would if it had been made at
+    /// the present.
+    pub(crate) fn bring_refills_near(&mut self) -> Result<(), Error> {
+        let mut late: Vec<(u64, QuotaRecord)> = Vec::new();
+        for entry in self.quotas.iter().or_store()? {
+            let (number, bytes) = entry.or_store()?;
+            let key = number.value().to_le_bytes();
+            let read = tables::unseal(self.ring, Tagged::Quota, &key, bytes.value());
+            let record: QuotaRecord = match read {
+                // Of no other's concern.
+                Err(Error::Corrupted(_)) => continue,
+                record => record?,
+            };
+            if let Some(next) = record.quota.refill().map(|refill| refill.after(self.now))
+                && record.refills_at > next
+            {
+                let refills_at = next;
+                late.push((
+                    number.value(),
+                    QuotaRecord {
+                        refills_at,
+                        ..record
+                    },
+                ));
+            }
+        }
+        for (number, record) in late {
+            self.put_quota(number, &record)?;
+            self.touched.quotas.push(number);
+        }
+        Ok(())
+    }
+}
