@@ -4,6 +4,7 @@ that the test named beside it fails.
 
     tests/faults.py             seed them all
     tests/faults.py TEXT ...    those whose name or file holds one of the texts
+    tests/faults.py --new       those that were never seeded
     tests/faults.py --check     whether each can still be seeded, and was once
 
 Each row of docs/faults.txt is of the last time that its fault was seeded.
@@ -30,6 +31,8 @@ ROWS = ROOT / "docs" / "faults.txt"
 # A fault may make a test wait for ever.
 SECONDS_MAX = 600
 FEATURES = "--all-features"
+# Each fault is a build of its own, which takes longer than its one test.
+QUICK = ["--config", "profile.dev.package.gatekey.opt-level=0", "--config", "profile.dev.package.gatekey.debug=0"]
 
 
 def read_faults():
@@ -72,7 +75,7 @@ def copy_source(tree):
 
 
 def command(fault, *more):
-    return ["cargo", "test", "--quiet", FEATURES, *more, *fault["test"]]
+    return ["cargo", "test", "--quiet", *QUICK, FEATURES, *more, *fault["test"]]
 
 
 def run(fault, tree, *more):
@@ -137,17 +140,23 @@ def write_rows(rows, seconds):
     ROWS.write_text(head + "".join(row + "\n" for row in kept))
 
 
+def what_runs(fault):
+    return (fault.get("rustc"), str(fault.get("env")), *fault["test"])
+
+
 def main():
     faults = read_faults()
     wanted = sys.argv[1:]
+    known = {name_of(row) for row in known_rows()}
+    never = [fault for fault in faults if fault["name"] not in known]
     if wanted == ["--check"]:
-        known = {name_of(row) for row in known_rows()}
-        never = [fault["name"] for fault in faults if fault["name"] not in known]
         if never:
-            sys.exit("\n".join(f"{name}: it was never seeded" for name in never))
+            sys.exit("\n".join(f"{fault['name']}: it was never seeded" for fault in never))
         print(f"{len(faults)} faults can be seeded")
         return
-    if wanted:
+    if wanted == ["--new"]:
+        faults = never
+    elif wanted:
         faults = [
             fault for fault in faults
             if any(text in fault["name"] or text in fault["file"] for text in wanted)
@@ -160,21 +169,23 @@ def main():
     sound = {}
     rows = []
     begun = time.monotonic()
+    # All of these before the first fault: each change of the source is a build.
     for fault in faults:
-        what = (fault.get("rustc"), str(fault.get("env")), *fault["test"])
+        what = what_runs(fault)
         if what not in sound:
             passed, output = run(fault, tree)
             sound[what] = passed and ran_a_test(output)
             if not sound[what]:
                 failures.append(f"{fault['test']} does not pass, or runs nothing, on the sound source:\n{output}")
-        verdict, output = seed(fault, tree) if sound[what] else ("NO SOUND TEST", "")
+    for fault in faults:
+        verdict, output = seed(fault, tree) if sound[what_runs(fault)] else ("NO SOUND TEST", "")
         if verdict != "caught":
             failures.append(f"{fault['name']}: {verdict}\n{output[-3000:]}")
         row = f"{fault['promise']:>5}  {verdict:<14}  {fault['file']:<24}  {fault['name']}\n         by {fault['test'][-1]}"
         rows.append(row)
         print(row, flush=True)
-    seconds = time.monotonic() - begun
-    write_rows(rows, seconds)
+        # After each, so that a run that is cut off has not run for nothing.
+        write_rows(rows, time.monotonic() - begun)
     if failures:
         sys.exit("\n\n".join(failures))
 
