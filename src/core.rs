@@ -25,6 +25,7 @@ use crate::quota::{Quotas, Slice, Spent};
 use crate::record::View;
 use crate::registry::{Entry, Registry};
 use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
+use crate::store::backup::OnProgress;
 use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
@@ -739,6 +740,12 @@ impl Core {
     pub(crate) fn recover(&self) -> Result<(), Error> {
         self.home.check()?;
         self.store.recover_now(&self.publication())
+    }
+
+    /// Writes the store to a new file, which takes its place.
+    pub(crate) fn compact(&self, on_progress: OnProgress<'_>) -> Result<(), Error> {
+        self.home.check()?;
+        self.store.compact(&self.publication(), on_progress)
     }
 
     pub(crate) fn health(&self) -> Health {

@@ -1,6 +1,7 @@
 //! The public handle.
 
 mod backup;
+mod compact;
 pub(crate) mod repair;
 mod time;
 mod trail;
@@ -33,6 +34,8 @@ use crate::store::snapshot::Snapshot;
 use crate::store::{Place, guarded};
 use crate::time::Present;
 use crate::token;
+
+pub use compact::Compacted;
 
 /// An open store of keys: issues, verifies, rotates and revokes.
 ///

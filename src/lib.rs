@@ -58,7 +58,7 @@
 //! | replace a key without an outage | [`Engine::rotate`], [`Rotation`] |
 //! | take access away | [`Engine::revoke`], [`Engine::revoke_token`], [`Engine::revoke_owner`], [`Engine::disable`], [`Engine::suspend`] |
 //! | look | [`Engine::key`], [`Engine::list`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
-//! | care for the file | [`Engine::check`], [`Engine::backup`], [`Engine::purge`] |
+//! | care for the file | [`Engine::health`], [`Engine::check`], [`Engine::backup`], [`Engine::purge`], [`Engine::compact`] |
 //! | mend a wrong clock | [`Engine::clock_status`], [`Engine::set_time_back`] |
 //! | test what expires | [`ManualClock`] |
 //! | know what is refused for its size | [`limits`] |
@@ -153,8 +153,8 @@ mod withheld;
 pub use audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
 pub use change::time::TimeSetBack;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use engine::Engine;
 pub use engine::repair::RepairReport;
+pub use engine::{Compacted, Engine};
 pub use error::{Corruption, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure};
 pub use health::{Failure, Health};
 pub use id::{KeyId, Prefix};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Engine;
 use crate::error::Result;
-use crate::store::backup::{self, Backup, BackupProgress};
+use crate::store::backup::{self, Backup, BackupProgress, OnProgress};
 
 /// # Backups
 impl Engine {
@@ -75,19 +75,28 @@ impl Engine {
         mut progress: impl FnMut(BackupProgress) -> ControlFlow<()>,
     ) -> Result<Backup> {
         let snapshot = self.core.snapshot()?;
-        // A panic of the caller's is not one of the storage engine's.
-        let mut panic = None;
-        let mut on_progress = |now| {
-            catch_unwind(AssertUnwindSafe(|| progress(now))).unwrap_or_else(|payload| {
-                panic = Some(payload);
-                ControlFlow::Break(())
-            })
-        };
         let cache_bytes = self.core.cache_bytes();
-        let made = backup::backup(snapshot, target.as_ref(), cache_bytes, &mut on_progress);
-        match panic {
-            Some(payload) => resume_unwind(payload),
-            None => made,
-        }
+        telling(&mut progress, |on_progress| {
+            backup::backup(snapshot, target.as_ref(), cache_bytes, on_progress)
+        })
+    }
+}
+
+/// Does what tells of its progress. A panic of the caller's is not one of the storage
+/// engine's: it goes on once what was begun is cleared away.
+pub(super) fn telling<T>(
+    progress: &mut dyn FnMut(BackupProgress) -> ControlFlow<()>,
+    work: impl FnOnce(OnProgress<'_>) -> Result<T>,
+) -> Result<T> {
+    let mut panic = None;
+    let done = work(&mut |now| {
+        catch_unwind(AssertUnwindSafe(|| progress(now))).unwrap_or_else(|payload| {
+            panic = Some(payload);
+            ControlFlow::Break(())
+        })
+    });
+    match panic {
+        Some(payload) => resume_unwind(payload),
+        None => done,
     }
 }

@@ -38,7 +38,9 @@ pub struct Backup {
     pub file_bytes: u64,
 }
 
-/// How far a backup has come: see [`Engine::backup_with`](crate::Engine::backup_with).
+/// How far a backup or a compaction has come: see
+/// [`Engine::backup_with`](crate::Engine::backup_with) and
+/// [`Engine::compact_with`](crate::Engine::compact_with).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupProgress {

@@ -155,26 +155,36 @@ pub(super) fn take_place(partial: &Path, new: &File, old: &File, end: &Path) -> 
     if !leads_to(partial, new)? || !leads_to(end, old)? {
         return Ok(false);
     }
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        use rustix::io::Errno;
-        let exchange = || renameat_with(CWD, partial, CWD, end, RenameFlags::EXCHANGE);
-        match exchange() {
-            // Not every file system knows the flag.
-            Err(Errno::INVAL | Errno::NOSYS) => {}
-            Err(error) => return Err(error.into()),
-            Ok(()) if leads_to(partial, old)? => {
-                // What cannot be removed now, the next opening removes.
-                let _ = remove_own(partial, old);
-                return Ok(true);
-            }
-            // It was replaced in the moment between: that is put back.
-            Ok(()) => return exchange().map(|()| false).map_err(Into::into),
-        }
+    match exchange(partial, old, end)? {
+        Some(is_taken) => Ok(is_taken),
+        None => std::fs::rename(partial, end).map(|()| true),
     }
-    std::fs::rename(partial, end)?;
-    Ok(true)
+}
+
+/// Exchanges two names at once, and takes the old file's away, where the name was its
+/// own; else exchanges them again. `None` where that is not known.
+#[cfg(target_os = "linux")]
+fn exchange(partial: &Path, old: &File, end: &Path) -> io::Result<Option<bool>> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    let exchange = || renameat_with(CWD, partial, CWD, end, RenameFlags::EXCHANGE);
+    match exchange() {
+        // Not every file system knows the flag.
+        Err(Errno::INVAL | Errno::NOSYS) => Ok(None),
+        Err(error) => Err(error.into()),
+        Ok(()) if leads_to(partial, old)? => {
+            // What cannot be removed now, the next opening removes.
+            let _ = remove_own(partial, old);
+            Ok(Some(true))
+        }
+        // It was replaced in the moment between: that is put back.
+        Ok(()) => exchange().map(|()| Some(false)).map_err(Into::into),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &File, _: &Path) -> io::Result<Option<bool>> {
+    Ok(None)
 }
 
 /// Removes a file, if the name is still its own.
@@ -229,6 +239,34 @@ impl Directory {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_new_file_takes_the_place_of_the_old_one_and_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let [partial, target, other] = ["partial", "target", "other"].map(|n| dir.path().join(n));
+        let made = |path: &Path, text: &str| {
+            let file = create_private(path).unwrap();
+            fs::write(path, text).unwrap();
+            file
+        };
+        let (new, old) = (made(&partial, "new"), made(&target, "old"));
+        assert!(take_place(&partial, &new, &old, &target).unwrap());
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert!(!partial.exists());
+        // Replaced by somebody else, it stays.
+        let next = made(&partial, "next");
+        made(&other, "another's");
+        fs::rename(&other, &target).unwrap();
+        assert!(!take_place(&partial, &next, &new, &target).unwrap());
+        assert_eq!(fs::read(&target).unwrap(), b"another's");
+        assert_eq!(fs::read(&partial).unwrap(), b"next");
+        #[cfg(target_os = "linux")]
+        if let Some(is_taken) = exchange(&partial, &new, &target).unwrap() {
+            assert!(!is_taken);
+            assert_eq!(fs::read(&target).unwrap(), b"another's");
+            assert_eq!(fs::read(&partial).unwrap(), b"next");
+        }
+    }
 
     #[test]
     fn a_file_gets_a_name_that_nobody_has_and_no_other_file_gets_it() {

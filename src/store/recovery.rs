@@ -177,20 +177,40 @@ impl Store {
         } = rewrite(&self.home(), source, self.cache_bytes, on_progress)?;
         let base = Arc::new(base);
         *lock(&self.home) = home;
-        match is_not_durable {
-            None => {
+        let settled = match is_not_durable {
+            None => guarded(|| {
                 let snapshot = base.snapshot(&self.ring)?;
-                self.settle(inner, base, snapshot, commits, publish)
-            }
+                self.settle(inner, base.clone(), snapshot, commits, publish)
+            }),
             Some(failure) => {
                 // What is written to it must not be acknowledged before its name is
                 // durable, and a second sync of a directory is not trusted either.
                 base.access().ground().doubt();
-                base.access().absorb(&self.alarm);
-                inner.base = Some(base);
                 Err(Error::Store(failure))
             }
+        };
+        if let Err(error) = &settled {
+            // Nothing that is written to the former file would be found any more.
+            base.access().absorb(&self.alarm);
+            inner.base = Some(base);
+            inner.recovery.is_due = true;
+            self.alarm.raise(&failure_of(error));
         }
+        settled
+    }
+
+    /// Writes the store to a new file, which takes its place. Changes wait meanwhile.
+    pub(crate) fn compact(
+        &self,
+        publish: Publish<'_>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), Error> {
+        let mut inner = self.inner();
+        self.recover_if_due(&mut inner, publish)?;
+        self.require_name()?;
+        let source = inner.published.clone().ok_or(Error::Closed)?;
+        let rewritten = self.rewrite(&mut inner, &source, publish, on_progress);
+        rewritten.map(drop)
     }
 
     /// Whether a store that was opened again is at the last commit that was published,

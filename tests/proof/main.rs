@@ -15,6 +15,7 @@ mod canary;
 #[cfg(feature = "axum")]
 mod canary_http;
 mod clocks;
+mod compaction;
 mod corpus;
 mod disk;
 mod entropy;

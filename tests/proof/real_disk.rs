@@ -294,6 +294,40 @@ fn a_file_that_is_removed_or_replaced_while_it_is_open_acknowledges_nothing_more
 }
 
 #[test]
+fn a_compacted_file_has_the_name_the_link_and_the_permissions_of_the_old_one() {
+    let (dir, path, token) = store();
+    let link = dir.path().join("link.redb");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    let engine = options().open(&link).unwrap();
+    let before = fs::metadata(&path).unwrap();
+    engine.compact().unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_ne!(before.ino(), after.ino());
+    assert_eq!(after.mode(), before.mode());
+    assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    let issued = engine.issue(new_key()).unwrap().token;
+    // What is in the way of a copy, and is none, stays; the store goes on.
+    let copy = dir.path().join("keys.redb.gatekey-rewrite");
+    fs::write(&copy, "another's").unwrap();
+    let refused = engine.compact().unwrap_err();
+    assert!(matches!(refused, Error::Store(_)), "{refused:?}");
+    assert_eq!(fs::read(&copy).unwrap(), b"another's");
+    assert!(engine.health().is_well());
+    engine.close().unwrap();
+    let engine = options().open(&path).unwrap();
+    assert!(copy.exists());
+    assert!(is_granted(&engine, &token) && is_granted(&engine, issued.expose()));
+    // A file that was moved, or replaced, is not written to its former name.
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    fs::remove_file(&copy).unwrap();
+    engine.compact().unwrap_err();
+    assert!(!path.exists() && !copy.exists());
+    engine.issue(new_key()).unwrap();
+}
+
+#[test]
 fn a_file_that_is_moved_while_it_is_open_keeps_what_is_acknowledged() {
     let (_dir, path, _) = store();
     let engine = options().open(&path).unwrap();
