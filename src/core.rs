@@ -26,6 +26,7 @@ use crate::record::View;
 use crate::registry::{Entry, Registry};
 use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
 use crate::store::backup::OnProgress;
+use crate::store::history;
 use crate::store::queue::{Ended, Queue};
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
@@ -196,6 +197,10 @@ impl Core {
 
     pub(crate) fn limiter(&self) -> &Limiter {
         &self.limiter
+    }
+
+    pub(crate) fn signing_pepper(&self) -> u8 {
+        self.store.ring().signing_pepper()
     }
 
     pub(crate) fn notes(&self) -> &Notes {
@@ -809,6 +814,14 @@ impl Core {
                 return Err(error);
             }
             used = rest;
+        }
+        self.index_trail()
+    }
+
+    /// Adds rows to the index of the audit trail, where many entries wait for them.
+    fn index_trail(&self) -> Result<(), Error> {
+        while guarded(|| self.snapshot()?.unindexed())? >= history::LAG {
+            self.mutate(|tx| tx.follow_trail())?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod compact;
+mod insight;
 pub(crate) mod repair;
 mod time;
 mod trail;

@@ -157,7 +157,8 @@ pub enum OpenError {
         /// The ids that the store knows.
         known: Vec<u8>,
     },
-    /// Keys are still hashed under a pepper that was not given. A key moves to
+    /// Keys are still hashed under a pepper that was not given;
+    /// [`Engine::peppers`](crate::Engine::peppers) tells before. A key moves to
     /// the newest pepper when its token is used. Those that are expired or out
     /// of grace do not: [`Engine::purge`](crate::Engine::purge) removes them;
     /// those that nobody uses are to be rotated or revoked.

@@ -175,7 +175,7 @@ pub use query::{Cursor, KeyFilter, Page};
 pub use quota::{Quota, QuotaStatus, Refill};
 pub use restore::{Restore, Restored};
 pub use secret::{Pepper, Token};
-pub use stats::{KeyCounts, Stats};
+pub use stats::{KeyCounts, PepperKeys, Stats};
 pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
 pub use time::{ClockLeap, ClockStatus};
@@ -189,3 +189,7 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/RESTORE.md")]
 struct RestorePage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/SELF_SERVICE.md")]
+struct SelfService;

@@ -10,6 +10,7 @@ use crate::id::Prefix;
 use crate::key::{Key, KeyState};
 use crate::owner::OwnerPath;
 use crate::policy::Life;
+use crate::record::{KeyRecord, Phase};
 
 /// Which keys to list. All that is asked for must hold.
 ///
@@ -36,6 +37,7 @@ pub struct KeyFilter {
     pub(crate) expired: Option<bool>,
     pub(crate) disabled: Option<bool>,
     pub(crate) suspended: Option<bool>,
+    pub(crate) pepper: Option<u8>,
     pub(crate) labels: Vec<(String, Option<String>)>,
     pub(crate) expires_within: Option<Duration>,
 }
@@ -122,6 +124,14 @@ impl KeyFilter {
         self
     }
 
+    /// Those that need the pepper of an id: see [`Engine::peppers`](crate::Engine::peppers).
+    /// Revoked keys need none.
+    #[must_use]
+    pub fn pepper(mut self, id: u8) -> Self {
+        self.pepper = Some(id);
+        self
+    }
+
     /// Those with a label, whatever its value.
     #[must_use]
     pub fn has_label(mut self, name: impl Into<String>) -> Self {
@@ -157,18 +167,20 @@ impl KeyFilter {
         }
     }
 
-    /// Whether a key that stands so in its life may be asked for: what is known of it
-    /// without its cold record.
-    pub(crate) fn matches_life(&self, life: &Life, now: Timestamp) -> bool {
+    /// Whether a key may be asked for, by what is known of it without its cold record.
+    pub(crate) fn matches_record(&self, record: &KeyRecord, now: Timestamp) -> bool {
+        let life = Life::from(record);
+        let needs = |id| record.pepper == id && !matches!(record.phase, Phase::Revoked { .. });
         let agrees = |asked: Option<bool>, is| asked.is_none_or(|asked| asked == is);
         self.state.is_none_or(|state| state == life.state(now))
+            && self.pepper.is_none_or(needs)
             && agrees(self.expired, life.is_over_by_expiry(now))
             && agrees(self.disabled, life.is_disabled(now))
             && agrees(self.suspended, life.is_suspended(now))
     }
 
     /// Whether a key that the index gave, and that
-    /// [`matches_life`](Self::matches_life), is asked for.
+    /// [`matches_record`](Self::matches_record), is asked for.
     pub(crate) fn matches(&self, key: &Key, now: Timestamp) -> bool {
         let ends_soon = |within: Duration| {
             let end = [key.expires_at, key.retiring_until]

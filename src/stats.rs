@@ -33,6 +33,18 @@ pub struct Stats {
     pub health: Health,
 }
 
+/// How many keys are hashed under a pepper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PepperKeys {
+    /// The pepper's id.
+    pub pepper: u8,
+    /// How many keys need it. A revoked key needs none.
+    pub keys: u64,
+    /// Whether new digests are made under it.
+    pub is_signing: bool,
+}
+
 /// How many keys there are, by state. A key counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -77,6 +77,7 @@ mod limit_fields;
 mod proxies;
 mod refusal_log;
 mod refused;
+mod status;
 mod systems;
 
 pub use caching::no_store;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
+use super::history::Rows;
 use super::mark::{self, Mark};
 use super::snapshot::Snapshot;
 use super::tables::{
@@ -95,6 +96,7 @@ struct Walk<'a> {
     keyspace_revisions: BTreeMap<Prefix, u64>,
     /// How many keys name each quota.
     sharing: BTreeMap<u64, u32>,
+    rows: Rows,
     report: CheckReport,
 }
 
@@ -111,6 +113,7 @@ impl<'a> Walk<'a> {
             by_owner: snapshot.table(BY_OWNER)?,
             by_keyspace: snapshot.table(BY_KEYSPACE)?,
             by_end: snapshot.table(BY_END)?,
+            rows: Rows::new(snapshot)?,
             snapshot,
             known: BTreeMap::new(),
             reached_owner: BTreeMap::new(),
@@ -259,8 +262,22 @@ impl<'a> Walk<'a> {
                 acknowledged.extend(entries.iter().copied());
             }
             self.follow(&entry);
+            if !self.rows.has(&entry)? {
+                self.find(
+                    "by_key",
+                    seq,
+                    "an entry of the trail has not all of its rows",
+                );
+            }
         }
         self.broken.extend(links.missing_before(u64::MAX));
+        // Of an entry that cannot be read, nobody knows which rows it had.
+        match self.rows.surplus()? {
+            rows if rows > 0 && self.broken.is_empty() => {
+                self.find("by_key", "*", format!("{rows} rows are of no entry"));
+            }
+            _ => {}
+        }
         if links.last() != Some(self.state.audit_hash) {
             self.find(
                 "audit",

@@ -17,6 +17,7 @@ mod base;
 pub(crate) mod check;
 mod file;
 mod ground;
+pub(crate) mod history;
 pub(crate) mod identity;
 mod mark;
 #[cfg(feature = "proof")]

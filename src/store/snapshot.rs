@@ -19,7 +19,6 @@ use crate::id::{KeyId, Prefix};
 use crate::key::Key;
 use crate::keyspace::Keyspace;
 use crate::owner::{OwnerPath, OwnerState};
-use crate::policy::Life;
 use crate::query::{Cursor, KeyFilter, Order, Page, bad_cursor};
 use crate::record::{KeyRecord, View};
 
@@ -379,7 +378,7 @@ impl Paging<'_> {
             })?;
         // The life is known without the cold record, which most keys of a
         // narrow listing then need not show.
-        if !self.filter.matches_life(&Life::from(&record), self.now) {
+        if !self.filter.matches_record(&record, self.now) {
             return Ok(None);
         }
         let key = self.describer.describe(&record, self.now)?;

@@ -42,6 +42,8 @@ pub(crate) const BY_END: TableDefinition<'_, (u64, u64), ()> = TableDefinition::
 pub(crate) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
 /// position -> audit entry that was trimmed away, and that a revoked key points at
 pub(crate) const KEPT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("kept");
+/// whom an entry is about (a key's id, or an owner or a keyspace), position of the entry
+pub(crate) const BY_KEY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_key");
 /// id -> usage
 pub(crate) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
 /// number -> quota
@@ -55,7 +57,8 @@ macro_rules! each_table {
     (|$table:ident| $does:expr) => {
         each_table!(
             |$table| $does;
-            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END AUDIT KEPT USAGE QUOTAS
+            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END AUDIT KEPT BY_KEY
+            USAGE QUOTAS
         )
     };
     (|$table:ident| $does:expr; $($name:ident)*) => {
@@ -77,6 +80,9 @@ pub(crate) const META_STATE: &str = "state";
 /// In [`META`]: what a copy holds, until its first change.
 pub(crate) const META_COPY: &str = "copy";
 
+/// In [`META`]: how far [`BY_KEY`] follows the trail.
+pub(crate) const META_INDEXED: &str = "indexed";
+
 /// In [`BY_OWNER`]: the key may count among those that its owner holds.
 pub(crate) const HELD: u8 = 0;
 /// In [`BY_OWNER`]: the key is over for good.
@@ -93,6 +99,7 @@ pub(crate) enum Tagged {
     Quota = 7,
     Copy = 12,
     Kept = 13,
+    Indexed = 21,
 }
 
 impl Tagged {
@@ -102,7 +109,7 @@ impl Tagged {
             Self::Keyspace => "keyspaces",
             Self::Owner => "owners",
             Self::Usage => "usage",
-            Self::State | Self::Copy => "gatekey",
+            Self::State | Self::Copy | Self::Indexed => "gatekey",
             Self::Quota => "quotas",
             Self::Kept => "kept",
         }

@@ -176,12 +176,14 @@ impl<'t> Tx<'t> {
         }
         self.writing();
         let mut table = self.open_kept()?;
+        let mut by_key = self.open_by_key()?;
         let mut count = 0;
         for seq in floor.seq + 1..=last {
             let stored = self.audit.remove(seq).or_store()?;
             let stored = stored.ok_or_else(|| Error::corrupted("audit", seq, "it is missing"))?;
             let (entry, hash) = read::decode_audit(self.ring, &floor.hash, seq, stored.value())?;
             floor = Link::new(seq, hash);
+            Self::forget_rows(&mut by_key, &entry)?;
             if pointed.holds(seq) {
                 let key = seq.to_le_bytes();
                 let bytes = seal(self.ring, Tagged::Kept, &key, &AuditBody::from(entry))?;

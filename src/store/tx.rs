@@ -132,6 +132,19 @@ impl<'t> Tx<'t> {
         })
     }
 
+    pub(super) fn meta(&self) -> &Table<'t, &'static str, Bytes> {
+        &self.meta
+    }
+
+    pub(super) fn put_meta(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), Error> {
+        self.meta.insert(name, bytes).or_store()?;
+        Ok(())
+    }
+
+    pub(super) fn open_by_key(&self) -> Result<Table<'t, (u64, u64), ()>, Error> {
+        self.txn.open_table(tables::BY_KEY).or_store()
+    }
+
     /// Marks the beginning of a mutation. A mutation validates first and writes
     /// after, so that one that is refused leaves no trace;
     /// [`wrote`](Self::wrote) tells whether it kept to that.

@@ -60,11 +60,13 @@ pub(super) struct Route {
     on_refused: Option<Arc<OnRefused>>,
     pub(super) drain: DrainLimits,
     pub(super) no_store: bool,
+    on_granted: Option<Arc<OnGranted>>,
 }
 
 type Source = dyn Fn(&HeaderMap, &Extensions) -> Result<Option<IpAddr>, SourceFault> + Send + Sync;
 type Vouched = dyn Fn(&Extensions) -> bool + Send + Sync;
 type OnRefused = dyn Fn(&Refused, &Parts) + Send + Sync;
+type OnGranted = dyn Fn(&Grant, &Parts) + Send + Sync;
 
 /// Who makes a request that is let through.
 pub(super) enum Passed {
@@ -135,6 +137,7 @@ impl AuthLayer {
                 on_refused: None,
                 drain: DrainLimits::DEFAULT,
                 no_store: false,
+                on_granted: None,
             }),
             respond: ByDialect,
         }
@@ -326,6 +329,17 @@ impl<R> AuthLayer<R> {
     #[must_use]
     pub fn on_refused(self, hook: impl Fn(&Refused, &Parts) + Send + Sync + 'static) -> Self {
         self.with(|route| route.on_refused = Some(Arc::new(hook)))
+    }
+
+    /// Is called with every grant, before the inner service sees the request: for a log of
+    /// who did what, or a span. Not for an anonymous caller, who has none. Where several
+    /// layers stand behind each other, each calls its own. The headers that carried the
+    /// token are marked as sensitive by then. A hook that panics changes nothing.
+    ///
+    /// It runs in the call, ahead of the service: one that waits makes the request wait.
+    #[must_use]
+    pub fn on_granted(self, hook: impl Fn(&Grant, &Parts) + Send + Sync + 'static) -> Self {
+        self.with(|route| route.on_granted = Some(Arc::new(hook)))
     }
 
     /// Answers refusals by a closure rather than by the dialect: for bodies that are
@@ -522,6 +536,19 @@ impl Route {
 
     pub(super) fn vary(&self) -> HeaderValue {
         self.dialect.vary_value()
+    }
+
+    /// Tells the server of a grant.
+    pub(super) fn granted<B>(&self, passed: &Passed, request: Request<B>) -> Request<B> {
+        // A grant that another layer has left is not this one's.
+        let (Passed::Granted(_), Some(hook)) = (passed, &self.on_granted) else {
+            return request;
+        };
+        let (parts, body) = request.into_parts();
+        if let Some(grant) = parts.extensions.get::<Grant>() {
+            call_hook(|| hook(grant, &parts));
+        }
+        Request::from_parts(parts, body)
     }
 
     pub(super) fn now(&self) -> crate::Timestamp {

@@ -89,6 +89,8 @@ mod deadline;
 mod drain;
 #[cfg(feature = "axum")]
 mod extract;
+#[cfg(feature = "axum")]
+mod failed;
 mod grpc;
 mod layer;
 mod service;

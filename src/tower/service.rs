@@ -48,10 +48,13 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let step = match self.layer.route.admit(&mut request) {
-            Ok(passed) => Step::Admitted {
-                told: Told::new(&self.layer.route, &passed),
-                future: self.inner.call(request),
-            },
+            Ok(passed) => {
+                let request = self.layer.route.granted(&passed, request);
+                Step::Admitted {
+                    told: Told::new(&self.layer.route, &passed),
+                    future: self.inner.call(request),
+                }
+            }
             Err(refused) => self.refuse(&refused, request),
         };
         AuthFuture { step }

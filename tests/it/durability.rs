@@ -4,7 +4,7 @@
 mod damage;
 mod forging;
 mod repair;
-mod tampering;
+pub(crate) mod tampering;
 
 use std::fs;
 use std::time::Duration;

@@ -132,6 +132,36 @@ async fn a_handler_that_asks_for_a_grant_refuses_who_is_anonymous_in_the_dialect
 }
 
 #[tokio::test]
+async fn the_server_is_told_of_every_grant_and_of_no_anonymous_caller() {
+    let (engine, issued) = store();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let auth = AuthLayer::new(engine, Dialect::default())
+        .optional()
+        .on_granted(move |grant, parts| {
+            let path = parts.uri.path();
+            let line = format!("{path} {} {:?}", grant.owner(), parts.headers);
+            log.lock().unwrap().push(line);
+            panic!("as a log that is closed");
+        });
+    let app = Router::new().route("/", get(maybe)).layer(auth);
+    let token = issued.token.expose();
+    for (token, status, text) in [
+        (Some(token), StatusCode::OK, "acme"),
+        (None, StatusCode::OK, "nobody"),
+        (Some("acme_live_x"), StatusCode::UNAUTHORIZED, ""),
+    ] {
+        let (told, body, _) = ask(&app, request("GET", "/", token)).await;
+        assert_eq!(told, status);
+        assert!(body.starts_with(text), "{body}");
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].starts_with("/ acme "), "{seen:?}");
+    assert!(!seen[0].contains(&token[token.len() - 49..]), "{seen:?}");
+}
+
+#[tokio::test]
 async fn without_the_layer_nobody_is_let_through() {
     let app = Router::new()
         .route("/who", get(who))

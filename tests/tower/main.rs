@@ -6,6 +6,7 @@ mod axum_router;
 mod bare;
 mod caching;
 mod draining;
+mod failed;
 mod sources;
 mod stacks;
 

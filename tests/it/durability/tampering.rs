@@ -26,7 +26,7 @@ pub(super) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
 
 /// The number under which a key stands in the file.
-pub(super) fn raw(id: KeyId) -> u64 {
+pub(crate) fn raw(id: KeyId) -> u64 {
     let digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     id.to_string().chars().fold(0, |raw, digit| {
         raw * 62 + u64::try_from(digits.find(digit).unwrap()).unwrap()
@@ -42,7 +42,7 @@ pub(super) fn edit<T>(path: &Path, change: impl FnOnce(&WriteTransaction) -> T) 
 }
 
 /// Closes the store, edits its file past the engine, and opens it again.
-pub(super) fn tampered<T>(store: &mut Store, change: impl FnOnce(&WriteTransaction) -> T) -> T {
+pub(crate) fn tampered<T>(store: &mut Store, change: impl FnOnce(&WriteTransaction) -> T) -> T {
     store.engine.clone().close().unwrap();
     let path = store.path.clone().unwrap();
     let result = edit(&path, change);

@@ -218,6 +218,46 @@ fn digests_are_renewed_though_no_usage_is_kept() {
     assert_eq!(verdict(&engine, &token), "granted");
 }
 
+#[test]
+fn keys_under_an_old_pepper_are_counted_and_listed_before_an_opening_fails() {
+    let told = |engine: &Engine| -> Vec<_> {
+        let peppers = engine.peppers().unwrap();
+        peppers
+            .iter()
+            .map(|of| (of.pepper, of.keys, of.is_signing))
+            .collect()
+    };
+    let listed = |engine: &Engine, pepper| {
+        let keys = engine.keys(gatekey::KeyFilter::new().pepper(pepper));
+        keys.map(|key| key.unwrap().id).collect::<Vec<_>>()
+    };
+    let (_dir, path, used) = store_with(&[1]);
+    let engine = peppered(&[1, 2]).open(&path).unwrap();
+    assert_eq!(told(&engine), [(2, 0, true), (1, 1, false)]);
+    let new = engine
+        .issue(NewKey::new("acme_live", "acme").unwrap())
+        .unwrap()
+        .key
+        .id;
+    assert_eq!(told(&engine), [(2, 1, true), (1, 1, false)]);
+    let old = listed(&engine, 1);
+    assert_eq!((old.len(), listed(&engine, 2)), (1, vec![new]));
+    assert!(used.contains(&old[0].to_string()));
+    assert_eq!(verdict(&engine, &used), "granted");
+    engine.flush().unwrap();
+    assert_eq!(told(&engine), [(2, 2, true)]);
+    assert_eq!((listed(&engine, 1).len(), listed(&engine, 2).len()), (0, 2));
+    // What is revoked needs none.
+    engine.revoke(new, Reason::Cessation).unwrap();
+    assert_eq!(told(&engine), [(2, 1, true)]);
+    assert_eq!(listed(&engine, 2), old);
+    engine.close().unwrap();
+    assert!(peppered(&[2]).open(&path).is_ok());
+
+    let engine = small().open_in_memory().unwrap();
+    assert_eq!(told(&engine), []);
+}
+
 /// Nobody flushes in between, and no key is used again.
 #[test]
 fn all_digests_that_were_seen_are_renewed_by_one_flush() {

@@ -1,0 +1,108 @@
+//! What the store holds as a whole.
+
+use super::{Engine, check_limit};
+use crate::audit::AuditEntry;
+use crate::digest::NO_PEPPER;
+use crate::error::Result;
+use crate::id::KeyId;
+use crate::stats::PepperKeys;
+use crate::store::guarded;
+
+/// # Peppers
+impl Engine {
+    /// The peppers under which keys are hashed, the newest first, and how many keys each:
+    /// before a pepper is left out at opening, its count must be 0, or the opening fails
+    /// with [`OpenError::MissingPepper`](crate::OpenError::MissingPepper). The one that
+    /// signs is told of, whatever its count. Empty for a store without a pepper.
+    ///
+    /// A revoked key needs no pepper, and is not counted; one that is expired or out of
+    /// its grace is, until it is purged. [`KeyFilter::pepper`](crate::KeyFilter::pepper)
+    /// lists them. Reads one record.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{NewKey, NewKeyspace, Options, Pepper};
+    /// use gatekey::KeyFilter;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// # let pepper = |id| Pepper::new(id, format!("pepper {id} from a secret manager"));
+    /// # let engine = Options::new().pepper(pepper(1)?).open(&path)?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// # engine.close()?;
+    /// let engine = Options::new().pepper(pepper(1)?).pepper(pepper(2)?).open(&path)?;
+    /// let counts: Vec<_> = engine.peppers()?.iter().map(|of| (of.pepper, of.keys)).collect();
+    /// assert_eq!(counts, [(2, 0), (1, 1)]);
+    /// // Whose clients are to be asked to use, or to rotate, their key:
+    /// for key in engine.keys(KeyFilter::new().pepper(1)) {
+    ///     println!("{} of {}", key.as_ref().unwrap().id, key.as_ref().unwrap().owner);
+    /// }
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn peppers(&self) -> Result<Vec<PepperKeys>> {
+        let snapshot = self.core.snapshot()?;
+        let state = guarded(|| snapshot.state())?;
+        let signing = self.core.signing_pepper();
+        let mut peppers: Vec<_> = state
+            .digests
+            .iter()
+            .filter(|(id, keys)| *keys > 0 && *id != signing)
+            .map(|(id, keys)| (*id, *keys))
+            .collect();
+        let of_signing = state.digests.iter().find(|(id, _)| *id == signing);
+        peppers.push((signing, of_signing.map_or(0, |(_, keys)| *keys)));
+        peppers.retain(|(id, _)| *id != NO_PEPPER);
+        peppers.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        let told = |(pepper, keys)| PepperKeys {
+            pepper,
+            keys,
+            is_signing: pepper == signing,
+        };
+        Ok(peppers.into_iter().map(told).collect())
+    }
+}
+
+/// # The history of a key
+impl Engine {
+    /// Up to `limit` audit entries about a key, at most
+    /// [`limits::PAGE_MAX`](crate::limits::PAGE_MAX), from position `from` on (0: from the
+    /// first), in their order: those that name it, and the suspensions of its owner, or of
+    /// a path above, and their ends, while it lived. To go on, ask from after the last.
+    /// Empty for a key of which the trail tells nothing.
+    ///
+    /// An entry that is damaged is passed over; [`check`](Engine::check) names it. A purge
+    /// keeps the history. What is trimmed away is gone from it, but for the
+    /// revocation of a key that is not purged yet.
+    ///
+    /// Reads the key's entries, by an index, and up to some five thousand of the newest
+    /// entries of the trail, which the index does not have yet: [`flush`](Engine::flush)
+    /// brings it up to that, and the engine does so by itself, unless it keeps no usage.
+    /// Of a store of an earlier version the index is built by its first flushes.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for a limit of 0,
+    /// [`Invalid::TooMany`](crate::Invalid::TooMany) for one over the maximum.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace, Reason};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let key = engine.issue(NewKey::new("acme_live", "acme")?)?.key.id;
+    /// engine.suspend("acme", Some("unpaid"))?;
+    /// engine.revoke(key, Reason::Cessation)?;
+    /// let history = engine.history(key, 0, 100)?;
+    /// assert_eq!(history.len(), 3);
+    /// assert!(history[1].to_string().ends_with(r#"suspended with 1 keys, note "unpaid""#));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn history(&self, key: KeyId, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        check_limit(limit)?;
+        let snapshot = self.core.snapshot()?;
+        guarded(|| snapshot.history(key, from, limit))
+    }
+}
