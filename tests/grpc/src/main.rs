@@ -43,7 +43,8 @@ fn asking(token: &str) -> Request<HealthCheckRequest> {
 }
 
 async fn client(address: SocketAddr) -> Result<HealthClient<Channel>, Failure> {
-    Ok(HealthClient::connect(format!("http://{address}")).await?)
+    let endpoint = Channel::from_shared(format!("http://{address}"))?;
+    Ok(HealthClient::new(endpoint.connect().await?))
 }
 
 fn code<T>(result: Result<T, Status>) -> (Code, String) {
