@@ -21,7 +21,7 @@ use crate::outcome::{Denial, Grant, Standing, Verdict};
 use crate::permissions::Permissions;
 use crate::policy::{self, Life, Requirements};
 use crate::process::{Home, Step};
-use crate::quota::{Quotas, Slice, Spent};
+use crate::quota::{Asked, Quotas, Spent};
 use crate::record::View;
 use crate::registry::{Entry, Registry};
 use crate::resident::{Copied, RECORD_LEN_MAX, Resident};
@@ -62,7 +62,7 @@ pub(crate) struct Core {
     dark: AtomicBool,
     notes: Notes,
     limiter: Limiter,
-    quotas: Quotas,
+    quotas: Arc<Quotas>,
     attempts: Option<Attempts>,
     tracks_usage: bool,
     fails_closed_after: Option<Duration>,
@@ -106,7 +106,7 @@ impl Core {
             cache_bytes: options.cache_bytes,
             notes: Notes::new(),
             limiter: Limiter::new(options.limited_keys),
-            quotas: Quotas::new(options.limited_keys),
+            quotas: Arc::new(Quotas::new(options.limited_keys)),
             attempts: options.failed_attempts.map(Attempts::new),
             tracks_usage: options.usage_interval.is_some(),
             fails_closed_after: options.fails_closed_after,
@@ -607,27 +607,25 @@ impl Core {
     /// Spends a request's cost of its key's quota. Where too little of it is in
     /// memory, this waits for a durable commit.
     fn spend_quota(&self, key: KeyId, cost: u32, present: Present) -> Result<Spent, Error> {
-        let now = present.at;
-        if let Some(spent) = self.quotas.spend_from_memory(key, u64::from(cost), now) {
+        let (cost, now) = (u64::from(cost), present.at);
+        if let Some(spent) = self.quotas.spend_from_memory(key, cost, now) {
             return Ok(spent);
         }
         // Before any lock: a thread that is not in a fork may have it there for ever.
         self.home.check()?;
-        let take = |wanted| {
+        let take = |asked: &Arc<Asked>| {
             // The store must not be behind this request, or a refill that is due
             // for it would not be due there.
             self.time.hold(present);
-            self.mutate(move |tx| quota::take_slice(tx, key, wanted))
+            let (quotas, asked) = (self.quotas.clone(), Arc::downgrade(asked));
+            self.mutate(move |tx| quota::take_slice(tx, &quotas, key, cost, &asked))
         };
-        let put_back = |slices| self.put_back(slices);
-        self.quotas.spend(key, u64::from(cost), now, take, put_back)
+        self.quotas.spend(key, cost, now, take)
     }
 
-    fn put_back(&self, slices: Vec<Slice>) -> Result<(), Error> {
-        if slices.iter().all(|slice| slice.requests == 0) {
-            return Ok(());
-        }
-        self.mutate(move |tx| quota::put_back(tx, &slices))
+    fn put_back(&self, numbers: Vec<u64>) -> Result<(), Error> {
+        let quotas = self.quotas.clone();
+        self.mutate(move |tx| quota::put_back(tx, &quotas, &numbers))
     }
 
     fn grant(
@@ -697,7 +695,12 @@ impl Core {
         self.watch.look(&*self.clock);
         let present = self.present();
         let mut run = |tx: &mut Tx<'_>| {
+            // What became of those before this one is known by now.
+            self.quotas.undo();
             let progress = run(tx);
+            if matches!(progress, Progress::Done) {
+                self.quotas.publish(&tx.unwritten_quotas());
+            }
             // Also where nothing is committed, and before a caller is answered.
             self.hold(present.moved_to(tx.told_over()));
             progress
@@ -724,7 +727,7 @@ impl Core {
         for keyspace in &touched.keyspaces {
             self.registry.publish(keyspace.clone())?;
         }
-        self.quotas.publish(&touched.quotas, &touched.quota_keys);
+        self.quotas.publish(&touched.quotas);
         match touched.sets_time_back {
             true => {
                 self.time.set_back(touched.at);
@@ -830,7 +833,7 @@ impl Core {
     pub(crate) fn close(&self) -> Result<(), Error> {
         let flushed = match self.published.load().is_some() {
             true => {
-                let put_back = self.quotas.close(|slices| self.put_back(slices));
+                let put_back = self.quotas.close(|numbers| self.put_back(numbers));
                 self.flush().and(put_back)
             }
             false => Ok(()),

@@ -142,6 +142,10 @@ impl Options {
     /// plans; about 150 bytes each. A key is forgotten when nothing of its limits'
     /// windows counts any more. Where there is no room, the requests of further keys
     /// are refused as rate limited: what cannot be counted is not let through.
+    ///
+    /// As many keys, and as many quotas, are spent from memory at a time; about 200 bytes
+    /// each. Where there is no room, a request of a further key puts back what is in memory
+    /// of up to 16 quotas that were not used lately, in the commit that it waits for.
     pub fn limited_keys(mut self, keys: usize) -> Self {
         self.limited_keys = keys;
         self

@@ -8,13 +8,15 @@
 
 mod purses;
 mod record;
+mod spend;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Invalid};
-pub(crate) use purses::{Quotas, Spent};
+pub(crate) use purses::{Asked, QuotaEvent, Spent};
 pub(crate) use record::{QuotaRecord, Slice};
+pub(crate) use spend::Quotas;
 
 /// When a quota is refilled, in UTC. A refill replaces what is left; nothing is
 /// carried over.
@@ -146,3 +148,10 @@ pub struct QuotaStatus {
     /// When it is refilled next; `None`: never.
     pub refills_at: Option<Timestamp>,
 }
+
+#[cfg(test)]
+#[cfg(gatekey_loom)]
+mod model;
+#[cfg(test)]
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+mod tests;

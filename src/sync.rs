@@ -1,7 +1,7 @@
 //! Locks and atomics: the one seam at which a model checker takes their place.
 //!
-//! `--cfg gatekey_loom` has loom stand in for what the resident table uses, and
-//! explores every order of a few steps, and every value that a weak memory may give.
+//! `--cfg gatekey_loom` has loom stand in for what the resident table and
+//! the purses of quotas use, and explores every order of a few steps, and every value that a weak memory may give.
 //! `--cfg gatekey_shuttle` has shuttle stand in for what the engine uses, and draws
 //! orders of many steps at random. What is lock-free inside a dependency (the swap of
 //! the snapshot, the maps of counters) is one step to both. docs/PROOF.md has the
@@ -14,7 +14,7 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 
 use std::sync::PoisonError;
 
-/// What the resident table uses.
+/// What the resident table and the purses of quotas use.
 pub(crate) mod table {
     #[cfg(not(gatekey_loom))]
     pub(crate) use super::{
@@ -26,6 +26,13 @@ pub(crate) mod table {
         Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering, fence},
     };
+
+    /// As [`lock`](super::lock).
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
 /// Takes a lock, also one under which a thread has panicked: no invariant of

@@ -2,44 +2,68 @@
 //!
 //! Like usage, they leave no audit entry: nobody's rights change.
 
+use std::sync::Weak;
+
 use crate::error::Error;
 use crate::id::KeyId;
-use crate::quota::Slice;
+use crate::quota::{Asked, QuotaEvent, Quotas};
 use crate::store::tx::Tx;
 
-/// Takes a slice of a key's quota, of at least `wanted` requests or of none. `None`:
+/// Takes a slice of a key's quota for a request of a cost that memory does not cover, or
+/// finds that it covers it now. The request is answered as this is published. `false`:
 /// the key has no quota by now, or is gone.
-pub(crate) fn take_slice(tx: &mut Tx<'_>, key: KeyId, wanted: u64) -> Result<Option<Slice>, Error> {
+pub(crate) fn take_slice(
+    tx: &mut Tx<'_>,
+    quotas: &Quotas,
+    key: KeyId,
+    cost: u64,
+    asked: &Weak<Asked>,
+) -> Result<bool, Error> {
     if !tx.find_key(key)?.is_some_and(|key| key.has_quota) {
-        return Ok(None);
+        return Ok(false);
     }
     let number = tx
         .cold(key)?
         .quota
         .ok_or_else(|| Error::corrupted("cold", key, "its key has a quota, and it names none"))?;
     let old = tx.quota(number)?;
+    // A few of those that were not used lately make room for it.
+    put_back(tx, quotas, &quotas.make_room(key, number))?;
     let mut new = old.at(tx.now());
-    let slice = new.take_slice(number, wanted);
+    let slice = new.take_slice(number, cost, quotas.in_memory(number, &new));
     if new != old {
         tx.put_quota(number, &new)?;
     }
-    Ok(Some(slice))
+    tx.touch_quota(QuotaEvent::Taken {
+        name: key.raw(),
+        slice,
+        asked: asked.clone(),
+    });
+    Ok(true)
 }
 
-/// Puts the rest of slices back. A quota that is gone since is passed over, and so is
-/// one that is damaged: the others must not suffer for it.
-pub(crate) fn put_back(tx: &mut Tx<'_>, slices: &[Slice]) -> Result<(), Error> {
-    for slice in slices.iter().filter(|slice| slice.requests > 0) {
-        let old = match tx.find_quota(slice.number) {
-            Ok(Some(old)) => old,
-            Ok(None) | Err(Error::Corrupted(_)) => continue,
+/// Puts what is in memory of quotas back. A quota that is gone since is passed over, and
+/// so is one that is damaged: the others must not suffer for it.
+pub(crate) fn put_back(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Result<(), Error> {
+    for number in numbers.iter().copied() {
+        let old = match tx.find_quota(number) {
+            Ok(old) => old,
+            Err(Error::Corrupted(_)) => None,
             Err(error) => return Err(error),
         };
-        let mut new = old.at(tx.now());
-        new.put_back(*slice);
-        if new != old {
-            tx.put_quota(slice.number, &new)?;
+        let Some(slice) = quotas.call_in(number) else {
+            continue;
+        };
+        let mut left = 0;
+        if let Some(old) = old {
+            let mut new = old.at(tx.now());
+            new.put_back(slice);
+            left = new.remaining;
+            if new != old {
+                tx.put_quota(number, &new)?;
+            }
         }
+        tx.touch_quota(QuotaEvent::Returned { number, left });
     }
     Ok(())
 }

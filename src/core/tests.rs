@@ -12,6 +12,7 @@ use crate::keyspace::{Keyspace, NewKeyspace};
 use crate::owner::OwnerPath;
 use crate::permissions::Permissions;
 use crate::query::KeyFilter;
+use crate::quota::{Quota, QuotaEvent};
 use crate::sync::lock;
 
 fn core() -> Core {
@@ -400,4 +401,81 @@ fn an_unknown_id_and_a_wrong_secret_take_the_same_hashes_and_comparisons() {
         let of_resident = work_of_refusal(&core, with(live).as_bytes());
         assert_eq!(of_resident, (2 + first, 2 + first));
     }
+}
+
+/// A key with a quota of which a slice is out, and the quota's number.
+fn spending(quota: Quota) -> (Core, String, KeyId, u64) {
+    let core = core();
+    create(&core, "acme").unwrap();
+    let new = NewKey::new("acme", "acme").unwrap().quota(quota);
+    let new = [new];
+    let issued = core.mutate(move |tx| change::issue::issue(tx, &new, None));
+    let issued = issued.unwrap().remove(0);
+    let token = issued.token.expose().to_owned();
+    let id = issued.key.id;
+    assert_eq!(granted(&core, &token, 1), 1);
+    let number = core.mutate(move |tx| Ok(tx.cold(id)?.quota)).unwrap();
+    (core, token, id, number.unwrap())
+}
+
+fn granted(core: &Core, token: &str, count: u32) -> usize {
+    let verify = || {
+        core.verify_text(token.as_bytes(), &Requirements::new())
+            .unwrap()
+    };
+    (0..count).filter(|_| verify().is_granted()).count()
+}
+
+#[test]
+fn slices_that_a_batch_called_in_are_not_lost_with_it() {
+    let (core, token, id, number) = spending(Quota::new(15));
+    let in_store = || {
+        let quota = core.mutate(move |tx| Ok(tx.quota(number)?.remaining));
+        quota.unwrap()
+    };
+    assert_eq!(in_store(), 5);
+    // It fails after it has called the slice in and written, and is thrown away; once
+    // beside another, for which the batch is run again.
+    let fails = |core: &Core| {
+        let quotas = core.quotas.clone();
+        core.mutate(move |tx| {
+            quota::put_back(tx, &quotas, &[number])?;
+            Err::<(), Error>(Refusal::Disabled(id).into())
+        })
+    };
+    let goes_on = |core: &Core| core.mutate(move |tx| tx.put_quota(number, &tx.quota(number)?));
+    for mutations in [
+        &[&fails as &(dyn Fn(&Core) -> _ + Sync)][..],
+        &[&goes_on, &fails],
+    ] {
+        let results = in_one_batch(&core, mutations);
+        assert!(results.last().unwrap().is_err());
+        assert_eq!(in_store(), 5);
+    }
+    // And once it is committed.
+    let quotas = core.quotas.clone();
+    core.mutate(move |tx| quota::put_back(tx, &quotas, &[number]))
+        .unwrap();
+    assert_eq!(in_store(), 14);
+    assert_eq!(granted(&core, &token, 20), 14);
+}
+
+#[test]
+fn an_exhausted_quota_is_found_without_a_commit() {
+    let (core, token, id, number) = spending(Quota::new(10));
+    assert_eq!(granted(&core, &token, 9), 9);
+    let written = |core: &Core| {
+        let snapshot = core.snapshot().unwrap();
+        Arc::as_ptr(&snapshot)
+    };
+    let before = written(&core);
+    let held = core.snapshot().unwrap();
+    // From memory, and from the store for a key that memory does not know.
+    assert_eq!(granted(&core, &token, 3), 0);
+    core.quotas.publish(&[QuotaEvent::Moved(id.raw())]);
+    assert_eq!(granted(&core, &token, 3), 0);
+    core.quotas.publish(&[QuotaEvent::Changed(number)]);
+    assert_eq!(granted(&core, &token, 3), 0);
+    assert_eq!(written(&core), before, "no snapshot is newer");
+    drop(held);
 }

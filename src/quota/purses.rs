@@ -1,30 +1,30 @@
-//! What is in memory of quotas: slices that are out.
+//! What is in memory of quotas, by their numbers: the slices that are out.
+//!
+//! One rule carries the protocol: **the purses follow the commits**. What a commit does
+//! to a quota ([`QuotaEvent`]) is applied to its purse as the commit is published, before
+//! another can begin, and in one step: what was taken is added, who waited for it is
+//! answered, and whether the store is empty is noted. So there is never a slice of which
+//! it is doubtful whether it still counts, and nobody has to try again because another
+//! was quicker to commit. DESIGN.md has the cases; `model` has them under loom.
+//!
+//! Nothing here knows of keys, but as names under which an [`Index`] finds a purse.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Weak};
 
-use super::Slice;
-use super::record::is_due;
+use super::record::{QuotaRecord, Slice, is_due};
 use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard, lock};
-use crate::usage::IdHasher;
+use crate::sync::table::{AtomicU64, Mutex, Ordering, lock};
 
-/// What is in memory of a quota, in one period of it.
-struct Purse {
-    slice: Slice,
-    requests: AtomicU64,
-    /// The store had nothing left.
-    store_is_empty: AtomicBool,
-    /// The quota was changed, or its slices are called in: what is here counts
-    /// no more.
-    is_void: AtomicBool,
-}
+/// The most purses that one request's transaction calls in, and the most names that it
+/// takes from a purse which has many.
+const AT_ONCE: usize = 16;
+/// The most purses that one request looks at to find those.
+const LOOKED_AT: usize = 64;
 
 /// What spending came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spent {
     Covered,
     Exhausted {
@@ -34,320 +34,409 @@ pub(crate) enum Spent {
     Gone,
 }
 
-/// The slices that are out.
-///
-/// A purse is found by key without a lock. Slices are taken one at a time for a key
-/// (its lane), and settled under the lock of the purses: where quotas were changed or
-/// called in since before the take, the slice goes back and another is taken.
-pub(crate) struct Quotas {
-    by_key: papaya::HashMap<u64, Arc<Purse>, BuildHasherDefault<IdHasher>>,
-    purses: Mutex<Purses>,
-    lanes: [Mutex<()>; LANES],
-    is_closing: AtomicBool,
-    /// The most keys with a slice at a time.
-    keys_max: usize,
+impl Spent {
+    fn exhausted(refills_at: Timestamp) -> Self {
+        Self::Exhausted {
+            refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
+        }
+    }
 }
 
-const LANES: usize = 64;
-
-#[derive(Default)]
-struct Purses {
-    by_number: HashMap<u64, Arc<Purse>>,
-    /// Raised by whatever makes a slice that is being taken doubtful.
-    generation: u64,
+/// What a commit did to a quota, in the order of its mutations.
+#[derive(Debug, Clone)]
+pub(crate) enum QuotaEvent {
+    /// The quota of this number is another, or is gone: what is in memory of it is void.
+    Changed(u64),
+    /// A name leads to another quota than before, or to none.
+    Moved(u64),
+    /// A slice was taken, perhaps of nothing, for a request that came under a name.
+    Taken {
+        name: u64,
+        slice: Slice,
+        asked: Weak<Asked>,
+    },
+    /// What was in memory was put back, and the store has so many left.
+    Returned { number: u64, left: u64 },
 }
 
-impl Quotas {
-    pub(crate) fn new(keys_max: usize) -> Self {
+/// A request that waits for a commit.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    cost: u64,
+    answer: Mutex<Option<Spent>>,
+}
+
+impl Asked {
+    pub(crate) fn new(cost: u64) -> Self {
         Self {
-            by_key: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
-            purses: Mutex::default(),
-            lanes: std::array::from_fn(|_| Mutex::default()),
-            is_closing: AtomicBool::new(false),
-            keys_max: keys_max.max(1),
+            cost,
+            answer: Mutex::new(None),
         }
     }
 
-    /// Spends `cost` of a key's quota, taking a slice where need be: `take` gets
-    /// one of at least so many requests from the store, or `None` where the key has
-    /// no quota, and `put_back` returns some to it.
-    pub(crate) fn spend(
-        &self,
-        key: KeyId,
-        cost: u64,
-        now: Timestamp,
-        take: impl Fn(u64) -> Result<Option<Slice>, Error>,
-        put_back: impl Fn(Vec<Slice>) -> Result<(), Error>,
-    ) -> Result<Spent, Error> {
-        if let Some(spent) = self.spend_from_memory(key, cost, now) {
-            return Ok(spent);
-        }
-        if self.by_key.len() >= self.keys_max {
-            self.restore(self.call_in(), &put_back)?;
-        }
-        let _lane = self.lane(key);
-        loop {
-            // Another may have taken one meanwhile.
-            if let Some(spent) = self.spend_from_memory(key, cost, now) {
-                return Ok(spent);
-            }
-            if self.is_closing.load(Ordering::Acquire) {
-                return Err(Error::Closed);
-            }
-            let generation = lock(&self.purses).generation;
-            let in_memory =
-                self.by_key
-                    .pin()
-                    .get(&key.raw())
-                    .map_or(0, |purse| match purse.is_good(now) {
-                        true => purse.requests.load(Ordering::Acquire),
-                        false => 0,
-                    });
-            let Some(slice) = take(cost.saturating_sub(in_memory).max(1))? else {
-                return Ok(Spent::Gone);
-            };
-            if !self.settle(key, slice, generation) {
-                self.restore(vec![slice], &put_back)?;
-                continue;
-            }
-            if slice.requests == 0 {
-                let spent = self.spend_from_memory(key, cost, now);
-                return Ok(spent.unwrap_or(exhausted(slice.refills_at)));
-            }
-        }
-    }
-
-    pub(crate) fn spend_from_memory(&self, key: KeyId, cost: u64, now: Timestamp) -> Option<Spent> {
-        self.by_key.pin().get(&key.raw())?.spend(cost, now)
-    }
-
-    fn lane(&self, key: KeyId) -> MutexGuard<'_, ()> {
-        // Ids end in random bits. The remainder is below the number of lanes.
-        let at = usize::try_from(key.raw() % LANES as u64).unwrap_or(0);
-        lock(&self.lanes[at])
-    }
-
-    /// Puts a slice into the purse of its quota, unless it is doubtful by now.
-    fn settle(&self, key: KeyId, slice: Slice, generation: u64) -> bool {
-        let mut purses = lock(&self.purses);
-        if purses.generation != generation {
-            return false;
-        }
-        let known = purses.by_number.get(&slice.number).filter(|known| {
-            (known.slice.revision, known.slice.refills_at) == (slice.revision, slice.refills_at)
-        });
-        let purse = match known {
-            Some(known) => {
-                known.requests.fetch_add(slice.requests, Ordering::AcqRel);
-                known.clone()
-            }
-            None => {
-                let new = Arc::new(Purse {
-                    slice,
-                    requests: AtomicU64::new(slice.requests),
-                    store_is_empty: AtomicBool::new(false),
-                    is_void: AtomicBool::new(false),
-                });
-                if let Some(old) = purses.by_number.insert(slice.number, new.clone()) {
-                    // Of an earlier period: it was refilled since.
-                    old.void();
-                }
-                new
-            }
-        };
-        purse
-            .store_is_empty
-            .store(slice.left == 0, Ordering::Release);
-        self.by_key.pin().insert(key.raw(), purse);
-        true
-    }
-
-    /// Lets a change of quotas take effect: slices of what they were are void, and
-    /// keys whose quota is another find it anew.
-    pub(crate) fn publish(&self, numbers: &[u64], keys: &[KeyId]) {
-        if numbers.is_empty() && keys.is_empty() {
-            return;
-        }
-        let mut purses = lock(&self.purses);
-        purses.generation += 1;
-        for number in numbers {
-            if let Some(purse) = purses.by_number.remove(number) {
-                purse.void();
-            }
-        }
-        let by_key = self.by_key.pin();
-        for key in keys {
-            by_key.remove(&key.raw());
-        }
-    }
-
-    /// Takes all slices out of memory.
-    fn call_in(&self) -> Vec<Slice> {
-        let mut purses = lock(&self.purses);
-        purses.generation += 1;
-        self.by_key.pin().clear();
-        let all = std::mem::take(&mut purses.by_number);
-        all.into_values().map(|purse| purse.void()).collect()
-    }
-
-    /// Puts slices back into the store. Who found it empty meanwhile looks again.
-    fn restore(
-        &self,
-        slices: Vec<Slice>,
-        put_back: impl Fn(Vec<Slice>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let result = put_back(slices);
-        let mut purses = lock(&self.purses);
-        purses.generation += 1;
-        for purse in purses.by_number.values() {
-            purse.store_is_empty.store(false, Ordering::Release);
-        }
-        result
-    }
-
-    /// Puts all slices back, and takes none any more.
-    pub(crate) fn close(
-        &self,
-        put_back: impl Fn(Vec<Slice>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.is_closing.store(true, Ordering::Release);
-        // Whoever takes one now is waited for.
-        let _lanes = self.lanes.each_ref().map(|lane| lock(lane));
-        self.restore(self.call_in(), put_back)
+    /// `None`: the quota was changed meanwhile, or others spent what this request would
+    /// have needed.
+    pub(crate) fn answer(&self) -> Option<Spent> {
+        *lock(&self.answer)
     }
 }
 
-fn exhausted(refills_at: Timestamp) -> Spent {
-    Spent::Exhausted {
-        refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
-    }
+/// The store had nothing left when it was last written.
+const STORE_IS_EMPTY: u64 = 1 << 63;
+/// What is here counts no more.
+const IS_VOID: u64 = 1 << 62;
+/// It was asked since the hand last came by.
+const IS_USED: u64 = 1 << 61;
+const REQUESTS: u64 = IS_USED - 1;
+
+/// What is in memory of a quota, in one period of it.
+#[derive(Debug)]
+pub(crate) struct Purse {
+    number: u64,
+    revision: u64,
+    refills_at: Timestamp,
+    /// How many requests are here, with the flags above. One word, so that who finds too
+    /// little here and who finds the store empty find both at one instant.
+    word: AtomicU64,
 }
 
 impl Purse {
-    fn is_good(&self, now: Timestamp) -> bool {
-        !self.is_void.load(Ordering::Acquire) && !is_due(self.slice.refills_at, now)
+    fn new(slice: &Slice) -> Self {
+        Self {
+            number: slice.number,
+            revision: slice.revision,
+            refills_at: slice.refills_at,
+            word: AtomicU64::new(0),
+        }
     }
 
-    /// `None` where a slice must be taken.
-    fn spend(&self, cost: u64, now: Timestamp) -> Option<Spent> {
-        if !self.is_good(now) {
+    fn is_of(&self, revision: u64, refills_at: Timestamp) -> bool {
+        (self.revision, self.refills_at) == (revision, refills_at)
+    }
+
+    fn requests(&self) -> u64 {
+        self.word.load(Ordering::Acquire) & REQUESTS
+    }
+
+    /// `None` where the store must be asked.
+    pub(crate) fn spend(&self, cost: u64, now: Timestamp) -> Option<Spent> {
+        if is_due(self.refills_at, now) {
             return None;
         }
-        let spent = self
-            .requests
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
-                left.checked_sub(cost)
-            });
-        match spent {
-            Ok(_) => Some(Spent::Covered),
-            Err(_) if self.store_is_empty.load(Ordering::Acquire) && self.is_good(now) => {
-                Some(exhausted(self.slice.refills_at))
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let (new, spent) = if word & IS_VOID != 0 {
+                return None;
+            } else if word & REQUESTS >= cost {
+                (word - cost, Spent::Covered)
+            } else if word & STORE_IS_EMPTY != 0 {
+                (word, Spent::exhausted(self.refills_at))
+            } else {
+                return None;
+            };
+            match self.replace(word, new | IS_USED) {
+                Ok(()) => return Some(spent),
+                Err(newer) => word = newer,
             }
-            Err(_) => None,
         }
     }
 
-    /// Makes it worth nothing, and gives what was in it.
-    fn void(&self) -> Slice {
-        self.is_void.store(true, Ordering::Release);
-        Slice {
-            requests: self.requests.swap(0, Ordering::AcqRel),
-            ..self.slice
+    fn replace(&self, old: u64, new: u64) -> Result<(), u64> {
+        if old == new {
+            return Ok(());
         }
+        self.word
+            .compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+    }
+
+    /// Adds what was taken, answers who waited for it, in their order, and notes what the
+    /// store has left: all at one instant.
+    fn settle(&self, added: u64, left: u64, asked: &[Arc<Asked>]) {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let mut requests = (word & REQUESTS) + added;
+            let answers: Vec<Option<Spent>> = asked
+                .iter()
+                .map(|asked| match requests.checked_sub(asked.cost) {
+                    Some(rest) => {
+                        requests = rest;
+                        Some(Spent::Covered)
+                    }
+                    None if requests + left < asked.cost => Some(Spent::exhausted(self.refills_at)),
+                    None => None,
+                })
+                .collect();
+            let new = requests | IS_USED | if left == 0 { STORE_IS_EMPTY } else { 0 };
+            match self.replace(word, new) {
+                Ok(()) => {
+                    for (asked, answer) in asked.iter().zip(answers) {
+                        *lock(&asked.answer) = answer;
+                    }
+                    return;
+                }
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// Takes everything out, before it is in the store: from now on the store must be
+    /// asked.
+    fn take_out(&self) -> u64 {
+        let flags = IS_VOID | IS_USED;
+        self.word.fetch_and(flags, Ordering::AcqRel) & REQUESTS
+    }
+
+    fn put_in(&self, requests: u64) {
+        self.word.fetch_add(requests, Ordering::AcqRel);
+    }
+
+    fn void(&self) {
+        self.word.store(IS_VOID, Ordering::Release);
+    }
+
+    /// Voids it if there is nothing in it, and else notes whether the store is empty.
+    fn void_if_empty(&self, store_is_empty: bool) -> bool {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let is_empty = word & REQUESTS == 0;
+            let new = match (is_empty, store_is_empty) {
+                (true, _) => IS_VOID,
+                (false, true) => word | STORE_IS_EMPTY,
+                (false, false) => word & !STORE_IS_EMPTY,
+            };
+            match self.replace(word, new) {
+                Ok(()) => return is_empty,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// Whether it was asked since this was last called.
+    fn was_used(&self) -> bool {
+        self.word.fetch_and(!IS_USED, Ordering::AcqRel) & IS_USED != 0
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::{Quota, QuotaRecord};
-    use super::*;
-    use std::cell::RefCell;
-    use std::collections::BTreeMap;
+/// What finds a purse by name, without a lock. Changed only under the lock of the purses.
+pub(super) trait Index {
+    fn find(&self, name: u64) -> Option<Arc<Purse>>;
+    fn insert(&self, name: u64, purse: Arc<Purse>);
+    fn remove(&self, name: u64);
+}
 
-    fn at(ms: u64) -> Timestamp {
-        Timestamp::from_raw(1_767_225_600_000 + ms)
+/// The purses. Changed by whoever leads a transaction, between its beginning and its
+/// publication, and by nobody else.
+#[derive(Default)]
+pub(super) struct Purses {
+    by_number: BTreeMap<u64, Held>,
+    /// The number up to which purses were looked at to be called in.
+    hand: u64,
+    /// What a transaction has taken out to put it back into the store, until it is
+    /// published, or another begins.
+    outgoing: Vec<(Arc<Purse>, u64)>,
+}
+
+/// A purse, and the names under which the index finds it, in order.
+struct Held {
+    purse: Arc<Purse>,
+    names: Vec<u64>,
+}
+
+/// What a commit did to one quota, all in all.
+#[derive(Default)]
+struct Effect {
+    is_changed: bool,
+    /// The last slice that was taken, and the sum of all.
+    slice: Option<Slice>,
+    added: u64,
+    /// What the store has left.
+    left: u64,
+    asked: Vec<Arc<Asked>>,
+}
+
+impl Purses {
+    /// How many there are, without those that are being put back.
+    pub(super) fn len(&self) -> usize {
+        self.by_number.len().saturating_sub(self.outgoing.len())
     }
 
-    /// A store in which the quota of a key stands under the key's number.
-    struct Store(RefCell<BTreeMap<u64, QuotaRecord>>);
+    /// What is in memory of a quota as it now is.
+    pub(super) fn in_memory(&self, number: u64, record: &QuotaRecord) -> u64 {
+        let held = self.by_number.get(&number);
+        held.filter(|held| held.purse.is_of(record.revision, record.refills_at))
+            .map_or(0, |held| held.purse.requests())
+    }
 
-    impl Store {
-        fn new(quotas: &[(u64, u64)]) -> Self {
-            let record = |requests| QuotaRecord::new(Quota::new(requests), 1, 7, at(0));
-            let quotas = quotas.iter();
-            Self(RefCell::new(
-                quotas
-                    .map(|(number, requests)| (*number, record(*requests)))
-                    .collect(),
-            ))
-        }
+    /// The numbers of all in which there is something.
+    pub(super) fn filled(&self) -> Vec<u64> {
+        let filled = self.by_number.iter();
+        filled
+            .filter(|(_, held)| held.purse.requests() > 0)
+            .map(|(number, _)| *number)
+            .collect()
+    }
 
-        fn take(&self, number: u64, wanted: u64) -> Slice {
-            let mut quotas = self.0.borrow_mut();
-            quotas.get_mut(&number).unwrap().take_slice(number, wanted)
-        }
-
-        fn put_back(&self, slices: &[Slice]) {
-            let mut quotas = self.0.borrow_mut();
-            for slice in slices {
-                quotas.get_mut(&slice.number).unwrap().put_back(*slice);
+    /// Chooses a few purses to be called in, and takes their names from the index: those
+    /// that were not used for longest, about. A purse with many names loses some of them
+    /// and stays. Never the one that is excepted: it is about to be used.
+    pub(super) fn choose(&mut self, except: u64, index: &impl Index) -> Vec<u64> {
+        let beyond = (Bound::Excluded(self.hand), Bound::Unbounded);
+        let beyond = self.by_number.range(beyond);
+        let next: Vec<u64> = beyond
+            .chain(self.by_number.range(..=self.hand))
+            .map(|(number, _)| *number)
+            .take(LOOKED_AT)
+            .collect();
+        let mut chosen = Vec::new();
+        let mut names = 0;
+        // Where all were used, the first of them.
+        for is_last_look in [false, true] {
+            for number in &next {
+                if names + chosen.len() >= AT_ONCE {
+                    break;
+                }
+                self.hand = *number;
+                let Some(held) = self.by_number.get_mut(number) else {
+                    continue;
+                };
+                if !is_last_look && held.purse.was_used() {
+                    continue;
+                }
+                let rest = held.names.len().saturating_sub(AT_ONCE);
+                let lost = held.names.split_off(rest);
+                lost.iter().for_each(|name| index.remove(*name));
+                match rest == 0 && *number != except {
+                    true => chosen.push(*number),
+                    false => names += lost.len(),
+                }
+            }
+            if names + chosen.len() > 0 {
+                break;
             }
         }
+        chosen
+    }
 
-        fn spend(&self, quotas: &Quotas, number: u64, meanwhile: &dyn Fn()) -> bool {
-            let take = |wanted| Ok(Some(self.take(number, wanted)));
-            let put_back = |slices: Vec<Slice>| {
-                meanwhile();
-                self.put_back(&slices);
-                Ok(())
-            };
-            let spent = quotas.spend(KeyId::from_raw(number), 1, at(0), take, put_back);
-            matches!(spent.unwrap(), Spent::Covered)
+    /// Takes out what is in memory of a quota, for the transaction that runs to put it
+    /// back.
+    pub(super) fn call_in(&mut self, number: u64) -> Option<Slice> {
+        let purse = self.by_number.get(&number)?.purse.clone();
+        let requests = purse.take_out();
+        let slice = Slice {
+            number,
+            requests,
+            refills_at: purse.refills_at,
+            revision: purse.revision,
+            left: 0,
+        };
+        self.outgoing.push((purse, requests));
+        Some(slice)
+    }
+
+    /// Puts into the purses again what transactions took out that were not committed.
+    /// Called as another begins, when it is known what became of those before.
+    pub(super) fn undo(&mut self) {
+        for (purse, requests) in self.outgoing.drain(..) {
+            purse.put_in(requests);
         }
     }
 
-    #[test]
-    fn who_found_the_store_empty_before_slices_came_back_looks_again() {
-        let quotas = Quotas::new(1);
-        let store = Store::new(&[(1, 10), (2, 10)]);
-        assert!(store.spend(&quotas, 1, &|| {}));
-        // There is room for one key: the slice of the first is called in, and before
-        // it is back the first asks again, and finds nothing.
-        let early = RefCell::new(None);
-        let meanwhile = || {
-            if early.borrow().is_none() {
-                *early.borrow_mut() = Some(true);
-                *early.borrow_mut() = Some(store.spend(&quotas, 1, &|| {}));
+    /// Lets a commit take effect.
+    pub(super) fn publish(&mut self, events: &[QuotaEvent], index: &impl Index) {
+        self.outgoing.clear();
+        let mut effects: BTreeMap<u64, Effect> = BTreeMap::new();
+        let mut names = BTreeMap::new();
+        for event in events {
+            match event {
+                QuotaEvent::Changed(number) => {
+                    // Who took a slice of it before, in this commit, takes another.
+                    let effect = Effect {
+                        is_changed: true,
+                        ..Effect::default()
+                    };
+                    effects.insert(*number, effect);
+                }
+                QuotaEvent::Moved(name) => {
+                    names.insert(*name, None);
+                }
+                QuotaEvent::Taken { name, slice, asked } => {
+                    let effect = effects.entry(slice.number).or_default();
+                    effect.slice = Some(*slice);
+                    effect.added += slice.requests;
+                    effect.left = slice.left;
+                    // Where nobody waits any more, what was taken is for others.
+                    effect.asked.extend(asked.upgrade());
+                    names.insert(*name, Some(slice.number));
+                }
+                QuotaEvent::Returned { number, left } => {
+                    effects.entry(*number).or_default().left = *left;
+                }
             }
-        };
-        assert!(store.spend(&quotas, 2, &meanwhile));
-        assert_eq!(early.into_inner(), Some(false));
-        let granted = (0..20).filter(|_| store.spend(&quotas, 1, &|| {})).count();
-        assert_eq!(granted, 9);
+        }
+        for (number, effect) in effects {
+            self.apply(number, &effect, index);
+        }
+        for (name, number) in names {
+            self.rename(name, number, index);
+        }
     }
 
-    #[test]
-    fn a_slice_of_a_quota_that_was_changed_meanwhile_is_not_spent() {
-        let quotas = Quotas::new(10);
-        let store = Store::new(&[(1, 30)]);
-        let changed = RefCell::new(false);
-        let take = |wanted| {
-            let slice = store.take(1, wanted);
-            if !changed.replace(true) {
-                let new = QuotaRecord::new(Quota::new(2), 1, 8, at(0));
-                store.0.borrow_mut().insert(1, new);
-                quotas.publish(&[1], &[KeyId::from_raw(1)]);
+    fn apply(&mut self, number: u64, effect: &Effect, index: &impl Index) {
+        if effect.is_changed {
+            self.drop_purse(number, index);
+        }
+        let Some(slice) = &effect.slice else {
+            let held = self.by_number.get(&number);
+            if held.is_some_and(|held| held.purse.void_if_empty(effect.left == 0)) {
+                self.drop_purse(number, index);
             }
-            Ok(Some(slice))
+            return;
         };
-        let put_back = |slices: Vec<Slice>| {
-            store.put_back(&slices);
-            Ok(())
+        let held = self.by_number.get(&number);
+        let known = held.filter(|held| held.purse.is_of(slice.revision, slice.refills_at));
+        let purse = match known {
+            Some(known) => known.purse.clone(),
+            None => {
+                // Of an earlier period: it was refilled since.
+                self.drop_purse(number, index);
+                let purse = Arc::new(Purse::new(slice));
+                let held = Held {
+                    purse: purse.clone(),
+                    names: Vec::new(),
+                };
+                self.by_number.insert(number, held);
+                purse
+            }
         };
-        let spend = || quotas.spend(KeyId::from_raw(1), 1, at(0), take, put_back);
-        let granted = (0..50)
-            .filter(|_| matches!(spend().unwrap(), Spent::Covered))
-            .count();
-        assert_eq!(granted, 2, "those of the new quota");
+        purse.settle(effect.added, effect.left, &effect.asked);
+    }
+
+    fn drop_purse(&mut self, number: u64, index: &impl Index) {
+        if let Some(held) = self.by_number.remove(&number) {
+            held.purse.void();
+            held.names.iter().for_each(|name| index.remove(*name));
+        }
+    }
+
+    /// Lets a name lead to the purse of a number, or to none.
+    fn rename(&mut self, name: u64, number: Option<u64>, index: &impl Index) {
+        if let Some(old) = index.find(name) {
+            if Some(old.number) == number {
+                return;
+            }
+            index.remove(name);
+            if let Some(held) = self.by_number.get_mut(&old.number)
+                && let Ok(at) = held.names.binary_search(&name)
+            {
+                held.names.remove(at);
+            }
+        }
+        if let Some(held) = number.and_then(|number| self.by_number.get_mut(&number))
+            && let Err(at) = held.names.binary_search(&name)
+        {
+            held.names.insert(at, name);
+            index.insert(name, held.purse.clone());
+        }
     }
 }

@@ -54,10 +54,15 @@ impl QuotaRecord {
         }
     }
 
-    /// Takes a slice, or as much as is wanted where that is more; nothing where
-    /// there is not so much.
-    pub(crate) fn take_slice(&mut self, number: u64, wanted: u64) -> Slice {
-        let requests = match wanted > self.remaining {
+    /// Takes a slice for a request of a cost, of which so much is in memory: enough for
+    /// the whole request where there is as much, else for what memory lacks; nothing
+    /// where memory lacks nothing, or more than there is.
+    pub(crate) fn take_slice(&mut self, number: u64, cost: u64, in_memory: u64) -> Slice {
+        let wanted = match cost <= self.remaining {
+            true => cost,
+            false => cost.saturating_sub(in_memory),
+        };
+        let requests = match in_memory >= cost || wanted > self.remaining {
             true => 0,
             false => self.quota.slice().max(wanted).min(self.remaining),
         };

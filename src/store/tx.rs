@@ -24,7 +24,7 @@ use crate::key::{ColdRecord, Key, Revoked};
 use crate::keyspace::Keyspace;
 use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::Life;
-use crate::quota::{Quota, QuotaRecord, QuotaStatus};
+use crate::quota::{Quota, QuotaEvent, QuotaRecord, QuotaStatus};
 use crate::record::{KeyRecord, Phase};
 
 /// What a transaction changed that the engine keeps in memory.
@@ -32,10 +32,8 @@ use crate::record::{KeyRecord, Phase};
 pub(crate) struct Touched {
     pub(crate) keys: Vec<KeyId>,
     pub(crate) keyspaces: Vec<Keyspace>,
-    /// Quotas that were changed or taken away.
-    pub(crate) quotas: Vec<u64>,
-    /// Keys whose quota is another than before.
-    pub(crate) quota_keys: Vec<KeyId>,
+    /// What was done to quotas, in order.
+    pub(crate) quotas: Vec<QuotaEvent>,
     /// The instant of the commit, behind which time never runs again.
     pub(crate) at: Timestamp,
     /// That instant is where time was set back to.
@@ -51,7 +49,6 @@ impl Touched {
             keys: Vec::new(),
             keyspaces: Vec::new(),
             quotas: Vec::new(),
-            quota_keys: Vec::new(),
             at: Timestamp::MIN,
             sets_time_back: false,
             commits,
@@ -600,13 +597,26 @@ impl<'t> Tx<'t> {
         let keys = self.quota(number)?.keys;
         let record = QuotaRecord::new(quota, keys, self.next_seq(), self.now);
         self.put_quota(number, &record)?;
-        self.touched.quotas.push(number);
+        self.touch_quota(QuotaEvent::Changed(number));
         Ok(())
     }
 
     /// Notes that a key's quota is another than before.
     pub(crate) fn touch_quota_of(&mut self, key: KeyId) {
-        self.touched.quota_keys.push(key);
+        self.touch_quota(QuotaEvent::Moved(key.raw()));
+    }
+
+    /// Notes what was done to a quota.
+    pub(crate) fn touch_quota(&mut self, event: QuotaEvent) {
+        self.touched.quotas.push(event);
+    }
+
+    /// What was done to quotas, where nothing was written and nothing is committed.
+    pub(crate) fn unwritten_quotas(&mut self) -> Vec<QuotaEvent> {
+        match self.wrote_ever {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.touched.quotas),
+        }
     }
 
     /// Lets one more key share a quota.
@@ -629,7 +639,7 @@ impl<'t> Tx<'t> {
         }
         self.writing();
         self.quotas.remove(number).or_store()?;
-        self.touched.quotas.push(number);
+        self.touch_quota(QuotaEvent::Changed(number));
         Ok(())
     }
 

@@ -26,6 +26,7 @@ mod revoke;
 mod rotate;
 mod scanners;
 mod self_service;
+mod slices;
 mod threads;
 mod time;
 mod update;

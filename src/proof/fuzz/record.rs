@@ -159,7 +159,7 @@ fn use_quota(quota: &QuotaRecord) {
     for now in INSTANTS {
         let _ = format!("{:?}", quota.status(now));
         let mut quota = quota.at(now);
-        let slice = quota.take_slice(1, 1);
+        let slice = quota.take_slice(1, 1, 0);
         quota.put_back(slice);
     }
 }

@@ -18,7 +18,7 @@ use crate::key::ColdRecord;
 use crate::keyspace::Keyspace;
 use crate::owner::OwnerPath;
 use crate::policy::Life;
-use crate::quota::{Quota, QuotaRecord};
+use crate::quota::{Quota, QuotaEvent, QuotaRecord};
 use crate::record::{KeyRecord, Phase, View};
 use crate::store::OrStore;
 use crate::store::read::{self, Links};
@@ -672,7 +672,7 @@ impl Mender<'_, '_> {
                 _ if keys == 0 => {
                     self.tx.writing();
                     self.tx.quotas.remove(number).or_store()?;
-                    self.tx.touched.quotas.push(number);
+                    self.tx.touch_quota(QuotaEvent::Changed(number));
                     self.note("quotas", number, "no key has it: removed");
                 }
                 Ok(Some(quota)) if quota.remaining <= quota.quota.requests() => {
@@ -701,7 +701,7 @@ impl Mender<'_, '_> {
             ..QuotaRecord::new(Quota::new(1), keys, revision, self.tx.now)
         };
         self.tx.put_quota(number, &record)?;
-        self.tx.touched.quotas.push(number);
+        self.tx.touch_quota(QuotaEvent::Changed(number));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::KeyId;
-use crate::quota::QuotaRecord;
+use crate::quota::{QuotaEvent, QuotaRecord};
 use crate::record::KeyRecord;
 
 impl Tx<'_> {
@@ -98,7 +98,7 @@ impl Tx<'_> {
         }
         for (number, record) in late {
             self.put_quota(number, &record)?;
-            self.touched.quotas.push(number);
+            self.touch_quota(QuotaEvent::Changed(number));
         }
         Ok(())
     }

@@ -100,36 +100,35 @@ fn a_quota_is_there_as_long_as_keys_share_it() {
     assert_eq!(look(&core, move |tx| tx.cold(second)).quota, Some(number));
     assert_eq!(sharers(&core), 2);
 
+    let told = |tx: &Tx<'_>| format!("{:?}", tx.touched.quotas);
     let to = |quota: Option<Quota>| {
         move |tx: &mut Tx<'_>| {
             let update = KeyUpdate::new().quota(quota);
             change::update::update(tx, second, &update, None)?;
-            Ok((tx.touched.quotas.clone(), tx.touched.quota_keys.clone()))
+            Ok(told(tx))
         }
     };
+    let changed = QuotaEvent::Changed(number);
+    let moved = |key: KeyId| QuotaEvent::Moved(key.raw());
     // Another in its place holds for both.
-    let (quotas, _) = look(&core, to(Some(Quota::new(20))));
-    assert_eq!(quotas, [number]);
+    let quotas = look(&core, to(Some(Quota::new(20))));
+    assert_eq!(quotas, format!("{:?}", [changed.clone(), moved(second)]));
     assert_eq!(sharers(&core), 2);
     let quota = look(&core, move |tx| tx.quota(number));
     assert_eq!((quota.quota, quota.remaining), (Quota::new(20), 20));
 
     // One leaves, and the other keeps it.
-    let (quotas, keys) = look(&core, to(None));
-    assert_eq!((quotas, keys), (vec![], vec![second]));
+    let quotas = look(&core, to(None));
+    assert_eq!(quotas, format!("{:?}", [moved(second)]));
     assert_eq!(sharers(&core), 1);
 
     // It goes with the last.
     clock.advance(2 * MINUTE);
-    let purged = look(&core, |tx| {
+    let purged = look(&core, move |tx| {
         let purged = change::purge::purge(tx, tx.now(), None, None)?.purged.keys;
-        Ok((
-            purged,
-            tx.touched.quotas.clone(),
-            tx.touched.quota_keys.clone(),
-        ))
+        Ok((purged, told(tx)))
     });
-    assert_eq!(purged, (1, vec![number], vec![first]));
+    assert_eq!(purged, (1, format!("{:?}", [changed, moved(first)])));
     assert!(look(&core, move |tx| tx.find_quota(number)).is_none());
 }
 
