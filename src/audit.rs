@@ -242,6 +242,15 @@ pub enum AuditEvent {
         /// A note.
         note: Option<String>,
     },
+    /// A request under an idempotency key was asked again, and answered with another
+    /// key in the place of one that nobody had used. See
+    /// [`Engine::idempotent`](crate::Engine::idempotent).
+    KeyReissued {
+        /// The key of the answer before, which is revoked as superseded.
+        old: KeyId,
+        /// The key that takes its place.
+        new: KeyId,
+    },
     /// [`Engine::repair`](crate::Engine::repair) removed or rebuilt what was damaged. A
     /// repair writes as many entries as it takes to name everything.
     StoreRepaired {
@@ -317,6 +326,7 @@ impl AuditEvent {
                 superseded,
                 ..
             } => [&[*old, *new], superseded.as_slice()].concat(),
+            Self::KeyReissued { old, new } => vec![*old, *new],
             Self::KeyRevoked { key, .. }
             | Self::KeyUpdated { key, .. }
             | Self::KeyDisabled { key }

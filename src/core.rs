@@ -32,6 +32,7 @@ use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
 use crate::store::{Outcome, Place, Progress, Store, guarded};
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, lock};
 use crate::time::{self, ClockStatus, Present, Time, Watch};
 use crate::token::{self, Parts, Signed};
 use crate::usage::{Notes, Renewal};
@@ -65,6 +66,9 @@ pub(crate) struct Core {
     quotas: Arc<Quotas>,
     attempts: Option<Attempts>,
     tracks_usage: bool,
+    idempotency_window: Duration,
+    /// Held while what verifications noted is on its way into the file.
+    flushing: Mutex<()>,
     fails_closed_after: Option<Duration>,
 }
 
@@ -109,6 +113,8 @@ impl Core {
             quotas: Arc::new(Quotas::new(options.limited_keys)),
             attempts: options.failed_attempts.map(Attempts::new),
             tracks_usage: options.usage_interval.is_some(),
+            idempotency_window: options.idempotency_window,
+            flushing: Mutex::new(()),
             fails_closed_after: options.fails_closed_after,
         })
     }
@@ -177,6 +183,14 @@ impl Core {
 
     pub(crate) fn ring(&self) -> &Keyring {
         self.store.ring()
+    }
+
+    pub(crate) fn idempotency_window(&self) -> Duration {
+        self.idempotency_window
+    }
+
+    pub(crate) fn tracks_usage(&self) -> bool {
+        self.tracks_usage
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -778,11 +792,13 @@ impl Core {
         self.published.store(snapshot);
     }
 
-    /// Writes what verifications have noted.
+    /// Writes what verifications have noted. Every use that was noted before the call is
+    /// in the file after it, also where another flush had taken the note.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.home.check()?;
         self.watch.look(&*self.clock);
         self.recover()?;
+        let _alone = lock(&self.flushing);
         let mut renewals = self.notes.take_renewals();
         while !renewals.is_empty() {
             let rest = renewals.split_off(renewals.len().min(RENEWALS_PER_TRANSACTION));

@@ -26,6 +26,7 @@ pub(crate) type SecretKey = Zeroizing<[u8; DIGEST_LEN]>;
 const CONTEXT_DIGEST: &str = "gatekey v1 token digest";
 const CONTEXT_TAG: &str = "gatekey v1 record tag";
 const CONTEXT_CHAIN: &str = "gatekey v1 audit chain";
+const CONTEXT_REQUEST: &str = "gatekey v1 idempotent request";
 const CONTEXT_SEAL: &str = "gatekey v1 store key seal";
 const CONTEXT_SEAL_TAG: &str = "gatekey v1 store key seal tag";
 
@@ -35,6 +36,7 @@ pub(crate) struct Keyring {
     digest_keys: Vec<(u8, SecretKey)>,
     tag_key: SecretKey,
     chain_key: ChainKey,
+    request_key: SecretKey,
 }
 
 impl Keyring {
@@ -56,6 +58,7 @@ impl Keyring {
             digest_keys,
             tag_key: derive(CONTEXT_TAG, &[store_key.as_slice()]),
             chain_key: ChainKey(derive(CONTEXT_CHAIN, &[store_key.as_slice()])),
+            request_key: derive(CONTEXT_REQUEST, &[store_key.as_slice()]),
         }
     }
 
@@ -117,6 +120,11 @@ impl Keyring {
         tags_equal(&self.tag(table, key, body), tag)
     }
 
+    /// Hashes a request part by part: whoever has the file alone cannot try what it was.
+    pub(crate) fn request_hasher(&self) -> RequestHasher {
+        RequestHasher(blake3::Hasher::new_keyed(&self.request_key))
+    }
+
     /// The hash of an audit entry, over the hash before it, its position and
     /// its bytes.
     pub(crate) fn chain(&self, previous: &Digest, seq: u64, body: &[u8]) -> Digest {
@@ -148,6 +156,21 @@ impl ChainKey {
         hasher.update(&seq.to_le_bytes());
         hasher.update(body);
         *hasher.finalize().as_bytes()
+    }
+}
+
+/// The hash of a request under way.
+pub(crate) struct RequestHasher(blake3::Hasher);
+
+impl RequestHasher {
+    /// Adds a part, which is told from the next.
+    pub(crate) fn part(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        *self.0.finalize().as_bytes()
     }
 }
 

@@ -3,6 +3,7 @@
 mod backup;
 mod compact;
 mod insight;
+pub(crate) mod once;
 pub(crate) mod repair;
 mod time;
 mod trail;
@@ -380,14 +381,7 @@ impl Engine {
     /// [`Refusal::OwnerAtCap`](crate::Refusal::OwnerAtCap) as the keyspace says;
     /// [`Error::Invalid`] for what the request holds.
     pub fn issue(&self, new: NewKey) -> Result<Issued> {
-        let issued = self.issue_batch(vec![new]).map_err(|error| match error {
-            Error::Batch { source, .. } => *source,
-            other => other,
-        })?;
-        issued
-            .into_iter()
-            .next()
-            .ok_or(Error::Internal("an issue gave no key"))
+        only(self.issue_batch(vec![new]))
     }
 
     /// Issues up to [`limits::BATCH_MAX`] keys in one transaction, all or none,
@@ -845,3 +839,15 @@ fn check_limit(limit: usize) -> Result<()> {
 #[cfg(test)]
 #[cfg(not(gatekey_shuttle))]
 mod forked;
+
+/// The answer of a batch of one.
+fn only(issued: Result<Vec<Issued>>) -> Result<Issued> {
+    let issued = issued.map_err(|error| match error {
+        Error::Batch { source, .. } => *source,
+        other => other,
+    })?;
+    issued
+        .into_iter()
+        .next()
+        .ok_or(Error::Internal("an issue gave no key"))
+}

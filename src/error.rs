@@ -434,6 +434,18 @@ pub enum Refusal {
     /// The store holds as many keyspaces as it can.
     #[error("the store holds {0} keyspaces, which is the limit")]
     TooManyKeyspaces(usize),
+    /// The idempotency key was given before, with another request.
+    #[error("the idempotency key was given with another request before; give this one its own")]
+    AnotherRequest,
+    /// The request was answered before, and its answer may have arrived: the key was used
+    /// or changed since, or is gone, or the engine keeps no usage and cannot know.
+    #[error(
+        "the request was answered with key {key} before, which may be in use: if nobody has its token, revoke it and ask with another idempotency key"
+    )]
+    AlreadyAnswered {
+        /// The key of the answer.
+        key: KeyId,
+    },
     /// Neither a backup nor a restore overwrites a file.
     #[error("the target {} exists already", .0.display())]
     TargetExists(PathBuf),

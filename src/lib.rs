@@ -113,6 +113,7 @@ mod health;
 #[cfg(feature = "http")]
 pub mod http;
 mod id;
+mod idempotency;
 mod key;
 mod keyspace;
 mod limit;
@@ -153,11 +154,13 @@ mod withheld;
 pub use audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
 pub use change::time::TimeSetBack;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use engine::once::Idempotent;
 pub use engine::repair::RepairReport;
 pub use engine::{Compacted, Engine};
 pub use error::{Corruption, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure};
 pub use health::{Failure, Health};
 pub use id::{KeyId, Prefix};
+pub use idempotency::IdempotencyKey;
 pub use key::{
     Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Purged, Reason, Revocation, Revoked,
     RevokedMany, Rotated, Rotation, Usage,

@@ -44,6 +44,9 @@ pub const PLANS_MAX: usize = 64;
 pub const LIMITS_PER_PLAN_MAX: usize = 4;
 /// The most keys that one batch issues.
 pub const BATCH_MAX: usize = 10_000;
+/// The most requests under idempotency keys that a store remembers; a batch counts as one
+/// for each 128 keys.
+pub const REQUESTS_MAX: u64 = 65_536;
 /// The most keyspaces of a store.
 pub const KEYSPACES_MAX: usize = 1024;
 /// The most keys or audit entries in one page of a listing.

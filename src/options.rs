@@ -41,6 +41,7 @@ pub struct Options {
     pub(crate) usage_interval: Option<Duration>,
     pub(crate) limited_keys: usize,
     pub(crate) failed_attempts: Option<Limit>,
+    pub(crate) idempotency_window: Duration,
     pub(crate) fails_closed_after: Option<Duration>,
     pub(crate) hook: Option<Hook>,
     pub(crate) clock_leap: Duration,
@@ -58,6 +59,7 @@ impl Default for Options {
             usage_interval: Some(Self::USAGE_INTERVAL),
             limited_keys: Self::LIMITED_KEYS,
             failed_attempts: None,
+            idempotency_window: Self::IDEMPOTENCY_WINDOW,
             fails_closed_after: None,
             hook: None,
             clock_leap: Self::CLOCK_LEAP,
@@ -78,6 +80,9 @@ impl Options {
 
     /// The default of [`clock_leap`](Options::clock_leap): 5 minutes.
     pub const CLOCK_LEAP: Duration = Duration::from_secs(300);
+
+    /// The default of [`idempotency_window`](Options::idempotency_window): 24 hours.
+    pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(86_400);
 
     /// The defaults.
     pub fn new() -> Self {
@@ -190,6 +195,13 @@ impl Options {
     /// default. Nothing is refused for it: see there.
     pub fn clock_leap(mut self, allowed: Duration) -> Self {
         self.clock_leap = allowed;
+        self
+    }
+
+    /// How long a request under an idempotency key can be asked again, from when it was
+    /// first answered: see [`Engine::idempotent`].
+    pub fn idempotency_window(mut self, window: Duration) -> Self {
+        self.idempotency_window = window;
         self
     }
 

@@ -118,6 +118,7 @@ impl Display for AuditEvent {
                 )
             }
             Self::KeysPurged { keys } => write!(f, "keys [{}] purged", List(keys)),
+            Self::KeyReissued { old, new } => write!(f, "key {old} reissued as {new}, unused"),
             Self::StoreRepaired { repairs, .. } => write!(f, "store repaired: {}", List(repairs)),
             Self::AuditBroken { entries } => {
                 write!(f, "audit entries [{}] marked as broken", List(entries))

@@ -5,6 +5,7 @@
 
 pub(crate) mod issue;
 pub(crate) mod keyspace;
+pub(crate) mod once;
 pub(crate) mod owner;
 pub(crate) mod purge;
 pub(crate) mod quota;

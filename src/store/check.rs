@@ -9,8 +9,9 @@ use super::mark::{self, Mark};
 use super::snapshot::Snapshot;
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEPT, KEYS, KEYSPACES, META,
-    META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, State, USAGE,
+    META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, REQUESTS, REQUESTS_BY_TIME, State, USAGE,
 };
+use super::tx::requests;
 use super::{OrStore, read, trail};
 use crate::audit::{AuditEntry, AuditEvent, Scope};
 use crate::clock::Timestamp;
@@ -67,6 +68,7 @@ pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, 
     walk.keys()?;
     walk.indexes()?;
     walk.quotas()?;
+    walk.requests()?;
     walk.single_active()?;
     Ok(walk.report)
 }
@@ -590,6 +592,40 @@ impl<'a> Walk<'a> {
         }
         for number in sharing.into_keys() {
             self.find("quotas", number, "keys name it, and it is missing");
+        }
+        Ok(())
+    }
+
+    /// Requests under idempotency keys: each part can be read and is in its place, and the
+    /// index by time names each once. Keys that they name may be purged.
+    fn requests(&mut self) -> Result<(), Error> {
+        let snapshot = self.snapshot;
+        let requests = snapshot.table(REQUESTS)?;
+        let by_time = snapshot.table(REQUESTS_BY_TIME)?;
+        let mut named = 0;
+        for entry in requests.iter().or_store()? {
+            let place = entry.or_store()?.0;
+            let (name, number) = place.value();
+            let read = requests::read_part(&requests, snapshot.ring(), name, number);
+            let Some(Some(part)) = self.sound(read)? else {
+                continue;
+            };
+            let indexed = ReadableTable::get(&by_time, (part.at.unix_ms(), name))
+                .or_store()?
+                .map(|parts| parts.value());
+            let is_last = number + 1 == part.parts;
+            let follows = is_last
+                || ReadableTable::get(&requests, (name, number + 1))
+                    .or_store()?
+                    .is_some();
+            if indexed != Some(part.parts) || number >= part.parts || !follows {
+                let record = requests::shown(name, number);
+                self.find("requests", record, "its parts and the index do not agree");
+            }
+            named += u64::from(number == 0);
+        }
+        if by_time.len().or_store()? != named {
+            self.find("requests_by_time", "*", "there are not as many as requests");
         }
         Ok(())
     }

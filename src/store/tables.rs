@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Timestamp;
 use crate::codec;
-use crate::digest::{Digest, Keyring, TAG_LEN};
+use crate::digest::{DIGEST_LEN, Digest, Keyring, TAG_LEN};
 use crate::error::{Corruption, Error};
 use crate::id::KeyId;
 use crate::owner::OwnerPath;
@@ -48,6 +48,12 @@ pub(crate) const BY_KEY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::
 pub(crate) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
 /// number -> quota
 pub(crate) const QUOTAS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("quotas");
+/// name of a request, part -> what was asked for, and what it was answered with
+pub(crate) const REQUESTS: TableDefinition<'_, (&[u8; DIGEST_LEN], u16), Bytes> =
+    TableDefinition::new("requests");
+/// the instant of a request, its name -> how many parts it has
+pub(crate) const REQUESTS_BY_TIME: TableDefinition<'_, (u64, &[u8; DIGEST_LEN]), u16> =
+    TableDefinition::new("requests_by_time");
 /// name -> what there is one of
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
 
@@ -59,6 +65,7 @@ macro_rules! each_table {
             |$table| $does;
             KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END AUDIT KEPT BY_KEY
             USAGE QUOTAS
+            REQUESTS REQUESTS_BY_TIME
         )
     };
     (|$table:ident| $does:expr; $($name:ident)*) => {
@@ -97,6 +104,7 @@ pub(crate) enum Tagged {
     Usage = 5,
     State = 6,
     Quota = 7,
+    Request = 8,
     Copy = 12,
     Kept = 13,
     Indexed = 21,
@@ -111,6 +119,7 @@ impl Tagged {
             Self::Usage => "usage",
             Self::State | Self::Copy | Self::Indexed => "gatekey",
             Self::Quota => "quotas",
+            Self::Request => "requests",
             Self::Kept => "kept",
         }
     }

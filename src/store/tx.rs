@@ -3,6 +3,7 @@
 //! trail, and notes what it touched, so that the engine can publish it.
 
 mod repair;
+pub(crate) mod requests;
 mod set_back;
 
 use std::cell::Cell;
@@ -690,6 +691,12 @@ impl<'t> Tx<'t> {
         let bytes = tables::seal(self.ring, Tagged::Usage, &id.raw().to_le_bytes(), &usage)?;
         self.usage.insert(id.raw(), bytes.as_slice()).or_store()?;
         Ok(())
+    }
+
+    /// Whether a flush has noted a use of a key, or its usage cannot be read.
+    pub(crate) fn was_used(&self, id: KeyId) -> Result<bool, Error> {
+        let usage = Error::or_damaged(read::usage(&self.usage, self.ring, id))?;
+        Ok(usage.map_or(true, |usage| usage.count > 0 || usage.last_used.is_some()))
     }
 
     pub(crate) fn revoked(&self, key: &KeyRecord) -> Result<Option<Revoked>, Error> {

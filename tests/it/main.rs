@@ -12,6 +12,7 @@ mod charges;
 mod durability;
 mod field;
 mod history;
+mod idempotency;
 mod issue;
 mod keyspaces;
 mod limits;

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::ReadableTable;
 
 use super::Tx;
+use super::requests;
 use crate::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX, Repair, Scope};
 use crate::clock::Timestamp;
 use crate::error::{Corruption, Error};
@@ -22,7 +23,9 @@ use crate::quota::{Quota, QuotaEvent, QuotaRecord};
 use crate::record::{KeyRecord, Phase, View};
 use crate::store::OrStore;
 use crate::store::read::{self, Links};
-use crate::store::tables::{self, HELD, KEPT, OVER, OwnerRecord, Tagged};
+use crate::store::tables::{
+    self, HELD, KEPT, OVER, OwnerRecord, REQUESTS, REQUESTS_BY_TIME, Tagged,
+};
 use crate::store::trail;
 
 /// How many repairs one audit entry names: it must stay below the limit of an encoding.
@@ -83,6 +86,7 @@ impl Tx<'_> {
         mender.lineage(&rebuilt)?;
         mender.usages()?;
         mender.quotas()?;
+        mender.requests()?;
         mender.indexes()?;
         mender.digests()?;
         mender.note_more();
@@ -690,6 +694,72 @@ impl Mender<'_, '_> {
                     self.note("quotas", number, &format!("{}: used up", damage.why));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets requests that cannot be read whole: asked again, they are new ones.
+    fn requests(&mut self) -> Result<(), Error> {
+        let table = self.tx.txn.open_table(REQUESTS).or_store()?;
+        let mut by_time = self.tx.txn.open_table(REQUESTS_BY_TIME).or_store()?;
+        let (mut whole, mut broken) = (BTreeMap::new(), BTreeSet::new());
+        for entry in table.iter().or_store()? {
+            let place = entry.or_store()?.0;
+            let (name, number) = place.value();
+            let read = requests::read_part(&table, self.tx.ring, name, number);
+            match Error::or_damaged(read)? {
+                Ok(Some(part)) if number < part.parts => {
+                    let (_, _, count) = whole.entry(*name).or_insert((part.at, part.parts, 0));
+                    *count += 1_u16;
+                }
+                _ => {
+                    broken.insert(*name);
+                }
+            }
+        }
+        drop(table);
+        broken.extend(
+            whole
+                .iter()
+                .filter_map(|(name, (_, parts, count))| (parts != count).then_some(*name)),
+        );
+        whole.retain(|name, _| !broken.contains(name));
+        let mut wrong = Vec::new();
+        for entry in by_time.iter().or_store()? {
+            let (place, parts) = entry.or_store()?;
+            let (at, name) = place.value();
+            match whole.get(name) {
+                Some((first, count, _)) if first.unix_ms() == at && *count == parts.value() => {
+                    whole.remove(name);
+                }
+                _ => wrong.push((at, *name)),
+            }
+        }
+        for (at, name) in wrong {
+            by_time.remove((at, &name)).or_store()?;
+            let name = requests::shown(&name, 0);
+            self.note_index(
+                "requests_by_time",
+                name,
+                "it agrees with no request: removed",
+            );
+        }
+        for (name, (at, parts, _)) in whole {
+            by_time.insert((at.unix_ms(), &name), parts).or_store()?;
+            let name = requests::shown(&name, 0);
+            self.note_index("requests_by_time", name, "it was missing: made again");
+        }
+        drop(by_time);
+        let mut table = self.tx.txn.open_table(REQUESTS).or_store()?;
+        for name in broken {
+            table
+                .retain_in((&name, 0)..=(&name, u16::MAX), |_, _| false)
+                .or_store()?;
+            self.note(
+                "requests",
+                requests::shown(&name, 0),
+                "it cannot be read: forgotten",
+            );
         }
         Ok(())
     }
