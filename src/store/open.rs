@@ -49,6 +49,10 @@ pub(crate) struct Opened {
 }
 
 /// Opens or creates the store at a place.
+#[cfg_attr(
+    not(feature = "proof"),
+    expect(clippy::needless_pass_by_value, reason = "a medium is consumed")
+)]
 pub(super) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error> {
     let path = place.path();
     let refuse = |reason| Error::open(path, reason);
