@@ -10,7 +10,8 @@ use axum::routing::any;
 use gatekey::http::{Dialect, ForwardAuth, RefusalLog};
 use gatekey::{Engine, Prefix};
 
-/// A route for each proxy, at the exact path that it asks. They trust the loopback.
+/// A route for each proxy, at the exact path that it asks. They trust the loopback. Not to
+/// be nested: a nested handler sees a path without the nest's, which is not Envoy's.
 pub(crate) fn router(engine: &Engine, prefix: Prefix, log: &Arc<RefusalLog>) -> Router {
     let dialect = Dialect::tiered_bearer;
     let of = |forward: ForwardAuth| {
@@ -26,15 +27,24 @@ pub(crate) fn router(engine: &Engine, prefix: Prefix, log: &Arc<RefusalLog>) -> 
     let nginx = of(ForwardAuth::nginx(engine.clone(), dialect()));
     let forwarded = of(ForwardAuth::forwarded(engine.clone(), dialect()));
     let envoy = of(ForwardAuth::envoy(engine.clone(), dialect(), "/auth/envoy"));
+    let envoy_root = envoy.clone();
     Router::new()
-        .route("/nginx", any(|peer, request| answer(nginx, peer, request)))
         .route(
-            "/forwarded",
+            "/auth/nginx",
+            any(|peer, request| answer(nginx, peer, request)),
+        )
+        .route(
+            "/auth/forwarded",
             any(|peer, request| answer(forwarded, peer, request)),
         )
-        // The only one that asks by a path of the client's.
+        // The only one that asks by a path of the client's. `{*path}` is never empty, and the
+        // path of a site's first page is.
         .route(
-            "/envoy/{*path}",
+            "/auth/envoy/",
+            any(|peer, request| answer(envoy_root, peer, request)),
+        )
+        .route(
+            "/auth/envoy/{*path}",
             any(|peer, request| answer(envoy, peer, request)),
         )
 }

@@ -27,7 +27,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use gatekey::http::{Dialect, Peer, Proxies, RefusalLog, SourceHeader};
 use gatekey::tower::AuthLayer;
-use gatekey::{Engine, Error, Grant, Limit, NewKey, NewKeyspace, Options, Plan, Prefix, Reason};
+use gatekey::{
+    Engine, Error, Grant, Limit, Network, NewKey, NewKeyspace, Options, Plan, Prefix, Reason,
+};
 use serde_json::{Value, json};
 use tower_http::cors::{Any, CorsLayer};
 
@@ -82,6 +84,7 @@ fn systems() -> Result<Vec<System>, Error> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
+    let proxies = proxies()?;
     // Who fails a thousand times a minute waits. Ahead of the lookup, by address.
     let options = Options::new().failed_attempts(Limit::per_minute(1_000));
     let engine = match arguments.next() {
@@ -96,15 +99,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (path, keyspace, dialect) in systems()? {
         let prefix = create(&engine, keyspace)?;
         if path == "tiered" {
-            app = app.nest("/auth", forward::router(&engine, prefix, &log));
+            app = app.merge(forward::router(&engine, prefix, &log));
         }
-        let auth = authentication(&engine, prefix, dialect.clone(), &log);
+        let auth = authentication(&engine, prefix, dialect.clone(), &proxies, &log);
         app = app.nest(&format!("/{path}"), api(auth, dialect));
     }
     let prefix = create(&engine, NewKeyspace::new("admin")?.permissions(["keys"]))?;
     engine.revoke_keyspace(prefix, Reason::Superseded)?;
     let admin = engine.issue(NewKey::new(prefix, "operator")?.permissions(["keys"]))?;
-    let auth = authentication(&engine, prefix, Dialect::problem_details(), &log);
+    let auth = authentication(&engine, prefix, Dialect::problem_details(), &proxies, &log);
     let app = app.nest("/admin", admin::router(&engine, auth));
 
     let listener = tokio::net::TcpListener::bind(address).await?;
@@ -141,12 +144,13 @@ fn authentication(
     engine: &Engine,
     prefix: Prefix,
     dialect: Dialect,
+    proxies: &Proxies,
     log: &Arc<RefusalLog>,
 ) -> AuthLayer {
     let log = log.clone();
     AuthLayer::new(engine.clone(), dialect)
         .keyspace(prefix)
-        .behind(proxies(), |extensions| {
+        .behind(proxies.clone(), |extensions| {
             let peer: &ConnectInfo<SocketAddr> = extensions.get()?;
             Some(Peer::from(peer.0))
         })
@@ -154,12 +158,14 @@ fn authentication(
 }
 
 /// The proxies in front, whose `X-Forwarded-For` says where a request comes from: those of
-/// the environment's `TRUSTED_PROXIES`, addresses and networks with spaces between. What
-/// is no network, nobody is trusted for.
-fn proxies() -> Proxies {
+/// the environment's `TRUSTED_PROXIES`, addresses and networks with spaces or commas
+/// between. What is no network ends the server: with a proxy that is not trusted, all
+/// callers are one source.
+fn proxies() -> Result<Proxies, Error> {
     let named = std::env::var("TRUSTED_PROXIES").unwrap_or_default();
-    let networks = named.split_whitespace().filter_map(|one| one.parse().ok());
-    Proxies::new(SourceHeader::XForwardedFor).trust(networks)
+    let names = named.split([' ', ',']).filter(|name| !name.is_empty());
+    let networks: Result<Vec<Network>, Error> = names.map(str::parse).collect();
+    Ok(Proxies::new(SourceHeader::XForwardedFor).trust(networks?))
 }
 
 /// A public route, one for whoever has a key, one that needs a permission, and a

@@ -231,18 +231,6 @@ impl Dialect {
         let anonymous = self.0.anonymous
             && requirements.permissions == Permissions::NONE
             && requirements.permission_names.is_empty();
-        self.authenticate_or(engine, headers, requirements, anonymous)
-    }
-
-    /// As [`authenticate`](Self::authenticate), for who has decided whether
-    /// anonymous callers are let through.
-    pub(crate) fn authenticate_or(
-        &self,
-        engine: &Engine,
-        headers: &HeaderMap,
-        requirements: &Requirements<'_>,
-        anonymous: bool,
-    ) -> Result<Authenticated, Refused> {
         match self.credential(headers)? {
             Some(presented) => {
                 let grant = self.verify(engine, &presented, requirements)?;
@@ -270,7 +258,6 @@ impl Dialect {
     }
 
     /// The answer where it is not known where a request comes from that presents a token.
-    #[cfg(feature = "tower")]
     #[cold]
     pub(crate) fn source_unknown(&self, fault: SourceFault, presented: &Presented<'_>) -> Refused {
         Refused::new(self, RefusedReason::SourceUnknown(fault)).of(presented.key_id())
@@ -278,7 +265,6 @@ impl Dialect {
 
     /// Marks the headers that carry a credential, so that `Debug` does not show
     /// them: of each the first, or every one that there is.
-    #[cfg(feature = "tower")]
     pub(crate) fn mark_sensitive(&self, headers: &mut HeaderMap, first_only: bool) {
         if first_only {
             for carrier in &self.0.carriers {

@@ -286,3 +286,20 @@ fn behind_traefik() {
         holds(&server, &proxy, "Traefik");
     }
 }
+
+/// As Envoy asks, which none of the others does: by the path of the request itself.
+#[test]
+fn what_envoy_asks_is_answered_for_every_path() {
+    let server = Server::start();
+    let reader = server.issue("tiered", "acme", &json!({ "permissions": ["read"] }));
+    let at = |ask: Ask<'_>, told| {
+        let reply = ureq(&server.url, &ask.bearer(&reader.token));
+        assert_eq!(reply.status, told, "{reply:?}");
+    };
+    for path in ["/auth/envoy/", "/auth/envoy/things", "/auth/envoy/a/b?c=d"] {
+        at(Ask::get(path), 200);
+        at(Ask::post(path), 403);
+    }
+    at(Ask::get("/auth/envoy/..%2Fnginx"), 400);
+    at(Ask::get("/auth/envoyx/things"), 404);
+}

@@ -1,6 +1,6 @@
 //! How the server is begun, ended and kept up.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
@@ -118,4 +118,25 @@ fn answers_that_hold_a_token_are_not_stored() {
     assert_eq!(rotated.status, 200);
     assert!(rotated.json()["token"].is_string());
     assert_eq!(rotated.header("cache-control"), Some("no-store"));
+}
+
+/// A proxy that is misspelt would be no proxy, and all callers behind it one source.
+#[test]
+fn proxies_that_cannot_be_read_end_the_server() {
+    let mut server = std::process::Command::new(crate::server::binary())
+        .env("TRUSTED_PROXIES", "10.0.0.1, 10.0.0.256")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It prints its address, or ends.
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let _ = server.kill();
+    let output = server.wait_with_output().unwrap();
+    assert_eq!(line, "");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("10.0.0.256"), "{told}");
 }

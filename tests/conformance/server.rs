@@ -122,7 +122,7 @@ impl Drop for Server {
 }
 
 /// The example server, as it is now.
-fn binary() -> &'static str {
+pub(crate) fn binary() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
     PATH.get_or_init(|| {
         let mut command = Command::new(env!("CARGO"));

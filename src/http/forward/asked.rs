@@ -1,7 +1,5 @@
 //! What a proxy says that it is asked for.
 
-use std::net::{IpAddr, SocketAddr};
-
 use ::http::HeaderMap;
 use ::http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 
@@ -14,8 +12,9 @@ pub struct Asked<'r> {
 
 impl<'r> Asked<'r> {
     pub(super) fn new(method: &'r str, target: &'r str) -> Self {
-        // Without the query, which no permission goes by.
-        let path = target.split(['?', '#']).next().unwrap_or("");
+        // Without the query, which no permission goes by. A `#` stays: some servers end the
+        // path there, and others (those in Go) do not.
+        let path = target.split('?').next().unwrap_or("");
         Self { method, path }
     }
 
@@ -74,13 +73,13 @@ impl<'r> Asked<'r> {
     }
 }
 
-/// Whether a segment has nothing that servers differ about: a backslash, a `;`, a control
+/// Whether a segment has nothing that servers differ about: a backslash, a `;`, a `#`, a control
 /// character, or a percent encoding of a letter, a digit or any of `-._~/\%;`.
 fn is_plain(segment: &[u8]) -> bool {
     let mut at = 0;
     while let Some(byte) = segment.get(at) {
         match byte {
-            b'\\' | b';' => return false,
+            b'\\' | b';' | b'#' => return false,
             b'%' => {
                 let digits = segment.get(at + 1..at + 3);
                 let Some(value) = digits.and_then(|digits| {
@@ -106,14 +105,4 @@ fn is_plain(segment: &[u8]) -> bool {
         at += 1;
     }
     true
-}
-
-/// An address, perhaps in brackets and with a port, as proxies write it.
-pub(super) fn address(text: &str) -> Option<IpAddr> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    let address = bare.unwrap_or(text).parse().ok();
-    let address = address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
-    address.map(|address: IpAddr| address.to_canonical())
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use ::http::header::CACHE_CONTROL;
 use ::http::request::Parts;
-use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use ::http::{HeaderName, HeaderValue, Response, StatusCode};
 
 pub use asked::Asked;
 
 use super::dialect::{Authenticated, Dialect};
+use super::proxies::{Peer, Proxies, SourceFault, SourceHeader};
 use super::refused::{Refused, RefusedReason};
 use crate::engine::Engine;
 use crate::id::Prefix;
@@ -88,7 +89,7 @@ pub struct ForwardAuth {
     engine: Engine,
     dialect: Dialect,
     asker: Asker,
-    trusted: Vec<Network>,
+    proxies: Proxies,
     keyspace: Option<Prefix>,
     anonymous: Option<bool>,
     preflights: bool,
@@ -115,7 +116,7 @@ impl fmt::Debug for ForwardAuth {
         f.debug_struct("ForwardAuth")
             .field("dialect", &self.dialect)
             .field("asker", &self.asker)
-            .field("trusted", &self.trusted)
+            .field("proxies", &self.proxies)
             .field("keyspace", &self.keyspace)
             .field("anonymous", &self.anonymous)
             .finish_non_exhaustive()
@@ -129,7 +130,7 @@ impl ForwardAuth {
             engine,
             dialect,
             asker,
-            trusted: loopback.iter().filter_map(|net| net.parse().ok()).collect(),
+            proxies: trusted(loopback.iter().filter_map(|net| net.parse().ok())),
             keyspace: None,
             anonymous: None,
             preflights: false,
@@ -154,6 +155,10 @@ impl ForwardAuth {
 
     /// For Envoy's `ext_authz` over HTTP, which asks with the method of the request and
     /// its path behind `path_prefix`, and relays any refusal.
+    ///
+    /// Serve all paths behind the prefix, the empty one among them. The prefix is that of
+    /// the request which [`answer`](Self::answer) is given: a nested router of axum takes
+    /// its own path away before.
     #[must_use]
     pub fn envoy(engine: Engine, dialect: Dialect, path_prefix: &str) -> Self {
         let path_prefix = path_prefix.into();
@@ -164,7 +169,7 @@ impl ForwardAuth {
     /// refused with 403.
     #[must_use]
     pub fn trusting(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
-        self.trusted = proxies.into_iter().collect();
+        self.proxies = trusted(proxies);
         self
     }
 
@@ -195,9 +200,10 @@ impl ForwardAuth {
     /// let through as anonymous.
     ///
     /// With it, a request of which the proxy did not say what is asked for, whose path
-    /// reads in more than one way (`..`, `//`, an encoded slash), or that has a header
-    /// for another method (`X-HTTP-Method-Override`), is refused with 400: the
-    /// application may read it as another.
+    /// reads in more than one way (`..`, `//`, an encoded slash, a `#`), or that has a header
+    /// for another method or path (`X-HTTP-Method-Override`, `X-Original-URL`), is refused
+    /// with 400: the application may read it as another. An application that takes the
+    /// method from the query or the body (`_method`) must not do so.
     #[must_use]
     pub fn permissions(
         mut self,
@@ -208,7 +214,8 @@ impl ForwardAuth {
     }
 
     /// Is called with every refusal, for the server's log: see
-    /// [`RefusalLog`](super::RefusalLog).
+    /// [`RefusalLog`](super::RefusalLog). The headers that carried the token are marked as
+    /// sensitive by then, so that `Debug` does not show them.
     #[must_use]
     pub fn on_refused(mut self, hook: impl Fn(&Refused, &Parts) + Send + Sync + 'static) -> Self {
         self.on_refused = Some(Arc::new(hook));
@@ -218,6 +225,11 @@ impl ForwardAuth {
     /// The answer to a proxy, whose address is `peer`; on a unix socket, the loopback's.
     /// A request that may pass is charged to the limits and quota of its key.
     ///
+    /// Where the request is from, `X-Forwarded-For` says: see [`Proxies`](super::Proxies). A
+    /// request with a credential is refused with 400 where the header holds no address.
+    /// Where the header is not there, keys that are bound to networks are refused, and
+    /// failed attempts are not counted.
+    ///
     /// Serve it at the exact path that the proxy asks, with 404 elsewhere: a stray 200
     /// lets requests pass.
     #[must_use]
@@ -226,7 +238,9 @@ impl ForwardAuth {
             Ok(authenticated) => self.passed(authenticated.grant()),
             Err(refused) => {
                 if let Some(hook) = &self.on_refused {
-                    super::call_hook(|| hook(&refused, request));
+                    let mut shown = request.clone();
+                    self.dialect.mark_sensitive(&mut shown.headers, false);
+                    super::call_hook(|| hook(&refused, &shown));
                 }
                 self.refused(&refused)
             }
@@ -235,7 +249,7 @@ impl ForwardAuth {
 
     fn decide(&self, peer: IpAddr, request: &Parts) -> Result<Authenticated, Refused> {
         let refuse = |reason| Refused::new(&self.dialect, reason);
-        if !self.trusts(peer) {
+        if !self.proxies.trusts(peer) {
             return Err(refuse(RefusedReason::UntrustedPeer(peer)));
         }
         let headers = &request.headers;
@@ -244,7 +258,7 @@ impl ForwardAuth {
         }
         let asked = self.asked(request);
         let names = match &self.permissions {
-            Some(_) if headers.keys().any(overrides_the_method) => {
+            Some(_) if headers.keys().any(overrides_the_target) => {
                 return Err(refuse(RefusedReason::UnclearTarget));
             }
             Some(permissions) => match asked.as_ref().filter(|asked| asked.reads_one_way()) {
@@ -256,23 +270,30 @@ impl ForwardAuth {
         if self.preflights && asked.is_some_and(|asked| asked.is_preflight(headers)) {
             return Ok(Authenticated::Anonymous);
         }
-        let mut requirements = Requirements::new().permission_names(names);
-        if let Some(keyspace) = self.keyspace {
-            requirements = requirements.keyspace(keyspace);
-        }
-        if let Some(source) = self.source(headers) {
-            requirements = requirements.source(source);
-        }
         let anonymous = names.is_empty()
             && self
                 .anonymous
                 .unwrap_or_else(|| self.dialect.lets_anonymous_through());
-        self.dialect
-            .authenticate_or(&self.engine, headers, &requirements, anonymous)
-    }
-
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(address))
+        let Some(presented) = self.dialect.credential(headers)? else {
+            return match anonymous {
+                true => Ok(Authenticated::Anonymous),
+                false => Err(self.dialect.missing()),
+            };
+        };
+        let mut requirements = Requirements::new().permission_names(names);
+        if let Some(keyspace) = self.keyspace {
+            requirements = requirements.keyspace(keyspace);
+        }
+        match self.proxies.source(Peer::Address(peer), headers) {
+            Ok(Some(source)) => requirements = requirements.source(source),
+            // The proxy's configuration does not send the header.
+            Ok(None) | Err(SourceFault::Missing) => {}
+            Err(fault) => return Err(self.dialect.source_unknown(fault, &presented)),
+        }
+        let grant = self
+            .dialect
+            .verify(&self.engine, &presented, &requirements)?;
+        Ok(Authenticated::Granted(grant))
     }
 
     /// What is asked for, where the proxy said it once.
@@ -286,21 +307,6 @@ impl ForwardAuth {
                 Some(Asked::new(request.method.as_str(), path))
             }
         }
-    }
-
-    /// Where the request came from: of the addresses in `X-Forwarded-For`, the last that
-    /// is no proxy's. What stands before it, its sender may have made up.
-    fn source(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-        for value in values.iter().rev() {
-            for hop in value.to_str().ok()?.rsplit(',') {
-                let address = asked::address(hop.trim())?;
-                if !self.trusts(address) {
-                    return Some(address);
-                }
-            }
-        }
-        None
     }
 
     /// The answer to a request that may pass.
@@ -371,14 +377,21 @@ fn folds_onto_ours(name: &HeaderName) -> bool {
     begins && folded.next().is_none_or(|byte| byte == b'-')
 }
 
-/// Whether an application may take another method from a header.
-fn overrides_the_method(name: &HeaderName) -> bool {
+/// Whether an application may take another method or path from a header.
+fn overrides_the_target(name: &HeaderName) -> bool {
     let known = [
         "x-http-method-override",
         "x-http-method",
         "x-method-override",
+        // Of IIS, and of frameworks that read what it writes.
+        "x-original-url",
+        "x-rewrite-url",
     ];
     known.iter().any(|known| folded(name).eq(known.bytes()))
+}
+
+fn trusted(networks: impl IntoIterator<Item = Network>) -> Proxies {
+    Proxies::new(SourceHeader::XForwardedFor).trust(networks)
 }
 
 #[cfg(test)]

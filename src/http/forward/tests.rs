@@ -215,12 +215,24 @@ fn permissions_go_by_what_the_proxy_was_asked_for_where_that_reads_one_way() {
             "x-http-method-override",
             "X_HTTP_Method",
             "x-method-override",
+            "x-original-url",
+            "X_Rewrite_URL",
         ] {
             let more = [good, (name, "DELETE")];
             let (_, told) = status(&forward, PROXY, &ask("GET", "/things/1", &more));
             assert_eq!(told, 400, "{name}");
         }
         assert_eq!(status(&forward, PROXY, &ask("GET", "/public", &[])).1, 200);
+        // The type of a request's own target cannot hold a `#`: Envoy refuses it itself.
+        if !matches!(forward.asker, Asker::Envoy { .. }) {
+            for target in ["/public#/../admin", "/public#", "/things/1#x"] {
+                let mut parts = ask("GET", "/public", &[good]);
+                for name in ["x-original-uri", "x-forwarded-uri"] {
+                    parts.headers.insert(name, target.parse().unwrap());
+                }
+                assert_eq!(status(&forward, PROXY, &parts).1, 400, "{target}");
+            }
+        }
         assert_eq!(
             status(&forward, PROXY, &ask("GET", "/things/1", &[])).1,
             401
@@ -273,9 +285,33 @@ fn failed_attempts_count_by_the_last_hop_that_is_no_proxy() {
     assert_eq!(from(&forwarded, &["203.0.113.1, 192.0.2.9"]), 429);
     assert_eq!(from(&forwarded, &["203.0.113.1", "192.0.2.9:4711"]), 429);
     assert_eq!(from(&forwarded, &["198.51.100.7"]), 401);
-    // Nobody knows whose these are: they are counted for nobody.
-    for hops in [&["192.0.2.9, unknown"][..], &["127.0.0.1"], &[]] {
-        assert_eq!(from(&forwarded, hops), 401);
+    // What is no address does not make guessing free; the proxy's own host is a source too.
+    assert_eq!(from(&forwarded, &["192.0.2.9, unknown"]), 400);
+    for told in [401, 401, 429] {
+        assert_eq!(from(&forwarded, &["127.0.0.1"]), told);
+    }
+    // Its configuration does not send the header.
+    assert_eq!(from(&forwarded, &[]), 401);
+    // Who presents nothing guesses nothing.
+    let nobody = ask("GET", "/a", &[("x-forwarded-for", "unknown")]);
+    assert_eq!(status(&forwarded, PROXY, &nobody).1, 401);
+}
+
+#[test]
+fn a_hook_that_prints_a_refused_request_prints_no_token() {
+    let world = World::new();
+    let printed = Arc::new(std::sync::Mutex::new(String::new()));
+    for forward in world.all() {
+        let sink = printed.clone();
+        let forward = forward
+            .permissions(|_| &["admin"])
+            .on_refused(move |_, parts| *sink.lock().unwrap() = format!("{parts:?}"));
+        let bearer = format!("Bearer {}", world.token);
+        let parts = ask("GET", "/a", &[("authorization", &bearer)]);
+        assert_eq!(status(&forward, PROXY, &parts).1, 403);
+        let printed = std::mem::take(&mut *printed.lock().unwrap());
+        assert!(printed.contains("x-original-uri"), "{printed}");
+        assert!(!printed.contains(&world.token), "{printed}");
     }
 }
 
