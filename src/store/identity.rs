@@ -31,6 +31,8 @@ enum StoredKey {
 }
 
 /// What a file that could be opened turned out to be.
+// One at a time, while a store is opened.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Found {
     /// A database without a table: one that was created and never finished.
     Blank,
