@@ -4,8 +4,9 @@ that the test named beside it fails.
 
     tests/faults.py             seed them all
     tests/faults.py TEXT ...    those whose name or file holds one of the texts
-    tests/faults.py --new       those that were never seeded
-    tests/faults.py --check     whether each can still be seeded, and was once
+    tests/faults.py --new [TEXT ...]    the same, of those that were never seeded
+    tests/faults.py --pending   lists what is new as still to be seeded
+    tests/faults.py --check     whether each can still be seeded, and is listed
 
 Each row of docs/faults.txt is of the last time that its fault was seeded.
 
@@ -31,6 +32,8 @@ ROWS = ROOT / "docs" / "faults.txt"
 # A fault may make a test wait for ever.
 SECONDS_MAX = 600
 FEATURES = "--all-features"
+# The verdict on a fault that is listed and was never seeded.
+PENDING = "pending"
 # Each fault is a build of its own, which takes longer than its one test.
 QUICK = ["--config", "profile.dev.package.gatekey.opt-level=0", "--config", "profile.dev.package.gatekey.debug=0"]
 
@@ -114,6 +117,10 @@ def seed(fault, tree):
         path.write_text(sound)
 
 
+def row_of(fault, verdict):
+    return f"{fault['promise']:>5}  {verdict:<14}  {fault['file']:<24}  {fault['name']}\n         by {fault['test'][-1]}"
+
+
 def name_of(row):
     """Behind the promise, the verdict and the file."""
     return re.split(r"\s{2,}", row.splitlines()[0].strip(), maxsplit=3)[3]
@@ -147,16 +154,21 @@ def what_runs(fault):
 def main():
     faults = read_faults()
     wanted = sys.argv[1:]
-    known = {name_of(row) for row in known_rows()}
-    never = [fault for fault in faults if fault["name"] not in known]
+    seeded = {name_of(row) for row in known_rows() if row.split()[1] != PENDING}
+    listed = {name_of(row) for row in known_rows()}
+    never = [fault for fault in faults if fault["name"] not in seeded]
     if wanted == ["--check"]:
-        if never:
-            sys.exit("\n".join(f"{fault['name']}: it was never seeded" for fault in never))
-        print(f"{len(faults)} faults can be seeded")
+        missing = [fault["name"] for fault in never if fault["name"] not in listed]
+        if missing:
+            sys.exit("\n".join(f"{name}: it was never seeded" for name in missing))
+        print(f"{len(faults)} faults can be seeded; {len(never)} are still to be seeded for the first time")
         return
-    if wanted == ["--new"]:
-        faults = never
-    elif wanted:
+    if wanted == ["--pending"]:
+        write_rows([row_of(fault, PENDING) for fault in never if fault["name"] not in listed], 0)
+        return
+    if wanted[:1] == ["--new"]:
+        faults, wanted = never, wanted[1:]
+    if wanted:
         faults = [
             fault for fault in faults
             if any(text in fault["name"] or text in fault["file"] for text in wanted)
@@ -181,7 +193,7 @@ def main():
         verdict, output = seed(fault, tree) if sound[what_runs(fault)] else ("NO SOUND TEST", "")
         if verdict != "caught":
             failures.append(f"{fault['name']}: {verdict}\n{output[-3000:]}")
-        row = f"{fault['promise']:>5}  {verdict:<14}  {fault['file']:<24}  {fault['name']}\n         by {fault['test'][-1]}"
+        row = row_of(fault, verdict)
         rows.append(row)
         print(row, flush=True)
         # After each, so that a run that is cut off has not run for nothing.
