@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::audit::AuditEvent;
 use crate::change::restore::{self, Fates, KeyFate};
+use crate::digest::digests_equal;
 use crate::engine::Engine;
 use crate::error::{Error, Invalid, Refusal, Result};
 use crate::id::KeyId;
@@ -277,7 +278,7 @@ fn follow(
         key.chain(),
         |link| {
             if link.seq == reached.seq {
-                if link.hash != reached.hash {
+                if !digests_equal(&link.hash, &reached.hash) {
                     let why = "the trail does not continue this backup";
                     return Err(Error::corrupted("audit export", link.seq, why));
                 }

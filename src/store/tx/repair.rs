@@ -13,6 +13,7 @@ use super::Tx;
 use super::requests;
 use crate::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX, Repair, Scope};
 use crate::clock::Timestamp;
+use crate::digest::digests_equal;
 use crate::error::{Corruption, Error};
 use crate::id::{KeyId, Prefix};
 use crate::key::ColdRecord;
@@ -203,7 +204,7 @@ impl Mender<'_, '_> {
             self.tx.audit.remove(seq).or_store()?;
             self.note("audit", seq, "it is outside of the trail: removed");
         }
-        if links.last() != Some(hash) {
+        if !links.last().is_some_and(|last| digests_equal(&last, &hash)) {
             // The next entry is to follow on what the store says was the last.
             self.tx.writing();
             let link = [&[0][..], &hash[..]].concat();
