@@ -101,13 +101,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         if path == "tiered" {
             app = app.merge(forward::router(&engine, prefix, &log));
         }
-        let auth = authentication(&engine, prefix, dialect.clone(), &proxies, &log);
-        app = app.nest(&format!("/{path}"), api(auth, dialect));
+        let base = format!("/{path}");
+        let auth = authentication(&engine, prefix, dialect.clone(), &proxies);
+        let auth = logged(auth, &base, &log);
+        app = app.nest(&base, api(auth, dialect));
     }
     let prefix = create(&engine, NewKeyspace::new("admin")?.permissions(["keys"]))?;
     engine.revoke_keyspace(prefix, Reason::Superseded)?;
     let admin = engine.issue(NewKey::new(prefix, "operator")?.permissions(["keys"]))?;
-    let auth = authentication(&engine, prefix, Dialect::problem_details(), &proxies, &log);
+    let auth = authentication(&engine, prefix, Dialect::problem_details(), &proxies);
+    let auth = logged(auth, "/admin", &log);
     let app = app.nest("/admin", admin::router(&engine, auth));
 
     let listener = tokio::net::TcpListener::bind(address).await?;
@@ -145,16 +148,26 @@ fn authentication(
     prefix: Prefix,
     dialect: Dialect,
     proxies: &Proxies,
-    log: &Arc<RefusalLog>,
 ) -> AuthLayer {
-    let log = log.clone();
     AuthLayer::new(engine.clone(), dialect)
         .keyspace(prefix)
         .behind(proxies.clone(), |extensions| {
             let peer: &ConnectInfo<SocketAddr> = extensions.get()?;
             Some(Peer::from(peer.0))
         })
-        .on_refused(move |refused, request| log.record(refused, request))
+}
+
+/// Logs what a layer refuses. In a nested router, a path begins behind the nest's: the log
+/// has all of it.
+fn logged(auth: AuthLayer, base: &str, log: &Arc<RefusalLog>) -> AuthLayer {
+    let (base, log) = (base.to_owned(), log.clone());
+    auth.on_refused(move |refused, request| {
+        let mut shown = request.clone();
+        if let Ok(whole) = format!("{base}{}", request.uri.path()).parse() {
+            shown.uri = whole;
+        }
+        log.record(refused, &shown);
+    })
 }
 
 /// The proxies in front, whose `X-Forwarded-For` says where a request comes from: those of

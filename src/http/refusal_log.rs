@@ -14,7 +14,8 @@ use crate::withheld::withheld;
 /// one line for all others.
 ///
 /// A line holds the method, the path and the [`Refused`], without the query and with
-/// everything [`withheld`] that looks like a token. Others are counted by
+/// everything [`withheld`] that looks like a token. In a nested router of axum, the path is
+/// what the nest leaves of it: put the rest in front before [`record`](Self::record). Others are counted by
 /// [`RefusedReason::code`](super::RefusedReason::code), and told in the next interval,
 /// by [`flush`](Self::flush) or when the log is dropped:
 ///

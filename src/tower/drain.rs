@@ -112,6 +112,8 @@ impl<B: Body> Drain<B> {
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {
-    let mut expected = headers.get_all(EXPECT).iter();
-    expected.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    // A list (RFC 9110, 10.1.1).
+    let lines = headers.get_all(EXPECT).iter();
+    let mut expected = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    expected.any(|one| one.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -48,7 +48,9 @@
 //!
 //! - **Each layer judges by itself**, with its own requirements, and what any of them
 //!   refuses is refused.
-//! - **A handler sees what the innermost layer found**: its grant, or nobody.
+//! - **A handler sees what the innermost layer found**: its grant, or nobody. Where that
+//!   layer lets a caller pass for whom another scheme vouches, the grant of a layer in front
+//!   stays, which may be of another key's holder.
 //! - **A request is counted once.** Of one key of one engine, whichever handle or clone of
 //!   it the layers have, the request costs what the dearest of them asks, and is one use.
 //!   A layer charges what its own cost is more than those in front have charged already.

@@ -327,6 +327,27 @@ fn keys_of_a_list_are_revoked_whether_there_is_a_trail_or_not() {
 }
 
 /// More than one transaction narrows, each revoked by itself, by several exports.
+/// docs/RESTORE.md exports each minute, whether anything was changed or not.
+#[test]
+fn exports_of_minutes_without_a_change_are_taken_as_any_others() {
+    let world = World::new(&["one"], |_| {});
+    let mut from = world.audit_seq + 1;
+    let exports = [0, 1, 0, 0].map(|revoked| {
+        if revoked == 1 {
+            world.engine().revoke(world.id("one"), leaked()).unwrap();
+        }
+        let export = world.export(from);
+        from = world.engine().audit_span().unwrap().last.seq + 1;
+        export
+    });
+    let mut restore = world.restore();
+    for export in &exports {
+        restore = restore.trail(export.as_slice());
+    }
+    let restored = restore.to(world.target()).unwrap();
+    assert_eq!((restored.revoked, restored.disabled), (1, 0));
+}
+
 #[test]
 fn thousands_of_revocations_in_several_exports_are_all_applied() {
     let world = World::new(&["good"], |world| {
