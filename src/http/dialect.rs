@@ -11,7 +11,6 @@ use super::caching::vary_of;
 use super::challenge::Challenge;
 use super::credential::{self, Carrier, Presented};
 use super::limit_fields::{LimitFields, LimitTold};
-#[cfg(feature = "tower")]
 use super::proxies::SourceFault;
 use super::refused::{Answer, AnswerKind, Refused, RefusedReason};
 use super::systems;
