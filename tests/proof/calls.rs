@@ -237,6 +237,7 @@ fn told<T>(result: Result<T, Error>) -> Told {
         Err(Error::Refused(Refusal::Revoked { .. })) => Told::Refused("revoked"),
         Err(Error::Refused(Refusal::Disabled(_))) => Told::Refused("disabled"),
         Err(Error::Refused(Refusal::AlreadyRotated { .. })) => Told::Refused("rotated"),
+        Err(Error::Refused(Refusal::OwnerHasKey { .. })) => Told::Refused("held"),
         Err(error) => panic!("{error:?}"),
     }
 }

@@ -157,7 +157,13 @@ impl Owner {
             Key::Absent => return Told::Refused("unknown"),
             Key::Revoked => return Told::Refused("revoked"),
             Key::Good { disabled: true, .. } => return Told::Refused("disabled"),
-            Key::Good { retiring: true, .. } => return Told::Refused("rotated"),
+            Key::Good { retiring: true, .. } if self.has_successor(old) => {
+                return Told::Refused("rotated");
+            }
+            // What it was rotated to is over: it may be again, where there is room.
+            Key::Good { retiring: true, .. } if self.single && self.holds_current() => {
+                return Told::Refused("held");
+            }
             Key::Good {
                 may_write,
                 predecessor,
@@ -187,6 +193,26 @@ impl Owner {
             predecessor: Some(old),
         };
         Told::Done
+    }
+
+    /// Whether a key was rotated to one that is not over.
+    fn has_successor(&self, old: usize) -> bool {
+        let succeeds =
+            |key: &Key| matches!(key, Key::Good { predecessor, .. } if *predecessor == Some(old));
+        self.keys.iter().any(succeeds)
+    }
+
+    fn holds_current(&self) -> bool {
+        let is_current = |key: &Key| {
+            matches!(
+                key,
+                Key::Good {
+                    retiring: false,
+                    ..
+                }
+            )
+        };
+        self.keys.iter().any(is_current)
     }
 
     fn revoke_where(&mut self, is_meant: impl Fn(&Key) -> bool) {
