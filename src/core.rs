@@ -35,7 +35,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::time::{self, ClockStatus, Present, Time, Watch};
 use crate::token::{self, Parts, Signed};
-use crate::usage::{Notes, Renewal};
+use crate::usage::{Notes, OnTheWay, Renewal};
 
 #[cfg(feature = "http")]
 mod standing;
@@ -67,8 +67,9 @@ pub(crate) struct Core {
     attempts: Option<Attempts>,
     tracks_usage: bool,
     idempotency_window: Duration,
-    /// Held while what verifications noted is on its way into the file.
-    flushing: Mutex<()>,
+    /// Held while what verifications noted is on its way into the file. In it are the
+    /// uses of a flush of which it was not known whether they were written.
+    flushing: Mutex<Option<Arc<OnTheWay>>>,
     fails_closed_after: Option<Duration>,
 }
 
@@ -114,7 +115,7 @@ impl Core {
             attempts: options.failed_attempts.map(Attempts::new),
             tracks_usage: options.usage_interval.is_some(),
             idempotency_window: options.idempotency_window,
-            flushing: Mutex::new(()),
+            flushing: Mutex::new(None),
             fails_closed_after: options.fails_closed_after,
         })
     }
@@ -742,6 +743,9 @@ impl Core {
             self.registry.publish(keyspace.clone())?;
         }
         self.quotas.publish(&touched.quotas);
+        for is_written in &touched.uses {
+            is_written.store(true, Ordering::Release);
+        }
         match touched.sets_time_back {
             true => {
                 self.time.set_back(touched.at);
@@ -798,7 +802,7 @@ impl Core {
         self.home.check()?;
         self.watch.look(&*self.clock);
         self.recover()?;
-        let _alone = lock(&self.flushing);
+        let mut doubtful = lock(&self.flushing);
         let mut renewals = self.notes.take_renewals();
         while !renewals.is_empty() {
             let rest = renewals.split_off(renewals.len().min(RENEWALS_PER_TRANSACTION));
@@ -814,21 +818,25 @@ impl Core {
             }
             renewals = rest;
         }
+        // The store takes changes, so what became of that commit is known by now.
+        if let Some(before) = doubtful.take()
+            && !before.is_written.load(Ordering::Acquire)
+        {
+            self.notes.put_back(&before.used);
+        }
         let mut used = self.notes.take_used();
         while !used.is_empty() {
             let rest = used.split_off(used.len().min(USAGE_PER_TRANSACTION));
-            let chunk = Arc::new(used);
+            let chunk = Arc::new(OnTheWay::new(used));
             let result = self.mutate({
                 let chunk = chunk.clone();
-                move |tx| {
-                    chunk
-                        .iter()
-                        .try_for_each(|(id, used)| tx.add_usage(*id, used.last_used, used.count))
-                }
+                move |tx| tx.add_uses(&chunk)
             });
             if let Err(error) = result {
-                // Where the outcome is unknown, the uses may be counted twice.
-                self.notes.put_back(&chunk);
+                match error {
+                    Error::OutcomeUnknown(_) => *doubtful = Some(chunk),
+                    _ => self.notes.put_back(&chunk.used),
+                }
                 self.notes.put_back(&rest);
                 return Err(error);
             }

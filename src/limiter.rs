@@ -395,4 +395,58 @@ mod tests {
         assert!((0..6).all(|_| charge(1).is_ok()));
         assert!(charge(1).is_err());
     }
+
+    fn counted<'a>(owner: &'a [u8], key: u64, plan: &'a Plan) -> Subject<'a> {
+        Subject {
+            key: KeyId::from_raw(key),
+            keyspace: 0,
+            revision: 1,
+            owner,
+            plan_number: 1,
+            plan,
+        }
+    }
+
+    #[test]
+    fn counters_that_an_owner_shares_are_dropped_with_those_of_its_keys() {
+        let plan = Plan::new("team")
+            .limit(Limit::per_minute(5))
+            .shared_by_owner();
+        let limiter = Limiter::new(100);
+        let mut now = Timestamp::from_raw(1_767_225_600_000);
+        for round in 0..20 {
+            for at in 0..100_u64 {
+                let owner = (round * 100 + at / 2).to_be_bytes();
+                let key = round * 100 + at;
+                let charged = limiter.charge(&counted(&owner, key, &plan), 1, now, false);
+                assert!(charged.is_ok());
+            }
+            assert_eq!(limiter.len(), 100);
+            let shared = lock(&limiter.shared).len();
+            assert_eq!(shared, 50, "round {round}");
+            now = now.saturating_add(Duration::from_secs(120));
+        }
+    }
+
+    #[test]
+    fn a_charge_that_races_the_end_of_idle_counters_is_kept_or_made_anew() {
+        let plan = Plan::new("p").limit(Limit::per_minute(1_000_000));
+        let limiter = Limiter::new(1);
+        let now = Timestamp::from_raw(1_767_225_600_000);
+        let subject = counted(b"acme", 1, &plan);
+        for _ in 0..200 {
+            limiter.forget();
+            limiter.admit(&subject, now);
+            let found = limiter.counters.pin().get(&subject.place()).cloned();
+            let found = found.unwrap();
+            let mut charged = [Counter::default(); LIMITS_PER_PLAN_MAX];
+            let (is_charged, is_dropped) = std::thread::scope(|scope| {
+                let dropper = scope.spawn(|| found.die_if_idle(now));
+                let is_charged = found.charge(1, now, &mut charged).is_some();
+                (is_charged, dropper.join().unwrap())
+            });
+            assert_ne!(is_charged, is_dropped);
+            assert_eq!(found.is_dead(), is_dropped);
+        }
+    }
 }

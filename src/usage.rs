@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use thread_local::ThreadLocal;
 
@@ -12,7 +13,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::id::KeyId;
 use crate::process::{Asked, Step};
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
 /// How many uses a thread takes down before they are added up.
@@ -31,6 +32,22 @@ const MINUTE_MS: u64 = 60_000;
 pub(crate) struct Used {
     pub(crate) last_used: Timestamp,
     pub(crate) count: u64,
+}
+
+/// Uses on their way into the file. Their commit sets the flag as it takes effect, so
+/// that a flush after one whose outcome was unknown counts them once.
+pub(crate) struct OnTheWay {
+    pub(crate) used: Vec<(KeyId, Used)>,
+    pub(crate) is_written: Arc<AtomicBool>,
+}
+
+impl OnTheWay {
+    pub(crate) fn new(used: Vec<(KeyId, Used)>) -> Self {
+        Self {
+            used,
+            is_written: Arc::new(AtomicBool::new(false)),
+        }
+    }
 }
 
 /// A digest to be renewed under the newest pepper, if it is still `old`.

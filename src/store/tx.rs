@@ -5,13 +5,15 @@
 mod repair;
 pub(crate) mod requests;
 mod set_back;
+mod uses;
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::OrStore;
-use super::read::{self, UsageRecord};
+use super::read;
 use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
     META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, QUOTAS, State, Tagged, USAGE,
@@ -27,6 +29,7 @@ use crate::owner::{OwnerPath, OwnerState};
 use crate::policy::Life;
 use crate::quota::{Quota, QuotaEvent, QuotaRecord, QuotaStatus};
 use crate::record::{KeyRecord, Phase};
+use crate::sync::atomic::AtomicBool;
 
 /// What a transaction changed that the engine keeps in memory.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub(crate) struct Touched {
     pub(crate) keyspaces: Vec<Keyspace>,
     /// What was done to quotas, in order.
     pub(crate) quotas: Vec<QuotaEvent>,
+    /// What is told that the uses of a flush are written.
+    pub(crate) uses: Vec<Arc<AtomicBool>>,
     /// The instant of the commit, behind which time never runs again.
     pub(crate) at: Timestamp,
     /// That instant is where time was set back to.
@@ -50,6 +55,7 @@ impl Touched {
             keys: Vec::new(),
             keyspaces: Vec::new(),
             quotas: Vec::new(),
+            uses: Vec::new(),
             at: Timestamp::MIN,
             sets_time_back: false,
             commits,
@@ -666,33 +672,6 @@ impl<'t> Tx<'t> {
         Ok(())
     }
 
-    /// Adds to a key's usage; a key that is gone has none.
-    pub(crate) fn add_usage(
-        &mut self,
-        id: KeyId,
-        last_used: Timestamp,
-        count: u64,
-    ) -> Result<(), Error> {
-        if !self.id_is_taken(id)? {
-            return Ok(());
-        }
-        self.writing();
-        let last_used = last_used.min(self.now);
-        // One that is damaged begins anew: it must not keep the others from
-        // being written.
-        let mut usage = match read::usage(&self.usage, self.ring, id) {
-            Err(Error::Corrupted(_)) => UsageRecord::default(),
-            usage => usage?,
-        };
-        // An instant that is yet to come is from before time was set back.
-        let before = usage.last_used.filter(|before| *before <= self.now);
-        usage.last_used = before.max(Some(last_used));
-        usage.count = usage.count.saturating_add(count);
-        let bytes = tables::seal(self.ring, Tagged::Usage, &id.raw().to_le_bytes(), &usage)?;
-        self.usage.insert(id.raw(), bytes.as_slice()).or_store()?;
-        Ok(())
-    }
-
     /// Whether a flush has noted a use of a key, or its usage cannot be read.
     pub(crate) fn was_used(&self, id: KeyId) -> Result<bool, Error> {
         let usage = Error::or_damaged(read::usage(&self.usage, self.ring, id))?;
@@ -730,7 +709,7 @@ impl<'t> Tx<'t> {
             cold,
             keyspace,
             None,
-            UsageRecord::default(),
+            read::UsageRecord::default(),
             quota,
             self.now,
         )

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+mod counters;
 #[path = "../tools/mod.rs"]
 mod tools;
 

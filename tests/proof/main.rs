@@ -32,6 +32,7 @@ mod power_threads;
 mod real_disk;
 mod recovery;
 mod turns;
+mod uses;
 mod workload;
 mod written;
 
