@@ -87,7 +87,8 @@ pub(crate) fn is_plain(path: &Path) -> io::Result<bool> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        Ok(metadata.is_file() && metadata.nlink() == 1)
+        // None any more, where it is removed at this moment.
+        Ok(metadata.is_file() && metadata.nlink() <= 1)
     }
     #[cfg(not(unix))]
     {

@@ -90,7 +90,7 @@ fn changes_and_purges_of_some_quotas_keep_no_request_of_others_waiting() {
         let gone = issue(&engine, 1, Quota::new(100)).remove(0);
         assert_eq!(granted(&engine, gone.token.expose(), 1), 1);
         engine.revoke(gone.key.id, Reason::Cessation).unwrap();
-        assert!(engine.purge(Duration::ZERO).unwrap().keys <= 1);
+        engine.purge(Duration::ZERO).unwrap();
     };
     assert_eq!(spend(&engine, &keys, 4, meanwhile), 4 * keys.len());
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use gatekey::proof::open_on;
 use gatekey::{
-    Engine, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner, KeyspaceUpdate,
-    Limit, ManualClock, NewKey, NewKeyspace, Options, Pepper, Plan, Quota, Reason, Refill,
-    Requirements, Revocation, Rotation, Timestamp, Usage, Verdict,
+    AuditEvent, Engine, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner,
+    KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, Pepper, Plan, Quota, Reason,
+    Refill, Requirements, Revocation, Rotation, Timestamp, Usage, Verdict,
 };
 
 use crate::disk::Disk;
@@ -327,6 +327,7 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
         .keys(KeyFilter::new())
         .collect::<Result<Vec<_>, _>>()?;
     let mut text = String::new();
+    let mut hashes = Vec::new();
     let mut line = |fact: &dyn std::fmt::Debug| writeln!(text, "{fact:?}").unwrap();
     for keyspace in engine.keyspaces()? {
         line(&keyspace);
@@ -343,7 +344,14 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
         line(&engine.owner(owner)?);
     }
     for entry in engine.audit(0, 1000)? {
+        // The hashes of the trail are those of this store.
+        if let AuditEvent::AuditTrimmed { through, .. } = &entry.event {
+            hashes.push(format!("{:?}", through.hash));
+        }
         line(&entry);
+    }
+    for hash in hashes {
+        text = text.replace(&hash, "(hash)");
     }
     // Keys of which no token is known come from a change whose answer was lost.
     let known: Vec<KeyId> = tokens.iter().map(|(key, _)| *key).collect();
