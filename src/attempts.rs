@@ -116,6 +116,20 @@ impl Attempts {
         }
     }
 
+    /// Counts every source anew, as a restart does.
+    pub(crate) fn forget(&self) {
+        for bucket in &self.buckets {
+            let mut sites = lock(&bucket.sites);
+            for (place, site) in bucket.places.iter().zip(sites.iter_mut()) {
+                place.name.store(0, Ordering::Relaxed);
+                let none = Counter::default().0;
+                // Released after the name, as where it is counted.
+                place.counter.store(none, Ordering::Release);
+                *site = 0;
+            }
+        }
+    }
+
     fn bucket(&self, source: &Source) -> Option<&Bucket> {
         let count = u64::try_from(self.buckets.len()).ok()?;
         let at = source.site.checked_rem(count)?;
@@ -342,6 +356,18 @@ mod tests {
         // Once they are idle, nothing is counted any more.
         let later = now().saturating_add(Duration::from_secs(3600));
         assert_eq!(attempts.wait(known, later), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted_anew() {
+        let attempts = attempts();
+        for source in [v4(7), of_site(3, 1)] {
+            assert_eq!(fail(&attempts, source, 100), LIMIT);
+            assert!(attempts.wait(source, now()).is_some());
+            attempts.forget();
+            assert_eq!(attempts.wait(source, now()), None);
+            assert_eq!(fail(&attempts, source, 100), LIMIT);
+        }
     }
 
     #[test]

@@ -713,6 +713,11 @@ impl Core {
             // What became of those before this one is known by now.
             self.quotas.undo();
             let progress = run(tx);
+            let unreadable = tx.take_unreadable();
+            if let (Some(resident), false) = (&self.resident, unreadable.is_empty()) {
+                // Whoever was told so can rely on it that no copy grants.
+                resident.forget(&unreadable);
+            }
             if matches!(progress, Progress::Done) {
                 self.quotas.publish(&tx.unwritten_quotas());
             }
@@ -751,6 +756,9 @@ impl Core {
                 self.time.set_back(touched.at);
                 // Their windows are those of the time that was wrong.
                 self.limiter.forget();
+                if let Some(attempts) = &self.attempts {
+                    attempts.forget();
+                }
             }
             false => self.time.hold_commit(touched.at),
         }

@@ -229,6 +229,14 @@ impl Resident {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Forgets keys whose records cannot be read any more. One writer at a time.
+    pub(crate) fn forget(&self, keys: &[KeyId]) {
+        let is_shut = self.generation.load(Ordering::Acquire) & 1 == 1;
+        if !is_shut {
+            self.publish(keys, || ());
+        }
+    }
+
     /// Forgets everything, and lets nothing in before the next publication.
     pub(crate) fn shut(&self) {
         self.generation.fetch_or(1, Ordering::AcqRel);

@@ -1,12 +1,13 @@
 //! The audit trail outside of the store: places in its chain, and exports of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{BufRead, Read as _};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::AuditEntry;
+use crate::audit::{AuditEntry, AuditEvent};
 use crate::codec;
 use crate::digest::{ChainKey, DIGEST_LEN, Digest};
 use crate::error::{Error, Invalid, Result, StoreFailure};
@@ -150,7 +151,9 @@ impl fmt::Debug for AuditKey {
 /// It needs no store. An `Ok` proves, to whoever trusts that those who could write the
 /// export do not have the key: the entries are the store's, none was altered, none is
 /// missing between [`after`](AuditSpan::after) and [`last`](AuditSpan::last), and none was
-/// put in between. Compare `after` with the `last` of the export before, and `last` with a
+/// put in between. Of entries that were damaged the export holds the positions alone, and
+/// an entry behind them, that of [`Engine::repair`](crate::Engine::repair), marks each; `each`
+/// is not called for them. Compare `after` with the `last` of the export before, and `last` with a
 /// link that was noted elsewhere: an export by itself cannot show that nothing comes after
 /// it. Without the key, only the links can be compared.
 ///
@@ -217,16 +220,31 @@ pub(crate) fn verify_with(
         None => return Err(malformed(2, "it does not say after what it begins")),
     };
     let mut last = after;
+    // Said to be broken, and not marked so by an entry yet.
+    let mut broken = BTreeSet::new();
     loop {
         each_link(last)?;
         next(&mut line)?;
         if let Some(link) = line.strip_prefix("last ") {
+            if let Some(seq) = broken.first() {
+                let why = "the export says that it is broken, and no entry marks it so";
+                return Err(Error::corrupted("audit", seq, why));
+            }
             return match link.parse::<Link>()? == last {
                 true => Ok(AuditSpan::new(after, last)),
                 false => Err(malformed(number, "it does not end where it says")),
             };
         }
         let seq = last.seq + 1;
+        if let Some(link) = line.strip_prefix("broken ") {
+            last = link.parse()?;
+            if last.seq != seq {
+                let why = format!("it is not the entry with position {seq}");
+                return Err(malformed(number, &why));
+            }
+            broken.insert(seq);
+            continue;
+        }
         let entry = line.split_once(' ').and_then(|(named, hex)| {
             let is_next = named.parse() == Ok(seq);
             is_next.then(|| unhex(hex)).flatten()
@@ -237,6 +255,11 @@ pub(crate) fn verify_with(
         };
         let (entry, hash) = decode_audit_with(key, &last.hash, seq, &bytes)?;
         last = Link::new(seq, hash);
+        if let AuditEvent::AuditBroken { entries } = &entry.event {
+            for marked in entries {
+                broken.remove(marked);
+            }
+        }
         each(entry)?;
     }
 }
@@ -252,6 +275,11 @@ impl Lines {
     /// An entry as it is stored, its hash behind it.
     pub(crate) fn entry(seq: u64, stored: &[u8]) -> String {
         format!("{seq} {}\n", Hex(stored))
+    }
+
+    /// An entry that cannot be read, and on what the next follows.
+    pub(crate) fn broken(link: Link) -> String {
+        format!("broken {link}\n")
     }
 
     pub(crate) fn last(last: Link) -> String {

@@ -20,13 +20,19 @@ pub(crate) fn revoke(
     revocation: &Revocation,
     actor: Option<&str>,
 ) -> Result<Revoked, Error> {
-    let key = tx.key(id)?;
-    if let Some(revoked) = tx.revoked(&key)? {
-        tx.hold_time(&key);
-        return Ok(revoked);
+    match tx.key_unless_damaged(id)? {
+        Some(key) => {
+            if let Some(revoked) = tx.revoked(&key)? {
+                tx.hold_time(&key);
+                return Ok(revoked);
+            }
+            let seq = tx.next_seq();
+            write(tx, &key, revocation, seq)?;
+        }
+        // The file grants it to nobody, and the copy in memory goes. The entry outlives the
+        // damage: a good copy of the record that is put back is older than it.
+        None => tx.forget(id),
     }
-    let seq = tx.next_seq();
-    write(tx, &key, revocation, seq)?;
     tx.audit(
         actor,
         AuditEvent::KeyRevoked {

@@ -71,6 +71,7 @@ pub(crate) fn set_back(
     let shortened = shorten(tx, &since, actor)?;
     let superseded = keep_single(tx, &revived, actor)?;
     tx.bring_refills_near()?;
+    tx.forget_requests_after(to)?;
     Ok(TimeSetBack {
         from,
         to,

@@ -18,6 +18,9 @@ impl Engine {
     /// name. Copy a store that is open in this way alone: what `cp` makes of it holds
     /// pages of several commits and may not open.
     ///
+    /// A record that is damaged is copied as it is, and named in [`Backup::damaged`]: look
+    /// at it before you let older backups go.
+    ///
     /// While it runs, the store's file does not use again the pages that the copy
     /// still needs, and grows by what is changed meanwhile.
     ///
@@ -37,6 +40,7 @@ impl Engine {
     /// engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
     /// let backup = engine.backup(&target)?;
     /// assert_eq!(backup.audit_seq, 1);
+    /// assert_eq!(backup.damaged_total, 0, "{:?}", backup.damaged);
     /// # engine.close()?;
     /// # Ok::<(), gatekey::Error>(())
     /// ```

@@ -47,13 +47,14 @@ impl Engine {
     /// `span.last.seq + 1`.
     ///
     /// The form is lines of text: a heading, `after` and a link, one line an entry (its
-    /// position, and its bytes with its hash in hexadecimal), `last` and a link. Changes go
+    /// position, and its bytes with its hash in hexadecimal; or `broken` and a link), `last` and a link. Changes go
     /// on meanwhile; a thousand entries at a time are read from a snapshot of their own.
     ///
     /// # Errors
     /// [`NotFound::AuditEntry`](crate::NotFound::AuditEntry) for a position that was
     /// trimmed away, [`Error::Corrupted`](crate::Error::Corrupted) for an entry that does
-    /// not follow on the one before it, and [`Error::Store`](crate::Error::Store) where
+    /// not follow on the one before it (once [`repair`](Engine::repair) has marked it as
+    /// broken, the export goes on behind it, and says so), and [`Error::Store`](crate::Error::Store) where
     /// `out` cannot be written. What was written by then is not a whole export, and
     /// verifying it fails.
     ///
@@ -114,7 +115,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted) for an entry that does not follow on
-    /// the one before it: it is not removed, nor are those after it. See [`Engine`].
+    /// the one before it: it is not removed, nor are those after it, until
+    /// [`repair`](Engine::repair) has marked it as broken. See [`Engine`].
     ///
     /// ```
     /// # use gatekey::{Engine, NewKeyspace};

@@ -12,6 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 
 use super::access::Access;
 use super::aside::Aside;
+use super::damage::Damage;
 use super::ground::Ground;
 use super::mark::{Mark, Marking, UNFINISHED};
 use super::open::io_failure;
@@ -19,7 +20,7 @@ use super::snapshot::Snapshot;
 use super::tables::{self, META, META_COPY, State, Tagged, each_table};
 use super::{OrStore, failure, guarded};
 use crate::clock::Timestamp;
-use crate::error::{Error, Refusal, StoreFailure};
+use crate::error::{Corruption, Error, Refusal, StoreFailure};
 
 /// After how many records progress is told.
 const PER_REPORT: u64 = 4096;
@@ -36,6 +37,14 @@ pub struct Backup {
     pub records: u64,
     /// The length of its file, in bytes.
     pub file_bytes: u64,
+    /// Records that it holds as the store does, and that cannot be read: the first
+    /// hundred. They grant nothing. [`Engine::repair`](crate::Engine::repair) removes or
+    /// rebuilds them, in the store or in the copy;
+    /// [`Engine::check`](crate::Engine::check) finds also what can be read and does not
+    /// agree.
+    pub damaged: Vec<Corruption>,
+    /// How many of these there are in all.
+    pub damaged_total: u64,
 }
 
 /// How far a backup or a compaction has come: see
@@ -78,7 +87,17 @@ fn copy_and_compare(
 ) -> Result<Backup, Error> {
     let state = snapshot.state()?;
     let mut meter = Meter::new(on_progress);
-    let mark = copy(&snapshot, &state, aside.file()?, cache_bytes, &mut meter)?;
+    let mut damage = Damage::new(snapshot.ring(), &state);
+    let file = aside.file()?;
+    let mark = copy(
+        &snapshot,
+        &state,
+        file,
+        cache_bytes,
+        &mut meter,
+        &mut damage,
+    )?;
+    let (damaged, damaged_total) = damage.finish();
     // The pages that it holds in the store's file may be used again.
     drop(snapshot);
     meter.begin(true)?;
@@ -89,6 +108,8 @@ fn copy_and_compare(
         audit_seq: state.audit_seq,
         records: mark.records(),
         file_bytes: aside.len()?,
+        damaged,
+        damaged_total,
     })
 }
 
@@ -100,6 +121,7 @@ fn copy(
     file: File,
     cache_bytes: usize,
     meter: &mut Meter<'_>,
+    damage: &mut Damage<'_>,
 ) -> Result<Mark, Error> {
     let db = FileBackend::new(file)
         .and_then(|backend| {
@@ -108,7 +130,7 @@ fn copy(
                 .create_with_backend(backend)
         })
         .map_err(|error| Error::Store(failure(error)))?;
-    let mark = copy_into(&db, snapshot, state, meter)?;
+    let mark = copy_into(&db, snapshot, state, meter, Some(damage))?;
     db.close().or_store()?;
     Ok(mark)
 }
@@ -119,6 +141,7 @@ pub(super) fn copy_into(
     snapshot: &Snapshot,
     state: &State,
     meter: &mut Meter<'_>,
+    mut damage: Option<&mut Damage<'_>>,
 ) -> Result<Mark, Error> {
     // Of a database without a table, an opening would make a store.
     let begun = db.begin_write().or_store()?;
@@ -133,13 +156,19 @@ pub(super) fn copy_into(
     meter.begin(false)?;
     let txn = db.begin_write().or_store()?;
     let mut marking = Marking::new(state);
-    each_table!(|table| copy_table(snapshot, &txn, table, &mut marking, meter)?);
+    each_table!(|table| {
+        let damage = damage.as_deref_mut();
+        copy_table(snapshot, &txn, table, &mut marking, meter, damage)?;
+    });
     let mark = marking.finish();
     {
         let mut meta = txn.open_table(META).or_store()?;
         for entry in ReadableTable::iter(&snapshot.table(META)?).or_store()? {
             let (name, value) = entry.or_store()?;
             meta.insert(name.value(), value.value()).or_store()?;
+            if let Some(damage) = &mut damage {
+                damage.look("gatekey", name.value().as_bytes(), value.value());
+            }
         }
         let bytes = tables::seal(snapshot.ring(), Tagged::Copy, META_COPY.as_bytes(), &mark)?;
         meta.insert(META_COPY, bytes.as_slice()).or_store()?;
@@ -154,16 +183,22 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     definition: TableDefinition<'_, K, V>,
     marking: &mut Marking,
     meter: &mut Meter<'_>,
+    mut damage: Option<&mut Damage<'_>>,
 ) -> Result<(), Error> {
     let from = snapshot.table(definition)?;
     // What the table says of itself, and not what is found here: that is compared.
     let count = from.len().or_store()?;
-    marking.table(redb::TableHandle::name(&definition), count);
+    let name = redb::TableHandle::name(&definition).to_owned();
+    marking.table(&name, count);
     let mut to = txn.open_table(definition).or_store()?;
     for entry in ReadableTable::iter(&from).or_store()? {
         let (key, value) = entry.or_store()?;
         let (key, value) = (key.value(), value.value());
         marking.record::<K, V>(&key, &value);
+        if let Some(damage) = &mut damage {
+            let (key, value) = (K::as_bytes(&key), V::as_bytes(&value));
+            damage.look(&name, key.as_ref(), value.as_ref());
+        }
         to.insert(key, value).or_store()?;
         meter.record()?;
     }

@@ -274,8 +274,13 @@ impl<'a> Walk<'a> {
         }
         self.broken.extend(links.missing_before(u64::MAX));
         // Of an entry that cannot be read, nobody knows which rows it had.
+        let damage = self.rows.damage();
+        let is_known = damage.is_none();
+        if let Some(damage) = damage {
+            self.find(damage.table, damage.record, damage.why);
+        }
         match self.rows.surplus()? {
-            rows if rows > 0 && self.broken.is_empty() => {
+            rows if is_known && rows > 0 && self.broken.is_empty() => {
                 self.find("by_key", "*", format!("{rows} rows are of no entry"));
             }
             _ => {}

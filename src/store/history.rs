@@ -17,7 +17,7 @@ use super::trail;
 use super::tx::Tx;
 use crate::audit::{AuditEntry, AuditEvent, Scope};
 use crate::digest::Keyring;
-use crate::error::Error;
+use crate::error::{Corruption, Error};
 use crate::id::{KeyId, Prefix};
 use crate::owner::OwnerPath;
 use crate::record::Phase;
@@ -36,7 +36,10 @@ pub(crate) struct Indexed {
 impl Stored for Indexed {}
 
 /// The position up to which there are rows; a store that never had any has none.
-fn indexed(meta: &impl ReadableTable<&'static str, Bytes>, ring: &Keyring) -> Result<u64, Error> {
+pub(super) fn indexed(
+    meta: &impl ReadableTable<&'static str, Bytes>,
+    ring: &Keyring,
+) -> Result<u64, Error> {
     let key = META_INDEXED.as_bytes();
     match meta.get(META_INDEXED).or_store()? {
         Some(bytes) => {
@@ -195,7 +198,10 @@ impl Snapshot {
     /// How many entries wait for rows.
     pub(crate) fn unindexed(&self) -> Result<u64, Error> {
         let state = self.state()?;
-        let through = indexed(&self.table(META)?, self.ring())?;
+        // Damaged: none are added until a repair, and everything else goes on.
+        let Ok(through) = Error::or_damaged(indexed(&self.table(META)?, self.ring()))? else {
+            return Ok(0);
+        };
         Ok(state.audit_seq - through.max(state.audit_floor_seq).min(state.audit_seq))
     }
 
@@ -277,7 +283,9 @@ impl Snapshot {
             }
         }
         let mut entries = BTreeMap::new();
-        let through = indexed(&self.table(META)?, self.ring())?.max(floor);
+        // Damaged: all entries are read.
+        let through = Error::or_damaged(indexed(&self.table(META)?, self.ring()))?;
+        let through = through.unwrap_or(0).max(floor);
         positions.extend(through + 1..=state.audit_seq);
         for seq in positions {
             // One that is damaged tells nothing: `check` names it.
@@ -296,16 +304,28 @@ impl Snapshot {
 pub(super) struct Rows {
     by_key: redb::ReadOnlyTable<(u64, u64), ()>,
     through: u64,
+    damage: Option<Corruption>,
     expected: u64,
 }
 
 impl Rows {
     pub(super) fn new(snapshot: &Snapshot) -> Result<Self, Error> {
+        let through = indexed(&snapshot.table(META)?, snapshot.ring());
+        let (through, damage) = match Error::or_damaged(through)? {
+            Ok(through) => (through, None),
+            Err(damage) => (0, Some(damage)),
+        };
         Ok(Self {
             by_key: snapshot.table(BY_KEY)?,
-            through: indexed(&snapshot.table(META)?, snapshot.ring())?,
+            through,
+            damage,
             expected: 0,
         })
+    }
+
+    /// Why it is not known up to where there are rows, if it is not.
+    pub(super) fn damage(&mut self) -> Option<Corruption> {
+        self.damage.take()
     }
 
     /// Whether an entry of the trail has the rows that it should have.

@@ -15,6 +15,7 @@ pub(crate) mod aside;
 pub(crate) mod backup;
 mod base;
 pub(crate) mod check;
+mod damage;
 mod file;
 mod ground;
 pub(crate) mod history;

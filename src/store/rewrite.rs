@@ -219,7 +219,7 @@ fn write(
             .set_cache_size(cache_bytes)
             .create_with_backend(access)
             .or_store()?;
-        let mark = copy_into(&db, snapshot, &state, &mut meter)?;
+        let mark = copy_into(&db, snapshot, &state, &mut meter, None)?;
         db.close().or_store()?;
         meter.begin(true)?;
         let found = read_back(&ground, &state, cache_bytes, &mut meter)?;

@@ -14,9 +14,9 @@ use super::read;
 use super::snapshot::Snapshot;
 use super::tables::{AUDIT, Bytes, KEPT, State, Stored, Tagged, seal, unseal};
 use super::tx::Tx;
-use crate::audit::{AuditBody, AuditEntry};
-use crate::digest::Keyring;
-use crate::error::{Error, NotFound};
+use crate::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX};
+use crate::digest::{DIGEST_LEN, Keyring};
+use crate::error::{Corruption, Error, NotFound};
 use crate::record::Phase;
 use crate::trail::{Lines, Link};
 
@@ -116,16 +116,37 @@ impl Snapshot {
         limit: u64,
     ) -> Result<(String, Link), Error> {
         let table = self.table(AUDIT)?;
-        require_above(&self.state()?, after.seq + 1)?;
+        let state = self.state()?;
+        require_above(&state, after.seq + 1)?;
+        let mut marked = None;
         let mut lines = String::new();
         let mut last = after;
         for seq in after.seq + 1..=through.min(after.seq.saturating_add(limit)) {
-            let stored = ReadableTable::get(&table, seq)
-                .or_store()?
-                .ok_or_else(|| Error::corrupted("audit", seq, "it is missing"))?;
-            let (_, hash) = read::decode_audit(self.ring(), &last.hash, seq, stored.value())?;
-            lines.push_str(&Lines::entry(seq, stored.value()));
-            last = Link::new(seq, hash);
+            let stored = ReadableTable::get(&table, seq).or_store()?;
+            let stored = stored.as_ref().map(redb::AccessGuard::value);
+            let read = match stored {
+                Some(stored) => read::decode_audit(self.ring(), &last.hash, seq, stored),
+                None => Err(Error::corrupted("audit", seq, "it is missing")),
+            };
+            match (Error::or_damaged(read)?, stored) {
+                (Ok((_, hash)), Some(stored)) => {
+                    lines.push_str(&Lines::entry(seq, stored));
+                    last = Link::new(seq, hash);
+                }
+                (Ok(_), None) => return Err(Error::Internal("an entry is and is not there")),
+                (Err(damage), _) => {
+                    let marked = match &mut marked {
+                        Some(marked) => marked,
+                        none => none.insert(marked_broken(&table, self.ring(), &state)?),
+                    };
+                    // What marks it must be in the export too.
+                    if !marked.contains(&seq) {
+                        return Err(unmarked(damage));
+                    }
+                    last = broken_link(seq, stored);
+                    lines.push_str(&Lines::broken(last));
+                }
+            }
         }
         Ok((lines, last))
     }
@@ -141,6 +162,48 @@ impl Snapshot {
         let hash = read::audit_hash(&self.table(AUDIT)?, &state, from - 1)?;
         Ok(Link::new(from - 1, hash))
     }
+}
+
+/// The entries that a repair has marked as broken, by those that can be read.
+pub(super) fn marked_broken(
+    table: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    state: &State,
+) -> Result<BTreeSet<u64>, Error> {
+    let mut marked = BTreeSet::new();
+    let mut links = read::Links::new(state);
+    for entry in table.range(state.audit_floor_seq + 1..).or_store()? {
+        let (seq, bytes) = entry.or_store()?;
+        if !links.is_due(seq.value()) {
+            continue;
+        }
+        links.missing_before(seq.value()).for_each(drop);
+        let read = links.read(ring, seq.value(), bytes.value());
+        if let Ok(AuditEntry {
+            event: AuditEvent::AuditBroken { entries },
+            ..
+        }) = read
+        {
+            marked.extend(entries);
+        }
+    }
+    Ok(marked)
+}
+
+/// The place of an entry that cannot be read: what follows on it follows on the hash that
+/// stands there. Where none stands there, what follows cannot be read either.
+fn broken_link(seq: u64, stored: Option<&[u8]>) -> Link {
+    let hash = stored.and_then(|stored| stored.last_chunk::<DIGEST_LEN>());
+    Link::new(seq, hash.copied().unwrap_or_default())
+}
+
+/// The error for an entry that is broken, and that nothing marks so.
+fn unmarked(damage: Corruption) -> Error {
+    let why = format!(
+        "{}; Engine::repair marks it, and then it can be passed",
+        damage.why
+    );
+    Error::Corrupted(Corruption { why, ..damage })
 }
 
 /// Refuses a position that was trimmed away.
@@ -178,15 +241,36 @@ impl<'t> Tx<'t> {
         let mut table = self.open_kept()?;
         let mut by_key = self.open_by_key()?;
         let mut count = 0;
+        let mut marked = None;
         for seq in floor.seq + 1..=last {
-            let stored = self.audit.remove(seq).or_store()?;
-            let stored = stored.ok_or_else(|| Error::corrupted("audit", seq, "it is missing"))?;
-            let (entry, hash) = read::decode_audit(self.ring, &floor.hash, seq, stored.value())?;
-            floor = Link::new(seq, hash);
-            Self::forget_rows(&mut by_key, &entry)?;
+            let stored = self.audit.get(seq).or_store()?;
+            let stored = stored.map(|stored| stored.value().to_vec());
+            let read = match &stored {
+                Some(stored) => read::decode_audit(self.ring, &floor.hash, seq, stored),
+                None => Err(Error::corrupted("audit", seq, "it is missing")),
+            };
+            let body = match Error::or_damaged(read)? {
+                Ok((entry, hash)) => {
+                    floor = Link::new(seq, hash);
+                    Self::forget_rows(&mut by_key, &entry)?;
+                    AuditBody::from(entry)
+                }
+                Err(damage) => {
+                    let marked = match &mut marked {
+                        Some(marked) => marked,
+                        none => none.insert(marked_broken(&self.audit, self.ring, &self.state)?),
+                    };
+                    if !marked.contains(&seq) {
+                        return Err(unmarked(damage));
+                    }
+                    floor = broken_link(seq, stored.as_deref());
+                    self.unreadable_body(seq)?
+                }
+            };
+            self.audit.remove(seq).or_store()?;
             if pointed.holds(seq) {
                 let key = seq.to_le_bytes();
-                let bytes = seal(self.ring, Tagged::Kept, &key, &AuditBody::from(entry))?;
+                let bytes = seal(self.ring, Tagged::Kept, &key, &body)?;
                 table.insert(seq, bytes.as_slice()).or_store()?;
                 count += 1;
             }
@@ -194,6 +278,19 @@ impl<'t> Tx<'t> {
         self.state.audit_floor_seq = floor.seq;
         self.state.audit_floor_hash = floor.hash;
         Ok(count)
+    }
+
+    /// What is kept of an entry that cannot be read: the keys that point at it.
+    fn unreadable_body(&self, seq: u64) -> Result<AuditBody, Error> {
+        let keys = self.revoked_at(seq)?;
+        Ok(AuditBody {
+            at: self.now(),
+            actor: None,
+            event: AuditEvent::StoreRepaired {
+                keys: keys.into_iter().take(NAMED_MAX).collect(),
+                repairs: Vec::new(),
+            },
+        })
     }
 
     /// Removes up to `limit` kept entries at which no key's record points any more, and

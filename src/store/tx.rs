@@ -7,7 +7,7 @@ pub(crate) mod requests;
 mod set_back;
 mod uses;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
@@ -98,6 +98,8 @@ pub(crate) struct Tx<'t> {
     /// The latest instant at which a caller is told that a key is over which time
     /// has ended.
     told_over: Cell<Timestamp>,
+    /// Keys that were asked for, and whose record is damaged or missing.
+    unreadable: RefCell<Vec<KeyId>>,
 }
 
 impl<'t> Tx<'t> {
@@ -133,6 +135,7 @@ impl<'t> Tx<'t> {
             wrote: false,
             wrote_ever: false,
             told_over: Cell::new(Timestamp::MIN),
+            unreadable: RefCell::new(Vec::new()),
         })
     }
 
@@ -253,7 +256,28 @@ impl<'t> Tx<'t> {
     // Keys
 
     pub(crate) fn find_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
-        read::key(&self.keys, self.ring, id)
+        let found = read::key(&self.keys, self.ring, id);
+        if matches!(found, Ok(None) | Err(Error::Corrupted(_))) {
+            self.unreadable.borrow_mut().push(id);
+        }
+        found
+    }
+
+    /// Keys that were found to be damaged or missing, for their copies in memory to be
+    /// forgotten, also where nothing is committed. Asked again, it names none of them.
+    pub(crate) fn take_unreadable(&self) -> Vec<KeyId> {
+        self.unreadable.take()
+    }
+
+    /// The key, or `None` where its record is damaged, or is missing and was not purged.
+    pub(crate) fn key_unless_damaged(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
+        match Error::or_damaged(self.find_key(id))? {
+            Ok(Some(key)) => Ok(Some(key)),
+            Ok(None) if self.cold.get(id.raw()).or_store()?.is_none() => {
+                Err(NotFound::Key(id).into())
+            }
+            Ok(None) | Err(_) => Ok(None),
+        }
     }
 
     pub(crate) fn key(&self, id: KeyId) -> Result<KeyRecord, Error> {

@@ -3,6 +3,7 @@
 
 mod damage;
 mod forging;
+mod mending;
 mod repair;
 pub(crate) mod tampering;
 

@@ -28,6 +28,7 @@ mod linear;
 mod memory;
 mod panics;
 mod power;
+mod power_mending;
 mod power_threads;
 mod real_disk;
 mod recovery;

@@ -16,11 +16,12 @@ use rand::rngs::StdRng;
 
 use crate::disk::{Crash, Disk, Step};
 use crate::rounds;
-use crate::workload::{Look, QUOTA, SCRIPT, World, assert_sound, instant, look, open};
+use crate::workload::{Look, QUOTA, SCRIPT, Verb, World, assert_sound, instant, look, open};
 use gatekey::{Engine, Error, KeyId, OpenError};
 
 /// The script as it ran once: every call, and what was known after each verb.
 struct Run {
+    script: &'static [Verb],
     journal: Vec<Step>,
     /// After creation, and after each verb.
     acks: Vec<Ack>,
@@ -40,14 +41,14 @@ fn uses(engine: &Engine) -> u64 {
     keys.map(|key| key.unwrap().usage.count).sum()
 }
 
-fn run() -> Run {
+fn run(script: &'static [Verb]) -> Run {
     let disk = Disk::default();
     disk.keep_journal();
     let mut world = World::begin(disk.clone()).unwrap();
     let mut states = vec![(disk.journal_len(), 0, uses(&world.engine))];
     // What it says after each verb is asked of a copy: a question on the way might write.
     let mut images = vec![disk.live()];
-    for (at, verb) in SCRIPT.iter().enumerate() {
+    for (at, verb) in script.iter().enumerate() {
         let name = verb.0;
         let before = disk.journal_len();
         if let Err(error) = world.run(at, *verb) {
@@ -69,6 +70,7 @@ fn run() -> Run {
         }
     });
     Run {
+        script,
         acks: acks.collect(),
         journal: disk.take_journal(),
         tokens,
@@ -182,7 +184,14 @@ impl Run {
 
 #[test]
 fn what_was_acknowledged_survives_a_loss_of_power_at_any_call() {
-    let run = run();
+    let [points, images, recoveries] = lose_power_everywhere(SCRIPT);
+    assert!(points > 300 && images > 2000 && recoveries > 100);
+}
+
+/// Loses power at every call of a script, and says at how many points, how many images
+/// that left, and how many of these a loss of power in the recovery of another.
+pub(crate) fn lose_power_everywhere(script: &'static [Verb]) -> [usize; 3] {
+    let run = run(script);
     let subsets = usize::try_from(rounds(3, 24)).unwrap();
     // In the short form, every so manieth image is crashed again in its recovery.
     let stride = usize::try_from(rounds(40, 1)).unwrap();
@@ -196,7 +205,7 @@ fn what_was_acknowledged_survives_a_loss_of_power_at_any_call() {
         let acknowledged = run.acks.iter().rposition(|ack| ack.calls <= at);
         let verb = match acknowledged {
             None => "creation",
-            Some(count) => SCRIPT.get(count).map_or("the end", |verb| verb.0),
+            Some(count) => run.script.get(count).map_or("the end", |verb| verb.0),
         };
         points.push(Point {
             durable: durable.to_vec(),
@@ -222,7 +231,7 @@ fn what_was_acknowledged_survives_a_loss_of_power_at_any_call() {
         .map(|count| count.load(Ordering::Relaxed));
     println!("{points} points, {images} images, of them {recoveries} in a recovery");
     assert_eq!(points, count);
-    assert!(points > 300 && images > 2000 && recoveries > 100);
+    [points, images, recoveries]
 }
 
 fn look_at(run: &Run, point: &Point<'_>, seed: u64, subsets: usize, stride: usize, tally: &Tally) {

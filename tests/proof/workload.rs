@@ -110,12 +110,12 @@ impl World {
         (verb.1)(self)
     }
 
-    fn keep(&mut self, issued: &Issued) {
+    pub(crate) fn keep(&mut self, issued: &Issued) {
         let token = issued.token.expose().to_owned();
         self.tokens.push((issued.key.id, token));
     }
 
-    fn issue(&mut self, key: NewKey) -> Result<(), Error> {
+    pub(crate) fn issue(&mut self, key: NewKey) -> Result<(), Error> {
         let issued = self.engine.by("alice")?.issue(key)?;
         self.keep(&issued);
         Ok(())
@@ -128,7 +128,7 @@ impl World {
         Ok(())
     }
 
-    fn key(&self, at: usize) -> KeyId {
+    pub(crate) fn key(&self, at: usize) -> KeyId {
         self.tokens[at].0
     }
 }

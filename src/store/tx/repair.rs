@@ -5,12 +5,15 @@
 //! narrowest that it may have been (an owner is suspended, a quota is used up). What
 //! describes begins anew, and what follows from other records is made from them again.
 
+mod indexes;
+mod requests;
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use redb::ReadableTable;
 
 use super::Tx;
-use super::requests;
 use crate::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX, Repair, Scope};
 use crate::clock::Timestamp;
 use crate::digest::digests_equal;
@@ -24,9 +27,7 @@ use crate::quota::{Quota, QuotaEvent, QuotaRecord};
 use crate::record::{KeyRecord, Phase, View};
 use crate::store::OrStore;
 use crate::store::read::{self, Links};
-use crate::store::tables::{
-    self, HELD, KEPT, OVER, OwnerRecord, REQUESTS, REQUESTS_BY_TIME, Tagged,
-};
+use crate::store::tables::{self, KEPT, OwnerRecord, Tagged};
 use crate::store::trail;
 
 /// How many repairs one audit entry names: it must stay below the limit of an encoding.
@@ -89,6 +90,7 @@ impl Tx<'_> {
         mender.quotas()?;
         mender.requests()?;
         mender.indexes()?;
+        mender.rows()?;
         mender.digests()?;
         mender.note_more();
         mender.write()?;
@@ -98,6 +100,18 @@ impl Tx<'_> {
     /// The record of a key where it can be read.
     fn readable(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
         Ok(Error::or_damaged(self.find_key(id))?.ok().flatten())
+    }
+
+    /// The keys whose record says that they were revoked by an audit entry.
+    pub(in crate::store) fn revoked_at(&self, seq: u64) -> Result<Vec<KeyId>, Error> {
+        let mut keys = Vec::new();
+        self.each_key(|key| {
+            if key.revision == seq && matches!(key.phase, Phase::Revoked { .. }) {
+                keys.push(key.id);
+            }
+            Ok(())
+        })?;
+        Ok(keys)
     }
 
     /// Calls `each` with every key that can be read.
@@ -699,72 +713,6 @@ impl Mender<'_, '_> {
         Ok(())
     }
 
-    /// Forgets requests that cannot be read whole: asked again, they are new ones.
-    fn requests(&mut self) -> Result<(), Error> {
-        let table = self.tx.txn.open_table(REQUESTS).or_store()?;
-        let mut by_time = self.tx.txn.open_table(REQUESTS_BY_TIME).or_store()?;
-        let (mut whole, mut broken) = (BTreeMap::new(), BTreeSet::new());
-        for entry in table.iter().or_store()? {
-            let place = entry.or_store()?.0;
-            let (name, number) = place.value();
-            let read = requests::read_part(&table, self.tx.ring, name, number);
-            match Error::or_damaged(read)? {
-                Ok(Some(part)) if number < part.parts => {
-                    let (_, _, count) = whole.entry(*name).or_insert((part.at, part.parts, 0));
-                    *count += 1_u16;
-                }
-                _ => {
-                    broken.insert(*name);
-                }
-            }
-        }
-        drop(table);
-        broken.extend(
-            whole
-                .iter()
-                .filter_map(|(name, (_, parts, count))| (parts != count).then_some(*name)),
-        );
-        whole.retain(|name, _| !broken.contains(name));
-        let mut wrong = Vec::new();
-        for entry in by_time.iter().or_store()? {
-            let (place, parts) = entry.or_store()?;
-            let (at, name) = place.value();
-            match whole.get(name) {
-                Some((first, count, _)) if first.unix_ms() == at && *count == parts.value() => {
-                    whole.remove(name);
-                }
-                _ => wrong.push((at, *name)),
-            }
-        }
-        for (at, name) in wrong {
-            by_time.remove((at, &name)).or_store()?;
-            let name = requests::shown(&name, 0);
-            self.note_index(
-                "requests_by_time",
-                name,
-                "it agrees with no request: removed",
-            );
-        }
-        for (name, (at, parts, _)) in whole {
-            by_time.insert((at.unix_ms(), &name), parts).or_store()?;
-            let name = requests::shown(&name, 0);
-            self.note_index("requests_by_time", name, "it was missing: made again");
-        }
-        drop(by_time);
-        let mut table = self.tx.txn.open_table(REQUESTS).or_store()?;
-        for name in broken {
-            table
-                .retain_in((&name, 0)..=(&name, u16::MAX), |_, _| false)
-                .or_store()?;
-            self.note(
-                "requests",
-                requests::shown(&name, 0),
-                "it cannot be read: forgotten",
-            );
-        }
-        Ok(())
-    }
-
     fn use_up(&mut self, number: u64, keys: u32) -> Result<(), Error> {
         let revision = self.tx.next_seq();
         let record = QuotaRecord {
@@ -773,99 +721,6 @@ impl Mender<'_, '_> {
         };
         self.tx.put_quota(number, &record)?;
         self.tx.touch_quota(QuotaEvent::Changed(number));
-        Ok(())
-    }
-
-    /// Makes the indexes from the records.
-    fn indexes(&mut self) -> Result<(), Error> {
-        self.remove_index_entries()?;
-        let (mut owners, mut keyspaces, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-        self.tx.each_key(|key| {
-            let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
-            let is_over = Life::from(&key).is_over(self.tx.now);
-            let standing = self.tx.by_owner.get(index.as_slice()).or_store()?;
-            match standing.map(|standing| standing.value()) {
-                Some(HELD) => {}
-                Some(OVER) if is_over => {}
-                _ => owners.push((key.id, index, if is_over { OVER } else { HELD })),
-            }
-            let place = (key.keyspace, key.id.raw());
-            if self.tx.by_keyspace.get(place).or_store()?.is_none() {
-                keyspaces.push(place);
-            }
-            if let Some(end) = key.ends_at() {
-                let place = (end.unix_ms(), key.id.raw());
-                if self.tx.by_end.get(place).or_store()?.is_none() {
-                    ends.push(place);
-                }
-            }
-            Ok(())
-        })?;
-        const DONE: &str = "its entry was missing or wrong: made again";
-        for (id, index, standing) in owners {
-            self.tx
-                .by_owner
-                .insert(index.as_slice(), standing)
-                .or_store()?;
-            self.note_index("by_owner", id, DONE);
-        }
-        for place in keyspaces {
-            self.tx.by_keyspace.insert(place, ()).or_store()?;
-            self.note_index("by_keyspace", KeyId::from_raw(place.1), DONE);
-        }
-        for place in ends {
-            self.tx.by_end.insert(place, ()).or_store()?;
-            self.note_index("by_end", KeyId::from_raw(place.1), DONE);
-        }
-        Ok(())
-    }
-
-    /// Removes entries that agree with no record.
-    fn remove_index_entries(&mut self) -> Result<(), Error> {
-        const DONE: &str = "it agrees with no record: removed";
-        let mut wrong = Vec::new();
-        for entry in self.tx.by_owner.iter().or_store()? {
-            let index = entry.or_store()?.0;
-            let index = index.value();
-            let key = match tables::owner_index_parts(index) {
-                Some((_, _, id)) => self.tx.readable(id)?,
-                None => None,
-            };
-            let is_right = key.is_some_and(|key| {
-                tables::owner_index_key(&key.owner, key.keyspace, key.id) == index
-            });
-            if !is_right {
-                wrong.push(index.to_vec());
-            }
-        }
-        for index in wrong {
-            self.tx.by_owner.remove(index.as_slice()).or_store()?;
-            self.note_index("by_owner", index.escape_ascii(), DONE);
-        }
-        let mut wrong = Vec::new();
-        for entry in self.tx.by_keyspace.iter().or_store()? {
-            let place = entry.or_store()?.0.value();
-            let key = self.tx.readable(KeyId::from_raw(place.1))?;
-            if key.is_none_or(|key| key.keyspace != place.0) {
-                wrong.push(place);
-            }
-        }
-        for place in wrong {
-            self.tx.by_keyspace.remove(place).or_store()?;
-            self.note_index("by_keyspace", KeyId::from_raw(place.1), DONE);
-        }
-        let mut wrong = Vec::new();
-        for entry in self.tx.by_end.iter().or_store()? {
-            let place = entry.or_store()?.0.value();
-            let key = self.tx.readable(KeyId::from_raw(place.1))?;
-            if key.and_then(|key| key.ends_at()).map(Timestamp::unix_ms) != Some(place.0) {
-                wrong.push(place);
-            }
-        }
-        for place in wrong {
-            self.tx.by_end.remove(place).or_store()?;
-            self.note_index("by_end", KeyId::from_raw(place.1), DONE);
-        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Requests that were answered under an idempotency key, so that they can be asked again.
 //! Only keyed hashes of what names a request, and of what it asked for, are stored.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -163,6 +164,30 @@ impl Tx<'_> {
         }
         let mut by_time = self.txn.open_table(REQUESTS_BY_TIME).or_store()?;
         by_time.remove((at, name)).or_store()?;
+        Ok(())
+    }
+
+    /// Forgets requests from after an instant. Their window would begin in the future.
+    pub(crate) fn forget_requests_after(&mut self, instant: Timestamp) -> Result<(), Error> {
+        let late: Vec<(u64, Digest, u16)> = {
+            let by_time = self.txn.open_table(REQUESTS_BY_TIME).or_store()?;
+            let range = (
+                Bound::Excluded((instant.unix_ms(), &[u8::MAX; DIGEST_LEN])),
+                Bound::Unbounded,
+            );
+            by_time
+                .range::<(u64, &[u8; DIGEST_LEN])>(range)
+                .or_store()?
+                .map(|entry| {
+                    let (place, parts) = entry.or_store()?;
+                    let (at, name) = place.value();
+                    Ok((at, *name, parts.value()))
+                })
+                .collect::<Result<_, Error>>()?
+        };
+        for (at, name, parts) in late {
+            self.remove_request(at, &name, parts)?;
+        }
         Ok(())
     }
 

@@ -313,3 +313,147 @@ fn a_keyspace_that_is_damaged_meanwhile_is_written_again_from_memory() {
         Ok(())
     });
 }
+
+/// Damages a key's record as a disk does: nobody is told.
+fn damage(core: &Core, id: KeyId, harm: &'static str) {
+    look(core, move |tx| {
+        tx.writing();
+        if harm == "damaged" {
+            tx.keys.insert(id.raw(), b"?".as_slice()).or_store()?;
+        } else {
+            tx.keys.remove(id.raw()).or_store()?;
+        }
+        if harm == "gone" {
+            tx.cold.remove(id.raw()).or_store()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn whoever_takes_a_damaged_key_away_takes_its_copy_in_memory_too() {
+    for harm in ["damaged", "missing", "gone"] {
+        for verb in ["revoke", "disable", "narrow", "rotate"] {
+            let (core, _) = store();
+            let new = [new_key()];
+            let issued = core
+                .mutate(move |tx| change::issue::issue(tx, &new, None))
+                .unwrap();
+            let id = issued[0].key.id;
+            let granted = || {
+                let token = issued[0].token.expose().as_bytes();
+                let verdict = core.verify_text(token, &crate::policy::Requirements::new());
+                verdict.is_ok_and(|verdict| verdict.is_granted())
+            };
+            assert!(granted() && granted());
+            damage(&core, id, harm);
+            assert!(granted(), "the copy in memory is as it was");
+            let done = core.mutate(move |tx| match verb {
+                "revoke" => {
+                    let why = Revocation::new(Reason::KeyCompromise);
+                    change::revoke::revoke(tx, id, &why, None).map(drop)
+                }
+                "disable" => change::update::set_disabled(tx, id, true, None).map(drop),
+                "narrow" => {
+                    let update = KeyUpdate::new().expires_in(MINUTE);
+                    change::update::update(tx, id, &update, None).map(drop)
+                }
+                _ => change::rotate::rotate(tx, id, &Rotation::at_once(), None).map(drop),
+            });
+            assert_eq!(
+                done.is_ok(),
+                verb == "revoke" && harm != "gone",
+                "{verb}, {harm}: {done:?}"
+            );
+            assert!(!granted(), "{verb}, {harm}");
+        }
+    }
+}
+
+#[test]
+fn requests_are_forgotten_the_oldest_first_to_keep_to_a_number_of_parts() {
+    let (core, clock) = store();
+    let put = |name: u8, keys: usize| {
+        look(&core, move |tx| {
+            let request = requests::Request {
+                at: tx.now(),
+                asked: [0; 32],
+                last_seq: 1,
+                keys: vec![KeyId::from_raw(7); keys],
+            };
+            tx.put_request(&[name; 32], &request, MINUTE)
+        });
+        clock.advance(Duration::from_secs(1));
+    };
+    let known = || {
+        look(&core, |tx| {
+            let all = 0..10_u8;
+            let mut known = Vec::new();
+            for name in all {
+                if tx.request(&[name; 32])?.is_some() {
+                    known.push(name);
+                }
+            }
+            Ok(known)
+        })
+    };
+    let bound = |parts_max| {
+        look(&core, move |tx| {
+            tx.forget_requests(Timestamp::MIN, parts_max)
+        });
+    };
+    // One of three parts, then four of one.
+    put(9, 2 * requests::KEYS_PER_PART + 1);
+    (1..5).for_each(|name| put(name, 1));
+    assert_eq!(known(), [1, 2, 3, 4, 9]);
+    // There is to be room for one more.
+    bound(8);
+    assert_eq!(known(), [1, 2, 3, 4, 9]);
+    bound(7);
+    assert_eq!(known(), [1, 2, 3, 4]);
+    bound(3);
+    assert_eq!(known(), [3, 4]);
+    let snapshot = core.snapshot().unwrap();
+    let report = crate::store::check::check(&snapshot, core.now()).unwrap();
+    assert!(report.is_sound(), "{report:#?}");
+    // Those whose window is over go by themselves.
+    clock.advance(MINUTE);
+    put(5, 1);
+    assert_eq!(known(), [5]);
+}
+
+#[test]
+fn a_request_is_remembered_within_the_bound_of_all() {
+    let (core, clock) = store();
+    let count = |core: &Core| {
+        look(core, |tx| {
+            let table = tx.txn.open_table(tables::REQUESTS).or_store()?;
+            table.len().or_store()
+        })
+    };
+    look(&core, |tx| {
+        let mut table = tx.txn.open_table(tables::REQUESTS).or_store()?;
+        let mut by_time = tx.txn.open_table(tables::REQUESTS_BY_TIME).or_store()?;
+        tx.wrote_ever = true;
+        for number in 0..limits::REQUESTS_MAX {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&number.to_be_bytes());
+            table.insert((&name, 0), b"?".as_slice()).or_store()?;
+            let at = tx.now.unix_ms();
+            by_time.insert((at, &name), 1).or_store()?;
+        }
+        Ok(())
+    });
+    assert_eq!(count(&core), limits::REQUESTS_MAX);
+    clock.advance(Duration::from_secs(1));
+    look(&core, |tx| {
+        let request = requests::Request {
+            at: tx.now(),
+            asked: [0; 32],
+            last_seq: 1,
+            keys: vec![KeyId::from_raw(7)],
+        };
+        tx.put_request(&[255; 32], &request, MINUTE)
+    });
+    assert_eq!(count(&core), limits::REQUESTS_MAX);
+}

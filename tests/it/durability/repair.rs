@@ -19,9 +19,17 @@ use crate::audit::{last_event, trail};
 use crate::common::{DAY, Store, at, code};
 
 const QUOTAS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("quotas");
+pub(super) const REQUESTS: TableDefinition<'_, (&[u8; 32], u16), &[u8]> =
+    TableDefinition::new("requests");
+pub(super) const REQUESTS_BY_TIME: TableDefinition<'_, (u64, &[u8; 32]), u16> =
+    TableDefinition::new("requests_by_time");
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn flip(txn: &WriteTransaction, table: TableDefinition<'_, u64, &'static [u8]>, key: u64) {
+pub(super) fn flip(
+    txn: &WriteTransaction,
+    table: TableDefinition<'_, u64, &'static [u8]>,
+    key: u64,
+) {
     let mut bytes = get(txn, table, key);
     bytes[5] ^= 1;
     put(txn, table, key, &bytes);
@@ -31,7 +39,7 @@ fn new(prefix: &str, owner: &str) -> NewKey {
     NewKey::new(prefix, owner).unwrap()
 }
 
-fn repaired(store: &Store) -> RepairReport {
+pub(super) fn repaired(store: &Store) -> RepairReport {
     let report = store.engine.by("mender").unwrap().repair().unwrap();
     assert!(report.left.is_sound(), "{report:#?}");
     store.assert_sound();
@@ -161,8 +169,6 @@ fn one_damaged_key_stops_no_verb_for_the_others_and_a_repair_removes_it() {
     }
 }
 
-/// What is in memory of a key from before its record was damaged is gone with the
-/// repair, and with an issue that did not count the key.
 #[test]
 fn what_a_damaged_record_said_begins_anew_or_becomes_the_narrowest() {
     let mut store = Store::on_file();
@@ -352,6 +358,8 @@ fn furnished(path: &Path, clock: &ManualClock) -> Vec<(KeyId, String)> {
     issue(new("acme_live", "held/two"));
     issue(new("acme_live", "freed/one"));
     let lost = issue(new("one", "solo"));
+    let once = engine.idempotent("once").unwrap();
+    once.issue(new("acme_live", "acme/once")).unwrap();
     let over = issue(new("acme_live", "acme/over").expires_in(Duration::from_millis(1)));
     clock.advance(HOUR);
     engine.revoke(revoked, Reason::KeyCompromise).unwrap();
@@ -538,6 +546,12 @@ fn every_record_damaged_in_turn_is_gone_around_and_repaired() {
     run("cold", &|txn, at| harm(txn, COLD, at, way(at + 1)));
     run("audit", &|txn, at| harm(txn, AUDIT, at, way(at)));
     run("quotas", &|txn, at| harm(txn, QUOTAS, at, way(at)));
+    run("requests", &|txn, at| {
+        harm(txn, REQUESTS, at, HARMS[3 - at])
+    });
+    run("requests_by_time", &|txn, at| {
+        remove_entry(txn, REQUESTS_BY_TIME, at)
+    });
     // One that is missing is no damage.
     run("usage", &|txn, at| harm(txn, USAGE, at, HARMS[at % 3]));
     run("owners, flipped", &|txn, at| {

@@ -361,3 +361,50 @@ fn a_last_use_in_the_future_gives_way_to_the_next() {
     assert_eq!(key.usage.last_used, Some(at(60_000)));
     assert_eq!((key.usage.count, key.state), (4, KeyState::Active));
 }
+
+#[test]
+fn failed_attempts_are_counted_anew() {
+    let clock = gatekey::ManualClock::at(at(0));
+    let limit = Limit::new(3, MINUTE).unwrap();
+    let options = gatekey::Options::new().clock(clock.clone());
+    let engine = options.failed_attempts(limit).open_in_memory().unwrap();
+    let source = "192.0.2.7".parse().unwrap();
+    let from = gatekey::Requirements::new().source(source);
+    let fail = || {
+        let failed = (0..5).map(|_| engine.verify_with("nothing", &from).unwrap());
+        let of = |verdict: gatekey::Verdict| crate::common::code(&verdict).to_owned();
+        failed.map(of).filter(|code| code == "malformed").count()
+    };
+    clock.set(at(20 * 60_000));
+    engine.create_keyspace(plain()).unwrap();
+    assert_eq!(fail(), 3);
+    clock.set(at(60_000));
+    assert_eq!(fail(), 0);
+    engine.set_time_back(at(0)).unwrap();
+    assert_eq!(fail(), 3);
+}
+
+#[test]
+fn a_request_from_the_future_is_forgotten_and_one_from_before_is_not() {
+    everywhere(|store| {
+        begin(store, plain());
+        let issue = |store: &Store, key: &str| {
+            let new = NewKey::new("acme", "acme").unwrap();
+            store.engine.idempotent(key).unwrap().issue(new).unwrap()
+        };
+        let before = issue(store, "before");
+        // Within the window of the first.
+        store.clock.set(at(HOUR_MS));
+        let future = issue(store, "future");
+        correct(store);
+        store.reopen();
+        let again = issue(store, "future");
+        assert_eq!(again.key.predecessor, None, "it is a new one");
+        assert_eq!(store.verdict(future.token.expose()), "granted");
+        let third = issue(store, "future");
+        assert_eq!(third.key.predecessor, Some(again.key.id));
+        let again = issue(store, "before");
+        assert_eq!(again.key.predecessor, Some(before.key.id));
+        store.assert_sound();
+    });
+}

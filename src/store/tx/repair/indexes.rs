@@ -1,0 +1,106 @@
+//! The indexes of keys, made again from their records.
+
+use redb::ReadableTable;
+
+use super::Mender;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::id::KeyId;
+use crate::policy::Life;
+use crate::store::OrStore;
+use crate::store::tables::{self, HELD, OVER};
+
+impl Mender<'_, '_> {
+    /// Makes the indexes from the records.
+    pub(super) fn indexes(&mut self) -> Result<(), Error> {
+        self.remove_index_entries()?;
+        let (mut owners, mut keyspaces, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        self.tx.each_key(|key| {
+            let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
+            let is_over = Life::from(&key).is_over(self.tx.now);
+            let standing = self.tx.by_owner.get(index.as_slice()).or_store()?;
+            match standing.map(|standing| standing.value()) {
+                Some(HELD) => {}
+                Some(OVER) if is_over => {}
+                _ => owners.push((key.id, index, if is_over { OVER } else { HELD })),
+            }
+            let place = (key.keyspace, key.id.raw());
+            if self.tx.by_keyspace.get(place).or_store()?.is_none() {
+                keyspaces.push(place);
+            }
+            if let Some(end) = key.ends_at() {
+                let place = (end.unix_ms(), key.id.raw());
+                if self.tx.by_end.get(place).or_store()?.is_none() {
+                    ends.push(place);
+                }
+            }
+            Ok(())
+        })?;
+        const DONE: &str = "its entry was missing or wrong: made again";
+        for (id, index, standing) in owners {
+            self.tx
+                .by_owner
+                .insert(index.as_slice(), standing)
+                .or_store()?;
+            self.note_index("by_owner", id, DONE);
+        }
+        for place in keyspaces {
+            self.tx.by_keyspace.insert(place, ()).or_store()?;
+            self.note_index("by_keyspace", KeyId::from_raw(place.1), DONE);
+        }
+        for place in ends {
+            self.tx.by_end.insert(place, ()).or_store()?;
+            self.note_index("by_end", KeyId::from_raw(place.1), DONE);
+        }
+        Ok(())
+    }
+
+    /// Removes entries that agree with no record.
+    fn remove_index_entries(&mut self) -> Result<(), Error> {
+        const DONE: &str = "it agrees with no record: removed";
+        let mut wrong = Vec::new();
+        for entry in self.tx.by_owner.iter().or_store()? {
+            let index = entry.or_store()?.0;
+            let index = index.value();
+            let key = match tables::owner_index_parts(index) {
+                Some((_, _, id)) => self.tx.readable(id)?,
+                None => None,
+            };
+            let is_right = key.is_some_and(|key| {
+                tables::owner_index_key(&key.owner, key.keyspace, key.id) == index
+            });
+            if !is_right {
+                wrong.push(index.to_vec());
+            }
+        }
+        for index in wrong {
+            self.tx.by_owner.remove(index.as_slice()).or_store()?;
+            self.note_index("by_owner", index.escape_ascii(), DONE);
+        }
+        let mut wrong = Vec::new();
+        for entry in self.tx.by_keyspace.iter().or_store()? {
+            let place = entry.or_store()?.0.value();
+            let key = self.tx.readable(KeyId::from_raw(place.1))?;
+            if key.is_none_or(|key| key.keyspace != place.0) {
+                wrong.push(place);
+            }
+        }
+        for place in wrong {
+            self.tx.by_keyspace.remove(place).or_store()?;
+            self.note_index("by_keyspace", KeyId::from_raw(place.1), DONE);
+        }
+        let mut wrong = Vec::new();
+        for entry in self.tx.by_end.iter().or_store()? {
+            let place = entry.or_store()?.0.value();
+            let key = self.tx.readable(KeyId::from_raw(place.1))?;
+            if key.and_then(|key| key.ends_at()).map(Timestamp::unix_ms) != Some(place.0) {
+                wrong.push(place);
+            }
+        }
+        for place in wrong {
+            self.tx.by_end.remove(place).or_store()?;
+            self.note_index("by_end", KeyId::from_raw(place.1), DONE);
+        }
+        Ok(())
+    }
+}
