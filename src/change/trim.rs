@@ -9,6 +9,13 @@ use crate::trail::{Link, Trimmed};
 /// The most entries that one transaction removes, from the trail and of those kept.
 const PER_TRANSACTION: u64 = 10_000;
 
+/// What one transaction trimmed.
+pub(crate) struct Step {
+    pub(crate) trimmed: Trimmed,
+    /// Nothing is left to trim: another transaction would find that out alone.
+    pub(crate) is_last: bool,
+}
+
 /// Trims as many entries as one transaction takes, through a position; `None` where
 /// there is nothing to trim.
 pub(crate) fn trim(
@@ -16,7 +23,7 @@ pub(crate) fn trim(
     through: u64,
     pointed: &Pointed,
     actor: Option<&str>,
-) -> Result<Option<Trimmed>, Error> {
+) -> Result<Option<Step>, Error> {
     let before: Link = tx.floor();
     let kept = tx.trim(through, PER_TRANSACTION, pointed)?;
     let dropped = tx.drop_kept(PER_TRANSACTION, pointed)?;
@@ -32,9 +39,12 @@ pub(crate) fn trim(
             dropped,
         },
     )?;
-    Ok(Some(Trimmed {
-        removed: floor.seq - before.seq,
-        kept,
-        through: floor,
+    Ok(Some(Step {
+        trimmed: Trimmed {
+            removed: floor.seq - before.seq,
+            kept,
+            through: floor,
+        },
+        is_last: floor.seq >= through && dropped < PER_TRANSACTION,
     }))
 }

@@ -148,12 +148,19 @@ impl Engine {
             let pointed = pointed.clone();
             let step =
                 self.change(move |tx, actor| change::trim::trim(tx, through, &pointed, actor))?;
-            let Some(step) = step else {
+            let Some(change::trim::Step {
+                trimmed: one,
+                is_last,
+            }) = step
+            else {
                 return Ok(trimmed);
             };
-            trimmed.removed += step.removed;
-            trimmed.kept += step.kept;
-            trimmed.through = step.through;
+            trimmed.removed += one.removed;
+            trimmed.kept += one.kept;
+            trimmed.through = one.through;
+            if is_last {
+                return Ok(trimmed);
+            }
         }
     }
 }

@@ -224,7 +224,7 @@ fn a_backup_says_what_of_it_is_damaged_and_holds_it_as_it_was() {
     let new = vec![NewKey::new("acme", "many").unwrap(); 150];
     let many = store.engine.issue_batch(new).unwrap();
     tampered(&mut store, |txn| {
-        many.iter().for_each(|it| flip(txn, KEYS, raw(it.key.id)))
+        many.iter().for_each(|it| flip(txn, KEYS, raw(it.key.id)));
     });
     let backup = store.engine.backup(at(&store, "many")).unwrap();
     assert_eq!((backup.damaged.len(), backup.damaged_total), (100, 157));
