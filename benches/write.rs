@@ -18,14 +18,14 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
-use gatekey::{Engine, KeyId, KeyState, NewKey, Options, Reason, Rotation, limits};
+use gatekey::{Engine, KeyId, KeyState, NewKey, Options, Reason, Rotation, bounds};
 use support::Home;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let (stored, batch) = match support::is_test() {
         true => (100, 10),
-        false => (100_000, limits::BATCH_MAX),
+        false => (100_000, bounds::BATCH_MAX),
     };
     let home = Home::new();
     let engine = home.open(Options::new());

@@ -15,7 +15,7 @@ power() { proof power:: power_threads:: failing_disk::; }
 killed() { proof killed:: real_disk::; }
 linear() { proof linear::; }
 loom() {
-    RUSTC_WORKSPACE_WRAPPER=$PWD/proof/rustc_loom cargo test --all-features --lib model::
+    RUSTC_WORKSPACE_WRAPPER=$PWD/proof/rustc_loom cargo test --all-features --lib interleavings::
 }
 shuttle() {
     RUSTC_WORKSPACE_WRAPPER=$PWD/proof/rustc_shuttle GATEKEY_PROOF=long cargo test --release \

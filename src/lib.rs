@@ -100,90 +100,57 @@
 //! | `tower` | `gatekey::tower`: a layer for axum, tonic and other tower services; implies `http` |
 //! | `axum` | the grant as an argument of an axum handler; implies `tower` |
 
-mod attempts;
-mod audit;
 mod change;
-mod clock;
-mod codec;
-mod core;
-mod digest;
+mod crypto;
 mod engine;
-mod error;
-mod health;
 #[cfg(feature = "http")]
 pub mod http;
-mod id;
-mod idempotency;
-mod key;
-mod keyspace;
-mod limit;
-mod limiter;
-pub mod limits;
-mod maintenance;
-mod network;
-mod options;
-mod outcome;
-mod owner;
-mod permissions;
-mod plan;
-mod policy;
-mod process;
+mod memory;
+mod model;
 #[cfg(feature = "proof")]
 #[doc(hidden)]
 pub mod proof;
-mod query;
-mod quota;
-mod record;
-mod registry;
-mod resident;
-mod restore;
-mod secret;
-mod stats;
 mod store;
-mod sweep;
 mod sync;
-mod text;
-mod time;
-mod token;
 #[cfg(feature = "tower")]
 pub mod tower;
-mod trail;
-mod usage;
-mod withheld;
 
-pub use audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
 pub use change::time::TimeSetBack;
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use engine::once::Idempotent;
+pub use engine::options::Options;
+pub use engine::policy::Requirements;
 pub use engine::repair::RepairReport;
+pub use engine::restore::{Restore, Restored};
 pub use engine::{Compacted, Engine};
-pub use error::{Corruption, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure};
-pub use health::{Failure, Health};
-pub use id::{KeyId, Prefix};
-pub use idempotency::IdempotencyKey;
-pub use key::{
+pub use memory::quota::{Quota, QuotaStatus, Refill};
+pub use model::audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
+pub use model::bounds;
+pub use model::clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use model::error::{
+    Corruption, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure,
+};
+pub use model::filter::{Cursor, KeyFilter, Page};
+pub use model::health::{Failure, Health};
+pub use model::id::{KeyId, Prefix};
+pub use model::idempotency::IdempotencyKey;
+pub use model::key::{
     Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Purged, Reason, Revocation, Revoked,
     RevokedMany, Rotated, Rotation, Usage,
 };
-pub use keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
-pub use limit::{Limit, LimitStatus};
-pub use network::Network;
-pub use options::Options;
-pub use outcome::{Denial, Grant, Verdict};
-pub use owner::{OwnerPath, OwnerState, Suspension};
-pub use permissions::Permissions;
-pub use plan::Plan;
-pub use policy::Requirements;
-pub use query::{Cursor, KeyFilter, Page};
-pub use quota::{Quota, QuotaStatus, Refill};
-pub use restore::{Restore, Restored};
-pub use secret::{Pepper, Token};
-pub use stats::{KeyCounts, PepperKeys, Stats};
+pub use model::keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
+pub use model::limit::{Limit, LimitStatus};
+pub use model::network::Network;
+pub use model::owner::{OwnerPath, OwnerState, Suspension};
+pub use model::permissions::Permissions;
+pub use model::plan::Plan;
+pub use model::secret::{Pepper, Token};
+pub use model::stats::{KeyCounts, PepperKeys, Stats};
+pub use model::time::{ClockLeap, ClockStatus};
+pub use model::verdict::{Denial, Grant, Verdict};
+pub use model::withheld::withheld;
 pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
-pub use time::{ClockLeap, ClockStatus};
-pub use trail::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
-pub use withheld::withheld;
+pub use store::export::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

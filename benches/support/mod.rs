@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 
-use gatekey::{Engine, NewKey, NewKeyspace, Options, Token, limits};
+use gatekey::{Engine, NewKey, NewKeyspace, Options, Token, bounds};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -79,7 +79,7 @@ pub fn issue(
 ) {
     let mut at = 0;
     while at < count {
-        let end = count.min(at + limits::BATCH_MAX);
+        let end = count.min(at + bounds::BATCH_MAX);
         let batch = (at..end).map(|n| new_key(&owner(n))).collect();
         let issued = engine.issue_batch(batch).unwrap();
         assert_eq!(issued.len(), end - at);

@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::audit::AuditEvent;
-use crate::clock::Timestamp;
-use crate::error::{Error, Invalid, Refusal};
-use crate::id::{KeyId, Prefix};
-use crate::key::{ColdRecord, Issued, NewKey, Reason, check_life};
-use crate::keyspace::{KeysPerOwner, Keyspace};
-use crate::limits;
-use crate::owner::OwnerPath;
-use crate::quota::{Quota, QuotaRecord};
-use crate::record::{KeyRecord, Phase};
-use crate::secret::Token;
+use crate::crypto::token::{self, Entropy};
+use crate::memory::quota::{Quota, QuotaRecord};
+use crate::model::audit::AuditEvent;
+use crate::model::bounds;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Invalid, Refusal};
+use crate::model::id::{KeyId, Prefix};
+use crate::model::key::{ColdRecord, Issued, NewKey, Reason, check_life};
+use crate::model::keyspace::{KeysPerOwner, Keyspace};
+use crate::model::owner::OwnerPath;
+use crate::model::secret::Token;
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::{Holdings, Tx};
-use crate::token::{self, Entropy};
 
 /// Issues keys, all or none. The answers are in the order of the specs.
 pub(crate) fn issue(
@@ -22,7 +22,7 @@ pub(crate) fn issue(
     specs: &[NewKey],
     actor: Option<&str>,
 ) -> Result<Vec<Issued>, Error> {
-    limits::check_count("keys in a batch", specs.len(), limits::BATCH_MAX)?;
+    bounds::check_count("keys in a batch", specs.len(), bounds::BATCH_MAX)?;
     let mut batch = Batch::default();
     let mut planned = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
@@ -74,7 +74,7 @@ pub(crate) struct Drawn {
     pub(crate) id: KeyId,
     pub(crate) token: Token,
     pub(crate) pepper: u8,
-    pub(crate) digest: crate::digest::Digest,
+    pub(crate) digest: crate::crypto::digest::Digest,
 }
 
 /// Draws an id that no key has, and a secret.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::audit::{AuditEvent, Change, quoted, quoted_or_none};
-use crate::error::{Error, Refusal};
-use crate::id::Prefix;
-use crate::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace, check_description};
-use crate::limits;
+use crate::model::audit::{AuditEvent, Change, quoted, quoted_or_none};
+use crate::model::bounds;
+use crate::model::error::{Error, Refusal};
+use crate::model::id::Prefix;
+use crate::model::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace, check_description};
 use crate::store::tx::Tx;
 
 pub(crate) fn create(
@@ -17,8 +17,8 @@ pub(crate) fn create(
     if tx.find_keyspace(new.prefix)?.is_some() {
         return Err(Refusal::PrefixTaken(new.prefix).into());
     }
-    if tx.keyspace_count()? >= limits::KEYSPACES_MAX as u64 {
-        return Err(Refusal::TooManyKeyspaces(limits::KEYSPACES_MAX).into());
+    if tx.keyspace_count()? >= bounds::KEYSPACES_MAX as u64 {
+        return Err(Refusal::TooManyKeyspaces(bounds::KEYSPACES_MAX).into());
     }
     let mut keyspace = Keyspace {
         id: tx.next_keyspace_number(),

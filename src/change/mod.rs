@@ -16,9 +16,9 @@ pub(crate) mod time;
 pub(crate) mod trim;
 pub(crate) mod update;
 
-use crate::error::Refusal;
-use crate::policy::Life;
-use crate::record::KeyRecord;
+use crate::engine::policy::Life;
+use crate::model::error::Refusal;
+use crate::store::record::KeyRecord;
 use crate::store::tx::Tx;
 
 /// Refuses a key that is over for good, and lets time not run behind that.

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use super::issue::{Drawn, draw, issue, supersede};
 use super::rotate::rotate;
-use crate::audit::AuditEvent;
-use crate::clock::Timestamp;
-use crate::digest::Digest;
-use crate::error::{Error, NotFound, Refusal};
-use crate::id::KeyId;
-use crate::idempotency::{self, IdempotencyKey};
-use crate::key::{ColdRecord, Issued, NewKey, Rotated, Rotation};
-use crate::keyspace::Keyspace;
-use crate::policy::Life;
-use crate::record::{KeyRecord, Phase};
+use crate::crypto::digest::Digest;
+use crate::crypto::token::Entropy;
+use crate::engine::policy::Life;
+use crate::model::audit::AuditEvent;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, NotFound, Refusal};
+use crate::model::id::KeyId;
+use crate::model::idempotency::{self, IdempotencyKey};
+use crate::model::key::{ColdRecord, Issued, NewKey, Rotated, Rotation};
+use crate::model::keyspace::Keyspace;
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 use crate::store::tx::requests::Request;
-use crate::token::Entropy;
 
 /// One call under an idempotency key.
 #[derive(Clone)]

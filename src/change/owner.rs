@@ -4,11 +4,11 @@
 //! transaction, so that a verification need look at nothing but the record.
 
 use super::revoke::CHUNK;
-use crate::audit::AuditEvent;
-use crate::error::Error;
-use crate::limits;
-use crate::owner::{OwnerPath, OwnerState};
-use crate::record::{KeyRecord, Phase};
+use crate::model::audit::AuditEvent;
+use crate::model::bounds;
+use crate::model::error::Error;
+use crate::model::owner::{OwnerPath, OwnerState};
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::tables::OwnerRecord;
 use crate::store::tx::Tx;
 
@@ -18,7 +18,7 @@ pub(crate) fn suspend(
     note: Option<&str>,
     actor: Option<&str>,
 ) -> Result<OwnerState, Error> {
-    limits::check_text("note", note.unwrap_or(""), limits::NOTE_LEN_MAX)?;
+    bounds::check_text("note", note.unwrap_or(""), bounds::NOTE_LEN_MAX)?;
     // A record that is damaged is written anew.
     if let Ok(Some(_)) = Error::or_damaged(tx.owner(owner.as_str()))? {
         return tx.owner_state(owner);

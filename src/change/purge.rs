@@ -1,10 +1,10 @@
 //! Removing keys that have long been over.
 
-use crate::audit::{AuditEvent, NAMED_MAX};
-use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::key::Purged;
+use crate::model::audit::{AuditEvent, NAMED_MAX};
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::model::key::Purged;
 use crate::store::tx::Tx;
 
 /// The most keys that one transaction removes: its audit entry names them all.

@@ -4,9 +4,9 @@
 
 use std::sync::Weak;
 
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::quota::{Asked, QuotaEvent, Quotas};
+use crate::memory::quota::{Asked, QuotaEvent, Quotas};
+use crate::model::error::Error;
+use crate::model::id::KeyId;
 use crate::store::tx::Tx;
 
 /// Takes a slice of a key's quota for a request of a cost that memory does not cover, or

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{keyspace, owner, revoke, update};
-use crate::audit::{AuditEntry, AuditEvent, Change, Scope};
-use crate::clock::Timestamp;
-use crate::error::{Error, Refusal};
-use crate::id::{KeyId, Prefix};
-use crate::key::{Expiry, KeyUpdate, Reason, Revocation};
-use crate::keyspace::KeyspaceUpdate;
-use crate::network::Network;
-use crate::owner::OwnerPath;
+use crate::model::audit::{AuditEntry, AuditEvent, Change, Scope};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Refusal};
+use crate::model::id::{KeyId, Prefix};
+use crate::model::key::{Expiry, KeyUpdate, Reason, Revocation};
+use crate::model::keyspace::KeyspaceUpdate;
+use crate::model::network::Network;
+use crate::model::owner::OwnerPath;
 use crate::store::tx::Tx;
 
 /// Fields of a key that say nothing of what it may do, or only how often: as the backup

@@ -1,15 +1,15 @@
 //! Revoking keys: one, by token, or all of an owner or a keyspace.
 
-use crate::audit::{AuditEvent, NAMED_MAX, Scope};
-use crate::digest::digests_equal;
-use crate::error::{Error, NotFound};
-use crate::id::{KeyId, Prefix};
-use crate::key::{Revocation, Revoked, RevokedMany};
-use crate::owner::OwnerPath;
-use crate::policy::Life;
-use crate::record::{KeyRecord, Phase};
+use crate::crypto::digest::digests_equal;
+use crate::crypto::token::Parts;
+use crate::engine::policy::Life;
+use crate::model::audit::{AuditEvent, NAMED_MAX, Scope};
+use crate::model::error::{Error, NotFound};
+use crate::model::id::{KeyId, Prefix};
+use crate::model::key::{Revocation, Revoked, RevokedMany};
+use crate::model::owner::OwnerPath;
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
-use crate::token::Parts;
 
 /// How many keys are looked up at a time.
 pub(super) const CHUNK: usize = 4096;

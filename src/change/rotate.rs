@@ -2,16 +2,16 @@
 
 use super::issue::{draw, is_current, refuse_at_cap, supersede};
 use super::{refuse_if_over, update};
-use crate::audit::AuditEvent;
-use crate::error::{Error, Refusal};
-use crate::id::KeyId;
-use crate::key::{ColdRecord, Reason, Rotated, Rotation, check_life};
-use crate::keyspace::{KeysPerOwner, Keyspace};
-use crate::policy::Life;
-use crate::quota::Quota;
-use crate::record::{KeyRecord, Phase};
+use crate::crypto::token::Entropy;
+use crate::engine::policy::Life;
+use crate::memory::quota::Quota;
+use crate::model::audit::AuditEvent;
+use crate::model::error::{Error, Refusal};
+use crate::model::id::KeyId;
+use crate::model::key::{ColdRecord, Reason, Rotated, Rotation, check_life};
+use crate::model::keyspace::{KeysPerOwner, Keyspace};
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::{Holdings, Tx};
-use crate::token::Entropy;
 
 pub(crate) fn rotate(
     tx: &mut Tx<'_>,

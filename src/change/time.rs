@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::issue::{is_current, supersede};
-use crate::audit::{AuditEntry, AuditEvent, Change};
-use crate::clock::Timestamp;
-use crate::error::{Error, Refusal};
-use crate::id::KeyId;
-use crate::key::{ColdRecord, Reason};
-use crate::owner::OwnerPath;
-use crate::record::{KeyRecord, Phase};
+use crate::model::audit::{AuditEntry, AuditEvent, Change};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Refusal};
+use crate::model::id::KeyId;
+use crate::model::key::{ColdRecord, Reason};
+use crate::model::owner::OwnerPath;
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 
 /// What setting time back came to.

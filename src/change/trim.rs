@@ -1,10 +1,10 @@
 //! Removing the beginning of the audit trail.
 
-use crate::audit::AuditEvent;
-use crate::error::Error;
+use crate::model::audit::AuditEvent;
+use crate::model::error::Error;
+use crate::store::export::{Link, Trimmed};
 use crate::store::trail::Pointed;
 use crate::store::tx::Tx;
-use crate::trail::{Link, Trimmed};
 
 /// The most entries that one transaction removes, from the trail and of those kept.
 const PER_TRANSACTION: u64 = 10_000;

@@ -2,19 +2,21 @@
 //! renewing their digests.
 
 use super::refuse_if_over;
-use crate::audit::{AuditEvent, Change, quoted, quoted_or_none};
-use crate::clock::Timestamp;
-use crate::digest::digests_equal;
-use crate::error::{Error, Invalid};
-use crate::id::KeyId;
-use crate::key::{ColdRecord, Key, KeyUpdate, check_descriptive, check_life, check_networks};
-use crate::keyspace::Keyspace;
-use crate::limits;
-use crate::permissions::Permissions;
-use crate::quota::Quota;
-use crate::record::{KeyRecord, Phase};
+use crate::crypto::digest::digests_equal;
+use crate::memory::quota::Quota;
+use crate::memory::usage::Renewal;
+use crate::model::audit::{AuditEvent, Change, quoted, quoted_or_none};
+use crate::model::bounds;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Invalid};
+use crate::model::id::KeyId;
+use crate::model::key::{
+    ColdRecord, Key, KeyUpdate, check_descriptive, check_life, check_networks,
+};
+use crate::model::keyspace::Keyspace;
+use crate::model::permissions::Permissions;
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
-use crate::usage::Renewal;
 
 pub(crate) fn update(
     tx: &mut Tx<'_>,
@@ -137,10 +139,10 @@ pub(super) fn amended(
         changes.name.as_ref().and_then(Option::as_deref),
         changes.description.as_ref().and_then(Option::as_deref),
     )?;
-    limits::check_count("labels", cold.labels.len(), limits::LABELS_MAX)?;
+    bounds::check_count("labels", cold.labels.len(), bounds::LABELS_MAX)?;
     for (name, value) in &changes.labels {
         if let Some(value) = value {
-            limits::check_label(name, value)?;
+            bounds::check_label(name, value)?;
         }
     }
     check_networks(&record.networks)?;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use super::Engine;
-use crate::error::Result;
+use crate::model::error::Result;
 use crate::store::backup::{self, Backup, BackupProgress, OnProgress};
 
 /// # Backups

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::Engine;
 use super::backup::telling;
-use crate::error::Result;
+use crate::model::error::Result;
 use crate::store::backup::BackupProgress;
 
 /// What a compaction came to: see [`Engine::compact`].

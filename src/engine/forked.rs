@@ -2,10 +2,10 @@
 //! another; `proof/fork` forks.
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::key::Reason;
-use crate::outcome::Denial;
-use crate::quota::Quota;
+use crate::memory::quota::Quota;
+use crate::model::clock::ManualClock;
+use crate::model::key::Reason;
+use crate::model::verdict::Denial;
 
 /// The most verifications that a thread answers where the clock stands still.
 const ANSWERS_MAX: usize = 1024;

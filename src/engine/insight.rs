@@ -1,11 +1,11 @@
 //! What the store holds as a whole.
 
 use super::{Engine, check_limit};
-use crate::audit::AuditEntry;
-use crate::digest::NO_PEPPER;
-use crate::error::Result;
-use crate::id::KeyId;
-use crate::stats::PepperKeys;
+use crate::crypto::digest::NO_PEPPER;
+use crate::model::audit::AuditEntry;
+use crate::model::error::Result;
+use crate::model::id::KeyId;
+use crate::model::stats::PepperKeys;
 use crate::store::guarded;
 
 /// # Peppers
@@ -69,7 +69,7 @@ impl Engine {
 /// # The history of a key
 impl Engine {
     /// Up to `limit` audit entries about a key, at most
-    /// [`limits::PAGE_MAX`](crate::limits::PAGE_MAX), from position `from` on (0: from the
+    /// [`bounds::PAGE_MAX`](crate::model::bounds::PAGE_MAX), from position `from` on (0: from the
     /// first), in their order: those that name it, and the suspensions of its owner, or of
     /// a path above, and their ends, while it lived. To go on, ask from after the last.
     /// Empty for a key of which the trail tells nothing.

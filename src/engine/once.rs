@@ -2,10 +2,10 @@
 
 use super::Engine;
 use crate::change::once::{Attempt, Once, issue_once, rotate_once};
-use crate::error::{Error, Result};
-use crate::id::KeyId;
-use crate::idempotency::IdempotencyKey;
-use crate::key::{Issued, NewKey, Rotated, Rotation};
+use crate::model::error::{Error, Result};
+use crate::model::id::KeyId;
+use crate::model::idempotency::IdempotencyKey;
+use crate::model::key::{Issued, NewKey, Rotated, Rotation};
 use crate::store::tx::Tx;
 
 /// The verbs that can be asked again under an idempotency key: see
@@ -39,7 +39,7 @@ impl Engine {
     /// A request can be asked again within
     /// [`Options::idempotency_window`](crate::Options::idempotency_window) of the first
     /// answer; after that it is a new one. At most
-    /// [`limits::REQUESTS_MAX`](crate::limits::REQUESTS_MAX) are remembered, the newest,
+    /// [`bounds::REQUESTS_MAX`](crate::model::bounds::REQUESTS_MAX) are remembered, the newest,
     /// of which a batch takes one for each 128 keys. Only keyed hashes of the idempotency
     /// key and of the request are stored.
     ///

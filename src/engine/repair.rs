@@ -1,9 +1,9 @@
 //! Removing and rebuilding what is damaged.
 
 use super::Engine;
-use crate::audit::Repair;
-use crate::error::Result;
-use crate::keyspace::Keyspace;
+use crate::model::audit::Repair;
+use crate::model::error::Result;
+use crate::model::keyspace::Keyspace;
 use crate::store::check::CheckReport;
 
 /// How many repairs a report lists; the rest is counted.

@@ -2,10 +2,10 @@
 
 use super::{Engine, change};
 use crate::change::time::TimeSetBack;
-use crate::clock::Timestamp;
-use crate::error::Result;
-use crate::key::Key;
-use crate::time::ClockStatus;
+use crate::model::clock::Timestamp;
+use crate::model::error::Result;
+use crate::model::key::Key;
+use crate::model::time::ClockStatus;
 
 /// Whether a key that is told shows that time has ended it, whatever its state is.
 pub(super) fn is_over(key: &Key, now: Timestamp) -> bool {

@@ -4,18 +4,18 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::{Engine, check_limit};
-use crate::audit::AuditEntry;
 use crate::change;
-use crate::error::Result;
+use crate::model::audit::AuditEntry;
+use crate::model::error::Result;
+use crate::store::export::{self, AuditKey, AuditSpan, Lines, Trimmed};
 use crate::store::snapshot::Snapshot;
-use crate::trail::{self, AuditKey, AuditSpan, Lines, Trimmed};
 
 /// How many entries of an export are read from one snapshot.
 const PER_SNAPSHOT: u64 = 1000;
 
 /// # The audit trail
 impl Engine {
-    /// Up to `limit` audit entries, at most [`limits::PAGE_MAX`](crate::limits::PAGE_MAX),
+    /// Up to `limit` audit entries, at most [`bounds::PAGE_MAX`](crate::model::bounds::PAGE_MAX),
     /// from position `from` on; 0: from the first that is there. The first entry ever has
     /// position 1. Each is checked to follow on the one before it.
     ///
@@ -74,7 +74,7 @@ impl Engine {
     pub fn export_audit(&self, from: u64, mut out: impl Write) -> Result<AuditSpan> {
         let mut put = |lines: String| {
             let written = out.write_all(lines.as_bytes());
-            written.map_err(|error| trail::failed(&error))
+            written.map_err(|error| export::failed(&error))
         };
         let (after, through) = self
             .core
@@ -88,7 +88,7 @@ impl Engine {
             last = reached;
         }
         put(Lines::last(last))?;
-        out.flush().map_err(|error| trail::failed(&error))?;
+        out.flush().map_err(|error| export::failed(&error))?;
         Ok(AuditSpan::new(after, last))
     }
 

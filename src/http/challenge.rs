@@ -2,7 +2,7 @@
 
 use ::http::{HeaderName, HeaderValue};
 
-use crate::error::{Error, Invalid};
+use crate::model::error::{Error, Invalid};
 
 /// A challenge: what `WWW-Authenticate` says of how to authenticate (RFC 9110,
 /// 11.6.1). Every 401 carries all of a dialect's.

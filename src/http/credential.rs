@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::refused::RefusedReason;
-use crate::id::KeyId;
-use crate::token;
+use crate::crypto::token;
+use crate::model::id::KeyId;
 
 /// Where in a request a token may be. Never in its URL: URLs are logged, cached
 /// and passed on.

@@ -15,10 +15,10 @@ use super::proxies::SourceFault;
 use super::refused::{Answer, AnswerKind, Refused, RefusedReason};
 use super::systems;
 use crate::engine::Engine;
-use crate::error::{Error, Invalid};
-use crate::outcome::{Denial, Grant, Verdict};
-use crate::permissions::Permissions;
-use crate::policy::Requirements;
+use crate::engine::policy::Requirements;
+use crate::model::error::{Error, Invalid};
+use crate::model::permissions::Permissions;
+use crate::model::verdict::{Denial, Grant, Verdict};
 
 /// How an HTTP API carries the token and words its refusals. Cheap to clone.
 ///
@@ -337,7 +337,7 @@ impl Dialect {
     /// assert_eq!(Dialect::pixxel().denied(Denial::Unknown).status(), 403);
     /// ```
     pub fn denied(&self, denial: Denial) -> Refused {
-        use crate::clock::{Clock, SystemClock};
+        use crate::model::clock::{Clock, SystemClock};
         Refused::new(self, RefusedReason::Denied(denial)).at(SystemClock.now())
     }
 

@@ -4,9 +4,9 @@ use ::http::{HeaderName, HeaderValue};
 
 use super::dialect::Dialect;
 use super::refused::seconds_rounded_up;
-use crate::clock::Timestamp;
-use crate::limit::LimitStatus;
-use crate::outcome::{Grant, Standing};
+use crate::model::clock::Timestamp;
+use crate::model::limit::LimitStatus;
+use crate::model::verdict::{Grant, Standing};
 
 /// In which headers a dialect tells what is left of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ::http::header::FORWARDED;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::network::Network;
+use crate::model::network::Network;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ::http::request::Parts;
 
 use super::refused::Refused;
-use crate::withheld::withheld;
+use crate::model::withheld::withheld;
 
 /// Writes refusals to the server's log: a line for each up to so many an interval, and
 /// one line for all others.

@@ -11,12 +11,12 @@ use ::http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::dialect::Dialect;
 use super::proxies::SourceFault;
-use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::limit::LimitStatus;
-use crate::outcome::Denial;
-use crate::withheld::withheld;
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::model::limit::LimitStatus;
+use crate::model::verdict::Denial;
+use crate::model::withheld::withheld;
 
 /// Why a request is refused, for the server. What its caller is told is an
 /// [`Answer`].

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::error::Error;
+use crate::model::error::Error;
 
 impl Error {
     /// The status of a response to a request that failed for this error: with the

@@ -9,7 +9,7 @@ use super::credential::Carrier;
 use super::dialect::{Bodies, Dialect, Settings, challenge_of};
 use super::limit_fields::{LimitFields, LimitTold};
 use super::refused::{Answer, AnswerKind};
-use crate::clock::Timestamp;
+use crate::model::clock::Timestamp;
 
 impl AnswerKind {
     /// A stable name, as the bodies of [`Dialect::tiered_bearer`] have it.

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::limit::{Charged, Counter};
-use crate::outcome::Standing;
+use crate::model::limit::{Charged, Counter};
+use crate::model::verdict::Standing;
 use crate::{Denial, Engine, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
 
 const NOW_MS: u64 = 1_640_000_000_000;

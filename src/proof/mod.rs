@@ -5,14 +5,14 @@
 
 pub mod fuzz;
 
-use crate::digest::{self, DIGEST_LEN, Keyring};
+use crate::crypto::digest::{self, DIGEST_LEN, Keyring};
+use crate::crypto::token::{self, Entropy, SECRET_LEN, Signed};
 use crate::engine::Engine;
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::options::Options;
-use crate::secret::Pepper;
+use crate::engine::options::Options;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::model::secret::Pepper;
 use crate::store::Place;
-use crate::token::{self, Entropy, SECRET_LEN, Signed};
 
 pub use crate::store::medium::Medium;
 

@@ -15,8 +15,8 @@ use std::sync::{Arc, OnceLock};
 use redb::{BackendError, StorageBackend};
 
 use super::ground::Ground;
-use crate::error::StoreFailure;
-use crate::health::Alarm;
+use crate::model::error::StoreFailure;
+use crate::model::health::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -351,7 +351,7 @@ impl StorageBackend for Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::model::clock::SystemClock;
 
     /// Memory of which calls fail while it is told to.
     #[derive(Debug, Default, Clone)]

@@ -9,7 +9,7 @@ use super::file::{
     rename_to_new,
 };
 use super::open::locked;
-use crate::error::{Error, OpenError, Refusal, StoreFailure};
+use crate::model::error::{Error, OpenError, Refusal, StoreFailure};
 
 /// A file in the making. It is removed where it is dropped before it has its name.
 pub(crate) struct Aside {

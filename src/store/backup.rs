@@ -19,8 +19,8 @@ use super::open::io_failure;
 use super::snapshot::Snapshot;
 use super::tables::{self, META, META_COPY, State, Tagged, each_table};
 use super::{OrStore, failure, guarded};
-use crate::clock::Timestamp;
-use crate::error::{Corruption, Error, Refusal, StoreFailure};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Corruption, Error, Refusal, StoreFailure};
 
 /// After how many records progress is told.
 const PER_REPORT: u64 = 4096;

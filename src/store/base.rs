@@ -7,8 +7,8 @@ use redb::{Database, ReadableDatabase};
 use super::access::Access;
 use super::snapshot::Snapshot;
 use super::{OrStore, guarded};
-use crate::digest::Keyring;
-use crate::error::Error;
+use crate::crypto::digest::Keyring;
+use crate::model::error::Error;
 use crate::sync::{Mutex, lock};
 
 /// An open database. A store that recovers opens another one beneath its engine; the

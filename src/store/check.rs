@@ -13,14 +13,14 @@ use super::tables::{
 };
 use super::tx::requests;
 use super::{OrStore, read, trail};
-use crate::audit::{AuditEntry, AuditEvent, Scope};
-use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::id::{KeyId, Prefix};
-use crate::keyspace::Keyspace;
-use crate::owner::OwnerPath;
-use crate::policy::Life;
-use crate::record::{KeyRecord, Phase, View};
+use crate::engine::policy::Life;
+use crate::model::audit::{AuditEntry, AuditEvent, Scope};
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::{KeyId, Prefix};
+use crate::model::keyspace::Keyspace;
+use crate::model::owner::OwnerPath;
+use crate::store::record::{KeyRecord, Phase, View};
 
 /// How many findings a report lists; the rest is counted.
 const LISTED_MAX: usize = 1000;

@@ -7,14 +7,14 @@ use super::history::Indexed;
 use super::read::{Links, UsageRecord};
 use super::tables::{META_INDEXED, OwnerRecord, State, Stored, Tagged, unseal};
 use super::tx::requests::{self, RequestPart};
-use crate::audit::{AuditBody, AuditEvent};
-use crate::digest::{DIGEST_LEN, Keyring};
-use crate::error::{Corruption, Error};
-use crate::id::KeyId;
-use crate::key::ColdRecord;
-use crate::keyspace::Keyspace;
-use crate::quota::QuotaRecord;
-use crate::record::{KeyRecord, View};
+use crate::crypto::digest::{DIGEST_LEN, Keyring};
+use crate::memory::quota::QuotaRecord;
+use crate::model::audit::{AuditBody, AuditEvent};
+use crate::model::error::{Corruption, Error};
+use crate::model::id::KeyId;
+use crate::model::key::ColdRecord;
+use crate::model::keyspace::Keyspace;
+use crate::store::record::{KeyRecord, View};
 
 /// How many damaged records are listed; the rest is counted.
 pub(super) const LISTED_MAX: usize = 100;

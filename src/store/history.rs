@@ -15,12 +15,12 @@ use super::snapshot::Snapshot;
 use super::tables::{AUDIT, BY_KEY, Bytes, KEPT, META, META_INDEXED, Stored, Tagged, seal, unseal};
 use super::trail;
 use super::tx::Tx;
-use crate::audit::{AuditEntry, AuditEvent, Scope};
-use crate::digest::Keyring;
-use crate::error::{Corruption, Error};
-use crate::id::{KeyId, Prefix};
-use crate::owner::OwnerPath;
-use crate::record::Phase;
+use crate::crypto::digest::Keyring;
+use crate::model::audit::{AuditEntry, AuditEvent, Scope};
+use crate::model::error::{Corruption, Error};
+use crate::model::id::{KeyId, Prefix};
+use crate::model::owner::OwnerPath;
+use crate::store::record::Phase;
 
 /// How many entries wait before a flush adds rows for them.
 pub(crate) const LAG: u64 = 4096;

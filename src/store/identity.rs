@@ -8,12 +8,12 @@ use super::tables::{
     Tagged, each_table,
 };
 use super::{OrStore, failure, mark, read};
-use crate::codec;
-use crate::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
-use crate::error::{Error, OpenError};
-use crate::options::Options;
-use crate::secret::Pepper;
-use crate::token::fill_random;
+use crate::crypto::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
+use crate::crypto::token::fill_random;
+use crate::engine::options::Options;
+use crate::model::error::{Error, OpenError};
+use crate::model::secret::Pepper;
+use crate::store::codec;
 
 /// Who the store is, and how its key is kept.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]

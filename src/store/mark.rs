@@ -8,8 +8,8 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata,
 
 use super::OrStore;
 use super::tables::{Bytes, META_COPY, State, Stored, Tagged, each_table, unseal};
-use crate::digest::{Contents, Digest, Keyring};
-use crate::error::Error;
+use crate::crypto::digest::{Contents, Digest, Keyring};
+use crate::model::error::Error;
 
 /// In the place of a mark, while the copy is made.
 pub(super) const UNFINISHED: &[u8] = b"unfinished";

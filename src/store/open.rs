@@ -24,9 +24,9 @@ use super::identity::{identify, make_ready};
 use super::rewrite::{Home, SUFFIX};
 use super::tables::AUDIT;
 use super::{OrStore, Place, failure};
-use crate::digest::Keyring;
-use crate::error::{Error, OpenError, StoreFailure};
-use crate::options::Options;
+use crate::crypto::digest::Keyring;
+use crate::engine::options::Options;
+use crate::model::error::{Error, OpenError, StoreFailure};
 
 /// The bytes with which a redb file begins.
 const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];

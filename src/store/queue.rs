@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::Progress;
 use super::tx::Tx;
-use crate::error::{Error, StoreFailure};
+use crate::model::error::{Error, StoreFailure};
 use crate::sync::{Condvar, Mutex, lock};
 
 /// The most mutations in one transaction.

@@ -4,18 +4,18 @@ use redb::ReadableTable;
 
 use super::OrStore;
 use super::tables::{Bytes, OVER, OwnerRecord, State, Stored, Tagged, owner_index_parts, unseal};
-use crate::audit::{AuditBody, AuditEntry, AuditEvent};
-use crate::clock::Timestamp;
-use crate::codec;
-use crate::digest::{ChainKey, DIGEST_LEN, Digest, Keyring, digests_equal};
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::key::{ColdRecord, Key, Revoked, Usage};
-use crate::keyspace::Keyspace;
-use crate::owner::{OwnerPath, OwnerState, Suspension};
-use crate::policy::Life;
-use crate::quota::{QuotaRecord, QuotaStatus};
-use crate::record::{KeyRecord, Phase, View};
+use crate::crypto::digest::{ChainKey, DIGEST_LEN, Digest, Keyring, digests_equal};
+use crate::engine::policy::Life;
+use crate::memory::quota::{QuotaRecord, QuotaStatus};
+use crate::model::audit::{AuditBody, AuditEntry, AuditEvent};
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::model::key::{ColdRecord, Key, Revoked, Usage};
+use crate::model::keyspace::Keyspace;
+use crate::model::owner::{OwnerPath, OwnerState, Suspension};
+use crate::store::codec;
+use crate::store::record::{KeyRecord, Phase, View};
 
 const AUDIT_VERSION: u8 = 1;
 

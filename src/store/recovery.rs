@@ -13,7 +13,7 @@ use super::rewrite::{Home, Rewritten, rewrite};
 use super::snapshot::Snapshot;
 use super::tx::Touched;
 use super::{Inner, Publish, Store, failure_of, guarded};
-use crate::error::{Error, StoreFailure};
+use crate::model::error::{Error, StoreFailure};
 use crate::sync::lock;
 
 /// After an attempt in vain, so many times its own time passes before the next.

@@ -20,7 +20,7 @@ use super::ground::Ground;
 use super::open::{clear_copy, io_failure, reopen};
 use super::snapshot::Snapshot;
 use super::{OrStore, guarded};
-use crate::error::{Error, StoreFailure};
+use crate::model::error::{Error, StoreFailure};
 
 /// Behind a store's name: that of the file that is to take its place.
 pub(super) const SUFFIX: &str = ".gatekey-rewrite";

@@ -11,16 +11,16 @@ use super::tables::{
     PREFIXES, QUOTAS, State, USAGE,
 };
 use super::{OrStore, guarded, read, trail};
-use crate::audit::AuditEntry;
-use crate::clock::Timestamp;
-use crate::digest::Keyring;
-use crate::error::{Corruption, Error, NotFound};
-use crate::id::{KeyId, Prefix};
-use crate::key::Key;
-use crate::keyspace::Keyspace;
-use crate::owner::{OwnerPath, OwnerState};
-use crate::query::{Cursor, KeyFilter, Order, Page, bad_cursor};
-use crate::record::{KeyRecord, View};
+use crate::crypto::digest::Keyring;
+use crate::model::audit::AuditEntry;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Corruption, Error, NotFound};
+use crate::model::filter::{Cursor, KeyFilter, Order, Page, bad_cursor};
+use crate::model::id::{KeyId, Prefix};
+use crate::model::key::Key;
+use crate::model::keyspace::Keyspace;
+use crate::model::owner::{OwnerPath, OwnerState};
+use crate::store::record::{KeyRecord, View};
 
 /// The store as one commit left it. The table of hot records is opened once and
 /// shared by all readers; the others are opened when asked for.

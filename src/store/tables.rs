@@ -5,12 +5,12 @@ use redb::TableDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::clock::Timestamp;
-use crate::codec;
-use crate::digest::{DIGEST_LEN, Digest, Keyring, TAG_LEN};
-use crate::error::{Corruption, Error};
-use crate::id::KeyId;
-use crate::owner::OwnerPath;
+use crate::crypto::digest::{DIGEST_LEN, Digest, Keyring, TAG_LEN};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Corruption, Error};
+use crate::model::id::KeyId;
+use crate::model::owner::OwnerPath;
+use crate::store::codec;
 
 /// The version of the format that this crate writes, and the newest it reads. Opening a
 /// store of an older one brings it up to date.
@@ -95,7 +95,7 @@ pub(crate) const HELD: u8 = 0;
 /// In [`BY_OWNER`]: the key is over for good.
 pub(crate) const OVER: u8 = 1;
 
-/// The numbers of the tables in the records' tags; 1 is [`crate::record::TABLE`].
+/// The numbers of the tables in the records' tags; 1 is [`crate::store::record::TABLE`].
 #[derive(Clone, Copy)]
 pub(crate) enum Tagged {
     Cold = 2,

@@ -14,11 +14,11 @@ use super::read;
 use super::snapshot::Snapshot;
 use super::tables::{AUDIT, Bytes, KEPT, State, Stored, Tagged, seal, unseal};
 use super::tx::Tx;
-use crate::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX};
-use crate::digest::{DIGEST_LEN, Keyring};
-use crate::error::{Corruption, Error, NotFound};
-use crate::record::Phase;
-use crate::trail::{Lines, Link};
+use crate::crypto::digest::{DIGEST_LEN, Keyring};
+use crate::model::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX};
+use crate::model::error::{Corruption, Error, NotFound};
+use crate::store::export::{Lines, Link};
+use crate::store::record::Phase;
 
 impl Stored for AuditBody {}
 

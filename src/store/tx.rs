@@ -18,17 +18,17 @@ use super::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
     META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
-use crate::audit::{AuditBody, AuditEvent};
-use crate::clock::Timestamp;
-use crate::digest::Keyring;
-use crate::error::{Error, NotFound};
-use crate::id::{KeyId, Prefix};
-use crate::key::{ColdRecord, Key, Revoked};
-use crate::keyspace::Keyspace;
-use crate::owner::{OwnerPath, OwnerState};
-use crate::policy::Life;
-use crate::quota::{Quota, QuotaEvent, QuotaRecord, QuotaStatus};
-use crate::record::{KeyRecord, Phase};
+use crate::crypto::digest::Keyring;
+use crate::engine::policy::Life;
+use crate::memory::quota::{Quota, QuotaEvent, QuotaRecord, QuotaStatus};
+use crate::model::audit::{AuditBody, AuditEvent};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, NotFound};
+use crate::model::id::{KeyId, Prefix};
+use crate::model::key::{ColdRecord, Key, Revoked};
+use crate::model::keyspace::Keyspace;
+use crate::model::owner::{OwnerPath, OwnerState};
+use crate::store::record::{KeyRecord, Phase};
 use crate::sync::atomic::AtomicBool;
 
 /// What a transaction changed that the engine keeps in memory.

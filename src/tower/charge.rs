@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::id::KeyId;
+use crate::model::id::KeyId;
 
 /// What has been charged a request, the last first. It is in the request's extensions,
 /// for the layers behind; clones of a request share it.

@@ -9,7 +9,7 @@ use axum_core::response::{IntoResponse, Response};
 
 use super::layer::Anonymous;
 use crate::http::Refused;
-use crate::outcome::Grant;
+use crate::model::verdict::Grant;
 
 /// Why a handler that asks for a [`Grant`] is not called.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum_core::response::{IntoResponse, Response};
 
-use crate::error::Error;
+use crate::model::error::Error;
 
 /// An empty response with the error's [`status`](Error::status): a client is told
 /// nothing of what is behind. The error itself is in the response's extensions, as an

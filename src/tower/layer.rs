@@ -14,13 +14,13 @@ use super::charge::Charges;
 use super::drain::DrainLimits;
 use super::service::AuthService;
 use crate::engine::Engine;
+use crate::engine::policy::Requirements;
 use crate::http::{
     Dialect, Peer, Presented, Proxies, Refused, RefusedReason, SourceFault, call_hook,
 };
-use crate::id::{KeyId, Prefix};
-use crate::limit::LimitStatus;
-use crate::outcome::Grant;
-use crate::policy::Requirements;
+use crate::model::id::{KeyId, Prefix};
+use crate::model::limit::LimitStatus;
+use crate::model::verdict::Grant;
 
 /// A layer that lets through who may pass. Cheap to clone: a route that asks for
 /// more is a clone that [`require`](AuthLayer::require)s it.

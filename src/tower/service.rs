@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::drain::Drain;
 use super::layer::{AuthLayer, Passed, Respond, Route};
 use crate::http::{Refused, add_private, add_vary, is_shared, no_store};
-use crate::limit::LimitStatus;
+use crate::model::limit::LimitStatus;
 
 /// A service behind an [`AuthLayer`].
 #[derive(Clone)]
@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::http::Dialect;
-    use crate::limit::{Charged, Counter};
+    use crate::model::limit::{Charged, Counter};
     use crate::{Engine, Limit};
 
     type Answered = std::future::Ready<Result<Response<()>, Infallible>>;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use gatekey::{
     AuditEntry, AuditEvent, Engine, Error, Invalid, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace,
-    Plan, Reason, Refusal, Revocation, Rotation, Scope, limits,
+    Plan, Reason, Refusal, Revocation, Rotation, Scope, bounds,
 };
 
 use crate::common::{DAY, Store, at, everywhere};
@@ -17,7 +17,7 @@ pub(crate) fn trail(engine: &Engine) -> Vec<AuditEntry> {
     let mut entries = Vec::new();
     loop {
         let from = entries.len() as u64 + 1;
-        let page = engine.audit(from, limits::PAGE_MAX).unwrap();
+        let page = engine.audit(from, bounds::PAGE_MAX).unwrap();
         if page.is_empty() {
             return entries;
         }
@@ -348,7 +348,7 @@ fn what_is_refused_writes_no_entry() {
                 late,
                 Err(Error::Invalid(Invalid::ExpiryInPast { .. }))
             ));
-            let long = Revocation::default().note("x".repeat(limits::NOTE_LEN_MAX + 1));
+            let long = Revocation::default().note("x".repeat(bounds::NOTE_LEN_MAX + 1));
             assert!(matches!(
                 engine.revoke(key, long),
                 Err(Error::Invalid(Invalid::Malformed { what: "note", .. }))
@@ -391,7 +391,7 @@ fn a_page_of_no_entries_or_of_too_many_is_refused() {
         Err(Error::Invalid(Invalid::Malformed { what: "limit", .. }))
     ));
     assert!(matches!(
-        store.engine.audit(1, limits::PAGE_MAX + 1),
+        store.engine.audit(1, bounds::PAGE_MAX + 1),
         Err(Error::Invalid(Invalid::TooMany {
             count: 1001,
             max: 1000,
@@ -403,7 +403,7 @@ fn a_page_of_no_entries_or_of_too_many_is_refused() {
 #[test]
 fn a_name_that_could_forge_a_log_line_is_no_actor() {
     let store = Store::new(0, false);
-    let long = "x".repeat(limits::ACTOR_LEN_MAX + 1);
+    let long = "x".repeat(bounds::ACTOR_LEN_MAX + 1);
     for actor in ["", "a\nb", "a\u{7f}", &long] {
         let refused = store.engine.by(actor).map(drop);
         assert!(
@@ -414,7 +414,7 @@ fn a_name_that_could_forge_a_log_line_is_no_actor() {
             "{actor:?}"
         );
     }
-    assert!(store.engine.by("x".repeat(limits::ACTOR_LEN_MAX)).is_ok());
+    assert!(store.engine.by("x".repeat(bounds::ACTOR_LEN_MAX)).is_ok());
 }
 
 #[test]

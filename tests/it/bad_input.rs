@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gatekey::{
     Error, Expiry, Invalid, KeyFilter, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace, OwnerPath,
-    Permissions, Prefix, Reason, Rotation, Timestamp, limits,
+    Permissions, Prefix, Reason, Rotation, Timestamp, bounds,
 };
 
 use crate::common::{DAY, Store, at, everywhere};
@@ -359,7 +359,7 @@ fn a_batch_with_one_bad_item_applies_nothing_and_names_it() {
         let before = audit_len(store);
         let bad: [NewKey; 5] = [
             new_key().permissions(["fly"]),
-            new_key().name("x".repeat(limits::NAME_LEN_MAX + 1)),
+            new_key().name("x".repeat(bounds::NAME_LEN_MAX + 1)),
             new_key().expires_at(at(0)),
             new_key().label("", "x"),
             NewKey::new("nowhere", "acme").unwrap(),
@@ -377,7 +377,7 @@ fn a_batch_with_one_bad_item_applies_nothing_and_names_it() {
                 "{error}"
             );
         }
-        let count = limits::BATCH_MAX + 1;
+        let count = bounds::BATCH_MAX + 1;
         let over = store.engine.issue_batch(vec![new_key(); count]);
         assert!(matches!(
             over,

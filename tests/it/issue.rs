@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gatekey::{
     Error, Expiry, Invalid, Issued, Key, KeyFilter, KeyState, KeysPerOwner, NewKey, NewKeyspace,
-    NotFound, Permissions, Timestamp, Usage, limits,
+    NotFound, Permissions, Timestamp, Usage, bounds,
 };
 
 use crate::audit::assert_unwritten;
@@ -230,7 +230,7 @@ fn of_a_batch_with_a_bad_item_nothing_is_applied_and_the_item_is_named() {
         (
             "labels",
             || {
-                (0..=limits::LABELS_MAX).fold(new("acme", "a"), |key, label| {
+                (0..=bounds::LABELS_MAX).fold(new("acme", "a"), |key, label| {
                     key.label(format!("l{label}"), "")
                 })
             },
@@ -306,7 +306,7 @@ fn ten_thousand_keys_are_issued_in_one_batch_and_no_more() {
             .map(|at| new("acme", &format!("u/{at}")))
             .collect()
     };
-    let over = store.engine.issue_batch(batch(limits::BATCH_MAX + 1));
+    let over = store.engine.issue_batch(batch(bounds::BATCH_MAX + 1));
     assert!(matches!(
         over,
         Err(Error::Invalid(Invalid::TooMany {
@@ -315,7 +315,7 @@ fn ten_thousand_keys_are_issued_in_one_batch_and_no_more() {
             ..
         }))
     ));
-    let issued = store.engine.issue_batch(batch(limits::BATCH_MAX)).unwrap();
+    let issued = store.engine.issue_batch(batch(bounds::BATCH_MAX)).unwrap();
     store.reopen();
     let ids: BTreeSet<_> = issued.iter().map(|issued| issued.key.id).collect();
     assert_eq!(ids.len(), 10_000);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gatekey::{
     Error, Invalid, KeysPerOwner, Keyspace, KeyspaceUpdate, NewKey, NewKeyspace, NotFound,
-    Permissions, Refusal, Rotation, limits,
+    Permissions, Refusal, Rotation, bounds,
 };
 
 use crate::audit::{assert_unwritten, trail};
@@ -153,7 +153,7 @@ fn a_keyspace_that_contradicts_itself_is_not_created() {
             ("129 names", new().permissions(many)),
             (
                 "a long text",
-                new().description("x".repeat(limits::DESCRIPTION_LEN_MAX + 1)),
+                new().description("x".repeat(bounds::DESCRIPTION_LEN_MAX + 1)),
             ),
         ] {
             let refused = store.engine.create_keyspace(bad);
@@ -329,7 +329,7 @@ fn an_update_that_changes_nothing_is_not_written() {
 #[test]
 fn a_store_holds_1024_keyspaces_and_no_more() {
     let store = Store::new(0, false);
-    for at in 0..limits::KEYSPACES_MAX {
+    for at in 0..bounds::KEYSPACES_MAX {
         let new = NewKeyspace::new(format!("k{at}")).unwrap();
         store.engine.create_keyspace(new).unwrap();
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use gatekey::{
     AuditEvent, Denial, Error, Invalid, Issued, KeyState, KeysPerOwner, NewKey, OwnerPath, Reason,
-    limits,
+    bounds,
 };
 
 use crate::audit::{assert_unwritten, last_event};
@@ -224,7 +224,7 @@ fn a_suspension_hides_no_revocation_and_outlives_disabling() {
 #[test]
 fn a_suspension_that_is_not_acceptable_is_refused() {
     everywhere(|store| {
-        let long = "x".repeat(limits::NOTE_LEN_MAX + 1);
+        let long = "x".repeat(bounds::NOTE_LEN_MAX + 1);
         for note in [long.as_str(), "two\nlines"] {
             assert!(matches!(
                 store.engine.suspend("acme", Some(note)),
@@ -260,7 +260,7 @@ fn a_hundred_thousand_keys_are_suspended_all_at_one_instant() {
     let mut sample = Vec::new();
     for batch in 0..BATCHES {
         let owner = |at: usize| format!("big/p{batch}/bot{}", at % 100);
-        let keys = (0..limits::BATCH_MAX).map(|at| NewKey::new("acme", owner(at)).unwrap());
+        let keys = (0..bounds::BATCH_MAX).map(|at| NewKey::new("acme", owner(at)).unwrap());
         let issued = store.engine.issue_batch(keys.collect()).unwrap();
         sample.extend(issued.into_iter().step_by(499));
     }

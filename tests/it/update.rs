@@ -2,7 +2,7 @@
 
 use gatekey::{
     Error, Expiry, Invalid, Key, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace, NotFound,
-    Permissions, Reason, Refusal, Requirements, Rotation, limits,
+    Permissions, Reason, Refusal, Requirements, Rotation, bounds,
 };
 
 use crate::audit::assert_unwritten;
@@ -270,14 +270,14 @@ fn an_update_that_changes_nothing_is_not_written() {
 fn of_an_update_with_one_bad_field_nothing_is_applied() {
     everywhere(|store| {
         store.keyspace("acme");
-        let full = (0..limits::LABELS_MAX).fold(
+        let full = (0..bounds::LABELS_MAX).fold(
             NewKey::new("acme", "acme").unwrap().permissions(["read"]),
             |key, label| key.label(format!("l{label}"), ""),
         );
         let key = store.engine.issue(full).unwrap().key;
         let good = || KeyUpdate::new().name("new").add_permissions(["write"]);
         let network = "10.0.0.0/8".parse().unwrap();
-        let long = "x".repeat(limits::DESCRIPTION_LEN_MAX + 1);
+        let long = "x".repeat(bounds::DESCRIPTION_LEN_MAX + 1);
         for change in [
             good().label("one too many", ""),
             good().description(long.as_str()),
@@ -294,7 +294,7 @@ fn of_an_update_with_one_bad_field_nothing_is_applied() {
         }
         // One out, one in.
         let swap = good().remove_label("l0").label("fits now", "");
-        assert_eq!(update(store, key.id, swap).labels.len(), limits::LABELS_MAX);
+        assert_eq!(update(store, key.id, swap).labels.len(), bounds::LABELS_MAX);
     });
 }
 

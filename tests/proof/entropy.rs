@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use gatekey::{Engine, ManualClock, NewKey, NewKeyspace, Options, limits, proof};
+use gatekey::{Engine, ManualClock, NewKey, NewKeyspace, Options, bounds, proof};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -163,7 +163,7 @@ fn issue(engine: &Engine, count: u64) -> (Vec<u64>, u64) {
     while (ids.len() as u64) < count {
         let left = usize::try_from(count).unwrap() - ids.len();
         let spec = || NewKey::new("acme_live", "acme/bot").unwrap();
-        let specs = (0..left.min(limits::BATCH_MAX)).map(|_| spec()).collect();
+        let specs = (0..left.min(bounds::BATCH_MAX)).map(|_| spec()).collect();
         for issued in engine.issue_batch(specs).unwrap() {
             let text = issued.key.id.to_string();
             let id = text.bytes().fold(0, |id, byte| id * 62 + value(byte));

@@ -16,10 +16,10 @@ use super::dialect::{Authenticated, Dialect};
 use super::proxies::{Peer, Proxies, SourceFault, SourceHeader};
 use super::refused::{Refused, RefusedReason};
 use crate::engine::Engine;
-use crate::id::Prefix;
-use crate::network::Network;
-use crate::outcome::Grant;
-use crate::policy::Requirements;
+use crate::engine::policy::Requirements;
+use crate::model::id::Prefix;
+use crate::model::network::Network;
+use crate::model::verdict::Grant;
 
 /// What every header of ours begins with.
 const OURS: &str = "x-gatekey";

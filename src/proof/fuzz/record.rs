@@ -10,20 +10,20 @@ use std::sync::LazyLock;
 
 use zeroize::Zeroizing;
 
-use crate::audit::AuditBody;
-use crate::clock::Timestamp;
-use crate::digest::Keyring;
-use crate::id::KeyId;
-use crate::key::ColdRecord;
-use crate::keyspace::Keyspace;
-use crate::limit::Counter;
-use crate::policy::{self, Life, Requirements};
-use crate::quota::QuotaRecord;
-use crate::record::{KeyRecord, View};
-use crate::registry::Registry;
-use crate::secret::Pepper;
+use crate::crypto::digest::Keyring;
+use crate::engine::policy::{self, Life, Requirements};
+use crate::memory::quota::QuotaRecord;
+use crate::memory::registry::Registry;
+use crate::model::audit::AuditBody;
+use crate::model::clock::Timestamp;
+use crate::model::id::KeyId;
+use crate::model::key::ColdRecord;
+use crate::model::keyspace::Keyspace;
+use crate::model::limit::Counter;
+use crate::model::secret::Pepper;
 use crate::store::identity::unlock_stored;
 use crate::store::read::{UsageRecord, decode_audit, encode_audit};
+use crate::store::record::{KeyRecord, View};
 use crate::store::tables::{OwnerRecord, State, Stored, Tagged, seal, unseal};
 
 /// The key of an envelope; which one does not matter, since the tag covers it.
@@ -183,14 +183,14 @@ fn audit(stored: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{AuditEvent, Change};
-    use crate::permissions::Permissions;
-    use crate::record::Phase;
+    use crate::model::audit::{AuditEvent, Change};
+    use crate::model::permissions::Permissions;
+    use crate::store::record::Phase;
     use crate::{KeysPerOwner, Limit, Plan, Quota, Refill};
     use serde::Serialize;
 
     fn sealed<T: Serialize>(value: &T) -> Vec<u8> {
-        crate::codec::encode(value).unwrap()
+        crate::store::codec::encode(value).unwrap()
     }
 
     /// A sound record of each kind, without its version and tag.

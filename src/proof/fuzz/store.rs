@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::record;
+use crate::store::record;
 use crate::{
     Clock, Denial, Engine, Error, Grant, KeyFilter, KeyId, Limit, ManualClock, NewKey, NewKeyspace,
     Options, Pepper, Plan, Quota, Reason, Requirements, Rotation, Timestamp, Verdict,

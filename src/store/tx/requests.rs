@@ -7,11 +7,11 @@ use std::time::Duration;
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::Tx;
-use crate::clock::Timestamp;
-use crate::digest::{DIGEST_LEN, Digest, Keyring};
-use crate::error::{Corruption, Error};
-use crate::id::KeyId;
-use crate::limits;
+use crate::crypto::digest::{DIGEST_LEN, Digest, Keyring};
+use crate::model::bounds;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Corruption, Error};
+use crate::model::id::KeyId;
 use crate::store::OrStore;
 use crate::store::tables::{self, Bytes, REQUESTS, REQUESTS_BY_TIME, Stored, Tagged};
 
@@ -117,7 +117,7 @@ impl Tx<'_> {
     ) -> Result<(), Error> {
         self.forget_request(name)?;
         let over = self.now.saturating_sub(window);
-        self.forget_requests(over, limits::REQUESTS_MAX)?;
+        self.forget_requests(over, bounds::REQUESTS_MAX)?;
         let chunks: Vec<&[KeyId]> = request.keys.chunks(KEYS_PER_PART).collect();
         let parts = u16::try_from(chunks.len().max(1))
             .map_err(|_| Error::Internal("a request has too many keys"))?;

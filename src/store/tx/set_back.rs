@@ -8,12 +8,12 @@ use super::super::OrStore;
 use super::super::read;
 use super::super::tables::{self, HELD, Tagged};
 use super::Tx;
-use crate::audit::AuditEntry;
-use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::quota::{QuotaEvent, QuotaRecord};
-use crate::record::KeyRecord;
+use crate::memory::quota::{QuotaEvent, QuotaRecord};
+use crate::model::audit::AuditEntry;
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::store::record::KeyRecord;
 
 impl Tx<'_> {
     /// Makes another instant the present, for the rest of the transaction and, once it

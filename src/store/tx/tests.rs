@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::change;
-use crate::clock::ManualClock;
-use crate::core::Core;
-use crate::error::Refusal;
-use crate::key::{KeyUpdate, NewKey, Reason, Revocation, Rotation};
-use crate::keyspace::NewKeyspace;
-use crate::limits;
-use crate::options::Options;
+use crate::engine::options::Options;
+use crate::engine::shared::Core;
+use crate::model::bounds;
+use crate::model::clock::ManualClock;
+use crate::model::error::Refusal;
+use crate::model::key::{KeyUpdate, NewKey, Reason, Revocation, Rotation};
+use crate::model::keyspace::NewKeyspace;
 use crate::store::Place;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ fn look<T: Send + 'static>(
 fn numbers_of_keyspaces_are_not_used_twice_and_there_are_only_so_many() {
     let (core, _) = store();
     look(&core, |tx| {
-        for number in 1..limits::KEYSPACES_MAX {
+        for number in 1..bounds::KEYSPACES_MAX {
             let new = NewKeyspace::new(format!("k{number}").as_str())?;
             change::keyspace::create(tx, &new, None)?;
         }
@@ -77,14 +77,14 @@ fn numbers_of_keyspaces_are_not_used_twice_and_there_are_only_so_many() {
         matches!(
             refused,
             Err(Error::Refused(Refusal::TooManyKeyspaces(
-                limits::KEYSPACES_MAX
+                bounds::KEYSPACES_MAX
             )))
         ),
         "{refused:?}"
     );
     let keyspaces = core.snapshot().unwrap().keyspaces().unwrap();
     let numbers: Vec<u32> = keyspaces.iter().map(|keyspace| keyspace.id).collect();
-    let all: Vec<u32> = (0..).take(limits::KEYSPACES_MAX).collect();
+    let all: Vec<u32> = (0..).take(bounds::KEYSPACES_MAX).collect();
     assert_eq!(numbers, all);
 }
 
@@ -342,7 +342,7 @@ fn whoever_takes_a_damaged_key_away_takes_its_copy_in_memory_too() {
             let id = issued[0].key.id;
             let granted = || {
                 let token = issued[0].token.expose().as_bytes();
-                let verdict = core.verify_text(token, &crate::policy::Requirements::new());
+                let verdict = core.verify_text(token, &crate::engine::policy::Requirements::new());
                 verdict.is_ok_and(|verdict| verdict.is_granted())
             };
             assert!(granted() && granted());
@@ -435,7 +435,7 @@ fn a_request_is_remembered_within_the_bound_of_all() {
         let mut table = tx.txn.open_table(tables::REQUESTS).or_store()?;
         let mut by_time = tx.txn.open_table(tables::REQUESTS_BY_TIME).or_store()?;
         tx.wrote_ever = true;
-        for number in 0..limits::REQUESTS_MAX {
+        for number in 0..bounds::REQUESTS_MAX {
             let mut name = [0; 32];
             name[..8].copy_from_slice(&number.to_be_bytes());
             table.insert((&name, 0), b"?".as_slice()).or_store()?;
@@ -444,7 +444,7 @@ fn a_request_is_remembered_within_the_bound_of_all() {
         }
         Ok(())
     });
-    assert_eq!(count(&core), limits::REQUESTS_MAX);
+    assert_eq!(count(&core), bounds::REQUESTS_MAX);
     clock.advance(Duration::from_secs(1));
     look(&core, |tx| {
         let request = requests::Request {
@@ -455,5 +455,5 @@ fn a_request_is_remembered_within_the_bound_of_all() {
         };
         tx.put_request(&[255; 32], &request, MINUTE)
     });
-    assert_eq!(count(&core), limits::REQUESTS_MAX);
+    assert_eq!(count(&core), bounds::REQUESTS_MAX);
 }

@@ -1,12 +1,12 @@
 //! Writing the uses of keys. They are no change, and leave no audit entry.
 
-use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::id::KeyId;
+use crate::memory::usage::OnTheWay;
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
 use crate::store::OrStore;
 use crate::store::read::{self, UsageRecord};
 use crate::store::tables::{self, Tagged};
-use crate::usage::OnTheWay;
 
 use super::Tx;
 

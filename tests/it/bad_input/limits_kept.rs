@@ -1,11 +1,11 @@
-//! Every limit of [`gatekey::limits`]: what is at it is taken and given back
+//! Every limit of [`gatekey::bounds`]: what is at it is taken and given back
 //! whole, what is over it is refused.
 
 use std::collections::BTreeMap;
 
 use gatekey::{
     Error, Invalid, Issued, KeyFilter, KeyUpdate, KeyspaceUpdate, Network, NewKey, NewKeyspace,
-    OwnerPath, Permissions, Reason, Refusal, Requirements, Revocation, Rotation, limits,
+    OwnerPath, Permissions, Reason, Refusal, Requirements, Revocation, Rotation, bounds,
 };
 
 use super::{assert_malformed, audit_len, new_key};
@@ -35,8 +35,8 @@ fn networks(count: usize) -> Vec<Network> {
 fn labels(count: usize) -> BTreeMap<String, String> {
     (0..count)
         .map(|at| {
-            let name = format!("{at:0>width$}", width = limits::LABEL_NAME_LEN_MAX);
-            (name, "v".repeat(limits::LABEL_VALUE_LEN_MAX))
+            let name = format!("{at:0>width$}", width = bounds::LABEL_NAME_LEN_MAX);
+            (name, "v".repeat(bounds::LABEL_VALUE_LEN_MAX))
         })
         .collect()
 }
@@ -50,20 +50,20 @@ fn fullest() -> NewKey {
     let key = NewKey::new("acme_live", owner)
         .unwrap()
         // In bytes, not in characters.
-        .name("\u{e9}".repeat(limits::NAME_LEN_MAX / 2))
-        .description("d".repeat(limits::DESCRIPTION_LEN_MAX))
-        .allow_networks(networks(limits::NETWORKS_MAX))
+        .name("\u{e9}".repeat(bounds::NAME_LEN_MAX / 2))
+        .description("d".repeat(bounds::DESCRIPTION_LEN_MAX))
+        .allow_networks(networks(bounds::NETWORKS_MAX))
         .permission_mask(Permissions::from_bits(u128::MAX));
-    labels(limits::LABELS_MAX)
+    labels(bounds::LABELS_MAX)
         .into_iter()
         .fold(key, |key, (name, value)| key.label(name, value))
 }
 
 fn full_keyspace(store: &Store) {
-    let name = |at: usize| format!("{at:0>width$}", width = limits::IDENTIFIER_LEN_MAX);
+    let name = |at: usize| format!("{at:0>width$}", width = bounds::IDENTIFIER_LEN_MAX);
     let keyspace = NewKeyspace::new("acme_live")
         .unwrap()
-        .description("d".repeat(limits::DESCRIPTION_LEN_MAX))
+        .description("d".repeat(bounds::DESCRIPTION_LEN_MAX))
         .permissions((0..Permissions::COUNT_MAX).map(name));
     store.engine.create_keyspace(keyspace).unwrap();
 }
@@ -74,23 +74,23 @@ fn a_key_whose_every_text_is_escaped_in_the_trail_is_changed() {
     everywhere(|store| {
         full_keyspace(store);
         let key = store.engine.issue(fullest()).unwrap().key.id;
-        let empty = labels(limits::LABELS_MAX)
+        let empty = labels(bounds::LABELS_MAX)
             .into_keys()
             .fold(KeyUpdate::new(), KeyUpdate::remove_label);
         store.engine.update(key, empty).unwrap();
         for char in ['"', '\\'] {
             let text = |len| char.to_string().repeat(len);
-            let name = |at: usize| format!("{}{at:02}", text(limits::LABEL_NAME_LEN_MAX - 2));
+            let name = |at: usize| format!("{}{at:02}", text(bounds::LABEL_NAME_LEN_MAX - 2));
             let update = KeyUpdate::new()
-                .name(&*text(limits::NAME_LEN_MAX))
-                .description(&*text(limits::DESCRIPTION_LEN_MAX))
+                .name(&*text(bounds::NAME_LEN_MAX))
+                .description(&*text(bounds::DESCRIPTION_LEN_MAX))
                 .permission_mask(Permissions::from_bits(u128::MAX))
-                .networks(networks(limits::NETWORKS_MAX));
-            let update = (0..limits::LABELS_MAX).fold(update, |update, at| {
-                update.label(name(at), text(limits::LABEL_VALUE_LEN_MAX))
+                .networks(networks(bounds::NETWORKS_MAX));
+            let update = (0..bounds::LABELS_MAX).fold(update, |update, at| {
+                update.label(name(at), text(bounds::LABEL_VALUE_LEN_MAX))
             });
             store.engine.update(key, update).unwrap();
-            let update = (0..limits::LABELS_MAX)
+            let update = (0..bounds::LABELS_MAX)
                 .fold(KeyUpdate::new(), |update, at| update.remove_label(name(at)));
             store.engine.update(key, update).unwrap();
         }
@@ -101,10 +101,10 @@ fn a_key_whose_every_text_is_escaped_in_the_trail_is_changed() {
 fn a_key_at_every_limit_is_kept_whole_and_verified() {
     everywhere(|store| {
         full_keyspace(store);
-        let actor = "x".repeat(limits::ACTOR_LEN_MAX);
+        let actor = "x".repeat(bounds::ACTOR_LEN_MAX);
         let issued = store.engine.by(&actor).unwrap().issue(fullest()).unwrap();
         let mut expected = issued.key.clone();
-        assert_eq!(expected.labels, labels(limits::LABELS_MAX));
+        assert_eq!(expected.labels, labels(bounds::LABELS_MAX));
         assert_eq!(expected.created_by.as_deref(), Some(actor.as_str()));
         for _ in 0..2 {
             assert_eq!(store.engine.key(expected.id).unwrap(), expected);
@@ -121,7 +121,7 @@ fn a_key_at_every_limit_is_kept_whole_and_verified() {
             store.reopen();
             expected.usage = store.engine.key(expected.id).unwrap().usage;
         }
-        let emptied = labels(limits::LABELS_MAX)
+        let emptied = labels(bounds::LABELS_MAX)
             .into_keys()
             .fold(KeyUpdate::new(), KeyUpdate::remove_label)
             .name(None)
@@ -148,18 +148,18 @@ fn a_key_over_a_limit_is_refused() {
         let issue = |new: NewKey| store.engine.issue(new).map(|issued: Issued| issued.key);
         let update = |update: KeyUpdate| store.engine.update(key, update);
 
-        let name = "\u{e9}".repeat(limits::NAME_LEN_MAX / 2) + "x";
+        let name = "\u{e9}".repeat(bounds::NAME_LEN_MAX / 2) + "x";
         assert_malformed(issue(new_key().name(&name)), "name");
         assert_malformed(update(KeyUpdate::new().name(name.as_str())), "name");
-        let text = "d".repeat(limits::DESCRIPTION_LEN_MAX + 1);
+        let text = "d".repeat(bounds::DESCRIPTION_LEN_MAX + 1);
         assert_malformed(issue(new_key().description(&text)), "description");
         assert_malformed(
             update(KeyUpdate::new().description(text.as_str())),
             "description",
         );
 
-        let name = "n".repeat(limits::LABEL_NAME_LEN_MAX + 1);
-        let value = "v".repeat(limits::LABEL_VALUE_LEN_MAX + 1);
+        let name = "n".repeat(bounds::LABEL_NAME_LEN_MAX + 1);
+        let value = "v".repeat(bounds::LABEL_VALUE_LEN_MAX + 1);
         for (name, value, what) in [
             ("", "v", "label name"),
             (&name, "v", "label name"),
@@ -177,7 +177,7 @@ fn a_key_over_a_limit_is_refused() {
             assert_malformed(issue(new_key().description(forged)), "description");
         }
 
-        let over = limits::LABELS_MAX + 1;
+        let over = bounds::LABELS_MAX + 1;
         let mut new = new_key();
         let mut change = KeyUpdate::new();
         for (name, value) in labels(over) {
@@ -186,7 +186,7 @@ fn a_key_over_a_limit_is_refused() {
         }
         assert_too_many(issue(new), over);
         assert_too_many(update(change), over);
-        let over = limits::NETWORKS_MAX + 1;
+        let over = bounds::NETWORKS_MAX + 1;
         assert_too_many(issue(new_key().allow_networks(networks(over))), over);
         assert_too_many(update(KeyUpdate::new().networks(networks(over))), over);
         let twice = [networks(2), networks(1)].concat();
@@ -216,7 +216,7 @@ fn notes_and_actors_over_their_limits_are_refused() {
         let issued = store.issue("acme_live", "acme");
         let (key, token) = (issued.key.id, issued.token.expose());
         let before = audit_len(store);
-        let over = "n".repeat(limits::NOTE_LEN_MAX + 1);
+        let over = "n".repeat(bounds::NOTE_LEN_MAX + 1);
         for note in [over.as_str(), "two\nlines"] {
             let why = Revocation::new(Reason::KeyCompromise).note(note);
             assert_malformed(store.engine.revoke(key, why.clone()), "note");
@@ -225,14 +225,14 @@ fn notes_and_actors_over_their_limits_are_refused() {
             assert_malformed(store.engine.revoke_keyspace("acme_live", why), "note");
             assert_malformed(store.engine.suspend("acme", Some(note)), "note");
         }
-        let over = "x".repeat(limits::ACTOR_LEN_MAX + 1);
+        let over = "x".repeat(bounds::ACTOR_LEN_MAX + 1);
         for actor in ["", over.as_str(), "alice\n2026-01-01 bob", "\0"] {
             assert_malformed(store.engine.by(actor), "actor");
         }
         assert_eq!(audit_len(store), before);
         assert_eq!(store.verdict(token), "granted");
 
-        let note = "n".repeat(limits::NOTE_LEN_MAX);
+        let note = "n".repeat(bounds::NOTE_LEN_MAX);
         let suspended = store.engine.suspend("acme", Some(&note)).unwrap();
         assert_eq!(suspended.suspended.unwrap().note.as_ref(), Some(&note));
         let why = Revocation::new(Reason::KeyCompromise).note(&note);
@@ -255,13 +255,13 @@ fn keyspaces_over_their_limits_are_refused() {
         assert_too_many(create(new().permissions(names)), over);
         let more = KeyspaceUpdate::new().append_permissions(["one-more"]);
         assert_too_many(update(more), over);
-        let text = "d".repeat(limits::DESCRIPTION_LEN_MAX + 1);
+        let text = "d".repeat(bounds::DESCRIPTION_LEN_MAX + 1);
         assert_malformed(create(new().description(&text)), "description");
         assert_malformed(
             update(KeyspaceUpdate::new().description(&text)),
             "description",
         );
-        let long = "p".repeat(limits::IDENTIFIER_LEN_MAX + 1);
+        let long = "p".repeat(bounds::IDENTIFIER_LEN_MAX + 1);
         for name in ["", "a b", "a,b", "a\nb", "r\u{e9}ad", "*", long.as_str()] {
             assert_malformed(create(new().permissions([name])), "permission name");
         }
@@ -278,7 +278,7 @@ fn keyspaces_over_their_limits_are_refused() {
 #[test]
 fn a_store_holds_as_many_keyspaces_as_it_says_and_no_more() {
     let store = Store::new(0, false);
-    for at in 0..limits::KEYSPACES_MAX {
+    for at in 0..bounds::KEYSPACES_MAX {
         store.keyspace(&format!("k{at}"));
     }
     let over = store
@@ -288,12 +288,12 @@ fn a_store_holds_as_many_keyspaces_as_it_says_and_no_more() {
         matches!(
             over,
             Err(Error::Refused(Refusal::TooManyKeyspaces(
-                limits::KEYSPACES_MAX
+                bounds::KEYSPACES_MAX
             )))
         ),
         "{over:?}"
     );
-    let last = store.issue(&format!("k{}", limits::KEYSPACES_MAX - 1), "acme");
+    let last = store.issue(&format!("k{}", bounds::KEYSPACES_MAX - 1), "acme");
     assert_eq!(store.verdict(last.token.expose()), "granted");
     store.assert_sound();
 }
@@ -310,12 +310,12 @@ fn a_page_of_none_or_of_too_many_is_refused() {
         let all = KeyFilter::new();
         assert_malformed(store.engine.list(&all, None, 0), "limit");
         assert_malformed(store.engine.audit(1, 0), "limit");
-        let over = limits::PAGE_MAX + 1;
+        let over = bounds::PAGE_MAX + 1;
         assert_too_many(store.engine.list(&all, None, over), over);
         assert_too_many(store.engine.audit(1, over), over);
-        let full = store.engine.list(&all, None, limits::PAGE_MAX).unwrap();
+        let full = store.engine.list(&all, None, bounds::PAGE_MAX).unwrap();
         assert_eq!(full.keys.len(), 1);
-        assert_eq!(store.engine.audit(1, limits::PAGE_MAX).unwrap().len(), 2);
+        assert_eq!(store.engine.audit(1, bounds::PAGE_MAX).unwrap().len(), 2);
         assert_eq!(store.engine.audit(u64::MAX, 1).unwrap().len(), 0);
     });
 }

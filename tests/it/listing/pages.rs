@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatekey::{Cursor, Error, Invalid, KeyFilter, KeyUpdate, NewKey, NotFound, Reason, limits};
+use gatekey::{Cursor, Error, Invalid, KeyFilter, KeyUpdate, NewKey, NotFound, Reason, bounds};
 
 use super::{named, walk};
 use crate::common::{DAY, Store, everywhere};
@@ -160,14 +160,14 @@ fn a_page_holds_1_to_1000_keys_and_a_keyspace_must_exist() {
         Err(Error::Invalid(Invalid::Malformed { what: "limit", .. }))
     ));
     assert!(matches!(
-        list(&all, limits::PAGE_MAX + 1),
+        list(&all, bounds::PAGE_MAX + 1),
         Err(Error::Invalid(Invalid::TooMany {
             count: 1001,
             max: 1000,
             ..
         }))
     ));
-    let empty = list(&all, limits::PAGE_MAX).unwrap();
+    let empty = list(&all, bounds::PAGE_MAX).unwrap();
     assert_eq!((empty.keys.len(), empty.next), (0, None));
     let nowhere = all.keyspace("acme".parse().unwrap());
     assert!(matches!(

@@ -51,7 +51,7 @@ pub(crate) fn length(ms: i64) -> Duration {
 pub(crate) fn name(text: u8) -> Option<String> {
     match text {
         0 => None,
-        TOO_LONG => Some("x".repeat(gatekey::limits::NAME_LEN_MAX + 1)),
+        TOO_LONG => Some("x".repeat(gatekey::bounds::NAME_LEN_MAX + 1)),
         _ => Some(format!("name {text}")),
     }
 }

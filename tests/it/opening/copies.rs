@@ -23,7 +23,7 @@ const BY_OWNER: TableDefinition<'_, &[u8], u8> = TableDefinition::new("by_owner"
 /// Issues keys until a store holds so many.
 fn grow(engine: &Engine, ids: &mut Vec<KeyId>, count: usize) {
     while ids.len() < count {
-        let some = (count - ids.len()).min(gatekey::limits::BATCH_MAX);
+        let some = (count - ids.len()).min(gatekey::bounds::BATCH_MAX);
         let batch = vec![NewKey::new("acme_live", "acme").unwrap(); some];
         let issued = engine.issue_batch(batch).unwrap();
         ids.extend(issued.iter().map(|issued| issued.key.id));

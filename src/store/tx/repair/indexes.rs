@@ -3,10 +3,10 @@
 use redb::ReadableTable;
 
 use super::Mender;
-use crate::clock::Timestamp;
-use crate::error::Error;
-use crate::id::KeyId;
-use crate::policy::Life;
+use crate::engine::policy::Life;
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
 use crate::store::OrStore;
 use crate::store::tables::{self, HELD, OVER};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::ReadableTable;
 
 use super::Mender;
-use crate::error::Error;
+use crate::model::error::Error;
 use crate::store::OrStore;
 use crate::store::tables::{REQUESTS, REQUESTS_BY_TIME};
 use crate::store::tx::requests;

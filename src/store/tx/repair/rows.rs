@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::Mender;
-use crate::error::Error;
+use crate::model::error::Error;
 use crate::store::OrStore;
 use crate::store::history::{self, Indexed};
 use crate::store::read::{self, Links};

@@ -1,0 +1,5 @@
+//! Tokens, digests and randomness: the only user of blake3, subtle and the
+//! generator.
+
+pub(crate) mod digest;
+pub(crate) mod token;

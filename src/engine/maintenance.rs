@@ -1,0 +1,99 @@
+//! The thread that writes, now and then, what verifications have noted, and that lets a
+//! store recover which has failed.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::engine::shared::Core;
+use crate::model::error::{Error, StoreFailure};
+use crate::model::health::{Alarm, Failure, Hook};
+
+/// How long it waits, where the store has failed, before it tries again.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The thread that flushes now and then.
+pub(crate) struct Maintenance {
+    alarm: Arc<Alarm>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Maintenance {
+    /// Without an interval, it waits for failures alone.
+    pub(crate) fn start(
+        core: &Arc<Core>,
+        interval: Option<Duration>,
+        hook: Option<Hook>,
+    ) -> Result<Self, Error> {
+        let alarm = core.alarm().clone();
+        let thread = std::thread::Builder::new()
+            .name("gatekey-flush".to_owned())
+            .spawn({
+                let (alarm, core) = (alarm.clone(), Arc::downgrade(core));
+                let interval = interval.unwrap_or(Duration::MAX);
+                move || Self::run(&alarm, &core, interval, hook.as_ref())
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self {
+            alarm,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    fn run(alarm: &Alarm, core: &Weak<Core>, interval: Duration, hook: Option<&Hook>) {
+        let tell = |failure: &Failure| {
+            if let Some(hook) = hook {
+                hook.call(failure);
+            }
+        };
+        let mut wait = FIRST_WAIT;
+        let mut flushed_at = Instant::now();
+        loop {
+            let before = alarm.health();
+            let to_flush = interval.saturating_sub(flushed_at.elapsed());
+            let time = match before.is_well() {
+                true => to_flush,
+                false => to_flush.min(wait),
+            };
+            if !alarm.wait(time) {
+                return;
+            }
+            let Some(core) = core.upgrade() else { return };
+            let found = alarm.health();
+            if let (true, Some(failure)) = (before.is_well(), found.failure()) {
+                tell(failure);
+            }
+            let written = match flushed_at.elapsed() >= interval {
+                true => {
+                    flushed_at = Instant::now();
+                    // What could not be written stays noted.
+                    core.flush()
+                }
+                false => core.recover(),
+            };
+            let after = alarm.health();
+            match (written, after.failure()) {
+                (_, Some(failure)) => {
+                    tell(failure);
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                (Err(error), None) => {
+                    let cause = StoreFailure::new(error.to_string(), None);
+                    tell(&alarm.failure_of(&cause));
+                }
+                (Ok(()), None) => wait = FIRST_WAIT,
+            }
+        }
+    }
+
+    /// Stops the thread and waits for it.
+    pub(crate) fn stop(&self) {
+        self.alarm.end();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // It cannot have panicked with a lock that matters.
+            let _ = thread.join();
+        }
+    }
+}

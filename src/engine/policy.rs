@@ -1,0 +1,494 @@
+//! The decision: a pure function of a record, what the caller requires, and
+//! the present. It reads no clock, no store and no secret.
+
+use std::net::IpAddr;
+
+use crate::model::clock::Timestamp;
+use crate::model::id::Prefix;
+use crate::model::key::{KeyState, Reason};
+use crate::model::keyspace::Keyspace;
+use crate::model::owner::OwnerPath;
+use crate::model::permissions::Permissions;
+use crate::model::verdict::Denial;
+use crate::store::record::{KeyRecord, Phase, View};
+
+/// What a caller of [`Engine::verify_with`](crate::Engine::verify_with) asks of
+/// a token. Cheap to make and to copy; it can be a constant.
+///
+/// ```
+/// use gatekey::Requirements;
+///
+/// const WRITE: Requirements = Requirements::new().permission_names(&["write"]);
+/// let here = WRITE.source("192.0.2.7".parse().unwrap());
+/// # let _ = here;
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Requirements<'a> {
+    pub(crate) keyspace: Option<Prefix>,
+    pub(crate) permissions: Permissions,
+    pub(crate) permission_names: &'a [&'a str],
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) cost: u32,
+    /// That this request's use of its key is counted already.
+    pub(crate) is_counted: bool,
+}
+
+impl Default for Requirements<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> Requirements<'a> {
+    /// Nothing but a good token.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            keyspace: None,
+            permissions: Permissions::NONE,
+            permission_names: &[],
+            source: None,
+            cost: 1,
+            is_counted: false,
+        }
+    }
+
+    /// Only tokens of this keyspace; those of others read as unknown.
+    #[must_use]
+    pub const fn keyspace(mut self, prefix: Prefix) -> Self {
+        self.keyspace = Some(prefix);
+        self
+    }
+
+    /// All of these permissions, by mask. A bit means something else in every
+    /// keyspace: ask for the [`keyspace`](Self::keyspace) too, or by name.
+    #[must_use]
+    pub const fn permission_mask(mut self, mask: Permissions) -> Self {
+        self.permissions = mask;
+        self
+    }
+
+    /// All of these permissions, by name, in the key's keyspace. A name that
+    /// the keyspace does not have, or has retired, is always missing: misspelt,
+    /// it denies every key. [`Keyspace::mask`] tells, at start.
+    #[must_use]
+    pub const fn permission_names(mut self, names: &'a [&'a str]) -> Self {
+        self.permission_names = names;
+        self
+    }
+
+    /// The address that the request comes from. Without it, a key that is
+    /// bound to networks is refused.
+    #[must_use]
+    pub const fn source(mut self, address: IpAddr) -> Self {
+        self.source = Some(address);
+        self
+    }
+
+    /// What the request is charged to the limits of the key's plan and to its
+    /// quota; 1 if not said. 0 charges nothing and passes every limit.
+    #[must_use]
+    pub const fn cost(mut self, cost: u32) -> Self {
+        self.cost = cost;
+        self
+    }
+}
+
+/// What of a record says where the key stands in its life.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) phase: Phase,
+    pub(crate) suspended: u8,
+    pub(crate) disabled: bool,
+    pub(crate) not_before: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl From<&View<'_>> for Life {
+    fn from(view: &View<'_>) -> Self {
+        Self {
+            phase: view.phase(),
+            suspended: view.suspended(),
+            disabled: view.disabled(),
+            not_before: view.not_before(),
+            expires_at: view.expires_at(),
+        }
+    }
+}
+
+impl From<&KeyRecord> for Life {
+    fn from(record: &KeyRecord) -> Self {
+        Self {
+            phase: record.phase,
+            suspended: record.suspended,
+            disabled: record.disabled,
+            not_before: record.not_before,
+            expires_at: record.expires_at,
+        }
+    }
+}
+
+impl Life {
+    /// The state at an instant: the one place that orders them.
+    pub(crate) fn state(&self, now: Timestamp) -> KeyState {
+        if self.revoked(now).is_some() {
+            KeyState::Revoked
+        } else if self.suspended != 0 {
+            KeyState::Suspended
+        } else if self.disabled {
+            KeyState::Disabled
+        } else if now < self.not_before {
+            KeyState::NotYetValid
+        } else if self.expired(now).is_some() {
+            KeyState::Expired
+        } else if matches!(self.phase, Phase::Retiring { .. }) {
+            KeyState::Retiring
+        } else {
+            KeyState::Active
+        }
+    }
+
+    /// Since when and why the key is revoked; a grace that is over counts.
+    pub(crate) fn revoked(&self, now: Timestamp) -> Option<(Timestamp, Reason)> {
+        match self.phase {
+            Phase::Revoked { at, reason } => Some((at, reason)),
+            Phase::Retiring { until } if now >= until => Some((until, Reason::Superseded)),
+            Phase::Retiring { .. } | Phase::Current => None,
+        }
+    }
+
+    /// Since when the key is expired. A key is good while `now < expires_at`.
+    pub(crate) fn expired(&self, now: Timestamp) -> Option<Timestamp> {
+        self.expires_at.filter(|expires_at| now >= *expires_at)
+    }
+
+    /// Whether the state is the same at every instant, so that the clock need
+    /// not be read.
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.expires_at.is_none()
+            && self.not_before == Timestamp::MIN
+            && !matches!(self.phase, Phase::Retiring { .. })
+    }
+
+    /// Whether the key is over by its expiry, suspended or disabled as it may be; what
+    /// is revoked is over by that.
+    pub(crate) fn is_over_by_expiry(&self, now: Timestamp) -> bool {
+        self.expired(now).is_some() && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is suspended, whatever else it is but revoked.
+    pub(crate) fn is_suspended(&self, now: Timestamp) -> bool {
+        self.suspended != 0 && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is disabled, whatever else it is but revoked.
+    pub(crate) fn is_disabled(&self, now: Timestamp) -> bool {
+        self.disabled && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is over for good: nothing revives it.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.revoked(now).is_some() || self.expired(now).is_some()
+    }
+}
+
+/// Decides on a key whose secret was right, and that holds the permissions
+/// `held`: those of its record that are not retired. `keyspace` is needed only
+/// where permissions are required by name or missing; without it, nobody has
+/// what is required by name.
+pub(crate) fn decide(
+    view: &View<'_>,
+    held: Permissions,
+    requirements: &Requirements<'_>,
+    keyspace: Option<&Keyspace>,
+    now: Timestamp,
+) -> Result<(), Denial> {
+    let key = view.id();
+    let life = Life::from(view);
+    match life.state(now) {
+        KeyState::Active | KeyState::Retiring => {}
+        KeyState::Revoked => {
+            let (at, reason) = life.revoked(now).unwrap_or((now, Reason::Unspecified));
+            return Err(Denial::Revoked { key, at, reason });
+        }
+        KeyState::Suspended => return Err(suspended(view)),
+        KeyState::Disabled => return Err(Denial::Disabled { key }),
+        KeyState::NotYetValid => {
+            return Err(Denial::NotYetValid {
+                key,
+                not_before: life.not_before,
+            });
+        }
+        KeyState::Expired => {
+            let expired_at = life.expired(now).unwrap_or(now);
+            return Err(Denial::Expired { key, expired_at });
+        }
+    }
+    if view.has_networks() && !source_is_allowed(view, requirements.source) {
+        return Err(Denial::NetworkNotAllowed {
+            key,
+            source: requirements.source,
+        });
+    }
+    check_permissions(view, held, requirements, keyspace)
+}
+
+#[cold]
+fn suspended(view: &View<'_>) -> Denial {
+    // The lowest bit is the shortest suspended path. A record's owner was a
+    // path when it was written, and so is each of its ancestors.
+    let at = view.suspended().trailing_zeros() as usize;
+    let owner: Option<OwnerPath> = view.owner_text().and_then(|owner| owner.parse().ok());
+    let ancestor = owner
+        .as_ref()
+        .and_then(|owner| owner.lineage().nth(at)?.parse().ok());
+    match ancestor {
+        Some(owner) => Denial::Suspended {
+            key: view.id(),
+            owner,
+        },
+        // Fail closed, with the little that is certain.
+        None => Denial::Disabled { key: view.id() },
+    }
+}
+
+fn source_is_allowed(view: &View<'_>, source: Option<IpAddr>) -> bool {
+    // A network that cannot be read allows nothing.
+    source.is_some_and(|source| {
+        view.networks()
+            .flatten()
+            .any(|network| network.contains(source))
+    })
+}
+
+fn check_permissions(
+    view: &View<'_>,
+    held: Permissions,
+    requirements: &Requirements<'_>,
+    keyspace: Option<&Keyspace>,
+) -> Result<(), Denial> {
+    let holds = |name: &&str| {
+        keyspace
+            .and_then(|keyspace| keyspace.required_bit(name))
+            .is_some_and(|bit| held.contains(bit))
+    };
+    if held.contains(requirements.permissions) && requirements.permission_names.iter().all(holds) {
+        return Ok(());
+    }
+    let mut missing = requirements.permissions - held;
+    let mut names: Vec<String> = match keyspace {
+        Some(keyspace) => keyspace
+            .names(missing)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        None => Vec::new(),
+    };
+    for name in requirements
+        .permission_names
+        .iter()
+        .filter(|name| !holds(name))
+    {
+        if !names.iter().any(|known| known == name) {
+            names.push((*name).to_owned());
+        }
+        if let Some(bit) = keyspace.and_then(|keyspace| keyspace.required_bit(name)) {
+            missing = missing | bit;
+        }
+    }
+    Err(Denial::PermissionMissing {
+        key: view.id(),
+        missing,
+        names,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::digest::Keyring;
+    use crate::model::id::KeyId;
+    use zeroize::Zeroizing;
+
+    const NOW: Timestamp = Timestamp::from_raw(1_000);
+
+    fn good() -> KeyRecord {
+        KeyRecord {
+            id: KeyId::from_raw(7),
+            keyspace: 0,
+            plan: 0,
+            has_quota: false,
+            phase: Phase::Current,
+            disabled: false,
+            suspended: 0,
+            permissions: Permissions::from_bits(0b01),
+            not_before: Timestamp::MIN,
+            expires_at: None,
+            revision: 0,
+            pepper: 0,
+            digest: [0; 32],
+            owner: "acme/ingest/etl-bot".parse().unwrap(),
+            networks: vec![],
+        }
+    }
+
+    fn verdict(record: &KeyRecord, requirements: &Requirements<'_>) -> &'static str {
+        let ring = Keyring::new(&Zeroizing::new([0; 32]), &[]);
+        let bytes = record.encode(&ring).unwrap();
+        let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
+        match decide(&view, view.permissions(), requirements, None, NOW) {
+            Ok(()) => "granted",
+            Err(denial) => denial.code(),
+        }
+    }
+
+    /// One fault each, in the order of precedence.
+    type Fault = (&'static str, fn(&mut KeyRecord));
+
+    fn faults() -> Vec<Fault> {
+        vec![
+            ("revoked", |r| {
+                r.phase = Phase::Revoked {
+                    at: NOW,
+                    reason: Reason::KeyCompromise,
+                };
+            }),
+            ("suspended", |r| r.suspended = 0b10),
+            ("disabled", |r| r.disabled = true),
+            ("not_yet_valid", |r| {
+                r.not_before = Timestamp::from_raw(1_001);
+            }),
+            ("expired", |r| r.expires_at = Some(NOW)),
+            ("network_not_allowed", |r| {
+                r.networks = vec!["10.0.0.0/8".parse().unwrap()];
+            }),
+            ("permission_missing", |r| r.permissions = Permissions::NONE),
+        ]
+    }
+
+    #[test]
+    fn of_every_two_faults_the_first_in_order_is_told() {
+        let asked = Requirements::new()
+            .permission_mask(Permissions::from_bits(0b01))
+            .source("192.0.2.1".parse().unwrap());
+        assert_eq!(verdict(&good(), &asked), "granted");
+        let faults = faults();
+        for (at, (first, break_first)) in faults.iter().enumerate() {
+            for (_, break_second) in faults.iter().skip(at) {
+                let mut record = good();
+                break_second(&mut record);
+                break_first(&mut record);
+                assert_eq!(verdict(&record, &asked), *first);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_good_to_the_last_millisecond_before_its_end() {
+        let mut record = good();
+        record.expires_at = Some(Timestamp::from_raw(1_001));
+        assert_eq!(verdict(&record, &Requirements::new()), "granted");
+        record.expires_at = Some(NOW);
+        assert_eq!(verdict(&record, &Requirements::new()), "expired");
+        record.expires_at = None;
+        record.not_before = NOW;
+        assert_eq!(verdict(&record, &Requirements::new()), "granted");
+        record.phase = Phase::Retiring {
+            until: Timestamp::from_raw(1_001),
+        };
+        assert_eq!(verdict(&record, &Requirements::new()), "granted");
+        record.phase = Phase::Retiring { until: NOW };
+        assert_eq!(verdict(&record, &Requirements::new()), "revoked");
+    }
+
+    #[test]
+    fn the_shortest_suspended_path_is_named() {
+        let mut record = good();
+        record.suspended = 0b110;
+        let ring = Keyring::new(&Zeroizing::new([0; 32]), &[]);
+        let bytes = record.encode(&ring).unwrap();
+        let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
+        let held = view.permissions();
+        let denial = decide(&view, held, &Requirements::new(), None, NOW).unwrap_err();
+        assert_eq!(
+            denial,
+            Denial::Suspended {
+                key: record.id,
+                owner: "acme/ingest".parse().unwrap()
+            }
+        );
+    }
+
+    #[test]
+    fn a_key_bound_to_networks_needs_a_source_inside_one() {
+        let mut record = good();
+        record.networks = vec![
+            "10.0.0.0/8".parse().unwrap(),
+            "2001:db8::/32".parse().unwrap(),
+        ];
+        let from =
+            |text: &str| verdict(&record, &Requirements::new().source(text.parse().unwrap()));
+        assert_eq!(
+            verdict(&record, &Requirements::new()),
+            "network_not_allowed"
+        );
+        assert_eq!(from("10.1.2.3"), "granted");
+        assert_eq!(from("::ffff:10.1.2.3"), "granted");
+        assert_eq!(from("2001:db8::7"), "granted");
+        assert_eq!(from("11.0.0.1"), "network_not_allowed");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_held_by_nobody() {
+        let asked = Requirements::new().permission_names(&["read"]);
+        assert_eq!(verdict(&good(), &asked), "permission_missing");
+    }
+
+    /// The clock is read only for a state that depends on it, so that what is called
+    /// timeless must be.
+    #[test]
+    fn a_life_is_timeless_if_no_instant_changes_its_state() {
+        let current = Life::from(&good());
+        let mut lives = vec![];
+        for phase in [
+            Phase::Current,
+            Phase::Retiring { until: NOW },
+            Phase::Revoked {
+                at: NOW,
+                reason: Reason::Unspecified,
+            },
+        ] {
+            for not_before in [Timestamp::MIN, NOW] {
+                for expires_at in [
+                    None,
+                    Some(NOW.saturating_add(std::time::Duration::from_secs(9))),
+                ] {
+                    lives.push(Life {
+                        phase,
+                        not_before,
+                        expires_at,
+                        ..current
+                    });
+                }
+            }
+        }
+        for life in lives {
+            let instants = [Timestamp::MIN, NOW, Timestamp::MAX];
+            let first = life.state(Timestamp::MIN);
+            let changes = instants.iter().any(|now| life.state(*now) != first);
+            assert!(!(life.is_timeless() && changes), "{life:?}");
+            let plain = life.phase != Phase::Retiring { until: NOW }
+                && life.not_before == Timestamp::MIN
+                && life.expires_at.is_none();
+            assert_eq!(life.is_timeless(), plain, "{life:?}");
+            for now in instants {
+                let state = life.state(now);
+                let over = matches!(state, KeyState::Revoked | KeyState::Expired);
+                // What is not valid yet may be over by its record, and is not by its state.
+                if state != KeyState::NotYetValid {
+                    assert_eq!(life.is_over(now), over, "{life:?} at {now:?}");
+                }
+            }
+        }
+    }
+}

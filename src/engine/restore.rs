@@ -1,0 +1,311 @@
+//! Putting a backup into service without un-revoking anything.
+
+use std::fmt;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use crate::change::restore::{self, Fates, KeyFate};
+use crate::crypto::digest::digests_equal;
+use crate::engine::Engine;
+use crate::engine::options::Options;
+use crate::model::audit::AuditEvent;
+use crate::model::bounds;
+use crate::model::error::{Error, Invalid, Refusal, Result};
+use crate::model::id::KeyId;
+use crate::model::key::Revocation;
+use crate::store::Place;
+use crate::store::aside::Aside;
+use crate::store::check::CheckReport;
+use crate::store::export::{Link, verify_with};
+
+/// How many keys one transaction narrows.
+const PER_TRANSACTION: usize = 1000;
+
+/// Makes a store of a backup, and takes away again what was taken away since.
+///
+/// A backup by itself un-revokes every key revoked after it was taken. A restore copies the
+/// backup to another name, applies what it is told, and only then gives the copy the
+/// target's name: no engine can open it before. It is told by the audit trail that was
+/// exported since the backup ([`Engine::export_audit`]), by a list of keys, or by both.
+///
+/// # What a trail brings back
+/// The trail is verified with the store's key, and must continue the backup. Keys in the
+/// backup end up with what both the backup and the end of the trail allow:
+/// - what was revoked, superseded or rotated away is revoked again, with its reason, note
+///   and actor; a key in the grace of a rotation expires when its grace ends;
+/// - keys that were disabled are disabled, owners that were suspended are suspended;
+/// - an expiry that was shortened, permissions that were withdrawn or retired, and networks
+///   that were narrowed are so again;
+/// - a key that was changed in a way that the trail does not tell well enough is disabled.
+///
+/// What was given since is not given again: keys that were issued or rotated to (see
+/// [`Restored::lost`]), keyspaces, permissions, later expiries, keys enabled, owners
+/// resumed. Names, labels, plans, quotas and what is left of them are as in the backup.
+///
+/// The store's audit trail goes on from the backup's, with an entry that names both ends
+/// of what was applied. `docs/RESTORE.md` has it step by step.
+///
+/// ```
+/// # use gatekey::{Engine, NewKey, NewKeyspace, Reason};
+/// use gatekey::{Options, Restore};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let at = |name: &str| dir.path().join(name);
+/// let engine = Engine::open(at("keys.redb"))?;
+/// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+/// let leaked = engine.issue(NewKey::new("acme_live", "acme")?)?;
+/// let backup = engine.backup(at("monday.redb"))?;
+/// engine.revoke(leaked.key.id, Reason::KeyCompromise)?;
+/// let mut trail = Vec::new();
+/// engine.export_audit(backup.audit_seq + 1, &mut trail)?;
+/// engine.close()?; // and its file is lost
+///
+/// let restored = Restore::new(at("monday.redb"), Options::new())
+///     .trail(trail.as_slice())
+///     .by("alice")
+///     .to(at("restored.redb"))?;
+/// assert_eq!(restored.revoked, 1);
+/// let engine = Engine::open(at("restored.redb"))?;
+/// assert!(!engine.verify(leaked.token.expose())?.is_granted());
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[must_use]
+pub struct Restore<'a> {
+    backup: PathBuf,
+    options: Options,
+    trail: Vec<Box<dyn BufRead + 'a>>,
+    revoked: Vec<(KeyId, Revocation)>,
+    actor: Option<String>,
+}
+
+impl fmt::Debug for Restore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restore")
+            .field("backup", &self.backup)
+            .field("exports", &self.trail.len())
+            .field("revoked", &self.revoked.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a restore did: see [`Restore::to`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The end of the backup's audit trail.
+    pub backup: Link,
+    /// The end of the trail that was applied; the same as `backup` where there was none.
+    pub trail: Link,
+    /// How many keys were revoked.
+    pub revoked: u64,
+    /// How many keys were disabled.
+    pub disabled: u64,
+    /// How many keys got an earlier expiry, fewer permissions or narrower networks.
+    pub narrowed: u64,
+    /// How many owners were suspended.
+    pub suspended: u64,
+    /// How many keys that were to be narrowed are damaged in the backup; they grant
+    /// nothing.
+    pub damaged: u64,
+    /// The keys that the trail says were issued or rotated to since the backup, and that
+    /// were not purged: their tokens are unknown to the store.
+    pub lost: Vec<KeyId>,
+    /// What [`Engine::check`] found of the store, before it got its name.
+    pub report: CheckReport,
+}
+
+impl<'a> Restore<'a> {
+    /// A restore of a backup, or of any store that is closed, with the options (peppers,
+    /// clock, memory) that it needs to be opened.
+    pub fn new(backup: impl Into<PathBuf>, options: Options) -> Self {
+        Self {
+            backup: backup.into(),
+            options,
+            trail: Vec::new(),
+            revoked: Vec::new(),
+            actor: None,
+        }
+    }
+
+    /// Adds an export of the audit trail. Several are read in the order in which they were
+    /// added; the first begins at the backup's end or before it, each other where one
+    /// before it ends or before that.
+    pub fn trail(mut self, export: impl BufRead + 'a) -> Self {
+        self.trail.push(Box::new(export));
+        self
+    }
+
+    /// Adds keys that are to be revoked, whether a trail tells of them or not. A key that
+    /// the backup does not hold is passed over.
+    pub fn revoke(
+        mut self,
+        keys: impl IntoIterator<Item = KeyId>,
+        revocation: impl Into<Revocation>,
+    ) -> Self {
+        let revocation = revocation.into();
+        let keys = keys.into_iter().map(|key| (key, revocation.clone()));
+        self.revoked.extend(keys);
+        self
+    }
+
+    /// In whose name: recorded in the audit trail.
+    pub fn by(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Makes the store at a path where nothing is yet.
+    ///
+    /// Until it is whole, it is written under that name with `.restore` behind it. The
+    /// backup is read and not changed. Reads everything in the store once more, for
+    /// [`Restored::report`].
+    ///
+    /// # Errors
+    /// [`Refusal::TargetExists`], and [`Refusal::RestoreUnderWay`] for what a crash has
+    /// left, until it is removed; [`Error::Open`] where the backup cannot be opened, or is
+    /// a store that is in use. [`Error::Corrupted`] for a trail that was altered or does
+    /// not continue this backup, [`Invalid::Malformed`] for one that begins too late, ends
+    /// before the backup, or was cut off. Nothing is left under the name then.
+    pub fn to(self, target: impl AsRef<Path>) -> Result<Restored> {
+        if let Some(actor) = &self.actor {
+            bounds::check_name("actor", actor, bounds::ACTOR_LEN_MAX)?;
+        }
+        for (_, revocation) in &self.revoked {
+            revocation.check()?;
+        }
+        let target = target.as_ref();
+        let mut aside = Aside::begin("restore", target, ".restore", Refusal::RestoreUnderWay)?;
+        aside.fill_from(&self.backup)?;
+        let options = self
+            .options
+            .create(false)
+            .usage_interval(None)
+            .verify_file(true);
+        let engine = Engine::open_with(options, Place::File(aside.partial()));
+        // What is wrong with it is wrong with the backup.
+        let engine = engine.map_err(|error| match error {
+            Error::Open { reason, .. } => Error::open(Some(&self.backup), reason),
+            other => other,
+        })?;
+        let engine = match self.actor {
+            Some(actor) => engine.by(actor)?,
+            None => engine,
+        };
+        let restored = apply(&engine, self.trail, self.revoked).and_then(|restored| {
+            let report = engine.check()?;
+            Ok(Restored { report, ..restored })
+        });
+        let closed = engine.close();
+        let restored = restored?;
+        closed?;
+        aside.finish()?;
+        Ok(restored)
+    }
+}
+
+fn apply(
+    engine: &Engine,
+    trail: Vec<Box<dyn BufRead + '_>>,
+    revoked: Vec<(KeyId, Revocation)>,
+) -> Result<Restored> {
+    let backup = engine.audit_span()?.last;
+    let mut fates = Fates::default();
+    let mut reached = backup;
+    for export in trail {
+        reached = follow(engine, export, reached, &mut fates)?;
+    }
+    let actor = engine.actor().map(str::to_owned);
+    for (key, revocation) in revoked {
+        fates.revoke(key, revocation, actor.clone());
+    }
+    if let Some(at) = fates.at {
+        engine.hold_time(at);
+    }
+    engine.change(move |tx, actor| {
+        let event = AuditEvent::StoreRestored {
+            backup,
+            trail: reached,
+        };
+        tx.audit(actor, event)
+    })?;
+
+    let mut restored = Restored {
+        backup,
+        trail: reached,
+        revoked: 0,
+        disabled: 0,
+        narrowed: 0,
+        suspended: 0,
+        damaged: 0,
+        lost: fates.lost.into_iter().collect(),
+        report: CheckReport::default(),
+    };
+    for sweep in fates.sweeps {
+        restored.revoked += engine.change(move |tx, _| restore::sweep(tx, &sweep))?;
+    }
+    for (path, fate) in fates.owners {
+        let is_new = engine.change(move |tx, _| restore::suspend(tx, &path, &fate))?;
+        restored.suspended += u64::from(is_new);
+    }
+    let keys: Vec<(KeyId, KeyFate)> = fates.keys.into_iter().collect();
+    for some in keys.chunks(PER_TRANSACTION) {
+        let some = some.to_vec();
+        let taken = engine.change(move |tx, actor| restore::narrow(tx, &some, actor))?;
+        restored.revoked += taken.revoked;
+        restored.disabled += taken.disabled;
+        restored.narrowed += taken.narrowed;
+        restored.damaged += taken.damaged;
+    }
+    // Last: what a key loses of its permissions is told by names that are still in use.
+    for (prefix, names) in fates.retired {
+        engine.change(move |tx, actor| restore::retire(tx, prefix, &names, actor))?;
+    }
+    Ok(restored)
+}
+
+/// Follows an export from a link that it must lead through, and says where it ends.
+fn follow(
+    engine: &Engine,
+    export: Box<dyn BufRead + '_>,
+    reached: Link,
+    fates: &mut Fates,
+) -> Result<Link> {
+    let mut is_met = false;
+    let key = engine.audit_key();
+    let span = verify_with(
+        export,
+        key.chain(),
+        |link| {
+            if link.seq == reached.seq {
+                if !digests_equal(&link.hash, &reached.hash) {
+                    let why = "the trail does not continue this backup";
+                    return Err(Error::corrupted("audit export", link.seq, why));
+                }
+                is_met = true;
+            }
+            if link.seq > reached.seq && !is_met {
+                return Err(apart("begins", link, reached));
+            }
+            Ok(())
+        },
+        |entry| {
+            if entry.seq > reached.seq {
+                fates.follow(entry);
+            }
+            Ok(())
+        },
+    )?;
+    match is_met {
+        true => Ok(span.last),
+        false => Err(apart("ends", span.last, reached)),
+    }
+}
+
+fn apart(how: &str, at: Link, reached: Link) -> Error {
+    let why = format!(
+        "it {how} at audit entry {}, and what it is to continue ends at {}",
+        at.seq, reached.seq
+    );
+    Invalid::malformed("audit export", &at.seq.to_string(), why).into()
+}

@@ -1,0 +1,486 @@
+//! Failed attempts, by source: a limiter ahead of the lookup.
+//!
+//! Counted are tokens that are malformed or unknown, a wrong secret included. A
+//! success changes nothing, so that who has one good key cannot use it to go on
+//! guessing others.
+//!
+//! # Who is one source
+//! An IPv4 address, and a network of 64 bits of IPv6. A *site* is a network of 48 bits:
+//! of one site, at most [`OWN_MAX`] networks of 64 bits are counted by themselves at a
+//! time, and the rest together, as one source. So a site that changes its address for
+//! each attempt has `OWN_MAX + 1` times the limit, and the callers of that site alone,
+//! of whose own network nothing is counted, wait with it.
+//!
+//! # What is forgotten
+//! The table never grows: [`BUCKETS`] of [`PLACES`] each. The bucket of a source follows
+//! from its site by a keyed hash, so that a site can fill one bucket and no more. Where
+//! a bucket is full of what still counts, a network whose site has a rest there falls under
+//! that, or else the source that is counted least makes room: whoever fails next is
+//! counted, and whoever failed most is remembered.
+
+use std::array;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crate::model::clock::Timestamp;
+use crate::model::limit::{Charged, Counter, Limit};
+use crate::model::network;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, lock};
+
+/// How many buckets, of how many places: 65,536 sources, in 1.6 MiB.
+const BUCKETS: usize = 4_096;
+const PLACES: usize = 16;
+/// The most networks of 64 bits that are counted by themselves in one of 48.
+const OWN_MAX: usize = 8;
+
+pub(crate) struct Attempts {
+    limit: Limit,
+    /// Sources are an attacker's to choose: the hash is keyed.
+    hasher: RandomState,
+    buckets: Box<[Bucket]>,
+}
+
+struct Bucket {
+    /// Of which site each place is. Whoever counts holds it; whoever asks does not.
+    sites: Mutex<[u64; PLACES]>,
+    places: [Place; PLACES],
+}
+
+/// A source's counter. The name is a hash of the source, and 0 that of nobody. While it
+/// changes hands the name is 0, so that nobody reads another's counter for its own.
+struct Place {
+    name: AtomicU64,
+    counter: AtomicU64,
+}
+
+/// A source, by hashes.
+struct Source {
+    site: u64,
+    own: u64,
+    /// Under which name the rest of the site is counted; an IPv4 address has none.
+    rest: Option<u64>,
+}
+
+impl Attempts {
+    pub(crate) fn new(limit: Limit) -> Self {
+        Self {
+            limit,
+            hasher: RandomState::new(),
+            buckets: (0..BUCKETS).map(|_| Bucket::new()).collect(),
+        }
+    }
+
+    /// How long a source has to wait, where too many of its attempts have failed.
+    pub(crate) fn wait(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
+        let source = self.name(source);
+        let bucket = self.bucket(&source)?;
+        let counter = bucket
+            .counter_of(source.own)
+            .or_else(|| bucket.counter_of(source.rest?))?;
+        match counter.charge(self.limit, 1, now) {
+            Charged::Admitted(..) => None,
+            Charged::Refused(_, wait) => wait,
+        }
+    }
+
+    /// Counts an attempt that has failed.
+    pub(crate) fn failed(&self, source: IpAddr, now: Timestamp) {
+        let source = self.name(source);
+        let Some(bucket) = self.bucket(&source) else {
+            return;
+        };
+        let mut sites = lock(&bucket.sites);
+        let (name, place) = bucket.place_for(&source, &sites, self.limit, now);
+        let Some((place, site)) = place.and_then(|at| {
+            let place = bucket.places.get(at)?;
+            Some((place, sites.get_mut(at)?))
+        }) else {
+            return;
+        };
+        let is_new = place.name.load(Ordering::Relaxed) != name;
+        let old = match is_new {
+            true => Counter::default(),
+            false => place.counter(),
+        };
+        // Refused: it is at its limit already.
+        if let Charged::Admitted(new, _) = old.charge(self.limit, 1, now) {
+            if is_new {
+                *site = source.site;
+                place.name.store(0, Ordering::Relaxed);
+            }
+            // Released after the name: whoever sees this counter sees whose it is not.
+            place.counter.store(new.0, Ordering::Release);
+            place.name.store(name, Ordering::Release);
+        }
+    }
+
+    /// Counts every source anew, as a restart does.
+    pub(crate) fn forget(&self) {
+        for bucket in &self.buckets {
+            let mut sites = lock(&bucket.sites);
+            for (place, site) in bucket.places.iter().zip(sites.iter_mut()) {
+                place.name.store(0, Ordering::Relaxed);
+                let none = Counter::default().0;
+                // Released after the name, as where it is counted.
+                place.counter.store(none, Ordering::Release);
+                *site = 0;
+            }
+        }
+    }
+
+    fn bucket(&self, source: &Source) -> Option<&Bucket> {
+        let count = u64::try_from(self.buckets.len()).ok()?;
+        let at = source.site.checked_rem(count)?;
+        self.buckets.get(usize::try_from(at).ok()?)
+    }
+
+    fn name(&self, source: IpAddr) -> Source {
+        // The length keeps networks of different lengths apart; 0 is nobody's name.
+        let hash = |len: u8, bits: u128| self.hasher.hash_one((len, bits)).max(1);
+        match counted_as(source) {
+            IpAddr::V4(address) => {
+                let own = hash(32, address.to_bits().into());
+                Source {
+                    site: own,
+                    own,
+                    rest: None,
+                }
+            }
+            IpAddr::V6(address) => {
+                let site = hash(48, address.to_bits() >> 80);
+                Source {
+                    site,
+                    own: hash(64, address.to_bits() >> 64),
+                    rest: Some(site),
+                }
+            }
+        }
+    }
+}
+
+impl Bucket {
+    fn new() -> Self {
+        Self {
+            sites: Mutex::new([0; PLACES]),
+            places: array::from_fn(|_| Place {
+                name: AtomicU64::new(0),
+                counter: AtomicU64::new(Counter::default().0),
+            }),
+        }
+    }
+
+    /// The counter under a name, without a lock.
+    fn counter_of(&self, name: u64) -> Option<Counter> {
+        let place = self.places.get(self.find(name)?)?;
+        let counter = place.counter();
+        // It may have become another's since.
+        (place.name.load(Ordering::Relaxed) == name).then_some(counter)
+    }
+
+    fn find(&self, name: u64) -> Option<usize> {
+        self.places
+            .iter()
+            .position(|place| place.name.load(Ordering::Acquire) == name)
+    }
+
+    /// Under which name a failure counts, and where.
+    fn place_for(
+        &self,
+        source: &Source,
+        sites: &[u64; PLACES],
+        limit: Limit,
+        now: Timestamp,
+    ) -> (u64, Option<usize>) {
+        if let Some(own) = self.find(source.own) {
+            return (source.own, Some(own));
+        }
+        let counts = |place: &Place| !place.is_free(limit, now);
+        let free = self.places.iter().position(|place| !counts(place));
+        let Some(rest) = source.rest else {
+            return (source.own, free.or_else(|| self.least(sites, limit, now)));
+        };
+        let own_count = (self.places.iter().zip(sites))
+            .filter(|(place, site)| {
+                **site == source.site && place.name.load(Ordering::Relaxed) != rest && counts(place)
+            })
+            .count();
+        if own_count < OWN_MAX && free.is_some() {
+            return (source.own, free);
+        }
+        if let Some(found) = self.find(rest) {
+            return (rest, Some(found));
+        }
+        // With nothing of its site counted here, it is not the rest of anything.
+        let name = match own_count {
+            0 => source.own,
+            _ => rest,
+        };
+        (name, free.or_else(|| self.least(sites, limit, now)))
+    }
+
+    /// The place that makes room: one whose site's rest is counted here too, under which
+    /// it falls then; else that of the source of which the least counts now.
+    fn least(&self, sites: &[u64; PLACES], limit: Limit, now: Timestamp) -> Option<usize> {
+        let left = |place: &Place| match place.counter().charge(limit, 0, now) {
+            Charged::Admitted(_, status) | Charged::Refused(status, _) => status.remaining(),
+        };
+        // The rest of a site has the site's name.
+        let has_rest = |place: &Place, site: u64| {
+            place.name.load(Ordering::Relaxed) != site && self.find(site).is_some()
+        };
+        let places = self.places.iter().zip(sites).enumerate();
+        places
+            .max_by_key(|(_, (place, site))| (has_rest(place, **site), left(place)))
+            .map(|(at, _)| at)
+    }
+}
+
+impl Place {
+    fn counter(&self) -> Counter {
+        Counter(self.counter.load(Ordering::Acquire))
+    }
+
+    fn is_free(&self, limit: Limit, now: Timestamp) -> bool {
+        self.name.load(Ordering::Relaxed) == 0 || self.counter().is_idle(limit, now)
+    }
+}
+
+/// The address that a source counts as. Where IPv4 is carried in IPv6, one network of 64
+/// bits may be many hosts (mapped addresses, NAT64, Teredo), or one host 65,536 networks
+/// (6to4): each counts as its IPv4 address.
+fn counted_as(source: IpAddr) -> IpAddr {
+    let IpAddr::V6(address) = source.to_canonical() else {
+        return source.to_canonical();
+    };
+    let [first, second, third, .., last] = address.segments();
+    let bits = address.to_bits();
+    let low = |bits: u128| Ipv4Addr::from_bits(u32::try_from(bits & 0xffff_ffff).unwrap_or(0));
+    if network::is_nat64(address) {
+        return low(bits).into();
+    }
+    match (first, second) {
+        // RFC 3056, 2: the site's address stands after 2002.
+        (0x2002, _) => Ipv4Addr::from_bits(u32::from(second) << 16 | u32::from(third)).into(),
+        // RFC 4380, 4: the client's address stands last, each bit the other way round.
+        (0x2001, 0) if last != 0 || third != 0 => low(!bits).into(),
+        _ => address.into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "random numbers are cut down"
+)]
+mod tests {
+    use super::*;
+    use std::collections::{HashMap, HashSet};
+    use std::net::Ipv6Addr;
+
+    const LIMIT: u32 = 5;
+
+    fn attempts() -> Attempts {
+        Attempts::new(Limit::new(LIMIT, Duration::from_secs(60)).unwrap())
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_raw(1_000_000)
+    }
+
+    /// The network number `subnet` of 64 bits of a site.
+    fn of_site(site: u64, subnet: u16) -> IpAddr {
+        let bits = u128::from(0x2001_0db8_0000 + site) << 80 | u128::from(subnet) << 64 | 1;
+        Ipv6Addr::from_bits(bits).into()
+    }
+
+    fn v4(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(number).into()
+    }
+
+    /// Fails until it has to wait, and tells how often.
+    fn fail(attempts: &Attempts, source: IpAddr, times_max: u32) -> u32 {
+        let mut failed = 0;
+        while failed < times_max && attempts.wait(source, now()).is_none() {
+            attempts.failed(source, now());
+            failed += 1;
+        }
+        failed
+    }
+
+    #[test]
+    fn a_site_with_all_its_networks_fills_one_bucket_and_has_few_times_the_limit() {
+        let attempts = attempts();
+        let mut failed = 0;
+        for round in 0..2 {
+            for subnet in 0..=u16::MAX {
+                failed += fail(&attempts, of_site(7, subnet), 1 + round * 99);
+            }
+        }
+        assert_eq!(failed, (OWN_MAX as u32 + 1) * LIMIT);
+        let is_used = |bucket: &&Bucket| {
+            bucket
+                .places
+                .iter()
+                .any(|place| place.name.load(Ordering::Relaxed) != 0)
+        };
+        assert_eq!(attempts.buckets.iter().filter(is_used).count(), 1);
+        // Everybody else is counted as ever.
+        for number in 0..1_000 {
+            assert_eq!(fail(&attempts, v4(number), 100), LIMIT);
+            assert_eq!(
+                fail(&attempts, of_site(8 + u64::from(number), 1), 100),
+                LIMIT
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_sources_are_counted_than_there_is_room_for_and_the_newest_always_is() {
+        let attempts = attempts();
+        let known = of_site(0, 0);
+        assert_eq!(fail(&attempts, known, 100), LIMIT);
+        for number in 0..150_000 {
+            attempts.failed(v4(number), now());
+        }
+        assert!(attempts.wait(known, now()).is_some(), "it is still counted");
+        let bytes = size_of_val(&*attempts.buckets);
+        assert!(bytes <= 1_700_000, "{bytes}");
+        // All are full of others; each that fails next is counted, to its limit.
+        for number in 150_000..150_100 {
+            assert_eq!(fail(&attempts, v4(number), 100), LIMIT);
+            assert!(attempts.wait(v4(number), now()).is_some());
+        }
+        assert!(attempts.wait(known, now()).is_some(), "it is still counted");
+        // Once they are idle, nothing is counted any more.
+        let later = now().saturating_add(Duration::from_secs(3600));
+        assert_eq!(attempts.wait(known, later), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted_anew() {
+        let attempts = attempts();
+        for source in [v4(7), of_site(3, 1)] {
+            assert_eq!(fail(&attempts, source, 100), LIMIT);
+            assert!(attempts.wait(source, now()).is_some());
+            attempts.forget();
+            assert_eq!(attempts.wait(source, now()), None);
+            assert_eq!(fail(&attempts, source, 100), LIMIT);
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_sites_that_are_at_their_limits_gives_none_of_them_more() {
+        let attempts = attempts();
+        // Two sites of one bucket want 18 places of 16.
+        let bucket = |site| attempts.bucket(&attempts.name(of_site(site, 0))).unwrap();
+        let other = (2..)
+            .find(|site| std::ptr::eq(bucket(*site), bucket(1)))
+            .unwrap();
+        let mut failed = 0;
+        for _ in 0..20 {
+            for subnet in 0..200 {
+                failed += fail(&attempts, of_site(1, subnet), 100);
+                failed += fail(&attempts, of_site(other, subnet), 100);
+            }
+        }
+        // A network that makes room falls under the rest of its site.
+        assert!(failed <= 2 * (OWN_MAX as u32 + 1) * LIMIT, "{failed}");
+    }
+
+    #[test]
+    fn nobody_waits_for_what_others_failed_but_the_rest_of_a_site() {
+        let attempts = attempts();
+        // In buckets of their own, which nobody else fills.
+        let mut used: HashSet<*const Bucket> = HashSet::new();
+        let mut is_alone = |source: &IpAddr| {
+            let bucket = attempts.bucket(&attempts.name(*source));
+            used.insert(std::ptr::from_ref(bucket.unwrap()))
+        };
+        assert!(is_alone(&of_site(1, 0)));
+        let sites: Vec<u64> = (2..1_000_u64)
+            .filter(|site| is_alone(&of_site(*site, 0)))
+            .take(100)
+            .collect();
+        let addresses: Vec<IpAddr> = (0..2_000).map(v4).filter(is_alone).take(500).collect();
+        let mut exact: HashMap<IpAddr, u32> = HashMap::new();
+        let mut of_sites: HashMap<u64, u32> = HashMap::new();
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..100_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let (source, site) = match random % 4 {
+                0 => (addresses[(random >> 8) as usize % addresses.len()], None),
+                1 => (of_site(1, (random >> 8) as u16), Some(1)),
+                _ => {
+                    let site = sites[(random >> 8) as usize % sites.len()];
+                    (of_site(site, (random >> 40) as u16 % 6), Some(site))
+                }
+            };
+            let count = exact.entry(source).or_default();
+            let of_site = site.map(|site| of_sites.entry(site).or_default());
+            if attempts.wait(source, now()).is_some() {
+                let of_site = of_site.map_or(0, |count| *count);
+                assert!(*count == LIMIT || of_site > LIMIT, "{source} {count}");
+                continue;
+            }
+            attempts.failed(source, now());
+            *count += 1;
+            assert!(*count <= LIMIT, "{source} failed {count} times");
+            if let Some(of_site) = of_site {
+                *of_site += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_carries_one_of_ipv4_counts_as_that() {
+        for (text, counted) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("64:ff9b::192.0.2.7", "192.0.2.7"),
+            ("64:ff9b::10.0.0.7", "10.0.0.7"),
+            ("2002:c000:207:1:2:3:4:5", "192.0.2.7"),
+            ("2001:0:4136:e378:8000:63bf:3fff:fdf8", "192.0.2.7"),
+            ("64:ff9b:1::192.0.2.7", "64:ff9b:1::c000:207"),
+            ("64:ff9b::1:192.0.2.7", "64:ff9b::1:c000:207"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("::1", "::1"),
+        ] {
+            let expected: IpAddr = counted.parse().unwrap();
+            assert_eq!(counted_as(text.parse().unwrap()), expected, "{text}");
+        }
+        let attempts = attempts();
+        assert_eq!(
+            fail(&attempts, "64:ff9b::192.0.2.7".parse().unwrap(), 9),
+            LIMIT
+        );
+        assert_eq!(
+            fail(&attempts, "64:ff9b::192.0.2.8".parse().unwrap(), 9),
+            LIMIT
+        );
+        assert_eq!(fail(&attempts, "192.0.2.8".parse().unwrap(), 9), 0);
+    }
+
+    #[test]
+    fn a_source_at_its_limit_waits_whatever_threads_do_beside() {
+        let attempts = attempts();
+        let known = v4(1);
+        assert_eq!(fail(&attempts, known, 100), LIMIT);
+        std::thread::scope(|scope| {
+            for thread in 0..4_u32 {
+                let attempts = &attempts;
+                scope.spawn(move || {
+                    for number in 0..20_000 {
+                        attempts.failed(v4(2 + thread * 20_000 + number), now());
+                    }
+                });
+            }
+            for _ in 0..50_000 {
+                assert!(attempts.wait(known, now()).is_some());
+            }
+        });
+    }
+}

@@ -1,0 +1,99 @@
+//! What the store has of a quota.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Quota, QuotaStatus};
+use crate::model::clock::Timestamp;
+
+/// A quota in the store, under its number: the position of the audit entry about
+/// the change that first made it, which no other has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QuotaRecord {
+    pub(crate) quota: Quota,
+    pub(crate) remaining: u64,
+    /// [`Timestamp::MAX`] for never.
+    pub(crate) refills_at: Timestamp,
+    /// How many keys share it.
+    pub(crate) keys: u32,
+    /// The position of the last audit entry about it: another quota in its place
+    /// has another.
+    pub(crate) revision: u64,
+}
+
+/// A slice that was taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slice {
+    pub(crate) number: u64,
+    pub(crate) requests: u64,
+    /// Until when it may be spent.
+    pub(crate) refills_at: Timestamp,
+    /// The revision of the quota that it is of.
+    pub(crate) revision: u64,
+    /// What the store has left.
+    pub(crate) left: u64,
+}
+
+impl QuotaRecord {
+    pub(crate) fn new(quota: Quota, keys: u32, revision: u64, now: Timestamp) -> Self {
+        Self {
+            quota,
+            remaining: quota.requests,
+            refills_at: quota
+                .refill
+                .map_or(Timestamp::MAX, |refill| refill.after(now)),
+            keys,
+            revision,
+        }
+    }
+
+    /// As it reads at an instant: refilled, where that is due.
+    pub(crate) fn at(&self, now: Timestamp) -> Self {
+        match is_due(self.refills_at, now) {
+            true => Self::new(self.quota, self.keys, self.revision, now),
+            false => self.clone(),
+        }
+    }
+
+    /// Takes a slice for a request of a cost, of which so much is in memory: enough for
+    /// the whole request where there is as much, else for what memory lacks; nothing
+    /// where memory lacks nothing, or more than there is.
+    pub(crate) fn take_slice(&mut self, number: u64, cost: u64, in_memory: u64) -> Slice {
+        let wanted = match cost <= self.remaining {
+            true => cost,
+            false => cost.saturating_sub(in_memory),
+        };
+        let requests = match in_memory >= cost || wanted > self.remaining {
+            true => 0,
+            false => self.quota.slice().max(wanted).min(self.remaining),
+        };
+        self.remaining -= requests;
+        Slice {
+            number,
+            requests,
+            refills_at: self.refills_at,
+            revision: self.revision,
+            left: self.remaining,
+        }
+    }
+
+    /// Puts the rest of a slice back, unless it was refilled or replaced since.
+    pub(crate) fn put_back(&mut self, slice: Slice) {
+        if (slice.refills_at, slice.revision) == (self.refills_at, self.revision) {
+            let sum = self.remaining.saturating_add(slice.requests);
+            self.remaining = sum.min(self.quota.requests);
+        }
+    }
+
+    pub(crate) fn status(&self, now: Timestamp) -> QuotaStatus {
+        let record = self.at(now);
+        QuotaStatus {
+            quota: record.quota,
+            remaining: record.remaining,
+            refills_at: (record.refills_at < Timestamp::MAX).then_some(record.refills_at),
+        }
+    }
+}
+
+pub(super) fn is_due(refills_at: Timestamp, now: Timestamp) -> bool {
+    refills_at < Timestamp::MAX && now >= refills_at
+}

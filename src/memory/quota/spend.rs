@@ -1,0 +1,155 @@
+//! Spending a key's quota from memory, and from the store where that is not enough.
+
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+
+use super::purses::{Asked, Index, Purse, Purses, QuotaEvent, Spent};
+use super::{QuotaRecord, Slice};
+use crate::memory::usage::IdHasher;
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{self, table};
+
+/// Requests of so many keys wait for a commit at a time; of one key, one.
+const LANES: usize = 64;
+/// The most quotas that one transaction of a closing puts back.
+const PER_TRANSACTION: usize = 1000;
+
+/// The purse of a key, found without a lock.
+type ByKey = papaya::HashMap<u64, Arc<Purse>, BuildHasherDefault<IdHasher>>;
+
+impl Index for ByKey {
+    fn find(&self, name: u64) -> Option<Arc<Purse>> {
+        self.pin().get(&name).cloned()
+    }
+
+    fn insert(&self, name: u64, purse: Arc<Purse>) {
+        self.pin().insert(name, purse);
+    }
+
+    fn remove(&self, name: u64) {
+        self.pin().remove(&name);
+    }
+}
+
+/// The quotas of an engine, as they are in memory.
+pub(crate) struct Quotas {
+    by_key: ByKey,
+    purses: table::Mutex<Purses>,
+    lanes: [sync::Mutex<()>; LANES],
+    is_closing: AtomicBool,
+    /// The most keys that are found here at a time, and the most quotas; but for as
+    /// many as there are lanes.
+    keys_max: usize,
+}
+
+impl Quotas {
+    pub(crate) fn new(keys_max: usize) -> Self {
+        Self {
+            by_key: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
+            purses: table::Mutex::new(Purses::default()),
+            lanes: std::array::from_fn(|_| sync::Mutex::default()),
+            is_closing: AtomicBool::new(false),
+            keys_max: keys_max.max(1),
+        }
+    }
+
+    /// Spends `cost` of a key's quota, of which memory had too little. `take` asks the
+    /// store in a transaction, whose publication answers; it says `false` where the key
+    /// has no quota.
+    pub(crate) fn spend(
+        &self,
+        key: KeyId,
+        cost: u64,
+        now: Timestamp,
+        take: impl Fn(&Arc<Asked>) -> Result<bool, Error>,
+    ) -> Result<Spent, Error> {
+        let _lane = self.lane(key);
+        // Another may have taken a slice meanwhile.
+        if let Some(spent) = self.spend_from_memory(key, cost, now) {
+            return Ok(spent);
+        }
+        loop {
+            if self.is_closing.load(Ordering::Acquire) {
+                return Err(Error::Closed);
+            }
+            let asked = Arc::new(Asked::new(cost));
+            if !take(&asked)? {
+                return Ok(Spent::Gone);
+            }
+            if let Some(spent) = asked.answer() {
+                return Ok(spent);
+            }
+        }
+    }
+
+    /// `None` where the store must be asked.
+    pub(crate) fn spend_from_memory(&self, key: KeyId, cost: u64, now: Timestamp) -> Option<Spent> {
+        self.by_key.pin().get(&key.raw())?.spend(cost, now)
+    }
+
+    fn lane(&self, key: KeyId) -> sync::MutexGuard<'_, ()> {
+        // Ids end in random bits. The remainder is below the number of lanes.
+        let at = usize::try_from(key.raw() % LANES as u64).unwrap_or(0);
+        sync::lock(&self.lanes[at])
+    }
+
+    #[cfg(test)]
+    #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+    pub(crate) fn finds(&self, key: u64) -> bool {
+        self.by_key.find(key).is_some()
+    }
+
+    // For the transaction that runs
+
+    /// What is in memory of a quota as it now is.
+    pub(crate) fn in_memory(&self, number: u64, record: &QuotaRecord) -> u64 {
+        table::lock(&self.purses).in_memory(number, record)
+    }
+
+    /// Which quotas the transaction must call in for there to be room for a key of a
+    /// quota: a few, and none mostly.
+    pub(crate) fn make_room(&self, key: KeyId, number: u64) -> Vec<u64> {
+        let mut purses = table::lock(&self.purses);
+        let len = purses.len().max(self.by_key.len());
+        match len < self.keys_max || self.by_key.find(key.raw()).is_some() {
+            true => Vec::new(),
+            false => purses.choose(number, &self.by_key),
+        }
+    }
+
+    /// Takes out what is in memory of a quota, for the transaction to put it back.
+    pub(crate) fn call_in(&self, number: u64) -> Option<Slice> {
+        table::lock(&self.purses).call_in(number)
+    }
+
+    // For who commits it
+
+    /// Lets a commit, or a transaction that had nothing to commit, take effect.
+    pub(crate) fn publish(&self, events: &[QuotaEvent]) {
+        if !events.is_empty() {
+            table::lock(&self.purses).publish(events, &self.by_key);
+        }
+    }
+
+    /// As a transaction begins: what those before took out and did not commit is in
+    /// memory again.
+    pub(crate) fn undo(&self) {
+        table::lock(&self.purses).undo();
+    }
+
+    /// Puts all slices back, and takes none any more.
+    pub(crate) fn close(
+        &self,
+        put_back: impl Fn(Vec<u64>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.is_closing.store(true, Ordering::Release);
+        // Whoever takes one now is waited for.
+        let _lanes = self.lanes.each_ref().map(|lane| sync::lock(lane));
+        let filled = table::lock(&self.purses).filled();
+        let mut parts = filled.chunks(PER_TRANSACTION);
+        parts.try_for_each(|numbers| put_back(numbers.to_vec()))
+    }
+}

@@ -1,0 +1,347 @@
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::model::id::KeyId;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_raw(1_767_225_600_000 + ms)
+}
+
+/// A store in which the quota of a key stands under the key's number, but for keys from
+/// [`SHARED`] on, which all share the quota of that number.
+struct Store {
+    records: RefCell<BTreeMap<u64, QuotaRecord>>,
+    quotas: Quotas,
+    commits: Cell<u32>,
+    /// How many slices were put back.
+    returned: Cell<usize>,
+}
+
+const SHARED: u64 = 1_000_000;
+
+impl Store {
+    fn new(keys_max: usize, quotas: &[(u64, u64)]) -> Self {
+        let record = |requests| QuotaRecord::new(Quota::new(requests), 1, 7, at(0));
+        let records = quotas
+            .iter()
+            .map(|(number, requests)| (*number, record(*requests)));
+        Self {
+            records: RefCell::new(records.collect()),
+            quotas: Quotas::new(keys_max),
+            commits: Cell::new(0),
+            returned: Cell::new(0),
+        }
+    }
+
+    fn number_of(key: u64) -> u64 {
+        key.min(SHARED)
+    }
+
+    /// What [`crate::change::quota::put_back`] does.
+    fn put_back(&self, numbers: &[u64]) -> Vec<QuotaEvent> {
+        let mut events = Vec::new();
+        for number in numbers.iter().copied() {
+            let Some(slice) = self.quotas.call_in(number) else {
+                continue;
+            };
+            let mut records = self.records.borrow_mut();
+            let record = records.get_mut(&number).unwrap();
+            record.put_back(slice);
+            self.returned.set(self.returned.get() + 1);
+            events.push(QuotaEvent::Returned {
+                number,
+                left: record.remaining,
+            });
+        }
+        events
+    }
+
+    /// What [`crate::change::quota::take_slice`] does.
+    fn take(&self, key: u64, cost: u64, asked: &Arc<Asked>) -> Vec<QuotaEvent> {
+        let number = Self::number_of(key);
+        let mut events = self.put_back(&self.quotas.make_room(KeyId::from_raw(key), number));
+        let mut records = self.records.borrow_mut();
+        let record = records.get_mut(&number).unwrap();
+        let in_memory = self.quotas.in_memory(number, record);
+        events.push(QuotaEvent::Taken {
+            name: key,
+            slice: record.take_slice(number, cost, in_memory),
+            asked: Arc::downgrade(asked),
+        });
+        events
+    }
+
+    fn change(&self, number: u64, requests: u64) -> QuotaEvent {
+        let mut records = self.records.borrow_mut();
+        let record = records.get_mut(&number).unwrap();
+        *record = QuotaRecord::new(Quota::new(requests), 1, record.revision + 1, at(0));
+        QuotaEvent::Changed(number)
+    }
+
+    fn publish(&self, events: &[QuotaEvent]) {
+        self.commits.set(self.commits.get() + 1);
+        self.quotas.publish(events);
+    }
+
+    /// Spends; `meanwhile` runs after the transaction and before it is published, and
+    /// does more in the same commit.
+    fn spend_beside(&self, key: u64, cost: u64, meanwhile: &dyn Fn() -> Vec<QuotaEvent>) -> bool {
+        let take = |asked: &Arc<Asked>| {
+            let mut events = self.take(key, cost, asked);
+            events.extend(meanwhile());
+            self.publish(&events);
+            Ok(true)
+        };
+        let spent = self.quotas.spend(KeyId::from_raw(key), cost, at(0), take);
+        matches!(spent.unwrap(), Spent::Covered)
+    }
+
+    fn spend(&self, key: u64, cost: u64) -> bool {
+        self.spend_beside(key, cost, &Vec::new)
+    }
+
+    fn granted(&self, key: u64, times: u32) -> usize {
+        (0..times).filter(|_| self.spend(key, 1)).count()
+    }
+
+    fn in_memory(&self, number: u64) -> u64 {
+        let records = self.records.borrow();
+        self.quotas.in_memory(number, &records[&number])
+    }
+
+    fn in_store(&self, number: u64) -> u64 {
+        self.records.borrow()[&number].remaining
+    }
+}
+
+#[test]
+fn a_request_waits_for_one_commit_whatever_is_done_to_other_quotas() {
+    let store = Store::new(10, &[(1, 30), (2, 30), (3, 30)]);
+    assert!(store.spend(2, 1) && store.spend(3, 1));
+    store.commits.set(0);
+    // As it is about to settle, one is changed and one is called in.
+    let meanwhile = || {
+        let mut events = store.put_back(&[3]);
+        events.push(store.change(2, 5));
+        events
+    };
+    assert!(store.spend_beside(1, 1, &meanwhile));
+    assert_eq!(store.commits.get(), 1);
+    assert_eq!((store.in_memory(1), store.in_store(1)), (9, 20));
+}
+
+#[test]
+fn what_is_taken_for_a_request_covers_it_though_others_spend_meanwhile() {
+    let store = Store::new(10, &[(SHARED, 100)]);
+    let (first, second) = (SHARED, SHARED + 1);
+    assert!(store.spend(first, 1));
+    store.commits.set(0);
+    // 9 are in memory, and are gone before the slice is settled.
+    let meanwhile = || {
+        assert!(store.spend(first, 9));
+        Vec::new()
+    };
+    assert!(store.spend_beside(second, 12, &meanwhile));
+    assert_eq!(store.commits.get(), 1);
+    assert_eq!((store.in_memory(SHARED), store.in_store(SHARED)), (0, 78));
+}
+
+#[test]
+fn a_slice_of_a_quota_that_is_changed_in_the_same_commit_is_not_spent() {
+    let store = Store::new(10, &[(1, 30)]);
+    let is_changed = Cell::new(false);
+    let meanwhile = || match is_changed.replace(true) {
+        true => Vec::new(),
+        false => vec![store.change(1, 2)],
+    };
+    let granted = (0..50)
+        .filter(|_| store.spend_beside(1, 1, &meanwhile))
+        .count();
+    assert_eq!(granted, 2, "those of the new quota");
+}
+
+#[test]
+fn a_changed_quota_voids_what_is_in_memory_for_all_that_share_it() {
+    let store = Store::new(10, &[(SHARED, 100)]);
+    assert!(store.spend(SHARED, 1) && store.spend(SHARED + 1, 1));
+    store.publish(&[store.change(SHARED, 3)]);
+    assert_eq!(store.granted(SHARED + 1, 2), 2);
+    assert_eq!(store.granted(SHARED, 9), 1);
+}
+
+#[test]
+fn a_key_that_leaves_a_quota_does_not_spend_it_and_one_that_stays_does() {
+    let store = Store::new(10, &[(SHARED, 100)]);
+    assert!(store.spend(SHARED, 1) && store.spend(SHARED + 1, 1));
+    // The first takes a slice, and then leaves, in one commit; the other way round, it
+    // leads to what it took.
+    let moved = || vec![QuotaEvent::Moved(SHARED)];
+    assert!(store.spend_beside(SHARED, 20, &moved));
+    let gone = |_: &Arc<Asked>| Ok(false);
+    let spend = |key| store.quotas.spend(KeyId::from_raw(key), 1, at(0), gone);
+    assert_eq!(spend(SHARED).unwrap(), Spent::Gone);
+    assert_eq!(spend(SHARED + 1).unwrap(), Spent::Covered);
+    let asked = Arc::new(Asked::new(1));
+    let mut events = moved();
+    events.extend(store.take(SHARED, 1, &asked));
+    store.publish(&events);
+    assert_eq!(asked.answer(), Some(Spent::Covered));
+    assert_eq!(spend(SHARED).unwrap(), Spent::Covered);
+}
+
+#[test]
+fn the_successor_of_a_key_is_granted_what_memory_and_store_have_together() {
+    let store = Store::new(10, &[(SHARED, 20)]);
+    assert!(store.spend(SHARED, 6));
+    assert_eq!((store.in_memory(SHARED), store.in_store(SHARED)), (4, 10));
+    let asked = Arc::new(Asked::new(15));
+    store.publish(&store.take(SHARED + 1, 15, &asked));
+    let refused = Spent::Exhausted { refills_at: None };
+    assert_eq!(asked.answer(), Some(refused), "there are 14");
+    assert_eq!(store.in_store(SHARED), 10, "which takes nothing");
+    store.commits.set(0);
+    assert!(store.spend(SHARED + 2, 12));
+    assert_eq!(store.commits.get(), 1);
+    assert_eq!(store.granted(SHARED + 3, 9), 2);
+}
+
+#[test]
+fn that_the_store_is_empty_is_known_until_something_is_put_back() {
+    let store = Store::new(10, &[(1, 10), (SHARED, 10)]);
+    assert!(store.spend(1, 10));
+    store.commits.set(0);
+    assert_eq!(store.granted(1, 9), 0);
+    assert_eq!(store.commits.get(), 0, "nobody asked the store");
+
+    // Called in by a commit in which another takes of it: who asks finds it either way.
+    assert!(store.spend(SHARED, 4));
+    let asked = Arc::new(Asked::new(8));
+    let mut events = store.take(SHARED + 1, 8, &asked);
+    events.extend(store.put_back(&[SHARED]));
+    store.publish(&events);
+    let refused = Spent::Exhausted { refills_at: None };
+    assert_eq!(asked.answer(), Some(refused), "6 are left");
+    assert_eq!((store.in_memory(SHARED), store.in_store(SHARED)), (0, 6));
+    assert_eq!(store.granted(SHARED, 9), 6);
+}
+
+#[test]
+fn what_is_taken_out_in_a_commit_in_which_a_slice_is_taken_is_not_lost() {
+    let store = Store::new(10, &[(SHARED, 40)]);
+    assert!(store.spend(SHARED, 7));
+    let asked = Arc::new(Asked::new(5));
+    let mut events = store.take(SHARED + 1, 5, &asked);
+    events.extend(store.put_back(&[SHARED]));
+    store.publish(&events);
+    assert_eq!(asked.answer(), Some(Spent::Covered));
+    assert_eq!((store.in_memory(SHARED), store.in_store(SHARED)), (5, 23));
+}
+
+#[test]
+fn what_a_transaction_took_out_that_was_not_committed_is_in_memory_again() {
+    let store = Store::new(10, &[(1, 10)]);
+    assert!(store.spend(1, 3));
+    assert_eq!(store.quotas.call_in(1).unwrap().requests, 7);
+    store.quotas.undo();
+    // Nothing of it was put back: it was run again, and taken out a second time.
+    assert_eq!(store.quotas.call_in(1).unwrap().requests, 7);
+    store.quotas.undo();
+    assert_eq!(store.in_memory(1), 7);
+    assert_eq!(store.granted(1, 20), 7);
+}
+
+#[test]
+fn a_slice_for_which_nobody_waits_any_more_is_for_the_next() {
+    let store = Store::new(10, &[(1, 10)]);
+    let asked = Arc::new(Asked::new(4));
+    let events = store.take(1, 4, &asked);
+    drop(asked);
+    store.publish(&events);
+    assert_eq!((store.in_memory(1), store.in_store(1)), (10, 0));
+}
+
+#[test]
+fn a_request_makes_room_by_a_few_that_were_not_used_lately() {
+    let quotas: Vec<_> = (1..=1_000).map(|number| (number, 100)).collect();
+    let store = Store::new(500, &quotas);
+    for number in 1..=500 {
+        assert!(store.spend(number, 1));
+    }
+    assert_eq!(store.returned.get(), 0);
+    // All were used when they came. The first that needs room takes the marks of those
+    // that it looks at, and of those some have to go.
+    assert!(store.spend(501, 1));
+    assert_eq!(store.returned.get(), 16);
+    assert_eq!(store.in_store(1), 99, "what it had is back");
+    assert_eq!(store.in_store(17), 90);
+    // The others of those go next, but for those that were used since.
+    for number in 17..=40 {
+        assert!(store.spend(number, 1));
+    }
+    for number in 502..=700 {
+        let before = store.returned.get();
+        assert!(store.spend(number, 1));
+        assert!(store.returned.get() - before <= 16);
+        let len = (1..=1_000).filter(|number| store.in_memory(*number) > 0);
+        assert!(len.count() <= 500);
+    }
+    let is_out = |number: &u64| store.in_memory(*number) > 0;
+    assert_eq!((17..=40).filter(is_out).count(), 24, "they are in use");
+    // Nothing was lost on the way.
+    for number in 1..=1_000 {
+        let spent = match number {
+            17..=40 => 2,
+            1..=700 => 1,
+            _ => 0,
+        };
+        let left = store.in_memory(number) + store.in_store(number);
+        assert_eq!(left, 100 - spent, "{number}");
+    }
+}
+
+#[test]
+fn a_quota_of_many_keys_gives_up_some_of_them_and_stays() {
+    let mut quotas: Vec<_> = (1..=120).map(|number| (number, 100)).collect();
+    quotas.push((SHARED, 100_000));
+    let store = Store::new(50, &quotas);
+    for key in SHARED..SHARED + 300 {
+        assert!(store.spend(key, 1));
+        let found = (SHARED..SHARED + 300).filter(|key| store.quotas.finds(*key));
+        assert!(found.count() <= 50);
+    }
+    assert_eq!(store.returned.get(), 0, "its slice was not called in");
+    let left = store.in_memory(SHARED) + store.in_store(SHARED);
+    assert_eq!(left, 100_000 - 300);
+    // With no name left it is called in like others.
+    for number in 1..=120 {
+        assert!(store.spend(number, 1));
+    }
+    assert_eq!((store.in_memory(SHARED), store.in_memory(120)), (0, 9));
+    assert_eq!(store.in_store(SHARED), 100_000 - 300);
+}
+
+#[test]
+fn closing_puts_all_back_in_parts_and_takes_none_any_more() {
+    let quotas: Vec<_> = (1..=2_500).map(|number| (number, 100)).collect();
+    let store = Store::new(5_000, &quotas);
+    for number in 1..=2_500 {
+        assert!(store.spend(number, 1 + number % 10));
+    }
+    let parts = RefCell::new(Vec::new());
+    let put_back = |numbers: Vec<u64>| {
+        parts.borrow_mut().push(numbers.len());
+        store.publish(&store.put_back(&numbers));
+        Ok(())
+    };
+    store.quotas.close(put_back).unwrap();
+    // Of every tenth, nothing was left to put back.
+    assert_eq!(parts.into_inner(), [1_000, 1_000, 250]);
+    for number in 1..=2_500 {
+        assert_eq!(store.in_store(number), 100 - (1 + number % 10), "{number}");
+    }
+    let take = |_: &Arc<Asked>| panic!("it is closed");
+    let spent = store.quotas.spend(KeyId::from_raw(1), 1, at(0), take);
+    assert!(matches!(spent, Err(Error::Closed)));
+}

@@ -1,0 +1,95 @@
+//! The keyspaces in memory, for verifications to read without a lock.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+
+use crate::model::bounds;
+use crate::model::error::Error;
+use crate::model::id::Prefix;
+use crate::model::keyspace::Keyspace;
+use crate::model::permissions::Permissions;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// The keyspaces, in memory. A number is never given twice and a prefix never
+/// changes, so that both are read without a lock.
+pub(crate) struct Registry {
+    entries: Box<[OnceLock<Entry>]>,
+}
+
+pub(crate) struct Entry {
+    pub(crate) prefix: Prefix,
+    pub(crate) current: ArcSwap<Keyspace>,
+    /// The low and the high half of the permissions that are not retired. Each
+    /// bit stands for itself, so that halves of two ages do no harm.
+    active: [AtomicU64; 2],
+}
+
+impl Entry {
+    fn new(keyspace: Arc<Keyspace>) -> Self {
+        Self {
+            prefix: keyspace.prefix,
+            current: ArcSwap::new(keyspace),
+            active: [AtomicU64::new(0), AtomicU64::new(0)],
+        }
+    }
+
+    pub(crate) fn active(&self) -> Permissions {
+        let [low, high] = &self.active;
+        let half = |half: &AtomicU64| u128::from(half.load(Ordering::Acquire));
+        Permissions::from_bits(half(low) | half(high) << 64)
+    }
+
+    fn publish(&self, keyspace: Arc<Keyspace>) {
+        let bits = keyspace.active_mask().bits();
+        let [low, high] = &self.active;
+        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+        low.store(half(bits), Ordering::Release);
+        high.store(half(bits >> 64), Ordering::Release);
+        self.current.store(keyspace);
+    }
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: (0..bounds::KEYSPACES_MAX)
+                .map(|_| OnceLock::new())
+                .collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&Entry> {
+        self.entries.get(usize::try_from(number).ok()?)?.get()
+    }
+
+    pub(crate) fn find(&self, prefix: Prefix) -> Option<Arc<Keyspace>> {
+        self.iter()
+            .find(|entry| entry.prefix == prefix)
+            .map(|entry| entry.current.load_full())
+    }
+
+    /// All keyspaces, as they are in memory.
+    pub(crate) fn all(&self) -> Vec<Keyspace> {
+        self.iter()
+            .map(|entry| Keyspace::clone(&entry.current.load()))
+            .collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().map_while(OnceLock::get)
+    }
+
+    pub(crate) fn publish(&self, keyspace: Keyspace) -> Result<(), Error> {
+        let slot = usize::try_from(keyspace.id)
+            .ok()
+            .and_then(|number| self.entries.get(number))
+            .ok_or_else(|| {
+                Error::corrupted("keyspaces", keyspace.id, "its number is over the limit")
+            })?;
+        let keyspace = Arc::new(keyspace);
+        slot.get_or_init(|| Entry::new(keyspace.clone()))
+            .publish(keyspace);
+        Ok(())
+    }
+}

@@ -1,0 +1,340 @@
+//! The audit trail: what was changed, when, by whom.
+
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Timestamp;
+use crate::model::id::{KeyId, Prefix};
+use crate::model::key::Reason;
+use crate::model::owner::OwnerPath;
+use crate::store::export::Link;
+
+/// One change, written in the same transaction as the change itself.
+///
+/// Entries are chained: each carries a keyed hash over itself and the hash of
+/// the one before, so that none can be altered, left out or put in between
+/// without the store's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditEntry {
+    /// Its position, from 1 on, without gaps.
+    pub seq: u64,
+    /// When, by the engine's time then. Not before the entry ahead of it, unless this
+    /// one says that time was set back.
+    pub at: Timestamp,
+    /// Who, as given to [`Engine::by`](crate::Engine::by).
+    pub actor: Option<String>,
+    /// What.
+    pub event: AuditEvent,
+}
+
+/// What of an entry is stored; the position is its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AuditBody {
+    pub(crate) at: Timestamp,
+    pub(crate) actor: Option<String>,
+    pub(crate) event: AuditEvent,
+}
+
+impl AuditBody {
+    pub(crate) fn at_position(self, seq: u64) -> AuditEntry {
+        AuditEntry {
+            seq,
+            at: self.at,
+            actor: self.actor,
+            event: self.event,
+        }
+    }
+}
+
+impl From<AuditEntry> for AuditBody {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            at: entry.at,
+            actor: entry.actor,
+            event: entry.event,
+        }
+    }
+}
+
+/// A field that changed.
+///
+/// What people wrote (names, descriptions, labels, names of plans) is quoted, with its
+/// quotes and backslashes escaped, and what is not there is `none`, without quotes: so
+/// that each text has one reading. Lists are separated by commas, the pairs of labels
+/// read `"env"="prod"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// The name of the field.
+    pub field: String,
+    /// What it was, as text.
+    pub before: String,
+    /// What it is now, as text.
+    pub after: String,
+}
+
+impl Change {
+    /// Notes a field if it changed.
+    pub(crate) fn note<T: PartialEq>(
+        changes: &mut Vec<Self>,
+        field: &str,
+        before: &T,
+        after: &T,
+        text: impl Fn(&T) -> String,
+    ) {
+        if before != after {
+            changes.push(Self {
+                field: field.to_owned(),
+                before: text(before),
+                after: text(after),
+            });
+        }
+    }
+}
+
+/// What somebody wrote, for [`Change`]: nothing in it reads as anything else. It is at
+/// most twice as long, so that an entry keeps to the limit of its encoding; what cannot
+/// be seen is refused before.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+pub(crate) fn quoted_or_none(text: Option<&str>) -> String {
+    text.map_or("none".to_owned(), quoted)
+}
+
+/// What a revocation of many reached for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Scope {
+    /// The keys of an owner and of all below it.
+    Owner(OwnerPath),
+    /// The keys of a keyspace.
+    Keyspace(Prefix),
+}
+
+/// What was done.
+// New variants go to the end: the encoding counts them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AuditEvent {
+    /// A keyspace was created.
+    KeyspaceCreated {
+        /// The keyspace.
+        keyspace: Prefix,
+    },
+    /// A keyspace was changed.
+    KeyspaceUpdated {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// What changed.
+        changes: Vec<Change>,
+    },
+    /// A key was issued.
+    KeyIssued {
+        /// The key.
+        key: KeyId,
+        /// Its keyspace.
+        keyspace: Prefix,
+        /// Its owner.
+        owner: OwnerPath,
+        /// The keys that were revoked for it, in a single-active keyspace.
+        superseded: Vec<KeyId>,
+    },
+    /// A key was rotated.
+    KeyRotated {
+        /// The old key.
+        old: KeyId,
+        /// The new key.
+        new: KeyId,
+        /// Until when the old key is accepted; `None`: it was revoked at once.
+        retiring_until: Option<Timestamp>,
+        /// Older keys whose grace this rotation ended.
+        superseded: Vec<KeyId>,
+    },
+    /// A key was revoked.
+    KeyRevoked {
+        /// The key.
+        key: KeyId,
+        /// Why.
+        reason: Reason,
+        /// A note.
+        note: Option<String>,
+    },
+    /// Keys of an owner or a keyspace were revoked, by a gatekey that did not name them.
+    /// No longer written: see [`KeysRevoked`](Self::KeysRevoked).
+    KeysRevokedUnnamed {
+        /// Whose.
+        scope: Scope,
+        /// How many.
+        keys: u64,
+        /// Why.
+        reason: Reason,
+        /// A note.
+        note: Option<String>,
+    },
+    /// A key was changed.
+    KeyUpdated {
+        /// The key.
+        key: KeyId,
+        /// What changed.
+        changes: Vec<Change>,
+    },
+    /// A key was disabled.
+    KeyDisabled {
+        /// The key.
+        key: KeyId,
+    },
+    /// A key was enabled.
+    KeyEnabled {
+        /// The key.
+        key: KeyId,
+    },
+    /// An owner was suspended, with all below it.
+    OwnerSuspended {
+        /// The owner.
+        owner: OwnerPath,
+        /// How many keys this reached.
+        keys: u64,
+        /// A note.
+        note: Option<String>,
+    },
+    /// An owner was resumed.
+    OwnerResumed {
+        /// The owner.
+        owner: OwnerPath,
+        /// How many keys this reached.
+        keys: u64,
+    },
+    /// Keys long over were removed.
+    KeysPurged {
+        /// The keys.
+        keys: Vec<KeyId>,
+    },
+    /// Digests were renewed under the newest pepper.
+    DigestsRenewed {
+        /// The pepper's id.
+        pepper: u8,
+        /// The keys.
+        keys: Vec<KeyId>,
+    },
+    /// The beginning of the audit trail was removed.
+    AuditTrimmed {
+        /// The last entry that was removed: the trail begins after it.
+        through: Link,
+        /// How many entries were kept beside the trail, for revoked keys.
+        kept: u64,
+        /// How many were kept before and no longer are, since their keys were purged.
+        dropped: u64,
+    },
+    /// Keys of an owner or a keyspace were revoked. One call writes an entry for each
+    /// thousand of them, one after the other, at the same instant.
+    KeysRevoked {
+        /// Whose.
+        scope: Scope,
+        /// Those that this entry's call revoked and this entry names, at most a
+        /// thousand. What was revoked before is not among them.
+        keys: Vec<KeyId>,
+        /// Why.
+        reason: Reason,
+        /// A note.
+        note: Option<String>,
+    },
+    /// A request under an idempotency key was asked again, and answered with another
+    /// key in the place of one that nobody had used. See
+    /// [`Engine::idempotent`](crate::Engine::idempotent).
+    KeyReissued {
+        /// The key of the answer before, which is revoked as superseded.
+        old: KeyId,
+        /// The key that takes its place.
+        new: KeyId,
+    },
+    /// [`Engine::repair`](crate::Engine::repair) removed or rebuilt what was damaged. A
+    /// repair writes as many entries as it takes to name everything.
+    StoreRepaired {
+        /// The keys whose hot records were removed, or were brought to agree with
+        /// their owner's suspension.
+        keys: Vec<KeyId>,
+        /// Everything that was done.
+        repairs: Vec<Repair>,
+    },
+    /// [`Engine::repair`](crate::Engine::repair) found entries of this trail that are
+    /// missing, or do not follow on the one before: the chain cannot be mended, and from
+    /// here on [`Engine::check`](crate::Engine::check) does not tell of them again.
+    AuditBroken {
+        /// Their positions.
+        entries: Vec<u64>,
+    },
+    /// The store was made of a backup. The entries that follow took away again what the
+    /// trail had taken away since: each in the name of who had done it.
+    StoreRestored {
+        /// The end of the backup's trail.
+        backup: Link,
+        /// The end of the trail that was applied.
+        trail: Link,
+    },
+    /// Time was set back: see [`Engine::set_time_back`](crate::Engine::set_time_back).
+    /// Entries about the keys that this changed follow.
+    TimeSetBack {
+        /// The engine's present before.
+        from: Timestamp,
+        /// And after.
+        to: Timestamp,
+        /// How many keys had ended in between.
+        revived: u64,
+    },
+}
+
+/// One thing that a repair has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Repair {
+    /// The table of the store.
+    pub table: String,
+    /// The key of the record, in a readable form; cut where it is long.
+    pub record: String,
+    /// What was wrong with it, and what was done.
+    pub done: String,
+}
+
+/// The most keys that one entry names, so that it keeps to the limit of its encoding.
+pub(crate) const NAMED_MAX: usize = 1000;
+
+impl AuditEvent {
+    /// The keys that the entry names, at most a thousand. A suspension and its end name
+    /// none.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyId> {
+        match self {
+            Self::KeyspaceCreated { .. }
+            | Self::KeyspaceUpdated { .. }
+            | Self::KeysRevokedUnnamed { .. }
+            | Self::OwnerSuspended { .. }
+            | Self::OwnerResumed { .. }
+            | Self::AuditTrimmed { .. }
+            | Self::AuditBroken { .. }
+            | Self::StoreRestored { .. }
+            | Self::TimeSetBack { .. } => Vec::new(),
+            Self::KeyIssued {
+                key, superseded, ..
+            } => [&[*key], superseded.as_slice()].concat(),
+            Self::KeyRotated {
+                old,
+                new,
+                superseded,
+                ..
+            } => [&[*old, *new], superseded.as_slice()].concat(),
+            Self::KeyReissued { old, new } => vec![*old, *new],
+            Self::KeyRevoked { key, .. }
+            | Self::KeyUpdated { key, .. }
+            | Self::KeyDisabled { key }
+            | Self::KeyEnabled { key } => vec![*key],
+            Self::KeysPurged { keys }
+            | Self::DigestsRenewed { keys, .. }
+            | Self::KeysRevoked { keys, .. }
+            | Self::StoreRepaired { keys, .. } => keys.clone(),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Instants, and the clock that gives them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::error::{Error, Invalid};
+
+/// An instant, in milliseconds since 1970-01-01T00:00:00Z.
+///
+/// It prints and parses as RFC 3339, and converts from [`SystemTime`].
+///
+/// ```
+/// use gatekey::Timestamp;
+///
+/// let instant: Timestamp = "2026-01-31T12:00:00Z".parse()?;
+/// assert_eq!(instant.unix_seconds(), 1_769_860_800);
+/// assert_eq!(instant.to_string(), "2026-01-31T12:00:00Z");
+/// assert!(Timestamp::from_unix_seconds(-1).is_err());
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Timestamp(u64);
+
+impl TryFrom<u64> for Timestamp {
+    type Error = Error;
+
+    /// As [`Timestamp::from_unix_ms`].
+    fn try_from(ms: u64) -> Result<Self, Error> {
+        Self::from_unix_ms(ms)
+    }
+}
+
+impl From<Timestamp> for u64 {
+    fn from(instant: Timestamp) -> Self {
+        instant.0
+    }
+}
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const MIN: Self = Self(0);
+    /// 9999-12-30T22:00:00Z, the last instant that every UTC offset can print.
+    pub const MAX: Self = Self(253_402_207_200_000);
+
+    /// An instant from milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// [`Invalid::TimeOutOfRange`] past [`Timestamp::MAX`].
+    pub fn from_unix_ms(ms: u64) -> Result<Self, Error> {
+        if ms > Self::MAX.0 {
+            return Err(Invalid::TimeOutOfRange(format!("{ms} ms")).into());
+        }
+        Ok(Self(ms))
+    }
+
+    /// An instant from seconds since the epoch.
+    ///
+    /// # Errors
+    /// [`Invalid::TimeOutOfRange`] where it is negative or past [`Timestamp::MAX`].
+    pub fn from_unix_seconds(seconds: i64) -> Result<Self, Error> {
+        u64::try_from(seconds)
+            .ok()
+            .and_then(|seconds| seconds.checked_mul(1000))
+            .filter(|ms| *ms <= Self::MAX.0)
+            .map(Self)
+            .ok_or_else(|| Invalid::TimeOutOfRange(format!("{seconds} s")).into())
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub const fn unix_ms(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch.
+    #[must_use]
+    pub const fn unix_seconds(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// The instant `duration` later, or `None` past [`Timestamp::MAX`].
+    /// A part of a millisecond is dropped.
+    #[must_use]
+    pub fn checked_add(self, duration: Duration) -> Option<Self> {
+        let ms = u64::try_from(duration.as_millis()).ok()?;
+        let sum = self.0.checked_add(ms)?;
+        (sum <= Self::MAX.0).then_some(Self(sum))
+    }
+
+    /// The instant `duration` later, at most [`Timestamp::MAX`].
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        self.checked_add(duration).unwrap_or(Self::MAX)
+    }
+
+    /// The instant `duration` earlier, at least [`Timestamp::MIN`].
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(ms))
+    }
+
+    /// How long it is from `earlier` to this instant; zero where it is not earlier.
+    #[must_use]
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// For what a record holds, where `u64::MAX` stands for "never".
+    pub(crate) const fn from_raw(ms: u64) -> Self {
+        Self(ms)
+    }
+}
+
+impl TryFrom<SystemTime> for Timestamp {
+    type Error = Error;
+
+    fn try_from(time: SystemTime) -> Result<Self, Error> {
+        let out_of_range = || Invalid::TimeOutOfRange("a system time".to_owned());
+        let since = time
+            .duration_since(UNIX_EPOCH)
+            .map_err(|_| out_of_range())?;
+        Self::MIN
+            .checked_add(since)
+            .ok_or_else(|| out_of_range().into())
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(instant: Timestamp) -> Self {
+        UNIX_EPOCH + Duration::from_millis(instant.0)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// Parses RFC 3339, and what RFC 9557 adds to it. A part of a millisecond is
+    /// dropped.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parsed: jiff::Timestamp = text
+            .parse()
+            .map_err(|_| Invalid::malformed("time", text, "not RFC 3339"))?;
+        // Rounded down: towards zero would let in what is just before 1970.
+        u64::try_from(parsed.as_nanosecond().div_euclid(1_000_000))
+            .ok()
+            .filter(|ms| *ms <= Self::MAX.0)
+            .map(Self)
+            .ok_or_else(|| Invalid::TimeOutOfRange(text.to_owned()).into())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instant = i64::try_from(self.0)
+            .ok()
+            .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        match instant {
+            Some(instant) => instant.fmt(f),
+            None => f.write_str("never"),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where the engine takes the time from.
+///
+/// A clock may step back: the engine never lets time run behind the newest
+/// instant that it has committed, so that what has expired stays expired.
+/// It is asked on every verification, so it should be quick.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The present.
+    fn now(&self) -> Timestamp;
+
+    /// The present, or an instant at most 10 ms before it where that is cheaper
+    /// to have: for notes of use, which are kept by the minute. No decision
+    /// rests on it.
+    fn coarse_now(&self) -> Timestamp {
+        self.now()
+    }
+
+    /// How much time has passed since an instant that stays the same, by a clock that
+    /// nobody sets and that goes on while the machine sleeps: what the present is
+    /// compared with to notice that it has leapt. `None`: no leap is noticed.
+    fn steady(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// The clock of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        // A clock before 1970 or after 9999 is a clock that nobody set. Before
+        // 1970 the committed high-water mark takes over; after 9999 whatever
+        // can expire has.
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => {
+                let ms = since.as_secs().saturating_mul(1000) + u64::from(since.subsec_millis());
+                Timestamp(ms.min(Timestamp::MAX.0))
+            }
+            Err(_) => Timestamp::MIN,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn coarse_now(&self) -> Timestamp {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        match (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec)) {
+            (Ok(seconds), Ok(nanos)) => {
+                let ms = seconds.saturating_mul(1000) + nanos / 1_000_000;
+                Timestamp(ms.min(Timestamp::MAX.0))
+            }
+            _ => Timestamp::MIN,
+        }
+    }
+
+    fn steady(&self) -> Option<Duration> {
+        #[cfg(target_os = "linux")]
+        {
+            // Goes on while the machine sleeps, which `Instant` does not.
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            let seconds = u64::try_from(now.tv_sec).ok()?;
+            Some(Duration::new(seconds, u32::try_from(now.tv_nsec).ok()?))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+            Some(BEGUN.get_or_init(std::time::Instant::now).elapsed())
+        }
+    }
+}
+
+/// A clock that stands still until it is told to move, for tests.
+///
+/// Clones share the same hands.
+///
+/// ```
+/// use std::time::Duration;
+/// use gatekey::{Clock, ManualClock};
+///
+/// let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+/// let hands = clock.clone();
+/// hands.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().to_string(), "2026-01-01T00:01:00Z");
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ManualClock(std::sync::Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock that stands at `instant`.
+    #[must_use]
+    pub fn at(instant: Timestamp) -> Self {
+        Self(std::sync::Arc::new(AtomicU64::new(instant.0)))
+    }
+
+    /// Sets the clock, forward or back.
+    pub fn set(&self, instant: Timestamp) {
+        self.0.store(instant.0, Ordering::SeqCst);
+    }
+
+    /// Moves the clock forward, at most to [`Timestamp::MAX`].
+    pub fn advance(&self, by: Duration) {
+        self.set(self.now().saturating_add(by));
+    }
+
+    /// Moves the clock back, at least to [`Timestamp::MIN`].
+    pub fn step_back(&self, by: Duration) {
+        self.set(self.now().saturating_sub(by));
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extremes_print_and_parse() {
+        for instant in [Timestamp::MIN, Timestamp::MAX] {
+            let text = instant.to_string();
+            assert_eq!(text.parse::<Timestamp>().unwrap(), instant, "{text}");
+        }
+        assert_eq!(Timestamp(u64::MAX).to_string(), "never");
+    }
+
+    #[test]
+    fn instants_outside_the_range_are_refused() {
+        assert!(Timestamp::from_unix_seconds(-1).is_err());
+        assert!(Timestamp::from_unix_seconds(i64::MAX).is_err());
+        assert!(Timestamp::from_unix_ms(u64::MAX).is_err());
+        assert!("1969-12-31T23:59:59Z".parse::<Timestamp>().is_err());
+        assert!("yesterday".parse::<Timestamp>().is_err());
+        assert!("1969-12-31T23:59:59.9999Z".parse::<Timestamp>().is_err());
+        assert!("9999-12-30T22:00:00.999Z".parse::<Timestamp>().is_err());
+        assert!(Timestamp::try_from(UNIX_EPOCH - Duration::from_secs(1)).is_err());
+        assert_eq!(Timestamp::MAX.checked_add(Duration::from_millis(1)), None);
+        assert_eq!(Timestamp::MIN.checked_add(Duration::MAX), None);
+    }
+}

@@ -1,0 +1,597 @@
+//! What can go wrong. A denial is not an error: see [`Denial`](crate::Denial).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::clock::Timestamp;
+use crate::model::id::{KeyId, Prefix};
+use crate::model::owner::OwnerPath;
+use crate::model::permissions::Permissions;
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed.
+///
+/// The variants are kept apart by what a caller can do about them: mend the
+/// input ([`Invalid`](Error::Invalid), [`NotFound`](Error::NotFound)), accept
+/// that the store's state forbids it ([`Refused`](Error::Refused)), or look at
+/// the disk (the rest). No error carries a token, a secret or a digest.
+///
+/// ```
+/// use gatekey::{Engine, Error, Invalid, NewKeyspace};
+///
+/// let error = NewKeyspace::new("Acme Live").unwrap_err();
+/// assert!(matches!(error, Error::Invalid(Invalid::Malformed { what: "prefix", .. })));
+/// assert!(error.to_string().contains("Acme Live"));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store could not be opened; the file is as it was.
+    #[error("cannot open the store at {}: {reason}", path.display())]
+    Open {
+        /// The path as given; empty for a store in memory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        reason: OpenError,
+    },
+    /// The caller's input is not acceptable. Nothing was applied.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// What the call names does not exist. Nothing was applied.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The state of the store forbids the change. Nothing was applied.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// One item of a batch was not acceptable. Nothing of the batch was applied.
+    #[error("item {index} of the batch: {source}; nothing of the batch was applied")]
+    Batch {
+        /// The position of the item, from 0.
+        index: usize,
+        /// What was wrong with it.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A record is damaged, was tampered with, or is of an unknown version.
+    /// It grants nothing. Run [`Engine::check`](crate::Engine::check), and
+    /// restore from a backup.
+    #[error("the store is corrupted: {0}")]
+    Corrupted(Corruption),
+    /// The commit failed, and so did all that the engine did to find out whether the
+    /// change has reached the disk. The engine takes no further change before it knows;
+    /// the state that is found once [`Engine::health`](crate::Engine::health) is well
+    /// again is the truth. Until then, verifications answer as before the change.
+    #[error(
+        "the outcome of the change is unknown, since its commit failed ({0}); look once the store is well again"
+    )]
+    OutcomeUnknown(StoreFailure),
+    /// The store could not be read or written. The change was not applied.
+    #[error("the store failed: {0}")]
+    Store(StoreFailure),
+    /// The engine's file was removed or replaced while it was open. No change is
+    /// taken any more, since whoever opens the store next would not find it.
+    #[error(
+        "the store's file was removed or replaced, and it takes no more changes: put the file back, or close the engine and open the store again"
+    )]
+    NeedsReopen,
+    /// The store has taken no changes for longer than
+    /// [`Options::fail_closed_after`](crate::Options::fail_closed_after) allows: nothing
+    /// is verified before it does.
+    #[error("the store has taken no changes since {since}, and the options say not to verify then")]
+    FailedClosed {
+        /// When it began.
+        since: Timestamp,
+    },
+    /// The engine was closed.
+    #[error("the engine is closed")]
+    Closed,
+    /// This process is a fork of the one that opened the engine: a daemon after it
+    /// has detached, or a worker of a server that forks. Nothing was applied. The
+    /// engine stays with the process that opened it.
+    #[error(
+        "this process is a fork of the one that opened the engine, and cannot use it; open the store after forking or daemonizing, in one process"
+    )]
+    Forked,
+    /// The operating system gave no random bytes. The change was not applied.
+    #[error("the operating system's random generator failed: {0}")]
+    Entropy(String),
+    /// The system would not start the maintenance thread.
+    #[error("cannot start the maintenance thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// A fault of this crate. Please report it.
+    #[error("internal fault of gatekey, please report it: {0}")]
+    Internal(&'static str),
+}
+
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another engine of this process, has the store open.
+    /// It was tried again for some 30 ms, since another may only have looked at it.
+    #[error("it is in use by another engine; one engine at a time may hold a store")]
+    InUse,
+    /// The file exists but was not written by gatekey.
+    #[error("the file is not a gatekey store ({0})")]
+    NotAStore(String),
+    /// The file was written by a later gatekey.
+    #[error(
+        "its format is version {found}, and this gatekey reads up to version {supported}; use a newer gatekey"
+    )]
+    NewerFormat {
+        /// The version in the file.
+        found: u32,
+        /// The newest version that this crate reads.
+        supported: u32,
+    },
+    /// The file may not be written.
+    #[error("the file is read-only")]
+    ReadOnly,
+    /// The directory that should hold the file does not exist.
+    #[error("the directory {} does not exist", .0.display())]
+    MissingDirectory(PathBuf),
+    /// There is no such file, or nothing in it, and the options say not to create one.
+    #[error("the file does not exist or is empty, and the options say not to create it")]
+    Missing,
+    /// A pepper has the right id but not the bytes that this store knows.
+    #[error("the pepper with id {id} is not the one this store was made with")]
+    WrongPepper {
+        /// The id of the pepper.
+        id: u8,
+    },
+    /// None of the peppers given is known to this store.
+    #[error("none of the peppers given (ids {given:?}) is known to this store (ids {known:?})")]
+    UnknownPepper {
+        /// The ids that were given.
+        given: Vec<u8>,
+        /// The ids that the store knows.
+        known: Vec<u8>,
+    },
+    /// Keys are still hashed under a pepper that was not given;
+    /// [`Engine::peppers`](crate::Engine::peppers) tells before. A key moves to
+    /// the newest pepper when its token is used. Those that are expired or out
+    /// of grace do not: [`Engine::purge`](crate::Engine::purge) removes them;
+    /// those that nobody uses are to be rotated or revoked.
+    #[error("{keys} keys are still hashed under the pepper with id {id}, which was not given")]
+    MissingPepper {
+        /// The id of the pepper.
+        id: u8,
+        /// How many keys need it.
+        keys: u64,
+    },
+    /// The store was made with a pepper, and none was given.
+    #[error("the store was made with a pepper (ids {known:?}), and none was given")]
+    PepperRequired {
+        /// The ids that the store knows.
+        known: Vec<u8>,
+    },
+    /// The store was made without a pepper, and one was given. Accepting it
+    /// would accept a store that somebody else put in the place of yours.
+    #[error("the store was made without a pepper, and one was given")]
+    PepperNotExpected,
+    /// The options contradict each other or are out of range.
+    #[error("bad option: {0}")]
+    Options(String),
+    /// A part of the store that must be read at opening is corrupt. So is, often, a copy
+    /// that another program made while the store was open: it holds pages of several
+    /// commits. [`Engine::backup`](crate::Engine::backup) makes copies that open.
+    #[error(
+        "the store is corrupted: {0}; if the file is a copy made while the store was open, such a copy does not hold together: make copies with Engine::backup"
+    )]
+    Corrupted(String),
+    /// The file could not be read or written.
+    #[error("{0}")]
+    Io(#[source] std::io::Error),
+    /// The file could not be opened for another reason.
+    #[error("{0}")]
+    Store(StoreFailure),
+}
+
+impl OpenError {
+    pub(crate) fn not_a_store(why: &str) -> Self {
+        Self::NotAStore(why.to_owned())
+    }
+
+    /// An error of reading the store, as one of opening it.
+    pub(crate) fn reading(error: Error) -> Self {
+        match error {
+            Error::Corrupted(corruption) => Self::Corrupted(corruption.to_string()),
+            Error::Store(failure) | Error::OutcomeUnknown(failure) => Self::Store(failure),
+            other => Self::Corrupted(other.to_string()),
+        }
+    }
+}
+
+/// An input that is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// A value does not have the form that its kind asks for.
+    #[error("{value} is not a valid {what}: {why}")]
+    Malformed {
+        /// The kind of value: `prefix`, `owner`, `label key`, ...
+        what: &'static str,
+        /// The value, quoted and cut; withheld where it looks like a token.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is more of something than its limit allows.
+    #[error("{count} {what} are more than the {max} allowed")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The same thing was given twice.
+    #[error("{what} {value} is given twice")]
+    Duplicate {
+        /// What was given twice.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A permission name that the keyspace does not have.
+    #[error("keyspace {keyspace} has no permission {name:?}; it has: {known}")]
+    UnknownPermission {
+        /// The name that was given; withheld where it looks like a token.
+        name: String,
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The names it has, separated by commas.
+        known: String,
+    },
+    /// A plan that the keyspace does not have.
+    #[error("keyspace {keyspace} has no plan {name:?}; it has: {known}")]
+    UnknownPlan {
+        /// The name that was given; withheld where it looks like a token.
+        name: String,
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The names it has, separated by commas.
+        known: String,
+    },
+    /// A permission name that the keyspace has retired.
+    #[error("permission {name:?} of keyspace {keyspace} is retired; its bit is not given again")]
+    RetiredPermission {
+        /// The name that was given.
+        name: String,
+        /// The keyspace.
+        keyspace: Prefix,
+    },
+    /// Permission bits that no active name of the keyspace stands for.
+    #[error("permission bits {bits} have no active name in keyspace {keyspace}")]
+    UnknownBits {
+        /// The bits without a name.
+        bits: Permissions,
+        /// The keyspace.
+        keyspace: Prefix,
+    },
+    /// An expiry that is not after the present.
+    #[error("an expiry of {expires_at} is not in the future (it is {now})")]
+    ExpiryInPast {
+        /// The expiry that was given.
+        expires_at: Timestamp,
+        /// The present, by the engine's clock.
+        now: Timestamp,
+    },
+    /// A key whose life would end before it begins.
+    #[error("not-before {not_before} is not before the expiry {expires_at}")]
+    NotBeforeAfterExpiry {
+        /// The not-before that was given.
+        not_before: Timestamp,
+        /// The expiry.
+        expires_at: Timestamp,
+    },
+    /// A life longer than the keyspace allows.
+    #[error("keyspace {keyspace} allows a lifetime of at most {max:?}; {asked} was asked for")]
+    LifetimeTooLong {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The longest life it allows.
+        max: Duration,
+        /// What was asked for: an instant or `never`.
+        asked: String,
+    },
+    /// An instant or a duration outside what can be represented.
+    #[error("{0} is outside the instants that can be represented (1970 to 9999)")]
+    TimeOutOfRange(String),
+}
+
+impl Invalid {
+    pub(crate) fn malformed(what: &'static str, value: &str, why: impl Into<String>) -> Self {
+        Self::Malformed {
+            what,
+            value: shown(value),
+            why: why.into(),
+        }
+    }
+}
+
+/// Quotes a value for an error message: cut to 64 characters, and withheld
+/// where it holds a run of base62 as long as a token's secret, which somebody
+/// may have put into the wrong argument.
+pub(crate) fn shown(value: &str) -> String {
+    const CUT: usize = 64;
+    if crate::model::withheld::holds_a_secret(value) {
+        return format!(
+            "(a value of {} bytes, withheld: it looks like a secret)",
+            value.len()
+        );
+    }
+    match value.char_indices().nth(CUT) {
+        Some((at, _)) => format!("{:?}... ({} bytes)", &value[..at], value.len()),
+        None => format!("{value:?}"),
+    }
+}
+
+/// What a call names but the store does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotFound {
+    /// No key has this id: it never existed, or was purged.
+    #[error("there is no key {0}")]
+    Key(KeyId),
+    /// No keyspace has this prefix.
+    #[error("there is no keyspace {0}")]
+    Keyspace(Prefix),
+    /// The audit trail does not hold this entry any more.
+    #[error("audit entry {seq} was trimmed away; the trail begins with entry {first}")]
+    AuditEntry {
+        /// The position that was asked for.
+        seq: u64,
+        /// The position of the first entry that is there, or the next to come.
+        first: u64,
+    },
+    /// The token in hand belongs to no key of this store.
+    #[error("the token belongs to no key of this store")]
+    Token,
+}
+
+/// A change that the state of the store forbids.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The prefix belongs to another keyspace.
+    #[error("keyspace {0} exists already")]
+    PrefixTaken(Prefix),
+    /// The key was revoked, which is final.
+    #[error("key {key} was revoked at {at}; revocation is final")]
+    Revoked {
+        /// The key.
+        key: KeyId,
+        /// When it was revoked, or when its grace ended.
+        at: Timestamp,
+    },
+    /// The key has expired, which is final.
+    #[error("key {key} expired at {expired_at}; an expired key cannot be changed, issue a new one")]
+    Expired {
+        /// The key.
+        key: KeyId,
+        /// When it expired.
+        expired_at: Timestamp,
+    },
+    /// Time is to be set back, and is not ahead.
+    #[error("time cannot be set back to {to}, since it is {now}")]
+    TimeNotAhead {
+        /// The present.
+        now: Timestamp,
+        /// What it was to be, or what the clock says where that is later.
+        to: Timestamp,
+    },
+    /// The key is disabled.
+    #[error("key {0} is disabled; enable it first")]
+    Disabled(KeyId),
+    /// The key was rotated already and is in its grace.
+    #[error("key {key} was rotated to {successor} already; rotate that one")]
+    AlreadyRotated {
+        /// The key.
+        key: KeyId,
+        /// The key that replaced it.
+        successor: KeyId,
+    },
+    /// The keyspace allows one active key an owner and does not supersede.
+    #[error("owner {owner} holds key {key} already, and the keyspace allows one")]
+    OwnerHasKey {
+        /// The owner.
+        owner: OwnerPath,
+        /// The key that the owner holds.
+        key: KeyId,
+    },
+    /// The owner holds as many keys as the keyspace allows.
+    #[error("owner {owner} holds {held} keys, and the keyspace allows {cap}")]
+    OwnerAtCap {
+        /// The owner.
+        owner: OwnerPath,
+        /// How many keys the owner holds.
+        held: u64,
+        /// How many the keyspace allows.
+        cap: u32,
+    },
+    /// A keyspace cannot become single-active while an owner holds several keys.
+    #[error(
+        "keyspace {keyspace} cannot become single-active while owner {owner} holds several keys"
+    )]
+    OwnerHoldsSeveral {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The first such owner.
+        owner: OwnerPath,
+    },
+    /// The store holds as many keyspaces as it can.
+    #[error("the store holds {0} keyspaces, which is the limit")]
+    TooManyKeyspaces(usize),
+    /// The idempotency key was given before, with another request.
+    #[error("the idempotency key was given with another request before; give this one its own")]
+    AnotherRequest,
+    /// The request was answered before, and its answer may have arrived: the key was used
+    /// or changed since, or is gone, or the engine keeps no usage and cannot know.
+    #[error(
+        "the request was answered with key {key} before, which may be in use: if nobody has its token, revoke it and ask with another idempotency key"
+    )]
+    AlreadyAnswered {
+        /// The key of the answer.
+        key: KeyId,
+    },
+    /// Neither a backup nor a restore overwrites a file.
+    #[error("the target {} exists already", .0.display())]
+    TargetExists(PathBuf),
+    /// A backup is written under another name until it is whole, and that is taken.
+    #[error(
+        "{} exists: a backup to there is under way, or one was cut off; if none is, remove the file",
+        .0.display()
+    )]
+    BackupUnderWay(PathBuf),
+    /// A restore is written under another name until it is whole, and that is taken.
+    #[error(
+        "{} exists: a restore to there is under way, or one was cut off; if none is, remove the file",
+        .0.display()
+    )]
+    RestoreUnderWay(PathBuf),
+    /// A backup was ended by its caller, and nothing is left of it.
+    #[error("the backup was stopped by its caller")]
+    BackupStopped,
+}
+
+/// What was found to be damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corruption {
+    /// The table of the store.
+    pub table: &'static str,
+    /// The key of the record, in a readable form.
+    pub record: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Corruption {
+    /// The table's place where it is the file itself that cannot be read.
+    pub(crate) const FILE: &'static str = "file";
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "record {} of table {}: {}",
+            self.record, self.table, self.why
+        )
+    }
+}
+
+impl Error {
+    /// A store that could not be opened; without a path, one in memory.
+    pub(crate) fn open(path: Option<&Path>, reason: OpenError) -> Self {
+        Self::Open {
+            path: path.map(Path::to_owned).unwrap_or_default(),
+            reason,
+        }
+    }
+
+    pub(crate) fn corrupted(
+        table: &'static str,
+        record: impl fmt::Display,
+        why: impl Into<String>,
+    ) -> Self {
+        Self::Corrupted(Corruption {
+            table,
+            record: record.to_string(),
+            why: why.into(),
+        })
+    }
+
+    /// Keeps apart a record that is damaged, around which a walk can go, and a failure
+    /// of the file, which ends it.
+    pub(crate) fn or_damaged<T>(
+        result: Result<T, Self>,
+    ) -> Result<std::result::Result<T, Corruption>, Self> {
+        match result {
+            Ok(value) => Ok(Ok(value)),
+            Err(Self::Corrupted(damage)) if damage.table != Corruption::FILE => Ok(Err(damage)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the call may be tried again as it is, once the cause is gone:
+    /// `true` for what the disk or the system did, `false` for what the input
+    /// or the store's state did.
+    #[must_use]
+    pub fn is_environmental(&self) -> bool {
+        match self {
+            Self::Batch { source, .. } => source.is_environmental(),
+            _ => matches!(
+                self,
+                Self::OutcomeUnknown(_)
+                    | Self::Store(_)
+                    | Self::NeedsReopen
+                    | Self::FailedClosed { .. }
+                    | Self::Entropy(_)
+                    | Self::Thread(_)
+            ),
+        }
+    }
+}
+
+/// A failure of the storage engine below, as text: its own error type is kept
+/// private, so that it can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFailure {
+    message: String,
+    io_kind: Option<std::io::ErrorKind>,
+}
+
+impl StoreFailure {
+    pub(crate) fn new(message: impl Into<String>, io_kind: Option<std::io::ErrorKind>) -> Self {
+        Self {
+            message: message.into(),
+            io_kind,
+        }
+    }
+
+    /// The kind of the I/O error below, where there was one: `StorageFull`,
+    /// for example.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        self.io_kind
+    }
+}
+
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StoreFailure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_looks_like_a_secret_is_withheld() {
+        let token = format!("acme_live_7Hk2Pq9ZxW_{}", "a1B2c3D4".repeat(6));
+        let text = shown(&token);
+        assert!(!text.contains("a1B2"), "{text}");
+        assert!(text.contains("withheld"));
+    }
+
+    #[test]
+    fn a_long_value_is_cut_at_a_character() {
+        let text = shown(&"\u{e9} ".repeat(200));
+        assert!(text.len() < 300 && text.contains("600 bytes"), "{text}");
+    }
+}

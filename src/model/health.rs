@@ -1,0 +1,265 @@
+//! Whether the store can be written to, and what to do where it cannot.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::model::clock::{Clock, Timestamp};
+use crate::model::error::StoreFailure;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Whether an engine can read and write its store, from
+/// [`Engine::health`](crate::Engine::health).
+///
+/// ```
+/// # use gatekey::Engine;
+/// let engine = Engine::open_in_memory()?;
+/// let health = engine.health();
+/// if let Some(failure) = health.failure() {
+///     println!("since {}: {failure}; {}", failure.since(), failure.advice());
+/// }
+/// assert!(health.is_well());
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    failure: Option<Failure>,
+}
+
+impl Health {
+    /// Whether the store takes changes, as far as the engine knows: a failure is
+    /// noticed by the first call that meets it.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// What is wrong, where something is.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+}
+
+/// A store that takes no changes at present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    since: Timestamp,
+    cause: StoreFailure,
+    attempts: u64,
+    last: Option<StoreFailure>,
+    is_lost: bool,
+}
+
+impl Failure {
+    /// When it began, by the engine's clock.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// The first error of the store.
+    #[must_use]
+    pub fn cause(&self) -> &StoreFailure {
+        &self.cause
+    }
+
+    /// How often the engine has tried to recover since, in vain.
+    #[must_use]
+    pub fn attempts(&self) -> u64 {
+        self.attempts
+    }
+
+    /// The error of the last attempt to recover, where there was one.
+    #[must_use]
+    pub fn last(&self) -> Option<&StoreFailure> {
+        self.last.as_ref()
+    }
+
+    /// Whether the engine recovers by itself once the cause is gone. It does not where
+    /// its file was removed or replaced.
+    #[must_use]
+    pub fn is_recoverable(&self) -> bool {
+        !self.is_lost
+    }
+
+    /// What to do, in one sentence.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        use std::io::ErrorKind::{
+            PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        };
+        let kind = self.last.as_ref().unwrap_or(&self.cause).io_kind();
+        match kind {
+            _ if self.is_lost => {
+                "put the file back under its name, or close the engine and open the right file"
+            }
+            Some(StorageFull | QuotaExceeded) => {
+                "make room on the disk: the engine then recovers by itself"
+            }
+            Some(PermissionDenied | ReadOnlyFilesystem) => {
+                "let the engine write to the file and to its directory: it then recovers by itself"
+            }
+            _ => {
+                "look at the disk and at the system's log: once it is well, the engine recovers by itself"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store takes no changes: {}", self.cause)?;
+        match &self.last {
+            Some(last) if *last != self.cause => write!(f, "; now: {last}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Calls back with a failure.
+#[derive(Clone)]
+pub(crate) struct Hook(pub(crate) Arc<dyn Fn(&Failure) + Send + Sync>);
+
+impl Hook {
+    /// Calls back. A panic goes no further.
+    pub(crate) fn call(&self, failure: &Failure) {
+        let call = || (self.0)(failure);
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    }
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+/// What an engine knows of its store's health.
+pub(crate) struct Alarm {
+    clock: Arc<dyn Clock>,
+    start: Instant,
+    /// One more than the milliseconds from the start to the failure; 0: all is well.
+    since_ms: AtomicU64,
+    watch: Mutex<Watch>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Watch {
+    failure: Option<Failure>,
+    is_over: bool,
+}
+
+impl Alarm {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            start: Instant::now(),
+            since_ms: AtomicU64::new(0),
+            watch: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// No model checker stands in for this lock.
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a failure, unless one is noted.
+    pub(crate) fn raise(&self, cause: &StoreFailure) {
+        let mut watch = self.watch();
+        if watch.failure.is_none() {
+            watch.failure = Some(self.failure_of(cause));
+            let since = self.elapsed_ms().saturating_add(1);
+            self.since_ms.store(since, Ordering::Release);
+            self.changed.notify_all();
+        }
+    }
+
+    /// A failure that begins now.
+    pub(crate) fn failure_of(&self, cause: &StoreFailure) -> Failure {
+        Failure {
+            since: self.clock.now(),
+            cause: cause.clone(),
+            attempts: 0,
+            last: None,
+            is_lost: false,
+        }
+    }
+
+    /// Notes that the file has lost its name.
+    pub(crate) fn raise_lost(&self, cause: &StoreFailure) {
+        self.raise(cause);
+        if let Some(failure) = &mut self.watch().failure {
+            failure.is_lost = true;
+        }
+    }
+
+    /// Notes an attempt to recover that was in vain.
+    pub(crate) fn attempted(&self, error: &StoreFailure) {
+        self.raise(error);
+        if let Some(failure) = &mut self.watch().failure {
+            failure.attempts += 1;
+            failure.last = Some(error.clone());
+        }
+    }
+
+    /// Notes that all is well.
+    pub(crate) fn clear(&self) {
+        let mut watch = self.watch();
+        watch.failure = None;
+        self.since_ms.store(0, Ordering::Release);
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        Health {
+            failure: self.watch().failure.clone(),
+        }
+    }
+
+    /// Whether there is a failure. It costs a load.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.since_ms.load(Ordering::Relaxed) != 0
+    }
+
+    /// Waits for a time, and less where a failure begins. `false`: the wait is over for
+    /// good.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let watch = self.watch();
+        let was_failing = watch.failure.is_some();
+        let goes_on = |watch: &mut Watch| !watch.is_over && watch.failure.is_some() <= was_failing;
+        let waited = self.changed.wait_timeout_while(watch, time, goes_on);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.is_over
+    }
+
+    /// Ends every wait.
+    pub(crate) fn end(&self) {
+        self.watch().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// For how long it has lasted.
+    pub(crate) fn lasts(&self) -> Option<Duration> {
+        match self.since_ms.load(Ordering::Acquire) {
+            0 => None,
+            since => Some(Duration::from_millis(
+                self.elapsed_ms().saturating_sub(since - 1),
+            )),
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Alarm({:?})", self.watch().failure)
+    }
+}

@@ -1,0 +1,515 @@
+//! Keyspaces: families of keys under one policy.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::bounds;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Invalid};
+use crate::model::id::Prefix;
+use crate::model::permissions::Permissions;
+use crate::model::plan::Plan;
+
+/// How many keys an owner may hold in a keyspace. Counted are keys that are not
+/// revoked, expired or retiring; a disabled or suspended key counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeysPerOwner {
+    /// One. A new issue revokes what the owner holds, in the same transaction, and
+    /// also what is in the grace of a rotation: the old tokens are refused from the
+    /// instant that the new one exists.
+    SingleSuperseding,
+    /// One. A new issue is refused while the owner holds a key.
+    SingleRefusing,
+    /// Several, with an optional cap.
+    Many {
+        /// The most keys that an owner may hold.
+        cap: Option<u32>,
+    },
+}
+
+impl KeysPerOwner {
+    /// Whether an owner may hold one active key only.
+    #[must_use]
+    pub fn is_single(self) -> bool {
+        matches!(self, Self::SingleSuperseding | Self::SingleRefusing)
+    }
+}
+
+/// The name that a keyspace gives to one permission bit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PermissionName {
+    /// The name.
+    pub name: String,
+    /// Whether the name is retired: no key can be given it any more, no
+    /// verification can require it, and its bit is not given to another name.
+    pub retired: bool,
+}
+
+/// A keyspace, as the store holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Keyspace {
+    pub(crate) id: u32,
+    /// The position of the last audit entry about it.
+    pub(crate) revision: u64,
+    /// The prefix of its tokens, which is also its name and never changes.
+    /// [`Prefix::scanner_pattern`] is a regular expression that finds them.
+    pub prefix: Prefix,
+    /// What it is for.
+    pub description: String,
+    /// Its permission names; the position of a name is its bit.
+    pub permissions: Vec<PermissionName>,
+    /// How many keys an owner may hold.
+    pub keys_per_owner: KeysPerOwner,
+    /// How long a key lives where its issue does not say.
+    pub default_lifetime: Option<Duration>,
+    /// The longest that a key may live, from its issue.
+    pub max_lifetime: Option<Duration>,
+    /// Its plans.
+    pub plans: Vec<Plan>,
+    /// The plan of a key whose issue does not name one.
+    pub default_plan: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Keyspace {
+    /// The mask of some of its permissions.
+    ///
+    /// # Errors
+    /// [`Invalid::UnknownPermission`] or [`Invalid::RetiredPermission`] for a
+    /// name that cannot be given.
+    pub fn mask<N: AsRef<str>>(
+        &self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Permissions, Error> {
+        let mut mask = Permissions::NONE;
+        for name in names {
+            mask = mask | self.bit_of(name.as_ref())?;
+        }
+        Ok(mask)
+    }
+
+    fn bit_of(&self, name: &str) -> Result<Permissions, Error> {
+        let found = self.permissions.iter().position(|known| known.name == name);
+        match found.map(|at| (at, self.permissions.get(at).is_some_and(|p| p.retired))) {
+            Some((at, false)) => Ok(Permissions::bit(at)),
+            Some((_, true)) => Err(Invalid::RetiredPermission {
+                name: name.to_owned(),
+                keyspace: self.prefix,
+            }
+            .into()),
+            None => Err(Invalid::UnknownPermission {
+                name: match crate::model::withheld::holds_a_secret(name) {
+                    true => "(withheld)".to_owned(),
+                    false => name.to_owned(),
+                },
+                keyspace: self.prefix,
+                known: self.names(self.active_mask()).join(", "),
+            }
+            .into()),
+        }
+    }
+
+    /// The bit of a name that can be required, without an allocation.
+    pub(crate) fn required_bit(&self, name: &str) -> Option<Permissions> {
+        self.permissions
+            .iter()
+            .position(|known| !known.retired && known.name == name)
+            .map(Permissions::bit)
+    }
+
+    /// The names of the bits in a mask, in the order of the bits. A bit without
+    /// a name is left out; retired names are given.
+    #[must_use]
+    pub fn names(&self, mask: Permissions) -> Vec<&str> {
+        self.permissions
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| mask.contains(Permissions::bit(*at)))
+            .map(|(_, known)| known.name.as_str())
+            .collect()
+    }
+
+    /// The mask of all names that are not retired.
+    #[must_use]
+    pub fn active_mask(&self) -> Permissions {
+        self.permissions
+            .iter()
+            .enumerate()
+            .filter(|(_, known)| !known.retired)
+            .fold(Permissions::NONE, |mask, (at, _)| {
+                mask | Permissions::bit(at)
+            })
+    }
+
+    /// Resolves names and bits that a caller gives to a key.
+    pub(crate) fn resolve(
+        &self,
+        names: &[String],
+        bits: Permissions,
+    ) -> Result<Permissions, Error> {
+        let unknown = bits - self.active_mask();
+        if !unknown.is_empty() {
+            return Err(Invalid::UnknownBits {
+                bits: unknown,
+                keyspace: self.prefix,
+            }
+            .into());
+        }
+        Ok(bits | self.mask(names)?)
+    }
+
+    /// Appends names, each of which gets the next bit.
+    pub(crate) fn append_permissions(&mut self, names: &[String]) -> Result<(), Error> {
+        for name in names {
+            bounds::check_identifier("permission name", name)?;
+            if self.permissions.iter().any(|known| known.name == *name) {
+                return Err(Invalid::Duplicate {
+                    what: "permission",
+                    value: crate::model::error::shown(name),
+                }
+                .into());
+            }
+            self.permissions.push(PermissionName {
+                name: name.clone(),
+                retired: false,
+            });
+        }
+        bounds::check_count(
+            "permission names",
+            self.permissions.len(),
+            Permissions::COUNT_MAX,
+        )
+    }
+
+    pub(crate) fn retire_permissions(&mut self, names: &[String]) -> Result<(), Error> {
+        for name in names {
+            let mask = self.mask([name])?;
+            for (at, known) in self.permissions.iter_mut().enumerate() {
+                known.retired |= mask.contains(Permissions::bit(at));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a plan, counted from 1.
+    pub(crate) fn plan_number(&self, name: &str) -> Result<u16, Error> {
+        let at = self.plans.iter().position(|plan| plan.name == name);
+        at.and_then(|at| u16::try_from(at + 1).ok()).ok_or_else(|| {
+            let known: Vec<&str> = self.plans.iter().map(|plan| plan.name.as_str()).collect();
+            Invalid::UnknownPlan {
+                name: match crate::model::withheld::holds_a_secret(name) {
+                    true => "(withheld)".to_owned(),
+                    false => name.to_owned(),
+                },
+                keyspace: self.prefix,
+                known: known.join(", "),
+            }
+            .into()
+        })
+    }
+
+    /// The number of the plan of a new key.
+    pub(crate) fn plan_for(&self, asked: Option<&str>) -> Result<u16, Error> {
+        match asked.or(self.default_plan.as_deref()) {
+            Some(name) => self.plan_number(name),
+            None => Ok(0),
+        }
+    }
+
+    /// The plan of a number, which a key has; `None` for 0.
+    pub(crate) fn plan_numbered(&self, number: u16) -> Option<&Plan> {
+        self.plans.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// Adds plans, or replaces those of the same name.
+    fn put_plans(&mut self, plans: &[Plan]) {
+        for plan in plans {
+            match self.plans.iter_mut().find(|known| known.name == plan.name) {
+                Some(known) => known.clone_from(plan),
+                None => self.plans.push(plan.clone()),
+            }
+        }
+    }
+
+    /// Checks what a new or changed keyspace says of itself.
+    ///
+    /// Its description apart: see [`check_description`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let KeysPerOwner::Many { cap: Some(0) } = self.keys_per_owner {
+            return Err(Invalid::malformed("cap", "0", "an owner could hold no key").into());
+        }
+        for (what, lifetime) in [
+            ("default lifetime", self.default_lifetime),
+            ("maximum lifetime", self.max_lifetime),
+        ] {
+            if lifetime.is_some_and(|lifetime| lifetime.as_millis() == 0) {
+                let value = format!("{:?}", lifetime.unwrap_or_default());
+                let why = "it is less than a millisecond, and a key would be born expired";
+                return Err(Invalid::malformed(what, &value, why).into());
+            }
+            if lifetime.is_some_and(|lifetime| Timestamp::MIN.checked_add(lifetime).is_none()) {
+                return Err(Invalid::TimeOutOfRange(format!("a {what}")).into());
+            }
+        }
+        bounds::check_count("plans", self.plans.len(), bounds::PLANS_MAX)?;
+        for (at, plan) in self.plans.iter().enumerate() {
+            plan.check()?;
+            if self
+                .plans
+                .iter()
+                .take(at)
+                .any(|other| other.name == plan.name)
+            {
+                return Err(Invalid::Duplicate {
+                    what: "plan",
+                    value: crate::model::error::shown(&plan.name),
+                }
+                .into());
+            }
+        }
+        if let Some(name) = &self.default_plan {
+            self.plan_number(name)?;
+        }
+        if let (Some(default), Some(max)) = (self.default_lifetime, self.max_lifetime)
+            && default > max
+        {
+            return Err(Invalid::LifetimeTooLong {
+                keyspace: self.prefix,
+                max,
+                asked: format!("a default of {default:?}"),
+            }
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// Checks a description that is given, and not one that is stored: the rule for text
+/// may have become stricter since, and must not stop other changes.
+pub(crate) fn check_description(text: &str) -> Result<(), Error> {
+    bounds::check_text("description", text, bounds::DESCRIPTION_LEN_MAX)
+}
+
+/// A keyspace to be created.
+///
+/// ```
+/// use std::time::Duration;
+/// use gatekey::{Engine, NewKeyspace};
+///
+/// let engine = Engine::open_in_memory()?;
+/// let live = engine.create_keyspace(
+///     NewKeyspace::new("acme_live")?
+///         .description("production")
+///         .permissions(["read", "write"])
+///         .max_lifetime(Duration::from_secs(90 * 86_400)),
+/// )?;
+/// assert_eq!(live.mask(["write"])?.bits(), 0b10);
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct NewKeyspace {
+    pub(crate) prefix: Prefix,
+    pub(crate) description: String,
+    pub(crate) permissions: Vec<String>,
+    pub(crate) keys_per_owner: KeysPerOwner,
+    pub(crate) default_lifetime: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) default_plan: Option<String>,
+}
+
+impl NewKeyspace {
+    /// A keyspace with no permissions, any number of keys an owner, and keys
+    /// that do not expire unless their issue says so.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`] for a prefix that is not 1 to 32 of `a-z 0-9 _`.
+    pub fn new(prefix: impl TryInto<Prefix, Error: Into<Error>>) -> Result<Self, Error> {
+        Ok(Self {
+            prefix: prefix.try_into().map_err(Into::into)?,
+            description: String::new(),
+            permissions: Vec::new(),
+            keys_per_owner: KeysPerOwner::Many { cap: None },
+            default_lifetime: None,
+            max_lifetime: None,
+            plans: Vec::new(),
+            default_plan: None,
+        })
+    }
+
+    /// What it is for, at most [`bounds::DESCRIPTION_LEN_MAX`] bytes.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = text.into();
+        self
+    }
+
+    /// Its permission names, in the order of their bits; at most 128.
+    #[must_use]
+    pub fn permissions<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.permissions.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// How many keys an owner may hold.
+    #[must_use]
+    pub fn keys_per_owner(mut self, policy: KeysPerOwner) -> Self {
+        self.keys_per_owner = policy;
+        self
+    }
+
+    /// One active key an owner; a new issue makes the old one invalid.
+    #[must_use]
+    pub fn single_active(self) -> Self {
+        self.keys_per_owner(KeysPerOwner::SingleSuperseding)
+    }
+
+    /// How long a key lives where its issue does not say.
+    #[must_use]
+    pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
+        self.default_lifetime = Some(lifetime);
+        self
+    }
+
+    /// The longest that a key may live. A key whose issue does not say, in a
+    /// keyspace without a default lifetime, lives this long.
+    #[must_use]
+    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
+        self.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Adds a plan, which its keys can follow; at most [`bounds::PLANS_MAX`].
+    #[must_use]
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plans.push(plan);
+        self
+    }
+
+    /// The plan of a key whose issue does not name one. Without it, such a key
+    /// has no limits.
+    #[must_use]
+    pub fn default_plan(mut self, name: impl Into<String>) -> Self {
+        self.default_plan = Some(name.into());
+        self
+    }
+}
+
+/// Changes to a keyspace. The prefix never changes: it stands in every token.
+///
+/// Changed lifetimes, caps and default plans hold for what is issued or changed
+/// from then on; existing keys are left as they are. A changed plan holds for all
+/// keys that follow it, at once.
+#[derive(Debug, Clone, Default)]
+pub struct KeyspaceUpdate {
+    pub(crate) description: Option<String>,
+    pub(crate) append: Vec<String>,
+    pub(crate) retire: Vec<String>,
+    pub(crate) keys_per_owner: Option<KeysPerOwner>,
+    pub(crate) default_lifetime: Option<Option<Duration>>,
+    pub(crate) max_lifetime: Option<Option<Duration>>,
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) default_plan: Option<Option<String>>,
+}
+
+impl KeyspaceUpdate {
+    /// No change yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new description.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
+    /// More permission names, which get the next bits.
+    #[must_use]
+    pub fn append_permissions<N: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.append.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Names to retire: from then on they cannot be given or required.
+    #[must_use]
+    pub fn retire_permissions<N: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.retire.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// How many keys an owner may hold. Refused where it would become
+    /// single-active while an owner holds several.
+    #[must_use]
+    pub fn keys_per_owner(mut self, policy: KeysPerOwner) -> Self {
+        self.keys_per_owner = Some(policy);
+        self
+    }
+
+    /// A default lifetime, or `None` to take it away.
+    #[must_use]
+    pub fn default_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.default_lifetime = Some(lifetime.into());
+        self
+    }
+
+    /// A maximum lifetime, or `None` to take it away.
+    #[must_use]
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.max_lifetime = Some(lifetime.into());
+        self
+    }
+
+    /// Adds a plan, or replaces the one of its name: the keys that follow it
+    /// begin to be counted anew. A plan is never removed.
+    #[must_use]
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plans.push(plan);
+        self
+    }
+
+    /// The plan of a key whose issue does not name one, or `None`.
+    #[must_use]
+    pub fn default_plan<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
+        self.default_plan = Some(name.into().map(str::to_owned));
+        self
+    }
+
+    /// The keyspace as it would be after the change.
+    pub(crate) fn apply(&self, old: &Keyspace, now: Timestamp) -> Result<Keyspace, Error> {
+        let mut new = old.clone();
+        if let Some(description) = &self.description {
+            check_description(description)?;
+            new.description.clone_from(description);
+        }
+        new.append_permissions(&self.append)?;
+        new.retire_permissions(&self.retire)?;
+        new.keys_per_owner = self.keys_per_owner.unwrap_or(old.keys_per_owner);
+        new.default_lifetime = self.default_lifetime.unwrap_or(old.default_lifetime);
+        new.max_lifetime = self.max_lifetime.unwrap_or(old.max_lifetime);
+        new.put_plans(&self.plans);
+        if let Some(name) = &self.default_plan {
+            new.default_plan.clone_from(name);
+        }
+        new.check()?;
+        if new != *old {
+            new.updated_at = now;
+        }
+        Ok(new)
+    }
+}

@@ -1,0 +1,24 @@
+//! The model: the types that callers and the store speak of. Nothing here reads a
+//! file, takes a hash or remembers a request.
+
+pub(crate) mod audit;
+pub mod bounds;
+pub(crate) mod clock;
+pub(crate) mod error;
+pub(crate) mod filter;
+pub(crate) mod health;
+pub(crate) mod id;
+pub(crate) mod idempotency;
+pub(crate) mod key;
+pub(crate) mod keyspace;
+pub(crate) mod limit;
+pub(crate) mod network;
+pub(crate) mod owner;
+pub(crate) mod permissions;
+pub(crate) mod plan;
+pub(crate) mod secret;
+pub(crate) mod stats;
+pub(crate) mod text;
+pub(crate) mod time;
+pub(crate) mod verdict;
+pub(crate) mod withheld;

@@ -1,0 +1,95 @@
+//! Counts of what a store holds.
+
+use std::collections::BTreeMap;
+
+use crate::engine::policy::Life;
+use crate::model::clock::Timestamp;
+use crate::model::health::Health;
+use crate::model::id::Prefix;
+use crate::model::key::KeyState;
+
+/// What a store holds, and what its engine keeps in memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How many keys each keyspace has, by state.
+    pub keyspaces: BTreeMap<Prefix, KeyCounts>,
+    /// The length of the file, in bytes; 0 for a store in memory.
+    pub file_bytes: u64,
+    /// How many audit entries there are.
+    pub audit_entries: u64,
+    /// How many keys the resident table holds.
+    pub resident_keys: usize,
+    /// How many keys fit into the resident table.
+    pub resident_capacity: usize,
+    /// How many keys are counted for the limits of their plans.
+    pub limited_keys: usize,
+    /// How many keys' records are damaged. They grant nothing, and are in no other count.
+    pub damaged: u64,
+    /// How many uses of keys were not counted, for want of room between two
+    /// flushes.
+    pub usage_lost: u64,
+    /// Whether the store takes changes.
+    pub health: Health,
+}
+
+/// How many keys are hashed under a pepper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PepperKeys {
+    /// The pepper's id.
+    pub pepper: u8,
+    /// How many keys need it. A revoked key needs none.
+    pub keys: u64,
+    /// Whether new digests are made under it.
+    pub is_signing: bool,
+}
+
+/// How many keys there are, by state. A key counts once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyCounts {
+    /// Good.
+    pub active: u64,
+    /// Replaced, and in their grace.
+    pub retiring: u64,
+    /// Not good yet.
+    pub not_yet_valid: u64,
+    /// Disabled.
+    pub disabled: u64,
+    /// Suspended with their owner.
+    pub suspended: u64,
+    /// Expired.
+    pub expired: u64,
+    /// Revoked.
+    pub revoked: u64,
+    /// Over by their expiry: all of `expired`, and those of `disabled` and `suspended`
+    /// that have expired. Not a state of its own, and not in the
+    /// [`total`](Self::total) a second time.
+    pub over_by_expiry: u64,
+}
+
+impl KeyCounts {
+    pub(crate) fn count(&mut self, life: &Life, now: Timestamp) {
+        if life.is_over_by_expiry(now) {
+            self.over_by_expiry += 1;
+        }
+        let counter = match life.state(now) {
+            KeyState::Active => &mut self.active,
+            KeyState::Retiring => &mut self.retiring,
+            KeyState::NotYetValid => &mut self.not_yet_valid,
+            KeyState::Disabled => &mut self.disabled,
+            KeyState::Suspended => &mut self.suspended,
+            KeyState::Expired => &mut self.expired,
+            KeyState::Revoked => &mut self.revoked,
+        };
+        *counter += 1;
+    }
+
+    /// The sum of all states.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let live = self.active + self.retiring + self.not_yet_valid;
+        live + self.disabled + self.suspended + self.expired + self.revoked
+    }
+}

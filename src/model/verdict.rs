@@ -1,0 +1,441 @@
+//! What a verification says.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::model::clock::Timestamp;
+use crate::model::id::{KeyId, Prefix};
+use crate::model::key::Reason;
+use crate::model::limit::LimitStatus;
+use crate::model::owner::OwnerPath;
+use crate::model::permissions::Permissions;
+use crate::store::record::{Phase, SHORT_OWNER_LEN, View};
+
+/// The answer of a verification that ran well. A failure of the store is an
+/// [`Error`](crate::Error), never a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a verdict that is not looked at protects nothing"]
+pub enum Verdict {
+    /// The token is good for what was asked.
+    Granted(Grant),
+    /// It is not, and why.
+    Denied(Denial),
+}
+
+impl Verdict {
+    /// Whether the token was granted.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        matches!(self, Self::Granted(_))
+    }
+
+    /// The grant, or the denial as an error, for `?`.
+    ///
+    /// # Errors
+    /// The denial.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// fn who(engine: &Engine, token: &str) -> Result<String, Box<dyn std::error::Error>> {
+    ///     let grant = engine.verify(token)?.into_result()?;
+    ///     Ok(grant.owner().to_owned())
+    /// }
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// assert_eq!(who(&engine, issued.token.expose()).unwrap(), "acme");
+    /// assert_eq!(who(&engine, "nonsense").unwrap_err().to_string(), "the token is malformed");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn into_result(self) -> Result<Grant, Denial> {
+        match self {
+            Self::Granted(grant) => Ok(grant),
+            Self::Denied(denial) => Err(denial),
+        }
+    }
+
+    /// The grant, if there is one.
+    #[must_use]
+    pub fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::Granted(grant) => Some(grant),
+            Self::Denied(_) => None,
+        }
+    }
+
+    /// The denial, if there is one.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Granted(_) => None,
+            Self::Denied(denial) => Some(denial),
+        }
+    }
+}
+
+/// Proof that a token was good at the instant of its verification: only the
+/// engine can make one. It holds no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grant {
+    key: KeyId,
+    keyspace: Prefix,
+    owner: InlinePath,
+    permissions: Permissions,
+    expires_at: Option<Timestamp>,
+    retiring_until: Option<Timestamp>,
+    limits: Option<Standing>,
+}
+
+/// Where a key stands in the limits of its plan, a request counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) tightest: LimitStatus,
+    pub(crate) longest: LimitStatus,
+}
+
+impl Standing {
+    /// Takes another limit in.
+    pub(crate) fn with(self, status: LimitStatus) -> Self {
+        let is_tighter = status.remaining() < self.tightest.remaining();
+        let is_longer = status.limit().window() > self.longest.limit().window();
+        Self {
+            tightest: if is_tighter { status } else { self.tightest },
+            longest: if is_longer { status } else { self.longest },
+        }
+    }
+}
+
+impl Grant {
+    pub(crate) fn new(view: &View<'_>, held: Permissions, keyspace: Prefix) -> Self {
+        Self {
+            key: view.id(),
+            keyspace,
+            owner: InlinePath::new(view),
+            permissions: held,
+            expires_at: view.expires_at(),
+            retiring_until: match view.phase() {
+                Phase::Retiring { until } => Some(until),
+                Phase::Current | Phase::Revoked { .. } => None,
+            },
+            limits: None,
+        }
+    }
+
+    pub(crate) fn with_limits(mut self, limits: Option<Standing>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The id of the key.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key
+    }
+
+    /// The prefix of the key's keyspace.
+    #[must_use]
+    pub fn keyspace(&self) -> Prefix {
+        self.keyspace
+    }
+
+    /// The owner's path as text.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.owner.as_str()
+    }
+
+    /// What the key may do, in the bits of its keyspace; retired ones are left
+    /// out.
+    #[must_use]
+    pub fn permissions(&self) -> Permissions {
+        self.permissions
+    }
+
+    /// When the key expires; `None`: never.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Where the key was rotated and is in its grace: until when it is
+    /// accepted. A server may tell its caller to move to the new key.
+    #[must_use]
+    pub fn retiring_until(&self) -> Option<Timestamp> {
+        self.retiring_until
+    }
+
+    /// Of the limits of the key's plan, the one of which the least is left, this
+    /// request counted; `None`: the key has no plan, or a plan without limits.
+    #[must_use]
+    pub fn limit(&self) -> Option<LimitStatus> {
+        self.limits.map(|limits| limits.tightest)
+    }
+
+    /// Of the limits of the key's plan, the one with the longest window: what a
+    /// subscription is known by, as "1,000 an hour" where 50 a second hold too.
+    #[must_use]
+    pub fn longest_limit(&self) -> Option<LimitStatus> {
+        self.limits.map(|limits| limits.longest)
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("key_id", &self.key)
+            .field("keyspace", &self.keyspace)
+            .field("owner", &self.owner())
+            .field("permissions", &self.permissions)
+            .field("expires_at", &self.expires_at)
+            .field("retiring_until", &self.retiring_until)
+            .field("limit", &self.limit())
+            .finish()
+    }
+}
+
+/// An owner's path, without an allocation unless it is long. A record that is
+/// resident has none that is.
+#[derive(Clone)]
+enum InlinePath {
+    Short(ShortPath),
+    Long(Box<[u8]>),
+}
+
+/// What is behind the first `len` bytes is of no account. Aligned, so that it
+/// is moved in whole words: reading back half of a word that was just written
+/// costs more than all the rest of a grant.
+#[derive(Clone)]
+#[repr(align(8))]
+struct ShortPath {
+    bytes: [u8; SHORT_OWNER_LEN],
+    len: u8,
+}
+
+impl InlinePath {
+    fn new(view: &View<'_>) -> Self {
+        if let Some((len, bytes)) = view.short_owner() {
+            return Self::Short(ShortPath { bytes: *bytes, len });
+        }
+        let path = view.owner();
+        let mut bytes = [0; SHORT_OWNER_LEN];
+        match (bytes.get_mut(..path.len()), u8::try_from(path.len())) {
+            (Some(head), Ok(len)) => {
+                head.copy_from_slice(path);
+                Self::Short(ShortPath { bytes, len })
+            }
+            _ => Self::Long(path.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        let path = match self {
+            Self::Short(path) => path.bytes.get(..usize::from(path.len)).unwrap_or(&[]),
+            Self::Long(path) => path,
+        };
+        // It was ASCII when it was issued, and the record's tag was right.
+        std::str::from_utf8(path).unwrap_or("")
+    }
+}
+
+impl PartialEq for InlinePath {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for InlinePath {}
+
+/// Why a token was not granted: the first of these that is true, in this order.
+///
+/// Every variant from [`Revoked`](Denial::Revoked) on is given only where the
+/// secret was right, and so may carry the key's id. What of it a server tells
+/// its caller is the server's to decide; as a rule, unknown, revoked, disabled
+/// and suspended read the same from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// Too many attempts from the request's address have failed; this one was
+    /// not looked at. Only where [`Options::failed_attempts`] is set.
+    ///
+    /// [`Options::failed_attempts`]: crate::Options::failed_attempts
+    TooManyAttempts {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// The text does not have the form of a token, or its check is wrong.
+    Malformed,
+    /// No key of this store, or of the keyspace asked for, has this token: its
+    /// id is unknown or its secret is wrong. Which of the two is not told.
+    Unknown,
+    /// The key was revoked, or the grace of its rotation is over.
+    Revoked {
+        /// The key.
+        key: KeyId,
+        /// Since when.
+        at: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
+    /// The key's owner, or a path above it, is suspended.
+    Suspended {
+        /// The key.
+        key: KeyId,
+        /// The suspended path; the shortest where there are several.
+        owner: OwnerPath,
+    },
+    /// The key is disabled.
+    Disabled {
+        /// The key.
+        key: KeyId,
+    },
+    /// The key is not good yet.
+    NotYetValid {
+        /// The key.
+        key: KeyId,
+        /// When it will be.
+        not_before: Timestamp,
+    },
+    /// The key has expired.
+    Expired {
+        /// The key.
+        key: KeyId,
+        /// When.
+        expired_at: Timestamp,
+    },
+    /// The key may not be used from this address.
+    NetworkNotAllowed {
+        /// The key.
+        key: KeyId,
+        /// The address; `None` where the request did not say, and the key is
+        /// bound to networks.
+        source: Option<IpAddr>,
+    },
+    /// The key lacks a permission that was required.
+    PermissionMissing {
+        /// The key.
+        key: KeyId,
+        /// The bits it lacks.
+        missing: Permissions,
+        /// The names it lacks; also those required that its keyspace does not
+        /// have, for which there are no bits.
+        names: Vec<String>,
+    },
+    /// A limit of the key's plan is reached.
+    RateLimited {
+        /// The key.
+        key: KeyId,
+        /// The limit; of several that are reached, the one to wait longest for.
+        status: LimitStatus,
+        /// How long to wait until the request would be granted if no other came;
+        /// `None`: its cost is more than the limit ever allows.
+        retry_after: Option<Duration>,
+    },
+    /// The key's quota is used up.
+    QuotaExhausted {
+        /// The key.
+        key: KeyId,
+        /// When it is refilled; `None`: never.
+        refills_at: Option<Timestamp>,
+    },
+}
+
+impl Denial {
+    /// The key, where the secret was right.
+    #[must_use]
+    pub fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::TooManyAttempts { .. } | Self::Malformed | Self::Unknown => None,
+            Self::Revoked { key, .. }
+            | Self::Suspended { key, .. }
+            | Self::Disabled { key }
+            | Self::NotYetValid { key, .. }
+            | Self::Expired { key, .. }
+            | Self::NetworkNotAllowed { key, .. }
+            | Self::PermissionMissing { key, .. }
+            | Self::RateLimited { key, .. }
+            | Self::QuotaExhausted { key, .. } => Some(*key),
+        }
+    }
+
+    /// A stable name of the variant, for logs and counters.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Revoked { .. } => "revoked",
+            Self::Suspended { .. } => "suspended",
+            Self::Disabled { .. } => "disabled",
+            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::Expired { .. } => "expired",
+            Self::NetworkNotAllowed { .. } => "network_not_allowed",
+            Self::PermissionMissing { .. } => "permission_missing",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::QuotaExhausted { .. } => "quota_exhausted",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
+        }
+    }
+}
+
+/// For the server's own log: precise, and without a secret.
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("the token is malformed"),
+            Self::Unknown => f.write_str("the token is unknown"),
+            Self::Revoked { key, at, reason } => {
+                write!(f, "key {key} was revoked at {at} ({reason})")
+            }
+            Self::Suspended { key, owner } => {
+                write!(f, "key {key} is suspended with {owner}")
+            }
+            Self::Disabled { key } => write!(f, "key {key} is disabled"),
+            Self::NotYetValid { key, not_before } => {
+                write!(f, "key {key} is not valid before {not_before}")
+            }
+            Self::Expired { key, expired_at } => write!(f, "key {key} expired at {expired_at}"),
+            Self::NetworkNotAllowed {
+                key,
+                source: Some(source),
+            } => write!(f, "key {key} may not be used from {source}"),
+            Self::NetworkNotAllowed { key, source: None } => {
+                write!(
+                    f,
+                    "key {key} is bound to networks, and the source is unknown"
+                )
+            }
+            Self::PermissionMissing {
+                key,
+                missing,
+                names,
+            } => {
+                write!(f, "key {key} lacks the permissions ")?;
+                if names.is_empty() {
+                    write!(f, "{missing}")
+                } else {
+                    f.write_str(&names.join(", "))
+                }
+            }
+            Self::RateLimited {
+                key,
+                status,
+                retry_after: None,
+            } => write!(
+                f,
+                "the request costs more than key {key}'s limit of {} ever allows",
+                status.limit()
+            ),
+            Self::RateLimited { key, status, .. } => {
+                write!(f, "key {key} is over its limit of {}", status.limit())
+            }
+            Self::QuotaExhausted { key, .. } => write!(f, "key {key} has used up its quota"),
+            Self::TooManyAttempts { .. } => {
+                f.write_str("too many attempts from this address have failed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Denial {}

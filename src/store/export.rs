@@ -1,0 +1,317 @@
+//! The audit trail outside of the store: places in its chain, and exports of it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{BufRead, Read as _};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::digest::{ChainKey, DIGEST_LEN, Digest};
+use crate::model::audit::{AuditEntry, AuditEvent};
+use crate::model::error::{Error, Invalid, Result, StoreFailure};
+use crate::store::codec;
+use crate::store::read::decode_audit_with;
+
+/// The first line of an export.
+const HEADING: &str = "gatekey audit trail 1";
+/// The longest line that is read, in bytes: an entry of the longest encoding.
+const LINE_LEN_MAX: u64 = 4 * codec::LEN_MAX as u64;
+
+/// A place in the audit trail: the position of an entry, and the hash that chains it to
+/// all entries before it. Position 0 is the place before the first entry.
+///
+/// Two trails of which one link is the same are the same up to there. Note the newest
+/// link where whoever can write the file cannot: a trail that no longer leads through it
+/// was altered, cut or put back.
+///
+/// ```
+/// # use gatekey::{Engine, Link, NewKeyspace};
+/// # let engine = Engine::open_in_memory()?;
+/// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+/// let noted = engine.audit_span()?.last.to_string();
+/// let link: Link = noted.parse()?;
+/// assert_eq!(link.seq, 1);
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Link {
+    /// The position of the entry.
+    pub seq: u64,
+    /// Its hash: zeros for position 0.
+    pub hash: [u8; DIGEST_LEN],
+}
+
+impl Link {
+    pub(crate) fn new(seq: u64, hash: Digest) -> Self {
+        Self { seq, hash }
+    }
+}
+
+/// The position, a colon, and the hash in hexadecimal.
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, Hex(&self.hash))
+    }
+}
+
+impl FromStr for Link {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once(':');
+        let parsed = parts.and_then(|(seq, hash)| {
+            let hash = unhex(hash)?.try_into().ok()?;
+            Some(Self::new(seq.parse().ok()?, hash))
+        });
+        parsed.ok_or_else(|| {
+            let why = "a link is a position, a colon and 64 hexadecimal digits";
+            Invalid::malformed("link", text, why).into()
+        })
+    }
+}
+
+/// A stretch of the audit trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditSpan {
+    /// The place after which it begins.
+    pub after: Link,
+    /// Its last entry; the same as `after` where it has none.
+    pub last: Link,
+}
+
+impl AuditSpan {
+    pub(crate) fn new(after: Link, last: Link) -> Self {
+        Self { after, last }
+    }
+
+    /// How many entries it has.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.last.seq.saturating_sub(self.after.seq)
+    }
+}
+
+/// What a trimming of the audit trail did: see
+/// [`Engine::trim_audit`](crate::Engine::trim_audit).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trimmed {
+    /// How many entries were removed from the trail.
+    pub removed: u64,
+    /// How many of these are kept beside the trail, since a revoked key's record says
+    /// with them by whom and why it was revoked.
+    pub kept: u64,
+    /// The last entry that was removed, now or before: the trail begins after it.
+    pub through: Link,
+}
+
+/// The key with which the audit trail of a store, and exports of it, can be verified
+/// without the store.
+///
+/// It comes from the store's key, and says nothing of that or of any token. But whoever
+/// has it can make entries that verify: give it to who judges an export, and not to who
+/// delivers it. It is wiped from memory on drop, and `Debug` does not show it.
+pub struct AuditKey(ChainKey);
+
+impl AuditKey {
+    /// The key with these bytes, as [`expose`](AuditKey::expose) gave them.
+    #[must_use]
+    pub fn new(bytes: [u8; DIGEST_LEN]) -> Self {
+        Self(ChainKey::new(bytes))
+    }
+
+    pub(crate) fn of(key: ChainKey) -> Self {
+        Self(key)
+    }
+
+    pub(crate) fn chain(&self) -> &ChainKey {
+        &self.0
+    }
+
+    /// Its bytes, to be kept where the export is judged.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; DIGEST_LEN] {
+        self.0.expose()
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditKey(withheld)")
+    }
+}
+
+/// Reads an export of [`Engine::export_audit`](crate::Engine::export_audit), verifies
+/// each entry, and calls `each` with it; then says which stretch of the trail it is.
+///
+/// It needs no store. An `Ok` proves, to whoever trusts that those who could write the
+/// export do not have the key: the entries are the store's, none was altered, none is
+/// missing between [`after`](AuditSpan::after) and [`last`](AuditSpan::last), and none was
+/// put in between. Of entries that were damaged the export holds the positions alone, and
+/// an entry behind them, that of [`Engine::repair`](crate::Engine::repair), marks each; `each`
+/// is not called for them. Compare `after` with the `last` of the export before, and `last` with a
+/// link that was noted elsewhere: an export by itself cannot show that nothing comes after
+/// it. Without the key, only the links can be compared.
+///
+/// Reads the export once, line by line.
+///
+/// # Errors
+/// [`Error::Corrupted`] names the first entry that does not follow on the one before it;
+/// [`Invalid::Malformed`] for what is not an export, or is one that was cut off;
+/// [`Error::Store`] where it cannot be read. What `each` returns as an error ends the
+/// reading.
+///
+/// ```
+/// # use gatekey::{Engine, NewKeyspace};
+/// # let engine = Engine::open_in_memory()?;
+/// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+/// let mut export = Vec::new();
+/// engine.export_audit(0, &mut export)?;
+/// let key = engine.audit_key();
+///
+/// let span = gatekey::verify_audit_export(export.as_slice(), &key, |entry| {
+///     println!("{} {:?} {:?}", entry.at, entry.actor, entry.event);
+///     Ok(())
+/// })?;
+/// assert_eq!((span.after.seq, span.last.seq), (0, 1));
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+pub fn verify_audit_export(
+    export: impl BufRead,
+    key: &AuditKey,
+    each: impl FnMut(AuditEntry) -> Result<()>,
+) -> Result<AuditSpan> {
+    verify_with(export, &key.0, |_| Ok(()), each)
+}
+
+/// As [`verify_audit_export`]; `each_link` is called with each place before the entry
+/// that follows on it, from the one after which the export begins.
+pub(crate) fn verify_with(
+    mut export: impl BufRead,
+    key: &ChainKey,
+    mut each_link: impl FnMut(Link) -> Result<()>,
+    mut each: impl FnMut(AuditEntry) -> Result<()>,
+) -> Result<AuditSpan> {
+    let mut line = String::new();
+    let mut number = 0;
+    let mut next = |line: &mut String| -> Result<()> {
+        number += 1;
+        line.clear();
+        let read = export.by_ref().take(LINE_LEN_MAX).read_line(line);
+        read.map_err(|error| failed(&error))?;
+        match line.pop() {
+            Some('\n') => Ok(()),
+            // Also the line that was cut off.
+            _ => Err(malformed(number, "it ends before its last line")),
+        }
+    };
+    next(&mut line)?;
+    if line != HEADING {
+        return Err(malformed(1, "its first line is not that of an export"));
+    }
+    next(&mut line)?;
+    let after: Link = match line.strip_prefix("after ") {
+        Some(link) => link.parse()?,
+        None => return Err(malformed(2, "it does not say after what it begins")),
+    };
+    let mut last = after;
+    // Said to be broken, and not marked so by an entry yet.
+    let mut broken = BTreeSet::new();
+    loop {
+        each_link(last)?;
+        next(&mut line)?;
+        if let Some(link) = line.strip_prefix("last ") {
+            if let Some(seq) = broken.first() {
+                let why = "the export says that it is broken, and no entry marks it so";
+                return Err(Error::corrupted("audit", seq, why));
+            }
+            return match link.parse::<Link>()? == last {
+                true => Ok(AuditSpan::new(after, last)),
+                false => Err(malformed(number, "it does not end where it says")),
+            };
+        }
+        let seq = last.seq + 1;
+        if let Some(link) = line.strip_prefix("broken ") {
+            last = link.parse()?;
+            if last.seq != seq {
+                let why = format!("it is not the entry with position {seq}");
+                return Err(malformed(number, &why));
+            }
+            broken.insert(seq);
+            continue;
+        }
+        let entry = line.split_once(' ').and_then(|(named, hex)| {
+            let is_next = named.parse() == Ok(seq);
+            is_next.then(|| unhex(hex)).flatten()
+        });
+        let Some(bytes) = entry else {
+            let why = format!("it is not the entry with position {seq}");
+            return Err(malformed(number, &why));
+        };
+        let (entry, hash) = decode_audit_with(key, &last.hash, seq, &bytes)?;
+        last = Link::new(seq, hash);
+        if let AuditEvent::AuditBroken { entries } = &entry.event {
+            for marked in entries {
+                broken.remove(marked);
+            }
+        }
+        each(entry)?;
+    }
+}
+
+/// The lines of an export, each with its end.
+pub(crate) struct Lines;
+
+impl Lines {
+    pub(crate) fn first(after: Link) -> String {
+        format!("{HEADING}\nafter {after}\n")
+    }
+
+    /// An entry as it is stored, its hash behind it.
+    pub(crate) fn entry(seq: u64, stored: &[u8]) -> String {
+        format!("{seq} {}\n", Hex(stored))
+    }
+
+    /// An entry that cannot be read, and on what the next follows.
+    pub(crate) fn broken(link: Link) -> String {
+        format!("broken {link}\n")
+    }
+
+    pub(crate) fn last(last: Link) -> String {
+        format!("last {last}\n")
+    }
+}
+
+pub(crate) fn failed(error: &std::io::Error) -> Error {
+    let text = format!("the export of the audit trail: {error}");
+    Error::Store(StoreFailure::new(text, Some(error.kind())))
+}
+
+fn malformed(line: u64, why: &str) -> Error {
+    Invalid::malformed("audit export", &format!("line {line}"), why).into()
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok())
+        .collect()
+}

@@ -1,0 +1,646 @@
+//! The hot record of a key: what a verification reads, in a fixed layout that
+//! is read in place.
+//!
+//! All numbers are little-endian. The record holds its own table and id, so
+//! that its tag, over all before it, binds it to its place.
+//!
+//! ```text
+//!   0  table number (1)        1  version (1)
+//!   2  flags: 1 disabled, 2 retiring, 4 revoked, 8 has a quota
+//!   3  digest scheme (1)       4  pepper id
+//!   5  suspended: bit n, the owner's ancestor of n + 1 segments is suspended
+//!   6  length of the owner     7  number of networks
+//!   8  id, 8 bytes
+//!  16  revision: the position of the last audit entry about the key
+//!  24  keyspace, 4 bytes      28  plan, counted from 1; 0: none
+//!  30  reason of revocation   31  0
+//!  32  permissions, 16 bytes
+//!  48  not before, ms         56  expires at, ms; all ones: never
+//!  64  retiring until, or revoked at, ms; else 0
+//!  72  digest, 32 bytes
+//! 104  owner, then 18 bytes a network
+//!      tag, 16 bytes
+//! ```
+
+use crate::crypto::digest::{Digest, Keyring, TAG_LEN};
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::model::key::Reason;
+use crate::model::network::Network;
+use crate::model::owner::OwnerPath;
+use crate::model::permissions::Permissions;
+
+/// The number of the table in the records' tags.
+pub(crate) const TABLE: u8 = 1;
+const VERSION: u8 = 1;
+const SCHEME_BLAKE3: u8 = 1;
+const FIXED_LEN: usize = 104;
+/// The longest owner that a grant holds without an allocation.
+pub(crate) const SHORT_OWNER_LEN: usize = 48;
+const NEVER: u64 = u64::MAX;
+
+const FLAG_DISABLED: u8 = 1;
+const FLAG_RETIRING: u8 = 2;
+const FLAG_REVOKED: u8 = 4;
+const FLAG_QUOTA: u8 = 8;
+
+/// The most networks a key may name.
+pub(crate) const NETWORKS_MAX: usize = 16;
+/// Where a key stands in its life, as stored. What time makes of it is
+/// [`crate::engine::policy`]'s to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Current,
+    Retiring { until: Timestamp },
+    Revoked { at: Timestamp, reason: Reason },
+}
+
+/// A hot record read in place.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    fixed: &'a [u8; FIXED_LEN],
+    /// What follows the fixed part, to the end of the record or of its slot.
+    tail: &'a [u8],
+    owner: &'a [u8],
+    networks: &'a [[u8; Network::ENCODED_LEN]],
+}
+
+/// What of a record is not kept in memory: the id, which its place tells, and
+/// the revision, which a verification does not need.
+pub(crate) const NOT_RESIDENT: std::ops::Range<usize> = 8..24;
+
+/// The length of a record, without its tag, that begins with this word.
+pub(crate) fn body_len(first: u64) -> usize {
+    let [.., owner_len, networks] = first.to_le_bytes();
+    FIXED_LEN + usize::from(owner_len) + usize::from(networks) * Network::ENCODED_LEN
+}
+
+impl<'a> View<'a> {
+    /// Splits the tag off, checks it, and reads the rest.
+    pub(crate) fn open(
+        record: &'a [u8],
+        id: KeyId,
+        ring: &Keyring,
+    ) -> Result<(Self, &'a [u8]), Error> {
+        let corrupted = |why| Error::corrupted("keys", id, why);
+        let (body, tag) = record
+            .split_last_chunk::<TAG_LEN>()
+            .ok_or_else(|| corrupted("it is too short"))?;
+        if !ring.hot_tag_is_right(body, tag) {
+            return Err(corrupted("its tag is wrong"));
+        }
+        let view = Self::parse(body)
+            .ok_or_else(|| corrupted("its layout is not that of a known version"))?;
+        if view.id() != id {
+            return Err(corrupted("it belongs to another key"));
+        }
+        Ok((view, body))
+    }
+
+    /// Reads a record without its tag; bytes past its end are ignored, so that
+    /// it can be read from a padded slot.
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (fixed, tail) = body.split_first_chunk::<FIXED_LEN>()?;
+        let [table, version, flags, scheme, ..] = *fixed;
+        let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED | FLAG_QUOTA;
+        if (table, version, scheme) != (TABLE, VERSION, SCHEME_BLAKE3)
+            || flags & !known != 0
+            || flags & (FLAG_RETIRING | FLAG_REVOKED) == FLAG_RETIRING | FLAG_REVOKED
+        {
+            return None;
+        }
+        let (owner, rest) = tail.split_at_checked(usize::from(fixed[6]))?;
+        let networks_len = usize::from(fixed[7]) * Network::ENCODED_LEN;
+        let (networks, _) = rest.get(..networks_len)?.as_chunks();
+        Some(Self {
+            fixed,
+            tail,
+            owner,
+            networks,
+        })
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.fixed[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn flags(&self) -> u8 {
+        self.fixed[2]
+    }
+
+    pub(crate) fn pepper(&self) -> u8 {
+        self.fixed[4]
+    }
+
+    pub(crate) fn suspended(&self) -> u8 {
+        self.fixed[5]
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        KeyId::from_raw(self.u64_at(8))
+    }
+
+    pub(crate) fn keyspace(&self) -> u32 {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&self.fixed[24..28]);
+        u32::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn has_quota(&self) -> bool {
+        self.flags() & FLAG_QUOTA != 0
+    }
+
+    /// The number of the plan, counted from 1; 0: none.
+    pub(crate) fn plan(&self) -> u16 {
+        u16::from_le_bytes([self.fixed[28], self.fixed[29]])
+    }
+
+    pub(crate) fn permissions(&self) -> Permissions {
+        Permissions::from_bits(u128::from(self.u64_at(32)) | u128::from(self.u64_at(40)) << 64)
+    }
+
+    pub(crate) fn not_before(&self) -> Timestamp {
+        Timestamp::from_raw(self.u64_at(48))
+    }
+
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        let ms = self.u64_at(56);
+        (ms != NEVER).then_some(Timestamp::from_raw(ms))
+    }
+
+    pub(crate) fn disabled(&self) -> bool {
+        self.flags() & FLAG_DISABLED != 0
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        let at = Timestamp::from_raw(self.u64_at(64));
+        if self.flags() & FLAG_REVOKED != 0 {
+            Phase::Revoked {
+                at,
+                reason: Reason::from_code(self.fixed[30]),
+            }
+        } else if self.flags() & FLAG_RETIRING != 0 {
+            Phase::Retiring { until: at }
+        } else {
+            Phase::Current
+        }
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.u64_at(16)
+    }
+
+    pub(crate) fn digest(&self) -> &Digest {
+        // 104 - 72 = 32, so that the chunk is always there.
+        self.fixed.last_chunk().unwrap_or(&[0; 32])
+    }
+
+    /// The owner's path; bytes, since reading it as text costs a walk over it.
+    pub(crate) fn owner(&self) -> &'a [u8] {
+        self.owner
+    }
+
+    /// The owner's path where it is short, with whatever follows it in the
+    /// record: a copy of known length costs a fifth of one whose length must be
+    /// looked up, and of a slot that much is always there.
+    pub(crate) fn short_owner(&self) -> Option<(u8, &'a [u8; SHORT_OWNER_LEN])> {
+        let len = self.fixed[6];
+        let bytes = self.tail.first_chunk()?;
+        (usize::from(len) <= SHORT_OWNER_LEN).then_some((len, bytes))
+    }
+
+    pub(crate) fn owner_text(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.owner).ok()
+    }
+
+    pub(crate) fn networks(&self) -> impl Iterator<Item = Option<Network>> + 'a {
+        self.networks.iter().map(Network::decode)
+    }
+
+    pub(crate) fn has_networks(&self) -> bool {
+        !self.networks.is_empty()
+    }
+}
+
+/// A hot record taken out, to be changed and written again.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct KeyRecord {
+    pub(crate) id: KeyId,
+    pub(crate) keyspace: u32,
+    pub(crate) plan: u16,
+    pub(crate) has_quota: bool,
+    pub(crate) phase: Phase,
+    pub(crate) disabled: bool,
+    pub(crate) suspended: u8,
+    pub(crate) permissions: Permissions,
+    pub(crate) not_before: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) revision: u64,
+    pub(crate) pepper: u8,
+    pub(crate) digest: Digest,
+    pub(crate) owner: OwnerPath,
+    pub(crate) networks: Vec<Network>,
+}
+
+impl KeyRecord {
+    pub(crate) fn from_view(view: &View<'_>) -> Result<Self, Error> {
+        let corrupted = |why| Error::corrupted("keys", view.id(), why);
+        Ok(Self {
+            id: view.id(),
+            keyspace: view.keyspace(),
+            plan: view.plan(),
+            has_quota: view.has_quota(),
+            phase: view.phase(),
+            disabled: view.disabled(),
+            suspended: view.suspended(),
+            permissions: view.permissions(),
+            not_before: view.not_before(),
+            expires_at: view.expires_at(),
+            revision: view.revision(),
+            pepper: view.pepper(),
+            digest: *view.digest(),
+            owner: view
+                .owner_text()
+                .and_then(|owner| owner.parse().ok())
+                .ok_or_else(|| corrupted("its owner is not a path"))?,
+            networks: view
+                .networks()
+                .collect::<Option<_>>()
+                .ok_or_else(|| corrupted("a network in it is not one"))?,
+        })
+    }
+
+    /// The record as it is stored, with its tag.
+    pub(crate) fn encode(&self, ring: &Keyring) -> Result<Vec<u8>, Error> {
+        let owner = self.owner.as_str().as_bytes();
+        let lengths = (u8::try_from(owner.len()), u8::try_from(self.networks.len()));
+        let (Ok(owner_len), Ok(networks_len)) = lengths else {
+            return Err(Error::Internal("a key record is over its limits"));
+        };
+        let (phase_flag, phase_at, reason) = match self.phase {
+            Phase::Current => (0, 0, 0),
+            Phase::Retiring { until } => (FLAG_RETIRING, until.unix_ms(), 0),
+            Phase::Revoked { at, reason } => (FLAG_REVOKED, at.unix_ms(), reason.code()),
+        };
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags =
+            phase_flag | flag(self.disabled, FLAG_DISABLED) | flag(self.has_quota, FLAG_QUOTA);
+        let mut bytes = Vec::with_capacity(
+            FIXED_LEN + owner.len() + self.networks.len() * Network::ENCODED_LEN + TAG_LEN,
+        );
+        bytes.extend([TABLE, VERSION, flags, SCHEME_BLAKE3]);
+        bytes.extend([self.pepper, self.suspended, owner_len, networks_len]);
+        bytes.extend(self.id.raw().to_le_bytes());
+        bytes.extend(self.revision.to_le_bytes());
+        bytes.extend(self.keyspace.to_le_bytes());
+        bytes.extend(self.plan.to_le_bytes());
+        bytes.extend([reason, 0]);
+        bytes.extend(self.permissions.bits().to_le_bytes());
+        bytes.extend(self.not_before.unix_ms().to_le_bytes());
+        bytes.extend(
+            self.expires_at
+                .map_or(NEVER, Timestamp::unix_ms)
+                .to_le_bytes(),
+        );
+        bytes.extend(phase_at.to_le_bytes());
+        bytes.extend(self.digest);
+        bytes.extend(owner);
+        for network in &self.networks {
+            bytes.extend(network.encode());
+        }
+        let tag = ring.hot_tag(&bytes);
+        bytes.extend(tag);
+        Ok(bytes)
+    }
+
+    /// When the key stops being good for ever, where that is known: revoked,
+    /// out of grace, or expired.
+    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Revoked { at, .. } => Some(at),
+            Phase::Retiring { until } => Some(self.expires_at.map_or(until, |at| at.min(until))),
+            Phase::Current => self.expires_at,
+        }
+    }
+}
+
+/// The digest is left out.
+impl std::fmt::Debug for KeyRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRecord")
+            .field("id", &self.id)
+            .field("owner", &self.owner)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::digest::tests::bytes;
+    use proptest::prelude::*;
+    use zeroize::Zeroizing;
+
+    fn ring() -> Keyring {
+        Keyring::new(&Zeroizing::new([3; 32]), &[])
+    }
+
+    fn sample() -> KeyRecord {
+        KeyRecord {
+            id: KeyId::from_raw(77),
+            keyspace: 3,
+            plan: 515,
+            has_quota: true,
+            phase: Phase::Retiring {
+                until: Timestamp::from_raw(9_000),
+            },
+            disabled: true,
+            suspended: 0b101,
+            permissions: Permissions::from_bits(u128::MAX - 5),
+            not_before: Timestamp::from_raw(1),
+            expires_at: Some(Timestamp::from_raw(8_000)),
+            revision: 12,
+            pepper: 4,
+            digest: [0xab; 32],
+            owner: "acme/ingest/etl-bot".parse().unwrap(),
+            networks: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+        }
+    }
+
+    fn records() -> impl Strategy<Value = KeyRecord> {
+        let phase = prop_oneof![
+            Just(Phase::Current),
+            any::<u64>().prop_map(|ms| Phase::Retiring {
+                until: Timestamp::from_raw(ms)
+            }),
+            (any::<u64>(), 0..6_u8).prop_map(|(ms, code)| Phase::Revoked {
+                at: Timestamp::from_raw(ms),
+                reason: Reason::from_code(code)
+            }),
+        ];
+        let place = (
+            0..KeyId::from_time(u64::MAX, 1).raw(),
+            any::<u32>(),
+            "[a-z]{1,9}(/[a-z]{1,9}){0,7}",
+        );
+        let life = (
+            any::<u64>(),
+            proptest::option::of(0..u64::MAX),
+            any::<u64>(),
+        );
+        let rest = (
+            any::<u128>(),
+            any::<[bool; 2]>(),
+            any::<u16>(),
+            any::<u8>(),
+            any::<[u8; 32]>(),
+        );
+        let networks = proptest::collection::vec(
+            any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string().parse().unwrap()),
+            0..=NETWORKS_MAX,
+        );
+        (phase, place, life, rest, networks).prop_map(
+            |(
+                phase,
+                (id, keyspace, owner),
+                (nb, exp, revision),
+                (bits, [disabled, has_quota], plan, byte, digest),
+                networks,
+            )| {
+                KeyRecord {
+                    id: KeyId::from_raw(id),
+                    keyspace,
+                    plan,
+                    has_quota,
+                    phase,
+                    disabled,
+                    suspended: byte,
+                    permissions: Permissions::from_bits(bits),
+                    not_before: Timestamp::from_raw(nb),
+                    expires_at: exp.map(Timestamp::from_raw),
+                    revision,
+                    pepper: byte,
+                    digest,
+                    owner: owner.parse().unwrap(),
+                    networks,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_as_it_was_written(record in records()) {
+            let bytes = record.encode(&ring()).unwrap();
+            let (view, body) = View::open(&bytes, record.id, &ring()).unwrap();
+            prop_assert_eq!(body.len() + TAG_LEN, bytes.len());
+            prop_assert_eq!(KeyRecord::from_view(&view).unwrap(), record);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Some(view) = View::parse(&bytes) {
+                let _ = KeyRecord::from_view(&view);
+            }
+        }
+    }
+
+    /// The records of `tests/vectors/records.tsv`, in its order.
+    fn vectors() -> [KeyRecord; 6] {
+        let plain = KeyRecord {
+            id: KeyId::from_raw(77),
+            keyspace: 0,
+            plan: 0,
+            has_quota: false,
+            phase: Phase::Current,
+            disabled: false,
+            suspended: 0,
+            permissions: Permissions::from_bits(1),
+            not_before: Timestamp::MIN,
+            expires_at: None,
+            revision: 3,
+            pepper: 0,
+            digest: [0xab; 32],
+            owner: "acme".parse().unwrap(),
+            networks: vec![],
+        };
+        let at = Timestamp::from_raw(9_000);
+        let reason = Reason::KeyCompromise;
+        [
+            plain.clone(),
+            KeyRecord {
+                phase: Phase::Retiring { until: at },
+                expires_at: Some(Timestamp::from_raw(10_000)),
+                revision: 12,
+                ..plain.clone()
+            },
+            KeyRecord {
+                phase: Phase::Revoked { at, reason },
+                owner: "acme/ingest/etl-bot".parse().unwrap(),
+                ..plain.clone()
+            },
+            KeyRecord {
+                disabled: true,
+                suspended: 0b101,
+                permissions: Permissions::from_bits(1 << 127 | 1),
+                pepper: 4,
+                ..plain.clone()
+            },
+            KeyRecord {
+                networks: vec![
+                    "10.0.0.0/8".parse().unwrap(),
+                    "2001:db8::/32".parse().unwrap(),
+                ],
+                not_before: Timestamp::from_raw(5),
+                keyspace: 0x0102_0304,
+                ..plain.clone()
+            },
+            KeyRecord {
+                plan: 0x0102,
+                has_quota: true,
+                ..plain
+            },
+        ]
+    }
+
+    #[test]
+    fn records_are_those_of_another_implementation() {
+        let rows: Vec<&str> = include_str!("../../tests/vectors/records.tsv")
+            .lines()
+            .filter(|row| !row.starts_with('#'))
+            .collect();
+        assert_eq!(rows.len(), vectors().len());
+        for (row, record) in rows.iter().zip(vectors()) {
+            let [name, key, stored] = row.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{row}");
+            };
+            let key = Zeroizing::new(bytes(key).try_into().unwrap());
+            let ring = Keyring::new(&key, &[]);
+            assert_eq!(record.encode(&ring).unwrap(), bytes(stored), "{name}");
+            let stored = bytes(stored);
+            let (view, _) = View::open(&stored, record.id, &ring).unwrap();
+            assert_eq!(KeyRecord::from_view(&view).unwrap(), record, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_single_bit_flip_is_detected() {
+        let record = sample();
+        let bytes = record.encode(&ring()).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                matches!(
+                    View::open(&bad, record.id, &ring()),
+                    Err(Error::Corrupted(_))
+                ),
+                "bit {bit}"
+            );
+        }
+        for len in 0..bytes.len() {
+            assert!(View::open(&bytes[..len], record.id, &ring()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_record_moved_to_another_id_or_store_is_detected() {
+        let record = sample();
+        let bytes = record.encode(&ring()).unwrap();
+        assert!(View::open(&bytes, KeyId::from_raw(78), &ring()).is_err());
+        let other = Keyring::new(&Zeroizing::new([4; 32]), &[]);
+        assert!(View::open(&bytes, record.id, &other).is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_digest() {
+        let text = format!("{:?}", sample());
+        assert!(!text.contains("171") && !text.contains("ab, ab"), "{text}");
+    }
+
+    #[test]
+    fn a_layout_of_another_version_or_with_flags_unknown_is_not_read() {
+        let body = sample().encode(&ring()).unwrap();
+        let body = &body[..body.len() - TAG_LEN];
+        assert!(View::parse(body).is_some());
+        // Table, version, scheme.
+        for at in [0, 1, 3] {
+            let mut other = body.to_vec();
+            other[at] += 1;
+            assert!(View::parse(&other).is_none(), "byte {at}");
+        }
+        for flags in 0..=u8::MAX {
+            let mut other = body.to_vec();
+            other[2] = flags;
+            let known = flags & 0xf0 == 0;
+            let phases = (flags & FLAG_RETIRING != 0) as u8 + (flags & FLAG_REVOKED != 0) as u8;
+            let reads = View::parse(&other).is_some();
+            assert_eq!(reads, known && phases < 2, "flags {flags:#x}");
+        }
+    }
+
+    #[test]
+    fn a_view_gives_the_owner_and_the_length_that_were_written() {
+        let owners = [
+            "a".to_owned(),
+            "o".repeat(48),
+            "o".repeat(49),
+            "o".repeat(63),
+        ];
+        for owner in owners {
+            for networks in [vec![], sample().networks] {
+                let record = KeyRecord {
+                    owner: owner.parse().unwrap(),
+                    networks: networks.clone(),
+                    ..sample()
+                };
+                let bytes = record.encode(&ring()).unwrap();
+                let (view, body) = View::open(&bytes, record.id, &ring()).unwrap();
+                let first = u64::from_le_bytes(*bytes.first_chunk().unwrap());
+                assert_eq!(body_len(first), body.len());
+                assert_eq!(view.owner(), owner.as_bytes());
+                // As in its slot in memory, where much follows.
+                let mut slot = body.to_vec();
+                slot.resize(FIXED_LEN + 300, 0);
+                let view = View::parse(&slot).unwrap();
+                let short = view
+                    .short_owner()
+                    .map(|(len, bytes)| bytes[..len.into()].to_vec());
+                match owner.len() {
+                    ..=SHORT_OWNER_LEN => assert_eq!(short.unwrap(), owner.as_bytes()),
+                    _ => assert_eq!(short, None),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_ends_when_it_is_revoked_out_of_grace_or_expired() {
+        let at = Timestamp::from_raw;
+        let reason = Reason::Unspecified;
+        for (phase, expires_at, end) in [
+            (Phase::Current, None, None),
+            (Phase::Current, Some(at(5)), Some(at(5))),
+            (Phase::Retiring { until: at(3) }, None, Some(at(3))),
+            (Phase::Retiring { until: at(3) }, Some(at(5)), Some(at(3))),
+            (Phase::Retiring { until: at(7) }, Some(at(5)), Some(at(5))),
+            (
+                Phase::Revoked { at: at(9), reason },
+                Some(at(5)),
+                Some(at(9)),
+            ),
+        ] {
+            let record = KeyRecord {
+                phase,
+                expires_at,
+                ..sample()
+            };
+            assert_eq!(record.ends_at(), end, "{record:?}");
+        }
+        assert!(format!("{:?}", sample()).contains("acme/ingest/etl-bot"));
+    }
+}
