@@ -152,9 +152,21 @@ pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
 pub use store::export::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../docs/GUIDE.md")]
+struct GuidePage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/LIMITS.md")]
+struct LimitsPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/OPERATING.md")]
+struct OperatingPage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/RESTORE.md")]
@@ -162,4 +174,4 @@ struct RestorePage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/SELF_SERVICE.md")]
-struct SelfService;
+struct SelfServicePage;
