@@ -58,7 +58,7 @@ impl<'a> Caller<'a> {
         Ok(Self {
             engine: engine.by(format!("key {}", grant.key_id()))?,
             grant,
-            owner: grant.owner().parse()?,
+            owner: grant.owner().parse().map_err(Error::from)?,
         })
     }
 

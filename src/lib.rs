@@ -141,6 +141,7 @@ pub use model::keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, P
 pub use model::limit::{Limit, LimitStatus};
 pub use model::network::Network;
 pub use model::owner::{OwnerPath, OwnerState, Suspension};
+pub use model::parse::ParseError;
 pub use model::permissions::Permissions;
 pub use model::plan::Plan;
 pub use model::secret::{Pepper, Token};

@@ -177,8 +177,8 @@ fn logged(auth: AuthLayer, base: &str, log: &Arc<RefusalLog>) -> AuthLayer {
 fn proxies() -> Result<Proxies, Error> {
     let named = std::env::var("TRUSTED_PROXIES").unwrap_or_default();
     let names = named.split([' ', ',']).filter(|name| !name.is_empty());
-    let networks: Result<Vec<Network>, Error> = names.map(str::parse).collect();
-    Ok(Proxies::new(SourceHeader::XForwardedFor).trust(networks?))
+    let networks: Vec<Network> = names.map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Proxies::new(SourceHeader::XForwardedFor).trust(networks))
 }
 
 /// A public route, one for whoever has a key, one that needs a permission, and a

@@ -26,17 +26,16 @@ pub(crate) fn issue(
     let mut batch = Batch::default();
     let mut planned = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
-        let plan =
-            batch
-                .plan(tx, spec, actor)
-                .map_err(|source| match source.is_environmental() {
-                    // It is not of the spec that was looked at when the disk failed.
-                    true => source,
-                    false => Error::Batch {
-                        index,
-                        source: Box::new(source),
-                    },
-                })?;
+        let plan = batch
+            .plan(tx, spec, actor)
+            .map_err(|source| match source.is_retryable() {
+                // It is not of the spec that was looked at when the disk failed.
+                true => source,
+                false => Error::Batch {
+                    index,
+                    source: Box::new(source),
+                },
+            })?;
         planned.push(plan);
     }
 

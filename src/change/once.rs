@@ -231,15 +231,13 @@ fn issue_again(
     let mut replacements = Vec::with_capacity(request.keys.len());
     for (index, id) in request.keys.iter().enumerate() {
         let replacement = replaceable(tx, request, *id, &mut keyspaces, &mut ids, &mut entropy);
-        replacements.push(
-            replacement.map_err(|source| match source.is_environmental() {
-                true => source,
-                false => Error::Batch {
-                    index,
-                    source: Box::new(source),
-                },
-            })?,
-        );
+        replacements.push(replacement.map_err(|source| match source.is_retryable() {
+            true => source,
+            false => Error::Batch {
+                index,
+                source: Box::new(source),
+            },
+        })?);
     }
     let mut issued = Vec::with_capacity(replacements.len());
     for replacement in replacements {

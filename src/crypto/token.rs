@@ -7,8 +7,9 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::model::base62::{base62, base62_digit, is_base62};
 use crate::model::error::Error;
-use crate::model::id::{KeyId, Prefix, base62, base62_digit, is_base62};
+use crate::model::id::{KeyId, Prefix};
 
 /// The length of a secret: 43 base62 characters hold 256 bits.
 pub(crate) const SECRET_LEN: usize = 43;

@@ -34,7 +34,7 @@ impl Maintenance {
                 let interval = interval.unwrap_or(Duration::MAX);
                 move || Self::run(&alarm, &core, interval, hook.as_ref())
             })
-            .map_err(Error::Thread)?;
+            .map_err(|error| Error::Thread(Arc::new(error)))?;
         Ok(Self {
             alarm,
             thread: Mutex::new(Some(thread)),

@@ -30,7 +30,7 @@ impl Error {
         match self {
             Self::Batch { source, .. } => source.status(),
             Self::Closed | Self::Open { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            error if error.is_environmental() => StatusCode::SERVICE_UNAVAILABLE,
+            error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

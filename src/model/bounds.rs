@@ -37,7 +37,7 @@ pub const LABEL_NAME_LEN_MAX: usize = 64;
 /// The longest value of a label, in bytes.
 pub const LABEL_VALUE_LEN_MAX: usize = 256;
 /// The most networks of a key.
-pub const NETWORKS_MAX: usize = crate::store::record::NETWORKS_MAX;
+pub const NETWORKS_MAX: usize = 16;
 /// The most plans of a keyspace.
 pub const PLANS_MAX: usize = 64;
 /// The most limits of a plan.

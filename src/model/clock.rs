@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::error::{Error, Invalid};
+use crate::model::parse::ParseError;
 
 /// An instant, in milliseconds since 1970-01-01T00:00:00Z.
 ///
@@ -26,11 +26,17 @@ use crate::model::error::{Error, Invalid};
 #[serde(try_from = "u64", into = "u64")]
 pub struct Timestamp(u64);
 
+const OUT_OF_RANGE: &str = "outside the instants that can be represented (1970 to 9999)";
+
+fn out_of_range(value: &str) -> ParseError {
+    ParseError::new("time", value, OUT_OF_RANGE)
+}
+
 impl TryFrom<u64> for Timestamp {
-    type Error = Error;
+    type Error = ParseError;
 
     /// As [`Timestamp::from_unix_ms`].
-    fn try_from(ms: u64) -> Result<Self, Error> {
+    fn try_from(ms: u64) -> Result<Self, ParseError> {
         Self::from_unix_ms(ms)
     }
 }
@@ -50,10 +56,10 @@ impl Timestamp {
     /// An instant from milliseconds since the epoch.
     ///
     /// # Errors
-    /// [`Invalid::TimeOutOfRange`] past [`Timestamp::MAX`].
-    pub fn from_unix_ms(ms: u64) -> Result<Self, Error> {
+    /// It is past [`Timestamp::MAX`].
+    pub fn from_unix_ms(ms: u64) -> Result<Self, ParseError> {
         if ms > Self::MAX.0 {
-            return Err(Invalid::TimeOutOfRange(format!("{ms} ms")).into());
+            return Err(out_of_range(&format!("{ms} ms")));
         }
         Ok(Self(ms))
     }
@@ -61,14 +67,14 @@ impl Timestamp {
     /// An instant from seconds since the epoch.
     ///
     /// # Errors
-    /// [`Invalid::TimeOutOfRange`] where it is negative or past [`Timestamp::MAX`].
-    pub fn from_unix_seconds(seconds: i64) -> Result<Self, Error> {
+    /// It is negative or past [`Timestamp::MAX`].
+    pub fn from_unix_seconds(seconds: i64) -> Result<Self, ParseError> {
         u64::try_from(seconds)
             .ok()
             .and_then(|seconds| seconds.checked_mul(1000))
             .filter(|ms| *ms <= Self::MAX.0)
             .map(Self)
-            .ok_or_else(|| Invalid::TimeOutOfRange(format!("{seconds} s")).into())
+            .ok_or_else(|| out_of_range(&format!("{seconds} s")))
     }
 
     /// Milliseconds since the epoch.
@@ -118,16 +124,13 @@ impl Timestamp {
 }
 
 impl TryFrom<SystemTime> for Timestamp {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(time: SystemTime) -> Result<Self, Error> {
-        let out_of_range = || Invalid::TimeOutOfRange("a system time".to_owned());
-        let since = time
-            .duration_since(UNIX_EPOCH)
-            .map_err(|_| out_of_range())?;
-        Self::MIN
-            .checked_add(since)
-            .ok_or_else(|| out_of_range().into())
+    fn try_from(time: SystemTime) -> Result<Self, ParseError> {
+        time.duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|since| Self::MIN.checked_add(since))
+            .ok_or_else(|| ParseError::hidden("time", "a system time", OUT_OF_RANGE))
     }
 }
 
@@ -138,20 +141,20 @@ impl From<Timestamp> for SystemTime {
 }
 
 impl FromStr for Timestamp {
-    type Err = Error;
+    type Err = ParseError;
 
     /// Parses RFC 3339, and what RFC 9557 adds to it. A part of a millisecond is
     /// dropped.
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let parsed: jiff::Timestamp = text
             .parse()
-            .map_err(|_| Invalid::malformed("time", text, "not RFC 3339"))?;
+            .map_err(|_| ParseError::new("time", text, "not RFC 3339"))?;
         // Rounded down: towards zero would let in what is just before 1970.
         u64::try_from(parsed.as_nanosecond().div_euclid(1_000_000))
             .ok()
             .filter(|ms| *ms <= Self::MAX.0)
             .map(Self)
-            .ok_or_else(|| Invalid::TimeOutOfRange(text.to_owned()).into())
+            .ok_or_else(|| out_of_range(text))
     }
 }
 

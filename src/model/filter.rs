@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::engine::policy::Life;
 use crate::model::clock::Timestamp;
-use crate::model::error::{Corruption, Error, Invalid};
+use crate::model::error::Corruption;
 use crate::model::id::Prefix;
 use crate::model::key::{Key, KeyState};
 use crate::model::owner::OwnerPath;
+use crate::model::parse::ParseError;
 use crate::store::record::{KeyRecord, Phase};
 
 /// Which keys to list. All that is asked for must hold.
@@ -243,9 +244,9 @@ impl fmt::Display for Cursor {
 }
 
 impl FromStr for Cursor {
-    type Err = Error;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         const LEN_MAX: usize = 1 + 2 * (OwnerPath::LEN_MAX + 13);
         let refuse = || bad_cursor("it is not one that a page ended with");
         let mut chars = text.chars();
@@ -254,11 +255,11 @@ impl FromStr for Cursor {
             Some('k') => Order::Keyspace,
             Some('o') => Order::Owner,
             Some('e') => Order::End,
-            _ => return Err(refuse().into()),
+            _ => return Err(refuse()),
         };
         let (pairs, rest) = chars.as_str().as_bytes().as_chunks::<2>();
         if text.len() > LEN_MAX || !rest.is_empty() {
-            return Err(refuse().into());
+            return Err(refuse());
         }
         let byte = |pair: &[u8; 2]| {
             let pair = std::str::from_utf8(pair).ok()?;
@@ -277,12 +278,8 @@ impl FromStr for Cursor {
 }
 
 /// A cursor that does not fit. It is not shown: it may be anything.
-pub(crate) fn bad_cursor(why: &str) -> Invalid {
-    Invalid::Malformed {
-        what: "cursor",
-        value: "what was given".to_owned(),
-        why: why.to_owned(),
-    }
+pub(crate) fn bad_cursor(why: &str) -> ParseError {
+    ParseError::hidden("cursor", "what was given", why)
 }
 
 /// A page of keys.

@@ -5,59 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::error::{Error, Invalid};
-
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// The value of each byte as a base62 digit, or 255.
-const BASE62_VALUE: [u8; 256] = {
-    let mut table = [255; 256];
-    let mut at = 0;
-    while at < BASE62.len() {
-        // `at` is below 62, so that it fits.
-        #[allow(clippy::cast_possible_truncation)]
-        {
-            table[BASE62[at] as usize] = at as u8;
-        }
-        at += 1;
-    }
-    table
-};
-
-/// Writes `value` as `N` base62 digits, the highest first. Digits that do not
-/// fit are dropped.
-pub(crate) fn base62<const N: usize>(mut value: u64) -> [u8; N] {
-    let mut text = [b'0'; N];
-    for digit in text.iter_mut().rev() {
-        // The remainder is below 62.
-        *digit = BASE62[usize::try_from(value % 62).unwrap_or(0)];
-        value /= 62;
-    }
-    text
-}
-
-/// Reads base62 digits; `None` where one is not a digit or the value overflows.
-pub(crate) fn from_base62(text: &[u8]) -> Option<u64> {
-    let mut value: u64 = 0;
-    for byte in text {
-        let digit = BASE62_VALUE[usize::from(*byte)];
-        if digit == 255 {
-            return None;
-        }
-        value = value.checked_mul(62)?.checked_add(u64::from(digit))?;
-    }
-    Some(value)
-}
-
-pub(crate) fn is_base62(text: &[u8]) -> bool {
-    text.iter()
-        .all(|byte| BASE62_VALUE[usize::from(*byte)] != 255)
-}
-
-/// One base62 digit for a value below 62.
-pub(crate) fn base62_digit(value: u8) -> Option<u8> {
-    BASE62.get(usize::from(value)).copied()
-}
+use crate::model::base62::{self, from_base62};
+use crate::model::parse::ParseError;
 
 /// The public name of a key: 10 base62 characters, which also stand in its token.
 ///
@@ -77,7 +26,7 @@ pub struct KeyId(u64);
 
 impl KeyId {
     /// The length of an id as text.
-    pub const LEN: usize = 10;
+    pub const LEN: usize = base62::ID_LEN;
     /// How many ids there are: 62 to the power of 10.
     const COUNT: u64 = 839_299_365_868_340_224;
 
@@ -120,7 +69,7 @@ impl KeyId {
     }
 
     pub(crate) fn text(self) -> [u8; Self::LEN] {
-        base62(self.0)
+        base62::base62(self.0)
     }
 }
 
@@ -150,11 +99,11 @@ impl<'de> Deserialize<'de> for KeyId {
 }
 
 impl FromStr for KeyId {
-    type Err = Error;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         Self::parse(text.as_bytes())
-            .ok_or_else(|| Invalid::malformed("key id", text, "not 10 base62 characters").into())
+            .ok_or_else(|| ParseError::new("key id", text, "not 10 base62 characters"))
     }
 }
 
@@ -250,13 +199,15 @@ impl Ord for Prefix {
 }
 
 impl FromStr for Prefix {
-    type Err = Error;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         if !Self::is_prefix(text.as_bytes()) {
-            return Err(
-                Invalid::malformed("prefix", text, "not 1 to 32 characters of a-z 0-9 _").into(),
-            );
+            return Err(ParseError::new(
+                "prefix",
+                text,
+                "not 1 to 32 characters of a-z 0-9 _",
+            ));
         }
         let mut bytes = [0; Self::LEN_MAX];
         for (to, from) in bytes.iter_mut().zip(text.bytes()) {
@@ -270,25 +221,25 @@ impl FromStr for Prefix {
 }
 
 impl TryFrom<&str> for Prefix {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(text: &str) -> Result<Self, Error> {
+    fn try_from(text: &str) -> Result<Self, ParseError> {
         text.parse()
     }
 }
 
 impl TryFrom<String> for Prefix {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, ParseError> {
         text.parse()
     }
 }
 
 impl TryFrom<&String> for Prefix {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(text: &String) -> Result<Self, Error> {
+    fn try_from(text: &String) -> Result<Self, ParseError> {
         text.parse()
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::crypto::digest::{Digest, Keyring, RequestHasher};
 use crate::memory::quota::{Quota, Refill};
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, Invalid};
 use crate::model::id::KeyId;
 use crate::model::key::{Expiry, KeyUpdate, NewKey, Rotation};
+use crate::model::parse::ParseError;
 
 /// What a caller names a request by, so that it can be asked again: 1 to 255 visible
 /// ASCII characters, as in the header `Idempotency-Key`. Make it of 16 random bytes or
@@ -40,9 +40,9 @@ impl IdempotencyKey {
 }
 
 impl FromStr for IdempotencyKey {
-    type Err = Error;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let why = if text.is_empty() {
             "it is empty"
         } else if text.len() > Self::LEN_MAX {
@@ -52,30 +52,30 @@ impl FromStr for IdempotencyKey {
         } else {
             return Ok(Self(text.into()));
         };
-        Err(Invalid::malformed("idempotency key", text, why).into())
+        Err(ParseError::new("idempotency key", text, why))
     }
 }
 
 impl TryFrom<&str> for IdempotencyKey {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(text: &str) -> Result<Self, Error> {
+    fn try_from(text: &str) -> Result<Self, ParseError> {
         text.parse()
     }
 }
 
 impl TryFrom<String> for IdempotencyKey {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, ParseError> {
         text.parse()
     }
 }
 
 impl TryFrom<&String> for IdempotencyKey {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(text: &String) -> Result<Self, Error> {
+    fn try_from(text: &String) -> Result<Self, ParseError> {
         text.parse()
     }
 }

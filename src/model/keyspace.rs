@@ -171,7 +171,7 @@ impl Keyspace {
             if self.permissions.iter().any(|known| known.name == *name) {
                 return Err(Invalid::Duplicate {
                     what: "permission",
-                    value: crate::model::error::shown(name),
+                    value: crate::model::parse::shown(name),
                 }
                 .into());
             }
@@ -268,7 +268,7 @@ impl Keyspace {
             {
                 return Err(Invalid::Duplicate {
                     what: "plan",
-                    value: crate::model::error::shown(&plan.name),
+                    value: crate::model::parse::shown(&plan.name),
                 }
                 .into());
             }

@@ -2,6 +2,7 @@
 //! file, takes a hash or remembers a request.
 
 pub(crate) mod audit;
+pub(crate) mod base62;
 pub mod bounds;
 pub(crate) mod clock;
 pub(crate) mod error;
@@ -14,6 +15,7 @@ pub(crate) mod keyspace;
 pub(crate) mod limit;
 pub(crate) mod network;
 pub(crate) mod owner;
+pub(crate) mod parse;
 pub(crate) mod permissions;
 pub(crate) mod plan;
 pub(crate) mod secret;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::error::{Error, Invalid};
+use crate::model::parse::ParseError;
 
 /// An IPv4 or IPv6 network in CIDR notation; a bare address is a network of one.
 ///
@@ -108,10 +108,10 @@ fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 impl FromStr for Network {
-    type Err = Error;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |why: String| Err(Invalid::malformed("network", text, why).into());
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let refuse = |why: String| Err(ParseError::new("network", text, why));
         let net: IpNet = match text.parse::<IpNet>() {
             Ok(net) => net,
             Err(_) => match text.parse::<IpAddr>() {
@@ -137,9 +137,9 @@ impl FromStr for Network {
 }
 
 impl TryFrom<String> for Network {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, ParseError> {
         text.parse()
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, Invalid};
+use crate::model::parse::ParseError;
 
 /// The owner of keys: a path of 1 to 8 segments, as in `acme/ingest/etl-bot`
 /// (organisation / project / service account).
@@ -70,8 +70,8 @@ impl OwnerPath {
     }
 }
 
-fn check(path: &str) -> Result<(), Invalid> {
-    let refuse = |why: String| Err(Invalid::malformed("owner", path, why));
+fn check(path: &str) -> Result<(), ParseError> {
+    let refuse = |why: String| Err(ParseError::new("owner", path, why));
     if path.len() > OwnerPath::LEN_MAX {
         return refuse(format!("longer than {} bytes", OwnerPath::LEN_MAX));
     }
@@ -108,35 +108,35 @@ fn check(path: &str) -> Result<(), Invalid> {
 }
 
 impl FromStr for OwnerPath {
-    type Err = Error;
+    type Err = ParseError;
 
-    fn from_str(path: &str) -> Result<Self, Error> {
+    fn from_str(path: &str) -> Result<Self, ParseError> {
         check(path)?;
         Ok(Self(path.into()))
     }
 }
 
 impl TryFrom<&str> for OwnerPath {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(path: &str) -> Result<Self, Error> {
+    fn try_from(path: &str) -> Result<Self, ParseError> {
         path.parse()
     }
 }
 
 impl TryFrom<String> for OwnerPath {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(path: String) -> Result<Self, Error> {
+    fn try_from(path: String) -> Result<Self, ParseError> {
         check(&path)?;
         Ok(Self(path.into()))
     }
 }
 
 impl TryFrom<&String> for OwnerPath {
-    type Error = Error;
+    type Error = ParseError;
 
-    fn try_from(path: &String) -> Result<Self, Error> {
+    fn try_from(path: &String) -> Result<Self, ParseError> {
         path.parse()
     }
 }
@@ -244,7 +244,7 @@ mod tests {
             assert!(
                 matches!(
                     path.parse::<OwnerPath>(),
-                    Err(Error::Invalid(Invalid::Malformed { what: "owner", .. }))
+                    Err(ParseError { what: "owner", .. })
                 ),
                 "{path:?}"
             );

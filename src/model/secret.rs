@@ -4,8 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::model::error::{Error, Invalid};
 use crate::model::id::KeyId;
+use crate::model::parse::ParseError;
 
 /// A token just made: the one time that its secret can be seen.
 ///
@@ -73,18 +73,17 @@ impl Pepper {
     /// # Errors
     /// [`Invalid::Malformed`] for the id 0 and for fewer than 16 or more than
     /// 1,024 bytes.
-    pub fn new(id: u8, bytes: impl AsRef<[u8]>) -> Result<Self, Error> {
+    pub fn new(id: u8, bytes: impl AsRef<[u8]>) -> Result<Self, ParseError> {
         let bytes = bytes.as_ref();
         if id == 0 {
-            return Err(Invalid::malformed("pepper id", "0", "it must be 1 to 255").into());
+            return Err(ParseError::new("pepper id", "0", "it must be 1 to 255"));
         }
         if !(Self::LEN_MIN..=Self::LEN_MAX).contains(&bytes.len()) {
-            return Err(Invalid::Malformed {
-                what: "pepper",
-                value: format!("(a secret of {} bytes)", bytes.len()),
-                why: format!("it must be {} to {} bytes", Self::LEN_MIN, Self::LEN_MAX),
-            }
-            .into());
+            return Err(ParseError::hidden(
+                "pepper",
+                format!("(a secret of {} bytes)", bytes.len()),
+                format!("it must be {} to {} bytes", Self::LEN_MIN, Self::LEN_MAX),
+            ));
         }
         Ok(Self {
             id,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use crate::model::id::KeyId;
+use crate::model::base62::ID_LEN;
 
 /// A run of letters and digits from this length on is withheld, whatever it is.
 const RUN_LONG: usize = 32;
@@ -211,7 +211,7 @@ impl Search {
             self.found.push(run.place);
         }
         // An id has a numeral: until 2040 its first character is one.
-        self.after_id = self.joined && run.len == KeyId::LEN && run.numerals > 0;
+        self.after_id = self.joined && run.len == ID_LEN && run.numerals > 0;
     }
 }
 

@@ -89,7 +89,7 @@ impl Aside {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(refuse(OpenError::Missing));
             }
-            from => from.map_err(|error| refuse(OpenError::Io(error)))?,
+            from => from.map_err(|error| refuse(OpenError::io(error)))?,
         };
         if fs::metadata(source).is_ok_and(|metadata| metadata.is_dir()) {
             return Err(refuse(OpenError::not_a_store("it is a directory")));

@@ -144,7 +144,7 @@ fn open_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
             Err(refused) => return Err(refused),
         }
     }
-    Err(OpenError::Io(io::Error::other(
+    Err(OpenError::io(io::Error::other(
         "it was replaced or removed each time that it was to be opened",
     )))
 }
@@ -156,7 +156,7 @@ fn refuse_unnamed(path: &Path) -> Result<(), OpenError> {
     }
     let why = "its path names no file: it is empty, or ends in a separator, `.` or `..`";
     let why = io::Error::new(io::ErrorKind::InvalidInput, why);
-    Err(OpenError::Io(why))
+    Err(OpenError::io(why))
 }
 
 /// `None`: look again.
@@ -190,7 +190,7 @@ fn what_is_at(path: &Path) -> Result<AtPath, OpenError> {
         Ok(metadata) if metadata.len() > 0 => Ok(AtPath::Something),
         Ok(_) => Ok(AtPath::Empty),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(AtPath::Nothing),
-        Err(error) => Err(OpenError::Io(error)),
+        Err(error) => Err(OpenError::io(error)),
     }
 }
 
@@ -213,7 +213,7 @@ fn open_existing(options: &Options, path: &Path) -> Result<Option<Opened>, OpenE
 
 /// What was opened, with its file, or `None` where the name leads elsewhere by now.
 fn named(opened: Opened, file: File, path: &Path) -> Result<Option<Opened>, OpenError> {
-    match NamedFile::new(file, path).map_err(OpenError::Io)? {
+    match NamedFile::new(file, path).map_err(OpenError::io)? {
         Some(file) => Ok(Some(Opened {
             home: Home::File(Arc::new(file)),
             ..opened
@@ -232,7 +232,7 @@ fn open_on_file(options: &Options, file: &File) -> Result<Opened, OpenError> {
 }
 
 fn ground_on(file: &File) -> Result<Ground, OpenError> {
-    let file = file.try_clone().map_err(OpenError::Io)?;
+    let file = file.try_clone().map_err(OpenError::io)?;
     let file = FileBackend::new(file).map_err(database_error)?;
     Ok(Ground::new(file))
 }
@@ -249,7 +249,7 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
     if !directory.is_dir() {
         return Err(OpenError::MissingDirectory(directory));
     }
-    let directory = Directory::open(&directory).map_err(OpenError::Io)?;
+    let directory = Directory::open(&directory).map_err(OpenError::io)?;
     let partial = name_with(&end, ".partial");
     let file = match create_private(&partial) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -276,17 +276,17 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
                 io::ErrorKind::AlreadyExists => {
                     removed.map(|()| None).map_err(|error| at(&partial, &error))
                 }
-                _ => Err(OpenError::Io(error)),
+                _ => Err(OpenError::io(error)),
             };
         }
-        Ok(()) => directory.sync().map_err(OpenError::Io)?,
+        Ok(()) => directory.sync().map_err(OpenError::io)?,
     }
     named(opened, file, path)
 }
 
 /// An error that concerns another path than the store's.
 fn at(path: &Path, error: &io::Error) -> OpenError {
-    OpenError::Io(io::Error::new(
+    OpenError::io(io::Error::new(
         error.kind(),
         format!("{}: {error}", path.display()),
     ))
@@ -300,7 +300,7 @@ fn clear_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
             "{} is in the way, and is nothing that a creation has left: move it away",
             partial.display()
         );
-        OpenError::Io(io::Error::new(io::ErrorKind::AlreadyExists, why))
+        OpenError::io(io::Error::new(io::ErrorKind::AlreadyExists, why))
     };
     match is_plain(partial) {
         Ok(true) => {}
@@ -350,7 +350,7 @@ pub(super) fn locked(lock: Result<(), TryLockError>) -> Result<(), OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
         // Nor can the storage engine lock it then.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(error)) => Err(OpenError::Io(error)),
+        Err(TryLockError::Error(error)) => Err(OpenError::io(error)),
     }
 }
 
@@ -377,7 +377,7 @@ fn is_begun(mut file: &File) -> io::Result<bool> {
 /// Whether a file is what a creation has begun, or a store to which nothing was ever
 /// done.
 fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
-    if is_begun(file).map_err(OpenError::Io)? {
+    if is_begun(file).map_err(OpenError::io)? {
         return Ok(true);
     }
     if check_magic(file).is_err() {
@@ -403,11 +403,11 @@ fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
 fn look_without_writing(options: &Options, path: &Path) -> Result<bool, OpenError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => file.map_err(OpenError::Io)?,
+        file => file.map_err(OpenError::io)?,
     };
     // Whoever has it open for writing, or begins to, would change it meanwhile.
     locked(file.try_lock_shared())?;
-    let found = match file.metadata().map_err(OpenError::Io)?.len() {
+    let found = match file.metadata().map_err(OpenError::io)?.len() {
         0 => Ok(false),
         _ => identify_apart(options, &file).map(|()| true),
     };
@@ -439,7 +439,7 @@ fn look_apart<T>(
     file: &File,
     look: impl FnOnce(&ReadTransaction) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
-    let access = Access::apart(Arc::new(ground_on(file)?)).map_err(OpenError::Io)?;
+    let access = Access::apart(Arc::new(ground_on(file)?)).map_err(OpenError::io)?;
     let mut db = builder
         .create_with_backend(access.clone())
         .map_err(database_error)?;
@@ -469,7 +469,7 @@ fn check_magic(mut file: &File) -> Result<(), OpenError> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(OpenError::not_a_store("it is too short"))
         }
-        Err(error) => Err(OpenError::Io(error)),
+        Err(error) => Err(OpenError::io(error)),
     }
 }
 
@@ -503,6 +503,6 @@ fn io_error(error: io::Error) -> OpenError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly,
         io::ErrorKind::InvalidData => OpenError::NotAStore(error.to_string()),
         io::ErrorKind::UnexpectedEof => OpenError::Corrupted(error.to_string()),
-        _ => OpenError::Io(error),
+        _ => OpenError::io(error),
     }
 }

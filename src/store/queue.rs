@@ -219,7 +219,7 @@ fn run_batch(
     }));
     let errors: Box<dyn Fn() -> Error> = match ended {
         Ok(Ended::Well) => return,
-        Ok(Ended::Failed(error)) => Box::new(move || again(&error)),
+        Ok(Ended::Failed(error)) => Box::new(move || error.clone()),
         Ok(Ended::Unknown(failure)) => Box::new(move || Error::OutcomeUnknown(failure.clone())),
         Err(_) => {
             Box::new(|| Error::OutcomeUnknown(StoreFailure::new("the transaction panicked", None)))
@@ -229,18 +229,5 @@ fn run_batch(
         if let Some(job) = job.as_mut().filter(|_| !excluded) {
             job.fail(errors());
         }
-    }
-}
-
-/// The same failure for another caller: errors are not `Clone`, since some
-/// carry an I/O error.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Closed => Error::Closed,
-        Error::NeedsReopen => Error::NeedsReopen,
-        Error::Corrupted(corruption) => Error::Corrupted(corruption.clone()),
-        Error::Store(failure) => Error::Store(failure.clone()),
-        Error::OutcomeUnknown(failure) => Error::OutcomeUnknown(failure.clone()),
-        other => Error::Store(StoreFailure::new(other.to_string(), None)),
     }
 }

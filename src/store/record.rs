@@ -45,8 +45,6 @@ const FLAG_RETIRING: u8 = 2;
 const FLAG_REVOKED: u8 = 4;
 const FLAG_QUOTA: u8 = 8;
 
-/// The most networks a key may name.
-pub(crate) const NETWORKS_MAX: usize = 16;
 /// Where a key stands in its life, as stored. What time makes of it is
 /// [`crate::engine::policy`]'s to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,6 +340,7 @@ impl std::fmt::Debug for KeyRecord {
 mod tests {
     use super::*;
     use crate::crypto::digest::tests::bytes;
+    use crate::model::bounds::NETWORKS_MAX;
     use proptest::prelude::*;
     use zeroize::Zeroizing;
 

@@ -351,7 +351,10 @@ fn what_is_refused_writes_no_entry() {
             let long = Revocation::default().note("x".repeat(bounds::NOTE_LEN_MAX + 1));
             assert!(matches!(
                 engine.revoke(key, long),
-                Err(Error::Invalid(Invalid::Malformed { what: "note", .. }))
+                Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+                    what: "note",
+                    ..
+                })))
             ));
         });
         assert_eq!(engine.key(key).unwrap().name, None);
@@ -388,7 +391,10 @@ fn a_page_of_no_entries_or_of_too_many_is_refused() {
     let store = Store::new(0, false);
     assert!(matches!(
         store.engine.audit(1, 0),
-        Err(Error::Invalid(Invalid::Malformed { what: "limit", .. }))
+        Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+            what: "limit",
+            ..
+        })))
     ));
     assert!(matches!(
         store.engine.audit(1, bounds::PAGE_MAX + 1),
@@ -409,7 +415,10 @@ fn a_name_that_could_forge_a_log_line_is_no_actor() {
         assert!(
             matches!(
                 refused,
-                Err(Error::Invalid(Invalid::Malformed { what: "actor", .. }))
+                Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+                    what: "actor",
+                    ..
+                })))
             ),
             "{actor:?}"
         );

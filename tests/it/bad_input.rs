@@ -20,13 +20,10 @@ fn new_key() -> NewKey {
 }
 
 /// Asserts that a result is refused as malformed input of a kind.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it is given what a call gave"
-)]
-fn assert_malformed<T: std::fmt::Debug>(result: Result<T, Error>, kind: &str) {
+fn assert_malformed<T: std::fmt::Debug>(result: Result<T, impl Into<Error>>, kind: &str) {
+    let result = result.map_err(Into::into);
     assert!(
-        matches!(&result, Err(Error::Invalid(Invalid::Malformed { what, .. })) if *what == kind),
+        matches!(&result, Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError { what, .. }))) if *what == kind),
         "{kind}: {result:?}"
     );
 }
@@ -205,14 +202,14 @@ fn an_instant_outside_the_years_that_can_be_represented_is_refused() {
     for seconds in [-1, i64::MIN, i64::MAX, 253_402_207_201] {
         let instant = Timestamp::from_unix_seconds(seconds);
         assert!(
-            matches!(instant, Err(Error::Invalid(Invalid::TimeOutOfRange(_)))),
+            matches!(&instant, Err(error) if error.what == "time" && error.why.contains("1970 to 9999")),
             "{instant:?}"
         );
     }
     for ms in [u64::MAX, Timestamp::MAX.unix_ms() + 1] {
         let instant = Timestamp::from_unix_ms(ms);
         assert!(
-            matches!(instant, Err(Error::Invalid(Invalid::TimeOutOfRange(_)))),
+            matches!(&instant, Err(error) if error.what == "time" && error.why.contains("1970 to 9999")),
             "{instant:?}"
         );
     }
@@ -229,7 +226,7 @@ fn an_instant_outside_the_years_that_can_be_represented_is_refused() {
     ] {
         let instant = text.parse::<Timestamp>();
         assert!(
-            matches!(instant, Err(Error::Invalid(_))),
+            matches!(&instant, Err(error) if error.what == "time"),
             "{text}: {instant:?}"
         );
     }
@@ -240,7 +237,7 @@ fn the_limits_of_time_hold_to_the_fraction_of_a_second() {
     for text in ["1969-12-31T23:59:59.9999Z", "9999-12-30T22:00:00.001Z"] {
         let instant = text.parse::<Timestamp>();
         assert!(
-            matches!(instant, Err(Error::Invalid(_))),
+            matches!(&instant, Err(error) if error.what == "time"),
             "{text}: {instant:?}, {:?} ms",
             instant.as_ref().map(|instant| instant.unix_ms())
         );

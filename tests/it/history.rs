@@ -73,7 +73,7 @@ fn a_history_has_what_was_done_to_a_key_by_name_or_with_its_owner_and_nothing_el
             assert!(matches!(
                 refused,
                 Err(Error::Invalid(
-                    Invalid::Malformed { .. } | Invalid::TooMany { .. }
+                    Invalid::Malformed(_) | Invalid::TooMany { .. }
                 ))
             ));
         }

@@ -223,7 +223,7 @@ fn of_a_batch_with_a_bad_item_nothing_is_applied_and_the_item_is_named() {
             |error| {
                 matches!(
                     error,
-                    Error::Invalid(Invalid::Malformed { what: "name", .. })
+                    Error::Invalid(Invalid::Malformed(gatekey::ParseError { what: "name", .. }))
                 )
             },
         ),

@@ -370,7 +370,7 @@ fn plans_that_make_no_sense_are_refused() {
     ] {
         assert!(matches!(
             Limit::new(5, window),
-            Err(Error::Invalid(Invalid::Malformed { .. }))
+            Err(Error::Invalid(Invalid::Malformed(_)))
         ));
     }
     tiers(&store);

@@ -228,7 +228,10 @@ fn a_suspension_that_is_not_acceptable_is_refused() {
         for note in [long.as_str(), "two\nlines"] {
             assert!(matches!(
                 store.engine.suspend("acme", Some(note)),
-                Err(Error::Invalid(Invalid::Malformed { what: "note", .. }))
+                Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+                    what: "note",
+                    ..
+                })))
             ));
         }
         for owner in ["", "acme/", "acme//bot", "acme/..", "a/b/c/d/e/f/g/h/i"] {
@@ -241,7 +244,10 @@ fn a_suspension_that_is_not_acceptable_is_refused() {
                 assert!(
                     matches!(
                         refused,
-                        Err(Error::Invalid(Invalid::Malformed { what: "owner", .. }))
+                        Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+                            what: "owner",
+                            ..
+                        })))
                     ),
                     "{owner:?}"
                 );

@@ -394,10 +394,10 @@ fn thousands_of_revocations_in_several_exports_are_all_applied() {
         .to(world.target());
     assert!(matches!(
         refused,
-        Err(Error::Invalid(Invalid::Malformed {
+        Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
             what: "audit export",
             ..
-        }))
+        })))
     ));
     let restored = world
         .restore()
@@ -472,10 +472,10 @@ fn a_trail_that_does_not_continue_the_backup_is_refused_and_nothing_is_made() {
         assert!(
             matches!(
                 error,
-                Error::Invalid(Invalid::Malformed {
+                Error::Invalid(Invalid::Malformed(gatekey::ParseError {
                     what: "audit export",
                     ..
-                })
+                }))
             ),
             "{what}: {error}"
         );

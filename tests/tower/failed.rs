@@ -37,7 +37,7 @@ async fn an_error_is_a_500_or_a_503_and_tells_a_client_nothing() {
     for (error, status) in [
         (missing, 500),
         (taken, 500),
-        (malformed, 500),
+        (malformed.into(), 500),
         (batch, 500),
         (closed, 503),
         (open, 503),

@@ -295,7 +295,7 @@ fn an_export_that_was_altered_cut_or_joined_does_not_verify() {
         assert!(
             matches!(
                 error,
-                Error::Corrupted(_) | Error::Invalid(Invalid::Malformed { .. }) | Error::Store(_)
+                Error::Corrupted(_) | Error::Invalid(Invalid::Malformed(_)) | Error::Store(_)
             ),
             "{what}: {error}"
         );

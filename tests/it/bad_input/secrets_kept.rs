@@ -4,8 +4,8 @@
 use std::fmt::{Debug, Display};
 
 use gatekey::{
-    Cursor, Error, KeyId, KeyUpdate, KeyspaceUpdate, Network, NewKey, NewKeyspace, OwnerPath,
-    Reason, Rotation, Timestamp,
+    Cursor, KeyId, KeyUpdate, KeyspaceUpdate, Network, NewKey, NewKeyspace, OwnerPath, Reason,
+    Rotation, Timestamp,
 };
 
 use super::new_key;
@@ -109,6 +109,6 @@ fn a_secret_alone_is_withheld_too() {
     assert_withheld("id", &secret, secret.parse::<KeyId>());
     let named = store.engine.issue(new_key().permissions([secret.as_str()]));
     assert_withheld("permission", &secret, named);
-    let owner: Result<OwnerPath, Error> = format!("acme/{secret}/..").parse();
+    let owner: Result<OwnerPath, _> = format!("acme/{secret}/..").parse();
     assert_withheld("owner", &secret, owner);
 }

@@ -97,7 +97,7 @@ fn what_cannot_be_seen_is_refused_wherever_text_is_taken() {
             assert!(
                 matches!(
                     &result,
-                    Err(Error::Invalid(Invalid::Malformed { what: named, why, .. }))
+                    Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError { what: named, why, .. })))
                         if *named == what && why.starts_with("it has U+")
                 ),
                 "{text:?} as {what}: {result:?}"

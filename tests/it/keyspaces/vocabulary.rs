@@ -192,7 +192,7 @@ fn retired_names_count_among_the_128() {
         let refused = store.engine.update_keyspace("acme", change);
         assert!(matches!(
             refused,
-            Err(Error::Invalid(Invalid::Malformed { .. }))
+            Err(Error::Invalid(Invalid::Malformed(_)))
         ));
         let change = KeyspaceUpdate::new()
             .retire_permissions(["p0"])

@@ -122,7 +122,10 @@ fn a_cursor_of_another_listing_is_refused() {
                 let page = store.engine.list(filter, Some(cursor), 1);
                 match page {
                     Ok(page) => assert_eq!((at, page.keys.len()), (of, 1)),
-                    Err(Error::Invalid(Invalid::Malformed { what: "cursor", .. })) => {
+                    Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+                        what: "cursor",
+                        ..
+                    }))) => {
                         assert_ne!(at, of);
                     }
                     other => panic!("{other:?}"),
@@ -133,7 +136,10 @@ fn a_cursor_of_another_listing_is_refused() {
         let refused = store.engine.list(&elsewhere, Some(&cursors[2]), 1);
         assert!(matches!(
             refused,
-            Err(Error::Invalid(Invalid::Malformed { what: "cursor", .. }))
+            Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+                what: "cursor",
+                ..
+            })))
         ));
         for short in ["i", "i00", "k00", "e0000000000000000"] {
             let cursor: Cursor = short.parse().unwrap();
@@ -142,7 +148,10 @@ fn a_cursor_of_another_listing_is_refused() {
             assert!(
                 matches!(
                     refused,
-                    Err(Error::Invalid(Invalid::Malformed { what: "cursor", .. }))
+                    Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+                        what: "cursor",
+                        ..
+                    })))
                 ),
                 "{short}"
             );
@@ -157,7 +166,10 @@ fn a_page_holds_1_to_1000_keys_and_a_keyspace_must_exist() {
     let all = KeyFilter::new();
     assert!(matches!(
         list(&all, 0),
-        Err(Error::Invalid(Invalid::Malformed { what: "limit", .. }))
+        Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
+            what: "limit",
+            ..
+        })))
     ));
     assert!(matches!(
         list(&all, bounds::PAGE_MAX + 1),

@@ -265,7 +265,7 @@ pub(crate) fn revoked(told: Option<&gatekey::Revoked>) -> Option<Revoked> {
 }
 fn name_of(invalid: &Invalid) -> &'static str {
     match invalid {
-        Invalid::Malformed { .. } => "Malformed",
+        Invalid::Malformed(_) => "Malformed",
         Invalid::TooMany { .. } => "TooMany",
         Invalid::Duplicate { .. } => "Duplicate",
         Invalid::UnknownPermission { .. } => "UnknownPermission",
