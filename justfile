@@ -6,7 +6,7 @@ default:
 # Format, lints and the tests of behaviour: what to run while you write.
 check:
     cargo fmt --check
-    cargo clippy --all-targets --all-features -- -D warnings
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
     @if command -v cargo-nextest >/dev/null; then \
         cargo nextest run --all-features --lib --test it; \
     else \

@@ -27,6 +27,7 @@ use gatekey::{
     Clock, Engine, KeyId, NewKey, NewKeyspace, Options, Reason, Requirements, Rotation,
     SystemClock, Verdict,
 };
+use gatekey_testkit::forge;
 use hdrhistogram::Histogram;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -221,39 +222,11 @@ fn id_of(token: &str) -> KeyId {
     token[token.len() - 60..token.len() - 50].parse().unwrap()
 }
 
-/// The same token with another secret, its check made right.
-fn with_other_secret(token: &str) -> String {
-    let mut body = token[..token.len() - 6].to_owned();
-    let last = if body.ends_with('0') { '1' } else { '0' };
-    body.pop();
-    body.push(last);
-    with_check(body)
-}
-
-/// The same token with an id that no key has, and that would stand beside its
-/// own, so that the lookup goes to the same page.
+/// The same token with an id that no key has.
 fn with_unknown_id(token: &str, taken: &HashSet<u64>) -> String {
-    let mut body = token.as_bytes()[..token.len() - 6].to_vec();
-    let at = body.len() - 54;
-    for digit in b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ" {
-        body[at + 9] = *digit;
-        let other = with_check(String::from_utf8(body.clone()).unwrap());
-        if !taken.contains(&raw_id(&other)) {
-            return other;
-        }
-    }
-    panic!("36 neighbours of an id are all taken");
-}
-
-fn with_check(body: String) -> String {
-    const DIGITS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut crc = crc32fast::hash(body.as_bytes()) as usize;
-    let mut check = [b'0'; 6];
-    for digit in check.iter_mut().rev() {
-        *digit = DIGITS[crc % 62];
-        crc /= 62;
-    }
-    body + std::str::from_utf8(&check).unwrap()
+    let mut unknown = token.as_bytes().to_vec();
+    forge::make_unknown(&mut unknown, |number| taken.contains(&number));
+    String::from_utf8(unknown).unwrap()
 }
 
 #[derive(Default)]
@@ -547,7 +520,7 @@ impl Bare {
             .iter()
             .map(|token| {
                 let signed = token.as_bytes()[token.len() - 60..].try_into().unwrap();
-                (raw_id(token), signed)
+                (forge::number_in(token.as_bytes()), signed)
             })
             .collect();
         Self {
@@ -564,22 +537,6 @@ impl Bare {
         assert!(!record.value().is_empty());
         black_box(digest);
     }
-}
-
-fn raw_id(token: &str) -> u64 {
-    raw(&token[token.len() - 60..token.len() - 50])
-}
-
-/// An id's number: the key of its record.
-fn raw(id: &str) -> u64 {
-    id.bytes().fold(0, |value, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'A'..=b'Z' => byte - b'A' + 10,
-            _ => byte - b'a' + 36,
-        };
-        value * 62 + u64::from(digit)
-    })
 }
 
 fn cold(run: &Run) {
@@ -607,7 +564,11 @@ fn cold(run: &Run) {
         print("verify_cold_over_redb_get_1m", ratio, "ratio");
     }
     if run.wants(&names[2..]) {
-        let taken = world.all.iter().map(|token| raw_id(token)).collect();
+        let taken = world
+            .all
+            .iter()
+            .map(|token| forge::number_in(token.as_bytes()))
+            .collect();
         let unknown: Vec<String> = world
             .pool
             .iter()
@@ -616,7 +577,7 @@ fn cold(run: &Run) {
         let wrong: Vec<String> = world
             .pool
             .iter()
-            .map(|token| with_other_secret(token))
+            .map(|token| forge::with_wrong_secret(token))
             .collect();
         let (_, _, ratio) = compare(
             run.rounds(),
@@ -760,7 +721,10 @@ fn durable_per_s(count: usize, time: Duration, work: impl Fn(usize) + Sync) -> f
 /// Records rewritten a second by redb alone, one table, so many a commit: what
 /// sharing a commit can bring on the disk at hand.
 fn bare_durable_per_s(db: &redb::Database, ids: &[KeyId], count: usize, time: Duration) -> f64 {
-    let mut ids = ids.iter().map(|id| raw(&id.to_string())).cycle();
+    let mut ids = ids
+        .iter()
+        .map(|id| forge::number_of(id.to_string().as_bytes()))
+        .cycle();
     let mut done = 0;
     let start = Instant::now();
     while start.elapsed() < time {

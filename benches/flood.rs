@@ -24,12 +24,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gatekey::{Engine, Options};
+use gatekey_testkit::forge::{self, BASE62};
 use hdrhistogram::Histogram;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use support::{Home, Text};
 
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
 
 /// Who runs beside the honest thread.
@@ -174,11 +174,11 @@ fn present(engine: &Engine, rest: &[Text], giant: &[u8], random: &mut StdRng) {
         1..4 => engine.verify(support::with_a_typo(&text)),
         4..8 => engine.verify(support::with_wrong_secret(&text)),
         _ => {
-            let from = text.len() - support::SIGNED_LEN;
+            let from = text.len() - forge::SIGNED_LEN;
             for digit in &mut text[from..from + 10] {
                 *digit = BASE62[random.random_range(0..62)];
             }
-            support::renew_check(&mut text);
+            forge::reseal(&mut text);
             engine.verify(text)
         }
     };

@@ -23,8 +23,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use gatekey::{Denial, Engine, KeyFilter, Options, Verdict};
+use gatekey_testkit::forge::{SIGNED_LEN, number_in};
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
-use support::{Home, SIGNED_LEN, Text};
+use support::{Home, Text};
 
 /// The hot records, as gatekey's own file has them.
 const KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("keys");
@@ -176,7 +177,7 @@ fn verify_beside_bare(home: &Home, scale: &Scale, tokens: &[Text], cache_bytes: 
     // Parsed beforehand, beside each other: the bare look-up does not parse.
     let parsed: Vec<(u64, [u8; SIGNED_LEN])> = tokens
         .iter()
-        .map(|token| (support::raw_id(token), *token.last_chunk().unwrap()))
+        .map(|token| (number_in(token), *token.last_chunk().unwrap()))
         .collect();
 
     let verify = |token: &Text| {

@@ -27,9 +27,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gatekey::{Denial, Engine, KeyId, Options, Reason, Verdict, proof};
+use gatekey_testkit::forge::{SIGNED_LEN, number_in, reseal};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::{Home, SIGNED_LEN, TOKEN_LEN, Text};
+use support::{Home, TOKEN_LEN, Text};
 
 /// Under which |t| no difference was found, and over which there is one.
 const T_NONE: f64 = 4.5;
@@ -116,7 +117,7 @@ fn verify_pairs(name: &str, resident_bytes: usize, keys: usize, calls: usize) {
         |n| format!("acme/bot-{n}"),
         |_, token| good.push(support::text(token)),
     );
-    let mut ids: Vec<u64> = good.iter().map(support::raw_id).collect();
+    let mut ids: Vec<u64> = good.iter().map(|token| number_in(token)).collect();
     ids.sort_unstable();
     let unknown =
         |token: &Text| support::with_unknown_id(token, |raw| ids.binary_search(&raw).is_ok());
@@ -199,7 +200,7 @@ fn wrong_at(token: &Text, at: usize) -> Text {
     let mut wrong = *token;
     let byte = &mut wrong[TOKEN_LEN - SIGNED_LEN + KeyId::LEN + 1 + at];
     *byte = if *byte == b'x' { b'y' } else { b'x' };
-    support::renew_check(&mut wrong);
+    reseal(&mut wrong);
     wrong
 }
 

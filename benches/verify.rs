@@ -17,6 +17,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use gatekey::{Denial, Engine, Options, Reason, Verdict};
+use gatekey_testkit::forge::number_in;
 use support::{Home, Text};
 
 /// Owners whose keys are revoked: every tenth key is.
@@ -86,7 +87,7 @@ fn fill(home: &Home, size: usize) -> Pools {
     };
     support::issue(&engine, size, owner, |n, token| {
         let text = support::text(token);
-        ids.insert(support::raw_id(&text));
+        ids.insert(number_in(&text));
         match n % 10 {
             0 => revoked.push(text),
             _ => good.push(text),

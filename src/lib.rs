@@ -153,14 +153,7 @@ pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
 pub use store::export::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
 
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../docs/GUIDE.md")]
-struct GuidePage;
-
+// README.md and docs/GUIDE.md need a web server: tests/web/pages.rs.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/LIMITS.md")]
 struct LimitsPage;

@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 
 use gatekey::{Engine, NewKey, NewKeyspace, Options, Token, bounds};
+use gatekey_testkit::forge::{CHECK_LEN, SIGNED_LEN, make_unknown, reseal};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -19,11 +20,6 @@ use rand::seq::SliceRandom;
 pub const KEYSPACE: &str = "acme_live";
 /// The length of a token of [`KEYSPACE`].
 pub const TOKEN_LEN: usize = KEYSPACE.len() + 1 + SIGNED_LEN;
-/// What of a token is hashed: its id, secret and check.
-pub const SIGNED_LEN: usize = 60;
-
-const CHECK_LEN: usize = 6;
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A token, beside others in one piece of memory: walking a list of them in
 /// order costs little, as reading a request that has just arrived does.
@@ -99,20 +95,13 @@ pub fn shuffle<T>(items: &mut [T]) {
     items.shuffle(&mut StdRng::seed_from_u64(items.len() as u64));
 }
 
-/// The id in a token, in the form in which the store's table has it.
-pub fn raw_id(token: &Text) -> u64 {
-    let id = &token[TOKEN_LEN - SIGNED_LEN..][..10];
-    let digit = |byte: &u8| BASE62.iter().position(|known| known == byte).unwrap() as u64;
-    id.iter().fold(0, |raw, byte| raw * 62 + digit(byte))
-}
-
 /// The token with another secret, and the check that belongs to it.
 pub fn with_wrong_secret(token: &Text) -> Text {
     let mut wrong = *token;
     let secret = &mut wrong[TOKEN_LEN - SIGNED_LEN + 11..TOKEN_LEN - CHECK_LEN];
     secret.rotate_left(1);
     secret[0] = if secret[0] == b'0' { b'1' } else { b'0' };
-    renew_check(&mut wrong);
+    reseal(&mut wrong);
     wrong
 }
 
@@ -120,13 +109,7 @@ pub fn with_wrong_secret(token: &Text) -> Text {
 /// same part of the table; so that an unknown id costs no less to look up.
 pub fn with_unknown_id(token: &Text, is_taken: impl Fn(u64) -> bool) -> Text {
     let mut unknown = *token;
-    let last = TOKEN_LEN - SIGNED_LEN + 9;
-    let free = BASE62.iter().find(|digit| {
-        unknown[last] = **digit;
-        !is_taken(raw_id(&unknown))
-    });
-    free.expect("62 ids in a row are taken");
-    renew_check(&mut unknown);
+    make_unknown(&mut unknown, is_taken);
     unknown
 }
 
@@ -136,13 +119,4 @@ pub fn with_a_typo(token: &Text) -> Text {
     let at = TOKEN_LEN / 2;
     bad[at] = if bad[at] == b'x' { b'y' } else { b'x' };
     bad
-}
-
-pub fn renew_check(token: &mut Text) {
-    let (body, check) = token.split_at_mut(TOKEN_LEN - CHECK_LEN);
-    let mut rest = crc32fast::hash(body) as usize;
-    for digit in check.iter_mut().rev() {
-        *digit = BASE62[rest % 62];
-        rest /= 62;
-    }
 }

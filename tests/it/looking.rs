@@ -5,9 +5,9 @@ use std::time::Duration;
 use gatekey::{
     Engine, Error, KeyFilter, KeyState, NewKey, NewKeyspace, OpenError, Options, Pepper, Reason,
 };
+use gatekey_testkit::forge::with_wrong_secret;
 
 use crate::common::{DAY, everywhere};
-use crate::verify::wrong_secret;
 
 #[test]
 fn a_token_finds_its_key_in_every_state_and_nothing_else_does() {
@@ -45,8 +45,8 @@ fn a_token_finds_its_key_in_every_state_and_nothing_else_does() {
 
         let token = keys[0].token.expose();
         for bad in [
-            wrong_secret(token),
-            wrong_secret(keys[3].token.expose()),
+            with_wrong_secret(token),
+            with_wrong_secret(keys[3].token.expose()),
             token.replacen(&keys[0].key.id.to_string(), "zzzzzzzzz0", 1),
             token.to_uppercase(),
             format!("{token} "),

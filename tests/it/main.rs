@@ -4,8 +4,6 @@
 
 mod common;
 mod counters;
-#[path = "../tools/mod.rs"]
-mod tools;
 
 mod audit;
 mod bad_input;

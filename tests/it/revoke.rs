@@ -9,11 +9,11 @@ use gatekey::{
     AuditEvent, Denial, Error, Issued, KeyState, NewKey, NotFound, Reason, Refusal, Revocation,
     Rotation,
 };
+use gatekey_testkit::forge::{resealed, with_wrong_secret};
 
 use crate::audit::{assert_unwritten, last_event, trail};
 use crate::common::{DAY, Store, at, everywhere};
 use crate::issue::{DAY_MS, unused};
-use crate::verify::wrong_secret;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -162,10 +162,10 @@ fn a_token_whose_secret_is_wrong_revokes_nothing() {
         store.keyspace("other");
         let issued = store.issue("acme", "acme");
         let token = issued.token.expose();
-        let moved = crate::verify::resealed(token, |body| body.replace_range(..4, "other"));
+        let moved = resealed(token, |body| body.replace_range(..4, "other"));
         let longer = format!("{token} ");
         assert_unwritten(&store.engine, || {
-            for token in ["", "acme", &wrong_secret(token), &moved, &longer] {
+            for token in ["", "acme", &with_wrong_secret(token), &moved, &longer] {
                 let refused = store.engine.revoke_token(token, Reason::KeyCompromise);
                 assert!(
                     matches!(refused, Err(Error::NotFound(NotFound::Token))),

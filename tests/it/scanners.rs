@@ -182,7 +182,7 @@ fn ordinary_text_is_not_taken_for_a_token() {
 /// gitleaks itself, by its own reading of the pattern (Go's RE2).
 #[test]
 fn gitleaks_finds_every_token() {
-    let Some(gitleaks) = super::tools::find("gitleaks") else {
+    let Some(gitleaks) = gatekey_testkit::tools::find("gitleaks") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();

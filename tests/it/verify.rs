@@ -3,33 +3,11 @@
 mod denials;
 
 use gatekey::{Denial, NewKey, Permissions, Reason, Requirements, Rotation, Timestamp, Verdict};
+use gatekey_testkit::forge::with_wrong_secret;
 
 use crate::audit::assert_unwritten;
 use crate::common::{DAY, Store, at, code, everywhere};
 use crate::issue::DAY_MS;
-
-/// A token with another body and a check that fits it, as a forger makes it.
-pub(crate) fn resealed(token: &str, change: impl FnOnce(&mut String)) -> String {
-    const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut body = token[..token.len() - 6].to_owned();
-    change(&mut body);
-    let mut rest = crc32fast::hash(body.as_bytes());
-    let mut check = Vec::new();
-    for _ in 0..6 {
-        check.push(char::from(BASE62[(rest % 62) as usize]));
-        rest /= 62;
-    }
-    body.extend(check.iter().rev());
-    body
-}
-
-/// The token with another secret.
-pub(crate) fn wrong_secret(token: &str) -> String {
-    resealed(token, |body| {
-        let last = body.pop().unwrap();
-        body.push(if last == '0' { '1' } else { '0' });
-    })
-}
 
 fn ask(store: &Store, token: &str, requirements: &Requirements<'_>) -> Verdict {
     let first = store.engine.verify_with(token, requirements).unwrap();
@@ -229,7 +207,7 @@ fn many_tokens_at_once_get_the_answers_that_each_would_get_alone() {
             }
             let token = issued.token.expose();
             tokens.push(match at % 5 {
-                4 => wrong_secret(token),
+                4 => with_wrong_secret(token),
                 _ => token.to_owned(),
             });
         }
@@ -259,7 +237,7 @@ fn a_verification_writes_nothing_to_the_trail() {
         assert_unwritten(&store.engine, || {
             assert_eq!(store.verdict(issued.token.expose()), "granted");
             assert_eq!(
-                store.verdict(&wrong_secret(issued.token.expose())),
+                store.verdict(&with_wrong_secret(issued.token.expose())),
                 "unknown"
             );
             store.engine.flush().unwrap();
@@ -276,7 +254,7 @@ fn nothing_that_can_be_printed_shows_a_secret() {
         let secret = &token[token.len() - 49..token.len() - 6];
         let key = store.engine.key(issued.key.id).unwrap();
         let verdict = store.engine.verify(token).unwrap();
-        let forged = wrong_secret(token);
+        let forged = with_wrong_secret(token);
         let failed = store.engine.revoke_token(&forged, Reason::Cessation);
         let misplaced = NewKey::new("acme", token);
         for text in [

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use gatekey::proof::{open_on, print_token};
 use gatekey::{Engine, KeyId, Limit, NewKey, NewKeyspace, Options, Plan, Requirements};
+use gatekey_testkit::forge::BASE62;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -29,7 +30,6 @@ const COLD: usize = 5000;
 const LIMITED: usize = 300;
 /// The most keys whose requests are counted.
 const LIMITED_MAX: usize = 64;
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 #[test]
 fn a_flood_of_hostile_tokens_leaves_memory_flat_and_hot_keys_in_it() {

@@ -27,10 +27,7 @@ pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("
 
 /// The number under which a key stands in the file.
 pub(crate) fn raw(id: KeyId) -> u64 {
-    let digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    id.to_string().chars().fold(0, |raw, digit| {
-        raw * 62 + u64::try_from(digits.find(digit).unwrap()).unwrap()
-    })
+    gatekey_testkit::forge::number_of(id.to_string().as_bytes())
 }
 
 pub(super) fn edit<T>(path: &Path, change: impl FnOnce(&WriteTransaction) -> T) -> T {

@@ -157,7 +157,6 @@ pub(crate) fn key_update(edit: &Edit, now: i64) -> KeyUpdate {
 }
 /// A token with one part changed, and a right check but for that of the check.
 pub(crate) fn forge(token: &str, forgery: Forgery) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let other = |digit: char| if digit == '7' { "8" } else { "7" };
     let changed = |at: usize| {
         let digit = token.chars().nth(at).unwrap();
@@ -173,12 +172,5 @@ pub(crate) fn forge(token: &str, forgery: Forgery) -> String {
             [other, rest].concat()
         }
     };
-    let body = &forged[..forged.len() - 6];
-    let mut check = crc32fast::hash(body.as_bytes());
-    let mut digits = [0; 6];
-    for digit in digits.iter_mut().rev() {
-        *digit = DIGITS[check as usize % 62];
-        check /= 62;
-    }
-    [body, std::str::from_utf8(&digits).unwrap()].concat()
+    gatekey_testkit::forge::resealed(&forged, |_| {})
 }

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use gatekey::{Denial, KeyId, NewKey, Permissions, Reason, Requirements, Verdict};
+use gatekey_testkit::forge::{resealed, with_wrong_secret};
 
-use super::{ask, resealed, wrong_secret};
+use super::ask;
 use crate::common::{DAY, Store, at, code, everywhere};
 use crate::issue::DAY_MS;
 
@@ -121,7 +122,7 @@ fn an_unknown_id_and_a_wrong_secret_get_the_same_answer() {
         // Twice, and with the key resident too.
         for _ in 0..2 {
             for token in [&issued.token, &revoked.token] {
-                for forged in [wrong_id(token.expose()), wrong_secret(token.expose())] {
+                for forged in [wrong_id(token.expose()), with_wrong_secret(token.expose())] {
                     let denial = store.denial(&forged);
                     assert_eq!(denial, Denial::Unknown);
                     assert_eq!(denial.key_id(), None);

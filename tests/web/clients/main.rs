@@ -3,9 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../tools/mod.rs"]
-mod tools;
-
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -20,6 +17,7 @@ use axum::routing::{get, post};
 use gatekey::http::{Dialect, Peer, Proxies, SourceHeader};
 use gatekey::tower::AuthLayer;
 use gatekey::{Grant, Limit, NewKey, NewKeyspace, Options};
+use gatekey_testkit::tools;
 
 const SIZES: [usize; 4] = [100_000, 1_000_000, 4_000_000, 10_000_000];
 const FAILED_MAX: u32 = 50;
@@ -293,9 +291,9 @@ fn curl_is_told_of_a_refusal_through_nginx() {
 #[test]
 fn node_and_go_are_told_of_a_refusal_while_they_send() {
     let server = server(false);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = |name: &str| root.join("tests/clients").join(name);
-    let axios = root.join("target/tools");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let script = |name: &str| scripts.join(name);
+    let axios = gatekey_testkit::root().join("target/tools");
     let mut clients: Vec<(Vec<PathBuf>, Vec<&str>)> = Vec::new();
     if let (Some(node), Some(_)) = (tools::find("node"), tools::find("axios")) {
         clients.push((vec![node, script("upload.js")], vec!["fetch", "axios"]));

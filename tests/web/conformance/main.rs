@@ -6,8 +6,6 @@
 
 mod client;
 mod server;
-#[path = "../tools/mod.rs"]
-mod tools;
 
 mod ai;
 mod aurorax;

@@ -2,7 +2,7 @@
 //! system, and a small one to issue, rotate and revoke keys.
 //!
 //! ```sh
-//! cargo run --release --features tower --example server [-- FILE [ADDRESS]]
+//! cargo run --release -p gatekey-example-server [-- FILE [ADDRESS]]
 //! ```
 //! Without a file it keeps its keys in memory; without an address it takes a free
 //! port of the loopback. The first lines that it prints are its address and the key

@@ -96,12 +96,12 @@ fn only_one_key_at_a_time_is_valid() {
 /// pyaurorax shows `error_message`, and takes its body for JSON by its type alone.
 #[test]
 fn its_own_client_shows_why_it_was_refused() {
-    let Some(python) = crate::tools::find("pyaurorax-python") else {
+    let Some(python) = gatekey_testkit::tools::find("pyaurorax-python") else {
         return;
     };
     let server = Server::start();
     let reader = server.issue("aurorax", "reader", &json!({ "permissions": ["read"] }));
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/aurorax.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/aurorax.py");
     let output = std::process::Command::new(python)
         .args([script, &server.url, &reader.token])
         .output()

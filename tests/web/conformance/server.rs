@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
@@ -27,7 +26,7 @@ impl Server {
 
     /// With arguments, and something that takes its log.
     pub(crate) fn start_with(arguments: &[&str], stderr: Stdio) -> Self {
-        let mut child = Command::new(binary())
+        let mut child = Command::new(BINARY)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -121,18 +120,5 @@ impl Drop for Server {
     }
 }
 
-/// The example server, as it is now.
-pub(crate) fn binary() -> &'static str {
-    static PATH: OnceLock<String> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["build", "--quiet", "--all-features", "--example", "server"]);
-        if !cfg!(debug_assertions) {
-            command.arg("--release");
-        }
-        assert!(command.status().unwrap().success(), "the example is built");
-        let target = std::env::current_exe().unwrap();
-        let target = target.parent().and_then(|deps| deps.parent()).unwrap();
-        target.join("examples/server").to_str().unwrap().to_owned()
-    })
-}
+/// The example server, which is built with these tests.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_example-server");

@@ -1,11 +1,12 @@
 //! Programs of others that some tests ask: `tests/tools/install.sh` fetches them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where a program is, or `None` after saying that its test is left out. With
 /// `GATEKEY_TOOLS=all`, as in the gate, a program that is missing is a failure.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
+    let installed = crate::root().join("target/tools/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::iter::once(installed)
         .chain(std::env::split_paths(&path))

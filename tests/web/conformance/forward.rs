@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use gatekey_testkit::tools;
 use serde_json::json;
 
 use crate::client::{Ask, Reply, curl, ureq};
 use crate::server::{Issued, Server};
-use crate::tools;
 
 /// An application that knows no keys: it answers with the headers that reach it.
 fn application() -> u16 {
@@ -67,7 +67,7 @@ impl Drop for Proxy {
 /// in the place of the page's.
 fn start(program: &str, server: &Server, arguments: fn(&Path) -> Vec<String>) -> Option<Proxy> {
     let program_path = tools::find(program)?;
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FORWARD_AUTH.md");
+    let page = gatekey_testkit::root().join("docs/FORWARD_AUTH.md");
     let page = std::fs::read_to_string(page).unwrap();
     let block = page
         .split("```")

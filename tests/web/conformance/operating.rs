@@ -123,7 +123,7 @@ fn answers_that_hold_a_token_are_not_stored() {
 /// A proxy that is misspelt would be no proxy, and all callers behind it one source.
 #[test]
 fn proxies_that_cannot_be_read_end_the_server() {
-    let mut server = std::process::Command::new(crate::server::binary())
+    let mut server = std::process::Command::new(crate::server::BINARY)
         .env("TRUSTED_PROXIES", "10.0.0.1, 10.0.0.256")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,0 +1,9 @@
+//! The programs in the pages that need a web server, as tests. `src/lib.rs` has the rest.
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../docs/GUIDE.md")]
+struct GuidePage;
