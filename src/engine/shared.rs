@@ -176,7 +176,7 @@ impl Core {
     }
 
     /// Finds out once in a while whether this is the engine's process: a system call
-    /// each time would cost more than a verification from memory. See DESIGN.md.
+    /// each time would cost more than a verification from memory. See docs/INTERNALS.md.
     fn look_home(&self) -> Result<(), Error> {
         let step = Step::of(self.clock.coarse_now());
         self.notes.look(step, || self.home.check())

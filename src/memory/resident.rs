@@ -11,7 +11,7 @@
 //!
 //! # Consistency
 //! What is in the table is what the newest published snapshot holds, by this
-//! protocol, which docs/DESIGN.md argues case by case:
+//! protocol, which docs/INTERNALS.md argues case by case:
 //!
 //! - a reader that misses notes the *generation*, reads the snapshot, and fills
 //!   the slot only if the generation is still the same and even, looked at

@@ -1,5 +1,5 @@
 //! What a store does after a call has failed, so that it takes changes again without a
-//! restart: docs/DESIGN.md argues case by case why nothing is lost by it, and nothing
+//! restart: docs/INTERNALS.md argues case by case why nothing is lost by it, and nothing
 //! is granted that was taken away.
 
 use std::ops::ControlFlow;

@@ -40,7 +40,7 @@
 //! The verification runs in the call, not on another thread. A key in memory costs
 //! less than a microsecond; one that is not, a few, where the system has the file's
 //! pages, and a read of the disk otherwise. To hand it to another thread and wait
-//! costs more than that: see `docs/DESIGN.md`.
+//! costs more than that: see `docs/BENCHMARKS.md`.
 //!
 //! # Several layers
 //! Layers may stand behind each other, around a router and around one of its routes, of one

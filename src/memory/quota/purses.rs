@@ -5,7 +5,7 @@
 //! another can begin, and in one step: what was taken is added, who waited for it is
 //! answered, and whether the store is empty is noted. So there is never a slice of which
 //! it is doubtful whether it still counts, and nobody has to try again because another
-//! was quicker to commit. DESIGN.md has the cases; `interleavings` has them under loom.
+//! was quicker to commit. docs/INTERNALS.md has the cases; `interleavings` has them under loom.
 //!
 //! Nothing here knows of keys, but as names under which an [`Index`] finds a purse.
 
