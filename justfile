@@ -21,7 +21,7 @@ test:
 gate:
     .ci/run
 
-# The figures of README.md, with the command, the machine and the date.
+# The figures of docs/BENCHMARKS.md, with the command, the machine and the date.
 bench:
     cargo bench --bench figures
 
