@@ -226,7 +226,7 @@ fn call(engine: &Engine, scale: &Scale, tokens: &[Text]) {
         )))
     });
     let auth = AuthLayer::new(engine.clone(), Dialect::default());
-    let auth = auth.respond_with(|_: &gatekey::http::Refused| Response::new(None));
+    let auth = auth.respond_with(|_: &gatekey::http::Rejection| Response::new(None));
     let mut bare = inner;
     let mut layered = auth.layer(inner);
     let mut costs = Vec::new();

@@ -1,16 +1,15 @@
-//! What caches are told of an answer (RFC 9110, 12.5.5; RFC 9111, 5.2.2).
+//! `Cache-Control` and `Vary` (RFC 9110, 12.5.5; RFC 9111, 5.2.2).
 //!
-//! An answer to the holder of a key is that caller's alone. Without a word of it, a cache
-//! in between may give it to the next caller, who may have another key or none.
+//! A response to the holder of a key is for that caller alone. Without these headers, a
+//! cache may give it to the next caller, who may have another key or none.
 
 use ::http::header::{CACHE_CONTROL, PRAGMA, VARY};
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::Carrier;
-use super::dialect::Dialect;
 
-/// The headers of an answer that holds a token: no cache may store it, be it of a proxy
-/// or of the caller (RFC 6749, 5.1).
+/// The headers of a response that holds a token: no cache may store it, neither a
+/// proxy's nor the client's (RFC 6749, 5.1).
 ///
 /// ```
 /// use http::Response;
@@ -21,7 +20,7 @@ use super::dialect::Dialect;
 /// assert_eq!(response.headers()["cache-control"], "no-store");
 /// ```
 ///
-/// A handler of axum puts it before its body:
+/// In an axum handler, it stands before the body:
 ///
 /// ```
 /// use axum::Json;
@@ -40,53 +39,7 @@ pub fn no_store() -> [(HeaderName, HeaderValue); 2] {
     ]
 }
 
-impl Dialect {
-    /// Says in `Vary` that an answer depends on the headers in which this dialect looks
-    /// for a token, beside what `Vary` says already. Every answer needs it: a grant, a
-    /// refusal, and that to a caller who presented nothing.
-    ///
-    /// ```
-    /// use gatekey::http::Dialect;
-    /// use http::HeaderMap;
-    ///
-    /// let mut headers = HeaderMap::new();
-    /// headers.insert("vary", "Accept-Encoding".parse().unwrap());
-    /// Dialect::one_codex().vary(&mut headers);
-    /// assert_eq!(headers["vary"], "Accept-Encoding, authorization, x-api-key");
-    /// ```
-    pub fn vary(&self, headers: &mut HeaderMap) {
-        add_vary(headers, &self.settings().vary);
-    }
-
-    /// Says in `Cache-Control` and `Vary` that an answer is for the caller alone who got
-    /// it, as one is that was made for the holder of a key.
-    ///
-    /// Who may store it is the handler's to say, with `public`, `s-maxage`, `private` or
-    /// `no-store`. Where it says none of them, `private` is added to what it says. An
-    /// answer that is `public` by its handler goes, by `Vary`, only to callers who present
-    /// the same token, but while it is fresh also after that key is revoked.
-    ///
-    /// ```
-    /// use gatekey::http::Dialect;
-    /// use http::HeaderMap;
-    ///
-    /// let mut headers = HeaderMap::new();
-    /// Dialect::default().keep_private(&mut headers);
-    /// assert_eq!(headers["cache-control"], "private");
-    /// assert_eq!(headers["vary"], "authorization");
-    /// ```
-    pub fn keep_private(&self, headers: &mut HeaderMap) {
-        add_private(headers);
-        self.vary(headers);
-    }
-
-    #[cfg(feature = "tower")]
-    pub(crate) fn vary_value(&self) -> HeaderValue {
-        self.settings().vary.clone()
-    }
-}
-
-/// What `Vary` says of these carriers.
+/// The value of `Vary` for these carriers.
 pub(super) fn vary_of(carriers: &[Carrier]) -> HeaderValue {
     let mut names: Vec<&str> = Vec::new();
     for carrier in carriers {
@@ -95,7 +48,8 @@ pub(super) fn vary_of(carriers: &[Carrier]) -> HeaderValue {
             names.push(name);
         }
     }
-    // The usual ones are no reference that all threads would count.
+    // Static values for the usual ones: a shared value has a reference count, on which
+    // all threads would contend.
     let joined = names.join(", ");
     for known in ["authorization", "x-api-key", "authorization, x-api-key"] {
         if joined == known {
@@ -105,7 +59,7 @@ pub(super) fn vary_of(carriers: &[Carrier]) -> HeaderValue {
     HeaderValue::try_from(joined).unwrap_or(HeaderValue::from_static("*"))
 }
 
-/// Adds what is missing to `Vary`, in one line: some caches read only one.
+/// Adds the missing names to `Vary`, in one line: some caches read only the first.
 pub(crate) fn add_vary(headers: &mut HeaderMap, more: &HeaderValue) {
     let Some(first) = headers.get(VARY) else {
         headers.insert(VARY, more.clone());
@@ -122,19 +76,19 @@ pub(crate) fn add_vary(headers: &mut HeaderMap, more: &HeaderValue) {
         return;
     }
     let all: Vec<&[u8]> = said.iter().copied().chain(missing).collect();
-    // It is made of what stood in headers; what could not be is no cache's to store.
+    // Its parts were header values, so this cannot fail; `*` forbids every cache.
     let joined = HeaderValue::from_bytes(&all.join(&b", "[..]));
     headers.insert(VARY, joined.unwrap_or(HeaderValue::from_static("*")));
 }
 
-/// Adds `private` to `Cache-Control` where it does not say who may store the answer.
+/// Adds `private` to `Cache-Control`, unless it says who may store the response.
 pub(crate) fn add_private(headers: &mut HeaderMap) {
     let said: Vec<&[u8]> = headers
         .get_all(CACHE_CONTROL)
         .iter()
         .flat_map(members)
         .collect();
-    // `private="a-field"` speaks of that field alone.
+    // `private="a-field"` is about that field alone.
     let says_who = |directive: &&[u8]| {
         directive.eq_ignore_ascii_case(b"private")
             || directive.eq_ignore_ascii_case(b"no-store")
@@ -151,7 +105,7 @@ pub(crate) fn add_private(headers: &mut HeaderMap) {
     );
 }
 
-/// Whether an answer may be given to others by a cache that they share.
+/// Whether a shared cache may give the response to other callers.
 #[cfg(any(feature = "tower", test))]
 pub(crate) fn is_shared(headers: &HeaderMap) -> bool {
     let mut said = headers.get_all(CACHE_CONTROL).iter().flat_map(members);
@@ -164,7 +118,7 @@ fn is_sharing(directive: &[u8]) -> bool {
         || name.is_some_and(|name| name.trim_ascii_end().eq_ignore_ascii_case(b"s-maxage"))
 }
 
-/// The members of a list, but for empty ones.
+/// The members of a list, without empty ones (RFC 9110, 5.6.1).
 fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()
@@ -176,6 +130,7 @@ fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{Dialect, presets};
 
     fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -208,12 +163,12 @@ mod tests {
         ] {
             let mut headers = headers(&VARY, said);
             for _ in 0..2 {
-                Dialect::one_codex().vary(&mut headers);
+                presets::one_codex().vary(&mut headers);
                 assert_eq!(all(&headers, &VARY), [expected], "{said:?}");
             }
         }
         let mut headers = headers(&VARY, &["accept", "*"]);
-        Dialect::one_codex().vary(&mut headers);
+        presets::one_codex().vary(&mut headers);
         assert_eq!(all(&headers, &VARY), ["accept", "*"]);
     }
 

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::refused::RefusedReason;
+use super::reason::RejectionReason;
 use crate::crypto::token;
 use crate::model::id::KeyId;
 
@@ -102,7 +102,7 @@ impl fmt::Debug for Presented<'_> {
 pub(super) fn find<'h>(
     carriers: &[Carrier],
     headers: &'h HeaderMap,
-) -> Result<Option<Presented<'h>>, RefusedReason> {
+) -> Result<Option<Presented<'h>>, RejectionReason> {
     let mut found: Option<(&HeaderName, &'h HeaderValue)> = None;
     for carrier in carriers {
         let name = carrier.name();
@@ -115,10 +115,10 @@ pub(super) fn find<'h>(
             continue;
         };
         if values.next().is_some() {
-            return Err(RefusedReason::RepeatedHeader(name.clone()));
+            return Err(RejectionReason::RepeatedHeader(name.clone()));
         }
         if found.is_some() {
-            return Err(RefusedReason::SeveralCredentials);
+            return Err(RejectionReason::SeveralCredentials);
         }
         found = Some((name, value));
     }
@@ -127,7 +127,7 @@ pub(super) fn find<'h>(
     };
     let value = value.as_bytes();
     if !value.is_ascii() {
-        return Err(RefusedReason::NotAscii);
+        return Err(RejectionReason::NotAscii);
     }
     let text = if name == AUTHORIZATION {
         authorization(carriers, value)?
@@ -136,13 +136,13 @@ pub(super) fn find<'h>(
     };
     let presented = Presented(text);
     if presented.expose().is_empty() {
-        return Err(RefusedReason::Empty);
+        return Err(RejectionReason::Empty);
     }
     Ok(Some(presented))
 }
 
 /// Reads `Authorization` by the first carrier that its scheme belongs to.
-fn authorization<'h>(carriers: &[Carrier], value: &'h [u8]) -> Result<Text<'h>, RefusedReason> {
+fn authorization<'h>(carriers: &[Carrier], value: &'h [u8]) -> Result<Text<'h>, RejectionReason> {
     for carrier in carriers {
         let found = match carrier {
             Carrier::Bearer => {
@@ -157,9 +157,9 @@ fn authorization<'h>(carriers: &[Carrier], value: &'h [u8]) -> Result<Text<'h>, 
         }
     }
     if value.is_empty() {
-        return Err(RefusedReason::Empty);
+        return Err(RejectionReason::Empty);
     }
-    Err(RefusedReason::UnknownScheme)
+    Err(RejectionReason::UnknownScheme)
 }
 
 /// What follows a scheme and its spaces (RFC 9110, 11.4); the scheme's case does
@@ -177,20 +177,20 @@ fn after_scheme<'h>(value: &'h [u8], scheme: &[u8]) -> Option<&'h [u8]> {
 
 /// The user name of Basic. It ends at the first colon, so that none can be in
 /// it; the password must be empty, since nobody gave a key one.
-fn basic(encoded: &[u8]) -> Result<Text<'static>, RefusedReason> {
+fn basic(encoded: &[u8]) -> Result<Text<'static>, RejectionReason> {
     if encoded.is_empty() {
-        return Err(RefusedReason::Empty);
+        return Err(RejectionReason::Empty);
     }
     // As much as the decoder wants to have room for, so that it does not move.
     let room = base64::decoded_len_estimate(encoded.len());
     let mut decoded = Zeroizing::new(Vec::with_capacity(room));
     STANDARD
         .decode_vec(encoded, &mut decoded)
-        .map_err(|_| RefusedReason::NotBase64)?;
+        .map_err(|_| RejectionReason::NotBase64)?;
     let colon = decoded.iter().position(|byte| *byte == b':');
-    let colon = colon.ok_or(RefusedReason::NoColon)?;
+    let colon = colon.ok_or(RejectionReason::NoColon)?;
     if colon + 1 != decoded.len() {
-        return Err(RefusedReason::PasswordGiven);
+        return Err(RejectionReason::PasswordGiven);
     }
     decoded.truncate(colon);
     Ok(Text::Decoded(decoded))

@@ -13,13 +13,13 @@ use ::http::{HeaderMap, HeaderName, HeaderValue};
 /// A name or a value that no header can have. Answer with 400, rather than leave it out.
 ///
 /// ```
-/// use gatekey::http::{Dialect, RefusedReason, header_map};
+/// use gatekey::http::{Dialect, RejectionReason, header_map};
 ///
 /// let pairs = [("Authorization", "Bearer a"), ("authorization", "Bearer b")];
 /// let headers = header_map(pairs)?;
 /// assert!(matches!(
 ///     Dialect::default().credential(&headers).unwrap_err().reason(),
-///     RefusedReason::RepeatedHeader(_),
+///     RejectionReason::RepeatedHeader(_),
 /// ));
 /// # Ok::<(), http::Error>(())
 /// ```

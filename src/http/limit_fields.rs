@@ -1,101 +1,93 @@
-//! The headers that tell a caller what is left of its limit.
+//! The headers that tell a client how much of its limit remains. Pure: a limit's status
+//! in, headers out.
+
+use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue};
 
-use super::dialect::Dialect;
-use super::refused::seconds_rounded_up;
 use crate::model::clock::Timestamp;
 use crate::model::limit::LimitStatus;
 use crate::model::verdict::{Grant, Standing};
 
-/// In which headers a dialect tells what is left of a limit.
+/// The headers in which a dialect reports a limit. Set by
+/// [`DialectBuilder::limit_fields`](super::DialectBuilder::limit_fields).
+///
+/// ```
+/// use gatekey::http::{Dialect, LimitFields, ReportedLimit};
+///
+/// let dialect = Dialect::builder()
+///     .limit_fields(LimitFields::Both, ReportedLimit::Longest)
+///     .build()?;
+/// # let _ = dialect;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitFields {
-    /// In none.
+    /// No headers.
     None,
-    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which
-    /// is a second since the Unix epoch, rounded up.
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`. The reset
+    /// is in seconds since the Unix epoch, rounded up.
     XRateLimit,
-    /// `RateLimit-Policy` and `RateLimit`, of draft-ietf-httpapi-ratelimit-headers.
+    /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
     RateLimit,
-    /// Both.
+    /// Both of these.
     Both,
 }
 
-/// Of which limit of a grant a dialect tells.
+/// Which of a key's limits a dialect reports. See [`LimitFields`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum LimitTold {
-    /// Of the one of which the least is left: [`Grant::limit`].
+pub enum ReportedLimit {
+    /// The limit of which the least remains: [`Grant::limit`].
     Tightest,
-    /// Of the one with the longest window: [`Grant::longest_limit`].
+    /// The limit with the longest window: [`Grant::longest_limit`].
     Longest,
 }
 
-impl Dialect {
-    /// The headers that tell the holder of a grant what is left of its limit; none
-    /// where it has no limit. `now` is [`Engine::now`](crate::Engine::now).
-    ///
-    /// ```
-    /// # use gatekey::{Engine, NewKey, NewKeyspace};
-    /// use gatekey::http::Dialect;
-    /// use http::Response;
-    ///
-    /// # let engine = Engine::open_in_memory()?;
-    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
-    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
-    /// # let dialect = Dialect::tiered_bearer();
-    /// # let grant = engine.verify(issued.token.expose())?.into_result().unwrap();
-    /// let mut response = Response::new("hello");
-    /// response.headers_mut().extend(dialect.limit_headers(&grant, engine.now()));
-    /// # engine.close()?;
-    /// # Ok::<(), gatekey::Error>(())
-    /// ```
-    pub fn limit_headers(
-        &self,
-        grant: &Grant,
-        now: Timestamp,
-    ) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
-        self.limit_of(grant)
-            .map(|status| self.limit_status_headers(&status, now))
-            .into_iter()
-            .flatten()
-    }
-
-    /// The limit of a grant that this dialect tells of.
-    pub(crate) fn limit_of(&self, grant: &Grant) -> Option<LimitStatus> {
-        match (self.settings().limit_fields, self.settings().limit_told) {
-            (LimitFields::None, _) => None,
-            (_, LimitTold::Tightest) => grant.limit(),
-            (_, LimitTold::Longest) => grant.longest_limit(),
+impl LimitFields {
+    /// The limit of a grant to report.
+    pub(super) fn of_grant(self, reported: ReportedLimit, grant: &Grant) -> Option<LimitStatus> {
+        match (self, reported) {
+            (Self::None, _) => None,
+            (_, ReportedLimit::Tightest) => grant.limit(),
+            (_, ReportedLimit::Longest) => grant.longest_limit(),
         }
     }
 
-    /// The limit of a refused key that this dialect tells of.
-    pub(super) fn limit_of_standing(&self, standing: &Standing) -> Option<LimitStatus> {
-        match (self.settings().limit_fields, self.settings().limit_told) {
-            (LimitFields::None, _) => None,
-            (_, LimitTold::Tightest) => Some(standing.tightest),
-            (_, LimitTold::Longest) => Some(standing.longest),
+    /// The limit of a rejected key to report.
+    pub(super) fn of_standing(
+        self,
+        reported: ReportedLimit,
+        standing: &Standing,
+    ) -> Option<LimitStatus> {
+        match (self, reported) {
+            (Self::None, _) => None,
+            (_, ReportedLimit::Tightest) => Some(standing.tightest),
+            (_, ReportedLimit::Longest) => Some(standing.longest),
         }
     }
 
-    pub(crate) fn limit_status_headers(
-        &self,
+    pub(super) fn headers(
+        self,
         status: &LimitStatus,
         now: Timestamp,
     ) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
-        let (x, ietf) = match self.settings().limit_fields {
-            LimitFields::None => (false, false),
-            LimitFields::XRateLimit => (true, false),
-            LimitFields::RateLimit => (false, true),
-            LimitFields::Both => (true, true),
+        let (x, ietf) = match self {
+            Self::None => (false, false),
+            Self::XRateLimit => (true, false),
+            Self::RateLimit => (false, true),
+            Self::Both => (true, true),
         };
         let x = x.then(|| x_fields(status)).into_iter().flatten();
         let ietf = ietf.then(|| ietf_fields(status, now)).into_iter().flatten();
         x.chain(ietf.flatten())
     }
+}
+
+/// A duration in whole seconds, rounded up.
+pub(super) fn seconds_rounded_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 fn x_fields(status: &LimitStatus) -> [(HeaderName, HeaderValue); 3] {
@@ -125,8 +117,8 @@ fn ietf_fields(status: &LimitStatus, now: Timestamp) -> [Option<(HeaderName, Hea
         86_400 => "day".to_owned(),
         seconds => format!("{seconds}s"),
     };
-    // To the end of the window or, on a refusal, of the wait, which is at most two windows:
-    // never longer, even if `now` is of another clock.
+    // Until the end of the window or, on a rejection, of the wait. A wait is at most two windows:
+    // the value is never longer, even if `now` is of another clock.
     let reset = seconds_rounded_up(status.resets_at().saturating_since(now)).min(2 * window_s);
     let field = |name, text: String| {
         let value = HeaderValue::try_from(text).ok()?;

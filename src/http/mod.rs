@@ -1,10 +1,9 @@
-//! The dialects of HTTP APIs: where a token is in a request, and in which words
-//! a refusal is answered. With the feature `http`.
+//! Authentication for HTTP, without a server or a runtime. With the feature `http`.
 //!
-//! A [`Dialect`] reads the token, has the [`Engine`](crate::Engine) verify it, and
-//! words the answer. It knows no server and no runtime: it takes headers, and gives
-//! a response whose body is bytes. For servers made of tower services there is a
-//! layer that does the rest, with the feature `tower`.
+//! A [`Dialect`] finds the token in a request's headers, has the
+//! [`Engine`](crate::Engine) verify it, and words the response to a rejected request. It
+//! takes headers, and gives a response whose body is bytes. For tower services (axum,
+//! tonic, hyper), the layer of the feature `tower` does the rest.
 //!
 //! ```
 //! use gatekey::http::{Authenticated, Dialect};
@@ -26,9 +25,9 @@
 //!             dialect.vary(response.headers_mut());
 //!             response
 //!         }
-//!         Err(refused) => {
-//!             eprintln!("refused with {refused}");
-//!             refused.response()
+//!         Err(rejection) => {
+//!             eprintln!("rejected: {rejection}");
+//!             rejection.response()
 //!         }
 //!     }
 //! }
@@ -39,65 +38,78 @@
 //! # Ok::<(), gatekey::Error>(())
 //! ```
 //!
-//! # What is read
-//! - One credential, in one header. Two of them, or a header that is repeated, are
-//!   refused (400): which one is meant would be a guess.
-//! - A scheme in any case, one or more spaces, and then the token as it is.
-//! - Of Basic: strict base64, a user name that ends at the first colon, and an empty
-//!   password.
-//! - An unknown scheme, or an empty header, is answered as if there were no
-//!   credential, but is not let through as anonymous: somebody meant to be known.
-//! - Nothing from a URL.
+//! # Reading a credential
+//! - A request has one credential, in one header. Two credentials, or a repeated header,
+//!   are rejected with 400: choosing one would be a guess.
+//! - The scheme may be in any case, with one or more spaces behind it. The token is taken
+//!   as it is: not trimmed, folded or decoded.
+//! - Basic is strict base64: the user name ends at the first colon, and the password is
+//!   empty.
+//! - An unknown scheme or an empty header gets the response for a missing credential, but
+//!   never passes as anonymous: such a client means to authenticate.
+//! - Nothing is read from a URL.
 //!
-//! # What is told
-//! A caller whose key is malformed, unknown, revoked, suspended, disabled or not yet
-//! valid is told the same: the key is invalid. That it has expired is told only where
-//! the dialect says so, and only to whom the secret was right. An error of the store
-//! is a 503 without detail: never a 401, never a grant.
+//! # What a client learns
+//! A malformed, unknown, revoked, suspended, disabled or not yet valid key reads as
+//! invalid. Only the holder of the right secret learns that a key has expired, and only
+//! where the dialect reveals it. An error of the store is a 503 without detail: never a
+//! 401, never a grant.
 //!
-//! # Ready-made
-//! | dialect | token | refusals |
+//! # Names
+//! Three words for "no" mean three things. A [`Denial`](crate::Denial) is the engine's
+//! verdict over a token. A [`Rejection`] is a request that the server does not serve, be it
+//! for a denial or for a header that cannot be read. An [`Answer`] is what the client
+//! learns of it.
+//!
+//! # Dialects
+//! | dialect | token | rejections |
 //! |---|---|---|
 //! | [`Dialect::problem_details`], the default | Bearer | RFC 6750 and RFC 9457 |
-//! | [`Dialect::aurorax`] | `x-aurorax-api-key`; anonymous let through | RFC 9457 |
-//! | [`Dialect::pixxel`] | `Authorization`, without a scheme | 403 |
-//! | [`Dialect::tiered_bearer`] | Bearer | `{"error", "message"}`, `X-RateLimit-*` |
-//! | [`Dialect::one_codex`] | Basic or `X-API-Key`; anonymous let through | `{"message", "status"}`, 404 to hide |
-//! | [`Dialect::ai_platform`] | Bearer | `{"success", "error": {"code", "message", "details"}}` |
+//! | [`presets::aurorax`] | `x-aurorax-api-key`; anonymous callers pass | `{"error_code", "error_message"}` |
+//! | [`presets::pixxel`] | `Authorization`, without a scheme | 403 |
+//! | [`presets::tiered_bearer`] | Bearer | `{"error", "message"}`, `X-RateLimit-*` |
+//! | [`presets::one_codex`] | Basic or `X-API-Key`; anonymous callers pass | `{"message", "status"}`, 404 to hide |
+//! | [`presets::ai_platform`] | Bearer | `{"success", "error": {"code", "message", "details"}}` |
 //!
-//! `docs/DIALECTS.md` holds the statements they were made from, one by one.
+//! `docs/DIALECTS.md` has the statements that the presets follow, one by one.
 
+mod answer;
+mod builder;
 mod caching;
 mod challenge;
 mod credential;
 mod dialect;
 mod forward;
 mod headers;
+mod hook;
 mod limit_fields;
+pub mod presets;
 mod proxies;
-mod refusal_log;
-mod refused;
+mod reason;
+mod rejection;
+mod rejection_log;
+mod settings;
 mod status;
-mod systems;
 
+pub use answer::{Answer, AnswerKind};
+pub use builder::DialectBuilder;
 pub use caching::no_store;
 pub use challenge::Challenge;
 pub use credential::{Carrier, Presented};
-pub use dialect::{Authenticated, Dialect, DialectBuilder};
-pub use forward::{Asked, ForwardAuth};
+pub use dialect::{Authenticated, Dialect};
+pub use forward::{ForwardAuth, OriginalRequest};
 pub use headers::header_map;
-pub use limit_fields::{LimitFields, LimitTold};
+pub use limit_fields::{LimitFields, ReportedLimit};
 pub use proxies::{Peer, Proxies, SourceFault, SourceHeader};
-pub use refusal_log::RefusalLog;
-pub use refused::{Answer, AnswerKind, Refused, RefusedReason};
+pub use reason::RejectionReason;
+pub use rejection::Rejection;
+pub use rejection_log::RejectionLog;
 
 #[cfg(feature = "tower")]
-pub(crate) use caching::{add_private, add_vary, is_shared};
-
-/// Calls a hook of the server's. One that panics is the server's loss, not its caller's.
-pub(crate) fn call_hook(hook: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(hook));
-}
+pub(crate) use self::{
+    caching::{add_private, add_vary, is_shared},
+    hook::call_hook,
+};
 
 #[cfg(test)]
 mod tests;

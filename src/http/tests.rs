@@ -18,7 +18,7 @@ fn charged(limit: Limit, cost: u32) -> LimitStatus {
     }
 }
 
-fn rate_limited(dialect: &Dialect, limit: Limit, wait_ms: Option<u64>) -> Refused {
+fn rate_limited(dialect: &Dialect, limit: Limit, wait_ms: Option<u64>) -> Rejection {
     dialect
         .denied(Denial::RateLimited {
             key: KeyId::from_raw(7),
@@ -42,7 +42,7 @@ fn header<'r>(response: &'r ::http::Response<Vec<u8>>, name: &str) -> Option<&'r
 #[test]
 fn a_limit_that_is_reached_reads_as_in_the_text_of_the_tiers() {
     let refused = rate_limited(
-        &Dialect::tiered_bearer(),
+        &presets::tiered_bearer(),
         Limit::per_hour(1_000),
         Some(3_599_001),
     );
@@ -70,11 +70,11 @@ fn a_limit_that_is_reached_reads_as_in_the_text_of_the_tiers() {
 fn a_limit_that_is_reached_is_a_429_in_every_dialect() {
     for dialect in [
         Dialect::problem_details(),
-        Dialect::aurorax(),
-        Dialect::pixxel(),
-        Dialect::tiered_bearer(),
-        Dialect::one_codex(),
-        Dialect::ai_platform(),
+        presets::aurorax(),
+        presets::pixxel(),
+        presets::tiered_bearer(),
+        presets::one_codex(),
+        presets::ai_platform(),
     ] {
         let response = rate_limited(&dialect, Limit::per_second(50), Some(1)).response();
         assert_eq!(response.status(), 429);
@@ -85,7 +85,7 @@ fn a_limit_that_is_reached_is_a_429_in_every_dialect() {
 
 #[test]
 fn a_cost_that_is_never_admitted_is_not_told_to_wait() {
-    let response = rate_limited(&Dialect::tiered_bearer(), Limit::per_hour(1), None).response();
+    let response = rate_limited(&presets::tiered_bearer(), Limit::per_hour(1), None).response();
     assert_eq!(response.status(), 429);
     assert_eq!(header(&response, "retry-after"), None);
     assert_eq!(body(&response)["message"], "Rate limit exceeded.");
@@ -136,7 +136,7 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
     };
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
-        told(&Dialect::tiered_bearer()),
+        told(&presets::tiered_bearer()),
         [
             pair("x-ratelimit-limit", "1000"),
             pair("x-ratelimit-remaining", "999"),
@@ -152,12 +152,12 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
         ]
     );
     let both = Dialect::builder()
-        .limit_fields(LimitFields::Both, LimitTold::Longest)
+        .limit_fields(LimitFields::Both, ReportedLimit::Longest)
         .build()
         .unwrap();
     assert_eq!(told(&both).len(), 5);
     let none = Dialect::builder()
-        .limit_fields(LimitFields::None, LimitTold::Longest)
+        .limit_fields(LimitFields::None, ReportedLimit::Longest)
         .build()
         .unwrap();
     assert_eq!(told(&none), []);
@@ -166,5 +166,5 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
 
 #[test]
 fn a_refusal_is_small_enough_to_be_returned() {
-    assert!(size_of::<Refused>() <= 128, "{}", size_of::<Refused>());
+    assert!(size_of::<Rejection>() <= 128, "{}", size_of::<Rejection>());
 }

@@ -7,36 +7,50 @@ use ::http::request::Parts;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 
-use super::layer::Anonymous;
-use crate::http::Refused;
+use super::route::Anonymous;
+use crate::http::Rejection;
 use crate::model::verdict::Grant;
 
-/// Why a handler that asks for a [`Grant`] is not called.
+/// Why axum does not call a handler that takes a [`Grant`].
+///
+/// ```
+/// use gatekey::Grant;
+/// use gatekey::tower::GrantRejection;
+///
+/// async fn whoami(grant: Result<Grant, GrantRejection>) -> String {
+///     match grant {
+///         Ok(grant) => grant.owner().to_owned(),
+///         Err(GrantRejection::Anonymous(_)) => "anonymous".to_owned(),
+///         Err(other) => other.to_string(),
+///     }
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(whoami));
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum NoGrant {
-    /// The caller is anonymous, and gets the dialect's answer to that.
-    Anonymous(Box<Refused>),
-    /// There is no [`AuthLayer`](super::AuthLayer) in front of the handler: a fault of
-    /// the server, a 500. Nobody is let through for it.
+pub enum GrantRejection {
+    /// The caller is anonymous. The response is the dialect's for a missing key.
+    Anonymous(Box<Rejection>),
+    /// No [`AuthLayer`](super::AuthLayer) wraps the handler: an error of the server. The
+    /// response is a 500.
     LayerMissing,
 }
 
-impl fmt::Display for NoGrant {
+impl fmt::Display for GrantRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Anonymous(refused) => refused.fmt(f),
-            Self::LayerMissing => f.write_str("500: there is no AuthLayer in front of the handler"),
+            Self::Anonymous(rejection) => rejection.fmt(f),
+            Self::LayerMissing => f.write_str("500: no AuthLayer wraps the handler"),
         }
     }
 }
 
-impl std::error::Error for NoGrant {}
+impl std::error::Error for GrantRejection {}
 
-impl IntoResponse for NoGrant {
+impl IntoResponse for GrantRejection {
     fn into_response(self) -> Response {
         match self {
-            Self::Anonymous(refused) => refused.response().map(Into::into),
+            Self::Anonymous(rejection) => rejection.response().map(Into::into),
             Self::LayerMissing => {
                 (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
             }
@@ -44,26 +58,26 @@ impl IntoResponse for NoGrant {
     }
 }
 
-/// The grant of the request, for a handler of axum. Who is anonymous gets the
-/// dialect's answer to a missing key, even where the layer lets them through.
+/// The grant of the request. An anonymous caller gets the dialect's response for a missing
+/// key, even where the layer let that caller pass.
 impl<S: Send + Sync> FromRequestParts<S> for Grant {
-    type Rejection = NoGrant;
+    type Rejection = GrantRejection;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, NoGrant> {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, GrantRejection> {
         match find(parts)? {
             Ok(grant) => Ok(grant),
             Err(Anonymous { route }) => {
-                let refused = route.dialect.missing();
-                route.refused(&refused, parts);
-                Err(NoGrant::Anonymous(Box::new(refused)))
+                let rejection = route.dialect.missing();
+                route.report_rejected(&rejection, parts);
+                Err(GrantRejection::Anonymous(Box::new(rejection)))
             }
         }
     }
 }
 
-/// The grant of the request, or `None` for who is anonymous.
+/// The grant of the request; `None` for an anonymous caller.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for Grant {
-    type Rejection = NoGrant;
+    type Rejection = GrantRejection;
 
     async fn from_request_parts(
         parts: &mut Parts,
@@ -73,13 +87,13 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Grant {
     }
 }
 
-/// The grant, or the layer that let an anonymous caller through.
-fn find(parts: &Parts) -> Result<Result<Grant, &Anonymous>, NoGrant> {
+/// The grant, or the mark of the layer that let an anonymous caller pass.
+fn find(parts: &Parts) -> Result<Result<Grant, &Anonymous>, GrantRejection> {
     if let Some(grant) = parts.extensions.get::<Grant>() {
         return Ok(Ok(grant.clone()));
     }
     match parts.extensions.get::<Anonymous>() {
         Some(anonymous) => Ok(Err(anonymous)),
-        None => Err(NoGrant::LayerMissing),
+        None => Err(GrantRejection::LayerMissing),
     }
 }

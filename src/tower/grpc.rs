@@ -1,4 +1,4 @@
-//! The layer for gRPC, whose refusals are no HTTP statuses and whose routes are methods.
+//! The layer for gRPC: its errors are no HTTP statuses, and its routes are methods.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,21 +13,28 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::drain::DrainLimits;
-use super::layer::{AuthLayer, Respond};
+use super::layer::AuthLayer;
+use super::respond::Respond;
 use super::service::AuthService;
-use crate::http::{AnswerKind, Refused};
+use crate::http::{AnswerKind, Rejection};
 
-/// A layer for gRPC servers, as tonic's: [`AuthLayer`] by method, with refusals that
-/// gRPC clients understand.
+/// A layer for gRPC servers such as tonic: an [`AuthLayer`] for each method, with
+/// rejections that gRPC clients understand.
 ///
-/// It goes around all services of a server (`tonic::transport::Server::layer`). Every
-/// method asks for what the [`AuthLayer`] does that it is made of, unless a rule of its
-/// own or of its service says otherwise. Names are those of the protocol,
-/// `package.Service` and `package.Service/Method`.
+/// Wrap it around all services of a server (`tonic::transport::Server::layer`). Every
+/// method requires what the [`AuthLayer`] requires, unless the method or its service has
+/// a rule of its own. Names are those of the protocol: `package.Service` and
+/// `package.Service/Method`.
 ///
-/// A refusal is a response of trailers alone, with 16 (unauthenticated), 7 (permission
-/// denied), 8 (resource exhausted: limits, quotas, failed attempts) or 14 (unavailable:
-/// the engine could not answer).
+/// A rejection is a trailers-only response with one of these statuses:
+///
+/// | status | meaning |
+/// |---|---|
+/// | 16 | unauthenticated |
+/// | 7 | permission denied |
+/// | 5 | not found, where the dialect hides the thing |
+/// | 8 | resource exhausted: limit, quota or failed attempts |
+/// | 14 | unavailable: the engine failed |
 ///
 /// ```
 /// use gatekey::Engine;
@@ -36,8 +43,8 @@ use crate::http::{AnswerKind, Refused};
 ///
 /// # let engine = Engine::open_in_memory()?;
 /// let auth = GrpcLayer::new(AuthLayer::new(engine, Dialect::default()).required())
-///     .method("acme.v1.Things/Create", |auth| auth.require(["write"]).cost(5))
-///     .service("acme.v1.Admin", |auth| auth.require(["admin"]))
+///     .method("acme.v1.Things/Create", |auth| auth.permissions(["write"]).cost(5))
+///     .service("acme.v1.Admin", |auth| auth.permissions(["admin"]))
 ///     .exempt("grpc.health.v1.Health")
 ///     .exempt("grpc.reflection.v1.ServerReflection");
 /// // tonic::transport::Server::builder().layer(auth).add_service(..)
@@ -52,15 +59,14 @@ pub struct GrpcLayer {
 #[derive(Clone)]
 struct Rules {
     base: AuthLayer<GrpcStatus>,
-    /// What has a rule of its own, without the slash in front; the newest of equal ones
-    /// counts.
+    /// The rules by name, without a leading slash. The last rule of a name counts.
     named: Vec<(Box<str>, Rule)>,
 }
 
 #[derive(Clone)]
 enum Rule {
     Exempt,
-    Asks(AuthLayer<GrpcStatus>),
+    Requires(AuthLayer<GrpcStatus>),
 }
 
 impl fmt::Debug for GrpcLayer {
@@ -74,8 +80,9 @@ impl fmt::Debug for GrpcLayer {
 }
 
 impl GrpcLayer {
-    /// A layer whose methods all ask for what `auth` does. Of a request that is refused,
-    /// what comes within 0.1 s is read: a client that streams may go on until it is told.
+    /// A layer whose methods all require what `auth` requires. It reads the body of a
+    /// rejected request for at most 0.1 s, since a client may stream until it has its
+    /// response.
     #[must_use]
     pub fn new<R>(auth: AuthLayer<R>) -> Self {
         let base = AuthLayer {
@@ -89,19 +96,19 @@ impl GrpcLayer {
         }
     }
 
-    /// What a method asks for, made of what the layer does: `package.Service/Method`. It
-    /// counts before the rule of its service.
+    /// Sets what a method requires: `package.Service/Method`. `rule` receives a clone of
+    /// the layer for all methods. The rule of a method precedes that of its service.
     #[must_use]
     pub fn method(
         self,
         name: &str,
         rule: impl FnOnce(AuthLayer<GrpcStatus>) -> AuthLayer<GrpcStatus>,
     ) -> Self {
-        let asks = rule(self.rules.base.clone());
-        self.with(name, Rule::Asks(asks))
+        let requires = rule(self.rules.base.clone());
+        self.with(name, Rule::Requires(requires))
     }
 
-    /// What all methods of a service ask for: `package.Service`.
+    /// Sets what all methods of a service require: `package.Service`.
     #[must_use]
     pub fn service(
         self,
@@ -111,9 +118,10 @@ impl GrpcLayer {
         self.method(name, rule)
     }
 
-    /// Lets all callers of a service or a method through, unseen: for health checks and
-    /// reflection. There is no grant then, even where a caller has a key; for a method
-    /// that wants to know, make it [`optional`](AuthLayer::optional).
+    /// Exempts a service or a method: the layer does not look at its requests. For health
+    /// checks and reflection. There is no grant, even where the caller has a key. For a
+    /// method that wants the grant of callers with a key, set a rule that is
+    /// [`optional`](AuthLayer::optional).
     #[must_use]
     pub fn exempt(self, name: &str) -> Self {
         self.with(name, Rule::Exempt)
@@ -127,9 +135,9 @@ impl GrpcLayer {
 }
 
 impl Rules {
-    /// What the method of a path asks for; `None`: nothing.
+    /// The layer for the method of a path; `None` where it is exempt.
     fn of(&self, path: &str) -> Option<&AuthLayer<GrpcStatus>> {
-        // As it is: what is written otherwise is another method, which no server has.
+        // Compared as it is: any other spelling is another method, which no server has.
         let method = path.strip_prefix('/').unwrap_or(path);
         let service = method.split('/').next().unwrap_or("");
         let named = |wanted: &str| {
@@ -138,7 +146,7 @@ impl Rules {
         };
         match named(method).or_else(|| named(service)) {
             Some((_, Rule::Exempt)) => None,
-            Some((_, Rule::Asks(auth))) => Some(auth),
+            Some((_, Rule::Requires(auth))) => Some(auth),
             None => Some(&self.base),
         }
     }
@@ -159,7 +167,7 @@ impl<S> Layer<S> for GrpcLayer {
 #[derive(Clone)]
 pub struct GrpcService<S> {
     rules: Arc<Rules>,
-    /// With the layer of the method that was called last.
+    /// With the route of the method that was called last.
     service: AuthService<S, GrpcStatus>,
 }
 
@@ -190,11 +198,11 @@ where
                 future: self.service.inner.call(request),
             },
             Some(auth) => {
-                // All threads count references to it: not more often than need be.
-                if !Arc::ptr_eq(&auth.route, &self.service.layer.route) {
-                    self.service.layer = auth.clone();
+                // Threads contend on its reference count: clone only when it changes.
+                if !Arc::ptr_eq(&auth.route, &self.service.route) {
+                    self.service.route = auth.route.clone();
                 }
-                GrpcStep::Asked {
+                GrpcStep::Checked {
                     future: self.service.call(request),
                 }
             }
@@ -204,7 +212,7 @@ where
 }
 
 pin_project! {
-    /// The response of a [`GrpcService`].
+    /// The future of a [`GrpcService`].
     pub struct GrpcFuture<E, A> {
         #[pin]
         step: GrpcStep<E, A>,
@@ -218,7 +226,7 @@ pin_project! {
             #[pin]
             future: E,
         },
-        Asked {
+        Checked {
             #[pin]
             future: A,
         },
@@ -237,31 +245,31 @@ impl<E: Future, A: Future<Output = E::Output>> Future for GrpcFuture<E, A> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<E::Output> {
         match self.project().step.project() {
             GrpcStepProjection::Exempt { future } => future.poll(context),
-            GrpcStepProjection::Asked { future } => future.poll(context),
+            GrpcStepProjection::Checked { future } => future.poll(context),
         }
     }
 }
 
-/// Makes a refusal a response of gRPC: 200, trailers alone, an empty body.
+/// Responds as gRPC does: 200, trailers only, an empty body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GrpcStatus;
 
 impl GrpcStatus {
-    /// The status code of a refusal, for a handler that refuses by itself:
-    /// `tonic::Status::new(Code::from(code), refused.answer().message())`.
+    /// The gRPC status of a rejection, for a handler that rejects a request itself:
+    /// `tonic::Status::new(Code::from(code), rejection.answer().message())`.
     ///
     /// ```
-    /// use gatekey::http::Dialect;
+    /// use gatekey::http::{Dialect, presets};
     /// use gatekey::tower::GrpcStatus;
     ///
     /// assert_eq!(GrpcStatus::code(&Dialect::default().missing()), 16);
     /// assert_eq!(GrpcStatus::code(&Dialect::default().foreign()), 7);
-    /// // Where the dialect hides what belongs to somebody else.
-    /// assert_eq!(GrpcStatus::code(&Dialect::one_codex().foreign()), 5);
+    /// // This dialect hides things of other owners.
+    /// assert_eq!(GrpcStatus::code(&presets::one_codex().foreign()), 5);
     /// ```
     #[must_use]
-    pub fn code(refused: &Refused) -> i32 {
-        let answer = refused.answer();
+    pub fn code(rejection: &Rejection) -> i32 {
+        let answer = rejection.answer();
         if answer.status() == StatusCode::NOT_FOUND {
             return 5;
         }
@@ -284,19 +292,19 @@ impl GrpcStatus {
 }
 
 impl<B: Default> Respond<B> for GrpcStatus {
-    fn respond(&self, refused: &Refused) -> Response<B> {
+    fn respond(&self, rejection: &Rejection) -> Response<B> {
         let mut response = Response::new(B::default());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         let status = HeaderName::from_static("grpc-status");
-        headers.insert(status, HeaderValue::from(Self::code(refused)));
-        // Messages are ASCII without a percent sign, so that they need no encoding.
-        if let Ok(message) = HeaderValue::try_from(refused.answer().message()) {
+        headers.insert(status, HeaderValue::from(Self::code(rejection)));
+        // Messages are ASCII without a percent sign, and so need no encoding.
+        if let Ok(message) = HeaderValue::try_from(rejection.answer().message()) {
             headers.insert(HeaderName::from_static("grpc-message"), message);
         }
-        if let Some(seconds) = refused.answer().retry_after_s() {
+        if let Some(seconds) = rejection.answer().retry_after_s() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-            // What retries by itself waits as long (gRFC A6).
+            // A client that retries by itself waits as long (gRFC A6).
             let wait = Duration::from_secs(seconds).as_millis();
             let wait = i32::try_from(wait).unwrap_or(i32::MAX);
             let pushback = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -318,23 +326,23 @@ mod tests {
         let layer = GrpcLayer::new(AuthLayer::new(engine, Dialect::default()))
             .exempt("grpc.health.v1.Health")
             .method("/grpc.health.v1.Health/Watch", |auth| {
-                auth.require(["watch"])
+                auth.permissions(["watch"])
             })
-            .service("acme.v1.Admin", |auth| auth.require(["admin"]))
+            .service("acme.v1.Admin", |auth| auth.permissions(["admin"]))
             .exempt("acme.v1.Admin/Ping");
-        let asks = |path: &str| layer.rules.of(path).map(|auth| format!("{auth:?}"));
+        let required = |path: &str| layer.rules.of(path).map(|auth| format!("{auth:?}"));
         let base = Some(format!("{:?}", layer.rules.base));
-        assert_eq!(asks("/grpc.health.v1.Health/Check"), None);
-        assert_eq!(asks("/acme.v1.Admin/Ping"), None);
+        assert_eq!(required("/grpc.health.v1.Health/Check"), None);
+        assert_eq!(required("/acme.v1.Admin/Ping"), None);
         for (path, permission) in [
             ("/grpc.health.v1.Health/Watch", "watch"),
             ("/acme.v1.Admin/Pong", "admin"),
             ("/acme.v1.Admin/Ping/", "admin"),
             ("/acme.v1.Admin", "admin"),
         ] {
-            assert!(asks(path).unwrap().contains(permission), "{path}");
+            assert!(required(path).unwrap().contains(permission), "{path}");
         }
-        // What only looks like an exempt one is none.
+        // A name that only resembles an exempt one is not exempt.
         for path in [
             "/",
             "",
@@ -346,14 +354,14 @@ mod tests {
             "/x/grpc.health.v1.Health/Check",
             "/grpc.health.v1/Health/Check",
         ] {
-            assert_eq!(asks(path), base, "{path}");
+            assert_eq!(required(path), base, "{path}");
         }
     }
 
     #[test]
-    fn a_refusal_is_trailers_alone() {
-        let refused = Dialect::default().missing();
-        let response: Response<String> = GrpcStatus.respond(&refused);
+    fn a_rejection_is_trailers_only() {
+        let rejection = Dialect::default().missing();
+        let response: Response<String> = GrpcStatus.respond(&rejection);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/grpc");
         assert_eq!(response.headers()["grpc-status"], "16");

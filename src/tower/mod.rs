@@ -1,14 +1,14 @@
-//! A layer in front of axum, tonic, hyper and other tower services. With the
-//! feature `tower`; the extractors for axum, with the feature `axum`.
+//! A layer for axum, tonic, hyper and other tower services. With the feature `tower`; the
+//! extractors for axum, with the feature `axum`.
 //!
-//! [`AuthLayer`] finds the token by a [`Dialect`](crate::http::Dialect), has it
-//! verified, puts the [`Grant`](crate::Grant) into the request's extensions, answers
-//! refusals itself, and tells callers what is left of their limit on the way out.
+//! [`AuthLayer`] finds the token by a [`Dialect`](crate::http::Dialect), verifies it, puts
+//! the [`Grant`](crate::Grant) into the request's extensions, responds to rejected requests
+//! itself, and adds to each response how much of the caller's limit remains.
 //!
 #![cfg_attr(feature = "axum", doc = "```")]
 #![cfg_attr(not(feature = "axum"), doc = "```ignore")]
 //! use axum::{Router, routing::{delete, get, post}};
-//! use gatekey::http::{Dialect, RefusalLog};
+//! use gatekey::http::{Dialect, RejectionLog};
 //! use gatekey::tower::AuthLayer;
 //! use gatekey::{Engine, Grant};
 //!
@@ -21,70 +21,72 @@
 //! }
 //!
 //! # let engine = Engine::open_in_memory()?;
-//! let log = RefusalLog::to_stderr();
+//! let log = RejectionLog::to_stderr();
 //! let auth = AuthLayer::new(engine, Dialect::default())
-//!     .on_refused(move |refused, request| log.record(refused, request));
+//!     .on_rejected(move |rejection, request| log.record(rejection, request));
+//! let writers = auth.clone().permissions(["write"]);
 //! let app: Router = Router::new()
-//!     .route("/things", get(list).route_layer(auth.clone().optional()))
-//!     .route("/things", post(create).route_layer(auth.clone().require(["write"]).cost(5)))
-//!     .route("/things/{id}", delete(create).route_layer(auth.require(["write", "admin"])));
+//!     .route("/things", get(list).route_layer(auth.optional()))
+//!     .route("/things", post(create).route_layer(writers.clone().cost(5)))
+//!     .route("/things/{id}", delete(create).route_layer(writers.permissions(["admin"])));
 //! # let _ = app;
 //! # Ok::<(), gatekey::Error>(())
 //! ```
 //!
-//! With `route_layer`, a request whose method no handler takes is a 405, and is neither
-//! authenticated nor charged; with `layer` it would be. A CORS layer goes outside, so
-//! that a preflight, which presents no key, is answered before.
+//! Use `route_layer`: a request whose method no handler takes is then a 405, neither
+//! authenticated nor charged. With `layer` it would be both. Put a CORS layer outside, so
+//! that it answers preflights, which present no key.
 //!
 //! # Verifying in place
-//! The verification runs in the call, not on another thread. A key in memory costs
-//! less than a microsecond; one that is not, a few, where the system has the file's
-//! pages, and a read of the disk otherwise. To hand it to another thread and wait
-//! costs more than that: see `docs/BENCHMARKS.md`.
+//! The layer verifies in the call, not on another thread. A key in memory costs less than
+//! a microsecond. A key in the file costs a few where the system has its pages in memory,
+//! and a read of the disk otherwise. Handing the verification to another thread costs more
+//! than that: see `docs/BENCHMARKS.md`.
 //!
 //! # Several layers
 //! Layers may stand behind each other, around a router and around one of its routes, of one
 //! engine or of several. One rule holds for all stacks:
 //!
-//! - **Each layer judges by itself**, with its own requirements, and what any of them
-//!   refuses is refused.
-//! - **A handler sees what the innermost layer found**: its grant, or nobody. Where that
-//!   layer lets a caller pass for whom another scheme vouches, the grant of a layer in front
-//!   stays, which may be of another key's holder.
-//! - **A request is counted once.** Of one key of one engine, whichever handle or clone of
-//!   it the layers have, the request costs what the dearest of them asks, and is one use.
-//!   A layer charges what its own cost is more than those in front have charged already.
-//!   A request that is cloned between two layers is two requests: one of them is paid for.
+//! - **Each layer judges by itself**, by its own requirements. A request that any layer
+//!   rejects is rejected.
+//! - **A handler sees what the innermost layer found**: its grant, or an anonymous caller.
+//!   Where that layer lets a caller pass for whom another scheme vouches, the grant of an
+//!   outer layer stays, which may be that of another key's holder.
+//! - **A request is counted once.** For one key of one engine, through any of its handles
+//!   or clones, a request costs what the dearest layer asks, and is one use. A layer
+//!   charges what its own cost exceeds the costs that outer layers charged. A request that
+//!   is cloned between two layers is two requests: one of them has been paid for.
 //!
-//! What a layer asks for does not depend on the order in which it was said: permissions
-//! need a key, [`required`](AuthLayer::required) needs one, and only where neither was
-//! said does [`optional`](AuthLayer::optional), or the dialect, let nobody pass.
+//! The order of calls on a layer does not matter. A key is required where permissions are
+//! required or [`required`](AuthLayer::required) was called. Otherwise, anonymous callers
+//! pass where [`optional`](AuthLayer::optional) was called or the dialect accepts them.
 //!
 //! # Beside another scheme
-//! Callers who may come with a key or with a JWT: the other scheme's layer stands in
-//! front, passes on what is not its own, and leaves a mark in the request's extensions.
-//! [`or_vouched`](AuthLayer::or_vouched) lets pass, beside keys, what is so marked; nobody
-//! passes with neither. Where the other layer must stand behind,
-//! [`pass_foreign`](AuthLayer::pass_foreign) leaves to it what is no token of this
-//! engine's, on routes where anonymous callers pass.
+//! Callers may come with a key or, for example, with a JWT. Put the other scheme's layer
+//! outside: it passes on credentials that are not its own, and leaves a mark in the
+//! request's extensions. [`or_vouched`](AuthLayer::or_vouched) lets marked requests pass
+//! beside those with a key; a request with neither is rejected. If the other layer must
+//! stand inside, [`pass_foreign`](AuthLayer::pass_foreign) leaves to it the credentials
+//! that are no token of this engine, on routes where anonymous callers pass.
 //!
 //! # Caches
-//! Every answer says in `Vary` in which headers the dialect looks for a token. What is made
-//! for the holder of a key is `private`, unless the handler says itself who may store it;
-//! refusals are `no-store`. An answer that holds a token needs
-//! [`no_store`](crate::http::no_store).
+//! Every response names in `Vary` the headers that the dialect reads. A response to the
+//! holder of a key is `private`, unless the handler says who may store it. Rejections are
+//! `no-store`. A response that holds a token needs [`no_store`](crate::http::no_store).
 //!
-//! # Bodies of refused requests
-//! A client that is still sending is let finish before it is told of the refusal, within
-//! bounds: see [`drain`](AuthLayer::drain).
+//! A layer outside of this one may add a second line of `Vary`, as tower-http's CORS layer
+//! does. That is correct: the lines of a list count as one (RFC 9110, 5.3).
+//!
+//! # Bodies of rejected requests
+//! A client that is still sending may finish, within bounds, before it gets the response:
+//! see [`drain`](AuthLayer::drain).
 //!
 //! # Behind a proxy
-//! The address of a request's sender stands in a header of the proxy's: see
-//! [`behind`](AuthLayer::behind).
+//! A header that the proxy sets has the client's address: see [`behind`](AuthLayer::behind).
 //!
 //! # gRPC
-//! A refusal in gRPC is not an HTTP status, and its routes are methods: [`GrpcLayer`] goes
-//! around the services of a server, as those of tonic.
+//! An error in gRPC is not an HTTP status, and its routes are methods: wrap [`GrpcLayer`]
+//! around the services of a server, such as tonic's.
 
 mod charge;
 mod deadline;
@@ -95,10 +97,13 @@ mod extract;
 mod failed;
 mod grpc;
 mod layer;
+mod respond;
+mod route;
 mod service;
 
 #[cfg(feature = "axum")]
-pub use extract::NoGrant;
+pub use extract::GrantRejection;
 pub use grpc::{GrpcFuture, GrpcLayer, GrpcService, GrpcStatus};
-pub use layer::{AuthLayer, ByDialect, Respond, RespondWith};
+pub use layer::AuthLayer;
+pub use respond::{ByDialect, Respond, RespondWith};
 pub use service::{AuthFuture, AuthService};

@@ -1,4 +1,4 @@
-//! The service that the layer puts in front of another.
+//! The service that a layer wraps around another.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,22 +12,24 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::drain::Drain;
-use super::layer::{AuthLayer, Passed, Respond, Route};
-use crate::http::{Refused, add_private, add_vary, is_shared, no_store};
+use super::respond::{ByDialect, Respond};
+use super::route::{Passed, Route};
+use crate::http::{Rejection, add_private, add_vary, is_shared, no_store};
 use crate::model::limit::LimitStatus;
 
-/// A service behind an [`AuthLayer`].
+/// A service behind an [`AuthLayer`](super::AuthLayer).
 #[derive(Clone)]
-pub struct AuthService<S, R = super::ByDialect> {
+pub struct AuthService<S, R = ByDialect> {
     pub(super) inner: S,
-    pub(super) layer: AuthLayer<R>,
+    pub(super) route: Arc<Route>,
+    pub(super) respond: R,
 }
 
 impl<S: fmt::Debug, R> fmt::Debug for AuthService<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthService")
             .field("inner", &self.inner)
-            .field("layer", &self.layer)
+            .field("layer", &self.route)
             .finish()
     }
 }
@@ -47,15 +49,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let step = match self.layer.route.admit(&mut request) {
+        let step = match self.route.admit(&mut request) {
             Ok(passed) => {
-                let request = self.layer.route.granted(&passed, request);
+                let request = self.route.report_granted(&passed, request);
                 Step::Admitted {
-                    told: Told::new(&self.layer.route, &passed),
+                    outgoing: Outgoing::new(&self.route, &passed),
                     future: self.inner.call(request),
                 }
             }
-            Err(refused) => self.refuse(&refused, request),
+            Err(rejection) => self.reject(&rejection, request),
         };
         AuthFuture { step }
     }
@@ -63,9 +65,9 @@ where
 
 impl<S, R> AuthService<S, R> {
     #[cold]
-    fn refuse<F, ReqBody, ResBody>(
+    fn reject<F, ReqBody, ResBody>(
         &self,
-        refused: &Refused,
+        rejection: &Rejection,
         request: Request<ReqBody>,
     ) -> Step<F, ResBody, ReqBody>
     where
@@ -73,33 +75,33 @@ impl<S, R> AuthService<S, R> {
         ReqBody: Body,
     {
         let (parts, body) = request.into_parts();
-        self.layer.route.refused(refused, &parts);
-        let mut response = self.layer.respond.respond(refused);
+        self.route.report_rejected(rejection, &parts);
+        let mut response = self.respond.respond(rejection);
         let headers = response.headers_mut();
         headers
             .entry(CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
-        self.layer.route.dialect.vary(headers);
-        let drain = Drain::new(&parts, body, self.layer.route.drain);
-        Step::Refused {
+        self.route.dialect.vary(headers);
+        let drain = Drain::new(&parts, body, self.route.drain);
+        Step::Rejected {
             response: Some(response),
             drain,
         }
     }
 }
 
-/// What the caller and the caches in between are to be told on the way out.
-struct Told {
+/// The headers to add to the inner service's response.
+struct Outgoing {
     vary: HeaderValue,
-    /// Whether the answer is for the caller alone.
+    /// Whether the response is for the caller alone.
     is_private: bool,
     no_store: bool,
-    /// To count a reference to the route makes threads wait for one another: only where
-    /// there is a limit.
+    /// With the route only where there is a limit: threads contend on its reference
+    /// count.
     limit: Option<(LimitStatus, Arc<Route>)>,
 }
 
-impl Told {
+impl Outgoing {
     fn new(route: &Arc<Route>, passed: &Passed) -> Self {
         Self {
             vary: route.vary(),
@@ -112,7 +114,7 @@ impl Told {
         }
     }
 
-    fn tell<B>(&self, response: &mut Response<B>) {
+    fn apply<B>(&self, response: &mut Response<B>) {
         let headers = response.headers_mut();
         if self.no_store {
             for (name, value) in no_store() {
@@ -122,13 +124,13 @@ impl Told {
             add_private(headers);
         }
         add_vary(headers, &self.vary);
-        // A cache would give the figures of one request to many.
+        // A shared cache would give the figures of one caller to others.
         if let Some((limit, route)) = &self.limit
             && !is_shared(headers)
         {
             let now = route.now();
             for (name, value) in route.dialect.limit_status_headers(limit, now) {
-                // What an inner layer or the handler said is nearer to the truth.
+                // An inner layer or the handler knows better.
                 headers.entry(name).or_insert(value);
             }
         }
@@ -136,7 +138,7 @@ impl Told {
 }
 
 pin_project! {
-    /// The response of an [`AuthService`].
+    /// The future of an [`AuthService`].
     pub struct AuthFuture<F, ResBody, ReqBody> {
         #[pin]
         step: Step<F, ResBody, ReqBody>,
@@ -149,9 +151,9 @@ pin_project! {
         Admitted {
             #[pin]
             future: F,
-            told: Told,
+            outgoing: Outgoing,
         },
-        Refused {
+        Rejected {
             response: Option<Response<ResBody>>,
             #[pin]
             drain: Drain<ReqBody>,
@@ -174,17 +176,17 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
-            StepProjection::Admitted { future, told } => {
+            StepProjection::Admitted { future, outgoing } => {
                 let mut response = ready!(future.poll(context))?;
-                told.tell(&mut response);
+                outgoing.apply(&mut response);
                 Poll::Ready(Ok(response))
             }
-            StepProjection::Refused {
+            StepProjection::Rejected {
                 response,
                 mut drain,
             } => {
                 ready!(drain.as_mut().poll(context));
-                // Nobody may poll again what was ready; who does waits for nothing.
+                // A future must not be polled again once it was ready. It stays pending.
                 let Some(mut response) = response.take() else {
                     return Poll::Pending;
                 };
@@ -201,8 +203,9 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::http::Dialect;
+    use crate::http::presets;
     use crate::model::limit::{Charged, Counter};
+    use crate::tower::AuthLayer;
     use crate::{Engine, Limit};
 
     type Answered = std::future::Ready<Result<Response<()>, Infallible>>;
@@ -212,14 +215,14 @@ mod tests {
         let engine = Engine::open_in_memory().unwrap();
         let charged = Counter::default().charge(Limit::per_hour(1_000), 1, engine.now());
         let Charged::Admitted(_, limit) = charged else {
-            panic!("refused");
+            panic!("rejected");
         };
-        let layer = AuthLayer::new(engine, Dialect::tiered_bearer());
+        let layer = AuthLayer::new(engine, presets::tiered_bearer());
         let answer = |response: Response<()>| {
             let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
                 step: Step::Admitted {
                     future: std::future::ready(Ok(response)),
-                    told: Told::new(&layer.route, &Passed::Granted(Some(limit))),
+                    outgoing: Outgoing::new(&layer.route, &Passed::Granted(Some(limit))),
                 },
             });
             let mut context = Context::from_waker(Waker::noop());
@@ -246,10 +249,10 @@ mod tests {
     #[test]
     fn a_refusal_that_is_polled_again_does_not_panic() {
         let engine = Engine::open_in_memory().unwrap();
-        let layer = AuthLayer::new(engine, Dialect::default());
+        let layer = AuthLayer::new(engine, crate::http::Dialect::default());
         let (parts, body) = Request::new(String::from("sent")).into_parts();
         let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
-            step: Step::Refused {
+            step: Step::Rejected {
                 response: Some(Response::new(())),
                 drain: Drain::new(&parts, body, layer.route.drain),
             },

@@ -1,6 +1,6 @@
 //! What each system's text shows or says, as its dialect answers it.
 
-use gatekey::http::{AnswerKind, Authenticated, Dialect};
+use gatekey::http::{AnswerKind, Authenticated, Dialect, presets};
 use gatekey::{Denial, Requirements};
 use http::HeaderMap;
 use serde_json::json;
@@ -16,7 +16,7 @@ const UNKNOWN: &str = "acme_live_7Hk2Pq9ZxW_000000000000000000000000000000000000
 #[test]
 fn aurorax_takes_its_header_and_lets_anonymous_callers_through() {
     let world = World::new();
-    let dialect = Dialect::aurorax();
+    let dialect = presets::aurorax();
     let granted = world.ask(&dialect, &headers(&[("X-AuroraX-API-Key", world.token())]));
     assert!(matches!(granted, Ok(Authenticated::Granted(grant)) if grant.owner() == "acme"));
     let anonymous = world.ask(&dialect, &HeaderMap::new());
@@ -44,7 +44,7 @@ fn aurorax_takes_its_header_and_lets_anonymous_callers_through() {
 #[test]
 fn pixxel_answers_403_to_missing_incorrect_expired_revoked_and_not_permitted() {
     let world = World::new();
-    let dialect = Dialect::pixxel();
+    let dialect = presets::pixxel();
     let revoked = world.issue("acme/revoked");
     world
         .engine
@@ -79,7 +79,7 @@ fn pixxel_answers_403_to_missing_incorrect_expired_revoked_and_not_permitted() {
 #[test]
 fn the_tiers_missing_key_reads_as_in_its_text() {
     let world = World::new();
-    let dialect = Dialect::tiered_bearer();
+    let dialect = presets::tiered_bearer();
     let response = world
         .ask(&dialect, &HeaderMap::new())
         .unwrap_err()
@@ -100,7 +100,7 @@ fn the_tiers_missing_key_reads_as_in_its_text() {
 fn the_tiers_invalid_key_reads_as_in_its_text() {
     let world = World::new();
     let response = world
-        .refused(&Dialect::tiered_bearer(), "INVALID_KEY")
+        .refused(&presets::tiered_bearer(), "INVALID_KEY")
         .response();
     assert_eq!(response.status(), 401);
     assert_eq!(
@@ -117,7 +117,7 @@ fn the_tiers_invalid_key_reads_as_in_its_text() {
 fn the_tiers_expired_key_reads_as_in_its_text() {
     let world = World::new();
     let response = world
-        .refused(&Dialect::tiered_bearer(), world.expired.token.expose())
+        .refused(&presets::tiered_bearer(), world.expired.token.expose())
         .response();
     assert_eq!(response.status(), 401);
     assert_eq!(
@@ -129,7 +129,7 @@ fn the_tiers_expired_key_reads_as_in_its_text() {
 #[test]
 fn the_tiers_missing_permission_is_a_403_in_the_same_shape() {
     let world = World::new();
-    let dialect = Dialect::tiered_bearer();
+    let dialect = presets::tiered_bearer();
     let response = dialect
         .authenticate(&world.engine, &carry(&dialect, world.token()), &WRITE)
         .unwrap_err()
@@ -151,7 +151,7 @@ fn the_tiers_missing_permission_is_a_403_in_the_same_shape() {
 #[test]
 fn one_codex_takes_basic_or_its_header_alike() {
     let world = World::new();
-    let dialect = Dialect::one_codex();
+    let dialect = presets::one_codex();
     let basic = {
         use base64::Engine as _;
         let text = format!("{}:", world.token());
@@ -172,7 +172,7 @@ fn one_codex_takes_basic_or_its_header_alike() {
 #[test]
 fn one_codex_answers_401_403_and_404_as_in_its_text() {
     let world = World::new();
-    let dialect = Dialect::one_codex();
+    let dialect = presets::one_codex();
     let anonymous = world.ask(&dialect, &HeaderMap::new());
     assert!(matches!(anonymous, Ok(Authenticated::Anonymous)));
 
@@ -225,7 +225,7 @@ fn a_route_can_be_hidden_from_whoever_may_not_use_it() {
         AnswerKind::PermissionMissing,
     ]
     .into_iter()
-    .fold(Dialect::one_codex().to_builder(), |builder, kind| {
+    .fold(presets::one_codex().to_builder(), |builder, kind| {
         builder.status(kind, http::StatusCode::NOT_FOUND)
     })
     .build()
@@ -249,7 +249,7 @@ fn a_route_can_be_hidden_from_whoever_may_not_use_it() {
 #[test]
 fn the_ai_platforms_invalid_key_reads_as_in_its_text() {
     let world = World::new();
-    let dialect = Dialect::ai_platform();
+    let dialect = presets::ai_platform();
     let expected = |id: &str| {
         json!({
             "success": false,
@@ -277,7 +277,7 @@ fn the_ai_platforms_invalid_key_reads_as_in_its_text() {
 #[test]
 fn the_ai_platforms_expired_key_reads_as_in_its_text() {
     let world = World::new();
-    let dialect = Dialect::ai_platform();
+    let dialect = presets::ai_platform();
     let response = world
         .refused(&dialect, world.expired.token.expose())
         .response();
@@ -304,7 +304,7 @@ fn the_ai_platforms_expired_key_reads_as_in_its_text() {
 fn the_ai_platforms_missing_key_reads_as_in_its_text() {
     let world = World::new();
     let response = world
-        .ask(&Dialect::ai_platform(), &HeaderMap::new())
+        .ask(&presets::ai_platform(), &HeaderMap::new())
         .unwrap_err()
         .response();
     assert_eq!(response.status(), 401);
@@ -324,7 +324,7 @@ fn the_ai_platforms_missing_key_reads_as_in_its_text() {
 #[test]
 fn the_ai_platforms_missing_permission_is_a_403_that_names_it() {
     let world = World::new();
-    let dialect = Dialect::ai_platform();
+    let dialect = presets::ai_platform();
     let response = dialect
         .authenticate(&world.engine, &carry(&dialect, world.token()), &WRITE)
         .unwrap_err()

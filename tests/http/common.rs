@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatekey::http::{Authenticated, Dialect, Refused};
+use gatekey::http::{Authenticated, Dialect, Rejection, presets};
 use gatekey::{
     Engine, Expiry, Issued, ManualClock, NewKey, NewKeyspace, Options, Requirements, Timestamp,
 };
@@ -55,12 +55,12 @@ impl World {
         &self,
         dialect: &Dialect,
         headers: &HeaderMap,
-    ) -> Result<Authenticated, Refused> {
+    ) -> Result<Authenticated, Rejection> {
         dialect.authenticate(&self.engine, headers, &Requirements::new())
     }
 
     /// The refusal of a token that is presented as the dialect wants it.
-    pub(crate) fn refused(&self, dialect: &Dialect, token: &str) -> Refused {
+    pub(crate) fn refused(&self, dialect: &Dialect, token: &str) -> Rejection {
         self.ask(dialect, &carry(dialect, token)).unwrap_err()
     }
 
@@ -101,11 +101,11 @@ pub(crate) const DIALECTS: [&str; 6] = [
 pub(crate) fn dialect(name: &str) -> Dialect {
     match name {
         "problem_details" => Dialect::problem_details(),
-        "aurorax" => Dialect::aurorax(),
-        "pixxel" => Dialect::pixxel(),
-        "tiered_bearer" => Dialect::tiered_bearer(),
-        "one_codex" => Dialect::one_codex(),
-        "ai_platform" => Dialect::ai_platform(),
+        "aurorax" => presets::aurorax(),
+        "pixxel" => presets::pixxel(),
+        "tiered_bearer" => presets::tiered_bearer(),
+        "one_codex" => presets::one_codex(),
+        "ai_platform" => presets::ai_platform(),
         other => panic!("no dialect {other}"),
     }
 }

@@ -1,7 +1,7 @@
 //! Whatever the headers are, the extractor does not panic, allocates no more than
 //! they are long, and gives what a second, plain reading of the rules gives.
 
-use gatekey::http::Dialect;
+use gatekey::http::{Dialect, presets};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
@@ -88,7 +88,7 @@ proptest! {
         let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{rest}"));
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::try_from(format!("Basic {encoded}")).unwrap());
-        let dialect = Dialect::one_codex();
+        let dialect = presets::one_codex();
         match dialect.credential(&headers) {
             Ok(Some(presented)) => {
                 prop_assert!(rest.is_empty());

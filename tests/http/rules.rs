@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatekey::http::{AnswerKind, Carrier, Challenge, Dialect, RefusedReason};
+use gatekey::http::{AnswerKind, Carrier, Challenge, Dialect, RejectionReason, presets};
 use gatekey::{Denial, Error, NewKey, Reason};
 use http::{HeaderMap, StatusCode};
 
@@ -55,7 +55,7 @@ fn an_engine_that_fails_is_a_503_without_detail_and_never_a_denial() {
         let refused = world.ask(&dialect, &headers).unwrap_err();
         assert!(matches!(
             refused.reason(),
-            RefusedReason::Unavailable(error) if matches!(**error, Error::Closed)
+            RejectionReason::Unavailable(error) if matches!(**error, Error::Closed)
         ));
         assert!(refused.to_string().contains("the engine is closed"));
         let response = refused.response();
@@ -134,7 +134,7 @@ fn a_network_is_told_apart_only_where_the_dialect_says_so() {
     let elsewhere = || Denial::NetworkNotAllowed { key, source: None };
     let told = Dialect::default();
     assert_eq!(told.denied(elsewhere()).status(), 403);
-    let untold = told.to_builder().tell_network(false).build().unwrap();
+    let untold = told.to_builder().reveal_network(false).build().unwrap();
     let refused = untold.denied(elsewhere());
     assert_eq!(refused.status(), 401);
     assert_eq!(refused.answer().kind(), AnswerKind::Invalid);
@@ -177,7 +177,7 @@ fn the_log_names_the_key_and_says_what_is_proven() {
     let refused = world.refused(&dialect, unknown);
     assert_eq!(
         refused.to_string(),
-        "401: the token is unknown (it says that it is of key 7Hk2Pq9ZxW)"
+        "401: the token is unknown (the token names key 7Hk2Pq9ZxW)"
     );
     assert_eq!(refused.key_id(), None);
     assert_eq!(
@@ -238,15 +238,15 @@ fn a_caller_whose_credential_is_not_good_is_not_taken_for_anonymous() {
     }
     let mut headers = HeaderMap::new();
     headers.insert("x-api-key", http::HeaderValue::from_static(""));
-    let refused = world.ask(&Dialect::one_codex(), &headers).unwrap_err();
-    assert!(matches!(refused.reason(), RefusedReason::Empty));
+    let refused = world.ask(&presets::one_codex(), &headers).unwrap_err();
+    assert!(matches!(refused.reason(), RejectionReason::Empty));
     let mut headers = HeaderMap::new();
     headers.insert(
         "authorization",
         http::HeaderValue::from_static("Bearer abc"),
     );
-    let refused = world.ask(&Dialect::one_codex(), &headers).unwrap_err();
-    assert!(matches!(refused.reason(), RefusedReason::UnknownScheme));
+    let refused = world.ask(&presets::one_codex(), &headers).unwrap_err();
+    assert!(matches!(refused.reason(), RejectionReason::UnknownScheme));
     assert_eq!(refused.status(), 401);
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use gatekey::Reason;
-use gatekey::http::{Authenticated, Refused, RefusedReason};
+use gatekey::http::{Authenticated, Rejection, RejectionReason};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::common::{World, dialect};
@@ -47,18 +47,18 @@ fn every_row_of_the_table_of_headers_holds() {
     assert!(rows >= 60, "{rows}");
 }
 
-fn word(refused: &Refused) -> &'static str {
+fn word(refused: &Rejection) -> &'static str {
     match refused.reason() {
-        RefusedReason::Missing => "missing",
-        RefusedReason::Empty => "empty",
-        RefusedReason::UnknownScheme => "scheme",
-        RefusedReason::SeveralCredentials => "several",
-        RefusedReason::RepeatedHeader(_) => "repeated",
-        RefusedReason::NotAscii => "not_ascii",
-        RefusedReason::NotBase64 => "not_base64",
-        RefusedReason::NoColon => "no_colon",
-        RefusedReason::PasswordGiven => "password",
-        RefusedReason::Denied(denial) => denial.code(),
+        RejectionReason::Missing => "missing",
+        RejectionReason::Empty => "empty",
+        RejectionReason::UnknownScheme => "scheme",
+        RejectionReason::SeveralCredentials => "several",
+        RejectionReason::RepeatedHeader(_) => "repeated",
+        RejectionReason::NotAscii => "not_ascii",
+        RejectionReason::NotBase64 => "not_base64",
+        RejectionReason::NoColon => "no_colon",
+        RejectionReason::PasswordGiven => "password",
+        RejectionReason::Denied(denial) => denial.code(),
         other => panic!("{other}"),
     }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use gatekey::Requirements;
-use gatekey::http::{Dialect, Refused};
+use gatekey::http::{Dialect, Rejection, presets};
 use gatekey::tower::AuthLayer;
 use gatekey_testkit::ready;
 use http::{HeaderMap, HeaderName, Request, Response};
@@ -56,17 +56,17 @@ fn texts(store: &Full) -> Vec<String> {
 fn dialects() -> [Dialect; 6] {
     [
         Dialect::problem_details(),
-        Dialect::aurorax(),
-        Dialect::pixxel(),
-        Dialect::tiered_bearer(),
-        Dialect::one_codex(),
-        Dialect::ai_platform(),
+        presets::aurorax(),
+        presets::pixxel(),
+        presets::tiered_bearer(),
+        presets::one_codex(),
+        presets::ai_platform(),
     ]
 }
 
-fn show_refused(watch: &mut Watch, refused: &Refused) {
+fn show_refused(watch: &mut Watch, refused: &Rejection) {
     watch.both("Refused", refused);
-    watch.debug("RefusedReason", refused.reason());
+    watch.debug("RejectionReason", refused.reason());
     watch.debug("Answer", &refused.answer());
     let response = refused.response();
     watch.debug("the head of a response", &response.headers());
@@ -109,7 +109,7 @@ fn neither_the_layer_nor_what_it_passes_on_shows_a_secret() {
         let said = Arc::new(Mutex::new(Vec::new()));
         let (hook, inner) = (said.clone(), said.clone());
         let layer =
-            AuthLayer::new(store.engine.clone(), dialect).on_refused(move |refused, parts| {
+            AuthLayer::new(store.engine.clone(), dialect).on_rejected(move |refused, parts| {
                 let line = format!("{refused} {refused:?} {parts:?}");
                 hook.lock().unwrap().push(line);
             });

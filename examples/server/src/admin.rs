@@ -21,7 +21,7 @@ pub(crate) fn router(engine: &Engine, auth: AuthLayer) -> Router {
         .route("/keys/{id}", get(show))
         .route("/keys/{id}/rotate", post(rotate))
         .route("/keys/{id}", delete(revoke))
-        .route_layer(auth.require(["keys"]))
+        .route_layer(auth.permissions(["keys"]))
         // The answers to these hold tokens.
         .layer(SetResponseHeaderLayer::overriding(
             header::CACHE_CONTROL,

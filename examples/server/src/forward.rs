@@ -7,22 +7,22 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::routing::any;
-use gatekey::http::{Dialect, ForwardAuth, RefusalLog};
+use gatekey::http::{ForwardAuth, RejectionLog, presets};
 use gatekey::{Engine, Prefix};
 
 /// A route for each proxy, at the exact path that it asks. They trust the loopback. Not to
 /// be nested: a nested handler sees a path without the nest's, which is not Envoy's.
-pub(crate) fn router(engine: &Engine, prefix: Prefix, log: &Arc<RefusalLog>) -> Router {
-    let dialect = Dialect::tiered_bearer;
+pub(crate) fn router(engine: &Engine, prefix: Prefix, log: &Arc<RejectionLog>) -> Router {
+    let dialect = presets::tiered_bearer;
     let of = |forward: ForwardAuth| {
         let log = log.clone();
         forward
             .keyspace(prefix)
-            .permissions(|asked| match asked.method() {
+            .permissions_for(|original| match original.method() {
                 "GET" | "HEAD" => &[],
                 _ => &["write"],
             })
-            .on_refused(move |refused, request| log.record(refused, request))
+            .on_rejected(move |refused, request| log.record(refused, request))
     };
     let nginx = of(ForwardAuth::nginx(engine.clone(), dialect()));
     let forwarded = of(ForwardAuth::forwarded(engine.clone(), dialect()));

@@ -25,7 +25,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use gatekey::http::{Dialect, Peer, Proxies, RefusalLog, SourceHeader};
+use gatekey::http::{Dialect, Peer, Proxies, RejectionLog, SourceHeader, presets};
 use gatekey::tower::AuthLayer;
 use gatekey::{
     Engine, Error, Grant, Limit, Network, NewKey, NewKeyspace, Options, Plan, Prefix, Reason,
@@ -47,12 +47,12 @@ fn systems() -> Result<Vec<System>, Error> {
             NewKeyspace::new("aurorax")?
                 .permissions(["read", WRITE])
                 .single_active(),
-            Dialect::aurorax(),
+            presets::aurorax(),
         ),
         (
             "pixxel",
             NewKeyspace::new("pixxel")?.permissions(["read", WRITE]),
-            Dialect::pixxel(),
+            presets::pixxel(),
         ),
         (
             "tiered",
@@ -62,21 +62,21 @@ fn systems() -> Result<Vec<System>, Error> {
                 .plan(tier("pro", 200).limit(Limit::per_hour(10_000)))
                 .plan(tier("enterprise", 1_000))
                 .default_plan("free"),
-            Dialect::tiered_bearer(),
+            presets::tiered_bearer(),
         ),
         (
             "one-codex",
             NewKeyspace::new("onecodex")?
                 .permissions(["read", WRITE])
                 .single_active(),
-            Dialect::one_codex(),
+            presets::one_codex(),
         ),
         (
             "ai",
             NewKeyspace::new("ai_live")?
                 .permissions(["read", WRITE, "admin", "webhook"])
                 .max_lifetime(Duration::from_secs(90 * 86_400)),
-            Dialect::ai_platform(),
+            presets::ai_platform(),
         ),
     ])
 }
@@ -94,7 +94,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = arguments.next().unwrap_or("127.0.0.1:0".to_owned());
 
     // One for all, so that a flood at one route leaves no more lines than at another.
-    let log = Arc::new(RefusalLog::to_stderr());
+    let log = Arc::new(RejectionLog::to_stderr());
     let mut app = Router::new();
     for (path, keyspace, dialect) in systems()? {
         let prefix = create(&engine, keyspace)?;
@@ -159,9 +159,9 @@ fn authentication(
 
 /// Logs what a layer refuses. In a nested router, a path begins behind the nest's: the log
 /// has all of it.
-fn logged(auth: AuthLayer, base: &str, log: &Arc<RefusalLog>) -> AuthLayer {
+fn logged(auth: AuthLayer, base: &str, log: &Arc<RejectionLog>) -> AuthLayer {
     let (base, log) = (base.to_owned(), log.clone());
-    auth.on_refused(move |refused, request| {
+    auth.on_rejected(move |refused, request| {
         let mut shown = request.clone();
         if let Ok(whole) = format!("{base}{}", request.uri.path()).parse() {
             shown.uri = whole;
@@ -192,7 +192,7 @@ fn api(auth: AuthLayer, dialect: Dialect) -> Router {
         )
         .route(
             "/items",
-            post(create_item).route_layer(auth.clone().require([WRITE])),
+            post(create_item).route_layer(auth.clone().permissions([WRITE])),
         )
         .route(
             "/owners/{owner}",

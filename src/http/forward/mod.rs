@@ -1,6 +1,6 @@
 //! Answers to a reverse proxy that asks, before it passes a request on, whether it may.
 
-mod asked;
+mod original;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,11 +10,12 @@ use ::http::header::CACHE_CONTROL;
 use ::http::request::Parts;
 use ::http::{HeaderName, HeaderValue, Response, StatusCode};
 
-pub use asked::Asked;
+pub use original::OriginalRequest;
 
 use super::dialect::{Authenticated, Dialect};
 use super::proxies::{Peer, Proxies, SourceFault, SourceHeader};
-use super::refused::{Refused, RefusedReason};
+use super::reason::RejectionReason;
+use super::rejection::Rejection;
 use crate::engine::Engine;
 use crate::engine::policy::Requirements;
 use crate::model::id::Prefix;
@@ -63,8 +64,8 @@ const STATUS: HeaderName = HeaderName::from_static("x-gatekey-status");
 /// # let engine = Engine::open_in_memory()?;
 /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
 /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?.permissions(["read"]))?;
-/// let forward = ForwardAuth::nginx(engine, Dialect::default()).permissions(|asked| {
-///     match asked.method() {
+/// let forward = ForwardAuth::nginx(engine, Dialect::default()).permissions_for(|original| {
+///     match original.method() {
 ///         "GET" | "HEAD" => &["read"],
 ///         _ => &["write"],
 ///     }
@@ -94,11 +95,11 @@ pub struct ForwardAuth {
     anonymous: Option<bool>,
     preflights: bool,
     permissions: Option<Arc<Permissions>>,
-    on_refused: Option<Arc<OnRefused>>,
+    on_rejected: Option<Arc<OnRejected>>,
 }
 
-type Permissions = dyn Fn(&Asked<'_>) -> &'static [&'static str] + Send + Sync;
-type OnRefused = dyn Fn(&Refused, &Parts) + Send + Sync;
+type Permissions = dyn Fn(&OriginalRequest<'_>) -> &'static [&'static str] + Send + Sync;
+type OnRejected = dyn Fn(&Rejection, &Parts) + Send + Sync;
 
 /// Who asks, and so where it says for what.
 #[derive(Debug, Clone)]
@@ -135,7 +136,7 @@ impl ForwardAuth {
             anonymous: None,
             preflights: false,
             permissions: None,
-            on_refused: None,
+            on_rejected: None,
         }
     }
 
@@ -205,20 +206,23 @@ impl ForwardAuth {
     /// with 400: the application may read it as another. An application that takes the
     /// method from the query or the body (`_method`) must not do so.
     #[must_use]
-    pub fn permissions(
+    pub fn permissions_for(
         mut self,
-        permissions: impl Fn(&Asked<'_>) -> &'static [&'static str] + Send + Sync + 'static,
+        permissions: impl Fn(&OriginalRequest<'_>) -> &'static [&'static str] + Send + Sync + 'static,
     ) -> Self {
         self.permissions = Some(Arc::new(permissions));
         self
     }
 
     /// Is called with every refusal, for the server's log: see
-    /// [`RefusalLog`](super::RefusalLog). The headers that carried the token are marked as
+    /// [`RejectionLog`](super::RejectionLog). The headers that carried the token are marked as
     /// sensitive by then, so that `Debug` does not show them.
     #[must_use]
-    pub fn on_refused(mut self, hook: impl Fn(&Refused, &Parts) + Send + Sync + 'static) -> Self {
-        self.on_refused = Some(Arc::new(hook));
+    pub fn on_rejected(
+        mut self,
+        hook: impl Fn(&Rejection, &Parts) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_rejected = Some(Arc::new(hook));
         self
     }
 
@@ -237,33 +241,33 @@ impl ForwardAuth {
         match self.decide(peer, request) {
             Ok(authenticated) => self.passed(authenticated.grant()),
             Err(refused) => {
-                if let Some(hook) = &self.on_refused {
+                if let Some(hook) = &self.on_rejected {
                     let mut shown = request.clone();
                     self.dialect.mark_sensitive(&mut shown.headers, false);
-                    super::call_hook(|| hook(&refused, &shown));
+                    super::hook::call_hook(|| hook(&refused, &shown));
                 }
                 self.refused(&refused)
             }
         }
     }
 
-    fn decide(&self, peer: IpAddr, request: &Parts) -> Result<Authenticated, Refused> {
-        let refuse = |reason| Refused::new(&self.dialect, reason);
+    fn decide(&self, peer: IpAddr, request: &Parts) -> Result<Authenticated, Rejection> {
+        let reject = |reason| self.dialect.reject(reason);
         if !self.proxies.trusts(peer) {
-            return Err(refuse(RefusedReason::UntrustedPeer(peer)));
+            return Err(reject(RejectionReason::UntrustedPeer(peer)));
         }
         let headers = &request.headers;
         if let Some(name) = headers.keys().find(|name| folds_onto_ours(name)) {
-            return Err(refuse(RefusedReason::IdentityHeader(name.clone())));
+            return Err(reject(RejectionReason::IdentityHeader(name.clone())));
         }
         let asked = self.asked(request);
         let names = match &self.permissions {
             Some(_) if headers.keys().any(overrides_the_target) => {
-                return Err(refuse(RefusedReason::UnclearTarget));
+                return Err(reject(RejectionReason::UnclearTarget));
             }
             Some(permissions) => match asked.as_ref().filter(|asked| asked.reads_one_way()) {
                 Some(asked) => permissions(asked),
-                None => return Err(refuse(RefusedReason::UnclearTarget)),
+                None => return Err(reject(RejectionReason::UnclearTarget)),
             },
             None => &[],
         };
@@ -273,7 +277,7 @@ impl ForwardAuth {
         let anonymous = names.is_empty()
             && self
                 .anonymous
-                .unwrap_or_else(|| self.dialect.lets_anonymous_through());
+                .unwrap_or_else(|| self.dialect.accepts_anonymous());
         let Some(presented) = self.dialect.credential(headers)? else {
             return match anonymous {
                 true => Ok(Authenticated::Anonymous),
@@ -297,14 +301,16 @@ impl ForwardAuth {
     }
 
     /// What is asked for, where the proxy said it once.
-    fn asked<'r>(&self, request: &'r Parts) -> Option<Asked<'r>> {
+    fn asked<'r>(&self, request: &'r Parts) -> Option<OriginalRequest<'r>> {
         let headers = &request.headers;
         match &self.asker {
-            Asker::Nginx => Asked::told(headers, "x-original-method", "x-original-uri"),
-            Asker::Forwarded => Asked::told(headers, "x-forwarded-method", "x-forwarded-uri"),
+            Asker::Nginx => OriginalRequest::told(headers, "x-original-method", "x-original-uri"),
+            Asker::Forwarded => {
+                OriginalRequest::told(headers, "x-forwarded-method", "x-forwarded-uri")
+            }
             Asker::Envoy { path_prefix } => {
                 let path = request.uri.path().strip_prefix(&**path_prefix)?;
-                Some(Asked::new(request.method.as_str(), path))
+                Some(OriginalRequest::new(request.method.as_str(), path))
             }
         }
     }
@@ -343,7 +349,7 @@ impl ForwardAuth {
         response
     }
 
-    fn refused(&self, refused: &Refused) -> Response<Vec<u8>> {
+    fn refused(&self, refused: &Rejection) -> Response<Vec<u8>> {
         let mut response = refused.response();
         let status = response.status();
         let headers = response.headers_mut();

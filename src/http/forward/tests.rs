@@ -141,7 +141,7 @@ fn nginx_is_told_nothing_that_it_makes_a_500_of() {
     assert_eq!(status(&nginx, PROXY, &ask("GET", "/", &[])), (401, 401));
     let refused = nginx.answer(PROXY.parse().unwrap(), &ask("GET", "/", &[]));
     assert_eq!(refused.headers()["www-authenticate"], "Bearer");
-    let needs_more = nginx.clone().permissions(|_| &["write"]);
+    let needs_more = nginx.clone().permissions_for(|_| &["write"]);
     assert_eq!(
         status(&needs_more, PROXY, &ask("GET", "/", &[good])),
         (403, 403)
@@ -183,7 +183,7 @@ fn permissions_go_by_what_the_proxy_was_asked_for_where_that_reads_one_way() {
         let forward =
             forward
                 .anonymous(true)
-                .permissions(|asked| match (asked.method(), asked.path()) {
+                .permissions_for(|asked| match (asked.method(), asked.path()) {
                     (_, "/public") => &[],
                     ("GET", path) if path.starts_with("/things/") => &["read"],
                     _ => &["write"],
@@ -247,7 +247,7 @@ fn a_proxy_that_does_not_say_what_it_was_asked_for_or_says_it_twice_is_refused()
     let good = ("authorization", bearer.as_str());
     let [nginx, forwarded, envoy] = world
         .all()
-        .map(|forward| forward.permissions(|_| &["read"]));
+        .map(|forward| forward.permissions_for(|_| &["read"]));
     for (forward, method, path) in [
         (&nginx, "x-original-method", "x-original-uri"),
         (&forwarded, "x-forwarded-method", "x-forwarded-uri"),
@@ -304,8 +304,8 @@ fn a_hook_that_prints_a_refused_request_prints_no_token() {
     for forward in world.all() {
         let sink = printed.clone();
         let forward = forward
-            .permissions(|_| &["admin"])
-            .on_refused(move |_, parts| *sink.lock().unwrap() = format!("{parts:?}"));
+            .permissions_for(|_| &["admin"])
+            .on_rejected(move |_, parts| *sink.lock().unwrap() = format!("{parts:?}"));
         let bearer = format!("Bearer {}", world.token);
         let parts = ask("GET", "/a", &[("authorization", &bearer)]);
         assert_eq!(status(&forward, PROXY, &parts).1, 403);

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::http::Dialect;
+use crate::http::{Dialect, presets};
 use crate::{Engine, NewKey, NewKeyspace, Requirements};
 
 /// An engine with one key, and the dialects.
@@ -22,11 +22,11 @@ static STORE: LazyLock<(Engine, [Dialect; 6])> = LazyLock::new(|| {
         .unwrap();
     let dialects = [
         Dialect::problem_details(),
-        Dialect::aurorax(),
-        Dialect::pixxel(),
-        Dialect::tiered_bearer(),
-        Dialect::one_codex(),
-        Dialect::ai_platform(),
+        presets::aurorax(),
+        presets::pixxel(),
+        presets::tiered_bearer(),
+        presets::one_codex(),
+        presets::ai_platform(),
     ];
     (engine, dialects)
 });

@@ -80,7 +80,7 @@ async fn main() -> Result<(), Failure> {
     let [reader, watcher, limited] = keys(&engine)?;
     let auth = AuthLayer::new(engine.clone(), Dialect::default());
     let by_method = GrpcLayer::new(auth.clone())
-        .method("grpc.health.v1.Health/Watch", |auth| auth.require(["watch"]));
+        .method("grpc.health.v1.Health/Watch", |auth| auth.permissions(["watch"]));
 
     // tonic's client, which says Internal of whatever it cannot read.
     let mut asks = client(serve(by_method.clone()).await?).await?;

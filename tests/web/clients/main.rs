@@ -14,7 +14,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::routing::{get, post};
-use gatekey::http::{Dialect, Peer, Proxies, SourceHeader};
+use gatekey::http::{Peer, Proxies, SourceHeader, presets};
 use gatekey::tower::AuthLayer;
 use gatekey::{Grant, Limit, NewKey, NewKeyspace, Options};
 use gatekey_testkit::tools;
@@ -42,7 +42,7 @@ fn server(behind_proxy: bool) -> Server {
         let new = NewKey::new("acme_live", owner).unwrap();
         engine.issue(new).unwrap().token.expose().to_owned()
     });
-    let mut auth = AuthLayer::new(engine, Dialect::one_codex());
+    let mut auth = AuthLayer::new(engine, presets::one_codex());
     if behind_proxy {
         let proxies = Proxies::new(SourceHeader::XForwardedFor);
         let proxies = proxies.trust(["127.0.0.1".parse().unwrap()]);

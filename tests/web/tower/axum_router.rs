@@ -9,7 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
-use gatekey::http::Dialect;
+use gatekey::http::{Dialect, presets};
 use gatekey::tower::AuthLayer;
 use gatekey::{Grant, Limit, ManualClock, NewKey, NewKeyspace, Options, Plan};
 use tower::ServiceExt as _;
@@ -48,10 +48,13 @@ async fn each_route_asks_for_its_own_permissions() {
     let auth = AuthLayer::new(engine.clone(), Dialect::default());
     let app = Router::new()
         .route("/open", get(maybe).layer(auth.clone().optional()))
-        .route("/things", get(who).layer(auth.clone().require(["read"])))
         .route(
             "/things",
-            post(who).layer(auth.clone().require(["write"]).cost(5)),
+            get(who).layer(auth.clone().permissions(["read"])),
+        )
+        .route(
+            "/things",
+            post(who).layer(auth.clone().permissions(["write"]).cost(5)),
         )
         .route("/mine", get(who).layer(auth));
     let (reader, writer) = (reader.token.expose(), writer.token.expose());
@@ -110,7 +113,7 @@ async fn a_handler_that_asks_for_a_grant_refuses_who_is_anonymous_in_the_dialect
     let (engine, _) = store();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
-    let auth = AuthLayer::new(engine, Dialect::one_codex()).on_refused(move |refused, parts| {
+    let auth = AuthLayer::new(engine, presets::one_codex()).on_rejected(move |refused, parts| {
         log.lock()
             .unwrap()
             .push(format!("{} {refused}", parts.uri.path()));
@@ -179,8 +182,8 @@ async fn the_hook_sees_the_reason_and_no_token() {
     let seen = Arc::new(Mutex::new(String::new()));
     let log = seen.clone();
     let auth = AuthLayer::new(engine, Dialect::default())
-        .require(["write"])
-        .on_refused(move |refused, parts| {
+        .permissions(["write"])
+        .on_rejected(move |refused, parts| {
             *log.lock().unwrap() = format!("{refused} {:?}", parts.headers);
         });
     let app = Router::new().route("/", get(who)).layer(auth);
@@ -245,7 +248,7 @@ async fn a_layer_behind_another_asks_for_what_is_its_own() {
     let writer = issue(&engine, &["write"]);
     let auth = AuthLayer::new(engine, Dialect::default());
     let app = Router::new()
-        .route("/", post(who).layer(auth.clone().require(["write"])))
+        .route("/", post(who).layer(auth.clone().permissions(["write"])))
         .layer(auth);
     for (token, status) in [
         (Some(reader.token.expose()), 403),
@@ -270,7 +273,7 @@ async fn a_store_that_fails_is_a_503() {
 async fn a_grant_of_a_layer_in_front_is_not_that_of_one_that_found_nobody() {
     let (engine, issued) = store();
     let bearer = AuthLayer::new(engine.clone(), Dialect::default());
-    let header = AuthLayer::new(engine, Dialect::aurorax());
+    let header = AuthLayer::new(engine, presets::aurorax());
     let app = Router::new()
         .route("/", get(maybe).layer(header))
         .layer(bearer);
@@ -331,7 +334,10 @@ async fn a_method_that_no_handler_takes_is_neither_authenticated_nor_charged() {
     let auth = AuthLayer::new(engine, Dialect::default());
     let app = Router::new()
         .route("/things", get(maybe).route_layer(auth.clone().optional()))
-        .route("/things", post(who).route_layer(auth.require(["write"])));
+        .route(
+            "/things",
+            post(who).route_layer(auth.permissions(["write"])),
+        );
     for method in ["DELETE", "OPTIONS"] {
         for token in [None, Some("nonsense"), Some(reader.token.expose())] {
             let (status, ..) = ask(&app, request(method, "/things", token)).await;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use gatekey::Grant;
-use gatekey::http::{AnswerKind, Dialect};
+use gatekey::http::{AnswerKind, Dialect, presets};
 use gatekey::tower::AuthLayer;
 use http::{Request, Response};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -20,7 +20,7 @@ enum Frame {
 #[tokio::test]
 async fn a_body_that_is_not_made_of_bytes_is_a_closures_matter() {
     let (engine, issued) = store();
-    let respond = |refused: &gatekey::http::Refused| {
+    let respond = |refused: &gatekey::http::Rejection| {
         Response::new(Frame::Code(match refused.answer().kind() {
             AnswerKind::PermissionMissing => 7,
             _ => 16,
@@ -35,7 +35,7 @@ async fn a_body_that_is_not_made_of_bytes_is_a_closures_matter() {
     for (layer, header, expected) in [
         (auth.clone(), Some(&token), Frame::Ok),
         (auth.clone(), None, Frame::Code(16)),
-        (auth.require(["write"]), Some(&token), Frame::Code(7)),
+        (auth.permissions(["write"]), Some(&token), Frame::Code(7)),
     ] {
         let mut request = Request::builder();
         if let Some(header) = header {
@@ -56,7 +56,7 @@ async fn a_body_of_bytes_is_the_dialects() {
     let inner = service_fn(|_: Request<String>| async {
         Ok::<_, Infallible>(Response::new(Vec::<u8>::new()))
     });
-    let service = AuthLayer::new(engine, Dialect::tiered_bearer()).layer(inner);
+    let service = AuthLayer::new(engine, presets::tiered_bearer()).layer(inner);
     let request = Request::new(String::new());
     let response = service.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 401);
@@ -80,7 +80,7 @@ async fn a_hook_that_panics_costs_the_caller_no_answer() {
         .unwrap();
     for dialect in [Dialect::default(), dialect] {
         let layer = AuthLayer::new(engine.clone(), dialect)
-            .on_refused(|refused, _| panic!("closed: {refused}"));
+            .on_rejected(|refused, _| panic!("closed: {refused}"));
         let response = layer
             .layer(inner)
             .oneshot(Request::new(String::new()))
@@ -104,5 +104,5 @@ fn the_layer_and_its_parts_may_cross_threads() {
     crosses::<AuthLayer>();
     crosses::<gatekey::tower::AuthService<()>>();
     crosses::<gatekey::tower::AuthFuture<(), Vec<u8>, String>>();
-    crosses::<gatekey::http::Refused>();
+    crosses::<gatekey::http::Rejection>();
 }

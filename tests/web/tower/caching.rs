@@ -7,7 +7,7 @@ use axum::http::{Request, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use gatekey::http::{Dialect, no_store};
+use gatekey::http::{Dialect, no_store, presets};
 use gatekey::tower::AuthLayer;
 use http::{HeaderMap, Response};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -50,7 +50,7 @@ fn app(auth: AuthLayer) -> Router {
 #[tokio::test]
 async fn every_answer_varies_and_what_is_a_callers_own_is_private() {
     let (engine, issued) = store();
-    let auth = AuthLayer::new(engine, Dialect::one_codex());
+    let auth = AuthLayer::new(engine, presets::one_codex());
     let both = "authorization, x-api-key";
     let merged = "accept, authorization, x-api-key";
     let key = Some(issued.token.expose());
@@ -100,7 +100,7 @@ async fn every_answer_varies_and_what_is_a_callers_own_is_private() {
 #[tokio::test]
 async fn a_route_whose_answers_hold_tokens_is_never_stored() {
     let (engine, issued) = store();
-    let app = app(AuthLayer::new(engine, Dialect::one_codex()).no_store());
+    let app = app(AuthLayer::new(engine, presets::one_codex()).no_store());
     for path in ["/silent", "/aged", "/public", "/none", "/issue"] {
         for key in [Some(issued.token.expose()), None] {
             let (status, headers) = ask(&app, path, key).await;
@@ -117,7 +117,7 @@ async fn a_refusal_that_a_closure_makes_is_not_stored_either() {
     let inner = service_fn(|_: Request<String>| async {
         Ok::<_, Infallible>(Response::new(Vec::<u8>::new()))
     });
-    let silent = |_: &gatekey::http::Refused| Response::new(Vec::new());
+    let silent = |_: &gatekey::http::Rejection| Response::new(Vec::new());
     let layer = AuthLayer::new(engine, Dialect::default()).respond_with(silent);
     let request = Request::new(String::new());
     let response = layer.layer(inner).oneshot(request).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_handler_that_refuses_nobody_in_particular_says_the_same() {
     let needs = |grant: gatekey::Grant| async move { grant.owner().to_owned() };
     let app = Router::new()
         .route("/needs", get(needs))
-        .layer(AuthLayer::new(engine, Dialect::one_codex()));
+        .layer(AuthLayer::new(engine, presets::one_codex()));
     let (status, headers) = ask(&app, "/needs", None).await;
     assert_eq!(status, 401);
     assert_eq!(all(&headers, "cache-control"), "no-store");

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::routing::get;
-use gatekey::http::{Dialect, Peer, Proxies, RefusedReason, SourceFault, SourceHeader};
+use gatekey::http::{Dialect, Peer, Proxies, RejectionReason, SourceFault, SourceHeader};
 use gatekey::tower::AuthLayer;
 use gatekey::{Engine, Limit, NewKey, NewKeyspace, Options};
 use tower::ServiceExt as _;
@@ -39,8 +39,8 @@ fn app(engine: &Engine, header: SourceHeader) -> Router {
             let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
             Some(Peer::from(*peer))
         })
-        .on_refused(|refused, _| {
-            if let RefusedReason::SourceUnknown(fault) = refused.reason() {
+        .on_rejected(|refused, _| {
+            if let RejectionReason::SourceUnknown(fault) = refused.reason() {
                 assert!(matches!(
                     fault,
                     SourceFault::Missing | SourceFault::NotAnAddress

@@ -59,15 +59,15 @@ impl Mode {
             Self::Optional => auth.optional(),
             Self::RequiredOptional => auth.required().optional(),
             Self::OptionalRequired => auth.optional().required(),
-            Self::Write => auth.require(["write"]),
-            Self::WriteOptional => auth.require(["write"]).optional(),
-            Self::OptionalWrite => auth.optional().require(["write"]),
-            Self::NothingRequiredOptional => auth.require([]).optional(),
+            Self::Write => auth.permissions(["write"]),
+            Self::WriteOptional => auth.permissions(["write"]).optional(),
+            Self::OptionalWrite => auth.optional().permissions(["write"]),
+            Self::NothingRequiredOptional => auth.permissions::<String>([]).optional(),
             Self::PassForeign => auth.pass_foreign().optional(),
             Self::RequiredPassForeign => auth.required().pass_foreign(),
             Self::Vouched => auth.or_vouched(marked),
             Self::OptionalVouched => auth.or_vouched(marked).optional(),
-            Self::WriteVouched => auth.or_vouched(marked).require(["write"]),
+            Self::WriteVouched => auth.or_vouched(marked).permissions(["write"]),
         }
     }
 

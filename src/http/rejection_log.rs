@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use ::http::request::Parts;
 
-use super::refused::Refused;
+use super::rejection::Rejection;
 use crate::model::withheld::withheld;
 
 /// Writes refusals to the server's log: a line for each up to so many an interval, and
 /// one line for all others.
 ///
-/// A line holds the method, the path and the [`Refused`], without the query and with
+/// A line holds the method, the path and the [`Rejection`], without the query and with
 /// everything [`withheld`] that looks like a token. In a nested router of axum, the path is
 /// what the nest leaves of it: put the rest in front before [`record`](Self::record). Others are counted by
-/// [`RefusedReason::code`](super::RefusedReason::code), and told in the next interval,
+/// [`RejectionReason::code`](super::RejectionReason::code), and told in the next interval,
 /// by [`flush`](Self::flush) or when the log is dropped:
 ///
 /// ```text
-/// GET /account: 401: the token is unknown (it says that it is of key 1lZ1doyVZI)
+/// GET /account: 401: the token is unknown (the token names key 1lZ1doyVZI)
 /// and 1,234 more: 1,200 unknown, 34 missing
 /// ```
 ///
@@ -31,12 +31,12 @@ use crate::model::withheld::withheld;
 /// use std::sync::{Arc, Mutex};
 /// use std::time::Duration;
 ///
-/// use gatekey::http::{Dialect, RefusalLog};
+/// use gatekey::http::{Dialect, RejectionLog};
 /// use http::Request;
 ///
 /// let written = Arc::new(Mutex::new(Vec::new()));
 /// let sink = written.clone();
-/// let log = RefusalLog::new(2, Duration::from_secs(60), move |line| {
+/// let log = RejectionLog::new(2, Duration::from_secs(60), move |line| {
 ///     sink.lock().unwrap().push(line.to_owned());
 /// });
 /// let (request, ()) = Request::get("/account").body(()).unwrap().into_parts();
@@ -53,7 +53,7 @@ use crate::model::withheld::withheld;
 ///     ],
 /// );
 /// ```
-pub struct RefusalLog {
+pub struct RejectionLog {
     lines_max: u32,
     interval: Duration,
     write: Box<dyn Fn(&str) + Send + Sync>,
@@ -69,16 +69,16 @@ struct State {
     counted: Vec<(&'static str, u64)>,
 }
 
-impl fmt::Debug for RefusalLog {
+impl fmt::Debug for RejectionLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefusalLog")
+        f.debug_struct("RejectionLog")
             .field("lines_max", &self.lines_max)
             .field("interval", &self.interval)
             .finish_non_exhaustive()
     }
 }
 
-impl RefusalLog {
+impl RejectionLog {
     /// At most so many lines an interval, each given to `write` without its end. What
     /// `write` takes long for, the request waits for.
     pub fn new(
@@ -97,9 +97,9 @@ impl RefusalLog {
     /// At most 20 lines a second to stderr, and no harm where that is closed.
     ///
     /// ```
-    /// use gatekey::http::RefusalLog;
+    /// use gatekey::http::RejectionLog;
     ///
-    /// let log = RefusalLog::to_stderr();
+    /// let log = RejectionLog::to_stderr();
     /// # let _ = log;
     /// ```
     #[must_use]
@@ -112,12 +112,12 @@ impl RefusalLog {
     }
 
     /// Writes a refusal, or counts it. For
-    /// [`AuthLayer::on_refused`](crate::tower::AuthLayer::on_refused).
-    pub fn record(&self, refused: &Refused, request: &Parts) {
+    /// [`AuthLayer::on_rejected`](crate::tower::AuthLayer::on_rejected).
+    pub fn record(&self, refused: &Rejection, request: &Parts) {
         self.record_at(refused, request, Instant::now());
     }
 
-    fn record_at(&self, refused: &Refused, request: &Parts, now: Instant) {
+    fn record_at(&self, refused: &Rejection, request: &Parts, now: Instant) {
         let (summary, is_told) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let is_over = state
@@ -159,7 +159,7 @@ impl RefusalLog {
     }
 }
 
-impl Drop for RefusalLog {
+impl Drop for RejectionLog {
     fn drop(&mut self) {
         self.flush();
     }
@@ -218,12 +218,12 @@ mod tests {
         Request::get(path).body(()).unwrap().into_parts().0
     }
 
-    fn log(lines_max: u32) -> (RefusalLog, Arc<Mutex<Vec<String>>>) {
+    fn log(lines_max: u32) -> (RejectionLog, Arc<Mutex<Vec<String>>>) {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = written.clone();
         let write = move |line: &str| sink.lock().unwrap().push(line.to_owned());
         (
-            RefusalLog::new(lines_max, Duration::from_secs(1), write),
+            RejectionLog::new(lines_max, Duration::from_secs(1), write),
             written,
         )
     }

@@ -5,12 +5,12 @@ use ::http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 
 /// The request that a proxy asks about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked<'r> {
+pub struct OriginalRequest<'r> {
     method: &'r str,
     path: &'r str,
 }
 
-impl<'r> Asked<'r> {
+impl<'r> OriginalRequest<'r> {
     pub(super) fn new(method: &'r str, target: &'r str) -> Self {
         // Without the query, which no permission goes by. A `#` stays: some servers end the
         // path there, and others (those in Go) do not.

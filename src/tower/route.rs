@@ -1,0 +1,271 @@
+//! What a route requires of its callers, and the decision over a request.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ::http::request::Parts;
+use ::http::{Extensions, HeaderMap, HeaderValue, Request};
+
+use super::charge::Charges;
+use super::drain::DrainLimits;
+use crate::Timestamp;
+use crate::engine::Engine;
+use crate::engine::policy::Requirements;
+use crate::http::{Dialect, Presented, Rejection, RejectionReason, SourceFault, call_hook};
+use crate::model::id::{KeyId, Prefix};
+use crate::model::limit::LimitStatus;
+use crate::model::permissions::Permissions;
+use crate::model::verdict::Grant;
+
+/// So many required permissions cost no allocation for each request.
+const NAMES_INLINE: usize = 16;
+
+/// What a layer and its services share.
+#[derive(Clone)]
+pub(super) struct Route {
+    pub(super) engine: Engine,
+    pub(super) dialect: Dialect,
+    pub(super) permissions: Vec<String>,
+    pub(super) permission_mask: Permissions,
+    pub(super) keyspace: Option<Prefix>,
+    /// A key is required, whatever `optional` and the dialect say.
+    pub(super) required: bool,
+    /// Anonymous callers pass, whatever the dialect says.
+    pub(super) optional: bool,
+    pub(super) passes_foreign: bool,
+    pub(super) vouched: Option<Arc<Vouched>>,
+    pub(super) cost: u32,
+    pub(super) source: Option<Arc<Source>>,
+    pub(super) on_rejected: Option<Arc<OnRejected>>,
+    pub(super) drain: DrainLimits,
+    pub(super) no_store: bool,
+    pub(super) on_granted: Option<Arc<OnGranted>>,
+}
+
+pub(super) type Source =
+    dyn Fn(&HeaderMap, &Extensions) -> Result<Option<IpAddr>, SourceFault> + Send + Sync;
+pub(super) type Vouched = dyn Fn(&Extensions) -> bool + Send + Sync;
+pub(super) type OnRejected = dyn Fn(&Rejection, &Parts) + Send + Sync;
+pub(super) type OnGranted = dyn Fn(&Grant, &Parts) + Send + Sync;
+
+/// The caller of a request that passes.
+pub(super) enum Passed {
+    /// The holder of a key, to whom this limit is reported.
+    Granted(Option<LimitStatus>),
+    /// An anonymous caller.
+    Anonymous,
+    /// A caller whom another scheme knows, or has yet to judge.
+    Elsewhere,
+}
+
+/// The decision over a request.
+// Nearly all requests are granted. A boxed grant would cost each of them an allocation.
+#[allow(clippy::large_enum_variant)]
+enum Found {
+    Granted(Grant, u32),
+    Anonymous,
+    /// The credential belongs to another scheme, which an inner layer is to judge.
+    Foreign,
+    /// Another scheme vouches for the caller.
+    Vouched,
+}
+
+/// Tells the handlers that a layer let an anonymous caller pass.
+#[derive(Clone)]
+pub(super) struct Anonymous {
+    #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "for the extractor"))]
+    pub(super) route: Arc<Route>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthLayer")
+            .field("dialect", &self.dialect)
+            .field("permissions", &self.permissions)
+            .field("permission_mask", &self.permission_mask)
+            .field("keyspace", &self.keyspace)
+            .field("required", &self.required)
+            .field("optional", &self.optional)
+            .field("passes_foreign", &self.passes_foreign)
+            .field("cost", &self.cost)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    pub(super) fn new(engine: Engine, dialect: Dialect) -> Self {
+        Self {
+            engine,
+            dialect,
+            permissions: Vec::new(),
+            permission_mask: Permissions::NONE,
+            keyspace: None,
+            required: false,
+            optional: false,
+            passes_foreign: false,
+            vouched: None,
+            cost: 1,
+            source: None,
+            on_rejected: None,
+            drain: DrainLimits::DEFAULT,
+            no_store: false,
+            on_granted: None,
+        }
+    }
+
+    /// Lets a request pass, or rejects it. Leaves in its extensions what inner layers and
+    /// handlers need.
+    pub(super) fn admit<B>(
+        self: &Arc<Self>,
+        request: &mut Request<B>,
+    ) -> Result<Passed, Rejection> {
+        let found = self.judge(request.headers(), request.extensions());
+        self.dialect
+            .mark_sensitive(request.headers_mut(), found.is_ok());
+        let extensions = request.extensions_mut();
+        let found = found?;
+        if let Found::Granted(grant, cost) = found {
+            let reported = self.dialect.limit_of(&grant);
+            let before = extensions.remove::<Charges>();
+            let charges = Charges::new(self.engine.identity(), grant.key_id(), cost, before);
+            extensions.insert(charges);
+            extensions.insert(grant);
+            return Ok(Passed::Granted(reported));
+        }
+        if !matches!(found, Found::Vouched) {
+            // The grant of an outer layer that reads other headers is not this layer's.
+            extensions.remove::<Grant>();
+        }
+        let route = self.clone();
+        extensions.insert(Anonymous { route });
+        Ok(match found {
+            Found::Anonymous => Passed::Anonymous,
+            _ => Passed::Elsewhere,
+        })
+    }
+
+    fn judge(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Found, Rejection> {
+        let presented = match self.dialect.credential(headers) {
+            Ok(presented) => presented,
+            Err(rejection) => {
+                let is_foreign = matches!(rejection.reason(), RejectionReason::UnknownScheme);
+                return match self.beside(extensions) {
+                    Some(found) if is_foreign => Ok(found),
+                    _ => Err(rejection),
+                };
+            }
+        };
+        let Some(presented) = presented else {
+            return match self.vouches(extensions) {
+                true => Ok(Found::Vouched),
+                false if self.accepts_anonymous() => Ok(Found::Anonymous),
+                false => Err(self.dialect.missing()),
+            };
+        };
+        match self.beside(extensions) {
+            Some(found) if !self.engine.begins_as_a_token(presented.expose()) => Ok(found),
+            _ => self.verify(&presented, headers, extensions),
+        }
+    }
+
+    fn requires_permissions(&self) -> bool {
+        !self.permissions.is_empty() || self.permission_mask != Permissions::NONE
+    }
+
+    /// Whether anonymous callers pass. They hold no permissions.
+    fn accepts_anonymous(&self) -> bool {
+        !self.required
+            && !self.requires_permissions()
+            && (self.optional || self.dialect.accepts_anonymous())
+    }
+
+    fn vouches(&self, extensions: &Extensions) -> bool {
+        !self.requires_permissions()
+            && (self.vouched.as_ref()).is_some_and(|vouched| vouched(extensions))
+    }
+
+    /// The decision over a credential of another scheme, where the route lets it pass.
+    fn beside(&self, extensions: &Extensions) -> Option<Found> {
+        if self.vouches(extensions) {
+            return Some(Found::Vouched);
+        }
+        (self.passes_foreign && self.accepts_anonymous()).then_some(Found::Foreign)
+    }
+
+    /// Verifies a token, and charges what no outer layer has charged.
+    fn verify(
+        &self,
+        presented: &Presented<'_>,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Found, Rejection> {
+        let source = match &self.source {
+            Some(source) => source(headers, extensions)
+                .map_err(|fault| self.dialect.source_unknown(fault, presented))?,
+            None => None,
+        };
+        // The charge is that key's: the token is granted only if it proves to be the key's.
+        let charged = presented
+            .key_id()
+            .and_then(|key| self.take(extensions, key));
+        let mut inline = [""; NAMES_INLINE];
+        let overflow: Vec<&str>;
+        let names = match inline.get_mut(..self.permissions.len()) {
+            Some(names) => {
+                for (name, required) in names.iter_mut().zip(&self.permissions) {
+                    *name = required;
+                }
+                &*names
+            }
+            None => {
+                overflow = self.permissions.iter().map(String::as_str).collect();
+                &overflow
+            }
+        };
+        let mut requirements = Requirements::new()
+            .permission_names(names)
+            .permission_mask(self.permission_mask)
+            .cost(self.cost.saturating_sub(charged.unwrap_or(0)));
+        requirements.keyspace = self.keyspace;
+        requirements.source = source;
+        requirements.is_counted = charged.is_some();
+        let grant = self
+            .dialect
+            .verify(&self.engine, presented, &requirements)?;
+        Ok(Found::Granted(grant, charged.unwrap_or(0).max(self.cost)))
+    }
+
+    fn take(&self, extensions: &Extensions, key: KeyId) -> Option<u32> {
+        let charges = extensions.get::<Charges>()?;
+        charges.take(self.engine.identity(), key)
+    }
+
+    /// Reports a rejection to the server.
+    pub(super) fn report_rejected(&self, rejection: &Rejection, parts: &Parts) {
+        if let Some(hook) = &self.on_rejected {
+            call_hook(|| hook(rejection, parts));
+        }
+    }
+
+    /// Reports a grant to the server.
+    pub(super) fn report_granted<B>(&self, passed: &Passed, request: Request<B>) -> Request<B> {
+        // A grant that an outer layer left is not this layer's to report.
+        let (Passed::Granted(_), Some(hook)) = (passed, &self.on_granted) else {
+            return request;
+        };
+        let (parts, body) = request.into_parts();
+        if let Some(grant) = parts.extensions.get::<Grant>() {
+            call_hook(|| hook(grant, &parts));
+        }
+        Request::from_parts(parts, body)
+    }
+
+    pub(super) fn vary(&self) -> HeaderValue {
+        self.dialect.vary_value()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.engine.now()
+    }
+}
