@@ -7,3 +7,7 @@ struct Readme;
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../docs/GUIDE.md")]
 struct GuidePage;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../docs/FORWARD_AUTH.md")]
+struct ForwardAuthPage;
