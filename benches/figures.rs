@@ -759,6 +759,26 @@ fn opening(run: &Run) {
     print("open_1m_to_first_verify_ms", median(&mut times), "ms");
 }
 
+/// The counts of all keys by state, asked for while nothing else is done.
+fn counts(run: &Run) {
+    if !run.wants(&["stats_1m_ms"]) {
+        return;
+    }
+    let engine = Engine::open(&run.world().path).unwrap();
+    let mut times: Vec<f64> = (0..if run.quick { 100 } else { 1000 })
+        .map(|_| {
+            let start = Instant::now();
+            let stats = black_box(engine.stats().unwrap());
+            let time = start.elapsed().as_secs_f64() * 1e3;
+            let counts = stats.keyspaces.values().next().unwrap();
+            assert_eq!((counts.active, counts.total()), (1_000_000, 1_000_000));
+            time
+        })
+        .collect();
+    print("stats_1m_ms", median(&mut times), "ms");
+    engine.close().unwrap();
+}
+
 fn main() {
     let mut run = Run {
         quick: false,
@@ -780,6 +800,7 @@ fn main() {
     cold(&run);
     growth(&run);
     opening(&run);
+    counts(&run);
     // Last: it changes the store.
     writes(&run);
     eprintln!("took {:.1} s", start.elapsed().as_secs_f64());

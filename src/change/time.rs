@@ -57,6 +57,7 @@ pub(crate) fn set_back(
     }
 
     tx.set_present(to);
+    tx.set_reach_back()?;
     tx.audit(
         actor,
         AuditEvent::TimeSetBack {

@@ -28,12 +28,12 @@ use crate::model::permissions::Permissions;
 use crate::model::time::{self, ClockStatus, Present, Time, Watch};
 use crate::model::verdict::{Denial, Grant, Standing, Verdict};
 use crate::store::backup::OnProgress;
-use crate::store::history;
 use crate::store::queue::{Ended, Queue};
 use crate::store::record::View;
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::{Touched, Tx};
 use crate::store::{Outcome, Place, Progress, Store, guarded};
+use crate::store::{counts, history};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -850,7 +850,17 @@ impl Core {
             }
             used = rest;
         }
-        self.index_trail()
+        self.index_trail()?;
+        self.follow_time()
+    }
+
+    /// Counts keys whose state time has changed, where many wait for it.
+    fn follow_time(&self) -> Result<(), Error> {
+        let lags = |snapshot: &Snapshot| snapshot.reach_lags(self.present().at, counts::LAG);
+        while self.read(lags)? {
+            self.mutate(|tx| tx.follow_time())?;
+        }
+        Ok(())
     }
 
     /// Adds rows to the index of the audit trail, where many entries wait for them.

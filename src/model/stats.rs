@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::policy::Life;
-use crate::model::clock::Timestamp;
 use crate::model::health::Health;
 use crate::model::id::Prefix;
-use crate::model::key::KeyState;
 
 /// What a store holds, and what its engine keeps in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,8 +21,6 @@ pub struct Stats {
     pub resident_capacity: usize,
     /// How many keys are counted for the limits of their plans.
     pub limited_keys: usize,
-    /// How many keys' records are damaged. They grant nothing, and are in no other count.
-    pub damaged: u64,
     /// How many uses of keys were not counted, for want of room between two
     /// flushes.
     pub usage_lost: u64,
@@ -70,26 +65,18 @@ pub struct KeyCounts {
 }
 
 impl KeyCounts {
-    pub(crate) fn count(&mut self, life: &Life, now: Timestamp) {
-        if life.is_over_by_expiry(now) {
-            self.over_by_expiry += 1;
-        }
-        let counter = match life.state(now) {
-            KeyState::Active => &mut self.active,
-            KeyState::Retiring => &mut self.retiring,
-            KeyState::NotYetValid => &mut self.not_yet_valid,
-            KeyState::Disabled => &mut self.disabled,
-            KeyState::Suspended => &mut self.suspended,
-            KeyState::Expired => &mut self.expired,
-            KeyState::Revoked => &mut self.revoked,
-        };
-        *counter += 1;
-    }
-
     /// The sum of all states.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let live = self.active + self.retiring + self.not_yet_valid;
-        live + self.disabled + self.suspended + self.expired + self.revoked
+        let states = [
+            self.active,
+            self.retiring,
+            self.not_yet_valid,
+            self.disabled,
+            self.suspended,
+            self.expired,
+            self.revoked,
+        ];
+        states.into_iter().fold(0, u64::saturating_add)
     }
 }

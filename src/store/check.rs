@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
+use super::counts::{self, Counted};
 use super::history::Rows;
 use super::mark::{self, Mark};
 use super::snapshot::Snapshot;
 use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEPT, KEYS, KEYSPACES, META,
-    META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, REQUESTS, REQUESTS_BY_TIME, State, USAGE,
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEPT, KEYS, KEYSPACES,
+    META, META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, REQUESTS, REQUESTS_BY_TIME, State, USAGE,
 };
 use super::tx::requests;
 use super::{OrStore, read, trail};
@@ -85,6 +86,7 @@ struct Walk<'a> {
     by_owner: ReadOnlyTable<Bytes, u8>,
     by_keyspace: ReadOnlyTable<(u32, u64), ()>,
     by_end: ReadOnlyTable<(u64, u64), ()>,
+    by_turn: ReadOnlyTable<(u64, u64), ()>,
     known: BTreeMap<u32, Keyspace>,
     /// The last audit entry that reached for all keys of an owner or keyspace.
     reached_owner: BTreeMap<OwnerPath, u64>,
@@ -115,6 +117,7 @@ impl<'a> Walk<'a> {
             by_owner: snapshot.table(BY_OWNER)?,
             by_keyspace: snapshot.table(BY_KEYSPACE)?,
             by_end: snapshot.table(BY_END)?,
+            by_turn: snapshot.table(BY_TURN)?,
             rows: Rows::new(snapshot)?,
             snapshot,
             known: BTreeMap::new(),
@@ -353,6 +356,7 @@ impl<'a> Walk<'a> {
 
     fn keys(&mut self) -> Result<(), Error> {
         let mut digests: BTreeMap<u8, u64> = BTreeMap::new();
+        let mut counted: BTreeMap<u32, Counted> = BTreeMap::new();
         let keys = self.snapshot.table(KEYS)?;
         for entry in keys.iter().or_store()? {
             let (id, bytes) = entry.or_store()?;
@@ -364,9 +368,13 @@ impl<'a> Walk<'a> {
                 if !matches!(key.phase, Phase::Revoked { .. }) {
                     *digests.entry(key.pepper).or_default() += 1;
                 }
+                let reach = self.state.reach;
+                let counted = counted.entry(key.keyspace).or_default();
+                counted.count(&key, reach.instant_of(id), 1);
                 self.key(&key)?;
             }
         }
+        self.counts(counted)?;
         let mut counted: Vec<(u8, u64)> = digests.into_iter().collect();
         let mut stored: Vec<(u8, u64)> = self.state.digests.clone();
         stored.retain(|(_, count)| *count > 0);
@@ -378,6 +386,23 @@ impl<'a> Walk<'a> {
                 "state",
                 format!("keys by pepper are {counted:?}, it says {stored:?}"),
             );
+        }
+        Ok(())
+    }
+
+    /// The counts of keys by state, beside what was counted now.
+    fn counts(&mut self, mut counted: BTreeMap<u32, Counted>) -> Result<(), Error> {
+        let meta = self.snapshot.table(META)?;
+        for number in self.known.keys() {
+            counted.entry(*number).or_default();
+        }
+        for (number, counted) in counted {
+            let kept = self.sound(counts::stored(&meta, self.snapshot.ring(), number))?;
+            if let Some(kept) = kept.filter(|kept| *kept != counted) {
+                let record = counts::name_of(number);
+                let problem = format!("the keys are {counted:?}, it says {kept:?}");
+                self.find("gatekey", record, problem);
+            }
         }
         Ok(())
     }
@@ -410,6 +435,11 @@ impl<'a> Walk<'a> {
                 .is_none()
         {
             self.find("by_end", id, "it does not name the key");
+        }
+        for row in counts::turn_rows(key) {
+            if ReadableTable::get(&self.by_turn, row).or_store()?.is_none() {
+                self.find("by_turn", id, "it does not name the key");
+            }
         }
 
         if !is_revoked {
@@ -573,6 +603,14 @@ impl<'a> Walk<'a> {
             let key = read::key(&self.keys, snapshot.ring(), id).ok().flatten();
             if key.and_then(|key| key.ends_at()).map(Timestamp::unix_ms) != Some(end) {
                 self.find("by_end", id, "it names no key that ends then");
+            }
+        }
+        for entry in snapshot.table(BY_TURN)?.iter().or_store()? {
+            let row = entry.or_store()?.0.value();
+            let id = KeyId::from_raw(row.1);
+            let key = read::key(&self.keys, snapshot.ring(), id).ok().flatten();
+            if !key.is_some_and(|key| counts::turn_rows(&key).any(|of_key| of_key == row)) {
+                self.find("by_turn", id, "it names no key whose state changes then");
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::counts::{self, Counted};
 use super::history::Indexed;
 use super::read::{Links, UsageRecord};
 use super::tables::{META_INDEXED, OwnerRecord, State, Stored, Tagged, unseal};
@@ -58,6 +59,9 @@ impl<'a> Damage<'a> {
             // What else there is one of was read before.
             "gatekey" if key == META_INDEXED.as_bytes() => {
                 self.sealed::<Indexed>(Tagged::Indexed, key, value, &text);
+            }
+            "gatekey" if key.starts_with(counts::NAME.as_bytes()) => {
+                self.sealed::<Counted>(Tagged::Counts, key, value, &text);
             }
             // Indexes carry no tags.
             _ => {}

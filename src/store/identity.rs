@@ -7,7 +7,7 @@ use super::tables::{
     self, FORMAT, KEYSPACES, META, META_COPY, META_FORMAT, META_IDENTITY, META_STATE, State,
     Tagged, each_table,
 };
-use super::{OrStore, failure, mark, read};
+use super::{OrStore, counts, failure, mark, read};
 use crate::crypto::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
 use crate::crypto::token::fill_random;
 use crate::engine::options::Options;
@@ -264,7 +264,8 @@ fn initialise(peppers: &[Pepper], db: &Database) -> Result<Keyring, Error> {
     Ok(ring)
 }
 
-/// Brings a store of an older format up to date, in one transaction. Records are written
+/// Brings a store of an older format up to date, in one transaction, for which every key is
+/// read once. Records are written
 /// in their newest version whenever they change; only the state is at once, so that an
 /// older version of this crate is told of the format before anything else.
 fn upgrade(db: &Database, ring: &Keyring) -> Result<(), Error> {
@@ -272,8 +273,11 @@ fn upgrade(db: &Database, ring: &Keyring) -> Result<(), Error> {
     txn.set_two_phase_commit(true);
     {
         each_table!(|table| txn.open_table(table).or_store()?);
+        let mut state = super::read_state(&txn.open_table(META).or_store()?, ring)?;
+        counts::build(&txn, ring, &mut state)?;
+        // A copy is no longer what was copied.
+        state.commits += 1;
         let mut meta = txn.open_table(META).or_store()?;
-        let state = super::read_state(&meta, ring)?;
         let sealed = tables::seal(ring, Tagged::State, META_STATE.as_bytes(), &state)?;
         meta.insert(META_FORMAT, FORMAT.to_le_bytes().as_slice())
             .or_store()?;
@@ -334,5 +338,37 @@ mod tests {
         drop(txn);
         lose_tables_of(FORMAT);
         assert!(make_ready(&options, &db).is_err());
+    }
+
+    #[test]
+    fn a_copy_of_an_older_format_is_no_longer_what_was_copied_once_it_is_brought_up_to_date() {
+        let db = Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .unwrap();
+        let ring = initialise(&[], &db).unwrap();
+        let marked = || {
+            let txn = db.begin_read().unwrap();
+            let meta = txn.open_table(META).unwrap();
+            let state = crate::store::read_state(&meta, &ring).unwrap();
+            mark::read(&meta, &ring, &state).unwrap()
+        };
+        let mark = {
+            let txn = db.begin_read().unwrap();
+            let meta = txn.open_table(META).unwrap();
+            let state = crate::store::read_state(&meta, &ring).unwrap();
+            mark::Mark::of(&txn, &state, || Ok(())).unwrap()
+        };
+        let sealed = tables::seal(&ring, Tagged::Copy, META_COPY.as_bytes(), &mark).unwrap();
+        let txn = db.begin_write().unwrap();
+        {
+            let mut meta = txn.open_table(META).unwrap();
+            meta.insert(META_COPY, sealed.as_slice()).unwrap();
+            let older = (FORMAT - 1).to_le_bytes();
+            meta.insert(META_FORMAT, older.as_slice()).unwrap();
+        }
+        txn.commit().unwrap();
+        assert!(marked().is_some());
+        make_ready(&Options::new(), &db).unwrap();
+        assert!(marked().is_none());
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod backup;
 mod base;
 pub(crate) mod check;
 pub(crate) mod codec;
+pub(crate) mod counts;
 mod damage;
 pub(crate) mod export;
 mod file;

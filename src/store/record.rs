@@ -323,6 +323,19 @@ impl KeyRecord {
             Phase::Current => self.expires_at,
         }
     }
+
+    /// The instants, other than [`ends_at`](Self::ends_at), at which time alone changes the
+    /// key's state: it becomes valid; or its grace ends after it has expired.
+    pub(crate) fn turns_at(&self) -> [Option<Timestamp>; 2] {
+        let start = Some(self.not_before).filter(|start| *start > Timestamp::MIN);
+        match (self.phase, self.expires_at) {
+            (Phase::Revoked { .. }, _) => [None, None],
+            (Phase::Retiring { until }, Some(expires_at)) if expires_at < until => {
+                [start, Some(until)]
+            }
+            (Phase::Retiring { .. } | Phase::Current, _) => [start, None],
+        }
+    }
 }
 
 /// The digest is left out.

@@ -143,23 +143,7 @@ impl Snapshot {
         Ok(entries)
     }
 
-    /// Calls `each` with every key's record, or with what is wrong with it, in the order
-    /// of the ids.
-    pub(crate) fn each_record(
-        &self,
-        mut each: impl FnMut(Result<KeyRecord, Corruption>),
-    ) -> Result<(), Error> {
-        for entry in ReadableTable::iter(&self.keys).or_store()? {
-            let (id, record) = entry.or_store()?;
-            let id = KeyId::from_raw(id.value());
-            let read = View::open(record.value(), id, &self.ring)
-                .and_then(|(view, _)| KeyRecord::from_view(&view));
-            each(Error::or_damaged(read)?);
-        }
-        Ok(())
-    }
-
-    /// As [`each_record`](Self::each_record), for those that can be read.
+    /// Calls `each` with every record of a key that can be read, in the order of the ids.
     pub(crate) fn each_sound_record(&self, mut each: impl FnMut(KeyRecord)) -> Result<(), Error> {
         for entry in ReadableTable::iter(&self.keys).or_store()? {
             let (id, record) = entry.or_store()?;

@@ -11,13 +11,16 @@ use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::owner::OwnerPath;
 use crate::store::codec;
+use crate::store::counts::Reach;
 
 /// The version of the format that this crate writes, and the newest it reads. Opening a
 /// store of an older one brings it up to date.
 ///
 /// 2: a version for each kind of record; `state` counts commits, and says where the audit
 /// trail begins.
-pub(crate) const FORMAT: u32 = 2;
+///
+/// 3: the counts of keys by state, and the index by turn.
+pub(crate) const FORMAT: u32 = 3;
 
 pub(crate) type Bytes = &'static [u8];
 
@@ -38,6 +41,8 @@ pub(crate) const BY_KEYSPACE: TableDefinition<'_, (u32, u64), ()> =
     TableDefinition::new("by_keyspace");
 /// the instant from which a key is over for good, id
 pub(crate) const BY_END: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_end");
+/// an instant at which time changes a key's state, other than its end, id
+pub(crate) const BY_TURN: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_turn");
 /// position -> audit entry
 pub(crate) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
 /// position -> audit entry that was trimmed away, and that a revoked key points at
@@ -63,8 +68,8 @@ macro_rules! each_table {
     (|$table:ident| $does:expr) => {
         each_table!(
             |$table| $does;
-            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END AUDIT KEPT BY_KEY
-            USAGE QUOTAS
+            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END BY_TURN AUDIT
+            KEPT BY_KEY USAGE QUOTAS
             REQUESTS REQUESTS_BY_TIME
         )
     };
@@ -108,6 +113,7 @@ pub(crate) enum Tagged {
     Copy = 12,
     Kept = 13,
     Indexed = 21,
+    Counts = 22,
 }
 
 impl Tagged {
@@ -117,7 +123,7 @@ impl Tagged {
             Self::Keyspace => "keyspaces",
             Self::Owner => "owners",
             Self::Usage => "usage",
-            Self::State | Self::Copy | Self::Indexed => "gatekey",
+            Self::State | Self::Copy | Self::Indexed | Self::Counts => "gatekey",
             Self::Quota => "quotas",
             Self::Request => "requests",
             Self::Kept => "kept",
@@ -200,6 +206,8 @@ pub(crate) struct State {
     pub(crate) audit_floor_seq: u64,
     /// Its hash, on which the first entry that is left follows.
     pub(crate) audit_floor_hash: Digest,
+    /// As of where in time keys are counted by state.
+    pub(crate) reach: Reach,
 }
 
 /// The state in stores of format 1.
@@ -212,21 +220,40 @@ struct StateV1 {
     digests: Vec<(u8, u64)>,
 }
 
+/// The state in stores of format 2.
+#[derive(serde::Deserialize)]
+struct StateV2 {
+    first: StateV1,
+    commits: u64,
+    audit_floor_seq: u64,
+    audit_floor_hash: Digest,
+}
+
 impl Stored for State {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
-        let old: StateV1 = match version {
-            1 => codec::decode(encoded)?,
+        let none = Self::new();
+        let old = match version {
+            1 => StateV2 {
+                first: codec::decode(encoded)?,
+                commits: none.commits,
+                audit_floor_seq: none.audit_floor_seq,
+                audit_floor_hash: none.audit_floor_hash,
+            },
+            2 => codec::decode(encoded)?,
             _ => return None,
         };
         Some(Self {
-            audit_seq: old.audit_seq,
-            audit_hash: old.audit_hash,
-            clock: old.clock,
-            next_keyspace: old.next_keyspace,
-            digests: old.digests,
-            ..Self::new()
+            audit_seq: old.first.audit_seq,
+            audit_hash: old.first.audit_hash,
+            clock: old.first.clock,
+            next_keyspace: old.first.next_keyspace,
+            digests: old.first.digests,
+            commits: old.commits,
+            audit_floor_seq: old.audit_floor_seq,
+            audit_floor_hash: old.audit_floor_hash,
+            reach: none.reach,
         })
     }
 }
@@ -242,6 +269,7 @@ impl State {
             commits: 0,
             audit_floor_seq: 0,
             audit_floor_hash: [0; 32],
+            reach: Reach::through(Timestamp::MIN),
         }
     }
 
@@ -381,6 +409,19 @@ mod tests {
         assert_eq!((state.audit_seq, state.next_keyspace), (5, 3));
         assert_eq!(state.digests, [(1, 4)]);
         assert_eq!((state.commits, state.audit_floor_seq), (0, 0));
+        // Of format 2: three more, and no reach.
+        let later = (old.clone(), 8_u64, 2_u64, [6_u8; 32]);
+        let sealed_later = {
+            let mut bytes = vec![2];
+            bytes.extend(codec::encode(&later).unwrap());
+            let tag = ring.tag(Tagged::State as u8, key, &bytes);
+            bytes.extend(tag);
+            unseal::<State>(&ring, Tagged::State, key, &bytes)
+        };
+        let state = sealed_later.unwrap();
+        assert_eq!((state.audit_seq, state.commits), (5, 8));
+        assert_eq!((state.audit_floor_seq, state.audit_floor_hash[0]), (2, 6));
+        assert_eq!(state.reach, Reach::through(Timestamp::MIN));
         for unknown in [0, State::VERSION + 1, 255] {
             assert!(
                 matches!(sealed(unknown), Err(Error::Corrupted(c)) if c.why.contains("version"))

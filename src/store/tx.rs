@@ -2,6 +2,7 @@
 //! it. It keeps the indexes in step with the records, appends to the audit
 //! trail, and notes what it touched, so that the engine can publish it.
 
+mod counts;
 mod repair;
 pub(crate) mod requests;
 mod set_back;
@@ -15,7 +16,7 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 use super::OrStore;
 use super::read;
 use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
     META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
 use crate::crypto::digest::Keyring;
@@ -86,11 +87,13 @@ pub(crate) struct Tx<'t> {
     by_owner: Table<'t, Bytes, u8>,
     by_keyspace: Table<'t, (u32, u64), ()>,
     by_end: Table<'t, (u64, u64), ()>,
+    by_turn: Table<'t, (u64, u64), ()>,
     pub(super) audit: Table<'t, u64, Bytes>,
     usage: Table<'t, u64, Bytes>,
     quotas: Table<'t, u64, Bytes>,
     meta: Table<'t, &'static str, Bytes>,
     pub(super) state: State,
+    kept: counts::Kept,
     touched: Touched,
     /// Whether the mutation that runs has written yet.
     wrote: bool,
@@ -123,11 +126,13 @@ impl<'t> Tx<'t> {
             by_owner: txn.open_table(BY_OWNER).or_store()?,
             by_keyspace: txn.open_table(BY_KEYSPACE).or_store()?,
             by_end: txn.open_table(BY_END).or_store()?,
+            by_turn: txn.open_table(BY_TURN).or_store()?,
             audit: txn.open_table(AUDIT).or_store()?,
             usage: txn.open_table(USAGE).or_store()?,
             quotas: txn.open_table(QUOTAS).or_store()?,
             meta,
             state,
+            kept: counts::Kept::default(),
             touched: Touched {
                 at: now,
                 ..Touched::nothing(0)
@@ -174,6 +179,7 @@ impl<'t> Tx<'t> {
         if !self.wrote_ever {
             return Ok(None);
         }
+        self.write_counts()?;
         self.state.clock = self.now;
         self.state.commits += 1;
         self.touched.commits = self.state.commits;
@@ -248,6 +254,9 @@ impl<'t> Tx<'t> {
         self.prefixes
             .insert(keyspace.prefix.as_str(), keyspace.id)
             .or_store()?;
+        if keyspace.id >= self.state.next_keyspace {
+            self.begin_counts(keyspace.id);
+        }
         self.state.next_keyspace = self.state.next_keyspace.max(keyspace.id + 1);
         self.touched.keyspaces.push(keyspace.clone());
         Ok(())
@@ -329,6 +338,7 @@ impl<'t> Tx<'t> {
 
     pub(crate) fn insert_key(&mut self, key: &KeyRecord, cold: &ColdRecord) -> Result<(), Error> {
         self.writing();
+        self.recount(None, Some(key))?;
         self.put_hot(key)?;
         self.put_cold(key.id, cold)?;
         let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
@@ -341,6 +351,7 @@ impl<'t> Tx<'t> {
                 .insert((end.unix_ms(), key.id.raw()), ())
                 .or_store()?;
         }
+        self.move_turns(None, Some(key))?;
         self.state.count_digest(key.pepper, 1);
         Ok(())
     }
@@ -348,6 +359,7 @@ impl<'t> Tx<'t> {
     /// Writes a changed key, and moves it in the indexes where they differ.
     pub(crate) fn replace_key(&mut self, old: &KeyRecord, new: &KeyRecord) -> Result<(), Error> {
         self.writing();
+        self.recount(Some(old), Some(new))?;
         self.put_hot(new)?;
         let (old_end, new_end) = (old.ends_at(), new.ends_at());
         if old_end != new_end {
@@ -362,6 +374,7 @@ impl<'t> Tx<'t> {
                     .or_store()?;
             }
         }
+        self.move_turns(Some(old), Some(new))?;
         let is_revoked = |key: &KeyRecord| matches!(key.phase, Phase::Revoked { .. });
         if !is_revoked(old) {
             self.state.count_digest(old.pepper, -1);
@@ -398,6 +411,7 @@ impl<'t> Tx<'t> {
             false => None,
         };
         self.writing();
+        self.recount(Some(key), None)?;
         self.keys.remove(key.id.raw()).or_store()?;
         self.cold.remove(key.id.raw()).or_store()?;
         self.usage.remove(key.id.raw()).or_store()?;
@@ -415,6 +429,7 @@ impl<'t> Tx<'t> {
                 .remove((end.unix_ms(), key.id.raw()))
                 .or_store()?;
         }
+        self.move_turns(Some(key), None)?;
         if !matches!(key.phase, Phase::Revoked { .. }) {
             self.state.count_digest(key.pepper, -1);
         }

@@ -8,6 +8,7 @@ mod counters;
 mod audit;
 mod bad_input;
 mod charges;
+mod counts;
 mod durability;
 mod field;
 mod history;

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatekey::proof::open_on;
-use gatekey::{Engine, KeyFilter, KeyId, ManualClock, NewKey, Reason, Rotation, Timestamp};
+use gatekey::{
+    Engine, KeyFilter, KeyId, KeyState, ManualClock, NewKey, Reason, Rotation, Timestamp,
+};
 
 use crate::disk::Disk;
 use crate::workload::{SCRIPT, World, assert_sound, instant, options, verdict};
@@ -164,6 +166,17 @@ fn a_store_of_every_version_of_the_format_says_what_it_said_then() {
             assert_eq!(now, then, "{name}");
         }
         assert_eq!(says.lines().count(), said.lines().count(), "{name}");
+        // Counts, which format 1 did not keep.
+        for (prefix, counts) in engine.stats().unwrap().keyspaces {
+            let keys = engine.keys(KeyFilter::new().keyspace(prefix));
+            let states: Vec<KeyState> = keys.map(|key| key.unwrap().state).collect();
+            let count = |state| states.iter().filter(|it| **it == state).count() as u64;
+            assert_eq!(counts.revoked, count(KeyState::Revoked), "{name}");
+            assert_eq!(counts.expired, count(KeyState::Expired), "{name}");
+            assert_eq!(counts.suspended, count(KeyState::Suspended), "{name}");
+            assert_eq!(counts.active, count(KeyState::Active), "{name}");
+            assert_eq!(counts.total(), states.len() as u64, "{name}");
+        }
     }
 }
 

@@ -21,6 +21,8 @@ use crate::model::key::ColdRecord;
 use crate::model::keyspace::Keyspace;
 use crate::model::limit::Counter;
 use crate::model::secret::Pepper;
+use crate::model::stats::KeyCounts;
+use crate::store::counts::Counted;
 use crate::store::identity::unlock_stored;
 use crate::store::read::{UsageRecord, decode_audit, encode_audit};
 use crate::store::record::{KeyRecord, View};
@@ -48,7 +50,7 @@ pub fn record(bytes: &[u8]) {
     }
 }
 
-const KINDS: u8 = 9;
+const KINDS: u8 = 10;
 
 /// Reads a record as it is stored, its tag included, and says whether there is
 /// one. An identity has no tag.
@@ -62,6 +64,9 @@ fn read(kind: u8, stored: &[u8]) -> bool {
         5 => envelope::<State>(Tagged::State, stored, use_state),
         6 => envelope::<QuotaRecord>(Tagged::Quota, stored, use_quota),
         7 => audit(stored),
+        8 => envelope::<Counted>(Tagged::Counts, stored, |counted| {
+            let _ = KeyCounts::from(*counted).total();
+        }),
         _ => {
             let pepper = Pepper::new(1, [1; 32]).unwrap();
             let _ = unlock_stored(&[pepper], stored);
@@ -83,6 +88,7 @@ fn with_tag(kind: u8, version: u8, bytes: &[u8]) -> Vec<u8> {
         5 => Tagged::State,
         6 => Tagged::Quota,
         7 => return [body.as_slice(), &RING.chain(&[7; 32], 8, &body)].concat(),
+        8 => Tagged::Counts,
         _ => return bytes.to_vec(),
     };
     let tag = RING.tag(table as u8, KEY, &body);
@@ -185,6 +191,7 @@ mod tests {
     use super::*;
     use crate::model::audit::{AuditEvent, Change};
     use crate::model::permissions::Permissions;
+    use crate::store::counts::Reach;
     use crate::store::record::Phase;
     use crate::{KeysPerOwner, Limit, Plan, Quota, Refill};
     use serde::Serialize;
@@ -194,7 +201,7 @@ mod tests {
     }
 
     /// A sound record of each kind, without its version and tag.
-    fn sound() -> [(&'static str, Vec<u8>); 9] {
+    fn sound() -> [(&'static str, Vec<u8>); 10] {
         let at = INSTANTS[1];
         let id = KeyId::from_raw(77);
         let hot = KeyRecord {
@@ -214,7 +221,7 @@ mod tests {
             owner: "acme/ingest/etl-bot".parse().unwrap(),
             networks: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
         };
-        let hot = hot.encode(&RING).unwrap();
+        let (retiring, hot) = (hot.clone(), hot.encode(&RING).unwrap());
         let text = |text: &str| Some(text.to_owned());
         let cold = ColdRecord {
             name: text("etl"),
@@ -254,6 +261,7 @@ mod tests {
             commits: 11,
             audit_floor_seq: 2,
             audit_floor_hash: [3; 32],
+            reach: Reach::through(at),
         };
         let quota = QuotaRecord::new(Quota::new(9).refilled(Refill::Daily), 1, 5, at);
         let audit = AuditBody {
@@ -268,6 +276,9 @@ mod tests {
                 }],
             },
         };
+        let mut counted = Counted::default();
+        counted.count(&retiring, INSTANTS[0], 300);
+        counted.count(&retiring, at, 1);
         let mut identity = vec![7; 16];
         identity.push(0);
         identity.extend([8; 32]);
@@ -280,6 +291,7 @@ mod tests {
             ("state", sealed(&state)),
             ("quota", sealed(&quota)),
             ("audit", sealed(&audit)),
+            ("counts", sealed(&counted)),
             ("identity", identity),
         ]
     }
@@ -297,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_record_of_another_version_is_not_read_though_its_tag_is_right() {
-        for (kind, (name, mut body)) in (0_u8..).zip(sound()).take(8) {
+        for (kind, (name, mut body)) in (0_u8..).zip(sound()).take(9) {
             for version in [0, newest(kind) + 1, 255] {
                 if kind == 0 {
                     body[1] = version;
@@ -311,7 +323,7 @@ mod tests {
     #[test]
     fn every_single_bit_flip_of_every_record_with_a_tag_is_detected() {
         let mut flips = 0;
-        for (kind, (name, body)) in (0_u8..).zip(sound()).take(8) {
+        for (kind, (name, body)) in (0_u8..).zip(sound()).take(9) {
             let stored = with_tag(kind, newest(kind), &body);
             for bit in 0..stored.len() * 8 {
                 let mut bad = stored.clone();
@@ -323,6 +335,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 4680);
+        assert_eq!(flips, 5040);
     }
 }

@@ -25,6 +25,7 @@ use crate::model::key::ColdRecord;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
 use crate::store::OrStore;
+use crate::store::counts;
 use crate::store::read::{self, Links};
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::tables::{self, KEPT, OwnerRecord, Tagged};
@@ -92,6 +93,7 @@ impl Tx<'_> {
         mender.indexes()?;
         mender.rows()?;
         mender.digests()?;
+        mender.counts()?;
         mender.note_more();
         mender.write()?;
         Ok(mender.done)
@@ -721,6 +723,22 @@ impl Mender<'_, '_> {
         };
         self.tx.put_quota(number, &record)?;
         self.tx.touch_quota(QuotaEvent::Changed(number));
+        Ok(())
+    }
+
+    /// Counts the keys by state again.
+    fn counts(&mut self) -> Result<(), Error> {
+        let wrong = self.tx.count_again()?;
+        if !wrong.is_empty() {
+            self.tx.writing();
+        }
+        // Where keys were removed, that is why.
+        if self.unwritten.is_empty() {
+            for keyspace in wrong {
+                let done = "its keys are counted again";
+                self.note("gatekey", counts::name_of(keyspace), done);
+            }
+        }
         Ok(())
     }
 

@@ -10,6 +10,8 @@ use crate::model::error::Refusal;
 use crate::model::key::{KeyUpdate, NewKey, Reason, Revocation, Rotation};
 use crate::model::keyspace::NewKeyspace;
 use crate::store::Place;
+use crate::store::counts::Reach;
+use crate::store::snapshot::Snapshot;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -60,6 +62,80 @@ fn look<T: Send + 'static>(
     look: impl Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
 ) -> T {
     core.mutate(look).unwrap()
+}
+
+/// How many keys wait to be counted in the state that time has brought them into.
+fn uncounted(core: &Core) -> usize {
+    let now = core.now();
+    let lags = |rows: usize| {
+        core.read(|snapshot| snapshot.reach_lags(now, rows))
+            .unwrap()
+    };
+    (0..2000).find(|rows| !lags(*rows)).unwrap()
+}
+
+#[test]
+fn the_reach_follows_time_with_each_change_and_with_a_flush_where_many_keys_wait() {
+    let (core, clock) = store();
+    let end = core.now().saturating_add(MINUTE);
+    let start = core.now().saturating_add(MINUTE / 2);
+    let new = vec![new_key().not_before(start).expires_at(end); 700];
+    core.mutate(move |tx| change::issue::issue(tx, &new, None).map(drop))
+        .unwrap();
+    let kept = issue(&core, new_key());
+    assert_eq!(uncounted(&core), 0);
+    clock.advance(MINUTE * 2);
+    assert_eq!(uncounted(&core), 1400);
+    let toggle = |disabled| {
+        let changed = core.mutate(move |tx| change::update::set_disabled(tx, kept, disabled, None));
+        changed.unwrap();
+    };
+    toggle(true);
+    assert_eq!(uncounted(&core), 1400 - 256);
+    // What the change itself has done is behind the reach of the next.
+    toggle(false);
+    assert_eq!(uncounted(&core), 1400 - 512);
+    core.flush().unwrap();
+    assert_eq!(uncounted(&core), 0);
+    let commits = || core.read(Snapshot::state).unwrap().commits;
+    let before = commits();
+    core.flush().unwrap();
+    assert_eq!(commits(), before, "there was nothing to write");
+    // Few may wait until the next change.
+    let end = core.now().saturating_add(MINUTE);
+    let few = vec![new_key().expires_at(end); 200];
+    core.mutate(move |tx| change::issue::issue(tx, &few, None).map(drop))
+        .unwrap();
+    clock.advance(MINUTE * 2);
+    let before = commits();
+    core.flush().unwrap();
+    assert_eq!((commits(), uncounted(&core)), (before, 200));
+    toggle(true);
+    assert_eq!(uncounted(&core), 0);
+    // A revocation leaves nothing to be counted later.
+    revoke(&core, kept);
+    clock.advance(MINUTE);
+    assert_eq!(uncounted(&core), 0);
+}
+
+#[test]
+fn where_time_is_set_back_the_reach_goes_back_with_it() {
+    let (core, clock) = store();
+    let end = core.now().saturating_add(MINUTE);
+    let new = vec![new_key().expires_at(end); 5000];
+    core.mutate(move |tx| change::issue::issue(tx, &new, None).map(drop))
+        .unwrap();
+    clock.advance(MINUTE * 2);
+    issue(&core, new_key());
+    core.flush().unwrap();
+    let to = core.now().saturating_sub(MINUTE * 2);
+    clock.set(to);
+    core.mutate(move |tx| change::time::set_back(tx, to, None))
+        .unwrap();
+    let state = core.read(Snapshot::state).unwrap();
+    assert_eq!(state.reach, Reach::through(to));
+    let counts = core.read(|snapshot| snapshot.key_counts(to)).unwrap();
+    assert_eq!(counts.values().next().unwrap().active, 5001);
 }
 
 #[test]

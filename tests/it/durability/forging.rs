@@ -124,7 +124,9 @@ fn a_key_minted_elsewhere_is_corrupted_here() {
 fn the_identity_of_a_store_with_a_pepper_cannot_be_changed_in_any_byte() {
     let store = closed(with_pepper(1));
     let meta = meta_of(&store.path);
-    let sound: Vec<_> = meta.iter().filter(|(name, _)| name != "format").collect();
+    // Nothing depends on the counts of keys.
+    let is_needed = |name: &str| name != "format" && !name.starts_with("counts/");
+    let sound: Vec<_> = meta.iter().filter(|(name, _)| is_needed(name)).collect();
     assert_eq!(sound.len(), 2, "the identity and the state");
     let whole = std::fs::read(&store.path).unwrap();
     for (name, value) in sound {

@@ -12,8 +12,8 @@ use gatekey::{
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::tampering::{
-    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, COLD, KEYS, OWNERS, PREFIXES, USAGE, edit, get, put, raw,
-    tampered,
+    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, COLD, KEYS, META, OWNERS, PREFIXES, USAGE, edit,
+    get, put, raw, tampered,
 };
 use crate::audit::{last_event, trail};
 use crate::common::{DAY, Store, at, code};
@@ -23,6 +23,7 @@ pub(super) const REQUESTS: TableDefinition<'_, (&[u8; 32], u16), &[u8]> =
     TableDefinition::new("requests");
 pub(super) const REQUESTS_BY_TIME: TableDefinition<'_, (u64, &[u8; 32]), u16> =
     TableDefinition::new("requests_by_time");
+const DAY_MS: u64 = 86_400_000;
 const HOUR: Duration = Duration::from_secs(3600);
 
 pub(super) fn flip(
@@ -99,7 +100,12 @@ fn one_damaged_key_stops_no_verb_for_the_others_and_a_repair_removes_it() {
             ids.iter().for_each(|id| flip(txn, KEYS, raw(*id)));
         });
         let engine = store.engine.clone();
-        assert_eq!(engine.stats().unwrap().damaged, 3);
+        let total = |engine: &Engine| {
+            let counts = engine.stats().unwrap().keyspaces;
+            counts.values().map(gatekey::KeyCounts::total).sum::<u64>()
+        };
+        // They count as before: nobody has read them since.
+        assert_eq!(total(&engine), 5);
         for filter in [
             KeyFilter::new(),
             KeyFilter::new().owner_and_below("acme".parse().unwrap()),
@@ -161,7 +167,7 @@ fn one_damaged_key_stops_no_verb_for_the_others_and_a_repair_removes_it() {
             assert!(matches!(engine.key(issued.key.id), Err(Error::NotFound(_))));
         }
         assert_eq!(store.verdict(good.token.expose()), "granted");
-        assert_eq!(engine.stats().unwrap().damaged, 0);
+        assert_eq!(total(&engine), 7);
         // There is no more to do, and nothing more is written.
         let last = last_event(&engine);
         assert_eq!(repaired(&store).repairs_total, 0);
@@ -354,6 +360,7 @@ fn furnished(path: &Path, clock: &ManualClock) -> Vec<(KeyId, String)> {
     let counted = issue(new("acme_live", "acme/counted").quota(Quota::new(1000)));
     let revoked = issue(new("acme_live", "acme/revoked"));
     let disabled = issue(new("acme_live", "acme/disabled"));
+    issue(new("acme_live", "acme/later").not_before(at(DAY_MS)));
     issue(new("acme_live", "held/one"));
     issue(new("acme_live", "held/two"));
     issue(new("acme_live", "freed/one"));
@@ -468,6 +475,32 @@ fn harm<K: redb::Key + 'static>(
     true
 }
 
+/// Damages the counts of a keyspace, in one of the ways; `false`: there are not so many.
+fn harm_counts(txn: &WriteTransaction, at: usize) -> bool {
+    let mut meta = txn.open_table(META).unwrap();
+    let name = format!("counts/{}", at / HARMS.len());
+    let Some(mut bytes) = meta
+        .get(name.as_str())
+        .unwrap()
+        .map(|it| it.value().to_vec())
+    else {
+        return false;
+    };
+    match HARMS[at % HARMS.len()] {
+        Harm::Removed => {
+            meta.remove(name.as_str()).unwrap();
+            return true;
+        }
+        Harm::Emptied => bytes.clear(),
+        Harm::Flipped(at) => {
+            let at = at.min(bytes.len() - 1);
+            bytes[at] ^= 1;
+        }
+    }
+    meta.insert(name.as_str(), bytes.as_slice()).unwrap();
+    true
+}
+
 fn remove_entry<K: redb::Key + 'static, V: redb::Value + 'static>(
     txn: &WriteTransaction,
     table: TableDefinition<'_, K, V>,
@@ -563,6 +596,13 @@ fn every_record_damaged_in_turn_is_gone_around_and_repaired() {
     run("by_owner", &|txn, at| remove_entry(txn, BY_OWNER, at));
     run("by_keyspace", &|txn, at| remove_entry(txn, BY_KEYSPACE, at));
     run("by_end", &|txn, at| remove_entry(txn, BY_END, at));
+    run("by_turn", &|txn, at| remove_entry(txn, BY_TURN, at));
+    run("by_turn, forged", &|txn, at| {
+        let mut table = txn.open_table(BY_TURN).unwrap();
+        table.insert((1, 1), ()).unwrap();
+        at < 1
+    });
+    run("counts", &|txn, at| harm_counts(txn, at));
     run("by_owner, another standing", &|txn, at| {
         let mut table = txn.open_table(BY_OWNER).unwrap();
         let entry = table.iter().unwrap().nth(at);

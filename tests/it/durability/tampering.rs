@@ -21,6 +21,7 @@ pub(super) const BY_OWNER: TableDefinition<'_, Bytes, u8> = TableDefinition::new
 pub(super) const BY_KEYSPACE: TableDefinition<'_, (u32, u64), ()> =
     TableDefinition::new("by_keyspace");
 pub(super) const BY_END: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_end");
+pub(super) const BY_TURN: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_turn");
 pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
 pub(super) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");

@@ -236,6 +236,8 @@ impl World<'_> {
                 "counts of {}",
                 PREFIXES[usize::from(*at)]
             );
+            let expired = of_it().filter(|key| key.expired).count() as u64;
+            prop_assert_eq!(counts.over_by_expiry, expired);
 
             if is_single(space.policy) {
                 let crowded: Vec<u8> = self.model.crowded(*at).collect();

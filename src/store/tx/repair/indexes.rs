@@ -8,13 +8,15 @@ use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::OrStore;
+use crate::store::counts;
 use crate::store::tables::{self, HELD, OVER};
 
 impl Mender<'_, '_> {
     /// Makes the indexes from the records.
     pub(super) fn indexes(&mut self) -> Result<(), Error> {
         self.remove_index_entries()?;
-        let (mut owners, mut keyspaces, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut owners, mut keyspaces) = (Vec::new(), Vec::new());
+        let (mut ends, mut turns) = (Vec::new(), Vec::new());
         self.tx.each_key(|key| {
             let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
             let is_over = Life::from(&key).is_over(self.tx.now);
@@ -34,6 +36,11 @@ impl Mender<'_, '_> {
                     ends.push(place);
                 }
             }
+            for place in counts::turn_rows(&key) {
+                if self.tx.by_turn.get(place).or_store()?.is_none() {
+                    turns.push(place);
+                }
+            }
             Ok(())
         })?;
         const DONE: &str = "its entry was missing or wrong: made again";
@@ -51,6 +58,10 @@ impl Mender<'_, '_> {
         for place in ends {
             self.tx.by_end.insert(place, ()).or_store()?;
             self.note_index("by_end", KeyId::from_raw(place.1), DONE);
+        }
+        for place in turns {
+            self.tx.by_turn.insert(place, ()).or_store()?;
+            self.note_index("by_turn", KeyId::from_raw(place.1), DONE);
         }
         Ok(())
     }
@@ -100,6 +111,18 @@ impl Mender<'_, '_> {
         for place in wrong {
             self.tx.by_end.remove(place).or_store()?;
             self.note_index("by_end", KeyId::from_raw(place.1), DONE);
+        }
+        let mut wrong = Vec::new();
+        for entry in self.tx.by_turn.iter().or_store()? {
+            let place = entry.or_store()?.0.value();
+            let key = self.tx.readable(KeyId::from_raw(place.1))?;
+            if !key.is_some_and(|key| counts::turn_rows(&key).any(|row| row == place)) {
+                wrong.push(place);
+            }
+        }
+        for place in wrong {
+            self.tx.by_turn.remove(place).or_store()?;
+            self.note_index("by_turn", KeyId::from_raw(place.1), DONE);
         }
         Ok(())
     }
