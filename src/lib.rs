@@ -116,13 +116,13 @@ mod sync;
 pub mod tower;
 
 pub use change::time::TimeSetBack;
+pub use engine::compact::Compacted;
+pub use engine::handle::Engine;
 pub use engine::once::Idempotent;
 pub use engine::options::Options;
-pub use engine::policy::Requirements;
 pub use engine::repair::RepairReport;
 pub use engine::restore::{Restore, Restored};
-pub use engine::{Compacted, Engine};
-pub use memory::quota::{Quota, QuotaStatus, Refill};
+pub use model::audit::link::{AuditSpan, Link, Trimmed};
 pub use model::audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
 pub use model::bounds;
 pub use model::clock::{Clock, ManualClock, SystemClock, Timestamp};
@@ -144,6 +144,8 @@ pub use model::owner::{OwnerPath, OwnerState, Suspension};
 pub use model::parse::ParseError;
 pub use model::permissions::Permissions;
 pub use model::plan::Plan;
+pub use model::quota::{Quota, QuotaStatus, Refill};
+pub use model::requirements::Requirements;
 pub use model::secret::{Pepper, Token};
 pub use model::stats::{KeyCounts, PepperKeys, Stats};
 pub use model::time::{ClockLeap, ClockStatus};
@@ -151,7 +153,7 @@ pub use model::verdict::{Denial, Grant, Verdict};
 pub use model::withheld::withheld;
 pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
-pub use store::export::{AuditKey, AuditSpan, Link, Trimmed, verify_audit_export};
+pub use store::export::{AuditKey, verify_audit_export};
 
 // README.md and docs/GUIDE.md need a web server: tests/web/pages.rs.
 #[cfg(doctest)]

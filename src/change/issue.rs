@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::token::{self, Entropy};
-use crate::memory::quota::{Quota, QuotaRecord};
 use crate::model::audit::AuditEvent;
 use crate::model::bounds;
 use crate::model::clock::Timestamp;
@@ -12,7 +11,9 @@ use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{ColdRecord, Issued, NewKey, Reason, check_life};
 use crate::model::keyspace::{KeysPerOwner, Keyspace};
 use crate::model::owner::OwnerPath;
+use crate::model::quota::Quota;
 use crate::model::secret::Token;
+use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::{Holdings, Tx};
 

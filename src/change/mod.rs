@@ -9,6 +9,7 @@ pub(crate) mod once;
 pub(crate) mod owner;
 pub(crate) mod purge;
 pub(crate) mod quota;
+mod request;
 pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
@@ -16,8 +17,8 @@ pub(crate) mod time;
 pub(crate) mod trim;
 pub(crate) mod update;
 
-use crate::engine::policy::Life;
 use crate::model::error::Refusal;
+use crate::store::life::Life;
 use crate::store::record::KeyRecord;
 use crate::store::tx::Tx;
 

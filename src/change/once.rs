@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use super::issue::{Drawn, draw, issue, supersede};
 use super::rotate::rotate;
+use crate::change::request;
 use crate::crypto::digest::Digest;
 use crate::crypto::token::Entropy;
-use crate::engine::policy::Life;
 use crate::model::audit::AuditEvent;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, NotFound, Refusal};
 use crate::model::id::KeyId;
-use crate::model::idempotency::{self, IdempotencyKey};
+use crate::model::idempotency::IdempotencyKey;
 use crate::model::key::{ColdRecord, Issued, NewKey, Rotated, Rotation};
 use crate::model::keyspace::Keyspace;
+use crate::store::life::Life;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 use crate::store::tx::requests::Request;
@@ -53,8 +54,8 @@ pub(crate) fn issue_once(
     specs: &[NewKey],
     actor: Option<&str>,
 ) -> Result<Attempt<Vec<Issued>>, Error> {
-    let name = idempotency::name(tx.ring(), actor, &once.key);
-    let asked = idempotency::of_issue(tx.ring(), specs);
+    let name = request::name(tx.ring(), actor, &once.key);
+    let asked = request::of_issue(tx.ring(), specs);
     let (issued, at) = match once.look(tx, &name, &asked)? {
         Remembered::WriteUses(seq) => return Ok(Attempt::WriteUses(seq)),
         Remembered::Not => (issue(tx, specs, actor)?, tx.now()),
@@ -72,8 +73,8 @@ pub(crate) fn rotate_once(
     rotation: &Rotation,
     actor: Option<&str>,
 ) -> Result<Attempt<Rotated>, Error> {
-    let name = idempotency::name(tx.ring(), actor, &once.key);
-    let asked = idempotency::of_rotation(tx.ring(), id, rotation);
+    let name = request::name(tx.ring(), actor, &once.key);
+    let asked = request::of_rotation(tx.ring(), id, rotation);
     let (rotated, at) = match once.look(tx, &name, &asked)? {
         Remembered::WriteUses(seq) => return Ok(Attempt::WriteUses(seq)),
         Remembered::Not => (rotate(tx, id, rotation, actor)?, tx.now()),

@@ -4,9 +4,10 @@
 
 use std::sync::Weak;
 
-use crate::memory::quota::{Asked, QuotaEvent, Quotas};
+use crate::memory::quota::Quotas;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::store::quota::{Asked, QuotaEvent};
 use crate::store::tx::Tx;
 
 /// Takes a slice of a key's quota for a request of a cost that memory does not cover, or

@@ -2,12 +2,12 @@
 
 use crate::crypto::digest::digests_equal;
 use crate::crypto::token::Parts;
-use crate::engine::policy::Life;
 use crate::model::audit::{AuditEvent, NAMED_MAX, Scope};
 use crate::model::error::{Error, NotFound};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{Revocation, Revoked, RevokedMany};
 use crate::model::owner::OwnerPath;
+use crate::store::life::Life;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 

@@ -3,13 +3,13 @@
 use super::issue::{draw, is_current, refuse_at_cap, supersede};
 use super::{refuse_if_over, update};
 use crate::crypto::token::Entropy;
-use crate::engine::policy::Life;
-use crate::memory::quota::Quota;
 use crate::model::audit::AuditEvent;
 use crate::model::error::{Error, Refusal};
 use crate::model::id::KeyId;
 use crate::model::key::{ColdRecord, Reason, Rotated, Rotation, check_life};
 use crate::model::keyspace::{KeysPerOwner, Keyspace};
+use crate::model::quota::Quota;
+use crate::store::life::Life;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::{Holdings, Tx};
 

@@ -1,8 +1,8 @@
 //! Removing the beginning of the audit trail.
 
 use crate::model::audit::AuditEvent;
+use crate::model::audit::link::{Link, Trimmed};
 use crate::model::error::Error;
-use crate::store::export::{Link, Trimmed};
 use crate::store::trail::Pointed;
 use crate::store::tx::Tx;
 

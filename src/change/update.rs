@@ -3,7 +3,6 @@
 
 use super::refuse_if_over;
 use crate::crypto::digest::digests_equal;
-use crate::memory::quota::Quota;
 use crate::memory::usage::Renewal;
 use crate::model::audit::{AuditEvent, Change, quoted, quoted_or_none};
 use crate::model::bounds;
@@ -15,6 +14,7 @@ use crate::model::key::{
 };
 use crate::model::keyspace::Keyspace;
 use crate::model::permissions::Permissions;
+use crate::model::quota::Quota;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
-use super::Engine;
+use crate::engine::handle::Engine;
 use crate::model::error::Result;
 use crate::store::backup::{self, Backup, BackupProgress, OnProgress};
 

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::Engine;
-use super::backup::telling;
+use crate::engine::backup::telling;
+use crate::engine::handle::Engine;
 use crate::model::error::Result;
 use crate::store::backup::BackupProgress;
 

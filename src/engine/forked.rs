@@ -1,11 +1,16 @@
 //! What is left of an engine in a child of a fork. Here the process is said to be
 //! another; `proof/fork` forks.
 
-use super::*;
-use crate::memory::quota::Quota;
+use std::time::Duration;
+
 use crate::model::clock::ManualClock;
 use crate::model::key::Reason;
+use crate::model::quota::Quota;
 use crate::model::verdict::Denial;
+use crate::{
+    Engine, Error, Issued, KeyFilter, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace, Options,
+    Requirements, Result, Rotation, Verdict,
+};
 
 /// The most verifications that a thread answers where the clock stands still.
 const ANSWERS_MAX: usize = 1024;

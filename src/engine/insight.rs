@@ -1,12 +1,13 @@
 //! What the store holds as a whole.
 
-use super::{Engine, check_limit};
 use crate::crypto::digest::NO_PEPPER;
+use crate::engine::handle::Engine;
+use crate::engine::looking::check_limit;
 use crate::model::audit::AuditEntry;
 use crate::model::error::Result;
 use crate::model::id::KeyId;
 use crate::model::stats::PepperKeys;
-use crate::store::guarded;
+use crate::store::failure::guarded;
 
 /// # Peppers
 impl Engine {

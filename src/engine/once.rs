@@ -1,7 +1,8 @@
 //! Requests that can be asked again.
 
-use super::Engine;
 use crate::change::once::{Attempt, Once, issue_once, rotate_once};
+use crate::engine::handle::Engine;
+use crate::engine::issuing;
 use crate::model::error::{Error, Result};
 use crate::model::id::KeyId;
 use crate::model::idempotency::IdempotencyKey;
@@ -86,7 +87,7 @@ impl Idempotent {
     /// # Errors
     /// As [`Engine::issue`], and those of [`Engine::idempotent`].
     pub fn issue(&self, new: NewKey) -> Result<Issued> {
-        super::only(self.issue_batch(vec![new]))
+        issuing::only(self.issue_batch(vec![new]))
     }
 
     /// As [`Engine::issue_batch`]. Asked again, all keys of the batch are replaced, or

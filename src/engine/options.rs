@@ -1,16 +1,14 @@
 //! How an engine is opened.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Engine;
 use crate::model::clock::{Clock, SystemClock};
-use crate::model::error::{Error, OpenError};
+use crate::model::error::OpenError;
 use crate::model::health::{Failure, Hook};
 use crate::model::limit::Limit;
 use crate::model::secret::Pepper;
-use crate::store::Place;
+use crate::store::settings::Settings;
 
 /// The choices of an engine, with their defaults.
 ///
@@ -32,12 +30,9 @@ use crate::store::Place;
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Options {
-    pub(crate) peppers: Vec<Pepper>,
+    pub(crate) store: Settings,
     pub(crate) resident_bytes: usize,
-    pub(crate) cache_bytes: usize,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) create: bool,
-    pub(crate) verify_file: bool,
     pub(crate) usage_interval: Option<Duration>,
     pub(crate) limited_keys: usize,
     pub(crate) failed_attempts: Option<Limit>,
@@ -50,12 +45,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            peppers: Vec::new(),
+            store: Settings {
+                peppers: Vec::new(),
+                cache_bytes: Self::CACHE_BYTES,
+                create: true,
+                verify_file: false,
+            },
             resident_bytes: Self::RESIDENT_BYTES,
-            cache_bytes: Self::CACHE_BYTES,
             clock: Arc::new(SystemClock),
-            create: true,
-            verify_file: false,
             usage_interval: Some(Self::USAGE_INTERVAL),
             limited_keys: Self::LIMITED_KEYS,
             failed_attempts: None,
@@ -93,7 +90,7 @@ impl Options {
     /// verify, and what they verify is renewed under the newest in a later
     /// batch. A store made without a pepper does not take one later.
     pub fn pepper(mut self, pepper: Pepper) -> Self {
-        self.peppers.push(pepper);
+        self.store.peppers.push(pepper);
         self
     }
 
@@ -109,7 +106,7 @@ impl Options {
 
     /// Memory for the pages of the file, in bytes: the storage engine's cache.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
-        self.cache_bytes = bytes;
+        self.store.cache_bytes = bytes;
         self
     }
 
@@ -121,7 +118,7 @@ impl Options {
 
     /// Whether a file that does not exist is created; `true` by default.
     pub fn create(mut self, create: bool) -> Self {
-        self.create = create;
+        self.store.create = create;
         self
     }
 
@@ -129,7 +126,7 @@ impl Options {
     /// `false` by default. Without it, a file that was damaged while closed is
     /// noticed when a damaged record is read.
     pub fn verify_file(mut self, verify: bool) -> Self {
-        self.verify_file = verify;
+        self.store.verify_file = verify;
         self
     }
 
@@ -205,29 +202,12 @@ impl Options {
         self
     }
 
-    /// Opens the store at `path`, or creates it.
-    ///
-    /// The file is locked against other engines until the last handle is gone.
-    ///
-    /// # Errors
-    /// [`Error::Open`], with the file as it was: see [`OpenError`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
-        Engine::open_with(self, Place::File(path.as_ref()))
-    }
-
-    /// Opens a store in memory, which is gone when the last handle is: for tests.
-    ///
-    /// # Errors
-    /// [`Error::Open`] for options that contradict each other.
-    pub fn open_in_memory(self) -> Result<Engine, Error> {
-        Engine::open_with(self, Place::Memory)
-    }
-
     /// Sorts the peppers, the signing one first, and checks the rest.
     pub(crate) fn check(&mut self) -> Result<(), OpenError> {
-        self.peppers
+        self.store
+            .peppers
             .sort_by_key(|pepper| std::cmp::Reverse(pepper.id()));
-        for pair in self.peppers.windows(2) {
+        for pair in self.store.peppers.windows(2) {
             if let [left, right] = pair
                 && left.id() == right.id()
             {

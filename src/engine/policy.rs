@@ -4,193 +4,14 @@
 use std::net::IpAddr;
 
 use crate::model::clock::Timestamp;
-use crate::model::id::Prefix;
 use crate::model::key::{KeyState, Reason};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::requirements::Requirements;
 use crate::model::verdict::Denial;
-use crate::store::record::{KeyRecord, Phase, View};
-
-/// What a caller of [`Engine::verify_with`](crate::Engine::verify_with) asks of
-/// a token. Cheap to make and to copy; it can be a constant.
-///
-/// ```
-/// use gatekey::Requirements;
-///
-/// const WRITE: Requirements = Requirements::new().permission_names(&["write"]);
-/// let here = WRITE.source("192.0.2.7".parse().unwrap());
-/// # let _ = here;
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Requirements<'a> {
-    pub(crate) keyspace: Option<Prefix>,
-    pub(crate) permissions: Permissions,
-    pub(crate) permission_names: &'a [&'a str],
-    pub(crate) source: Option<IpAddr>,
-    pub(crate) cost: u32,
-    /// That this request's use of its key is counted already.
-    pub(crate) is_counted: bool,
-}
-
-impl Default for Requirements<'_> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<'a> Requirements<'a> {
-    /// Nothing but a good token.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            keyspace: None,
-            permissions: Permissions::NONE,
-            permission_names: &[],
-            source: None,
-            cost: 1,
-            is_counted: false,
-        }
-    }
-
-    /// Only tokens of this keyspace; those of others read as unknown.
-    #[must_use]
-    pub const fn keyspace(mut self, prefix: Prefix) -> Self {
-        self.keyspace = Some(prefix);
-        self
-    }
-
-    /// All of these permissions, by mask. A bit means something else in every
-    /// keyspace: ask for the [`keyspace`](Self::keyspace) too, or by name.
-    #[must_use]
-    pub const fn permission_mask(mut self, mask: Permissions) -> Self {
-        self.permissions = mask;
-        self
-    }
-
-    /// All of these permissions, by name, in the key's keyspace. A name that
-    /// the keyspace does not have, or has retired, is always missing: misspelt,
-    /// it denies every key. [`Keyspace::mask`] tells, at start.
-    #[must_use]
-    pub const fn permission_names(mut self, names: &'a [&'a str]) -> Self {
-        self.permission_names = names;
-        self
-    }
-
-    /// The address that the request comes from. Without it, a key that is
-    /// bound to networks is refused.
-    #[must_use]
-    pub const fn source(mut self, address: IpAddr) -> Self {
-        self.source = Some(address);
-        self
-    }
-
-    /// What the request is charged to the limits of the key's plan and to its
-    /// quota; 1 if not said. 0 charges nothing and passes every limit.
-    #[must_use]
-    pub const fn cost(mut self, cost: u32) -> Self {
-        self.cost = cost;
-        self
-    }
-}
-
-/// What of a record says where the key stands in its life.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Life {
-    pub(crate) phase: Phase,
-    pub(crate) suspended: u8,
-    pub(crate) disabled: bool,
-    pub(crate) not_before: Timestamp,
-    pub(crate) expires_at: Option<Timestamp>,
-}
-
-impl From<&View<'_>> for Life {
-    fn from(view: &View<'_>) -> Self {
-        Self {
-            phase: view.phase(),
-            suspended: view.suspended(),
-            disabled: view.disabled(),
-            not_before: view.not_before(),
-            expires_at: view.expires_at(),
-        }
-    }
-}
-
-impl From<&KeyRecord> for Life {
-    fn from(record: &KeyRecord) -> Self {
-        Self {
-            phase: record.phase,
-            suspended: record.suspended,
-            disabled: record.disabled,
-            not_before: record.not_before,
-            expires_at: record.expires_at,
-        }
-    }
-}
-
-impl Life {
-    /// The state at an instant: the one place that orders them.
-    pub(crate) fn state(&self, now: Timestamp) -> KeyState {
-        if self.revoked(now).is_some() {
-            KeyState::Revoked
-        } else if self.suspended != 0 {
-            KeyState::Suspended
-        } else if self.disabled {
-            KeyState::Disabled
-        } else if now < self.not_before {
-            KeyState::NotYetValid
-        } else if self.expired(now).is_some() {
-            KeyState::Expired
-        } else if matches!(self.phase, Phase::Retiring { .. }) {
-            KeyState::Retiring
-        } else {
-            KeyState::Active
-        }
-    }
-
-    /// Since when and why the key is revoked; a grace that is over counts.
-    pub(crate) fn revoked(&self, now: Timestamp) -> Option<(Timestamp, Reason)> {
-        match self.phase {
-            Phase::Revoked { at, reason } => Some((at, reason)),
-            Phase::Retiring { until } if now >= until => Some((until, Reason::Superseded)),
-            Phase::Retiring { .. } | Phase::Current => None,
-        }
-    }
-
-    /// Since when the key is expired. A key is good while `now < expires_at`.
-    pub(crate) fn expired(&self, now: Timestamp) -> Option<Timestamp> {
-        self.expires_at.filter(|expires_at| now >= *expires_at)
-    }
-
-    /// Whether the state is the same at every instant, so that the clock need
-    /// not be read.
-    pub(crate) fn is_timeless(&self) -> bool {
-        self.expires_at.is_none()
-            && self.not_before == Timestamp::MIN
-            && !matches!(self.phase, Phase::Retiring { .. })
-    }
-
-    /// Whether the key is over by its expiry, suspended or disabled as it may be; what
-    /// is revoked is over by that.
-    pub(crate) fn is_over_by_expiry(&self, now: Timestamp) -> bool {
-        self.expired(now).is_some() && self.revoked(now).is_none()
-    }
-
-    /// Whether the key is suspended, whatever else it is but revoked.
-    pub(crate) fn is_suspended(&self, now: Timestamp) -> bool {
-        self.suspended != 0 && self.revoked(now).is_none()
-    }
-
-    /// Whether the key is disabled, whatever else it is but revoked.
-    pub(crate) fn is_disabled(&self, now: Timestamp) -> bool {
-        self.disabled && self.revoked(now).is_none()
-    }
-
-    /// Whether the key is over for good: nothing revives it.
-    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
-        self.revoked(now).is_some() || self.expired(now).is_some()
-    }
-}
+use crate::store::life::Life;
+use crate::store::record::View;
 
 /// Decides on a key whose secret was right, and that holds the permissions
 /// `held`: those of its record that are not retired. `keyspace` is needed only
@@ -308,6 +129,7 @@ mod tests {
     use super::*;
     use crate::crypto::digest::Keyring;
     use crate::model::id::KeyId;
+    use crate::store::record::{KeyRecord, Phase};
     use zeroize::Zeroizing;
 
     const NOW: Timestamp = Timestamp::from_raw(1_000);

@@ -1,6 +1,6 @@
 //! Removing and rebuilding what is damaged.
 
-use super::Engine;
+use crate::engine::handle::Engine;
 use crate::model::audit::Repair;
 use crate::model::error::Result;
 use crate::model::keyspace::Keyspace;

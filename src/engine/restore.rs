@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 
 use crate::change::restore::{self, Fates, KeyFate};
 use crate::crypto::digest::digests_equal;
-use crate::engine::Engine;
+use crate::engine::handle::Engine;
 use crate::engine::options::Options;
 use crate::model::audit::AuditEvent;
+use crate::model::audit::link::Link;
 use crate::model::bounds;
 use crate::model::error::{Error, Invalid, Refusal, Result};
 use crate::model::id::KeyId;
 use crate::model::key::Revocation;
-use crate::store::Place;
 use crate::store::aside::Aside;
 use crate::store::check::CheckReport;
-use crate::store::export::{Link, verify_with};
+use crate::store::export::verify_with;
+use crate::store::place::Place;
 
 /// How many keys one transaction narrows.
 const PER_TRANSACTION: usize = 1000;

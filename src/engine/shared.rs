@@ -11,28 +11,35 @@ use crate::change::update::renew_digests;
 use crate::crypto::digest::{Keyring, digests_equal};
 use crate::crypto::token::{self, Parts, Signed};
 use crate::engine::options::Options;
-use crate::engine::policy::{self, Life, Requirements};
+use crate::engine::policy;
 use crate::memory::attempts::Attempts;
 use crate::memory::limiter::{Admitted, Limiter, Refused, Subject};
 use crate::memory::process::{Home, Step};
-use crate::memory::quota::{Asked, Quotas, Spent};
+use crate::memory::quota::Quotas;
 use crate::memory::registry::{Entry, Registry};
 use crate::memory::resident::{Copied, RECORD_LEN_MAX, Resident};
-use crate::memory::usage::{Notes, OnTheWay, Renewal};
+use crate::memory::usage::{Notes, Renewal};
 use crate::model::audit::NAMED_MAX;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::{Error, NotFound, OpenError, StoreFailure};
 use crate::model::health::{Alarm, Health};
 use crate::model::id::KeyId;
 use crate::model::permissions::Permissions;
+use crate::model::requirements::Requirements;
 use crate::model::time::{self, ClockStatus, Present, Time, Watch};
-use crate::model::verdict::{Denial, Grant, Standing, Verdict};
+use crate::model::verdict::{Denial, Standing, Verdict};
 use crate::store::backup::OnProgress;
+use crate::store::failure::guarded;
+use crate::store::life::Life;
+use crate::store::place::Place;
+use crate::store::queue::Progress;
 use crate::store::queue::{Ended, Queue};
+use crate::store::quota::{Asked, Spent};
 use crate::store::record::View;
 use crate::store::snapshot::Snapshot;
+use crate::store::tx::uses::OnTheWay;
 use crate::store::tx::{Touched, Tx};
-use crate::store::{Outcome, Place, Progress, Store, guarded};
+use crate::store::writer::{Outcome, Store};
 use crate::store::{counts, history};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
@@ -84,7 +91,7 @@ impl Core {
             Error::open(path, OpenError::Options(why))
         })?;
         let alarm = Arc::new(Alarm::new(options.clock.clone()));
-        let store = Store::open(options, place, alarm)?;
+        let store = Store::open(&options.store, place, alarm)?;
         let registry = Registry::new();
         let loaded = guarded(|| {
             let snapshot = store.snapshot()?;
@@ -108,7 +115,7 @@ impl Core {
             resident,
             registry,
             clock: options.clock.clone(),
-            cache_bytes: options.cache_bytes,
+            cache_bytes: options.store.cache_bytes,
             notes: Notes::new(),
             limiter: Limiter::new(options.limited_keys),
             quotas: Arc::new(Quotas::new(options.limited_keys)),
@@ -665,7 +672,7 @@ impl Core {
         if view.pepper() != ring.signing_pepper() {
             self.note_renewal(ring, view, parts.signed);
         }
-        let grant = Grant::new(view, held, entry.prefix);
+        let grant = view.grant(held, entry.prefix);
         // Not written to, and so not moved, where there is nothing to write.
         Ok(Verdict::Granted(match standing {
             None => grant,

@@ -1,7 +1,8 @@
 //! The calls about time and the clock.
 
-use super::{Engine, change};
+use crate::change;
 use crate::change::time::TimeSetBack;
+use crate::engine::handle::Engine;
 use crate::model::clock::Timestamp;
 use crate::model::error::Result;
 use crate::model::key::Key;

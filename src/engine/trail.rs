@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use super::{Engine, check_limit};
 use crate::change;
+use crate::engine::handle::Engine;
+use crate::engine::looking::check_limit;
 use crate::model::audit::AuditEntry;
+use crate::model::audit::link::{AuditSpan, Trimmed};
 use crate::model::error::Result;
-use crate::store::export::{self, AuditKey, AuditSpan, Lines, Trimmed};
+use crate::store::export::{self, AuditKey, Lines};
 use crate::store::snapshot::Snapshot;
 
 /// How many entries of an export are read from one snapshot.

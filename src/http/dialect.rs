@@ -11,12 +11,12 @@ use super::proxies::SourceFault;
 use super::reason::RejectionReason;
 use super::rejection::Rejection;
 use super::settings::{Bodies, Settings};
-use crate::engine::Engine;
-use crate::engine::policy::Requirements;
+use crate::engine::handle::Engine;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::error::Error;
 use crate::model::limit::LimitStatus;
 use crate::model::permissions::Permissions;
+use crate::model::requirements::Requirements;
 use crate::model::verdict::{Denial, Grant, Verdict};
 
 /// How an HTTP API carries the token and words its rejections. Cheap to clone.

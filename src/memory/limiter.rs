@@ -13,8 +13,8 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::memory::hash::IdHasher;
 use crate::memory::sweep::Sweeps;
-use crate::memory::usage::IdHasher;
 use crate::model::bounds::LIMITS_PER_PLAN_MAX;
 use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;

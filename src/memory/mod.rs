@@ -2,6 +2,7 @@
 //! and purses. All of it can be lost without a wrong grant.
 
 pub(crate) mod attempts;
+pub(crate) mod hash;
 pub(crate) mod limiter;
 pub(crate) mod process;
 pub(crate) mod quota;

@@ -3,17 +3,18 @@
 //! engine's writes what is gathered in batches.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
+use std::hash::BuildHasherDefault;
 
 use thread_local::ThreadLocal;
 
 use crate::crypto::digest::Digest;
+use crate::memory::hash::IdHasher;
 use crate::memory::process::{Asked, Step};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::store::tx::uses::Used;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
 /// How many uses a thread takes down before they are added up.
@@ -26,58 +27,6 @@ const RENEWALS_MAX: usize = 262_144;
 /// Renewals are noted under as many locks, so that two threads rarely meet at one.
 const SHARDS: usize = 64;
 const MINUTE_MS: u64 = 60_000;
-
-/// The use of a key since the last flush.
-#[derive(Clone, Copy)]
-pub(crate) struct Used {
-    pub(crate) last_used: Timestamp,
-    pub(crate) count: u64,
-}
-
-/// Uses on their way into the file. Their commit sets the flag as it takes effect, so
-/// that a flush after one whose outcome was unknown counts them once.
-pub(crate) struct OnTheWay {
-    pub(crate) used: Vec<(KeyId, Used)>,
-    pub(crate) is_written: Arc<AtomicBool>,
-}
-
-impl OnTheWay {
-    pub(crate) fn new(used: Vec<(KeyId, Used)>) -> Self {
-        Self {
-            used,
-            is_written: Arc::new(AtomicBool::new(false)),
-        }
-    }
-}
-
-/// A digest to be renewed under the newest pepper, if it is still `old`.
-#[derive(Clone, Copy)]
-pub(crate) struct Renewal {
-    pub(crate) id: KeyId,
-    pub(crate) old: Digest,
-    pub(crate) new: Digest,
-}
-
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    // Ids are the engine's own, not an attacker's.
-    fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
 
 type Map = HashMap<u64, Used, BuildHasherDefault<IdHasher>>;
 
@@ -159,6 +108,14 @@ fn add(map: &mut Map, id: u64, used: Used) -> u64 {
         return used.count;
     }
     0
+}
+
+/// A digest to be renewed under the newest pepper, if it is still `old`.
+#[derive(Clone, Copy)]
+pub(crate) struct Renewal {
+    pub(crate) id: KeyId,
+    pub(crate) old: Digest,
+    pub(crate) new: Digest,
 }
 
 /// The notes of an engine.

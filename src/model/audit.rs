@@ -1,14 +1,15 @@
 //! The audit trail: what was changed, when, by whom.
 
+pub(crate) mod link;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::audit::link::Link;
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::Reason;
 use crate::model::owner::OwnerPath;
-use crate::store::export::Link;
 
 /// One change, written in the same transaction as the change itself.
 ///

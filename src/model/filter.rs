@@ -4,14 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::engine::policy::Life;
 use crate::model::clock::Timestamp;
 use crate::model::error::Corruption;
 use crate::model::id::Prefix;
 use crate::model::key::{Key, KeyState};
 use crate::model::owner::OwnerPath;
 use crate::model::parse::ParseError;
-use crate::store::record::{KeyRecord, Phase};
 
 /// Which keys to list. All that is asked for must hold.
 ///
@@ -168,20 +166,7 @@ impl KeyFilter {
         }
     }
 
-    /// Whether a key may be asked for, by what is known of it without its cold record.
-    pub(crate) fn matches_record(&self, record: &KeyRecord, now: Timestamp) -> bool {
-        let life = Life::from(record);
-        let needs = |id| record.pepper == id && !matches!(record.phase, Phase::Revoked { .. });
-        let agrees = |asked: Option<bool>, is| asked.is_none_or(|asked| asked == is);
-        self.state.is_none_or(|state| state == life.state(now))
-            && self.pepper.is_none_or(needs)
-            && agrees(self.expired, life.is_over_by_expiry(now))
-            && agrees(self.disabled, life.is_disabled(now))
-            && agrees(self.suspended, life.is_suspended(now))
-    }
-
-    /// Whether a key that the index gave, and that
-    /// [`matches_record`](Self::matches_record), is asked for.
+    /// Whether a key that the index gave, and whose state is asked for, is asked for.
     pub(crate) fn matches(&self, key: &Key, now: Timestamp) -> bool {
         let ends_soon = |within: Duration| {
             let end = [key.expires_at, key.retiring_until]

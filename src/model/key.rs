@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::quota::{Quota, QuotaStatus};
 use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
@@ -15,6 +14,7 @@ use crate::model::keyspace::Keyspace;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::quota::{Quota, QuotaStatus};
 use crate::model::secret::Token;
 
 /// Why a key was revoked. The names are those of RFC 5280, section 5.3.1.

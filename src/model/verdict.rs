@@ -10,7 +10,6 @@ use crate::model::key::Reason;
 use crate::model::limit::LimitStatus;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
-use crate::store::record::{Phase, SHORT_OWNER_LEN, View};
 
 /// The answer of a verification that ran well. A failure of the store is an
 /// [`Error`](crate::Error), never a verdict.
@@ -79,13 +78,13 @@ impl Verdict {
 /// engine can make one. It holds no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Grant {
-    key: KeyId,
-    keyspace: Prefix,
-    owner: InlinePath,
-    permissions: Permissions,
-    expires_at: Option<Timestamp>,
-    retiring_until: Option<Timestamp>,
-    limits: Option<Standing>,
+    pub(crate) key: KeyId,
+    pub(crate) keyspace: Prefix,
+    pub(crate) owner: InlinePath,
+    pub(crate) permissions: Permissions,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) retiring_until: Option<Timestamp>,
+    pub(crate) limits: Option<Standing>,
 }
 
 /// Where a key stands in the limits of its plan, a request counted.
@@ -108,21 +107,6 @@ impl Standing {
 }
 
 impl Grant {
-    pub(crate) fn new(view: &View<'_>, held: Permissions, keyspace: Prefix) -> Self {
-        Self {
-            key: view.id(),
-            keyspace,
-            owner: InlinePath::new(view),
-            permissions: held,
-            expires_at: view.expires_at(),
-            retiring_until: match view.phase() {
-                Phase::Retiring { until } => Some(until),
-                Phase::Current | Phase::Revoked { .. } => None,
-            },
-            limits: None,
-        }
-    }
-
     pub(crate) fn with_limits(mut self, limits: Option<Standing>) -> Self {
         self.limits = limits;
         self
@@ -195,10 +179,13 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// The longest owner's path that a grant holds without an allocation, in bytes.
+pub(crate) const SHORT_OWNER_LEN: usize = 48;
+
 /// An owner's path, without an allocation unless it is long. A record that is
 /// resident has none that is.
 #[derive(Clone)]
-enum InlinePath {
+pub(crate) enum InlinePath {
     Short(ShortPath),
     Long(Box<[u8]>),
 }
@@ -208,17 +195,19 @@ enum InlinePath {
 /// costs more than all the rest of a grant.
 #[derive(Clone)]
 #[repr(align(8))]
-struct ShortPath {
+pub(crate) struct ShortPath {
     bytes: [u8; SHORT_OWNER_LEN],
     len: u8,
 }
 
 impl InlinePath {
-    fn new(view: &View<'_>) -> Self {
-        if let Some((len, bytes)) = view.short_owner() {
-            return Self::Short(ShortPath { bytes: *bytes, len });
-        }
-        let path = view.owner();
+    /// What is behind the first `len` of `bytes` is of no account.
+    #[inline]
+    pub(crate) fn short(bytes: &[u8; SHORT_OWNER_LEN], len: u8) -> Self {
+        Self::Short(ShortPath { bytes: *bytes, len })
+    }
+
+    pub(crate) fn new(path: &[u8]) -> Self {
         let mut bytes = [0; SHORT_OWNER_LEN];
         match (bytes.get_mut(..path.len()), u8::try_from(path.len())) {
             (Some(head), Ok(len)) => {

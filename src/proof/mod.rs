@@ -7,12 +7,12 @@ pub mod fuzz;
 
 use crate::crypto::digest::{self, DIGEST_LEN, Keyring};
 use crate::crypto::token::{self, Entropy, SECRET_LEN, Signed};
-use crate::engine::Engine;
+use crate::engine::handle::Engine;
 use crate::engine::options::Options;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::secret::Pepper;
-use crate::store::Place;
+use crate::store::place::Place;
 
 pub use crate::store::medium::Medium;
 

@@ -14,9 +14,9 @@ use std::sync::{Arc, OnceLock};
 
 use redb::{BackendError, StorageBackend};
 
-use super::ground::Ground;
 use crate::model::error::StoreFailure;
 use crate::model::health::Alarm;
+use crate::store::ground::Ground;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 

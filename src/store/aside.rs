@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{
+use crate::model::error::{Error, OpenError, Refusal, StoreFailure};
+use crate::store::file::{
     Directory, create_private, directory_of, ends_in_a_name, leads_to, name_with, remove_own,
     rename_to_new,
 };
-use super::open::locked;
-use crate::model::error::{Error, OpenError, Refusal, StoreFailure};
+use crate::store::open::locked;
 
 /// A file in the making. It is removed where it is dropped before it has its name.
 pub(crate) struct Aside {

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::access::Access;
-use super::aside::Aside;
-use super::damage::Damage;
-use super::ground::Ground;
-use super::mark::{Mark, Marking, UNFINISHED};
-use super::open::io_failure;
-use super::snapshot::Snapshot;
-use super::tables::{self, META, META_COPY, State, Tagged, each_table};
-use super::{OrStore, failure, guarded};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error, Refusal, StoreFailure};
+use crate::store::access::Access;
+use crate::store::aside::Aside;
+use crate::store::damage::Damage;
+use crate::store::failure::io_failure;
+use crate::store::failure::{OrStore, failure, guarded};
+use crate::store::ground::Ground;
+use crate::store::mark::{Mark, Marking, UNFINISHED};
+use crate::store::snapshot::Snapshot;
+use crate::store::tables::{self, META, META_COPY, State, Tagged, each_table};
 
 /// After how many records progress is told.
 const PER_REPORT: u64 = 4096;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase};
+use redb::Database;
 
-use super::access::Access;
-use super::snapshot::Snapshot;
-use super::{OrStore, guarded};
-use crate::crypto::digest::Keyring;
 use crate::model::error::Error;
+use crate::store::access::Access;
+use crate::store::failure::{OrStore, guarded, io_failure};
+use crate::store::ground::Ground;
 use crate::sync::{Mutex, lock};
 
 /// An open database. A store that recovers opens another one beneath its engine; the
@@ -41,11 +40,6 @@ impl Base {
         }
     }
 
-    pub(super) fn snapshot(self: &Arc<Self>, ring: &Arc<Keyring>) -> Result<Snapshot, Error> {
-        let txn = self.with(|db| db.begin_read().or_store())?;
-        Snapshot::new(txn, ring.clone(), self.clone())
-    }
-
     /// Closes it. What still reads from a snapshot of it fails.
     pub(super) fn close(&self) -> Result<(), Error> {
         match lock(&self.db).take() {
@@ -71,4 +65,30 @@ impl Drop for Base {
             Ok(())
         });
     }
+}
+
+/// Opens another database on the ground of a store that is open, for writing.
+pub(super) fn reopen(ground: &Arc<Ground>, cache_bytes: usize) -> Result<Base, Error> {
+    open_again(Access::direct(ground.clone()), cache_bytes)
+}
+
+/// Opens another database on the ground of a store that is open, for reading alone:
+/// nothing is written to it.
+pub(super) fn reopen_apart(ground: &Arc<Ground>, cache_bytes: usize) -> Result<Base, Error> {
+    let access = Access::apart(ground.clone()).map_err(|error| Error::Store(io_failure(&error)))?;
+    open_again(access, cache_bytes)
+}
+
+fn open_again(access: Access, cache_bytes: usize) -> Result<Base, Error> {
+    let len = access.ground().len();
+    if len.map_err(|error| Error::Store(io_failure(&error)))? == 0 {
+        // A new database would be made in it.
+        return Err(Error::corrupted("file", "-", "it is empty"));
+    }
+    guarded(|| {
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        let db = builder.create_with_backend(access.clone()).or_store()?;
+        Ok(Base::new(db, access))
+    })
 }

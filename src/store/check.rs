@@ -4,24 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
-use super::counts::{self, Counted};
-use super::history::Rows;
-use super::mark::{self, Mark};
-use super::snapshot::Snapshot;
-use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEPT, KEYS, KEYSPACES,
-    META, META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, REQUESTS, REQUESTS_BY_TIME, State, USAGE,
-};
-use super::tx::requests;
-use super::{OrStore, read, trail};
-use crate::engine::policy::Life;
 use crate::model::audit::{AuditEntry, AuditEvent, Scope};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
+use crate::store::counts::{self, Counted};
+use crate::store::failure::OrStore;
+use crate::store::history::Rows;
+use crate::store::life::Life;
+use crate::store::mark::{self, Mark};
+use crate::store::read;
 use crate::store::record::{KeyRecord, Phase, View};
+use crate::store::snapshot::Snapshot;
+use crate::store::tables::{
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEPT, KEYS, KEYSPACES,
+    META, META_COPY, OVER, OWNERS, PREFIXES, QUOTAS, REQUESTS, REQUESTS_BY_TIME, State, USAGE,
+};
+use crate::store::tx::requests;
 
 /// How many findings a report lists; the rest is counted.
 const LISTED_MAX: usize = 1000;
@@ -312,7 +313,7 @@ impl<'a> Walk<'a> {
             if seq > self.state.audit_floor_seq {
                 self.find("kept", seq, "it was not trimmed away");
             }
-            let read = trail::kept(&kept, self.snapshot.ring(), seq);
+            let read = read::kept(&kept, self.snapshot.ring(), seq);
             if let Some(entry) = self.sound(read)? {
                 self.follow(&entry);
             }
@@ -520,7 +521,7 @@ impl<'a> Walk<'a> {
         let entry = match key.revision > self.state.audit_floor_seq {
             true => read::audit_entry(&self.audit, ring, &self.state, key.revision),
             false if matches!(key.phase, Phase::Revoked { .. }) => {
-                trail::kept(&self.kept, ring, key.revision)
+                read::kept(&self.kept, ring, key.revision)
             }
             // The entry that tells of it was trimmed away.
             false => return Ok(()),

@@ -16,50 +16,26 @@ use std::ops::Bound;
 
 use redb::{ReadOnlyTable, ReadableTable, WriteTransaction};
 
-use super::OrStore;
-use super::read;
-use super::snapshot::Snapshot;
-use super::tables::{
-    BY_END, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Stored, Tagged, seal, unseal,
-};
 use crate::crypto::digest::Keyring;
-use crate::engine::policy::Life;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::KeyState;
 use crate::model::stats::KeyCounts;
+use crate::store::failure::OrStore;
+use crate::store::life::Life;
+use crate::store::reach::Reach;
+use crate::store::read;
 use crate::store::record::{KeyRecord, Phase, View};
+use crate::store::snapshot::Snapshot;
+use crate::store::tables::{
+    BY_END, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Stored, Tagged, seal, unseal,
+};
 
 /// How many rows lie between the reach and the present before a flush moves it.
 pub(crate) const LAG: usize = 256;
 /// How many rows of each index one step of the reach passes over, but for a change's.
 pub(super) const PER_STEP: usize = 4096;
-
-/// A place among the instants at which time changes the state of keys, which are in the
-/// order of the instants, and of the keys' ids within one.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-pub(crate) struct Reach {
-    at: Timestamp,
-    id: u64,
-}
-
-impl Reach {
-    /// Behind all that an instant changes.
-    pub(crate) const fn through(at: Timestamp) -> Self {
-        Self { at, id: u64::MAX }
-    }
-
-    /// The instant as of which a key is counted. No key's instant is 0.
-    pub(crate) fn instant_of(self, id: KeyId) -> Timestamp {
-        match id.raw() <= self.id {
-            true => self.at,
-            false => Timestamp::from_raw(self.at.unix_ms().saturating_sub(1)),
-        }
-    }
-}
 
 /// The keys of a keyspace by state, as stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -3,19 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::counts::{self, Counted};
-use super::history::Indexed;
-use super::read::{Links, UsageRecord};
-use super::tables::{META_INDEXED, OwnerRecord, State, Stored, Tagged, unseal};
-use super::tx::requests::{self, RequestPart};
 use crate::crypto::digest::{DIGEST_LEN, Keyring};
-use crate::memory::quota::QuotaRecord;
 use crate::model::audit::{AuditBody, AuditEvent};
 use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::Keyspace;
+use crate::store::counts::{self, Counted};
+use crate::store::history::Indexed;
+use crate::store::quota::QuotaRecord;
+use crate::store::read::{Links, UsageRecord};
 use crate::store::record::{KeyRecord, View};
+use crate::store::tables::{META_INDEXED, OwnerRecord, State, Stored, Tagged, unseal};
+use crate::store::tx::requests::{self, RequestPart};
 
 /// How many damaged records are listed; the rest is counted.
 pub(super) const LISTED_MAX: usize = 100;

@@ -9,18 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
-use super::OrStore;
-use super::read;
-use super::snapshot::Snapshot;
-use super::tables::{AUDIT, BY_KEY, Bytes, KEPT, META, META_INDEXED, Stored, Tagged, seal, unseal};
-use super::trail;
-use super::tx::Tx;
 use crate::crypto::digest::Keyring;
 use crate::model::audit::{AuditEntry, AuditEvent, Scope};
 use crate::model::error::{Corruption, Error};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::owner::OwnerPath;
+use crate::store::failure::OrStore;
+use crate::store::read;
 use crate::store::record::Phase;
+use crate::store::snapshot::Snapshot;
+use crate::store::tables::{
+    AUDIT, BY_KEY, Bytes, KEPT, META, META_INDEXED, Stored, Tagged, seal, unseal,
+};
+use crate::store::tx::Tx;
 
 /// How many entries wait before a flush adds rows for them.
 pub(crate) const LAG: u64 = 4096;
@@ -229,7 +230,7 @@ impl Snapshot {
             && matches!(record.phase, Phase::Revoked { .. })
             && record.revision <= state.audit_floor_seq
         {
-            let entry = trail::kept(&self.table(KEPT)?, self.ring(), record.revision)?;
+            let entry = read::kept(&self.table(KEPT)?, self.ring(), record.revision)?;
             entries.insert(entry.seq, entry);
         }
         let named = |entry: &AuditEntry| entry.event.keys().contains(&key);

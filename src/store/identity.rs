@@ -3,17 +3,20 @@
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 use zeroize::Zeroizing;
 
-use super::tables::{
-    self, FORMAT, KEYSPACES, META, META_COPY, META_FORMAT, META_IDENTITY, META_STATE, State,
-    Tagged, each_table,
-};
-use super::{OrStore, counts, failure, mark, read};
 use crate::crypto::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
 use crate::crypto::token::fill_random;
-use crate::engine::options::Options;
 use crate::model::error::{Error, OpenError};
 use crate::model::secret::Pepper;
 use crate::store::codec;
+use crate::store::counts;
+use crate::store::failure::{OrStore, failure};
+use crate::store::mark;
+use crate::store::read;
+use crate::store::settings::Settings;
+use crate::store::tables::{
+    self, FORMAT, KEYSPACES, META, META_COPY, META_FORMAT, META_IDENTITY, META_STATE, State,
+    Tagged, each_table,
+};
 
 /// Who the store is, and how its key is kept.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
@@ -105,7 +108,7 @@ pub(super) fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Foun
         .ok_or_else(|| OpenError::Corrupted("it does not say who it is".to_owned()))?;
     let (identity, store_key) = unlock_stored(peppers, &identity)?;
     let ring = Keyring::new(&store_key, peppers);
-    let state = super::read_state(&meta, &ring).map_err(OpenError::reading)?;
+    let state = read::state(&meta, &ring).map_err(OpenError::reading)?;
     require_peppers(peppers, &identity, &state)?;
     look_at_tables(txn, &ring, format).map_err(OpenError::reading)?;
     mark::require_counts(txn, &meta, &ring, &state).map_err(OpenError::reading)?;
@@ -186,13 +189,13 @@ fn require_peppers(
 }
 
 /// Makes a blank database into a store, and brings the seals up to date.
-pub(super) fn make_ready(options: &Options, db: &Database) -> Result<Keyring, OpenError> {
+pub(super) fn make_ready(settings: &Settings, db: &Database) -> Result<Keyring, OpenError> {
     let txn = db
         .begin_read()
         .map_err(|error| OpenError::Store(failure(error)))?;
-    match identify(&options.peppers, &txn)? {
-        Found::Blank if !options.create => Err(OpenError::Missing),
-        Found::Blank => initialise(&options.peppers, db).map_err(OpenError::reading),
+    match identify(&settings.peppers, &txn)? {
+        Found::Blank if !settings.create => Err(OpenError::Missing),
+        Found::Blank => initialise(&settings.peppers, db).map_err(OpenError::reading),
         Found::Store {
             identity,
             store_key,
@@ -202,7 +205,7 @@ pub(super) fn make_ready(options: &Options, db: &Database) -> Result<Keyring, Op
             if format < FORMAT {
                 upgrade(db, &ring).map_err(OpenError::reading)?;
             }
-            if let Some(renewed) = renew_seals(&options.peppers, &identity, &store_key) {
+            if let Some(renewed) = renew_seals(&settings.peppers, &identity, &store_key) {
                 write_identity(db, &renewed).map_err(OpenError::reading)?;
             }
             Ok(ring)
@@ -273,7 +276,7 @@ fn upgrade(db: &Database, ring: &Keyring) -> Result<(), Error> {
     txn.set_two_phase_commit(true);
     {
         each_table!(|table| txn.open_table(table).or_store()?);
-        let mut state = super::read_state(&txn.open_table(META).or_store()?, ring)?;
+        let mut state = read::state(&txn.open_table(META).or_store()?, ring)?;
         counts::build(&txn, ring, &mut state)?;
         // A copy is no longer what was copied.
         state.commits += 1;
@@ -329,15 +332,15 @@ mod tests {
             }
             txn.commit().unwrap();
         };
-        let options = Options::new();
+        let settings = crate::engine::options::Options::new().store;
         lose_tables_of(1);
-        make_ready(&options, &db).unwrap();
+        make_ready(&settings, &db).unwrap();
         assert_eq!(format(), FORMAT);
         let txn = db.begin_read().unwrap();
         each_table!(|table| drop(txn.open_table(table).unwrap()));
         drop(txn);
         lose_tables_of(FORMAT);
-        assert!(make_ready(&options, &db).is_err());
+        assert!(make_ready(&settings, &db).is_err());
     }
 
     #[test]
@@ -349,13 +352,13 @@ mod tests {
         let marked = || {
             let txn = db.begin_read().unwrap();
             let meta = txn.open_table(META).unwrap();
-            let state = crate::store::read_state(&meta, &ring).unwrap();
+            let state = read::state(&meta, &ring).unwrap();
             mark::read(&meta, &ring, &state).unwrap()
         };
         let mark = {
             let txn = db.begin_read().unwrap();
             let meta = txn.open_table(META).unwrap();
-            let state = crate::store::read_state(&meta, &ring).unwrap();
+            let state = read::state(&meta, &ring).unwrap();
             mark::Mark::of(&txn, &state, || Ok(())).unwrap()
         };
         let sealed = tables::seal(&ring, Tagged::Copy, META_COPY.as_bytes(), &mark).unwrap();
@@ -368,7 +371,7 @@ mod tests {
         }
         txn.commit().unwrap();
         assert!(marked().is_some());
-        make_ready(&Options::new(), &db).unwrap();
+        make_ready(&crate::engine::options::Options::new().store, &db).unwrap();
         assert!(marked().is_none());
     }
 }

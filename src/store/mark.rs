@@ -6,10 +6,10 @@
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::OrStore;
-use super::tables::{Bytes, META_COPY, State, Stored, Tagged, each_table, unseal};
 use crate::crypto::digest::{Contents, Digest, Keyring};
 use crate::model::error::Error;
+use crate::store::failure::OrStore;
+use crate::store::tables::{Bytes, META_COPY, State, Stored, Tagged, each_table, unseal};
 
 /// In the place of a mark, while the copy is made.
 pub(super) const UNFINISHED: &[u8] = b"unfinished";

@@ -13,20 +13,21 @@ use redb::{
     StorageError, TableError, TransactionError,
 };
 
-use super::access::Access;
-use super::base::Base;
-use super::file::{
+use crate::crypto::digest::Keyring;
+use crate::model::error::{Error, OpenError};
+use crate::store::access::Access;
+use crate::store::base::Base;
+use crate::store::failure::{OrStore, failure};
+use crate::store::file::{
     Directory, NamedFile, create_private, directory_of, end_of_links, ends_in_a_name, is_plain,
     leads_to, name_with, remove_own, rename_to_new,
 };
-use super::ground::Ground;
-use super::identity::{identify, make_ready};
-use super::rewrite::{Home, SUFFIX};
-use super::tables::AUDIT;
-use super::{OrStore, Place, failure};
-use crate::crypto::digest::Keyring;
-use crate::engine::options::Options;
-use crate::model::error::{Error, OpenError, StoreFailure};
+use crate::store::ground::Ground;
+use crate::store::home::{Home, SUFFIX};
+use crate::store::identity::{identify, make_ready};
+use crate::store::place::Place;
+use crate::store::settings::Settings;
+use crate::store::tables::AUDIT;
 
 /// The bytes with which a redb file begins.
 const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
@@ -53,69 +54,39 @@ pub(crate) struct Opened {
     not(feature = "proof"),
     expect(clippy::needless_pass_by_value, reason = "a medium is consumed")
 )]
-pub(super) fn open(options: &Options, place: Place<'_>) -> Result<Opened, Error> {
+pub(super) fn open(settings: &Settings, place: Place<'_>) -> Result<Opened, Error> {
     let path = place.path();
     let refuse = |reason| Error::open(path, reason);
     let opened = match place {
-        Place::File(path) => open_file(options, path),
+        Place::File(path) => open_file(settings, path),
         Place::Memory => {
             let ground = Ground::new(redb::backends::InMemoryBackend::new());
-            open_ground(options, ground, || Home::Memory)
+            open_ground(settings, ground, || Home::Memory)
         }
         #[cfg(feature = "proof")]
         Place::Medium(medium) => {
             let ground = Ground::new(super::medium::Backend(medium.clone()));
-            open_ground(options, ground, || Home::Medium(medium))
+            open_ground(settings, ground, || Home::Medium(medium))
         }
     };
     opened.map_err(refuse)
 }
 
-/// Opens another database on the ground of a store that is open, for writing.
-pub(super) fn reopen(ground: &Arc<Ground>, cache_bytes: usize) -> Result<Base, Error> {
-    open_again(Access::direct(ground.clone()), cache_bytes)
-}
-
-/// Opens another database on the ground of a store that is open, for reading alone:
-/// nothing is written to it.
-pub(super) fn reopen_apart(ground: &Arc<Ground>, cache_bytes: usize) -> Result<Base, Error> {
-    let access = Access::apart(ground.clone()).map_err(|error| Error::Store(io_failure(&error)))?;
-    open_again(access, cache_bytes)
-}
-
-fn open_again(access: Access, cache_bytes: usize) -> Result<Base, Error> {
-    let len = access.ground().len();
-    if len.map_err(|error| Error::Store(io_failure(&error)))? == 0 {
-        // A new database would be made in it.
-        return Err(Error::corrupted("file", "-", "it is empty"));
-    }
-    super::guarded(|| {
-        let mut builder = Database::builder();
-        builder.set_cache_size(cache_bytes);
-        let db = builder.create_with_backend(access.clone()).or_store()?;
-        Ok(Base::new(db, access))
-    })
-}
-
-pub(super) fn io_failure(error: &io::Error) -> StoreFailure {
-    StoreFailure::new(error.to_string(), Some(error.kind()))
-}
-
-fn builder(options: &Options) -> redb::Builder {
+fn builder(settings: &Settings) -> redb::Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(options.cache_bytes);
-    builder.set_check_integrity_on_open(options.verify_file);
+    builder.set_cache_size(settings.cache_bytes);
+    builder.set_check_integrity_on_open(settings.verify_file);
     builder
 }
 
 fn open_ground(
-    options: &Options,
+    settings: &Settings,
     ground: Ground,
     home: impl FnOnce() -> Home,
 ) -> Result<Opened, OpenError> {
     let access = Access::direct(Arc::new(ground));
-    let db = guarded(|| builder(options).create_with_backend(access.clone()))?;
-    match guarded_any(|| make_ready(options, &db)) {
+    let db = guarded(|| builder(settings).create_with_backend(access.clone()))?;
+    match guarded_any(|| make_ready(settings, &db)) {
         Ok(ring) => Ok(Opened {
             base: Arc::new(Base::new(db, access)),
             ring,
@@ -133,9 +104,9 @@ fn open_ground(
 }
 
 /// Who loses a race against others who make, remove or replace the file looks again.
-fn open_file(options: &Options, path: &Path) -> Result<Opened, OpenError> {
+fn open_file(settings: &Settings, path: &Path) -> Result<Opened, OpenError> {
     for attempt in 0..ATTEMPTS_MAX {
-        match try_to_open(options, path) {
+        match try_to_open(settings, path) {
             Ok(Some(opened)) => return Ok(opened),
             Ok(None) => {}
             Err(OpenError::InUse) if attempt < WAITS_MAX => {
@@ -160,16 +131,16 @@ fn refuse_unnamed(path: &Path) -> Result<(), OpenError> {
 }
 
 /// `None`: look again.
-fn try_to_open(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
+fn try_to_open(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenError> {
     refuse_unnamed(path)?;
     match what_is_at(path)? {
-        AtPath::Nothing | AtPath::Empty if !options.create => Err(OpenError::Missing),
-        AtPath::Nothing => create_file(options, path),
+        AtPath::Nothing | AtPath::Empty if !settings.create => Err(OpenError::Missing),
+        AtPath::Nothing => create_file(settings, path),
         // What was made for the store in advance is filled where it is: it may have
         // an owner of its own, or be all that may be written in its directory.
-        AtPath::Empty => open_existing(options, path),
-        AtPath::Something => match look_without_writing(options, path)? {
-            true => open_existing(options, path),
+        AtPath::Empty => open_existing(settings, path),
+        AtPath::Something => match look_without_writing(settings, path)? {
+            true => open_existing(settings, path),
             false => Ok(None),
         },
     }
@@ -195,12 +166,12 @@ fn what_is_at(path: &Path) -> Result<AtPath, OpenError> {
 }
 
 /// Opens a file that is there, or gives `None` where its name leads elsewhere by now.
-fn open_existing(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
+fn open_existing(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenError> {
     let file = match File::options().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(io_error)?,
     };
-    let opened = open_on_file(options, &file)?;
+    let opened = open_on_file(settings, &file)?;
     // Who made it, or gave it its name, may have been cut off before that was durable.
     // Where the directory may not be looked into, it was made in advance.
     if let Ok(end) = std::fs::canonicalize(path) {
@@ -227,8 +198,8 @@ fn named(opened: Opened, file: File, path: &Path) -> Result<Option<Opened>, Open
 
 /// Opens a file that is open already, so that what the storage engine opens is what was
 /// looked at, whatever becomes of the name. It has no home before it is [`named`].
-fn open_on_file(options: &Options, file: &File) -> Result<Opened, OpenError> {
-    open_ground(options, ground_on(file)?, || Home::Memory)
+fn open_on_file(settings: &Settings, file: &File) -> Result<Opened, OpenError> {
+    open_ground(settings, ground_on(file)?, || Home::Memory)
 }
 
 fn ground_on(file: &File) -> Result<Ground, OpenError> {
@@ -242,7 +213,7 @@ fn ground_on(file: &File) -> Result<Ground, OpenError> {
 /// again.
 ///
 /// Who has locked the file of the other name is the only one who renames or removes it.
-fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenError> {
+fn create_file(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenError> {
     let end = end_of_links(path);
     refuse_unnamed(&end)?;
     let directory = directory_of(&end);
@@ -253,12 +224,12 @@ fn create_file(options: &Options, path: &Path) -> Result<Option<Opened>, OpenErr
     let partial = name_with(&end, ".partial");
     let file = match create_private(&partial) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            clear_partial(options, &partial)?;
+            clear_partial(settings, &partial)?;
             return Ok(None);
         }
         file => file.map_err(|error| at(&partial, &error))?,
     };
-    let opened = match open_on_file(options, &file) {
+    let opened = match open_on_file(settings, &file) {
         Ok(opened) => opened,
         Err(error) => {
             // It is told why; what cannot be removed, the next opening takes away.
@@ -293,7 +264,7 @@ fn at(path: &Path, error: &io::Error) -> OpenError {
 }
 
 /// Removes what a crash has left of a creation, and nothing else.
-fn clear_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
+fn clear_partial(settings: &Settings, partial: &Path) -> Result<(), OpenError> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let in_the_way = || {
         let why = format!(
@@ -314,7 +285,7 @@ fn clear_partial(options: &Options, partial: &Path) -> Result<(), OpenError> {
     };
     locked(file.try_lock())?;
     let cleared = match leads_to(partial, &file) {
-        Ok(true) if !is_unfinished(options, &file)? => Err(in_the_way()),
+        Ok(true) if !is_unfinished(settings, &file)? => Err(in_the_way()),
         Ok(true) => remove_own(partial, &file).map_err(|error| at(partial, &error)),
         // Who has made it has given it its name meanwhile.
         Ok(false) => Ok(()),
@@ -376,7 +347,7 @@ fn is_begun(mut file: &File) -> io::Result<bool> {
 
 /// Whether a file is what a creation has begun, or a store to which nothing was ever
 /// done.
-fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
+fn is_unfinished(settings: &Settings, file: &File) -> Result<bool, OpenError> {
     if is_begun(file).map_err(OpenError::io)? {
         return Ok(true);
     }
@@ -394,13 +365,13 @@ fn is_unfinished(options: &Options, file: &File) -> Result<bool, OpenError> {
         Err(_) => Ok(false),
     };
     // What cannot be read is not removed.
-    Ok(guarded_any(|| look_apart(&builder(options), file, is_untouched)).unwrap_or(false))
+    Ok(guarded_any(|| look_apart(&builder(settings), file, is_untouched)).unwrap_or(false))
 }
 
 /// Looks at an existing file without writing to it, so that one that is not ours, or
 /// not for these peppers, stays as it was to the byte. One that was not closed is
 /// repaired in memory for this. `false`: look again.
-fn look_without_writing(options: &Options, path: &Path) -> Result<bool, OpenError> {
+fn look_without_writing(settings: &Settings, path: &Path) -> Result<bool, OpenError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         file => file.map_err(OpenError::io)?,
@@ -409,13 +380,13 @@ fn look_without_writing(options: &Options, path: &Path) -> Result<bool, OpenErro
     locked(file.try_lock_shared())?;
     let found = match file.metadata().map_err(OpenError::io)?.len() {
         0 => Ok(false),
-        _ => identify_apart(options, &file).map(|()| true),
+        _ => identify_apart(settings, &file).map(|()| true),
     };
     let _ = file.unlock();
     found
 }
 
-fn identify_apart(options: &Options, file: &File) -> Result<(), OpenError> {
+fn identify_apart(settings: &Settings, file: &File) -> Result<(), OpenError> {
     if let Err(refused) = check_magic(file) {
         return Err(match is_begun(file) {
             Ok(true) => OpenError::not_a_store(
@@ -426,9 +397,9 @@ fn identify_apart(options: &Options, file: &File) -> Result<(), OpenError> {
     }
     guarded_any(|| {
         let mut builder = Database::builder();
-        builder.set_cache_size(options.cache_bytes);
+        builder.set_cache_size(settings.cache_bytes);
         look_apart(&builder, file, |txn| {
-            identify(&options.peppers, txn).map(drop)
+            identify(&settings.peppers, txn).map(drop)
         })
     })
 }

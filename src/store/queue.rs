@@ -12,10 +12,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
-use super::Progress;
-use super::tx::Tx;
 use crate::model::error::{Error, StoreFailure};
+use crate::store::tx::Tx;
 use crate::sync::{Condvar, Mutex, lock};
+
+/// Whether a batch is to be run again from the start, in a new transaction.
+pub(crate) enum Progress {
+    Done,
+    Again,
+}
 
 /// The most mutations in one transaction.
 const BATCH_MAX: usize = 1024;

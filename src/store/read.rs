@@ -2,20 +2,35 @@
 
 use redb::ReadableTable;
 
-use super::OrStore;
-use super::tables::{Bytes, OVER, OwnerRecord, State, Stored, Tagged, owner_index_parts, unseal};
 use crate::crypto::digest::{ChainKey, DIGEST_LEN, Digest, Keyring, digests_equal};
-use crate::engine::policy::Life;
-use crate::memory::quota::{QuotaRecord, QuotaStatus};
+use crate::model::audit::link::Link;
 use crate::model::audit::{AuditBody, AuditEntry, AuditEvent};
 use crate::model::clock::Timestamp;
-use crate::model::error::Error;
+use crate::model::error::{Error, NotFound};
 use crate::model::id::KeyId;
 use crate::model::key::{ColdRecord, Key, Revoked, Usage};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState, Suspension};
+use crate::model::quota::QuotaStatus;
 use crate::store::codec;
+use crate::store::failure::OrStore;
+use crate::store::life::Life;
+use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase, View};
+use crate::store::tables::{
+    Bytes, META_STATE, OVER, OwnerRecord, State, Stored, Tagged, owner_index_parts, unseal,
+};
+
+/// The state of the store.
+pub(crate) fn state(
+    meta: &impl ReadableTable<&'static str, Bytes>,
+    ring: &Keyring,
+) -> Result<State, Error> {
+    match meta.get(META_STATE).or_store()? {
+        Some(bytes) => unseal(ring, Tagged::State, META_STATE.as_bytes(), bytes.value()),
+        None => Err(Error::corrupted("gatekey", META_STATE, "it is missing")),
+    }
+}
 
 const AUDIT_VERSION: u8 = 1;
 
@@ -462,4 +477,45 @@ pub(crate) fn each_crowded_owner(
         }
     }
     Ok(())
+}
+
+impl Stored for AuditBody {}
+
+impl State {
+    /// The last audit entry.
+    pub(crate) fn head(&self) -> Link {
+        Link::new(self.audit_seq, self.audit_hash)
+    }
+
+    /// The last audit entry that was trimmed away.
+    pub(crate) fn floor(&self) -> Link {
+        Link::new(self.audit_floor_seq, self.audit_floor_hash)
+    }
+}
+
+/// An entry that was trimmed away and kept.
+pub(super) fn kept(
+    table: &impl ReadableTable<u64, Bytes>,
+    ring: &Keyring,
+    seq: u64,
+) -> Result<AuditEntry, Error> {
+    match table.get(seq).or_store()? {
+        Some(entry) => {
+            let body: AuditBody = unseal(ring, Tagged::Kept, &seq.to_le_bytes(), entry.value())?;
+            Ok(body.at_position(seq))
+        }
+        None => Err(Error::corrupted("kept", seq, "it is missing")),
+    }
+}
+
+/// Refuses a position that was trimmed away.
+pub(super) fn require_above(state: &State, seq: u64) -> Result<(), Error> {
+    match seq > state.audit_floor_seq {
+        true => Ok(()),
+        false => Err(NotFound::AuditEntry {
+            seq,
+            first: state.audit_floor_seq + 1,
+        }
+        .into()),
+    }
 }

@@ -25,19 +25,18 @@
 use crate::crypto::digest::{Digest, Keyring, TAG_LEN};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::model::id::KeyId;
+use crate::model::id::{KeyId, Prefix};
 use crate::model::key::Reason;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN};
 
 /// The number of the table in the records' tags.
 pub(crate) const TABLE: u8 = 1;
 const VERSION: u8 = 1;
 const SCHEME_BLAKE3: u8 = 1;
 const FIXED_LEN: usize = 104;
-/// The longest owner that a grant holds without an allocation.
-pub(crate) const SHORT_OWNER_LEN: usize = 48;
 const NEVER: u64 = u64::MAX;
 
 const FLAG_DISABLED: u8 = 1;
@@ -46,7 +45,7 @@ const FLAG_REVOKED: u8 = 4;
 const FLAG_QUOTA: u8 = 8;
 
 /// Where a key stands in its life, as stored. What time makes of it is
-/// [`crate::engine::policy`]'s to say.
+/// [`Life`](crate::store::life::Life)'s to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Current,
@@ -208,6 +207,26 @@ impl<'a> View<'a> {
         let len = self.fixed[6];
         let bytes = self.tail.first_chunk()?;
         (usize::from(len) <= SHORT_OWNER_LEN).then_some((len, bytes))
+    }
+
+    /// The grant of a key that is good, and that holds the permissions `held`.
+    #[inline]
+    pub(crate) fn grant(&self, held: Permissions, keyspace: Prefix) -> Grant {
+        Grant {
+            key: self.id(),
+            keyspace,
+            owner: match self.short_owner() {
+                Some((len, bytes)) => InlinePath::short(bytes, len),
+                None => InlinePath::new(self.owner()),
+            },
+            permissions: held,
+            expires_at: self.expires_at(),
+            retiring_until: match self.phase() {
+                Phase::Retiring { until } => Some(until),
+                Phase::Current | Phase::Revoked { .. } => None,
+            },
+            limits: None,
+        }
     }
 
     pub(crate) fn owner_text(&self) -> Option<&'a str> {

@@ -10,30 +10,20 @@ use std::sync::Arc;
 
 use redb::backends::FileBackend;
 
-use super::access::Access;
-use super::backup::{Meter, OnProgress, copy_into, read_back};
-use super::base::Base;
-use super::file::{
+use crate::model::error::{Error, StoreFailure};
+use crate::store::access::Access;
+use crate::store::backup::{Meter, OnProgress, copy_into, read_back};
+use crate::store::base::Base;
+use crate::store::base::reopen;
+use crate::store::failure::io_failure;
+use crate::store::failure::{OrStore, guarded};
+use crate::store::file::{
     Directory, NamedFile, create_private, directory_of, leads_to, name_with, remove_own, take_place,
 };
-use super::ground::Ground;
-use super::open::{clear_copy, io_failure, reopen};
-use super::snapshot::Snapshot;
-use super::{OrStore, guarded};
-use crate::model::error::{Error, StoreFailure};
-
-/// Behind a store's name: that of the file that is to take its place.
-pub(super) const SUFFIX: &str = ".gatekey-rewrite";
-
-/// Where a store is found.
-#[derive(Clone)]
-pub(super) enum Home {
-    Memory,
-    File(Arc<NamedFile>),
-    /// For the project's own proofs.
-    #[cfg(feature = "proof")]
-    Medium(Arc<dyn super::medium::Medium>),
-}
+use crate::store::ground::Ground;
+use crate::store::home::{Home, SUFFIX};
+use crate::store::open::clear_copy;
+use crate::store::snapshot::Snapshot;
 
 /// A store that has been written anew, and has taken the place of the one before.
 pub(super) struct Rewritten {

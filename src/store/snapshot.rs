@@ -3,14 +3,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::base::Base;
-use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEPT, KEYS, KEYSPACES, META, OWNERS,
-    PREFIXES, QUOTAS, State, USAGE,
-};
-use super::{OrStore, guarded, read, trail};
 use crate::crypto::digest::Keyring;
 use crate::model::audit::AuditEntry;
 use crate::model::clock::Timestamp;
@@ -20,7 +14,15 @@ use crate::model::id::{KeyId, Prefix};
 use crate::model::key::Key;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState};
+use crate::store::base::Base;
+use crate::store::failure::{OrStore, guarded};
+use crate::store::life::is_asked_for;
+use crate::store::read;
 use crate::store::record::{KeyRecord, View};
+use crate::store::tables::{
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, Bytes, COLD, KEPT, KEYS, KEYSPACES, META, OWNERS,
+    PREFIXES, QUOTAS, State, USAGE,
+};
 
 /// The store as one commit left it. The table of hot records is opened once and
 /// shared by all readers; the others are opened when asked for.
@@ -33,16 +35,14 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(
-        txn: ReadTransaction,
-        ring: Arc<Keyring>,
-        base: Arc<Base>,
-    ) -> Result<Self, Error> {
+    /// What a database holds now.
+    pub(super) fn new(base: &Arc<Base>, ring: &Arc<Keyring>) -> Result<Self, Error> {
+        let txn = base.with(|db| db.begin_read().or_store())?;
         Ok(Self {
             keys: txn.open_table(KEYS).or_store()?,
             txn,
-            ring,
-            base,
+            ring: ring.clone(),
+            base: base.clone(),
         })
     }
 
@@ -93,7 +93,7 @@ impl Snapshot {
     }
 
     pub(crate) fn state(&self) -> Result<State, Error> {
-        super::read_state(&self.table(META)?, &self.ring)
+        read::state(&self.table(META)?, &self.ring)
     }
 
     pub(crate) fn keyspaces(&self) -> Result<Vec<Keyspace>, Error> {
@@ -129,7 +129,7 @@ impl Snapshot {
         if from > last {
             return Ok(Vec::new());
         }
-        trail::require_above(&state, from)?;
+        read::require_above(&state, from)?;
         let mut previous = read::audit_hash(&table, &state, from - 1)?;
         let mut entries = Vec::new();
         for seq in from..=last.min(from.saturating_add(limit as u64) - 1) {
@@ -362,7 +362,7 @@ impl Paging<'_> {
             })?;
         // The life is known without the cold record, which most keys of a
         // narrow listing then need not show.
-        if !self.filter.matches_record(&record, self.now) {
+        if !is_asked_for(self.filter, &record, self.now) {
             return Ok(None);
         }
         let key = self.describer.describe(&record, self.now)?;
@@ -413,7 +413,7 @@ impl<'a> Describer<'a> {
         let ring = &self.snapshot.ring;
         match seq > self.state.audit_floor_seq {
             true => read::audit_entry(&self.audit, ring, &self.state, seq),
-            false => trail::kept(&self.kept, ring, seq),
+            false => read::kept(&self.kept, ring, seq),
         }
     }
 

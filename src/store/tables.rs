@@ -11,7 +11,7 @@ use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::owner::OwnerPath;
 use crate::store::codec;
-use crate::store::counts::Reach;
+use crate::store::reach::Reach;
 
 /// The version of the format that this crate writes, and the newest it reads. Opening a
 /// store of an older one brings it up to date.

@@ -9,45 +9,17 @@ use std::collections::BTreeSet;
 
 use redb::ReadableTable;
 
-use super::OrStore;
-use super::read;
-use super::snapshot::Snapshot;
-use super::tables::{AUDIT, Bytes, KEPT, State, Stored, Tagged, seal, unseal};
-use super::tx::Tx;
 use crate::crypto::digest::{DIGEST_LEN, Keyring};
+use crate::model::audit::link::Link;
 use crate::model::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX};
-use crate::model::error::{Corruption, Error, NotFound};
-use crate::store::export::{Lines, Link};
+use crate::model::error::{Corruption, Error};
+use crate::store::export::Lines;
+use crate::store::failure::OrStore;
+use crate::store::read;
 use crate::store::record::Phase;
-
-impl Stored for AuditBody {}
-
-impl State {
-    /// The last audit entry.
-    pub(crate) fn head(&self) -> Link {
-        Link::new(self.audit_seq, self.audit_hash)
-    }
-
-    /// The last audit entry that was trimmed away.
-    pub(crate) fn floor(&self) -> Link {
-        Link::new(self.audit_floor_seq, self.audit_floor_hash)
-    }
-}
-
-/// An entry that was trimmed away and kept.
-pub(super) fn kept(
-    table: &impl ReadableTable<u64, Bytes>,
-    ring: &Keyring,
-    seq: u64,
-) -> Result<AuditEntry, Error> {
-    match table.get(seq).or_store()? {
-        Some(entry) => {
-            let body: AuditBody = unseal(ring, Tagged::Kept, &seq.to_le_bytes(), entry.value())?;
-            Ok(body.at_position(seq))
-        }
-        None => Err(Error::corrupted("kept", seq, "it is missing")),
-    }
-}
+use crate::store::snapshot::Snapshot;
+use crate::store::tables::{AUDIT, Bytes, KEPT, State, Tagged, seal};
+use crate::store::tx::Tx;
 
 /// The audit entries that the records of revoked keys point at.
 pub(crate) struct Pointed {
@@ -117,7 +89,7 @@ impl Snapshot {
     ) -> Result<(String, Link), Error> {
         let table = self.table(AUDIT)?;
         let state = self.state()?;
-        require_above(&state, after.seq + 1)?;
+        read::require_above(&state, after.seq + 1)?;
         let mut marked = None;
         let mut lines = String::new();
         let mut last = after;
@@ -158,7 +130,7 @@ impl Snapshot {
             0 => state.audit_floor_seq + 1,
             from => from.min(state.audit_seq + 1),
         };
-        require_above(&state, from)?;
+        read::require_above(&state, from)?;
         let hash = read::audit_hash(&self.table(AUDIT)?, &state, from - 1)?;
         Ok(Link::new(from - 1, hash))
     }
@@ -204,18 +176,6 @@ fn unmarked(damage: Corruption) -> Error {
         damage.why
     );
     Error::Corrupted(Corruption { why, ..damage })
-}
-
-/// Refuses a position that was trimmed away.
-pub(super) fn require_above(state: &State, seq: u64) -> Result<(), Error> {
-    match seq > state.audit_floor_seq {
-        true => Ok(()),
-        false => Err(NotFound::AuditEntry {
-            seq,
-            first: state.audit_floor_seq + 1,
-        }
-        .into()),
-    }
 }
 
 impl<'t> Tx<'t> {
@@ -321,7 +281,7 @@ impl<'t> Tx<'t> {
     pub(super) fn entry(&self, seq: u64) -> Result<AuditEntry, Error> {
         match seq > self.state.audit_floor_seq {
             true => read::audit_entry(&self.audit, self.ring, &self.state, seq),
-            false => kept(&self.open_kept()?, self.ring, seq),
+            false => read::kept(&self.open_kept()?, self.ring, seq),
         }
     }
 

@@ -6,22 +6,14 @@ mod counts;
 mod repair;
 pub(crate) mod requests;
 mod set_back;
-mod uses;
+pub(crate) mod uses;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-use super::OrStore;
-use super::read;
-use super::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
-    META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, QUOTAS, State, Tagged, USAGE,
-};
 use crate::crypto::digest::Keyring;
-use crate::engine::policy::Life;
-use crate::memory::quota::{Quota, QuotaEvent, QuotaRecord, QuotaStatus};
 use crate::model::audit::{AuditBody, AuditEvent};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, NotFound};
@@ -29,7 +21,16 @@ use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{ColdRecord, Key, Revoked};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState};
+use crate::model::quota::{Quota, QuotaStatus};
+use crate::store::failure::OrStore;
+use crate::store::life::Life;
+use crate::store::quota::{QuotaEvent, QuotaRecord};
+use crate::store::read;
 use crate::store::record::{KeyRecord, Phase};
+use crate::store::tables::{
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
+    META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, QUOTAS, State, Tagged, USAGE,
+};
 use crate::sync::atomic::AtomicBool;
 
 /// What a transaction changed that the engine keeps in memory.
@@ -112,7 +113,7 @@ impl<'t> Tx<'t> {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let meta = txn.open_table(META).or_store()?;
-        let state = super::read_state(&meta, ring)?;
+        let state = read::state(&meta, ring)?;
         let now = now.max(state.clock);
         Ok(Self {
             txn,

@@ -13,7 +13,7 @@ use super::drain::DrainLimits;
 use super::respond::{ByDialect, RespondWith};
 use super::route::Route;
 use super::service::AuthService;
-use crate::engine::Engine;
+use crate::engine::handle::Engine;
 use crate::http::{Dialect, Peer, Proxies, Rejection};
 use crate::model::id::Prefix;
 use crate::model::permissions::Permissions;

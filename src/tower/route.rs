@@ -10,12 +10,12 @@ use ::http::{Extensions, HeaderMap, HeaderValue, Request};
 use super::charge::Charges;
 use super::drain::DrainLimits;
 use crate::Timestamp;
-use crate::engine::Engine;
-use crate::engine::policy::Requirements;
+use crate::engine::handle::Engine;
 use crate::http::{Dialect, Presented, Rejection, RejectionReason, SourceFault, call_hook};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::limit::LimitStatus;
 use crate::model::permissions::Permissions;
+use crate::model::requirements::Requirements;
 use crate::model::verdict::Grant;
 
 /// So many required permissions cost no allocation for each request.

@@ -5,7 +5,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::change;
-use crate::memory::quota::{Quota, QuotaEvent};
 use crate::model::clock::ManualClock;
 use crate::model::error::{NotFound, Refusal};
 use crate::model::filter::KeyFilter;
@@ -13,6 +12,8 @@ use crate::model::key::{Key, KeyUpdate, NewKey, Reason, Revocation, Rotation};
 use crate::model::keyspace::{Keyspace, NewKeyspace};
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::quota::Quota;
+use crate::store::quota::QuotaEvent;
 use crate::sync::lock;
 
 fn core() -> Core {

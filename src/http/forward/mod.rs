@@ -16,10 +16,10 @@ use super::dialect::{Authenticated, Dialect};
 use super::proxies::{Peer, Proxies, SourceFault, SourceHeader};
 use super::reason::RejectionReason;
 use super::rejection::Rejection;
-use crate::engine::Engine;
-use crate::engine::policy::Requirements;
+use crate::engine::handle::Engine;
 use crate::model::id::Prefix;
 use crate::model::network::Network;
+use crate::model::requirements::Requirements;
 use crate::model::verdict::Grant;
 
 /// What every header of ours begins with.

@@ -10,9 +10,10 @@ use loom::model::Builder;
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
-use super::purses::{Asked, Index, Purse, Purses, QuotaEvent, Spent};
-use super::{Quota, QuotaRecord};
+use super::purses::{Index, Purse, Purses};
 use crate::model::clock::Timestamp;
+use crate::model::quota::Quota;
+use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Spent};
 use crate::sync::table::{Mutex, Ordering, lock};
 
 const NUMBER: u64 = 5;

@@ -11,75 +11,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use super::record::{QuotaRecord, Slice, is_due};
 use crate::model::clock::Timestamp;
-use crate::sync::table::{AtomicU64, Mutex, Ordering, lock};
+use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Slice, Spent, is_due};
+use crate::sync::table::{AtomicU64, Ordering, lock};
 
 /// The most purses that one request's transaction calls in, and the most names that it
 /// takes from a purse which has many.
 const AT_ONCE: usize = 16;
 /// The most purses that one request looks at to find those.
 const LOOKED_AT: usize = 64;
-
-/// What spending came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spent {
-    Covered,
-    Exhausted {
-        refills_at: Option<Timestamp>,
-    },
-    /// The key has no quota any more, or is gone: look at it again.
-    Gone,
-}
-
-impl Spent {
-    fn exhausted(refills_at: Timestamp) -> Self {
-        Self::Exhausted {
-            refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
-        }
-    }
-}
-
-/// What a commit did to a quota, in the order of its mutations.
-#[derive(Debug, Clone)]
-pub(crate) enum QuotaEvent {
-    /// The quota of this number is another, or is gone: what is in memory of it is void.
-    Changed(u64),
-    /// A name leads to another quota than before, or to none.
-    Moved(u64),
-    /// A slice was taken, perhaps of nothing, for a request that came under a name.
-    Taken {
-        name: u64,
-        slice: Slice,
-        asked: Weak<Asked>,
-    },
-    /// What was in memory was put back, and the store has so many left.
-    Returned { number: u64, left: u64 },
-}
-
-/// A request that waits for a commit.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    cost: u64,
-    answer: Mutex<Option<Spent>>,
-}
-
-impl Asked {
-    pub(crate) fn new(cost: u64) -> Self {
-        Self {
-            cost,
-            answer: Mutex::new(None),
-        }
-    }
-
-    /// `None`: the quota was changed meanwhile, or others spent what this request would
-    /// have needed.
-    pub(crate) fn answer(&self) -> Option<Spent> {
-        *lock(&self.answer)
-    }
-}
 
 /// The store had nothing left when it was last written.
 const STORE_IS_EMPTY: u64 = 1 << 63;

@@ -3,12 +3,12 @@
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use super::purses::{Asked, Index, Purse, Purses, QuotaEvent, Spent};
-use super::{QuotaRecord, Slice};
-use crate::memory::usage::IdHasher;
+use super::purses::{Index, Purse, Purses};
+use crate::memory::hash::IdHasher;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Slice, Spent};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, table};
 

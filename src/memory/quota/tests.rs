@@ -3,7 +3,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::model::quota::Quota;
+use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Spent};
 
 fn at(ms: u64) -> Timestamp {
     Timestamp::from_raw(1_767_225_600_000 + ms)

@@ -6,8 +6,9 @@ use redb::ReadableTable;
 
 use super::Tx;
 use crate::model::error::Error;
-use crate::store::OrStore;
-use crate::store::counts::{self, Counted, PER_STEP, Reach};
+use crate::store::counts::{self, Counted, PER_STEP};
+use crate::store::failure::OrStore;
+use crate::store::reach::Reach;
 use crate::store::record::KeyRecord;
 use crate::store::tables::{self, Tagged};
 

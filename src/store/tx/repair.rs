@@ -15,8 +15,6 @@ use redb::ReadableTable;
 
 use super::Tx;
 use crate::crypto::digest::digests_equal;
-use crate::engine::policy::Life;
-use crate::memory::quota::{Quota, QuotaEvent, QuotaRecord};
 use crate::model::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX, Repair, Scope};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error};
@@ -24,12 +22,14 @@ use crate::model::id::{KeyId, Prefix};
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
-use crate::store::OrStore;
+use crate::model::quota::Quota;
 use crate::store::counts;
+use crate::store::failure::OrStore;
+use crate::store::life::Life;
+use crate::store::quota::{QuotaEvent, QuotaRecord};
 use crate::store::read::{self, Links};
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::tables::{self, KEPT, OwnerRecord, Tagged};
-use crate::store::trail;
 
 /// How many repairs one audit entry names: it must stay below the limit of an encoding.
 const PER_ENTRY: usize = 100;
@@ -269,7 +269,7 @@ impl Mender<'_, '_> {
         let mut wrong = Vec::new();
         for entry in table.iter().or_store()? {
             let seq = entry.or_store()?.0.value();
-            let read = Error::or_damaged(trail::kept(&table, self.tx.ring, seq))?;
+            let read = Error::or_damaged(read::kept(&table, self.tx.ring, seq))?;
             match read {
                 Ok(entry) if seq <= floor => {
                     pointed.remove(&seq);

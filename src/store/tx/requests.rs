@@ -12,7 +12,7 @@ use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
-use crate::store::OrStore;
+use crate::store::failure::OrStore;
 use crate::store::tables::{self, Bytes, REQUESTS, REQUESTS_BY_TIME, Stored, Tagged};
 
 /// How many keys one part of a request names: an encoding has a limit.

@@ -4,16 +4,16 @@ use std::ops::Bound;
 
 use redb::ReadableTable;
 
-use super::super::OrStore;
-use super::super::read;
-use super::super::tables::{self, HELD, Tagged};
 use super::Tx;
-use crate::memory::quota::{QuotaEvent, QuotaRecord};
 use crate::model::audit::AuditEntry;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::store::failure::OrStore;
+use crate::store::quota::{QuotaEvent, QuotaRecord};
+use crate::store::read;
 use crate::store::record::KeyRecord;
+use crate::store::tables::{self, HELD, Tagged};
 
 impl Tx<'_> {
     /// Makes another instant the present, for the rest of the transaction and, once it

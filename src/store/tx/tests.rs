@@ -9,8 +9,8 @@ use crate::model::clock::ManualClock;
 use crate::model::error::Refusal;
 use crate::model::key::{KeyUpdate, NewKey, Reason, Revocation, Rotation};
 use crate::model::keyspace::NewKeyspace;
-use crate::store::Place;
-use crate::store::counts::Reach;
+use crate::store::place::Place;
+use crate::store::reach::Reach;
 use crate::store::snapshot::Snapshot;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -418,7 +418,8 @@ fn whoever_takes_a_damaged_key_away_takes_its_copy_in_memory_too() {
             let id = issued[0].key.id;
             let granted = || {
                 let token = issued[0].token.expose().as_bytes();
-                let verdict = core.verify_text(token, &crate::engine::policy::Requirements::new());
+                let verdict =
+                    core.verify_text(token, &crate::model::requirements::Requirements::new());
                 verdict.is_ok_and(|verdict| verdict.is_granted())
             };
             assert!(granted() && granted());

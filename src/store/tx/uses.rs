@@ -1,14 +1,39 @@
 //! Writing the uses of keys. They are no change, and leave no audit entry.
 
-use crate::memory::usage::OnTheWay;
+use std::sync::Arc;
+
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
-use crate::store::OrStore;
+use crate::store::failure::OrStore;
 use crate::store::read::{self, UsageRecord};
 use crate::store::tables::{self, Tagged};
 
 use super::Tx;
+use crate::sync::atomic::AtomicBool;
+
+/// The use of a key since the last flush.
+#[derive(Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) last_used: Timestamp,
+    pub(crate) count: u64,
+}
+
+/// Uses on their way into the file. Their commit sets the flag as it takes effect, so
+/// that a flush after one whose outcome was unknown counts them once.
+pub(crate) struct OnTheWay {
+    pub(crate) used: Vec<(KeyId, Used)>,
+    pub(crate) is_written: Arc<AtomicBool>,
+}
+
+impl OnTheWay {
+    pub(crate) fn new(used: Vec<(KeyId, Used)>) -> Self {
+        Self {
+            used,
+            is_written: Arc::new(AtomicBool::new(false)),
+        }
+    }
+}
 
 impl Tx<'_> {
     /// Writes uses of keys, and has them told of it as this takes effect.

@@ -3,12 +3,12 @@
 use redb::ReadableTable;
 
 use super::Mender;
-use crate::engine::policy::Life;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
-use crate::store::OrStore;
 use crate::store::counts;
+use crate::store::failure::OrStore;
+use crate::store::life::Life;
 use crate::store::tables::{self, HELD, OVER};
 
 impl Mender<'_, '_> {

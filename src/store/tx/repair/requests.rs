@@ -6,7 +6,7 @@ use redb::ReadableTable;
 
 use super::Mender;
 use crate::model::error::Error;
-use crate::store::OrStore;
+use crate::store::failure::OrStore;
 use crate::store::tables::{REQUESTS, REQUESTS_BY_TIME};
 use crate::store::tx::requests;
 

@@ -6,7 +6,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::Mender;
 use crate::model::error::Error;
-use crate::store::OrStore;
+use crate::store::failure::OrStore;
 use crate::store::history::{self, Indexed};
 use crate::store::read::{self, Links};
 use crate::store::tables::{META_INDEXED, Tagged, seal};

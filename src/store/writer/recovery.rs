@@ -6,32 +6,20 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::backup::OnProgress;
-use super::base::Base;
-use super::open::{reopen, reopen_apart};
-use super::rewrite::{Home, Rewritten, rewrite};
-use super::snapshot::Snapshot;
-use super::tx::Touched;
-use super::{Inner, Publish, Store, failure_of, guarded};
-use crate::model::error::{Error, StoreFailure};
+use super::{Inner, Publish, Recovery, Store};
+use crate::model::error::Error;
+use crate::store::backup::OnProgress;
+use crate::store::base::Base;
+use crate::store::base::{reopen, reopen_apart};
+use crate::store::failure::{failure_of, guarded, io_failure};
+use crate::store::home::Home;
+use crate::store::rewrite::{Rewritten, rewrite};
+use crate::store::snapshot::Snapshot;
+use crate::store::tx::Touched;
 use crate::sync::lock;
 
 /// After an attempt in vain, so many times its own time passes before the next.
 const REST: u32 = 4;
-
-/// Where a store stands that has failed.
-#[derive(Default)]
-pub(super) struct Recovery {
-    /// Whether it must recover before it takes a change.
-    pub(super) is_due: bool,
-    /// What a commit touched of which it is not known whether it is durable.
-    pub(super) pending: Option<Pending>,
-    /// When the next attempt may begin.
-    rests_until: Option<Instant>,
-    last: Option<StoreFailure>,
-}
-
-pub(super) struct Pending(pub(super) Touched);
 
 impl Store {
     /// Recovers where a call has failed, and not only just in vain. `Ok` where the
@@ -95,7 +83,7 @@ impl Store {
             return self.rewrite_in_doubt(inner, &base, publish);
         }
         let room = base.access().redo();
-        room.map_err(|error| Error::Store(super::open::io_failure(&error)))?;
+        room.map_err(|error| Error::Store(io_failure(&error)))?;
         match self.reopen(&base) {
             Ok((new, snapshot, commits)) => self.settle(inner, new, snapshot, commits, publish),
             Err(error) => {
@@ -117,8 +105,8 @@ impl Store {
         let ground = base.access().ground();
         let new = Arc::new(reopen(ground, self.cache_bytes)?);
         let synced = ground.sync();
-        synced.map_err(|error| Error::Store(super::open::io_failure(&error)))?;
-        let snapshot = new.snapshot(&self.ring)?;
+        synced.map_err(|error| Error::Store(io_failure(&error)))?;
+        let snapshot = Snapshot::new(&new, &self.ring)?;
         let commits = snapshot.state()?.commits;
         Ok((new, snapshot, commits))
     }
@@ -131,7 +119,7 @@ impl Store {
         }
         let _ = guarded(|| {
             let new = Arc::new(reopen_apart(base.access().ground(), self.cache_bytes)?);
-            let snapshot = new.snapshot(&self.ring)?;
+            let snapshot = Snapshot::new(&new, &self.ring)?;
             if snapshot.state()?.commits != inner.commits {
                 return Ok(());
             }
@@ -154,7 +142,7 @@ impl Store {
             Some(published) => published,
             None => {
                 let apart = Arc::new(reopen_apart(base.access().ground(), self.cache_bytes)?);
-                Arc::new(apart.snapshot(&self.ring)?)
+                Arc::new(Snapshot::new(&apart, &self.ring)?)
             }
         };
         self.require_known(inner, source.state()?.commits)?;
@@ -179,7 +167,7 @@ impl Store {
         *lock(&self.home) = home;
         let settled = match is_not_durable {
             None => guarded(|| {
-                let snapshot = base.snapshot(&self.ring)?;
+                let snapshot = Snapshot::new(&base, &self.ring)?;
                 self.settle(inner, base.clone(), snapshot, commits, publish)
             }),
             Some(failure) => {

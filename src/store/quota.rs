@@ -1,9 +1,12 @@
 //! What the store has of a quota.
 
+use std::sync::Weak;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Quota, QuotaStatus};
 use crate::model::clock::Timestamp;
+use crate::model::quota::{Quota, QuotaStatus};
+use crate::sync::table::{Mutex, lock};
 
 /// A quota in the store, under its number: the position of the audit entry about
 /// the change that first made it, which no other has.
@@ -31,6 +34,64 @@ pub(crate) struct Slice {
     pub(crate) revision: u64,
     /// What the store has left.
     pub(crate) left: u64,
+}
+
+/// A request that waits for a commit.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) cost: u64,
+    pub(crate) answer: Mutex<Option<Spent>>,
+}
+
+impl Asked {
+    pub(crate) fn new(cost: u64) -> Self {
+        Self {
+            cost,
+            answer: Mutex::new(None),
+        }
+    }
+
+    /// `None`: the quota was changed meanwhile, or others spent what this request would
+    /// have needed.
+    pub(crate) fn answer(&self) -> Option<Spent> {
+        *lock(&self.answer)
+    }
+}
+
+/// What spending came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spent {
+    Covered,
+    Exhausted {
+        refills_at: Option<Timestamp>,
+    },
+    /// The key has no quota any more, or is gone: look at it again.
+    Gone,
+}
+
+impl Spent {
+    pub(crate) fn exhausted(refills_at: Timestamp) -> Self {
+        Self::Exhausted {
+            refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
+        }
+    }
+}
+
+/// What a commit did to a quota, in the order of its mutations.
+#[derive(Debug, Clone)]
+pub(crate) enum QuotaEvent {
+    /// The quota of this number is another, or is gone: what is in memory of it is void.
+    Changed(u64),
+    /// A name leads to another quota than before, or to none.
+    Moved(u64),
+    /// A slice was taken, perhaps of nothing, for a request that came under a name.
+    Taken {
+        name: u64,
+        slice: Slice,
+        asked: Weak<Asked>,
+    },
+    /// What was in memory was put back, and the store has so many left.
+    Returned { number: u64, left: u64 },
 }
 
 impl QuotaRecord {
@@ -94,6 +155,6 @@ impl QuotaRecord {
     }
 }
 
-pub(super) fn is_due(refills_at: Timestamp, now: Timestamp) -> bool {
+pub(crate) fn is_due(refills_at: Timestamp, now: Timestamp) -> bool {
     refills_at < Timestamp::MAX && now >= refills_at
 }

@@ -1,0 +1,59 @@
+//! Counting what a store holds.
+
+use crate::engine::handle::Engine;
+use crate::model::clock::Timestamp;
+use crate::model::error::Result;
+use crate::model::stats::Stats;
+use crate::store::snapshot::Snapshot;
+
+/// # Counting
+impl Engine {
+    /// What the store holds, by counts that every change keeps: it takes the same time for a
+    /// thousand keys and for millions.
+    ///
+    /// The keys that time alone has brought into another state since the last change or
+    /// [`flush`](Engine::flush) are read one by one: of those that expired, became valid or
+    /// came to the end of their grace. Each costs some microseconds, and as a rule they are
+    /// a few hundred at most, since changes and flushes count them. They are more where many
+    /// thousands of keys end at once, or where nothing is changed and no usage is kept
+    /// ([`Options::usage_interval`](crate::Options::usage_interval)).
+    ///
+    /// A key whose record is damaged counts as it did before;
+    /// [`check`](Engine::check) names it, and compares the counts. Where the counts
+    /// themselves are damaged, every key is read, until a [`repair`](Engine::repair).
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// let counts = engine.stats()?.keyspaces[&"acme_live".parse()?];
+    /// assert_eq!((counts.active, counts.total()), (1, 1));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        let mut stats = self.core.tell(kept)?;
+        stats.usage_lost = self.core.notes().lost();
+        stats.limited_keys = self.core.limiter().len();
+        stats.file_bytes = self.core.file_bytes();
+        stats.health = self.core.health();
+        if let Some(resident) = self.core.resident() {
+            (stats.resident_keys, stats.resident_capacity) = resident.occupancy();
+        }
+        Ok(stats)
+    }
+}
+
+/// What of the statistics the file has.
+fn kept(snapshot: &Snapshot, now: Timestamp) -> Result<Stats> {
+    let state = snapshot.state()?;
+    Ok(Stats {
+        keyspaces: snapshot.key_counts(now)?,
+        audit_entries: state.audit_seq - state.audit_floor_seq,
+        ..Stats::default()
+    })
+}

@@ -1,0 +1,116 @@
+//! Where a key stands in its life: the one place that orders its states.
+
+use crate::model::clock::Timestamp;
+use crate::model::filter::KeyFilter;
+use crate::model::key::{KeyState, Reason};
+use crate::store::record::{KeyRecord, Phase, View};
+
+/// What of a record says where the key stands in its life.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) phase: Phase,
+    pub(crate) suspended: u8,
+    pub(crate) disabled: bool,
+    pub(crate) not_before: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl From<&View<'_>> for Life {
+    fn from(view: &View<'_>) -> Self {
+        Self {
+            phase: view.phase(),
+            suspended: view.suspended(),
+            disabled: view.disabled(),
+            not_before: view.not_before(),
+            expires_at: view.expires_at(),
+        }
+    }
+}
+
+impl From<&KeyRecord> for Life {
+    fn from(record: &KeyRecord) -> Self {
+        Self {
+            phase: record.phase,
+            suspended: record.suspended,
+            disabled: record.disabled,
+            not_before: record.not_before,
+            expires_at: record.expires_at,
+        }
+    }
+}
+
+impl Life {
+    /// The state at an instant: the one place that orders them.
+    pub(crate) fn state(&self, now: Timestamp) -> KeyState {
+        if self.revoked(now).is_some() {
+            KeyState::Revoked
+        } else if self.suspended != 0 {
+            KeyState::Suspended
+        } else if self.disabled {
+            KeyState::Disabled
+        } else if now < self.not_before {
+            KeyState::NotYetValid
+        } else if self.expired(now).is_some() {
+            KeyState::Expired
+        } else if matches!(self.phase, Phase::Retiring { .. }) {
+            KeyState::Retiring
+        } else {
+            KeyState::Active
+        }
+    }
+
+    /// Since when and why the key is revoked; a grace that is over counts.
+    pub(crate) fn revoked(&self, now: Timestamp) -> Option<(Timestamp, Reason)> {
+        match self.phase {
+            Phase::Revoked { at, reason } => Some((at, reason)),
+            Phase::Retiring { until } if now >= until => Some((until, Reason::Superseded)),
+            Phase::Retiring { .. } | Phase::Current => None,
+        }
+    }
+
+    /// Since when the key is expired. A key is good while `now < expires_at`.
+    pub(crate) fn expired(&self, now: Timestamp) -> Option<Timestamp> {
+        self.expires_at.filter(|expires_at| now >= *expires_at)
+    }
+
+    /// Whether the state is the same at every instant, so that the clock need
+    /// not be read.
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.expires_at.is_none()
+            && self.not_before == Timestamp::MIN
+            && !matches!(self.phase, Phase::Retiring { .. })
+    }
+
+    /// Whether the key is over by its expiry, suspended or disabled as it may be; what
+    /// is revoked is over by that.
+    pub(crate) fn is_over_by_expiry(&self, now: Timestamp) -> bool {
+        self.expired(now).is_some() && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is suspended, whatever else it is but revoked.
+    pub(crate) fn is_suspended(&self, now: Timestamp) -> bool {
+        self.suspended != 0 && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is disabled, whatever else it is but revoked.
+    pub(crate) fn is_disabled(&self, now: Timestamp) -> bool {
+        self.disabled && self.revoked(now).is_none()
+    }
+
+    /// Whether the key is over for good: nothing revives it.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.revoked(now).is_some() || self.expired(now).is_some()
+    }
+}
+
+/// Whether a filter may ask for a key, by what its hot record says.
+pub(crate) fn is_asked_for(filter: &KeyFilter, record: &KeyRecord, now: Timestamp) -> bool {
+    let life = Life::from(record);
+    let needs = |id| record.pepper == id && !matches!(record.phase, Phase::Revoked { .. });
+    let agrees = |asked: Option<bool>, is| asked.is_none_or(|asked| asked == is);
+    filter.state.is_none_or(|state| state == life.state(now))
+        && filter.pepper.is_none_or(needs)
+        && agrees(filter.expired, life.is_over_by_expiry(now))
+        && agrees(filter.disabled, life.is_disabled(now))
+        && agrees(filter.suspended, life.is_suspended(now))
+}
