@@ -5,7 +5,7 @@ default:
 
 # Format, lints and the tests of behaviour: what to run while you write.
 check:
-    cargo fmt --check
+    cargo fmt --all --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
     @if command -v cargo-nextest >/dev/null; then \
         cargo nextest run --all-features --lib --test it; \
@@ -20,6 +20,10 @@ test:
 # What a change must pass before it lands, as on a fresh machine. Installs what it lacks.
 gate:
     .ci/run
+
+# Write docs/public_api.txt anew, after a change of the public interface that is meant.
+api:
+    python3 tests/public_api.py --write
 
 # The figures of docs/BENCHMARKS.md, with the command, the machine and the date.
 bench:

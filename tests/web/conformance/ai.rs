@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::client::{Ask, CLIENTS};
+use crate::client::{Ask, clients, ureq};
 use crate::server::Server;
 
 fn error(code: &str, message: &str, details: &Value) -> Value {
@@ -29,7 +29,7 @@ fn the_bodies_of_errors_are_those_of_the_text() {
             &details,
         )
     };
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let ask = |token: &str| client(&server.url, &Ask::get("/ai/account").bearer(token));
 
         let missing = client(&server.url, &Ask::get("/ai/account"));
@@ -100,7 +100,7 @@ fn an_owner_may_have_several_keys_by_purpose() {
     ];
     let keys = purposes
         .map(|(purpose, asked, status)| (purpose, server.issue("ai_live", "acme", &asked), status));
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         for (purpose, key, status) in &keys {
             let account = client(&server.url, &Ask::get("/ai/account").bearer(&key.token));
             assert_eq!(account.status, 200, "{name} {purpose}");
@@ -119,7 +119,7 @@ fn an_owner_may_have_several_keys_by_purpose() {
 #[test]
 fn a_key_is_rotated_in_four_steps() {
     let server = Server::start();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let status =
             |token: &str| client(&server.url, &Ask::get("/ai/account").bearer(token)).status;
         let old = server.issue("ai_live", "acme", &json!({}));
@@ -145,7 +145,7 @@ fn a_key_is_rotated_in_four_steps() {
 fn a_key_lives_ninety_days_at_most() {
     let server = Server::start();
     let key = server.issue("ai_live", "acme", &json!({}));
-    let reply = (CLIENTS[0].1)(&server.url, &Ask::get("/ai/account").bearer(&key.token));
+    let reply = ureq(&server.url, &Ask::get("/ai/account").bearer(&key.token));
     let expires_at: gatekey::Timestamp = reply.json()["expires_at"]
         .as_str()
         .unwrap()
@@ -165,7 +165,7 @@ fn a_key_lives_ninety_days_at_most() {
 fn the_use_of_a_key_can_be_watched() {
     let server = Server::start();
     let key = server.issue("ai_live", "acme", &json!({}));
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let before = server.show(&key)["used"].as_u64().unwrap();
         for _ in 0..3 {
             let reply = client(&server.url, &Ask::get("/ai/account").bearer(&key.token));

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use crate::client::{Ask, CLIENTS};
+use crate::client::{Ask, clients};
 use crate::server::Server;
 
 #[test]
 fn many_routes_need_no_key() {
     let server = Server::start();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let reply = client(&server.url, &Ask::get("/aurorax/public"));
         assert_eq!(reply.status, 200, "{name}");
         assert_eq!(reply.json()["owner"], json!(null));
@@ -19,7 +19,7 @@ fn many_routes_need_no_key() {
 fn the_key_is_presented_in_its_own_header() {
     let server = Server::start();
     let key = server.issue("aurorax", "university", &json!({}));
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         for header in ["x-aurorax-api-key", "X-AuroraX-API-Key"] {
             for path in ["/aurorax/account", "/aurorax/public"] {
                 let reply = client(&server.url, &Ask::get(path).header(header, &key.token));
@@ -41,7 +41,7 @@ fn the_key_is_presented_in_its_own_header() {
 #[test]
 fn some_routes_need_a_key() {
     let server = Server::start();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let reply = client(&server.url, &Ask::get("/aurorax/account"));
         assert_eq!(reply.status, 401, "{name}");
         assert!(reply.header("www-authenticate").is_some());
@@ -63,7 +63,7 @@ fn a_key_may_modify_only_where_it_was_permitted() {
         "writer",
         &json!({ "permissions": ["read", "write"] }),
     );
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let ask = |token: &str| {
             client(
                 &server.url,
@@ -78,7 +78,7 @@ fn a_key_may_modify_only_where_it_was_permitted() {
 #[test]
 fn only_one_key_at_a_time_is_valid() {
     let server = Server::start();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let status = |token: &str| {
             let ask = Ask::get("/aurorax/account").header("x-aurorax-api-key", token);
             client(&server.url, &ask).status

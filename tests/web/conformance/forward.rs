@@ -66,6 +66,7 @@ impl Drop for Proxy {
 /// Starts a proxy by the block of its configuration in the page, with this test's ports
 /// in the place of the page's.
 fn start(program: &str, server: &Server, arguments: fn(&Path) -> Vec<String>) -> Option<Proxy> {
+    tools::find("curl")?;
     let program_path = tools::find(program)?;
     let page = gatekey_testkit::root().join("docs/FORWARD_AUTH.md");
     let page = std::fs::read_to_string(page).unwrap();

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use crate::client::{Ask, CLIENTS};
+use crate::client::{Ask, clients};
 use crate::server::Server;
 
 #[test]
 fn basic_with_an_empty_password_and_the_header_are_equivalent() {
     let server = Server::start();
     let key = server.issue("onecodex", "lab", &json!({}));
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let basic = Ask::get("/one-codex/account").user(format!("{}:", key.token));
         let header = Ask::get("/one-codex/account").header("X-API-Key", &key.token);
         for ask in [basic, header] {
@@ -33,7 +33,7 @@ fn basic_with_an_empty_password_and_the_header_are_equivalent() {
 #[test]
 fn who_presents_no_key_sees_what_is_public() {
     let server = Server::start();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let reply = client(&server.url, &Ask::get("/one-codex/public"));
         assert_eq!(reply.status, 200, "{name}");
         assert_eq!(reply.json()["owner"], json!(null));
@@ -43,7 +43,7 @@ fn who_presents_no_key_sees_what_is_public() {
 #[test]
 fn who_presents_no_key_at_a_protected_route_is_unauthorized() {
     let server = Server::start();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let reply = client(&server.url, &Ask::get("/one-codex/account"));
         assert_eq!(reply.status, 401, "{name}");
         assert!(
@@ -69,7 +69,7 @@ fn who_presents_no_key_at_a_protected_route_is_unauthorized() {
 fn who_may_not_is_forbidden_and_what_is_private_is_not_found() {
     let server = Server::start();
     let key = server.issue("onecodex", "lab", &json!({ "permissions": ["read"] }));
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let ask = |ask: Ask<'_>| client(&server.url, &ask.header("X-API-Key", &key.token));
         assert_eq!(ask(Ask::post("/one-codex/items")).status, 403, "{name}");
         assert_eq!(ask(Ask::get("/one-codex/owners/lab")).status, 200, "{name}");
@@ -95,7 +95,7 @@ fn who_may_not_is_forbidden_and_what_is_private_is_not_found() {
 #[test]
 fn a_new_key_revokes_the_old_one() {
     let server = Server::start();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let status = |token: &str| {
             let ask = Ask::get("/one-codex/account").header("X-API-Key", token);
             client(&server.url, &ask).status

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::client::{Ask, CLIENTS, Client};
+use crate::client::{Ask, Client, clients};
 use crate::server::Server;
 
 fn status(client: Client, server: &Server, value: &str) -> u16 {
@@ -16,7 +16,7 @@ fn status(client: Client, server: &Server, value: &str) -> u16 {
 fn the_authorization_header_holds_the_key_and_nothing_else() {
     let server = Server::start();
     let key = server.issue("pixxel", "org/project/bot", &json!({}));
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         assert_eq!(status(client, &server, &key.token), 200, "{name}");
         assert_eq!(
             status(client, &server, &format!("Bearer {}", key.token)),
@@ -32,7 +32,7 @@ fn a_service_account_may_have_several_keys() {
     let keys: Vec<_> = (0..3)
         .map(|_| server.issue("pixxel", "org/project/bot", &json!({})))
         .collect();
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         for key in &keys {
             let ask = Ask::get("/pixxel/account").header("Authorization", &key.token);
             let reply = client(&server.url, &ask);
@@ -56,7 +56,7 @@ fn missing_incorrect_not_permitted_expired_and_revoked_are_forbidden() {
     std::thread::sleep(Duration::from_millis(1100));
     let (rest, last) = reader.token.split_at(reader.token.len() - 1);
     let incorrect = format!("{rest}{}", if last == "x" { "y" } else { "x" });
-    for (name, client) in CLIENTS {
+    for (name, client) in clients() {
         let missing = client(&server.url, &Ask::get("/pixxel/account"));
         assert_eq!(missing.status, 403, "{name}");
         for value in ["nonsense", &incorrect, &expired.token, &revoked.token] {

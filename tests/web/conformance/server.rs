@@ -63,8 +63,9 @@ impl Server {
     /// Tells it to stop, as a supervisor does, and waits for its end.
     #[cfg(unix)]
     pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
-        let id = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status();
+        // The shell's own: not every system has a program of that name.
+        let command = format!("kill -TERM {}", self.child.id());
+        let told = Command::new("sh").args(["-c", &command]).status();
         assert!(told.unwrap().success());
         self.child.wait().unwrap()
     }
