@@ -5,7 +5,7 @@ or where files import each other in a circle.
     tests/layers.py            check
     tests/layers.py --print    print what each file imports
 
-The layers are those of docs/design.md. What is behind `#[cfg(test)]` is not read.
+The layers are those of docs/DESIGN.md. What is behind `#[cfg(test)]` is not read.
 """
 
 import re
