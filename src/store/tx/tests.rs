@@ -129,6 +129,9 @@ fn where_time_is_set_back_the_reach_goes_back_with_it() {
     issue(&core, new_key());
     core.flush().unwrap();
     let to = core.now().saturating_sub(MINUTE * 2);
+    // An instant behind the reach is answered for as well.
+    let counts = core.read(|snapshot| snapshot.key_counts(to)).unwrap();
+    assert_eq!(counts.values().next().unwrap().active, 5001);
     clock.set(to);
     core.mutate(move |tx| change::time::set_back(tx, to, None))
         .unwrap();
