@@ -85,6 +85,7 @@ def run(fault, tree, *more):
     """Whether a command succeeds, and the last of what it printed."""
     env = dict(os.environ, CARGO_TERM_COLOR="never", RUST_BACKTRACE="0")
     env["CARGO_TARGET_DIR"] = str(WORK / "target")
+    env["GATEKEY_TOOLS_BIN"] = str(ROOT / "target" / "tools" / "bin")
     if "rustc" in fault:
         env["RUSTC_WORKSPACE_WRAPPER"] = str(ROOT / fault["rustc"])
     env.update(fault.get("env", {}))

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 /// `GATEKEY_TOOLS=all`, as in the gate, a program that is missing is a failure.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
-    let installed = crate::root().join("target/tools/bin");
+    // A copy of the source, into which a fault is seeded, has no programs of its own.
+    let installed = std::env::var_os("GATEKEY_TOOLS_BIN")
+        .map_or_else(|| crate::root().join("target/tools/bin"), PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::iter::once(installed)
         .chain(std::env::split_paths(&path))
