@@ -232,14 +232,24 @@ impl Directory {
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if tests::DIRECTORY_FAILS.get() {
+            return Err(io::Error::other("the disk of this test"));
+        }
         self.0.as_ref().map_or(Ok(()), File::sync_all)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::fs;
+
+    thread_local! {
+        /// Whether this thread's syncs of directories fail.
+        pub(crate) static DIRECTORY_FAILS: Cell<bool> = const { Cell::new(false) };
+    }
 
     #[test]
     fn a_new_file_takes_the_place_of_the_old_one_and_of_no_other() {

@@ -20,7 +20,7 @@ pub(crate) mod counts;
 mod damage;
 pub(crate) mod export;
 pub(crate) mod failure;
-mod file;
+pub(crate) mod file;
 mod ground;
 pub(crate) mod history;
 mod home;

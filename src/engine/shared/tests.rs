@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use super::*;
@@ -13,6 +14,7 @@ use crate::model::keyspace::{Keyspace, NewKeyspace};
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::quota::Quota;
+use crate::store::file::tests::DIRECTORY_FAILS;
 use crate::store::quota::QuotaEvent;
 use crate::sync::lock;
 
@@ -483,4 +485,33 @@ fn an_exhausted_quota_is_found_without_a_commit() {
     assert_eq!(granted(&core, &token, 3), 0);
     assert_eq!(written(&core), before, "no snapshot is newer");
     drop(held);
+}
+
+/// A rewrite whose name may not be durable: after a loss of power, the file from before
+/// it might be found, without what was acknowledged since.
+#[test]
+fn nothing_is_acknowledged_in_a_file_whose_name_may_not_be_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.redb");
+    let core = Core::open(&Options::new(), Place::File(&path)).unwrap();
+    create(&core, "before").unwrap();
+    DIRECTORY_FAILS.set(true);
+    core.compact(&mut |_| ControlFlow::Continue(()))
+        .unwrap_err();
+    assert!(core.health().failure().is_some());
+    let refused = create(&core, "meanwhile").unwrap_err();
+    assert!(matches!(refused, Error::Store(_)), "{refused}");
+    DIRECTORY_FAILS.set(false);
+    // The store rests between two attempts.
+    let acknowledged = (0..1000).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        create(&core, "after").ok()
+    });
+    assert!(acknowledged.is_some(), "{:?}", core.health());
+    assert!(core.health().failure().is_none());
+    core.close().unwrap();
+    let core = Core::open(&Options::new(), Place::File(&path)).unwrap();
+    let prefixes: Vec<_> = core.read(Snapshot::keyspaces).unwrap();
+    let prefixes: Vec<_> = prefixes.iter().map(|made| made.prefix.as_str()).collect();
+    assert_eq!(prefixes, ["before", "after"]);
 }

@@ -237,6 +237,45 @@ fn a_copy_that_does_not_read_back_as_it_was_written_gets_no_name() {
     assert!(spoilt > 3, "{spoilt} of 9");
 }
 
+/// One bit of a value, which the storage engine reads as well as any other.
+#[test]
+fn a_copy_of_which_one_bit_does_not_read_back_gets_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("copy.redb");
+    let (engine, _) = a_store_of(2000);
+    let mut different = 0;
+    for place in 1..30 {
+        let spoil = |progress: BackupProgress| {
+            if progress.is_verifying && progress.records == 0 {
+                let partial = dir.path().join("copy.redb.backup");
+                let mut file = File::options()
+                    .read(true)
+                    .write(true)
+                    .open(partial)
+                    .unwrap();
+                let at = file.metadata().unwrap().len() / 31 * place + 2048;
+                let mut byte = [0];
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.read_exact(&mut byte).unwrap();
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.write_all(&[byte[0] ^ 0x10]).unwrap();
+            }
+            ControlFlow::Continue(())
+        };
+        match engine.backup_with(&target, spoil) {
+            Ok(_) => {
+                let copy = small().open(&target).unwrap();
+                assert!(copy.check().unwrap().is_sound());
+                drop(copy);
+                fs::remove_file(&target).unwrap();
+            }
+            Err(error) => different += usize::from(error.to_string().contains("read back")),
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+    assert!(different > 3, "{different} of 29");
+}
+
 #[test]
 fn what_a_crash_leaves_of_a_backup_is_never_a_store() {
     let dir = tempfile::tempdir().unwrap();
