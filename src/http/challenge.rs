@@ -1,11 +1,11 @@
-//! What `WWW-Authenticate` says.
+//! The values of `WWW-Authenticate`.
 
 use ::http::{HeaderName, HeaderValue};
 
 use crate::model::error::{Error, Invalid};
 
-/// A challenge: what `WWW-Authenticate` says of how to authenticate (RFC 9110,
-/// 11.6.1). Every 401 carries all of a dialect's.
+/// A challenge: how a client may authenticate, in `WWW-Authenticate` (RFC 9110, 11.6.1).
+/// Every 401 has all challenges of its dialect.
 ///
 /// ```
 /// use gatekey::http::{Carrier, Challenge, Dialect};
@@ -24,9 +24,8 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// `Bearer` (RFC 6750). It alone says what was wrong, by the code that the RFC
-    /// has for it, and does so on 400 and 403 too; without a credential it says
-    /// nothing.
+    /// `Bearer` (RFC 6750). Only this challenge has an error code, and it is also on 400 and
+    /// 403. Without a credential it has none.
     #[must_use]
     pub const fn bearer() -> Self {
         Self {
@@ -38,14 +37,13 @@ impl Challenge {
     /// `Bearer` with a realm.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for a realm with a quote, a backslash, or what is not
-    /// printable ASCII.
+    /// [`Invalid::Malformed`] for a realm with a quote, a backslash, or a character that is
+    /// not printable ASCII.
     pub fn bearer_in(realm: &str) -> Result<Self, Error> {
         Self::quoted("Bearer", "realm", realm)
     }
 
-    /// `Basic` with the realm that it must have (RFC 7617). Browsers ask for a user
-    /// name and a password when they see it.
+    /// `Basic` with its realm (RFC 7617). Browsers then ask for a user name and a password.
     ///
     /// # Errors
     /// As [`bearer_in`](Self::bearer_in).
@@ -53,18 +51,18 @@ impl Challenge {
         Self::quoted("Basic", "realm", realm)
     }
 
-    /// `ApiKey`, with the name of the header that takes the key. The scheme is not
-    /// a registered one; there is none for a header of one's own.
+    /// `ApiKey`, with the name of the header that carries the key. The scheme is not
+    /// registered: there is none for such headers.
     #[must_use]
     pub fn api_key(header: &HeaderName) -> Self {
-        // A header's name has no character that would need quoting.
+        // No character of a header's name needs quoting.
         Self {
             scheme: "ApiKey",
             parameter: Some(format!("header=\"{header}\"")),
         }
     }
 
-    /// For realms that are known to be good.
+    /// For realms that need no check.
     pub(super) fn basic_of(realm: &'static str) -> Self {
         Self {
             scheme: "Basic",

@@ -1,5 +1,5 @@
-//! Reading the token out of a request's headers. Linear in their length; the one
-//! allocation is what Basic decodes to, which is shorter than what it is read from.
+//! Reading the token from a request's headers. Linear in their length. Only Basic
+//! allocates: the decoded text, which is shorter than the header.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use super::reason::RejectionReason;
 use crate::crypto::token;
 use crate::model::id::KeyId;
 
-/// Where in a request a token may be. Never in its URL: URLs are logged, cached
-/// and passed on.
+/// Where in a request a token may be. Never in the URL: servers and browsers log, cache and
+/// pass on URLs.
 ///
 /// ```
 /// use gatekey::http::{Carrier, Dialect};
@@ -34,10 +34,10 @@ pub enum Carrier {
     /// `Authorization: Basic <base64 of the token and a colon>` (RFC 7617): the
     /// token as the user name, and an empty password.
     Basic,
-    /// `Authorization: <token>`, with no scheme. It takes whatever stands there:
-    /// of several carriers, let it be the last.
+    /// `Authorization: <token>`, without a scheme. It accepts any value, and so must be the
+    /// last of several carriers.
     RawAuthorization,
-    /// A header of its own, such as `X-API-Key: <token>`.
+    /// A separate header, such as `X-API-Key: <token>`.
     Header(HeaderName),
 }
 
@@ -50,8 +50,8 @@ impl Carrier {
     }
 }
 
-/// The token that a request presents, as it is: not trimmed, folded or
-/// normalised, and not verified.
+/// The token that a request presents. It is not trimmed, folded or normalised, and not
+/// verified.
 ///
 /// ```
 /// use gatekey::http::Dialect;
@@ -80,8 +80,8 @@ impl Presented<'_> {
         }
     }
 
-    /// The id of the key that the token says it is of, where it has the outer
-    /// form of a token. Nothing is proven: no key may have this id.
+    /// The key id that the token names; `None` where it has not the shape of a token. It
+    /// proves nothing: there may be no such key.
     #[must_use]
     pub fn key_id(&self) -> Option<KeyId> {
         token::split(self.expose()).map(|parts| parts.id)
@@ -96,9 +96,9 @@ impl fmt::Debug for Presented<'_> {
 
 /// Finds the one token of a request.
 ///
-/// Of a header that a carrier names, there may be one; of headers, too. What is
-/// more is refused before any of it is looked at: which of two would be meant is
-/// a guess, and a proxy in between may have guessed otherwise.
+/// One header may carry a credential, and it may occur once. More are rejected before any of
+/// them is read: choosing one would be a guess, and a proxy in front may have guessed
+/// differently.
 pub(super) fn find<'h>(
     carriers: &[Carrier],
     headers: &'h HeaderMap,
@@ -141,7 +141,7 @@ pub(super) fn find<'h>(
     Ok(Some(presented))
 }
 
-/// Reads `Authorization` by the first carrier that its scheme belongs to.
+/// Reads `Authorization` by the first carrier that accepts its scheme.
 fn authorization<'h>(carriers: &[Carrier], value: &'h [u8]) -> Result<Text<'h>, RejectionReason> {
     for carrier in carriers {
         let found = match carrier {
@@ -162,8 +162,8 @@ fn authorization<'h>(carriers: &[Carrier], value: &'h [u8]) -> Result<Text<'h>, 
     Err(RejectionReason::UnknownScheme)
 }
 
-/// What follows a scheme and its spaces (RFC 9110, 11.4); the scheme's case does
-/// not matter, and the spaces are no part of the token.
+/// The text behind a scheme and its spaces (RFC 9110, 11.4). The scheme is
+/// case-insensitive, and the spaces are no part of the token.
 fn after_scheme<'h>(value: &'h [u8], scheme: &[u8]) -> Option<&'h [u8]> {
     let (head, mut rest) = value.split_at_checked(scheme.len())?;
     if !head.eq_ignore_ascii_case(scheme) || rest.first().is_some_and(|byte| *byte != b' ') {
@@ -175,13 +175,14 @@ fn after_scheme<'h>(value: &'h [u8], scheme: &[u8]) -> Option<&'h [u8]> {
     Some(rest)
 }
 
-/// The user name of Basic. It ends at the first colon, so that none can be in
-/// it; the password must be empty, since nobody gave a key one.
+/// The user name of Basic. It ends at the first colon, and the password must be empty: keys
+/// have none.
 fn basic(encoded: &[u8]) -> Result<Text<'static>, RejectionReason> {
     if encoded.is_empty() {
         return Err(RejectionReason::Empty);
     }
-    // As much as the decoder wants to have room for, so that it does not move.
+    // The capacity that the decoder asks for, so that it does not reallocate and leave a
+    // copy behind.
     let room = base64::decoded_len_estimate(encoded.len());
     let mut decoded = Zeroizing::new(Vec::with_capacity(room));
     STANDARD

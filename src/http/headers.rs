@@ -1,16 +1,15 @@
-//! Headers of servers that are made with another version of `http`, or with none.
+//! Headers from servers that use another version of `http`, or none.
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The headers of a request, from a server whose types are not those of `http` 1: actix,
-/// warp and hyper before 1.0 have `http` 0.2. `docs/OTHER_SERVERS.md` shows a whole
-/// server of actix.
+/// Makes a `HeaderMap` of `http` 1 from the headers of another server: actix, warp and hyper
+/// before 1.0 use `http` 0.2. `docs/OTHER_SERVERS.md` shows a whole actix server.
 ///
-/// Every pair counts: a header that is repeated must stay so, or one of two credentials
-/// would be taken without anybody having chosen.
+/// Pass every pair, including repeated names: a dialect rejects a repeated credential.
 ///
 /// # Errors
-/// A name or a value that no header can have. Answer with 400, rather than leave it out.
+/// A name or a value that no header can have. Respond with 400 rather than leave the header
+/// out.
 ///
 /// ```
 /// use gatekey::http::{Dialect, RejectionReason, header_map};

@@ -83,6 +83,7 @@ mod forward;
 mod headers;
 mod hook;
 mod limit_fields;
+mod line_writer;
 pub mod presets;
 mod proxies;
 mod reason;

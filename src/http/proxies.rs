@@ -1,4 +1,4 @@
-//! The address of a request's sender, behind proxies.
+//! The client's address, behind proxies.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,13 +8,21 @@ use ::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::model::network::Network;
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
+///
+/// ```
+/// use gatekey::http::Peer;
+/// use std::net::SocketAddr;
+///
+/// let address: SocketAddr = "192.0.2.7:4711".parse().unwrap();
+/// assert_eq!(Peer::from(address), Peer::Address("192.0.2.7".parse().unwrap()));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Peer {
-    /// An address of the network.
+    /// A network address.
     Address(IpAddr),
-    /// A process of the same host, over a Unix socket.
+    /// A process on the same host, over a Unix socket.
     Unix,
 }
 
@@ -30,7 +38,7 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-/// In which header a proxy says where a request comes from.
+/// The header in which a proxy gives the client's address. See [`Proxies`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceHeader {
@@ -38,7 +46,7 @@ pub enum SourceHeader {
     XForwardedFor,
     /// `Forwarded` (RFC 7239): each proxy adds an element with `for=` at the end.
     Forwarded,
-    /// A header with one address, which the proxy sets anew: `X-Real-IP`,
+    /// A header with one address, which the proxy replaces: `X-Real-IP`,
     /// `CF-Connecting-IP`.
     Single(HeaderName),
 }
@@ -61,20 +69,20 @@ impl SourceHeader {
     }
 }
 
-/// Which peers are proxies, and the one header in which they say where a request comes
-/// from.
+/// Which peers are proxies, and the one header in which they give the client's address.
 ///
-/// The source of a request is the last address in the header that is no proxy's. What
-/// stands before that, the sender may have written, and it is not read. From a peer that
-/// is no proxy the header is not read at all: the peer is the source.
+/// The source of a request is the last address in the header that is no proxy's. The client
+/// may have written what stands before it, and so that is not read. If the peer is no proxy,
+/// the header is not read at all: the peer is the source.
 ///
-/// A proxy always says where a request comes from. Where it does not, or says what is no
-/// address, the request's source is not known, and a credential that it presents is
-/// refused, since keys that are bound to networks and the count of failed attempts depend
-/// on it. So name proxies alone, not whole networks in which others live, and let each
-/// add its peer to the header, or set it. A sender can have some proxies drop the header,
-/// by naming it in `Connection`: that is why a header that is missing is no direct
-/// request of the proxy's own host.
+/// If a proxy gives no address, the source is unknown, and a request with a credential is
+/// rejected: keys that are bound to networks and the count of failed attempts depend on the
+/// source. So
+/// - trust proxies alone, not whole networks with other hosts in them;
+/// - let each proxy append its peer to the header, or set the header.
+///
+/// A missing header does not mean that the proxy's own host made the request: a client can
+/// make some proxies drop the header by naming it in `Connection`.
 ///
 /// ```
 /// use gatekey::http::{Peer, Proxies, SourceHeader};
@@ -82,7 +90,7 @@ impl SourceHeader {
 ///
 /// let proxies = Proxies::new(SourceHeader::XForwardedFor).trust(["10.0.0.0/30".parse()?]);
 /// let mut headers = HeaderMap::new();
-/// // The client's own word, what the outer proxy saw, what the inner one saw.
+/// // Written by the client, by the outer proxy, and by the inner proxy.
 /// headers.insert("x-forwarded-for", "8.8.8.8, 192.0.2.7, 10.0.0.2".parse().unwrap());
 /// let inner = Peer::Address("10.0.0.1".parse().unwrap());
 /// assert_eq!(proxies.source(inner, &headers).unwrap(), "192.0.2.7".parse().ok());
@@ -98,16 +106,16 @@ pub struct Proxies {
     trusts_unix: bool,
 }
 
-/// Why the source of a request is not known.
+/// Why the source of a request is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SourceFault {
-    /// The proxy's header is not there.
+    /// The proxy did not send the header.
     Missing,
-    /// A header that holds one address is there more than once.
+    /// A header for one address occurs more than once.
     Repeated,
-    /// What the last hop that counts wrote is not an address, or is hidden
-    /// (`unknown`, `_name`), or its header cannot be read.
+    /// The last hop that counts is not an address, is hidden (`unknown`, `_name`), or the
+    /// header cannot be read.
     NotAnAddress,
 }
 
@@ -116,7 +124,7 @@ impl fmt::Display for SourceFault {
         f.write_str(match self {
             Self::Missing => "a proxy did not say where the request comes from",
             Self::Repeated => "a proxy said more than once where the request comes from",
-            Self::NotAnAddress => "what a proxy said of where the request comes from is no address",
+            Self::NotAnAddress => "a proxy gave no address for where the request comes from",
         })
     }
 }
@@ -124,7 +132,7 @@ impl fmt::Display for SourceFault {
 impl std::error::Error for SourceFault {}
 
 impl Proxies {
-    /// No proxy yet, and the header to read from those that are named.
+    /// No proxies yet, and the header to read from those that [`trust`](Self::trust) adds.
     pub const fn new(header: SourceHeader) -> Self {
         Self {
             header,
@@ -133,25 +141,25 @@ impl Proxies {
         }
     }
 
-    /// Takes peers and hops with these addresses for proxies.
+    /// Adds networks whose addresses are proxies.
     pub fn trust(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
         self.trusted.extend(networks);
         self
     }
 
-    /// Takes whoever connects over a Unix socket for a proxy: the socket's permissions say
-    /// who can.
+    /// Treats every peer on a Unix socket as a proxy. The socket's permissions decide who
+    /// can connect.
     pub fn trust_unix_sockets(mut self) -> Self {
         self.trusts_unix = true;
         self
     }
 
-    /// Where a request comes from; `None` for one over a Unix socket that is no proxy's.
+    /// The client's address; `None` for a peer on a Unix socket that is no proxy.
     ///
     /// Linear in the length of the header.
     ///
     /// # Errors
-    /// [`SourceFault`], where a proxy does not say it.
+    /// [`SourceFault`] where a proxy does not give it.
     pub fn source(&self, peer: Peer, headers: &HeaderMap) -> Result<Option<IpAddr>, SourceFault> {
         match peer {
             Peer::Unix if !self.trusts_unix => return Ok(None),
@@ -179,18 +187,19 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
-    /// The last hop that is no proxy; of proxies alone, the first. Lines come last first.
+    /// The last hop that is no proxy, or the first hop where all are proxies. Lines come last
+    /// first.
     fn last_untrusted<'h>(&self, lines: impl Iterator<Item = &'h HeaderValue>) -> Option<IpAddr> {
         let mut hop = None;
-        // Whether it is the one looked for; what is no address ends the search.
+        // Whether it is the source. A hop that is no address ends the search.
         let mut is_it = |found: Option<IpAddr>| {
             hop = found;
             found.is_none_or(|found| !self.trusts(found))
         };
         for line in lines {
             let line = text(line)?;
-            // A line by itself: a quote that one leaves open must not reach into the next,
-            // which somebody else wrote.
+            // Line by line: a quote that one line leaves open must not reach into the next,
+            // which another hop wrote.
             let is_found = match self.header {
                 SourceHeader::Forwarded => forwarded(line)?.into_iter().any(&mut is_it),
                 _ => line.rsplit(',').any(|one| is_it(address(one, true))),
@@ -207,7 +216,7 @@ fn text(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok()
 }
 
-/// An address, perhaps with a port. In `Forwarded`, one of IPv6 has brackets.
+/// An address, with or without a port. In `Forwarded`, an IPv6 address has brackets.
 fn address(text: &str, may_be_bare: bool) -> Option<IpAddr> {
     let text = text.trim_matches([' ', '\t']);
     if let Some(rest) = text.strip_prefix('[') {
@@ -239,8 +248,8 @@ fn is_port(text: &str) -> bool {
     is_named || (text.parse::<u16>().is_ok() && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The addresses of a line of `Forwarded` (RFC 7239, 4), the last first; `None` where it
-/// is not in the form that it has to have.
+/// The addresses of a line of `Forwarded` (RFC 7239, 4), the last first. `None` where the
+/// line is malformed.
 fn forwarded(line: &str) -> Option<Vec<Option<IpAddr>>> {
     let mut elements = Vec::new();
     let mut rest = line;
@@ -272,7 +281,7 @@ fn forwarded(line: &str) -> Option<Vec<Option<IpAddr>>> {
     }
 }
 
-/// A token or a quoted string, and what follows it.
+/// A token or a quoted string, and the text behind it.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ',', ' ', '\t']).unwrap_or(text.len());

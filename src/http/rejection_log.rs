@@ -1,31 +1,37 @@
-//! Refusals in the server's log, however many there are.
+//! Rejections in the server's log, with a bounded number of lines.
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::http::request::Parts;
 
+use super::line_writer::LineWriter;
 use super::rejection::Rejection;
 use crate::model::withheld::withheld;
 
-/// Writes refusals to the server's log: a line for each up to so many an interval, and
-/// one line for all others.
+/// How many lines to stderr may wait.
+const QUEUE_MAX: usize = 256;
+/// How long [`RejectionLog::flush`] waits for stderr.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// Writes rejections to the server's log: one line for each, up to a number of lines an
+/// interval, and one line that counts the others.
 ///
-/// A line holds the method, the path and the [`Rejection`], without the query and with
-/// everything [`withheld`] that looks like a token. In a nested router of axum, the path is
-/// what the nest leaves of it: put the rest in front before [`record`](Self::record). Others are counted by
-/// [`RejectionReason::code`](super::RejectionReason::code), and told in the next interval,
-/// by [`flush`](Self::flush) or when the log is dropped:
+/// A line holds the method, the path without its query, and the [`Rejection`]. Everything
+/// in it that looks like a token is [`withheld`]. Rejections without a line of their own
+/// are counted by [`RejectionReason::code`](super::RejectionReason::code). The count is
+/// written in the next interval, by [`flush`](Self::flush), or when the log is dropped:
 ///
 /// ```text
 /// GET /account: 401: the token is unknown (the token names key 1lZ1doyVZI)
 /// and 1,234 more: 1,200 unknown, 34 missing
 /// ```
 ///
-/// A refusal that is only counted costs a lock and an addition. What cannot be written,
-/// as to a closed stderr, is lost without harm to the request.
+/// Counting a rejection costs a lock and an addition.
+///
+/// In a nested router of axum, the request's path lacks the part that the nest matched:
+/// prepend it before [`record`](Self::record).
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
@@ -57,6 +63,8 @@ pub struct RejectionLog {
     lines_max: u32,
     interval: Duration,
     write: Box<dyn Fn(&str) + Send + Sync>,
+    /// Where `write` only queues.
+    writer: Option<Arc<LineWriter>>,
     state: Mutex<State>,
 }
 
@@ -65,7 +73,7 @@ struct State {
     /// When the present interval began.
     begun: Option<Instant>,
     lines: u32,
-    /// What was counted and not told, by its code. There are some twenty codes.
+    /// The counts that are not written yet, by code. There are some twenty codes.
     counted: Vec<(&'static str, u64)>,
 }
 
@@ -79,8 +87,8 @@ impl fmt::Debug for RejectionLog {
 }
 
 impl RejectionLog {
-    /// At most so many lines an interval, each given to `write` without its end. What
-    /// `write` takes long for, the request waits for.
+    /// A log of at most so many lines an interval. It gives each to `write`, without a
+    /// newline. `write` runs in the request: if it blocks, the request waits.
     pub fn new(
         lines_max: u32,
         interval: Duration,
@@ -90,11 +98,16 @@ impl RejectionLog {
             lines_max,
             interval,
             write: Box::new(write),
+            writer: None,
             state: Mutex::default(),
         }
     }
 
-    /// At most 20 lines a second to stderr, and no harm where that is closed.
+    /// A log of at most 20 lines a second to stderr.
+    ///
+    /// A thread of its own writes them, so that a full pipe makes no request wait. At most
+    /// 256 lines wait for it; the log counts the lines that do not fit, and writes how many
+    /// it lost once stderr takes lines again. A closed stderr does no harm.
     ///
     /// ```
     /// use gatekey::http::RejectionLog;
@@ -104,21 +117,22 @@ impl RejectionLog {
     /// ```
     #[must_use]
     pub fn to_stderr() -> Self {
-        Self::new(20, Duration::from_secs(1), |line| {
-            // In one piece, so that lines of several processes do not mix.
-            let line = format!("{line}\n");
-            let _ = std::io::stderr().lock().write_all(line.as_bytes());
-        })
+        let writer = Arc::new(LineWriter::new(QUEUE_MAX, std::io::stderr()));
+        let queue = writer.clone();
+        let write = move |line: &str| queue.write(line);
+        let mut log = Self::new(20, Duration::from_secs(1), write);
+        log.writer = Some(writer);
+        log
     }
 
-    /// Writes a refusal, or counts it. For
+    /// Writes a rejection, or counts it. For
     /// [`AuthLayer::on_rejected`](crate::tower::AuthLayer::on_rejected).
-    pub fn record(&self, refused: &Rejection, request: &Parts) {
-        self.record_at(refused, request, Instant::now());
+    pub fn record(&self, rejection: &Rejection, request: &Parts) {
+        self.record_at(rejection, request, Instant::now());
     }
 
-    fn record_at(&self, refused: &Rejection, request: &Parts, now: Instant) {
-        let (summary, is_told) = {
+    fn record_at(&self, rejection: &Rejection, request: &Parts, now: Instant) {
+        let (summary, has_line) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let is_over = state
                 .begun
@@ -129,32 +143,39 @@ impl RejectionLog {
                 state.begun = Some(now);
                 state.lines = 0;
             }
-            let is_told = state.lines < self.lines_max;
-            match is_told {
+            let has_line = state.lines < self.lines_max;
+            match has_line {
                 true => state.lines += 1,
-                false => state.count(refused.reason().code()),
+                false => state.count(rejection.reason().code()),
             }
-            (summary, is_told)
+            (summary, has_line)
         };
-        // Out of the lock: a log that is slow holds up whom it has a line for, not all.
+        // Outside of the lock: a slow `write` holds up the requests that have a line, and
+        // no others.
         if let Some(summary) = summary {
             (self.write)(&summary);
         }
-        if is_told {
+        if has_line {
             let method = withheld(request.method.as_str());
             let path = withheld(request.uri.path());
-            (self.write)(&format!("{method} {path}: {refused}"));
+            (self.write)(&format!("{method} {path}: {rejection}"));
         }
     }
 
-    /// Tells of what was counted and not told yet, where there is any: at the end of
-    /// the server, or every now and then, since after a flood nothing may come.
+    /// Writes the count of the rejections that have no line, if there are any. Call it
+    /// when the server ends, and every now and then, since after a flood no further
+    /// rejection may come.
+    ///
+    /// A log to stderr then waits up to a second until stderr has taken its lines.
     pub fn flush(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let summary = state.take_summary();
         drop(state);
         if let Some(summary) = summary {
             (self.write)(&summary);
+        }
+        if let Some(writer) = &self.writer {
+            writer.flush(FLUSH_MAX);
         }
     }
 }
@@ -173,7 +194,7 @@ impl State {
         }
     }
 
-    /// What was counted since the last summary, the most frequent first.
+    /// The counts since the last summary, the most frequent first.
     fn take_summary(&mut self) -> Option<String> {
         let mut counted = std::mem::take(&mut self.counted);
         if counted.is_empty() {
@@ -191,7 +212,7 @@ impl State {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with its thousands separated.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);

@@ -1,12 +1,12 @@
-//! The status of an error.
+//! The HTTP status of an engine's error.
 
 use http::StatusCode;
 
 use crate::model::error::Error;
 
 impl Error {
-    /// The status of a response to a request that failed for this error: with the
-    /// feature `http`.
+    /// The status of a response to a request that failed with this error. With the feature
+    /// `http`.
     ///
     /// - 503 for what may pass: the disk or the system failed, or the engine is closed or
     ///   must be opened again.

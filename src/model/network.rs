@@ -13,8 +13,10 @@ use crate::model::parse::ParseError;
 ///
 /// An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) counts as IPv4, on both
 /// sides. An address behind a NAT64 of the well-known prefix (`64:ff9b::192.0.2.1`,
-/// RFC 6052) is inside what holds it or the global IPv4 address that it stands for. Bits
-/// set past the prefix are refused, since they are usually a slip.
+/// RFC 6052) is inside what holds it or the global IPv4 address that it stands for. One of
+/// the local-use prefix `64:ff9b:1::/48` (RFC 8215) stays an IPv6 address: each network
+/// chooses its own prefix length there, and with it the place of the IPv4 address. Bits set
+/// past the prefix are refused, since they are usually a slip.
 ///
 /// ```
 /// use gatekey::Network;

@@ -1,29 +1,29 @@
-//! What layers in front have charged a request's key.
+//! What outer layers have charged a request's key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::id::KeyId;
 
-/// What has been charged a request, the last first. It is in the request's extensions,
-/// for the layers behind; clones of a request share it.
+/// The charges for a request, the last first, in its extensions for inner layers. Clones of
+/// a request share them.
 #[derive(Clone)]
 pub(super) struct Charges(Arc<Charge>);
 
 struct Charge {
-    /// By its identity. To count a reference to the engine would make all threads wait
-    /// for one another, on every request.
+    /// The engine's identity. A reference would have a count on which all threads contend,
+    /// on every request.
     engine: usize,
     key: KeyId,
     cost: u32,
-    /// Whether a layer behind has taken it for its own request. Of a request and its
-    /// clones, only one is paid for.
+    /// Whether an inner layer has used it. Only one of a request and its clones is paid
+    /// for.
     taken: AtomicBool,
     before: Option<Charges>,
 }
 
 impl Charges {
-    /// What a layer in front has charged this key of this engine, for one layer to take.
+    /// The charge of an outer layer for this key of this engine, for one layer to use.
     pub(super) fn take(&self, engine: usize, key: KeyId) -> Option<u32> {
         let mut at = Some(self);
         while let Some(Self(charge)) = at {

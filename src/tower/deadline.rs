@@ -1,14 +1,14 @@
-//! Instants to be woken at, without a runtime's timers: the crate has no runtime. One
-//! thread for the process, which is there only while somebody waits.
+//! Deadlines that wake a task, without a runtime's timers: the crate has no runtime. One
+//! thread for the process, which runs only while a task waits.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How many may wait at a time; for one more, its deadline has come.
+/// How many tasks may wait. For one more, the deadline is over at once.
 const WAITING_MAX: usize = 16_384;
-/// How long the thread stays when nobody waits any more.
+/// How long the thread stays without a waiting task.
 const IDLE: Duration = Duration::from_secs(10);
 
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
@@ -24,7 +24,7 @@ struct Waiting {
     is_running: bool,
 }
 
-/// An instant at which a task is woken, unless this is dropped before.
+/// Wakes a task at an instant, unless it is dropped before.
 #[derive(Debug)]
 pub(super) struct Deadline {
     at: Instant,
@@ -32,7 +32,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// So long from now.
+    /// A deadline so long from now.
     pub(super) fn after(time: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -45,7 +45,7 @@ impl Deadline {
         Instant::now() >= self.at
     }
 
-    /// Ready once it is over, or where nothing could wake the task then.
+    /// Ready once it is over, or where nothing could wake the task.
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         if self.is_over() {
             return Poll::Ready(());
@@ -66,7 +66,7 @@ impl Deadline {
             Some(((first, _), _)) => self.at < *first,
             None => true,
         };
-        // Anew each time: the task may have moved.
+        // With the newest waker: the task may have moved.
         waiting
             .wakers
             .insert((self.at, number), context.waker().clone());
@@ -86,7 +86,7 @@ impl Drop for Deadline {
 }
 
 impl Waiting {
-    /// Sees to it that the thread is there.
+    /// Starts the thread unless it runs.
     fn run(&mut self) -> bool {
         if !self.is_running {
             let thread = std::thread::Builder::new().name("gatekey-deadlines".to_owned());
@@ -100,7 +100,7 @@ fn lock() -> MutexGuard<'static, Waiting> {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread: wakes whose instant has come, and waits for the next one's.
+/// The thread: wakes the tasks whose deadline is over, and waits for the next deadline.
 fn wake() {
     let mut waiting = lock();
     loop {

@@ -1,12 +1,11 @@
-//! What is done with the body of a request that is refused.
+//! Reading the body of a request that nobody else reads.
 //!
-//! A client that is still sending must be let finish, or be told that it need not: a
-//! server that answers and closes makes the system reset the connection, and the client
-//! sees that in place of the answer (RFC 9112, 9.6). So the body is read and thrown away
-//! before the answer, up to a number of bytes and a time; where it does not end within
-//! them, the answer says that the connection closes. A client that asks first whether it
-//! may send (`Expect: 100-continue`) is answered at once: to read its body would bid it
-//! go on.
+//! A server that responds and closes while the client is still sending makes the system
+//! reset the connection, and the client sees that in place of the response (RFC 9112, 9.6).
+//! So the body is read and discarded before the response, up to a number of bytes and a
+//! time. Where it does not end within them, the response says that the connection closes. A
+//! client that asks first whether it may send (`Expect: 100-continue`) gets its response at
+//! once: reading its body would tell it to go on.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,17 +13,16 @@ use std::time::Duration;
 
 use ::bytes::Buf as _;
 use ::http::header::{CONNECTION, EXPECT};
-use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderValue, Response, Version};
 use ::http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::deadline::Deadline;
 
-/// How many pieces of a body are read before other tasks get their turn.
+/// How many frames of a body are read before other tasks run.
 const PIECES_AT_ONCE: usize = 32;
 
-/// How much of a refused request's body is read, and for how long.
+/// How much of a body is read, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DrainLimits {
     pub(super) bytes: u64,
@@ -36,7 +34,7 @@ impl DrainLimits {
         bytes: 16 << 20,
         time: Duration::from_secs(5),
     };
-    /// For what may be a stream that its client ends only once it is answered.
+    /// For streams that a client may end only once it has its response.
     pub(super) const STREAMS: Self = Self {
         bytes: 16 << 20,
         time: Duration::from_millis(100),
@@ -54,16 +52,34 @@ pin_project! {
     }
 }
 
-/// Where the connection's close can be announced: in HTTP/1. HTTP/2 has none, and needs
-/// none: its streams end one by one.
+/// The connection's close is to be announced. Only HTTP/1 has that; streams of HTTP/2 end
+/// one by one.
 struct Closes;
 
+/// How the client of a request sends its body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    /// HTTP/1, or older.
+    may_close: bool,
+    /// It asks first whether it may send.
+    pub(super) asks_first: bool,
+}
+
+impl Client {
+    pub(super) fn of(version: Version, headers: &HeaderMap) -> Self {
+        Self {
+            may_close: version <= Version::HTTP_11,
+            asks_first: expects_continue(headers),
+        }
+    }
+}
+
 impl<B: Body> Drain<B> {
-    pub(super) fn new(parts: &Parts, body: B, limits: DrainLimits) -> Self {
+    pub(super) fn new(client: Client, body: B, limits: DrainLimits) -> Self {
         let is_whole = body.is_end_stream();
         let is_too_long = limits.bytes == 0 || body.size_hint().lower() > limits.bytes;
-        let is_read = !is_whole && !is_too_long && !expects_continue(&parts.headers);
-        let may_close = parts.version <= Version::HTTP_11 && !is_whole;
+        let is_read = !is_whole && !is_too_long && !client.asks_first;
+        let may_close = client.may_close && !is_whole;
         Self {
             body: is_read.then_some(body),
             bytes_left: limits.bytes,
@@ -72,7 +88,7 @@ impl<B: Body> Drain<B> {
         }
     }
 
-    /// Reads on; ready once there is nothing more to be read.
+    /// Reads on. Ready once there is nothing more to read.
     pub(super) fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         for _ in 0..PIECES_AT_ONCE {
@@ -102,7 +118,7 @@ impl<B: Body> Drain<B> {
         Poll::Pending
     }
 
-    /// Tells the caller where its connection closes, since it was not let finish.
+    /// Adds `Connection: close` where the client could not finish.
     pub(super) fn announce<R>(self: Pin<&mut Self>, response: &mut Response<R>) {
         if self.project().closes.is_some() {
             let close = HeaderValue::from_static("close");

@@ -1,4 +1,4 @@
-//! An error of a handler as a response of axum.
+//! An engine's error as an axum response.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use axum_core::response::{IntoResponse, Response};
 
 use crate::model::error::Error;
 
-/// An empty response with the error's [`status`](Error::status): a client is told
-/// nothing of what is behind. The error itself is in the response's extensions, as an
-/// `Arc<gatekey::Error>`, for a layer that logs.
+/// An empty response with the error's [`status`](Error::status): the client learns nothing
+/// else. The response's extensions hold the error, as an `Arc<gatekey::Error>`, for a layer
+/// that logs.
 ///
 /// ```
 /// use axum::{Router, routing::post};

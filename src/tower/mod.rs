@@ -79,7 +79,8 @@
 //!
 //! # Bodies of rejected requests
 //! A client that is still sending may finish, within bounds, before it gets the response:
-//! see [`drain`](AuthLayer::drain).
+//! see [`drain`](AuthLayer::drain). [`DrainLayer`] does the same for every response, such
+//! as a 404 or 413 of the router, or a rejection by a handler.
 //!
 //! # Behind a proxy
 //! A header that the proxy sets has the client's address: see [`behind`](AuthLayer::behind).
@@ -91,6 +92,7 @@
 mod charge;
 mod deadline;
 mod drain;
+mod drain_layer;
 #[cfg(feature = "axum")]
 mod extract;
 #[cfg(feature = "axum")]
@@ -101,6 +103,7 @@ mod respond;
 mod route;
 mod service;
 
+pub use drain_layer::{DrainBody, DrainFuture, DrainLayer, DrainService};
 #[cfg(feature = "axum")]
 pub use extract::GrantRejection;
 pub use grpc::{GrpcFuture, GrpcLayer, GrpcService, GrpcStatus};

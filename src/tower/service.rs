@@ -11,7 +11,7 @@ use ::http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::drain::Drain;
+use super::drain::{Client, Drain};
 use super::respond::{ByDialect, Respond};
 use super::route::{Passed, Route};
 use crate::http::{Rejection, add_private, add_vary, is_shared, no_store};
@@ -82,7 +82,8 @@ impl<S, R> AuthService<S, R> {
             .entry(CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
         self.route.dialect.vary(headers);
-        let drain = Drain::new(&parts, body, self.route.drain);
+        let client = Client::of(parts.version, &parts.headers);
+        let drain = Drain::new(client, body, self.route.drain);
         Step::Rejected {
             response: Some(response),
             drain,
@@ -251,10 +252,11 @@ mod tests {
         let engine = Engine::open_in_memory().unwrap();
         let layer = AuthLayer::new(engine, crate::http::Dialect::default());
         let (parts, body) = Request::new(String::from("sent")).into_parts();
+        let client = Client::of(parts.version, &parts.headers);
         let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
             step: Step::Rejected {
                 response: Some(Response::new(())),
-                drain: Drain::new(&parts, body, layer.route.drain),
+                drain: Drain::new(client, body, layer.route.drain),
             },
         });
         let mut context = Context::from_waker(Waker::noop());

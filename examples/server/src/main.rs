@@ -125,7 +125,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            told.flush();
+            // It waits for a reader of stderr that reads slowly.
+            let told = told.clone();
+            let _ = tokio::task::spawn_blocking(move || told.flush()).await;
         }
     });
     serve::serve(listener, app, stop).await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
+use gatekey::tower::DrainLayer;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -55,6 +56,8 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, stop: impl Future<
     let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST);
     let mut app = app
         .layer(timeout)
+        // Around all that may respond before a client has sent its body.
+        .layer(DrainLayer::default())
         .into_make_service_with_connect_info::<SocketAddr>();
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let under_way = GracefulShutdown::new();

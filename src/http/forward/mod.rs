@@ -1,4 +1,4 @@
-//! Answers to a reverse proxy that asks, before it passes a request on, whether it may.
+//! Answering a reverse proxy that asks whether it may pass a request on.
 
 mod original;
 
@@ -22,7 +22,7 @@ use crate::model::network::Network;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Grant;
 
-/// What every header of ours begins with.
+/// The beginning of all identity headers.
 const OURS: &str = "x-gatekey";
 const RESULT: HeaderName = HeaderName::from_static("x-gatekey-result");
 const OWNER: HeaderName = HeaderName::from_static("x-gatekey-owner");
@@ -31,11 +31,12 @@ const KEYSPACE: HeaderName = HeaderName::from_static("x-gatekey-keyspace");
 const PERMISSIONS: HeaderName = HeaderName::from_static("x-gatekey-permissions");
 const STATUS: HeaderName = HeaderName::from_static("x-gatekey-status");
 
-/// The handler that a reverse proxy asks before it passes a request on: nginx by
-/// `auth_request`, Traefik by `forwardAuth`, Caddy by `forward_auth`, Envoy by
+/// Answers a reverse proxy that asks before it passes a request on: nginx with
+/// `auth_request`, Traefik with `forwardAuth`, Caddy with `forward_auth`, Envoy with
 /// `ext_authz`. `docs/FORWARD_AUTH.md` has the configuration of each.
 ///
-/// A request may pass with 200 and, on every pass and never empty, the headers
+/// For a request that may pass, the answer is 200 with these headers, each set and never
+/// empty:
 ///
 /// | header | says |
 /// |---|---|
@@ -43,18 +44,17 @@ const STATUS: HeaderName = HeaderName::from_static("x-gatekey-status");
 /// | `X-Gatekey-Owner` | the owner's path, or `-` |
 /// | `X-Gatekey-Key` | the key's id, or `-` |
 /// | `X-Gatekey-Keyspace` | the keyspace's prefix, or `-` |
-/// | `X-Gatekey-Permissions` | the names of the key's permissions with spaces between, or `-` |
+/// | `X-Gatekey-Permissions` | the names of the key's permissions, separated by spaces, or `-` |
 ///
-/// which the proxy copies to the request that it passes on, so that none that a client
-/// sent is left. A request that brings such a header itself, or one that an application
-/// may take for it (`X_Gatekey_Owner`, `x.gatekey.owner`), is refused with 400.
+/// The proxy must copy them all to the request that it passes on: a header that it does not
+/// set is the client's own. A request that already has such a header, or one that an
+/// application may read as it (`X_Gatekey_Owner`, `x.gatekey.owner`), is rejected with 400.
 ///
-/// A refusal is the dialect's. `X-Gatekey-Status` has its status, also where the proxy
-/// needs another: nginx makes a 500 of what is neither 401 nor 403, and is told 403.
+/// A rejection is the dialect's. `X-Gatekey-Status` has its status. nginx turns every status
+/// but 401 and 403 into a 500, and so gets 403 in place of others.
 ///
-/// Nothing is believed, and nobody answered, but the peers that are
-/// [trusted](Self::trusting): what a request says of the one that it asks for is as
-/// good as its sender.
+/// Only [trusted](Self::trusting) peers get an answer: anybody else could claim to ask about
+/// any request.
 ///
 /// ```
 /// use gatekey::http::{Dialect, ForwardAuth};
@@ -101,10 +101,10 @@ pub struct ForwardAuth {
 type Permissions = dyn Fn(&OriginalRequest<'_>) -> &'static [&'static str] + Send + Sync;
 type OnRejected = dyn Fn(&Rejection, &Parts) + Send + Sync;
 
-/// Who asks, and so where it says for what.
+/// Which proxy asks, and so which headers name the original request.
 #[derive(Debug, Clone)]
 enum Asker {
-    /// `X-Original-Method` and `X-Original-URI`, which its configuration sets.
+    /// `X-Original-Method` and `X-Original-URI`, set by its configuration.
     Nginx,
     /// `X-Forwarded-Method` and `X-Forwarded-Uri`: Traefik, Caddy and others.
     Forwarded,
@@ -140,71 +140,73 @@ impl ForwardAuth {
         }
     }
 
-    /// For nginx's `auth_request`. What is asked for is in `X-Original-Method` and
-    /// `X-Original-URI`, which the configuration must set; refusals are 401 or 403.
+    /// For nginx's `auth_request`. Its configuration must set `X-Original-Method` and
+    /// `X-Original-URI`. Rejections are 401 or 403.
     #[must_use]
     pub fn nginx(engine: Engine, dialect: Dialect) -> Self {
         Self::new(engine, dialect, Asker::Nginx)
     }
 
     /// For Traefik's `forwardAuth`, Caddy's `forward_auth` and others that send
-    /// `X-Forwarded-Method` and `X-Forwarded-Uri` and relay any refusal.
+    /// `X-Forwarded-Method` and `X-Forwarded-Uri`, and relay every rejection.
     #[must_use]
     pub fn forwarded(engine: Engine, dialect: Dialect) -> Self {
         Self::new(engine, dialect, Asker::Forwarded)
     }
 
-    /// For Envoy's `ext_authz` over HTTP, which asks with the method of the request and
-    /// its path behind `path_prefix`, and relays any refusal.
+    /// For Envoy's `ext_authz` over HTTP, which asks with the method of the original request
+    /// and its path behind `path_prefix`, and relays every rejection.
     ///
-    /// Serve all paths behind the prefix, the empty one among them. The prefix is that of
-    /// the request which [`answer`](Self::answer) is given: a nested router of axum takes
-    /// its own path away before.
+    /// Serve all paths behind the prefix, including the empty one. A nested router of axum
+    /// removes its own path before [`answer`](Self::answer) sees the request.
     #[must_use]
     pub fn envoy(engine: Engine, dialect: Dialect, path_prefix: &str) -> Self {
         let path_prefix = path_prefix.into();
         Self::new(engine, dialect, Asker::Envoy { path_prefix })
     }
 
-    /// The networks of the proxies, instead of the loopback. Whoever else asks is
-    /// refused with 403.
+    /// Sets the networks of the proxies. The loopback by default. Other peers are rejected
+    /// with 403.
     #[must_use]
     pub fn trusting(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
         self.proxies = trusted(proxies);
         self
     }
 
-    /// Takes keys of this keyspace only; those of others read as unknown.
+    /// Accepts only keys of this keyspace. Keys of others read as unknown.
     #[must_use]
     pub fn keyspace(mut self, prefix: Prefix) -> Self {
         self.keyspace = Some(prefix);
         self
     }
 
-    /// Lets who presents no credential pass, or not, whatever the dialect does. Whoever
-    /// presents one that is not good is refused.
+    /// Whether callers without a credential pass, whatever the dialect does. A caller with a
+    /// bad credential is still rejected.
     #[must_use]
     pub fn anonymous(mut self, allowed: bool) -> Self {
         self.anonymous = Some(allowed);
         self
     }
 
-    /// Lets preflights of browsers pass as anonymous: they never present a key. Without
-    /// this they are refused like any request without one.
+    /// Whether preflights of browsers pass as anonymous: they never present a key. False by
+    /// default, so that they are rejected like other requests without a key.
     #[must_use]
     pub fn preflights(mut self, allowed: bool) -> Self {
         self.preflights = allowed;
         self
     }
 
-    /// The permissions that a request needs. A request for which any are named is not
-    /// let through as anonymous.
+    /// Sets the permissions that each original request requires. A request that requires any
+    /// does not pass as anonymous.
     ///
-    /// With it, a request of which the proxy did not say what is asked for, whose path
-    /// reads in more than one way (`..`, `//`, an encoded slash, a `#`), or that has a header
-    /// for another method or path (`X-HTTP-Method-Override`, `X-Original-URL`), is refused
-    /// with 400: the application may read it as another. An application that takes the
-    /// method from the query or the body (`_method`) must not do so.
+    /// The application may read a request differently from this closure. So a request is
+    /// rejected with 400 if
+    /// - the proxy did not name its method and path;
+    /// - its path is ambiguous (`..`, `//`, an encoded slash, a `#`);
+    /// - a header names another method or path (`X-HTTP-Method-Override`,
+    ///   `X-Original-URL`).
+    ///
+    /// The application must not take the method from the query or the body (`_method`).
     #[must_use]
     pub fn permissions_for(
         mut self,
@@ -214,9 +216,12 @@ impl ForwardAuth {
         self
     }
 
-    /// Is called with every refusal, for the server's log: see
-    /// [`RejectionLog`](super::RejectionLog). The headers that carried the token are marked as
-    /// sensitive by then, so that `Debug` does not show them.
+    /// Sets a hook that is called with every rejection, for the server's log: see
+    /// [`RejectionLog`](super::RejectionLog).
+    ///
+    /// Its request has the method and the path of the original request, where a trusted
+    /// proxy named them. The headers that carried the token are marked as sensitive, so that
+    /// `Debug` does not show them.
     #[must_use]
     pub fn on_rejected(
         mut self,
@@ -226,27 +231,32 @@ impl ForwardAuth {
         self
     }
 
-    /// The answer to a proxy, whose address is `peer`; on a unix socket, the loopback's.
-    /// A request that may pass is charged to the limits and quota of its key.
+    /// The answer to a proxy. `peer` is the proxy's address; for a Unix socket, pass the
+    /// loopback. A request that may pass is charged to the limits and the quota of its key.
     ///
-    /// Where the request is from, `X-Forwarded-For` says: see [`Proxies`](super::Proxies). A
-    /// request with a credential is refused with 400 where the header holds no address.
-    /// Where the header is not there, keys that are bound to networks are refused, and
-    /// failed attempts are not counted.
+    /// `X-Forwarded-For` has the client's address: see [`Proxies`](super::Proxies). A request
+    /// with a credential is rejected with 400 where the header holds no address. Without the
+    /// header, keys that are bound to networks are denied, and failed attempts are not
+    /// counted.
     ///
-    /// Serve it at the exact path that the proxy asks, with 404 elsewhere: a stray 200
-    /// lets requests pass.
+    /// Serve it at the exact path that the proxy asks, and 404 elsewhere: a stray 200 lets
+    /// requests pass.
     #[must_use]
     pub fn answer(&self, peer: IpAddr, request: &Parts) -> Response<Vec<u8>> {
         match self.decide(peer, request) {
             Ok(authenticated) => self.passed(authenticated.grant()),
-            Err(refused) => {
+            Err(rejection) => {
                 if let Some(hook) = &self.on_rejected {
                     let mut shown = request.clone();
                     self.dialect.mark_sensitive(&mut shown.headers, false);
-                    super::hook::call_hook(|| hook(&refused, &shown));
+                    if self.proxies.trusts(peer)
+                        && let Some(original) = self.original(request)
+                    {
+                        original.name(&mut shown);
+                    }
+                    super::hook::call_hook(|| hook(&rejection, &shown));
                 }
-                self.refused(&refused)
+                self.rejected(&rejection)
             }
         }
     }
@@ -260,18 +270,18 @@ impl ForwardAuth {
         if let Some(name) = headers.keys().find(|name| folds_onto_ours(name)) {
             return Err(reject(RejectionReason::IdentityHeader(name.clone())));
         }
-        let asked = self.asked(request);
+        let original = self.original(request);
         let names = match &self.permissions {
             Some(_) if headers.keys().any(overrides_the_target) => {
                 return Err(reject(RejectionReason::UnclearTarget));
             }
-            Some(permissions) => match asked.as_ref().filter(|asked| asked.reads_one_way()) {
-                Some(asked) => permissions(asked),
+            Some(permissions) => match original.as_ref().filter(|one| one.reads_one_way()) {
+                Some(original) => permissions(original),
                 None => return Err(reject(RejectionReason::UnclearTarget)),
             },
             None => &[],
         };
-        if self.preflights && asked.is_some_and(|asked| asked.is_preflight(headers)) {
+        if self.preflights && original.is_some_and(|original| original.is_preflight(headers)) {
             return Ok(Authenticated::Anonymous);
         }
         let anonymous = names.is_empty()
@@ -290,7 +300,7 @@ impl ForwardAuth {
         }
         match self.proxies.source(Peer::Address(peer), headers) {
             Ok(Some(source)) => requirements = requirements.source(source),
-            // The proxy's configuration does not send the header.
+            // The proxy is not configured to send the header.
             Ok(None) | Err(SourceFault::Missing) => {}
             Err(fault) => return Err(self.dialect.source_unknown(fault, &presented)),
         }
@@ -300,13 +310,13 @@ impl ForwardAuth {
         Ok(Authenticated::Granted(grant))
     }
 
-    /// What is asked for, where the proxy said it once.
-    fn asked<'r>(&self, request: &'r Parts) -> Option<OriginalRequest<'r>> {
+    /// The original request, where the proxy named it once.
+    fn original<'r>(&self, request: &'r Parts) -> Option<OriginalRequest<'r>> {
         let headers = &request.headers;
         match &self.asker {
-            Asker::Nginx => OriginalRequest::told(headers, "x-original-method", "x-original-uri"),
+            Asker::Nginx => OriginalRequest::named(headers, "x-original-method", "x-original-uri"),
             Asker::Forwarded => {
-                OriginalRequest::told(headers, "x-forwarded-method", "x-forwarded-uri")
+                OriginalRequest::named(headers, "x-forwarded-method", "x-forwarded-uri")
             }
             Asker::Envoy { path_prefix } => {
                 let path = request.uri.path().strip_prefix(&**path_prefix)?;
@@ -315,7 +325,7 @@ impl ForwardAuth {
         }
     }
 
-    /// The answer to a request that may pass.
+    /// The answer for a request that may pass.
     fn passed(&self, grant: Option<&Grant>) -> Response<Vec<u8>> {
         let mut response = Response::new(Vec::new());
         let headers = response.headers_mut();
@@ -326,7 +336,7 @@ impl ForwardAuth {
             "anonymous"
         };
         headers.insert(RESULT, HeaderValue::from_static(result));
-        let said = grant.map(|grant| {
+        let identity = grant.map(|grant| {
             let known = self.engine.keyspace(grant.keyspace());
             let names = known.map(|keyspace| keyspace.names(grant.permissions()).join(" "));
             [
@@ -336,9 +346,12 @@ impl ForwardAuth {
                 names.unwrap_or_default(),
             ]
         });
-        let said = said.unwrap_or_default();
-        for (name, text) in [OWNER, KEY, KEYSPACE, PERMISSIONS].into_iter().zip(said) {
-            // Never left out: the client's own would stay in its place.
+        let identity = identity.unwrap_or_default();
+        for (name, text) in [OWNER, KEY, KEYSPACE, PERMISSIONS]
+            .into_iter()
+            .zip(identity)
+        {
+            // Never left out: the client's own header would stay in its place.
             let value = HeaderValue::try_from(text).ok();
             let value = value.filter(|value| !value.is_empty());
             headers.insert(name, value.unwrap_or(HeaderValue::from_static("-")));
@@ -349,8 +362,8 @@ impl ForwardAuth {
         response
     }
 
-    fn refused(&self, refused: &Rejection) -> Response<Vec<u8>> {
-        let mut response = refused.response();
+    fn rejected(&self, rejection: &Rejection) -> Response<Vec<u8>> {
+        let mut response = rejection.response();
         let status = response.status();
         let headers = response.headers_mut();
         headers.insert(STATUS, HeaderValue::from(status.as_u16()));
@@ -365,8 +378,8 @@ impl ForwardAuth {
     }
 }
 
-/// A name as an application may read it: CGI and its heirs make one character of all that
-/// are no letters and digits.
+/// A name as an application may read it: CGI and its heirs replace every character that is
+/// no letter or digit by the same one.
 fn folded(name: &HeaderName) -> impl Iterator<Item = u8> {
     name.as_str()
         .bytes()
@@ -376,14 +389,14 @@ fn folded(name: &HeaderName) -> impl Iterator<Item = u8> {
         })
 }
 
-/// Whether an application may take a header for one of ours.
+/// Whether an application may read a header as one of the identity headers.
 fn folds_onto_ours(name: &HeaderName) -> bool {
     let mut folded = folded(name);
     let begins = OURS.bytes().all(|byte| folded.next() == Some(byte));
     begins && folded.next().is_none_or(|byte| byte == b'-')
 }
 
-/// Whether an application may take another method or path from a header.
+/// Whether a header may give the application another method or path.
 fn overrides_the_target(name: &HeaderName) -> bool {
     let known = [
         "x-http-method-override",

@@ -1,9 +1,11 @@
-//! What a proxy says that it is asked for.
+//! The request that a proxy asks about.
 
 use ::http::HeaderMap;
 use ::http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use ::http::request::Parts;
 
-/// The request that a proxy asks about.
+/// The request that a proxy asks about. See
+/// [`ForwardAuth::permissions_for`](super::ForwardAuth::permissions_for).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OriginalRequest<'r> {
     method: &'r str,
@@ -12,15 +14,15 @@ pub struct OriginalRequest<'r> {
 
 impl<'r> OriginalRequest<'r> {
     pub(super) fn new(method: &'r str, target: &'r str) -> Self {
-        // Without the query, which no permission goes by. A `#` stays: some servers end the
-        // path there, and others (those in Go) do not.
+        // Without the query, on which no permission depends. A `#` stays: some servers end
+        // the path there, and others (those in Go) do not.
         let path = target.split('?').next().unwrap_or("");
         Self { method, path }
     }
 
-    /// What two headers say, each of which must be there once: of two, one is the
+    /// The request that two headers name. Each must be there once: of two, one is the
     /// client's.
-    pub(super) fn told(headers: &'r HeaderMap, method: &str, target: &str) -> Option<Self> {
+    pub(super) fn named(headers: &'r HeaderMap, method: &str, target: &str) -> Option<Self> {
         let once = |name: &str| {
             let mut values = headers.get_all(name).iter();
             let value = values.next()?.to_str().ok()?;
@@ -29,20 +31,31 @@ impl<'r> OriginalRequest<'r> {
         Some(Self::new(once(method)?, once(target)?))
     }
 
-    /// The method, as it was sent: methods are case-sensitive.
+    /// The method as the client sent it: methods are case-sensitive.
     #[must_use]
     pub fn method(&self) -> &'r str {
         self.method
     }
 
-    /// The path without its query, as it was sent: not decoded.
+    /// The path as the client sent it, without the query and not decoded.
     #[must_use]
     pub fn path(&self) -> &'r str {
         self.path
     }
 
-    /// Whether every server reads the path alike. Percent encodings of what needs none
-    /// are among what one server undoes and another does not.
+    /// Gives a request the method and the path of the original one, as far as they can be
+    /// parsed.
+    pub(super) fn name(&self, request: &mut Parts) {
+        if let Ok(method) = self.method.parse() {
+            request.method = method;
+        }
+        if let Ok(uri) = self.path.parse() {
+            request.uri = uri;
+        }
+    }
+
+    /// Whether every server reads the path alike. Servers differ, for one, in whether they
+    /// decode a percent encoding that was not needed.
     pub(super) fn reads_one_way(&self) -> bool {
         let is_method = !self.method.is_empty()
             && self
@@ -73,8 +86,8 @@ impl<'r> OriginalRequest<'r> {
     }
 }
 
-/// Whether a segment has nothing that servers differ about: a backslash, a `;`, a `#`, a control
-/// character, or a percent encoding of a letter, a digit or any of `-._~/\%;`.
+/// Whether all servers read a segment alike: it has no backslash, `;`, `#` or control
+/// character, and no percent encoding of a letter, a digit or any of `-._~/\%;`.
 fn is_plain(segment: &[u8]) -> bool {
     let mut at = 0;
     while let Some(byte) = segment.get(at) {

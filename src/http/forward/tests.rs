@@ -334,3 +334,32 @@ fn preflights_pass_where_that_is_asked_for() {
         );
     }
 }
+
+/// The log of a server names what was asked for, and not the path at which proxies ask.
+#[test]
+fn a_log_names_the_original_request_without_what_looks_like_a_token() {
+    let world = World::new();
+    let secret = "aB3dE6gH9j".repeat(5);
+    let path = format!("/keys/acme_1lZ1doyVZI_{secret}?key={secret}");
+    for forward in world.all() {
+        let written = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let sink = written.clone();
+        let log =
+            crate::http::RejectionLog::new(9, std::time::Duration::from_secs(60), move |line| {
+                sink.lock().unwrap().push(line.to_owned());
+            });
+        let forward = forward.on_rejected(move |rejection, request| log.record(rejection, request));
+        let _ = status(&forward, PROXY, &ask("DELETE", &path, &[]));
+        // Nobody else is believed.
+        let _ = status(&forward, "192.0.2.9", &ask("DELETE", "/a", &[]));
+        let written = written.lock().unwrap();
+        assert_eq!(
+            written[0],
+            "DELETE /keys/acme_1lZ1doyVZI_(withheld): 401: no credential was presented"
+        );
+        assert_eq!(
+            written[1],
+            "DELETE /check/a: 403: 192.0.2.9 is not a trusted proxy"
+        );
+    }
+}

@@ -117,3 +117,32 @@ fn a_log_that_nobody_reads_costs_no_caller_its_answer() {
     let ask = Ask::get("/tiered/account").bearer(&key.token);
     assert_eq!(ureq(&server.url, &ask).status, 200);
 }
+
+/// A pipe holds 64 KiB. Of longer paths, lines fill it in an instant, and whoever waits to
+/// write to it waits for ever.
+#[test]
+fn a_log_whose_reader_reads_nothing_holds_up_no_caller() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = Server::start_with(&[], Stdio::from(writer));
+    let path = format!("/tiered/owners/{}", "a/".repeat(3_000));
+    let long = format!("/tiered/account{}", path.replace('/', "a"));
+    for _ in 0..3 {
+        for path in [&path, &long] {
+            // curl ends by itself: with a log that blocks, so that the test fails.
+            let found = Command::new("curl")
+                .args(["--silent", "--max-time", "60", "--output", "/dev/null"])
+                .args(["--write-out", "%{http_code}\n", "--header"])
+                .arg("Authorization: Bearer bad")
+                .arg(format!("{}{path}?n=[1-30]", server.url))
+                .output()
+                .unwrap();
+            let found = String::from_utf8(found.stdout).unwrap();
+            assert_eq!(found.lines().count(), 30, "{found}");
+            assert!(!found.contains("000"), "{found}");
+        }
+    }
+    let key = server.issue("tiered", "acme", &json!({}));
+    let ask = Ask::get("/tiered/account").bearer(&key.token);
+    assert_eq!(ureq(&server.url, &ask).status, 200);
+    drop(reader);
+}

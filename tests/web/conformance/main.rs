@@ -9,6 +9,7 @@ mod server;
 
 mod ai;
 mod aurorax;
+mod behind;
 mod browsers;
 mod forward;
 mod log;

@@ -26,12 +26,21 @@ impl Server {
 
     /// With arguments, and something that takes its log.
     pub(crate) fn start_with(arguments: &[&str], stderr: Stdio) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+        Self::spawn(Command::new(BINARY).args(arguments).stderr(stderr))
+    }
+
+    /// Behind proxies with these addresses.
+    pub(crate) fn start_behind(proxies: &str) -> Self {
+        let mut command = Command::new(BINARY);
+        Self::spawn(
+            command
+                .env("TRUSTED_PROXIES", proxies)
+                .stderr(Stdio::null()),
+        )
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut told = |what: &str| {
             let line = lines.next().unwrap().unwrap();
@@ -46,7 +55,14 @@ impl Server {
 
     /// A request of the operator's, whatever comes of it.
     pub(crate) fn try_to_administer(&self, ask: Ask<'_>) -> Reply {
+        // As a proxy on this host passes it on, where the server is behind one.
+        let ask = ask.header("X-Forwarded-For", "127.0.0.1");
         ureq(&self.url, &ask.bearer(&self.admin))
+    }
+
+    /// The header of the operator's requests.
+    pub(crate) fn admin_header(&self) -> String {
+        format!("Authorization: Bearer {}", self.admin)
     }
 
     fn administer(&self, ask: Ask<'_>) -> Reply {

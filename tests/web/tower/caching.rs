@@ -137,3 +137,29 @@ async fn a_handler_that_refuses_nobody_in_particular_says_the_same() {
     assert_eq!(all(&headers, "cache-control"), "no-store");
     assert_eq!(all(&headers, "vary"), "authorization, x-api-key");
 }
+
+/// A list may be split into lines (RFC 9110, 5.3). The CORS layer adds its own, and takes
+/// nothing away.
+#[tokio::test]
+async fn a_cors_layer_outside_adds_to_vary_and_keeps_what_is_there() {
+    let (engine, issued) = store();
+    let app = app(AuthLayer::new(engine, presets::one_codex())).layer(
+        tower_http::cors::CorsLayer::new()
+            .allow_origin(tower_http::cors::AllowOrigin::mirror_request()),
+    );
+    for key in [Some(issued.token.expose()), Some("bad"), None] {
+        let (_, headers) = ask(&app, "/silent", key).await;
+        let lines = headers.get_all("vary").iter();
+        let said: Vec<String> = lines
+            .flat_map(|line| line.to_str().unwrap().split(',').map(str::trim))
+            .map(str::to_ascii_lowercase)
+            .collect();
+        for name in ["authorization", "x-api-key", "origin"] {
+            assert_eq!(
+                said.iter().filter(|known| *known == name).count(),
+                1,
+                "{said:?}"
+            );
+        }
+    }
+}

@@ -20,7 +20,7 @@ use crate::store;
 
 /// What a body does when it is asked for more.
 #[derive(Clone, Copy)]
-enum Step {
+pub(crate) enum Step {
     Bytes(usize),
     Fails,
     /// Ready the next time, which follows at once.
@@ -29,14 +29,14 @@ enum Step {
     Stalls,
 }
 
-struct Sent {
-    steps: VecDeque<Step>,
-    declared: Option<u64>,
+pub(crate) struct Sent {
+    pub(crate) steps: VecDeque<Step>,
+    pub(crate) declared: Option<u64>,
     /// The bytes that were asked for; whether it came to its end is the top bit.
-    read: Arc<AtomicU64>,
+    pub(crate) read: Arc<AtomicU64>,
 }
 
-const ENDED: u64 = 1 << 63;
+pub(crate) const ENDED: u64 = 1 << 63;
 
 impl Body for Sent {
     type Data = Bytes;
@@ -77,7 +77,15 @@ impl Body for Sent {
 
 /// The error of a connection.
 #[derive(Debug)]
-struct Broken;
+pub(crate) struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("broken")
+    }
+}
+
+impl std::error::Error for Broken {}
 
 struct Case<'a> {
     steps: &'a [Step],
@@ -89,7 +97,7 @@ struct Case<'a> {
 
 const LIMIT: u64 = 100_000;
 /// Nobody waits for so long.
-const LONG: Duration = Duration::from_secs(3_600);
+pub(crate) const LONG: Duration = Duration::from_secs(3_600);
 
 async fn ask(
     engine: &Engine,

@@ -5,8 +5,10 @@
 mod axum_router;
 mod bare;
 mod caching;
+mod drain_layer;
 mod draining;
 mod failed;
+mod required;
 mod sources;
 mod stacks;
 
