@@ -134,8 +134,8 @@ pub use model::health::{Failure, Health};
 pub use model::id::{KeyId, Prefix};
 pub use model::idempotency::IdempotencyKey;
 pub use model::key::{
-    Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Purged, Reason, Revocation, Revoked,
-    RevokedMany, Rotated, Rotation, Usage,
+    Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Purged, Revocation, Revoked, RevokedMany,
+    Rotated, Rotation, Usage,
 };
 pub use model::keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
 pub use model::limit::{Limit, LimitStatus};
@@ -145,6 +145,7 @@ pub use model::parse::ParseError;
 pub use model::permissions::Permissions;
 pub use model::plan::Plan;
 pub use model::quota::{Quota, QuotaStatus, Refill};
+pub use model::reason::Reason;
 pub use model::requirements::Requirements;
 pub use model::secret::{Pepper, Token};
 pub use model::stats::{KeyCounts, PepperKeys, Stats};

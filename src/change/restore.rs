@@ -10,10 +10,11 @@ use crate::model::audit::{AuditEntry, AuditEvent, Change, Scope};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Refusal};
 use crate::model::id::{KeyId, Prefix};
-use crate::model::key::{Expiry, KeyUpdate, Reason, Revocation};
+use crate::model::key::{Expiry, KeyUpdate, Revocation};
 use crate::model::keyspace::KeyspaceUpdate;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
+use crate::model::reason::Reason;
 use crate::store::tx::Tx;
 
 /// Fields of a key that say nothing of what it may do, or only how often: as the backup

@@ -7,8 +7,9 @@ use crate::model::audit::{AuditEntry, AuditEvent, Change};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Refusal};
 use crate::model::id::KeyId;
-use crate::model::key::{ColdRecord, Reason};
+use crate::model::key::ColdRecord;
 use crate::model::owner::OwnerPath;
+use crate::model::reason::Reason;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 

@@ -256,11 +256,11 @@ const fn note_work(_hashes: u32, _comparisons: u32) {}
 
 /// The store key under a pepper: the key xored with a pad that the pepper and
 /// the store's id give, and a tag over the result.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Clone)]
 pub(crate) struct Seal {
     pub(crate) pepper: u8,
-    sealed: [u8; DIGEST_LEN],
-    tag: Tag,
+    pub(crate) sealed: [u8; DIGEST_LEN],
+    pub(crate) tag: Tag,
 }
 
 impl Seal {

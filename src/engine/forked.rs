@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::model::clock::ManualClock;
-use crate::model::key::Reason;
 use crate::model::quota::Quota;
+use crate::model::reason::Reason;
 use crate::model::verdict::Denial;
 use crate::{
     Engine, Error, Issued, KeyFilter, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace, Options,

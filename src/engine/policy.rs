@@ -4,10 +4,11 @@
 use std::net::IpAddr;
 
 use crate::model::clock::Timestamp;
-use crate::model::key::{KeyState, Reason};
+use crate::model::key::KeyState;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::reason::Reason;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Denial;
 use crate::store::life::Life;

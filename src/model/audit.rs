@@ -3,13 +3,11 @@
 pub(crate) mod link;
 mod text;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::audit::link::Link;
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
-use crate::model::key::Reason;
 use crate::model::owner::OwnerPath;
+use crate::model::reason::Reason;
 
 /// One change, written in the same transaction as the change itself.
 ///
@@ -31,7 +29,7 @@ pub struct AuditEntry {
 }
 
 /// What of an entry is stored; the position is its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct AuditBody {
     pub(crate) at: Timestamp,
     pub(crate) actor: Option<String>,
@@ -65,7 +63,7 @@ impl From<AuditEntry> for AuditBody {
 /// quotes and backslashes escaped, and what is not there is `none`, without quotes: so
 /// that each text has one reading. Lists are separated by commas, the pairs of labels
 /// read `"env"="prod"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
     /// The name of the field.
@@ -107,7 +105,7 @@ pub(crate) fn quoted_or_none(text: Option<&str>) -> String {
 }
 
 /// What a revocation of many reached for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scope {
     /// The keys of an owner and of all below it.
@@ -118,7 +116,7 @@ pub enum Scope {
 
 /// What was done.
 // New variants go to the end: the encoding counts them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuditEvent {
     /// A keyspace was created.
@@ -289,7 +287,7 @@ pub enum AuditEvent {
 }
 
 /// One thing that a repair has done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repair {
     /// The table of the store.

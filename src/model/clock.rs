@@ -5,8 +5,6 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::parse::ParseError;
 
 /// An instant, in milliseconds since 1970-01-01T00:00:00Z.
@@ -22,29 +20,13 @@ use crate::model::parse::ParseError;
 /// assert!(Timestamp::from_unix_seconds(-1).is_err());
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 const OUT_OF_RANGE: &str = "outside the instants that can be represented (1970 to 9999)";
 
 fn out_of_range(value: &str) -> ParseError {
     ParseError::new("time", value, OUT_OF_RANGE)
-}
-
-impl TryFrom<u64> for Timestamp {
-    type Error = ParseError;
-
-    /// As [`Timestamp::from_unix_ms`].
-    fn try_from(ms: u64) -> Result<Self, ParseError> {
-        Self::from_unix_ms(ms)
-    }
-}
-
-impl From<Timestamp> for u64 {
-    fn from(instant: Timestamp) -> Self {
-        instant.0
-    }
 }
 
 impl Timestamp {

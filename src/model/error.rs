@@ -461,6 +461,7 @@ pub enum Refusal {
 
 /// What was found to be damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Corruption {
     /// The table of the store.
     pub table: &'static str,

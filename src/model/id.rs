@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::base62::{self, from_base62};
 use crate::model::parse::ParseError;
 
@@ -35,6 +33,15 @@ impl KeyId {
 
     pub(crate) const fn from_raw(raw: u64) -> Self {
         Self(raw)
+    }
+
+    /// The id with this number; `None` where no text has it.
+    pub(crate) const fn checked(raw: u64) -> Option<Self> {
+        if raw < Self::COUNT {
+            Some(Self(raw))
+        } else {
+            None
+        }
     }
 
     pub(crate) const fn raw(self) -> u64 {
@@ -73,31 +80,6 @@ impl KeyId {
     }
 }
 
-/// As text in formats for people, as a number in others.
-impl Serialize for KeyId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match serializer.is_human_readable() {
-            true => serializer.collect_str(self),
-            false => self.0.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        if deserializer.is_human_readable() {
-            let text = String::deserialize(deserializer)?;
-            return text.parse().map_err(D::Error::custom);
-        }
-        let raw = u64::deserialize(deserializer)?;
-        match raw < Self::COUNT {
-            true => Ok(Self(raw)),
-            false => Err(D::Error::custom("a key id out of range")),
-        }
-    }
-}
-
 impl FromStr for KeyId {
     type Err = ParseError;
 
@@ -130,8 +112,7 @@ impl fmt::Debug for KeyId {
 /// assert!("acme-live".parse::<Prefix>().is_err());
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix {
     len: u8,
     bytes: [u8; Self::LEN_MAX],

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
@@ -15,65 +13,12 @@ use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::quota::{Quota, QuotaStatus};
+use crate::model::reason::Reason;
 use crate::model::secret::Token;
-
-/// Why a key was revoked. The names are those of RFC 5280, section 5.3.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub enum Reason {
-    /// No reason was given.
-    #[default]
-    Unspecified,
-    /// The token is, or may be, in the wrong hands.
-    KeyCompromise,
-    /// Another key took its place.
-    Superseded,
-    /// The owner's relation to the service has changed.
-    AffiliationChanged,
-    /// The owner lost the right that the key stood for.
-    PrivilegeWithdrawn,
-    /// The key is not needed any more.
-    Cessation,
-}
-
-impl Reason {
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Unspecified => 0,
-            Self::KeyCompromise => 1,
-            Self::Superseded => 2,
-            Self::AffiliationChanged => 3,
-            Self::PrivilegeWithdrawn => 4,
-            Self::Cessation => 5,
-        }
-    }
-
-    pub(crate) fn from_code(code: u8) -> Self {
-        match code {
-            1 => Self::KeyCompromise,
-            2 => Self::Superseded,
-            3 => Self::AffiliationChanged,
-            4 => Self::PrivilegeWithdrawn,
-            5 => Self::Cessation,
-            _ => Self::Unspecified,
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unspecified => "unspecified",
-            Self::KeyCompromise => "key compromise",
-            Self::Superseded => "superseded",
-            Self::AffiliationChanged => "affiliation changed",
-            Self::PrivilegeWithdrawn => "privilege withdrawn",
-            Self::Cessation => "cessation",
-        })
-    }
-}
 
 /// When a key stops being good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Expiry {
     /// As the keyspace says: its default lifetime from now, at most its maximum
     /// from the issue; never where it has neither.
@@ -715,7 +660,7 @@ pub struct Rotated {
 }
 
 /// What of a key is read on occasion: the cold record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColdRecord {
     pub(crate) name: Option<String>,
     pub(crate) description: Option<String>,

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
@@ -13,7 +11,8 @@ use crate::model::plan::Plan;
 
 /// How many keys an owner may hold in a keyspace. Counted are keys that are not
 /// revoked, expired or retiring; a disabled or suspended key counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeysPerOwner {
     /// One. A new issue revokes what the owner holds, in the same transaction, and
     /// also what is in the grace of a rotation: the old tokens are refused from the
@@ -37,7 +36,7 @@ impl KeysPerOwner {
 }
 
 /// The name that a keyspace gives to one permission bit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PermissionName {
     /// The name.
@@ -48,7 +47,7 @@ pub struct PermissionName {
 }
 
 /// A keyspace, as the store holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Keyspace {
     pub(crate) id: u32,

@@ -22,8 +22,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 
@@ -39,30 +37,11 @@ use crate::model::error::{Error, Invalid};
 /// assert_eq!(limit.requests(), 1_000);
 /// assert_eq!(limit.window(), Duration::from_secs(3_600));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Stored")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limit {
     requests: u32,
     /// Not zero, so that an optional limit takes no more room.
     window_s: NonZeroU32,
-}
-
-/// A limit as it is read, which need not be one: the arithmetic of limits is made
-/// for those that are in range.
-#[derive(Deserialize)]
-struct Stored {
-    requests: u32,
-    window_s: NonZeroU32,
-}
-
-impl TryFrom<Stored> for Limit {
-    type Error = Error;
-
-    /// As [`Limit::new`].
-    fn try_from(stored: Stored) -> Result<Self, Error> {
-        let window = Duration::from_secs(stored.window_s.get().into());
-        Self::new(stored.requests, window)
-    }
 }
 
 impl Limit {
@@ -143,6 +122,10 @@ impl Limit {
     #[must_use]
     pub const fn window(self) -> Duration {
         Duration::from_secs(self.window_s.get() as u64)
+    }
+
+    pub(crate) const fn window_s(self) -> u32 {
+        self.window_s.get()
     }
 
     fn window_ms(self) -> u64 {

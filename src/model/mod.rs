@@ -20,6 +20,7 @@ pub(crate) mod parse;
 pub(crate) mod permissions;
 pub(crate) mod plan;
 pub(crate) mod quota;
+pub(crate) mod reason;
 pub(crate) mod requirements;
 pub(crate) mod secret;
 pub(crate) mod stats;

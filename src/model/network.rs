@@ -4,10 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-
 use crate::model::parse::ParseError;
+use ipnet::IpNet;
 
 /// An IPv4 or IPv6 network in CIDR notation; a bare address is a network of one.
 ///
@@ -27,8 +25,7 @@ use crate::model::parse::ParseError;
 /// assert!("192.0.2.1/24".parse::<Network>().is_err());
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpNet);
 
 impl Network {

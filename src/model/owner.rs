@@ -4,8 +4,6 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::clock::Timestamp;
 use crate::model::parse::ParseError;
 
@@ -27,8 +25,7 @@ use crate::model::parse::ParseError;
 /// assert!("acme//etl-bot".parse::<OwnerPath>().is_err());
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerPath(Box<str>);
 
 impl OwnerPath {

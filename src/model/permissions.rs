@@ -3,8 +3,6 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Sub};
 
-use serde::{Deserialize, Serialize};
-
 /// A set of permissions: a mask of 128 bits, each of which a keyspace gives a name.
 ///
 /// The same bit means different things in different keyspaces. Take masks from
@@ -18,8 +16,7 @@ use serde::{Deserialize, Serialize};
 /// assert!(both.contains(first));
 /// assert_eq!(both - first, Permissions::from_bits(0b10));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Permissions(u128);
 
 impl Permissions {

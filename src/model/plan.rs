@@ -1,7 +1,5 @@
 //! Plans: named lists of limits, which a keyspace defines and a key follows.
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::bounds;
 use crate::model::error::{Error, Invalid};
 use crate::model::limit::Limit;
@@ -25,7 +23,7 @@ use crate::model::limit::Limit;
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
     /// Its name, unique in the keyspace.

@@ -1,13 +1,12 @@
 //! Quotas: a key good for so many requests, perhaps refilled each day or month.
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 
 /// When a quota is refilled, in UTC. A refill replaces what is left; nothing is
 /// carried over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Refill {
     /// At midnight.
     Daily,
@@ -62,7 +61,7 @@ impl std::fmt::Display for Refill {
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {
     pub(crate) requests: u64,
     pub(crate) refill: Option<Refill>,

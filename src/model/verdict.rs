@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
-use crate::model::key::Reason;
 use crate::model::limit::LimitStatus;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::reason::Reason;
 
 /// The answer of a verification that ran well. A failure of the store is an
 /// [`Error`](crate::Error), never a verdict.

@@ -29,7 +29,7 @@ use crate::store::read;
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{
-    BY_END, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Stored, Tagged, seal, unseal,
+    BY_END, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Tagged, seal, unseal,
 };
 
 /// How many rows lie between the reach and the present before a flush moves it.
@@ -38,19 +38,17 @@ pub(crate) const LAG: usize = 256;
 pub(super) const PER_STEP: usize = 4096;
 
 /// The keys of a keyspace by state, as stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counted {
-    active: u64,
-    retiring: u64,
-    not_yet_valid: u64,
-    disabled: u64,
-    suspended: u64,
-    expired: u64,
-    revoked: u64,
-    over_by_expiry: u64,
+    pub(super) active: u64,
+    pub(super) retiring: u64,
+    pub(super) not_yet_valid: u64,
+    pub(super) disabled: u64,
+    pub(super) suspended: u64,
+    pub(super) expired: u64,
+    pub(super) revoked: u64,
+    pub(super) over_by_expiry: u64,
 }
-
-impl Stored for Counted {}
 
 impl Counted {
     /// Counts a key so many times more, in the state that it has at an instant.

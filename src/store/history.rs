@@ -18,9 +18,7 @@ use crate::store::failure::OrStore;
 use crate::store::read;
 use crate::store::record::Phase;
 use crate::store::snapshot::Snapshot;
-use crate::store::tables::{
-    AUDIT, BY_KEY, Bytes, KEPT, META, META_INDEXED, Stored, Tagged, seal, unseal,
-};
+use crate::store::tables::{AUDIT, BY_KEY, Bytes, KEPT, META, META_INDEXED, Tagged, seal, unseal};
 use crate::store::tx::Tx;
 
 /// How many entries wait before a flush adds rows for them.
@@ -29,12 +27,10 @@ pub(crate) const LAG: u64 = 4096;
 pub(crate) const PER_TRANSACTION: u64 = 1000;
 
 /// Up to which position the index follows the trail.
-#[derive(Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Indexed {
     pub(crate) through: u64,
 }
-
-impl Stored for Indexed {}
 
 /// The position up to which there are rows; a store that never had any has none.
 pub(super) fn indexed(

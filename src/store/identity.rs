@@ -7,7 +7,6 @@ use crate::crypto::digest::{Keyring, NO_PEPPER, Seal, SecretKey};
 use crate::crypto::token::fill_random;
 use crate::model::error::{Error, OpenError};
 use crate::model::secret::Pepper;
-use crate::store::codec;
 use crate::store::counts;
 use crate::store::failure::{OrStore, failure};
 use crate::store::mark;
@@ -15,18 +14,18 @@ use crate::store::read;
 use crate::store::settings::Settings;
 use crate::store::tables::{
     self, FORMAT, KEYSPACES, META, META_COPY, META_FORMAT, META_IDENTITY, META_STATE, State,
-    Tagged, each_table,
+    Stored, Tagged, each_table,
 };
 
 /// Who the store is, and how its key is kept.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Clone)]
 pub(crate) struct Identity {
-    store_id: [u8; 16],
-    key: StoredKey,
+    pub(super) store_id: [u8; 16],
+    pub(super) key: StoredKey,
 }
 
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
-enum StoredKey {
+#[derive(Clone)]
+pub(super) enum StoredKey {
     /// No pepper: the key stands in the file.
     Plain([u8; 32]),
     /// Sealed under each pepper.
@@ -141,8 +140,8 @@ pub(crate) fn unlock_stored(
     peppers: &[Pepper],
     stored: &[u8],
 ) -> Result<(Identity, SecretKey), OpenError> {
-    let identity: Identity = codec::decode(stored)
-        .ok_or_else(|| OpenError::Corrupted("its identity does not decode".to_owned()))?;
+    let identity = Identity::decode(Identity::VERSION, stored)
+        .map_err(|_| OpenError::Corrupted("its identity does not decode".to_owned()))?;
     let store_key = unlock(peppers, &identity)?;
     Ok((identity, store_key))
 }
@@ -290,7 +289,8 @@ fn upgrade(db: &Database, ring: &Keyring) -> Result<(), Error> {
 }
 
 fn encode_identity(identity: &Identity) -> Result<Vec<u8>, Error> {
-    codec::encode(identity).ok_or(Error::Internal("the store's identity is over its limit"))
+    let encoded = identity.encode();
+    encoded.ok_or(Error::Internal("the store's identity is over its limit"))
 }
 
 fn write_identity(db: &Database, identity: &Identity) -> Result<(), Error> {

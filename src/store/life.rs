@@ -2,7 +2,8 @@
 
 use crate::model::clock::Timestamp;
 use crate::model::filter::KeyFilter;
-use crate::model::key::{KeyState, Reason};
+use crate::model::key::KeyState;
+use crate::model::reason::Reason;
 use crate::store::record::{KeyRecord, Phase, View};
 
 /// What of a record says where the key stands in its life.

@@ -9,23 +9,21 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata,
 use crate::crypto::digest::{Contents, Digest, Keyring};
 use crate::model::error::Error;
 use crate::store::failure::OrStore;
-use crate::store::tables::{Bytes, META_COPY, State, Stored, Tagged, each_table, unseal};
+use crate::store::tables::{Bytes, META_COPY, State, Tagged, each_table, unseal};
 
 /// In the place of a mark, while the copy is made.
 pub(super) const UNFINISHED: &[u8] = b"unfinished";
 
 /// What a copy holds, but for what there is one of.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// How many transactions were committed to what it holds.
-    commits: u64,
+    pub(super) commits: u64,
     /// How many records each table has, by the table's name.
-    counts: Vec<(String, u64)>,
+    pub(super) counts: Vec<(String, u64)>,
     /// Over every record of these tables, in their order.
-    contents: Digest,
+    pub(super) contents: Digest,
 }
-
-impl Stored for Mark {}
 
 /// A mark that is being made, table by table.
 pub(super) struct Marking {

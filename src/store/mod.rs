@@ -39,6 +39,7 @@ pub(crate) mod record;
 mod rewrite;
 pub(crate) mod settings;
 pub(crate) mod snapshot;
+mod stored;
 pub(crate) mod tables;
 pub(crate) mod trail;
 pub(crate) mod tx;

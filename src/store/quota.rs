@@ -2,15 +2,13 @@
 
 use std::sync::Weak;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::clock::Timestamp;
 use crate::model::quota::{Quota, QuotaStatus};
 use crate::sync::table::{Mutex, lock};
 
 /// A quota in the store, under its number: the position of the audit entry about
 /// the change that first made it, which no other has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QuotaRecord {
     pub(crate) quota: Quota,
     pub(crate) remaining: u64,

@@ -1,13 +1,11 @@
 //! How far the counts of keys have followed time.
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;
 
 /// A place among the instants at which time changes the state of keys, which are in the
 /// order of the instants, and of the keys' ids within one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reach {
     pub(super) at: Timestamp,
     pub(super) id: u64,

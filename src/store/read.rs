@@ -12,7 +12,6 @@ use crate::model::key::{ColdRecord, Key, Revoked, Usage};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState, Suspension};
 use crate::model::quota::QuotaStatus;
-use crate::store::codec;
 use crate::store::failure::OrStore;
 use crate::store::life::Life;
 use crate::store::quota::QuotaRecord;
@@ -32,20 +31,12 @@ pub(crate) fn state(
     }
 }
 
-const AUDIT_VERSION: u8 = 1;
-
 /// A key's usage as stored.
-#[derive(Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct UsageRecord {
     pub(crate) last_used: Option<Timestamp>,
     pub(crate) count: u64,
 }
-
-// What the engine keeps of these is what is stored.
-impl Stored for UsageRecord {}
-impl Stored for ColdRecord {}
-impl Stored for Keyspace {}
-impl Stored for QuotaRecord {}
 
 pub(crate) fn key(
     table: &impl ReadableTable<u64, Bytes>,
@@ -118,9 +109,10 @@ pub(crate) fn encode_audit(
     seq: u64,
     body: &AuditBody,
 ) -> Result<(Vec<u8>, Digest), Error> {
-    let encoded = codec::encode(body).ok_or(Error::Internal("an audit entry is over its limit"))?;
+    let encoded = body.encode();
+    let encoded = encoded.ok_or(Error::Internal("an audit entry is over its limit"))?;
     let mut bytes = Vec::with_capacity(1 + encoded.len() + DIGEST_LEN);
-    bytes.push(AUDIT_VERSION);
+    bytes.push(AuditBody::VERSION);
     bytes.extend(encoded);
     let hash = ring.chain(previous, seq, &bytes);
     bytes.extend(hash);
@@ -151,10 +143,8 @@ pub(crate) fn decode_audit_with(
     if !digests_equal(&key.link(previous, seq, body), hash) {
         return Err(corrupted("it does not follow on the entry before it"));
     }
-    let Some((&AUDIT_VERSION, encoded)) = body.split_first() else {
-        return Err(corrupted("its version is unknown"));
-    };
-    let body: AuditBody = codec::decode(encoded).ok_or_else(|| corrupted("it does not decode"))?;
+    let (version, encoded) = body.split_first().ok_or_else(|| corrupted("it is empty"))?;
+    let body = AuditBody::decode(*version, encoded).map_err(corrupted)?;
     Ok((body.at_position(seq), *hash))
 }
 
@@ -478,8 +468,6 @@ pub(crate) fn each_crowded_owner(
     }
     Ok(())
 }
-
-impl Stored for AuditBody {}
 
 impl State {
     /// The last audit entry.

@@ -26,10 +26,10 @@ use crate::crypto::digest::{Digest, Keyring, TAG_LEN};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::{KeyId, Prefix};
-use crate::model::key::Reason;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::reason::Reason;
 use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN};
 
 /// The number of the table in the records' tags.
@@ -408,7 +408,7 @@ mod tests {
             any::<u64>().prop_map(|ms| Phase::Retiring {
                 until: Timestamp::from_raw(ms)
             }),
-            (any::<u64>(), 0..6_u8).prop_map(|(ms, code)| Phase::Revoked {
+            (any::<u64>(), any::<u8>()).prop_map(|(ms, code)| Phase::Revoked {
                 at: Timestamp::from_raw(ms),
                 reason: Reason::from_code(code)
             }),

@@ -131,17 +131,41 @@ impl Tagged {
     }
 }
 
-/// What is stored in an envelope. A type whose fields change gets the next version, and
-/// reads the older ones.
-pub(crate) trait Stored: Serialize + DeserializeOwned {
+/// What is stored in an envelope, through a form that the store alone knows: see
+/// [`stored`](crate::store::stored). A record whose fields change gets the next version,
+/// and reads the older ones.
+pub(crate) trait Stored: Sized {
     /// The version that is written.
     const VERSION: u8 = 1;
+
+    /// What is encoded: the fields in the order of the format.
+    type Form: Serialize + DeserializeOwned;
+
+    fn to_form(&self) -> Self::Form;
+
+    /// `None` where the form is not that of any record.
+    fn from_form(form: Self::Form) -> Option<Self>;
 
     /// Reads the encoding of an older version; `None` where there was none, or where it
     /// does not decode.
     fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
         let _ = (version, encoded);
         None
+    }
+
+    /// The record as it is stored, without its version and its tag.
+    fn encode(&self) -> Option<Vec<u8>> {
+        codec::encode(&self.to_form())
+    }
+
+    /// Reads what [`encode`](Stored::encode) wrote in this or an older version, or says why not.
+    fn decode(version: u8, encoded: &[u8]) -> Result<Self, &'static str> {
+        let decoded = match version {
+            current if current == Self::VERSION => codec::decode(encoded).and_then(Self::from_form),
+            older if (1..Self::VERSION).contains(&older) => Self::decode_older(older, encoded),
+            _ => return Err("its version is unknown"),
+        };
+        decoded.ok_or("it does not decode")
     }
 }
 
@@ -152,7 +176,7 @@ pub(crate) fn seal<T: Stored>(
     key: &[u8],
     value: &T,
 ) -> Result<Vec<u8>, Error> {
-    let encoded = codec::encode(value).ok_or(Error::Internal(
+    let encoded = value.encode().ok_or(Error::Internal(
         "a record is over the limit of its encoding",
     ))?;
     let mut bytes = Vec::with_capacity(1 + encoded.len() + TAG_LEN);
@@ -179,16 +203,11 @@ pub(crate) fn unseal<T: Stored>(
         return Err(corrupted("its tag is wrong"));
     }
     let (version, encoded) = body.split_first().ok_or_else(|| corrupted("it is empty"))?;
-    let decoded = match *version {
-        current if current == T::VERSION => codec::decode(encoded),
-        older if (1..T::VERSION).contains(&older) => T::decode_older(older, encoded),
-        _ => return Err(corrupted("its version is unknown")),
-    };
-    decoded.ok_or_else(|| corrupted("it does not decode"))
+    T::decode(*version, encoded).map_err(corrupted)
 }
 
 /// What changes with every commit and there is one of.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Clone)]
 pub(crate) struct State {
     /// The position of the last audit entry; 0 for none.
     pub(crate) audit_seq: u64,
@@ -208,54 +227,6 @@ pub(crate) struct State {
     pub(crate) audit_floor_hash: Digest,
     /// As of where in time keys are counted by state.
     pub(crate) reach: Reach,
-}
-
-/// The state in stores of format 1.
-#[derive(serde::Deserialize)]
-struct StateV1 {
-    audit_seq: u64,
-    audit_hash: Digest,
-    clock: Timestamp,
-    next_keyspace: u32,
-    digests: Vec<(u8, u64)>,
-}
-
-/// The state in stores of format 2.
-#[derive(serde::Deserialize)]
-struct StateV2 {
-    first: StateV1,
-    commits: u64,
-    audit_floor_seq: u64,
-    audit_floor_hash: Digest,
-}
-
-impl Stored for State {
-    const VERSION: u8 = 3;
-
-    fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
-        let none = Self::new();
-        let old = match version {
-            1 => StateV2 {
-                first: codec::decode(encoded)?,
-                commits: none.commits,
-                audit_floor_seq: none.audit_floor_seq,
-                audit_floor_hash: none.audit_floor_hash,
-            },
-            2 => codec::decode(encoded)?,
-            _ => return None,
-        };
-        Some(Self {
-            audit_seq: old.first.audit_seq,
-            audit_hash: old.first.audit_hash,
-            clock: old.first.clock,
-            next_keyspace: old.first.next_keyspace,
-            digests: old.first.digests,
-            commits: old.commits,
-            audit_floor_seq: old.audit_floor_seq,
-            audit_floor_hash: old.audit_floor_hash,
-            reach: none.reach,
-        })
-    }
 }
 
 impl State {
@@ -282,14 +253,12 @@ impl State {
 }
 
 /// An owner that is suspended.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct OwnerRecord {
     pub(crate) suspended_at: Timestamp,
     pub(crate) suspended_by: Option<String>,
     pub(crate) note: Option<String>,
 }
-
-impl Stored for OwnerRecord {}
 
 /// The key of [`BY_OWNER`]. `/` stands as 1 and the path ends with 0, so that
 /// the keys of a path and of all below it are one range.
@@ -391,13 +360,7 @@ mod tests {
         let ring = Keyring::new(&Zeroizing::new([7; 32]), &[]);
         let key = META_STATE.as_bytes();
         // Of format 1: five fields.
-        let old = (
-            5_u64,
-            [9_u8; 32],
-            Timestamp::from_raw(77),
-            3_u32,
-            vec![(1_u8, 4_u64)],
-        );
+        let old = (5_u64, [9_u8; 32], 77_u64, 3_u32, vec![(1_u8, 4_u64)]);
         let sealed = |version: u8| {
             let mut bytes = vec![version];
             bytes.extend(codec::encode(&old).unwrap());

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::hex::{Hex, unhex};
 use crate::model::parse::ParseError;
 
@@ -25,7 +23,7 @@ use crate::model::parse::ParseError;
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Link {
     /// The position of the entry.

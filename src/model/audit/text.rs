@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::model::clock::Timestamp;
     use crate::model::id::KeyId;
-    use crate::model::key::Reason;
+    use crate::model::reason::Reason;
 
     #[test]
     fn an_entry_is_one_line_with_one_reading() {

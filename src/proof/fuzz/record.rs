@@ -196,10 +196,9 @@ mod tests {
     use crate::store::reach::Reach;
     use crate::store::record::Phase;
     use crate::{KeysPerOwner, Limit, Plan, Quota, Refill};
-    use serde::Serialize;
 
-    fn sealed<T: Serialize>(value: &T) -> Vec<u8> {
-        crate::store::codec::encode(value).unwrap()
+    fn sealed<T: Stored>(value: &T) -> Vec<u8> {
+        value.encode().unwrap()
     }
 
     /// A sound record of each kind, without its version and tag.

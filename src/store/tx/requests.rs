@@ -13,7 +13,7 @@ use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::store::failure::OrStore;
-use crate::store::tables::{self, Bytes, REQUESTS, REQUESTS_BY_TIME, Stored, Tagged};
+use crate::store::tables::{self, Bytes, REQUESTS, REQUESTS_BY_TIME, Tagged};
 
 /// How many keys one part of a request names: an encoding has a limit.
 pub(crate) const KEYS_PER_PART: usize = 128;
@@ -34,17 +34,15 @@ pub(crate) struct Request {
 }
 
 /// A part of a request as stored.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Clone)]
 pub(crate) struct RequestPart {
     pub(crate) at: Timestamp,
-    asked: Digest,
-    last_seq: u64,
+    pub(in crate::store) asked: Digest,
+    pub(in crate::store) last_seq: u64,
     /// How many parts there are.
     pub(crate) parts: u16,
-    keys: Vec<KeyId>,
+    pub(in crate::store) keys: Vec<KeyId>,
 }
-
-impl Stored for RequestPart {}
 
 /// What binds a part to its place.
 fn part_key(name: &Digest, part: u16) -> Vec<u8> {

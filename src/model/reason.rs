@@ -1,0 +1,92 @@
+//! Why keys are revoked.
+
+use std::fmt;
+
+/// Why a key was revoked. The names are those of RFC 5280, section 5.3.1.
+///
+/// ```
+/// use gatekey::Reason;
+///
+/// assert_eq!(Reason::KeyCompromise.to_string(), "key compromise");
+/// assert_eq!(Reason::default(), Reason::Unspecified);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No reason was given.
+    #[default]
+    Unspecified,
+    /// The token is, or may be, in the wrong hands.
+    KeyCompromise,
+    /// Another key took its place.
+    Superseded,
+    /// The owner's relation to the service has changed.
+    AffiliationChanged,
+    /// The owner lost the right that the key stood for.
+    PrivilegeWithdrawn,
+    /// The key is not needed any more.
+    Cessation,
+    /// A later version of this crate wrote a reason that this one does not know. It is
+    /// kept as it is, and only read from a store.
+    #[non_exhaustive]
+    Other {
+        /// Its number in the store, which none of the others has.
+        code: u8,
+    },
+}
+
+/// Every reason that this version knows, in the order of its code, with its text.
+const KNOWN: [(Reason, &str); 6] = [
+    (Reason::Unspecified, "unspecified"),
+    (Reason::KeyCompromise, "key compromise"),
+    (Reason::Superseded, "superseded"),
+    (Reason::AffiliationChanged, "affiliation changed"),
+    (Reason::PrivilegeWithdrawn, "privilege withdrawn"),
+    (Reason::Cessation, "cessation"),
+];
+
+impl Reason {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Unspecified => 0,
+            Self::KeyCompromise => 1,
+            Self::Superseded => 2,
+            Self::AffiliationChanged => 3,
+            Self::PrivilegeWithdrawn => 4,
+            Self::Cessation => 5,
+            Self::Other { code } => code,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Self {
+        match KNOWN.get(usize::from(code)) {
+            Some((known, _)) => *known,
+            None => Self::Other { code },
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match KNOWN.get(usize::from(self.code())) {
+            Some((_, text)) => f.pad(text),
+            None => f.pad(&format!("reason {}", self.code())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_reason_and_one_text() {
+        let mut texts = std::collections::BTreeSet::new();
+        for code in 0..=u8::MAX {
+            let reason = Reason::from_code(code);
+            assert_eq!(reason.code(), code);
+            assert_eq!(matches!(reason, Reason::Other { .. }), code > 5);
+            assert!(texts.insert(reason.to_string()));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `cold` and `usage`: what of a key no verification reads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Timestamp;
+use crate::model::id::KeyId;
+use crate::model::key::ColdRecord;
+use crate::store::read::UsageRecord;
+use crate::store::stored::{instant, key_id, maybe};
+use crate::store::tables::Stored;
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ColdForm {
+    pub(super) name: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) created_at: u64,
+    pub(super) created_by: Option<String>,
+    pub(super) predecessor: Option<u64>,
+    pub(super) successor: Option<u64>,
+    pub(super) quota: Option<u64>,
+}
+
+impl Stored for ColdRecord {
+    type Form = ColdForm;
+
+    fn to_form(&self) -> ColdForm {
+        ColdForm {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            labels: self.labels.clone(),
+            created_at: self.created_at.unix_ms(),
+            created_by: self.created_by.clone(),
+            predecessor: self.predecessor.map(KeyId::raw),
+            successor: self.successor.map(KeyId::raw),
+            quota: self.quota,
+        }
+    }
+
+    fn from_form(form: ColdForm) -> Option<Self> {
+        Some(Self {
+            name: form.name,
+            description: form.description,
+            labels: form.labels,
+            created_at: instant(form.created_at)?,
+            created_by: form.created_by,
+            predecessor: maybe(form.predecessor, key_id)?,
+            successor: maybe(form.successor, key_id)?,
+            quota: form.quota,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct UsageForm {
+    pub(super) last_used: Option<u64>,
+    pub(super) count: u64,
+}
+
+impl Stored for UsageRecord {
+    type Form = UsageForm;
+
+    fn to_form(&self) -> UsageForm {
+        UsageForm {
+            last_used: self.last_used.map(Timestamp::unix_ms),
+            count: self.count,
+        }
+    }
+
+    fn from_form(form: UsageForm) -> Option<Self> {
+        Some(Self {
+            last_used: maybe(form.last_used, instant)?,
+            count: form.count,
+        })
+    }
+}
