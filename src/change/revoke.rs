@@ -1,9 +1,7 @@
-//! Revoking keys: one, by token, or all of an owner or a keyspace.
+//! Revoking keys: one, or all of an owner or a keyspace.
 
-use crate::crypto::digest::digests_equal;
-use crate::crypto::token::Parts;
 use crate::model::audit::{AuditEvent, NAMED_MAX, Scope};
-use crate::model::error::{Error, NotFound};
+use crate::model::error::Error;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{Revocation, Revoked, RevokedMany};
 use crate::model::owner::OwnerPath;
@@ -48,28 +46,6 @@ pub(crate) fn revoke(
         note: revocation.note.clone(),
         by: actor.map(str::to_owned),
     })
-}
-
-/// Revokes the key whose token is at hand. The secret must be right.
-pub(crate) fn revoke_token(
-    tx: &mut Tx<'_>,
-    parsed: &Parts<'_>,
-    revocation: &Revocation,
-    actor: Option<&str>,
-) -> Result<Revoked, Error> {
-    let ring = tx.ring();
-    let Some(key) = tx.find_key(parsed.id)? else {
-        ring.refuse_unknown(parsed.signed);
-        return Err(NotFound::Token.into());
-    };
-    let keyspace = tx.keyspace_numbered(key.keyspace)?;
-    let is_right = ring
-        .digest(key.pepper, parsed.signed)
-        .is_some_and(|digest| digests_equal(&digest, &key.digest));
-    if !is_right || keyspace.prefix.as_bytes() != parsed.prefix {
-        return Err(NotFound::Token.into());
-    }
-    revoke(tx, key.id, revocation, actor)
 }
 
 /// Revokes all keys of an owner and of all below it.

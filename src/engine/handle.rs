@@ -272,20 +272,25 @@ impl Engine {
         self.core.verify_text(token.as_ref(), requirements)
     }
 
-    /// Verifies several tokens against the same requirements, and gives the
-    /// verdicts in their order: quicker than one by one where there are many,
+    /// Verifies several tokens against the same requirements, and gives a result
+    /// for each, in their order: quicker than one by one where there are many,
     /// since their cache misses overlap. It is not one instant for all: a
     /// change may take effect in between.
     ///
+    /// An error on one token leaves the others' verdicts as they are: what was
+    /// charged for them is not lost. Collect into a `Result` where any error
+    /// is one for all.
+    ///
     /// # Errors
-    /// See [`Engine`]. An error on one token is an error for all.
+    /// See [`Engine`], for each token.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace, Requirements};
     /// # let engine = Engine::open_in_memory()?;
     /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
     /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
-    /// let verdicts = engine.verify_many(&[issued.token.expose(), "?"], &Requirements::new())?;
+    /// let results = engine.verify_many(&[issued.token.expose(), "?"], &Requirements::new());
+    /// let verdicts = results.into_iter().collect::<Result<Vec<_>, _>>()?;
     /// assert!(verdicts[0].is_granted() && !verdicts[1].is_granted());
     /// # engine.close()?;
     /// # Ok::<(), gatekey::Error>(())
@@ -294,7 +299,7 @@ impl Engine {
         &self,
         tokens: &[T],
         requirements: &Requirements<'_>,
-    ) -> Result<Vec<Verdict>> {
+    ) -> Vec<Result<Verdict>> {
         self.core.verify_many(tokens, requirements)
     }
 }

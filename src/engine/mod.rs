@@ -1,8 +1,11 @@
 //! The engine: the public handle, the way of a verification and the way of a change.
 
 mod backup;
+mod charge;
+mod commit;
 pub(crate) mod compact;
 mod counting;
+mod flush;
 #[cfg(test)]
 #[cfg(not(gatekey_shuttle))]
 mod forked;
@@ -21,5 +24,8 @@ pub(crate) mod repair;
 pub(crate) mod restore;
 mod revoking;
 pub(crate) mod shared;
+#[cfg(feature = "http")]
+mod standing;
 mod time;
 mod trail;
+mod verify;

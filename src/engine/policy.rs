@@ -14,19 +14,18 @@ use crate::model::verdict::Denial;
 use crate::store::life::Life;
 use crate::store::record::View;
 
-/// Decides on a key whose secret was right, and that holds the permissions
-/// `held`: those of its record that are not retired. `keyspace` is needed only
-/// where permissions are required by name or missing; without it, nobody has
-/// what is required by name.
-pub(crate) fn decide(
+/// Decides on a key whose secret was right, that stands in its life as `life` says, and
+/// that holds the permissions `held`: those of its record that are not retired. Asks for
+/// the `keyspace` only where permissions are required by name, or missing.
+pub(crate) fn decide<'k>(
     view: &View<'_>,
+    life: &Life,
     held: Permissions,
     requirements: &Requirements<'_>,
-    keyspace: Option<&Keyspace>,
+    keyspace: impl FnOnce() -> &'k Keyspace,
     now: Timestamp,
 ) -> Result<(), Denial> {
     let key = view.id();
-    let life = Life::from(view);
     match life.state(now) {
         KeyState::Active | KeyState::Retiring => {}
         KeyState::Revoked => {
@@ -52,7 +51,10 @@ pub(crate) fn decide(
             source: requirements.source,
         });
     }
-    check_permissions(view, held, requirements, keyspace)
+    if requirements.permission_names.is_empty() && held.contains(requirements.permissions) {
+        return Ok(());
+    }
+    require_named(view, held, requirements, keyspace())
 }
 
 #[cold]
@@ -83,29 +85,22 @@ fn source_is_allowed(view: &View<'_>, source: Option<IpAddr>) -> bool {
     })
 }
 
-fn check_permissions(
+fn require_named(
     view: &View<'_>,
     held: Permissions,
     requirements: &Requirements<'_>,
-    keyspace: Option<&Keyspace>,
+    keyspace: &Keyspace,
 ) -> Result<(), Denial> {
     let holds = |name: &&str| {
-        keyspace
-            .and_then(|keyspace| keyspace.required_bit(name))
-            .is_some_and(|bit| held.contains(bit))
+        let bit = keyspace.required_bit(name);
+        bit.is_some_and(|bit| held.contains(bit))
     };
     if held.contains(requirements.permissions) && requirements.permission_names.iter().all(holds) {
         return Ok(());
     }
     let mut missing = requirements.permissions - held;
-    let mut names: Vec<String> = match keyspace {
-        Some(keyspace) => keyspace
-            .names(missing)
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
-        None => Vec::new(),
-    };
+    let names = keyspace.names(missing).into_iter();
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
     for name in requirements
         .permission_names
         .iter()
@@ -114,7 +109,7 @@ fn check_permissions(
         if !names.iter().any(|known| known == name) {
             names.push((*name).to_owned());
         }
-        if let Some(bit) = keyspace.and_then(|keyspace| keyspace.required_bit(name)) {
+        if let Some(bit) = keyspace.required_bit(name) {
             missing = missing | bit;
         }
     }
@@ -122,6 +117,25 @@ fn check_permissions(
         key: view.id(),
         missing,
         names,
+    })
+}
+
+/// A keyspace that names no permission.
+#[cfg(any(test, feature = "proof"))]
+pub(crate) fn nameless() -> Result<Keyspace, crate::Error> {
+    Ok(Keyspace {
+        id: 0,
+        revision: 1,
+        prefix: "acme".parse()?,
+        description: String::new(),
+        permissions: Vec::new(),
+        keys_per_owner: crate::model::keyspace::KeysPerOwner::Many { cap: None },
+        default_lifetime: None,
+        max_lifetime: None,
+        plans: Vec::new(),
+        default_plan: None,
+        created_at: Timestamp::MIN,
+        updated_at: Timestamp::MIN,
     })
 }
 
@@ -159,7 +173,9 @@ mod tests {
         let ring = Keyring::new(&Zeroizing::new([0; 32]), &[]);
         let bytes = record.encode(&ring).unwrap();
         let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
-        match decide(&view, view.permissions(), requirements, None, NOW) {
+        let (life, held) = (Life::from(&view), view.permissions());
+        let keyspace = nameless().unwrap();
+        match decide(&view, &life, held, requirements, || &keyspace, NOW) {
             Ok(()) => "granted",
             Err(denial) => denial.code(),
         }
@@ -232,7 +248,9 @@ mod tests {
         let bytes = record.encode(&ring).unwrap();
         let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
         let held = view.permissions();
-        let denial = decide(&view, held, &Requirements::new(), None, NOW).unwrap_err();
+        let life = Life::from(&view);
+        let names = || -> &Keyspace { panic!("nothing is asked for by name") };
+        let denial = decide(&view, &life, held, &Requirements::new(), names, NOW).unwrap_err();
         assert_eq!(
             denial,
             Denial::Suspended {

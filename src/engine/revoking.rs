@@ -1,7 +1,6 @@
 //! Revoking and purging keys.
 
 use crate::change;
-use crate::crypto::token;
 use crate::engine::handle::Engine;
 use crate::model::error::{Error, NotFound, Result};
 use crate::model::id::{KeyId, Prefix};
@@ -53,13 +52,15 @@ impl Engine {
     ) -> Result<Revoked> {
         let revocation = revocation.into();
         revocation.check()?;
-        // Looked at first without the writers' line, so that whoever has no
-        // token cannot stand in it.
-        self.core.find_by_token(token.as_ref())?;
-        let token = zeroize::Zeroizing::new(token.as_ref().to_vec());
-        self.change(move |tx, actor| match token::parse(&token) {
-            Some(parsed) => change::revoke::revoke_token(tx, &parsed, &revocation, actor),
-            None => Err(NotFound::Token.into()),
+        // Outside the writers' line, so that nobody without a token can stand in it. What
+        // is proven stays true: an id has one secret for ever.
+        let (key, _) = self.core.find_by_token(token.as_ref())?;
+        let revoked =
+            self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor));
+        revoked.map_err(|error| match error {
+            // Purged meanwhile.
+            Error::NotFound(NotFound::Key(_)) => NotFound::Token.into(),
+            error => error,
         })
     }
 

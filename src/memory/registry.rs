@@ -1,8 +1,9 @@
 //! The keyspaces in memory, for verifications to read without a lock.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::model::bounds;
 use crate::model::error::Error;
@@ -47,6 +48,26 @@ impl Entry {
         low.store(half(bits), Ordering::Release);
         high.store(half(bits >> 64), Ordering::Release);
         self.current.store(keyspace);
+    }
+}
+
+/// A keyspace, loaded when it is first asked for and not again: so that all that one
+/// verification reads of it is of one revision, and most load none.
+pub(crate) struct Once<'a> {
+    entry: &'a Entry,
+    loaded: OnceCell<Guard<Arc<Keyspace>>>,
+}
+
+impl<'a> Once<'a> {
+    pub(crate) fn new(entry: &'a Entry) -> Self {
+        Self {
+            entry,
+            loaded: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn get(&self) -> &Keyspace {
+        self.loaded.get_or_init(|| self.entry.current.load())
     }
 }
 

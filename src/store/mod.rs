@@ -24,6 +24,7 @@ pub(crate) mod file;
 mod ground;
 pub(crate) mod history;
 mod home;
+pub(crate) mod hot;
 pub(crate) mod identity;
 pub(crate) mod life;
 mod mark;

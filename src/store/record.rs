@@ -36,7 +36,7 @@ use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN};
 pub(crate) const TABLE: u8 = 1;
 const VERSION: u8 = 1;
 const SCHEME_BLAKE3: u8 = 1;
-const FIXED_LEN: usize = 104;
+pub(super) const FIXED_LEN: usize = 104;
 const NEVER: u64 = u64::MAX;
 
 const FLAG_DISABLED: u8 = 1;

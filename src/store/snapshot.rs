@@ -16,6 +16,7 @@ use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState};
 use crate::store::base::Base;
 use crate::store::failure::{OrStore, guarded};
+use crate::store::hot::HotCopy;
 use crate::store::life::is_asked_for;
 use crate::store::read;
 use crate::store::record::{KeyRecord, View};
@@ -70,22 +71,15 @@ impl Snapshot {
         &self.base
     }
 
-    /// Reads a hot record in place, its tag checked. This is a verification's
-    /// way to the file: it opens nothing and copies nothing.
-    pub(crate) fn hot<R>(
-        &self,
-        id: KeyId,
-        read: impl FnOnce(Option<(View<'_>, &[u8])>) -> R,
-    ) -> Result<R, Error> {
-        guarded(
-            || match ReadableTable::get(&self.keys, id.raw()).or_store()? {
-                Some(record) => {
-                    let (view, body) = View::open(record.value(), id, &self.ring)?;
-                    Ok(read(Some((view, body))))
-                }
-                None => Ok(read(None)),
-            },
-        )
+    /// Copies a key's hot record out of the file, its tag checked, or that there is none.
+    /// This is a verification's way to the file: it opens nothing, and holds no page of
+    /// it once it returns.
+    pub(crate) fn hot(&self, id: KeyId, into: &mut HotCopy) -> Result<(), Error> {
+        guarded(|| {
+            let record = ReadableTable::get(&self.keys, id.raw()).or_store()?;
+            into.take(id, record.as_ref().map(|record| record.value()))
+        })?;
+        into.check(id, &self.ring)
     }
 
     pub(crate) fn record(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {

@@ -420,8 +420,11 @@ fn failed_attempts_are_throttled_by_source_and_a_success_resets_nothing() {
     );
     // In a batch, each may be the one too many; without a source nothing counts.
     let asked = Requirements::new().source("192.0.2.9".parse().unwrap());
-    let batch = engine.verify_many(&["x"; 12], &asked).unwrap();
-    let codes: Vec<_> = batch.iter().map(code).collect();
+    let batch = engine.verify_many(&["x"; 12], &asked);
+    let codes: Vec<_> = batch
+        .iter()
+        .map(|result| code(result.as_ref().unwrap()))
+        .collect();
     assert_eq!(
         codes[9..],
         ["malformed", "too_many_attempts", "too_many_attempts"]

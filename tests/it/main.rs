@@ -8,6 +8,7 @@ mod counters;
 mod audit;
 mod bad_input;
 mod charges;
+mod clock_panics;
 mod counts;
 mod durability;
 mod field;

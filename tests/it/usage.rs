@@ -300,14 +300,11 @@ fn verifying_many_at_once_counts_each() {
         let mut tokens = vec![issued.token.expose(); 100];
         tokens.extend([other.token.expose(), "nonsense"]);
         for _ in 0..2 {
-            let verdicts = store
-                .engine
-                .verify_many(&tokens, &Requirements::new())
-                .unwrap();
+            let verdicts = store.engine.verify_many(&tokens, &Requirements::new());
             assert_eq!(
                 verdicts
                     .iter()
-                    .filter(|verdict| verdict.is_granted())
+                    .filter(|verdict| verdict.as_ref().unwrap().is_granted())
                     .count(),
                 101
             );

@@ -214,7 +214,8 @@ fn many_tokens_at_once_get_the_answers_that_each_would_get_alone() {
         let asked = Requirements::new();
         // Twice, so that the keys that may be resident are.
         for _ in 0..2 {
-            let many = store.engine.verify_many(&tokens, &asked).unwrap();
+            let many = store.engine.verify_many(&tokens, &asked);
+            let many: Vec<_> = many.into_iter().map(Result::unwrap).collect();
             let each: Vec<_> = tokens
                 .iter()
                 .map(|token| store.engine.verify(token).unwrap())
@@ -225,7 +226,7 @@ fn many_tokens_at_once_get_the_answers_that_each_would_get_alone() {
             assert_eq!(counts, [40, 20, 20, 20, 2]);
         }
         let none: [&str; 0] = [];
-        assert_eq!(store.engine.verify_many(&none, &asked).unwrap(), []);
+        assert!(store.engine.verify_many(&none, &asked).is_empty());
     });
 }
 

@@ -2,6 +2,11 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use super::*;
+use crate::change::quota;
+use crate::crypto::token;
+use crate::model::requirements::Requirements;
+use crate::model::secret::Pepper;
+use crate::model::verdict::{Denial, Verdict};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -9,6 +14,7 @@ use crate::change;
 use crate::model::clock::ManualClock;
 use crate::model::error::{NotFound, Refusal};
 use crate::model::filter::KeyFilter;
+use crate::model::id::KeyId;
 use crate::model::key::{Key, KeyUpdate, NewKey, Revocation, Rotation};
 use crate::model::keyspace::{Keyspace, NewKeyspace};
 use crate::model::owner::OwnerPath;
@@ -515,4 +521,77 @@ fn nothing_is_acknowledged_in_a_file_whose_name_may_not_be_durable() {
     let prefixes: Vec<_> = core.read(Snapshot::keyspaces).unwrap();
     let prefixes: Vec<_> = prefixes.iter().map(|made| made.prefix.as_str()).collect();
     assert_eq!(prefixes, ["before", "after"]);
+}
+
+/// What was charged is told, whatever becomes of the others in the batch.
+#[test]
+fn an_error_on_one_token_of_a_batch_takes_no_verdict_from_the_others() {
+    let core = core();
+    create(&core, "acme").unwrap();
+    let new = || NewKey::new("acme", "acme").unwrap().quota(Quota::new(50));
+    let new: Vec<_> = (0..40).map(|_| new()).collect();
+    let issued = core.mutate(move |tx| change::issue::issue(tx, &new, None));
+    let issued = issued.unwrap();
+    // In each part of the batch, one has a plan that does not exist.
+    let broken = [3, 35].map(|at: usize| issued[at].key.id);
+    core.mutate(move |tx| {
+        broken.iter().try_for_each(|id| {
+            let old = tx.key(*id)?;
+            let mut new = old.clone();
+            new.plan = 9;
+            tx.replace_key(&old, &new)
+        })
+    })
+    .unwrap();
+    let tokens: Vec<&str> = issued.iter().map(|issued| issued.token.expose()).collect();
+    // From the file, then from memory.
+    for _ in 0..2 {
+        let results = core.verify_many(&tokens, &Requirements::new());
+        assert_eq!(results.len(), tokens.len());
+        for (result, issued) in results.iter().zip(&issued) {
+            let id = issued.key.id;
+            match result {
+                Ok(verdict) => assert!(verdict.is_granted() && !broken.contains(&id)),
+                Err(error) => {
+                    assert!(broken.contains(&id) && matches!(error, Error::Corrupted(_)));
+                }
+            }
+        }
+    }
+    let left = granted(&core, issued[39].token.expose(), 100);
+    assert_eq!(left, 48, "each that was granted is charged once");
+}
+
+/// Under an old pepper, what is hashed is the token under that pepper, once, and under
+/// the new one where it is to be renewed.
+#[test]
+fn a_token_under_an_old_pepper_is_hashed_once() {
+    use crate::crypto::digest::tests::WORK;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.redb");
+    let old = || Pepper::new(1, [1; 32]).unwrap();
+    let open = |mut options: Options| {
+        options.check().unwrap();
+        Core::open(&options, Place::File(&path)).unwrap()
+    };
+    let core = open(Options::new().pepper(old()));
+    create(&core, "acme").unwrap();
+    let key = [NewKey::new("acme", "acme").unwrap()];
+    let issued = core.mutate(move |tx| change::issue::issue(tx, &key, None));
+    let token = issued.unwrap().remove(0).token;
+    core.close().unwrap();
+    let new = Pepper::new(2, [2; 32]).unwrap();
+    let core = open(Options::new().pepper(old()).pepper(new));
+    let work = || {
+        WORK.set((0, 0));
+        assert_eq!(granted(&core, token.expose(), 1), 1);
+        WORK.get()
+    };
+    // The record's tag, its digest, and what is noted for the flush.
+    assert_eq!(work(), (3, 2));
+    // From memory.
+    assert_eq!(work(), (1, 1));
+    core.flush().unwrap();
+    assert_eq!((work(), work()), ((2, 2), (1, 1)));
+    core.close().unwrap();
 }

@@ -117,8 +117,10 @@ fn hot(stored: &[u8]) -> bool {
         let asked = Requirements::new()
             .source("10.1.2.3".parse().unwrap())
             .permission_names(&["read"]);
-        let _ = policy::decide(&view, view.permissions(), &asked, None, now);
-        let _ = (Life::from(&view).state(now), view.short_owner());
+        let (life, held) = (Life::from(&view), view.permissions());
+        let nameless = policy::nameless().unwrap();
+        let _ = policy::decide(&view, &life, held, &asked, || &nameless, now);
+        let _ = (life.state(now), view.short_owner());
     }
     let Ok(record) = KeyRecord::from_view(&view) else {
         return false;

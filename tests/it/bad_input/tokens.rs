@@ -167,7 +167,8 @@ fn many_texts_at_once_get_the_verdicts_that_each_gets_alone() {
         let any = Requirements::new();
         assert_eq!(store.verdict(good), "granted");
         for _ in 0..2 {
-            let verdicts = store.engine.verify_many(&texts, &any).unwrap();
+            let verdicts = store.engine.verify_many(&texts, &any);
+            let verdicts: Vec<_> = verdicts.into_iter().map(Result::unwrap).collect();
             assert_eq!(verdicts.len(), texts.len());
             assert_eq!(verdicts.iter().filter(|v| v.is_granted()).count(), 5);
             for (text, verdict) in texts.iter().zip(&verdicts) {
@@ -175,7 +176,7 @@ fn many_texts_at_once_get_the_verdicts_that_each_gets_alone() {
             }
         }
         let none: [&str; 0] = [];
-        assert!(store.engine.verify_many(&none, &any).unwrap().is_empty());
+        assert!(store.engine.verify_many(&none, &any).is_empty());
     });
 }
 

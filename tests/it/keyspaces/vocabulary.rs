@@ -233,10 +233,10 @@ fn a_permission_that_is_retired_is_granted_no_more_from_memory_either() {
             Requirements::new().permission_mask(write),
             Requirements::new().permission_names(&["write"]),
         ] {
-            let many = store.engine.verify_many(&[token], &needs).unwrap();
+            let mut many = store.engine.verify_many(&[token], &needs);
             for verdict in [
                 store.engine.verify_with(token, &needs).unwrap(),
-                many[0].clone(),
+                many.remove(0).unwrap(),
             ] {
                 let denial = verdict.denial().map(Denial::code);
                 assert_eq!(denial, Some("permission_missing"));

@@ -31,11 +31,17 @@ fn a_closed_engine_counts_no_attempts_and_refuses_none() {
     }
     engine.clone().close().unwrap();
     let one = engine.verify_with("?", &requirements).map(drop);
-    let many = engine.verify_many(&["?"], &requirements).map(drop);
-    let none = engine.verify_many(&[""; 0], &requirements).map(drop);
-    for result in [one, many, none] {
+    let many = engine.verify_many(&["?"; 40], &requirements);
+    assert_eq!(many.len(), 40);
+    for result in many.into_iter().map(|result| result.map(drop)).chain([one]) {
         assert!(matches!(result, Err(Error::Closed)), "{result:?}");
     }
+}
+
+/// The one result of a batch of one.
+fn first_of(mut results: Vec<gatekey::Result<gatekey::Verdict>>) -> gatekey::Result<()> {
+    assert_eq!(results.len(), 1);
+    results.remove(0).map(drop)
 }
 
 #[test]
@@ -59,14 +65,10 @@ fn every_call_on_a_closed_engine_says_that_it_is_closed() {
                 "verify a wrong check",
                 engine.verify(flipped(token)).map(drop),
             ),
-            ("verify_many", engine.verify_many(&[token], &NONE).map(drop)),
+            ("verify_many", first_of(engine.verify_many(&[token], &NONE))),
             (
                 "verify_many malformed",
-                engine.verify_many(&["?"], &NONE).map(drop),
-            ),
-            (
-                "verify_many of none",
-                engine.verify_many(&[""; 0], &NONE).map(drop),
+                first_of(engine.verify_many(&["?"], &NONE)),
             ),
             ("find_by_token", engine.find_by_token(token).map(drop)),
             (

@@ -1,0 +1,91 @@
+//! Writing what verifications have noted: uses, digests under a new pepper, and what
+//! lags behind the changes.
+
+use std::sync::Arc;
+
+use crate::change::update::renew_digests;
+use crate::engine::shared::Core;
+use crate::model::audit::NAMED_MAX;
+use crate::model::error::Error;
+use crate::store::failure::guarded;
+use crate::store::tx::uses::OnTheWay;
+use crate::store::{counts, history};
+use crate::sync::atomic::Ordering;
+use crate::sync::lock;
+
+/// The most keys whose usage one transaction writes.
+const USAGE_PER_TRANSACTION: usize = 4096;
+/// The most digests that one transaction renews: its audit entry names them all.
+const RENEWALS_PER_TRANSACTION: usize = NAMED_MAX;
+
+impl Core {
+    /// Writes what verifications have noted. Every use that was noted before the call is
+    /// in the file after it, also where another flush had taken the note.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.home.check()?;
+        self.watch.look(&*self.clock);
+        self.recover()?;
+        let mut doubtful = lock(&self.flushing);
+        let mut renewals = self.notes.take_renewals();
+        while !renewals.is_empty() {
+            let rest = renewals.split_off(renewals.len().min(RENEWALS_PER_TRANSACTION));
+            let chunk = Arc::new(renewals);
+            let renewed = self.mutate({
+                let chunk = chunk.clone();
+                move |tx| renew_digests(tx, &chunk)
+            });
+            if let Err(error) = renewed {
+                let unwritten = chunk.iter().chain(&rest);
+                unwritten.for_each(|renewal| self.notes.renew(*renewal));
+                return Err(error);
+            }
+            renewals = rest;
+        }
+        // The store takes changes, so what became of that commit is known by now.
+        if let Some(before) = doubtful.take()
+            && !before.is_written.load(Ordering::Acquire)
+        {
+            self.notes.put_back(&before.used);
+        }
+        let mut used = self.notes.take_used();
+        while !used.is_empty() {
+            let rest = used.split_off(used.len().min(USAGE_PER_TRANSACTION));
+            let chunk = Arc::new(OnTheWay::new(used));
+            let result = self.mutate({
+                let chunk = chunk.clone();
+                move |tx| tx.add_uses(&chunk)
+            });
+            if let Err(error) = result {
+                match error {
+                    Error::OutcomeUnknown(_) => *doubtful = Some(chunk),
+                    _ => self.notes.put_back(&chunk.used),
+                }
+                self.notes.put_back(&rest);
+                return Err(error);
+            }
+            used = rest;
+        }
+        self.index_trail()?;
+        self.follow_time()
+    }
+
+    /// Counts keys whose state time has changed, where many wait for it.
+    fn follow_time(&self) -> Result<(), Error> {
+        loop {
+            // The caller's clock is asked before what is guarded: a panic in it is no damage.
+            let now = self.now();
+            if !self.read(|snapshot| snapshot.reach_lags(now, counts::LAG))? {
+                return Ok(());
+            }
+            self.mutate(|tx| tx.follow_time())?;
+        }
+    }
+
+    /// Adds rows to the index of the audit trail, where many entries wait for them.
+    fn index_trail(&self) -> Result<(), Error> {
+        while guarded(|| self.snapshot()?.unindexed())? >= history::LAG {
+            self.mutate(|tx| tx.follow_trail())?;
+        }
+        Ok(())
+    }
+}

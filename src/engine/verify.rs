@@ -1,0 +1,408 @@
+//! The way of a verification: take the token apart, find the record that it names in
+//! memory or in the file, prove that the token is the record's, decide, charge, grant.
+
+use crate::crypto::digest::Digest;
+use crate::crypto::token::{self, Parts, Signed};
+use crate::engine::charge::Charged;
+use crate::engine::policy;
+use crate::engine::shared::Core;
+use crate::memory::process::Step;
+use crate::memory::registry::{Entry, Once};
+use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Resident};
+use crate::memory::usage::Renewal;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, NotFound};
+use crate::model::id::KeyId;
+use crate::model::permissions::Permissions;
+use crate::model::requirements::Requirements;
+use crate::model::time::Present;
+use crate::model::verdict::{Denial, Standing, Verdict};
+use crate::store::hot::HotCopy;
+use crate::store::life::Life;
+use crate::store::record::View;
+use crate::store::snapshot::Snapshot;
+use crate::sync::atomic::Ordering;
+
+/// Of a batch, so many tokens are looked up in step: few enough for the copies of their
+/// records to stay in the first-level cache.
+const AT_ONCE: usize = 32;
+
+/// A record that a token has been proven to be the token of.
+struct Proven<'a> {
+    view: View<'a>,
+    /// Its keyspace.
+    entry: &'a Entry,
+}
+
+/// A token on its way through memory.
+#[derive(Default)]
+struct Look<'t> {
+    /// `None`: the text is no token.
+    parts: Option<Parts<'t>>,
+    /// Where its key may stand in memory; `None` where no copy of its record was made.
+    found: Option<Candidates>,
+    /// Its digest, where that could be computed before its record was known.
+    ahead: Option<Digest>,
+}
+
+impl Core {
+    /// Verifies a text, behind the limiter of failed attempts where there is one.
+    pub(crate) fn verify_text(
+        &self,
+        text: &[u8],
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        self.require_health()?;
+        let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) else {
+            return self.verify(text, requirements);
+        };
+        self.must_be_open()?;
+        self.look_home()?;
+        let now = self.now();
+        if let Some(retry_after) = attempts.wait(source, now) {
+            return Ok(Verdict::Denied(Denial::TooManyAttempts { retry_after }));
+        }
+        let verdict = self.verify(text, requirements)?;
+        if matches!(
+            verdict,
+            Verdict::Denied(Denial::Malformed | Denial::Unknown)
+        ) {
+            // Before a lock: a thread that is not in a fork may have it there for ever.
+            self.home.check()?;
+            attempts.failed(source, now);
+        }
+        Ok(verdict)
+    }
+
+    /// Verifies several tokens, whose cache misses overlap. Each has a result of its own:
+    /// what was charged for one is not lost with an error of another.
+    pub(crate) fn verify_many<T: AsRef<[u8]>>(
+        &self,
+        tokens: &[T],
+        requirements: &Requirements<'_>,
+    ) -> Vec<Result<Verdict, Error>> {
+        if let Err(error) = self.must_be_open().and_then(|()| self.require_health()) {
+            return tokens.iter().map(|_| Err(error.clone())).collect();
+        }
+        if self.attempts.is_some() && requirements.source.is_some() {
+            // One after the other: each may be the one too many.
+            let verify = |token: &T| self.verify_text(token.as_ref(), requirements);
+            return tokens.iter().map(verify).collect();
+        }
+        let mut results = Vec::with_capacity(tokens.len());
+        let mut copies = [[0; RECORD_LEN_MAX]; AT_ONCE];
+        for tokens in tokens.chunks(AT_ONCE) {
+            let mut looks: [Look<'_>; AT_ONCE] = std::array::from_fn(|_| Look::default());
+            for (look, token) in looks.iter_mut().zip(tokens) {
+                look.parts = token::split(token.as_ref());
+            }
+            self.look_in_memory(&mut looks, &mut copies);
+            let looks = looks.iter().zip(&copies).take(tokens.len());
+            results.extend(looks.map(|(look, copy)| self.answer(look, copy, requirements)));
+        }
+        results
+    }
+
+    /// Verifies a text, whoever it comes from.
+    fn verify(&self, text: &[u8], requirements: &Requirements<'_>) -> Result<Verdict, Error> {
+        let mut look = [Look {
+            parts: token::split(text),
+            ..Look::default()
+        }];
+        let mut copy = [[0; RECORD_LEN_MAX]];
+        self.look_in_memory(&mut look, &mut copy);
+        let ([look], [copy]) = (&look, &copy);
+        self.answer(look, copy, requirements)
+    }
+
+    /// Copies the records that tokens name out of memory. Each step is done for all
+    /// tokens before the next: its loads do not depend on each other, so that the waits
+    /// for memory overlap, also with the hashes.
+    #[inline]
+    fn look_in_memory<const N: usize>(&self, looks: &mut [Look<'_>; N], into: &mut [Copied; N]) {
+        let Some(resident) = &self.resident else {
+            return;
+        };
+        for look in &mut *looks {
+            let parts = look.parts.as_ref();
+            look.found = parts.and_then(|parts| resident.find(parts.id));
+        }
+        if N > 1 {
+            let found = looks.iter().filter_map(|look| look.found);
+            found.for_each(|found| resident.touch(found));
+        }
+        for look in &mut *looks {
+            if let (Some(parts), Some(_)) = (&look.parts, look.found) {
+                look.ahead = self.store.ring().sign_ahead(parts.signed);
+            }
+        }
+        for (look, into) in looks.iter_mut().zip(into) {
+            if let (Some(parts), Some(at)) = (&look.parts, look.found)
+                && !resident.copy(at, parts.id, into)
+            {
+                look.found = None;
+            }
+        }
+    }
+
+    /// Answers a token that was looked for in memory. A key that is there, and whose
+    /// token this is, is answered without a look at the token's other digits: the digest
+    /// covers them. All else goes to the file, so that a wrong secret costs what an
+    /// unknown id costs, whether its key is in memory or not.
+    #[inline]
+    fn answer(
+        &self,
+        look: &Look<'_>,
+        copy: &Copied,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        let Some(parts) = &look.parts else {
+            return self.refuse_malformed();
+        };
+        if look.found.is_some()
+            && let Some(view) = View::parse(copy)
+            && let Some(proven) = self.prove(view, parts, look.ahead.as_ref())?
+            && let Some(verdict) = self.judge(&proven, parts.signed, requirements)?
+        {
+            return Ok(verdict);
+        }
+        self.verify_from_file(parts, requirements)
+    }
+
+    fn verify_from_file(
+        &self,
+        parts: &Parts<'_>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        if !parts.is_token() {
+            return self.refuse_malformed();
+        }
+        self.look_home()?;
+        let mut copy = HotCopy::new();
+        loop {
+            let leave = self.copy_from_file(parts.id, &mut copy)?;
+            let Some(proven) = self.prove_copy(&copy, parts)? else {
+                return Ok(Verdict::Denied(Denial::Unknown));
+            };
+            // Only now: a token whose secret is wrong must not push out one that is in use.
+            if let (Some(resident), Some(leave)) = (&self.resident, leave) {
+                resident.fill(leave, parts.id, copy.body());
+            }
+            if let Some(verdict) = self.judge(&proven, parts.signed, requirements)? {
+                return Ok(verdict);
+            }
+        }
+    }
+
+    /// Copies a key's record out of the newest snapshot, which is let go of. Gives leave
+    /// to put it into memory.
+    fn copy_from_file(&self, id: KeyId, into: &mut HotCopy) -> Result<Option<FillLeave>, Error> {
+        loop {
+            // Before the snapshot is loaded: see the protocol in `resident`.
+            let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
+            let published = self.published.load();
+            let snapshot = published.as_ref().ok_or_else(|| self.unavailable())?;
+            match snapshot.hot(id, into) {
+                Err(_) if self.is_replaced(snapshot) => {}
+                copied => return copied.map(|()| leave),
+            }
+        }
+    }
+
+    /// The key whose token a text is, whatever its state, and the snapshot that it was
+    /// found in; [`NotFound::Token`] where it is none's.
+    pub(crate) fn find_by_token(
+        &self,
+        text: &[u8],
+    ) -> Result<(KeyId, std::sync::Arc<Snapshot>), Error> {
+        let snapshot = self.snapshot()?;
+        let parts = token::parse(text).ok_or(NotFound::Token)?;
+        let mut copy = HotCopy::new();
+        snapshot.hot(parts.id, &mut copy)?;
+        match self.prove_copy(&copy, &parts)? {
+            Some(_) => Ok((parts.id, snapshot)),
+            None => Err(NotFound::Token.into()),
+        }
+    }
+
+    /// Proves a token to be that of a record from the file. Where there is no record, it
+    /// does the same work, and proves nothing.
+    fn prove_copy<'a>(
+        &'a self,
+        copy: &'a HotCopy,
+        parts: &Parts<'_>,
+    ) -> Result<Option<Proven<'a>>, Error> {
+        match copy.view() {
+            Some(view) => self.prove(view, parts, None),
+            None => {
+                self.ring().refuse_unknown(parts.signed);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a token is that of a record, by its digest and its prefix: nowhere else is
+    /// this asked.
+    #[inline]
+    fn prove<'a>(
+        &'a self,
+        view: View<'a>,
+        parts: &Parts<'_>,
+        ahead: Option<&Digest>,
+    ) -> Result<Option<Proven<'a>>, Error> {
+        let ring = self.store.ring();
+        if !ring.proves(parts.signed, ahead, view.pepper(), view.digest()) {
+            return Ok(None);
+        }
+        let entry = self
+            .registry
+            .get(view.keyspace())
+            .ok_or_else(|| Error::corrupted("keys", view.id(), "its keyspace does not exist"))?;
+        let is_its_prefix = entry.prefix.as_bytes() == parts.prefix;
+        Ok(is_its_prefix.then_some(Proven { view, entry }))
+    }
+
+    /// Decides on a record that the token has been proven to be its own. `None` where its
+    /// quota was changed since the record was read: read it again.
+    #[inline]
+    fn judge(
+        &self,
+        proven: &Proven<'_>,
+        signed: &Signed,
+        requirements: &Requirements<'_>,
+    ) -> Result<Option<Verdict>, Error> {
+        let Proven { view, entry } = proven;
+        let asked_elsewhere = requirements
+            .keyspace
+            .is_some_and(|prefix| prefix != entry.prefix);
+        if asked_elsewhere {
+            return self.deny(Denial::Unknown);
+        }
+        let life = Life::from(view);
+        let is_counted = view.plan() != 0 || view.has_quota();
+        let present = match is_counted || !life.is_timeless() {
+            true => Some(self.present()),
+            false => None,
+        };
+        let now = present.map_or(Timestamp::MIN, |present| present.at);
+        let held = view.permissions() & entry.active();
+        let keyspace = Once::new(entry);
+        if let Err(denial) = policy::decide(view, &life, held, requirements, || keyspace.get(), now)
+        {
+            if let Some(present) = present {
+                self.hold_time(&denial, present);
+            }
+            return self.deny(denial);
+        }
+        let mut standing = None;
+        if is_counted && let Some(present) = present {
+            match self.charge(view, &keyspace, requirements.cost, present)? {
+                Charged::Admitted(charged) => standing = charged,
+                Charged::Refused(denial) => return self.deny(denial),
+                Charged::Gone => return Ok(None),
+            }
+        }
+        self.grant(proven, signed, requirements, held, standing)
+    }
+
+    /// Denies what may be another's to know by now: the parent's, where this is a fork.
+    fn deny(&self, denial: Denial) -> Result<Option<Verdict>, Error> {
+        self.look_home()?;
+        Ok(Some(Verdict::Denied(denial)))
+    }
+
+    #[inline]
+    fn grant(
+        &self,
+        proven: &Proven<'_>,
+        signed: &Signed,
+        requirements: &Requirements<'_>,
+        held: Permissions,
+        standing: Option<Standing>,
+    ) -> Result<Option<Verdict>, Error> {
+        let Proven { view, entry } = proven;
+        let coarse = self.clock.coarse_now();
+        let ask = || self.home.check();
+        match self.tracks_usage && !requirements.is_counted {
+            true => {
+                let now = coarse.max(self.time.latest());
+                self.notes.used(view.id(), now, Step::of(coarse), ask)?;
+            }
+            false => self.notes.look(Step::of(coarse), ask)?,
+        }
+        if view.pepper() != self.signing_pepper() {
+            self.note_renewal(view, signed);
+        }
+        let grant = view.grant(held, entry.prefix);
+        // Not written to, and so not moved, where there is nothing to write.
+        Ok(Some(Verdict::Granted(match standing {
+            None => grant,
+            standing => grant.with_limits(standing),
+        })))
+    }
+
+    /// Keeps time from running behind an instant at which a key was said to be
+    /// over, so that it stays over if the clock steps back.
+    #[cold]
+    fn hold_time(&self, denial: &Denial, present: Present) {
+        if matches!(denial, Denial::Expired { .. } | Denial::Revoked { .. }) {
+            self.hold(present);
+        }
+    }
+
+    #[cold]
+    fn note_renewal(&self, view: &View<'_>, signed: &Signed) {
+        if self.notes.awaits_renewal(view.id()) {
+            return;
+        }
+        self.notes.renew(Renewal {
+            id: view.id(),
+            old: *view.digest(),
+            new: self.ring().sign(signed),
+        });
+    }
+
+    /// The answer to a text that is no token.
+    fn refuse_malformed(&self) -> Result<Verdict, Error> {
+        self.must_be_open()?;
+        Ok(Verdict::Denied(Denial::Malformed))
+    }
+
+    /// Fails where no verification can be answered. For what would be answered
+    /// without a look at the snapshot.
+    fn must_be_open(&self) -> Result<(), Error> {
+        match self.dark.load(Ordering::Acquire) {
+            true => Err(self.unavailable()),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses to verify where the store has taken no changes for longer than the
+    /// options allow.
+    fn require_health(&self) -> Result<(), Error> {
+        match self.store.alarm().is_raised() {
+            true => self.require_recent_health(),
+            false => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn require_recent_health(&self) -> Result<(), Error> {
+        let lasts = self.store.alarm().lasts();
+        match (self.fails_closed_after, lasts, self.health().failure()) {
+            (Some(allowed), Some(lasts), Some(failure)) if lasts >= allowed => {
+                Err(Error::FailedClosed {
+                    since: failure.since(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds out once in a while whether this is the engine's process: a system call
+    /// each time would cost more than a verification from memory. See docs/INTERNALS.md.
+    fn look_home(&self) -> Result<(), Error> {
+        let step = Step::of(self.clock.coarse_now());
+        self.notes.look(step, || self.home.check())
+    }
+}

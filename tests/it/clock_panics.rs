@@ -1,0 +1,86 @@
+//! A caller's clock that panics: its panic reaches whoever called, on every path alike,
+//! and the engine goes on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gatekey::{
+    Clock, Engine, Limit, NewKey, NewKeyspace, Options, Plan, Quota, Requirements, Timestamp, Token,
+};
+
+/// A clock that stands, and panics where it is told to.
+#[derive(Debug, Clone, Default)]
+struct Broken(Arc<AtomicBool>);
+
+impl Broken {
+    fn set(&self, panics: bool) {
+        self.0.store(panics, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Broken {
+    fn now(&self) -> Timestamp {
+        assert!(!self.0.load(Ordering::SeqCst), "the clock is broken");
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn coarse_now(&self) -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+}
+
+/// An engine with four keys, for whose verification the clock is asked, and whose records
+/// are read from memory or from the file.
+fn engine(resident_bytes: usize) -> (Engine, Broken, Vec<Token>) {
+    let clock = Broken::default();
+    let options = Options::new().clock(clock.clone());
+    let engine = options
+        .resident_bytes(resident_bytes)
+        .usage_interval(None)
+        .open_in_memory()
+        .unwrap();
+    let limit = Limit::new(100, Duration::from_secs(60)).unwrap();
+    let plan = Plan::new("small").limit(limit);
+    let keyspace = NewKeyspace::new("acme").unwrap().plan(plan);
+    engine.create_keyspace(keyspace).unwrap();
+    let new = || NewKey::new("acme", "acme").unwrap();
+    let tokens = [
+        new().expires_in(Duration::from_secs(3600)),
+        new().plan("small"),
+        new().quota(Quota::new(100)),
+        new().quota(Quota::new(100)).plan("small"),
+    ]
+    .map(|new| engine.issue(new).unwrap().token);
+    (engine, clock, tokens.into())
+}
+
+/// What the panic says that a call ends with, if it ends with one.
+fn panic_of<T>(call: impl FnOnce() -> T) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(call)).err()?;
+    Some((*panic.downcast::<&str>().unwrap()).to_owned())
+}
+
+#[test]
+fn a_panic_in_the_clock_reaches_who_verifies_from_memory_and_from_the_file() {
+    let any = Requirements::new();
+    for resident_bytes in [0, 1 << 16] {
+        let (engine, clock, tokens) = engine(resident_bytes);
+        for token in &tokens {
+            let token = token.expose();
+            assert!(engine.verify(token).unwrap().is_granted());
+            clock.set(true);
+            let one = panic_of(|| engine.verify(token));
+            let many = panic_of(|| engine.verify_many(&[token, "?"], &any));
+            clock.set(false);
+            for told in [one, many] {
+                assert_eq!(told.as_deref(), Some("the clock is broken"));
+            }
+            assert!(engine.verify(token).unwrap().is_granted());
+        }
+        assert!(engine.health().is_well());
+        assert!(engine.check().unwrap().is_sound());
+        engine.close().unwrap();
+    }
+}
