@@ -169,7 +169,7 @@ fn spec(at: usize) -> NewKey {
 }
 
 fn build(path: &Path, count: usize) -> World {
-    let engine = options(0).open(path).unwrap();
+    let engine = options(0).create(path).unwrap();
     engine
         .create_keyspace(
             NewKeyspace::new("acme_live")

@@ -10,11 +10,8 @@ use gatekey::{Engine, NewKey, NewKeyspace, Reason, Requirements, Verdict};
 
 fn main() -> gatekey::Result<()> {
     let file = std::env::args().nth(1);
-    let engine = Engine::open(file.as_deref().unwrap_or("keys.redb"))?;
-    if engine.keyspaces()?.is_empty() {
-        let keyspace = NewKeyspace::new("acme_live")?;
-        engine.create_keyspace(keyspace.permissions(["read", "write"]))?;
-    }
+    let engine = Engine::open_or_create(file.as_deref().unwrap_or("keys.redb"))?;
+    engine.ensure_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
 
     let new = NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]);
     let issued = engine.issue(new)?;

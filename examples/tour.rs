@@ -69,12 +69,12 @@ fn walk(file: &Path) -> Result<u32, Box<dyn Error>> {
     // a day ago: time in a store never runs back, and a file that was written
     // in the future would stand still until the system's clock is there.
     let clock = ManualClock::at(SystemClock.now().saturating_sub(DAY));
-    let open = || Options::new().clock(clock.clone()).open(file);
+    let options = || Options::new().clock(clock.clone());
     let mut out = Transcript::default();
     println!("gatekey on {}", file.display());
     println!("The clock is moved by hand: it starts a day ago, and hours pass at once.");
 
-    let engine = open()?;
+    let engine = options().create(file)?;
     make_keyspaces(&engine, &mut out)?;
     let mut cases = issue_keys(&engine, &clock, &mut out)?;
     out.section("Verify: good keys, then each denial; a wrong secret reads as unknown");
@@ -83,7 +83,7 @@ fn walk(file: &Path) -> Result<u32, Box<dyn Error>> {
     engine.close()?;
 
     out.section("The file closed and opened again: all of it holds");
-    let engine = open()?;
+    let engine = options().open(file)?;
     verify_all(&engine, &cases, &mut out)?;
     let active = engine.keys(KeyFilter::new().state(KeyState::Active));
     let owners: Vec<String> = active

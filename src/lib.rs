@@ -16,10 +16,8 @@
 //! fn main() -> gatekey::Result<()> {
 //!     # let dir = tempfile::tempdir().unwrap();
 //!     # std::env::set_current_dir(&dir).unwrap();
-//!     let engine = Engine::open("keys.redb")?;
-//!     if engine.keyspace("acme_live").is_err() {
-//!         engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
-//!     }
+//!     let engine = Engine::open_or_create("keys.redb")?;
+//!     engine.ensure_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
 //!
 //!     let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]))?;
 //!     println!("keep this, it is shown once: {}", issued.token.expose());
@@ -52,12 +50,13 @@
 //! # Where to go
 //! | you want to | see |
 //! |---|---|
-//! | open a store, with a pepper, other memory, another clock | [`Options`], [`Pepper`] |
+//! | open or create a store, with a pepper, other memory, another clock | [`Engine::open`], [`Engine::create`], [`Engine::open_or_create`], [`Options`], [`Pepper`] |
+//! | have a keyspace at the start of a server | [`Engine::ensure_keyspace`] |
 //! | verify | [`Engine::verify`], [`Requirements`], [`Verdict`], [`Grant`], [`Denial`] |
 //! | issue, one or thousands | [`NewKey`], [`Engine::issue_batch`] |
 //! | replace a key without an outage | [`Engine::rotate`], [`Rotation`] |
 //! | take access away | [`Engine::revoke`], [`Engine::revoke_token`], [`Engine::revoke_owner`], [`Engine::disable`], [`Engine::suspend`] |
-//! | look | [`Engine::key`], [`Engine::list`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
+//! | look | [`Engine::find_key`], [`Engine::list`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
 //! | care for the file | [`Engine::health`], [`Engine::check`], [`Engine::backup`], [`Engine::purge`], [`Engine::compact`] |
 //! | mend a wrong clock | [`Engine::clock_status`], [`Engine::set_time_back`] |
 //! | test what expires | [`ManualClock`] |
@@ -127,7 +126,7 @@ pub use model::audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
 pub use model::bounds;
 pub use model::clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use model::error::{
-    Corruption, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure,
+    Corruption, Difference, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure,
 };
 pub use model::filter::{Cursor, KeyFilter, Page};
 pub use model::health::{Failure, Health};

@@ -50,12 +50,10 @@ impl Home {
 
     /// Opens the store, with its keyspace.
     pub fn open(&self, options: Options) -> Engine {
-        let engine = options.open(self.file()).unwrap();
-        if engine.keyspace(KEYSPACE).is_err() {
-            let keyspace = NewKeyspace::new(KEYSPACE).unwrap();
-            let keyspace = keyspace.permissions(["read", "write"]);
-            engine.create_keyspace(keyspace).unwrap();
-        }
+        let engine = options.open_or_create(self.file()).unwrap();
+        let keyspace = NewKeyspace::new(KEYSPACE).unwrap();
+        let keyspace = keyspace.permissions(["read", "write"]);
+        engine.ensure_keyspace(keyspace).unwrap();
         engine
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::model::audit::{AuditEvent, Change, quoted, quoted_or_none};
 use crate::model::bounds;
-use crate::model::error::{Error, Refusal};
+use crate::model::error::{Difference, Error, Refusal};
 use crate::model::id::Prefix;
-use crate::model::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace, check_description};
+use crate::model::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
 use crate::store::tx::Tx;
 
 pub(crate) fn create(
@@ -14,30 +14,53 @@ pub(crate) fn create(
     new: &NewKeyspace,
     actor: Option<&str>,
 ) -> Result<Keyspace, Error> {
-    if tx.find_keyspace(new.prefix)?.is_some() {
-        return Err(Refusal::PrefixTaken(new.prefix).into());
+    match tx.find_keyspace(new.prefix)? {
+        Some(_) => Err(Refusal::PrefixTaken(new.prefix).into()),
+        None => put_new(tx, new, actor),
     }
+}
+
+/// Creates a keyspace, or gives the one that is there and says the same. That changes
+/// nothing, and is not written.
+pub(crate) fn ensure(
+    tx: &mut Tx<'_>,
+    new: &NewKeyspace,
+    actor: Option<&str>,
+) -> Result<Keyspace, Error> {
+    let Some(found) = tx.find_keyspace(new.prefix)? else {
+        return put_new(tx, new, actor);
+    };
+    let asked = new.build(found.id, found.revision, found.created_at)?;
+    let differences: Vec<_> = changes(&declared(&found), &declared(&asked))
+        .into_iter()
+        .map(|change| Difference::new(change.field, &change.before, &change.after))
+        .collect();
+    match differences.is_empty() {
+        true => Ok(found),
+        false => Err(Refusal::KeyspaceDiffers {
+            keyspace: new.prefix,
+            differences,
+        }
+        .into()),
+    }
+}
+
+/// What of a keyspace a [`NewKeyspace`] says: no names that are retired, and plans in no
+/// order.
+fn declared(keyspace: &Keyspace) -> Keyspace {
+    let mut declared = keyspace.clone();
+    declared.permissions.retain(|known| !known.retired);
+    declared
+        .plans
+        .sort_by(|one, other| one.name.cmp(&other.name));
+    declared
+}
+
+fn put_new(tx: &mut Tx<'_>, new: &NewKeyspace, actor: Option<&str>) -> Result<Keyspace, Error> {
     if tx.keyspace_count()? >= bounds::KEYSPACES_MAX as u64 {
         return Err(Refusal::TooManyKeyspaces(bounds::KEYSPACES_MAX).into());
     }
-    let mut keyspace = Keyspace {
-        id: tx.next_keyspace_number(),
-        revision: tx.next_seq(),
-        prefix: new.prefix,
-        description: new.description.clone(),
-        permissions: Vec::new(),
-        keys_per_owner: new.keys_per_owner,
-        default_lifetime: new.default_lifetime,
-        max_lifetime: new.max_lifetime,
-        plans: new.plans.clone(),
-        default_plan: new.default_plan.clone(),
-        created_at: tx.now(),
-        updated_at: tx.now(),
-    };
-    check_description(&new.description)?;
-    keyspace.append_permissions(&new.permissions)?;
-    keyspace.check()?;
-
+    let keyspace = new.build(tx.next_keyspace_number(), tx.next_seq(), tx.now())?;
     tx.put_keyspace(&keyspace)?;
     tx.audit(
         actor,

@@ -36,7 +36,7 @@ impl Engine {
     /// # use gatekey::{Engine, NewKeyspace};
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let (path, target) = (dir.path().join("keys.redb"), dir.path().join("monday.redb"));
-    /// let engine = Engine::open(&path)?;
+    /// let engine = Engine::create(&path)?;
     /// engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
     /// let backup = engine.backup(&target)?;
     /// assert_eq!(backup.audit_seq, 1);

@@ -45,7 +45,7 @@ impl Engine {
     /// # use gatekey::{Engine, NewKeyspace};
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let path = dir.path().join("keys.redb");
-    /// # let engine = Engine::open(&path)?;
+    /// # let engine = Engine::create(&path)?;
     /// engine.purge(std::time::Duration::from_secs(90 * 86_400))?;
     /// let compacted = engine.compact()?;
     /// assert!(compacted.file_bytes <= compacted.file_bytes_before);

@@ -212,7 +212,7 @@ fn a_fork_takes_nothing_of_a_quota() {
 fn a_fork_writes_nothing_when_it_drops_or_closes_the_engine() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let engine = options().open(&path).unwrap();
+    let engine = options().create(&path).unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();

@@ -58,7 +58,7 @@ use crate::store::place::Place;
 ///
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("keys.redb");
-/// let engine = Engine::open(&path)?;
+/// let engine = Engine::create(&path)?;
 /// engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
 /// let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]))?;
 ///
@@ -123,15 +123,67 @@ impl fmt::Debug for Engine {
 
 /// # Opening and closing
 impl Engine {
-    /// Opens the store at `path` with the defaults of [`Options`], or creates it.
+    /// Opens the store at `path`, which must exist, with the defaults of [`Options`]:
+    /// see [`Options::open`].
     ///
     /// A file that another program copied while the store was open may not open: see
     /// [`backup`](Engine::backup) for copies that do.
     ///
     /// # Errors
     /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
+    /// [`OpenError::Missing`](crate::OpenError::Missing) where nothing is there: a missing
+    /// file is never made into an empty store.
+    ///
+    /// ```
+    /// use gatekey::{Engine, Error, OpenError};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// let opened = Engine::open(&path);
+    /// assert!(matches!(opened, Err(Error::Open { reason: OpenError::Missing, .. })));
+    /// assert!(!path.exists());
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
+    }
+
+    /// Creates a store at `path`, and opens it with the defaults of [`Options`]: see
+    /// [`Options::create`].
+    ///
+    /// # Errors
+    /// [`Error::Open`]; [`OpenError::Exists`](crate::OpenError::Exists) where a file is
+    /// there that is not empty. It is left as it is.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// Engine::create(&path)?.close()?;
+    /// assert!(Engine::create(&path).is_err());
+    /// Engine::open(&path)?.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().create(path)
+    }
+
+    /// Opens the store at `path`, or creates it, with the defaults of [`Options`]: see
+    /// [`Options::open_or_create`].
+    ///
+    /// # Errors
+    /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// Engine::open_or_create(&path)?.close()?;
+    /// Engine::open_or_create(&path)?.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_or_create(path)
     }
 
     /// Opens a store in memory, for tests and examples.

@@ -30,7 +30,7 @@ impl Engine {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let path = dir.path().join("keys.redb");
     /// # let pepper = |id| Pepper::new(id, format!("pepper {id} from a secret manager"));
-    /// # let engine = Options::new().pepper(pepper(1)?).open(&path)?;
+    /// # let engine = Options::new().pepper(pepper(1)?).create(&path)?;
     /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
     /// # engine.issue(NewKey::new("acme_live", "acme")?)?;
     /// # engine.close()?;

@@ -19,7 +19,66 @@ impl Engine {
         self.change(move |tx, actor| change::keyspace::create(tx, &new, actor))
     }
 
-    /// The keyspace with a prefix.
+    /// Creates a keyspace, or gives the one of that prefix that is there, where it is as
+    /// `new` asks: for the start of a server.
+    ///
+    /// Compared is everything that [`NewKeyspace`] says, but for names that are retired
+    /// and for the order of the plans. Where it is there, nothing is changed or written,
+    /// however many call it.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyspaceDiffers`](crate::Refusal::KeyspaceDiffers) says in which points
+    /// the keyspace is not as asked; [`update_keyspace`](Engine::update_keyspace) changes
+    /// it. Else as [`create_keyspace`](Engine::create_keyspace).
+    ///
+    /// ```
+    /// use gatekey::{Engine, Error, NewKeyspace, Refusal};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let new = NewKeyspace::new("acme_live")?.permissions(["read", "write"]);
+    /// let created = engine.ensure_keyspace(new.clone())?;
+    /// assert_eq!(engine.ensure_keyspace(new)?, created);
+    ///
+    /// let other = NewKeyspace::new("acme_live")?.permissions(["read"]);
+    /// match engine.ensure_keyspace(other) {
+    ///     Err(Error::Refused(Refusal::KeyspaceDiffers { differences, .. })) => {
+    ///         assert_eq!(differences[0].field, "permissions");
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn ensure_keyspace(&self, new: NewKeyspace) -> Result<Keyspace> {
+        self.change(move |tx, actor| change::keyspace::ensure(tx, &new, actor))
+    }
+
+    /// The keyspace with a prefix, or `None`: see [`keyspace`](Engine::keyspace).
+    ///
+    /// # Errors
+    /// See [`Engine`]. An error of the store is never `None`.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// assert!(engine.find_keyspace("acme_live")?.is_none());
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// assert!(engine.find_keyspace("acme_live")?.is_some());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn find_keyspace(
+        &self,
+        prefix: impl TryInto<Prefix, Error: Into<Error>>,
+    ) -> Result<Option<Keyspace>> {
+        match self.keyspace(prefix) {
+            Err(Error::NotFound(NotFound::Keyspace(_))) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// The keyspace with a prefix. [`find_keyspace`](Engine::find_keyspace) asks whether
+    /// there is one.
     ///
     /// # Errors
     /// [`NotFound::Keyspace`].

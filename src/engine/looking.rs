@@ -12,7 +12,30 @@ use crate::store::failure::guarded;
 
 /// # Looking
 impl Engine {
-    /// A key, whatever its state.
+    /// The key with an id, whatever its state, or `None`: see [`key`](Engine::key).
+    ///
+    /// # Errors
+    /// See [`Engine`]. An error of the store is never `None`.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// let found = engine.find_key(issued.key.id)?;
+    /// assert_eq!(found.map(|key| key.owner.to_string()), Some("acme".to_owned()));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn find_key(&self, key: KeyId) -> Result<Option<Key>> {
+        match self.key(key) {
+            Err(Error::NotFound(NotFound::Key(_))) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// A key, whatever its state. [`find_key`](Engine::find_key) asks whether there is
+    /// one.
     ///
     /// # Errors
     /// [`NotFound::Key`].

@@ -6,24 +6,69 @@ use crate::engine::handle::Engine;
 use crate::engine::options::Options;
 use crate::model::error::Error;
 use crate::store::place::Place;
+use crate::store::settings::Intent;
 
 /// # Opening
 impl Options {
-    /// Opens the store at `path`, or creates it.
+    /// Opens the store at `path`, which must exist: a volume that is not mounted is an
+    /// error, and not an empty store.
     ///
     /// The file is locked against other engines until the last handle is gone.
     ///
     /// # Errors
-    /// [`Error::Open`], with the file as it was: see [`OpenError`].
+    /// [`Error::Open`], with the file as it was: see [`OpenError`]. [`OpenError::Missing`]
+    /// where nothing is there, or an empty file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
-        Engine::open_with(self, Place::File(path.as_ref()))
+        self.open_as(Intent::Open, path.as_ref())
+    }
+
+    /// Creates a store at `path`, and opens it.
+    ///
+    /// The file appears under its name once it is whole and durable, for its owner alone.
+    /// An empty file that is there already becomes the store, with its owner and mode.
+    ///
+    /// # Errors
+    /// [`Error::Open`], with what is there as it was: see [`OpenError`].
+    /// [`OpenError::Exists`] where a file is there that is not empty.
+    ///
+    /// ```
+    /// use gatekey::{Error, OpenError, Options};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// Options::new().create(&path)?.close()?;
+    /// let again = Options::new().create(&path);
+    /// assert!(matches!(again, Err(Error::Open { reason: OpenError::Exists, .. })));
+    /// Options::new().open(&path)?.close()?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn create(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
+        self.open_as(Intent::Create, path.as_ref())
+    }
+
+    /// Opens the store at `path` as [`open`](Options::open) does, or creates it as
+    /// [`create`](Options::create) does where nothing is there, or an empty file.
+    ///
+    /// Of several that call it at once, one has the store, and the others get
+    /// [`OpenError::InUse`]. On a volume that is not mounted, it creates an empty store.
+    ///
+    /// # Errors
+    /// [`Error::Open`], with the file as it was: see [`OpenError`].
+    pub fn open_or_create(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
+        self.open_as(Intent::OpenOrCreate, path.as_ref())
+    }
+
+    fn open_as(mut self, intent: Intent, path: &Path) -> Result<Engine, Error> {
+        self.store.intent = intent;
+        Engine::open_with(self, Place::File(path))
     }
 
     /// Opens a store in memory, which is gone when the last handle is: for tests.
     ///
     /// # Errors
     /// [`Error::Open`] for options that contradict each other.
-    pub fn open_in_memory(self) -> Result<Engine, Error> {
+    pub fn open_in_memory(mut self) -> Result<Engine, Error> {
+        self.store.intent = Intent::Create;
         Engine::open_with(self, Place::Memory)
     }
 }

@@ -8,7 +8,7 @@ use crate::model::error::OpenError;
 use crate::model::health::{Failure, Hook};
 use crate::model::limit::Limit;
 use crate::model::secret::Pepper;
-use crate::store::settings::Settings;
+use crate::store::settings::{Intent, Settings};
 
 /// The choices of an engine, with their defaults.
 ///
@@ -20,7 +20,7 @@ use crate::store::settings::Settings;
 /// let engine = Options::new()
 ///     .pepper(Pepper::new(1, b"32 bytes from a secret manager..")?)
 ///     .resident_bytes(16 << 20)
-///     .open(&path)?;
+///     .create(&path)?;
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
@@ -48,7 +48,7 @@ impl Default for Options {
             store: Settings {
                 peppers: Vec::new(),
                 cache_bytes: Self::CACHE_BYTES,
-                create: true,
+                intent: Intent::OpenOrCreate,
                 verify_file: false,
             },
             resident_bytes: Self::RESIDENT_BYTES,
@@ -113,12 +113,6 @@ impl Options {
     /// Another clock than the system's.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Whether a file that does not exist is created; `true` by default.
-    pub fn create(mut self, create: bool) -> Self {
-        self.store.create = create;
         self
     }
 

@@ -17,7 +17,6 @@ use crate::model::key::Revocation;
 use crate::store::aside::Aside;
 use crate::store::check::CheckReport;
 use crate::store::export::verify_with;
-use crate::store::place::Place;
 
 /// How many keys one transaction narrows.
 const PER_TRANSACTION: usize = 1000;
@@ -52,7 +51,7 @@ const PER_TRANSACTION: usize = 1000;
 ///
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let at = |name: &str| dir.path().join(name);
-/// let engine = Engine::open(at("keys.redb"))?;
+/// let engine = Engine::create(at("keys.redb"))?;
 /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
 /// let leaked = engine.issue(NewKey::new("acme_live", "acme")?)?;
 /// let backup = engine.backup(at("monday.redb"))?;
@@ -176,14 +175,10 @@ impl<'a> Restore<'a> {
             revocation.check()?;
         }
         let target = target.as_ref();
-        let mut aside = Aside::begin("restore", target, ".restore", Refusal::RestoreUnderWay)?;
+        let aside = Aside::begin("restore", target, ".restore", Refusal::RestoreUnderWay)?;
         aside.fill_from(&self.backup)?;
-        let options = self
-            .options
-            .create(false)
-            .usage_interval(None)
-            .verify_file(true);
-        let engine = Engine::open_with(options, Place::File(aside.partial()));
+        let options = self.options.usage_interval(None).verify_file(true);
+        let engine = options.open(aside.partial());
         // What is wrong with it is wrong with the backup.
         let engine = engine.map_err(|error| match error {
             Error::Open { reason, .. } => Error::open(Some(&self.backup), reason),

@@ -157,9 +157,14 @@ pub enum OpenError {
     /// The directory that should hold the file does not exist.
     #[error("the directory {} does not exist", .0.display())]
     MissingDirectory(PathBuf),
-    /// There is no such file, or nothing in it, and the options say not to create one.
-    #[error("the file does not exist or is empty, and the options say not to create it")]
+    /// There is no such file, or nothing in it.
+    #[error(
+        "the file does not exist or is empty; if its volume is mounted and a new store is wanted, call create or open_or_create"
+    )]
     Missing,
+    /// A store is to be created where a file is that is not empty. It is left as it is.
+    #[error("a file is there already; call open to open a store that exists")]
+    Exists,
     /// A pepper has the right id but not the bytes that this store knows.
     #[error("the pepper with id {id} is not the one this store was made with")]
     WrongPepper {
@@ -361,6 +366,15 @@ pub enum Refusal {
     /// The prefix belongs to another keyspace.
     #[error("keyspace {0} exists already")]
     PrefixTaken(Prefix),
+    /// The keyspace exists, and is not as [`ensure_keyspace`](crate::Engine::ensure_keyspace)
+    /// was asked for it.
+    #[error("keyspace {keyspace} differs from what was asked for: {}", .differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    KeyspaceDiffers {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// In which points; one at the least.
+        differences: Vec<Difference>,
+    },
     /// The key was revoked, which is final.
     #[error("key {key} was revoked at {at}; revocation is final")]
     Revoked {
@@ -457,6 +471,43 @@ pub enum Refusal {
     /// A backup was ended by its caller, and nothing is left of it.
     #[error("the backup was stopped by its caller")]
     BackupStopped,
+}
+
+/// A point in which what the store holds is not as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// The name of the field.
+    pub field: String,
+    /// What the store holds, as text.
+    pub found: String,
+    /// What was asked for, as text.
+    pub asked: String,
+}
+
+impl Difference {
+    pub(crate) fn new(field: String, found: &str, asked: &str) -> Self {
+        let shown = |text: &str| match text {
+            "" => "none".to_owned(),
+            text => crate::model::withheld::withheld(text).to_string(),
+        };
+        Self {
+            field,
+            found: shown(found),
+            asked: shown(asked),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            found,
+            asked,
+        } = self;
+        write!(f, "{field} is {found}, and {asked} was asked for")
+    }
 }
 
 /// What was found to be damaged.

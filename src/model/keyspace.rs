@@ -291,7 +291,7 @@ impl Keyspace {
 
 /// Checks a description that is given, and not one that is stored: the rule for text
 /// may have become stricter since, and must not stop other changes.
-pub(crate) fn check_description(text: &str) -> Result<(), Error> {
+fn check_description(text: &str) -> Result<(), Error> {
     bounds::check_text("description", text, bounds::DESCRIPTION_LEN_MAX)
 }
 
@@ -398,6 +398,28 @@ impl NewKeyspace {
     pub fn default_plan(mut self, name: impl Into<String>) -> Self {
         self.default_plan = Some(name.into());
         self
+    }
+
+    /// The keyspace that it asks for.
+    pub(crate) fn build(&self, id: u32, revision: u64, now: Timestamp) -> Result<Keyspace, Error> {
+        let mut keyspace = Keyspace {
+            id,
+            revision,
+            prefix: self.prefix,
+            description: self.description.clone(),
+            permissions: Vec::new(),
+            keys_per_owner: self.keys_per_owner,
+            default_lifetime: self.default_lifetime,
+            max_lifetime: self.max_lifetime,
+            plans: self.plans.clone(),
+            default_plan: self.default_plan.clone(),
+            created_at: now,
+            updated_at: now,
+        };
+        check_description(&self.description)?;
+        keyspace.append_permissions(&self.permissions)?;
+        keyspace.check()?;
+        Ok(keyspace)
     }
 }
 

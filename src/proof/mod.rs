@@ -13,18 +13,20 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::secret::Pepper;
 use crate::store::place::Place;
+use crate::store::settings::Intent;
 
 pub use crate::store::medium::Medium;
 
 /// Opens or creates a store on a medium of the caller's: a disk that is
 /// simulated, and may fail or lose its power.
 ///
-/// It is [`Options::open`] but for what concerns a file's name: the look at a
+/// It is [`Options::open_or_create`] but for what concerns a file's name: the look at a
 /// file before it is opened for writing, its mode, its lock and its directory.
 ///
 /// # Errors
-/// As [`Options::open`].
-pub fn open_on(options: Options, medium: impl Medium) -> Result<Engine, Error> {
+/// As [`Options::open_or_create`].
+pub fn open_on(mut options: Options, medium: impl Medium) -> Result<Engine, Error> {
+    options.store.intent = Intent::OpenOrCreate;
     Engine::open_with(options, Place::Medium(std::sync::Arc::new(medium)))
 }
 

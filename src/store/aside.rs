@@ -1,29 +1,23 @@
-//! A file that is made under another name, and gets its own once it is whole and durable.
+//! A copy of a store in the making: a backup, or a store that is restored.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::error::{Error, OpenError, Refusal, StoreFailure};
-use crate::store::file::{
-    Directory, create_private, directory_of, ends_in_a_name, leads_to, name_with, remove_own,
-    rename_to_new,
-};
+use crate::store::file::{ends_in_a_name, name_with};
 use crate::store::open::locked;
+use crate::store::partial::Partial;
 
-/// A file in the making. It is removed where it is dropped before it has its name.
+/// A copy that has its name once it is whole and durable, with words for errors.
 pub(crate) struct Aside {
-    /// What is made, for errors: `backup`, as in "the backup to ..."
+    /// What is made: `backup`, as in "the backup to ..."
     what: &'static str,
-    target: PathBuf,
-    partial: PathBuf,
-    file: File,
-    directory: Directory,
-    is_finished: bool,
+    partial: Partial,
 }
 
 impl Aside {
-    /// Begins a file for a name that nothing has yet. `under_way` words that another is
+    /// Begins a copy for a name that nothing has yet. `under_way` words that another is
     /// being made for it, or was left behind.
     pub(crate) fn begin(
         what: &'static str,
@@ -42,48 +36,42 @@ impl Aside {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        let directory = Directory::open(&directory_of(target)).map_err(failed)?;
-        let partial = name_with(target, suffix);
-        // Whoever makes this file is the one who may remove it.
-        let file = match create_private(&partial) {
+        let path = name_with(target, suffix);
+        match Partial::create(target.to_owned(), path.clone()) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(under_way(partial).into());
+                Err(under_way(path).into())
             }
-            file => file.map_err(failed)?,
-        };
-        Ok(Self {
-            what,
-            target: target.to_owned(),
-            partial,
-            file,
-            directory,
-            is_finished: false,
-        })
+            partial => Ok(Self {
+                what,
+                partial: partial.map_err(failed)?,
+            }),
+        }
     }
 
     /// The name that it has until it is finished.
     pub(crate) fn partial(&self) -> &Path {
-        &self.partial
+        self.partial.path()
     }
 
     /// Another handle of the file.
     pub(super) fn file(&self) -> Result<File, Error> {
-        self.file.try_clone().map_err(|error| self.failed(&error))
+        let file = self.partial.file().try_clone();
+        file.map_err(|error| self.failed(&error))
     }
 
     pub(super) fn len(&self) -> Result<u64, Error> {
-        let metadata = self.file.metadata();
+        let metadata = self.partial.file().metadata();
         metadata
             .map(|metadata| metadata.len())
             .map_err(|error| self.failed(&error))
     }
 
     pub(super) fn failed(&self, error: &io::Error) -> Error {
-        failed(self.what, &self.target, error)
+        failed(self.what, self.partial.target(), error)
     }
 
     /// Fills it with the bytes of a store that nobody has open.
-    pub(crate) fn fill_from(&mut self, source: &Path) -> Result<(), Error> {
+    pub(crate) fn fill_from(&self, source: &Path) -> Result<(), Error> {
         let refuse = |reason| Error::open(Some(source), reason);
         let mut from = match File::open(source) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -96,42 +84,19 @@ impl Aside {
         }
         // Whoever has it open for writing would change it meanwhile.
         locked(from.try_lock_shared()).map_err(refuse)?;
-        let copied = io::copy(&mut from, &mut self.file).and_then(|_| self.file.sync_all());
+        let copied = io::copy(&mut from, &mut self.partial.file())
+            .and_then(|_| self.partial.file().sync_all());
         let _ = from.unlock();
         copied.map_err(|error| self.failed(&error))
     }
 
     /// Gives the file its name, durably. It is to be whole and durable itself.
     pub(crate) fn finish(mut self) -> Result<(), Error> {
-        self.is_finished = true;
-        let finished = self.rename();
-        if finished.is_err() {
-            let _ = remove_own(&self.partial, &self.file);
-            let _ = remove_own(&self.target, &self.file);
-        }
-        finished
-    }
-
-    fn rename(&self) -> Result<(), Error> {
-        let failed = |error: io::Error| self.failed(&error);
-        match rename_to_new(&self.partial, &self.file, &self.target) {
+        match self.partial.take_name() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Refusal::TargetExists(self.target.clone()).into());
+                Err(Refusal::TargetExists(self.partial.target().to_owned()).into())
             }
-            renamed => renamed.map_err(failed)?,
-        }
-        // Its name was another's in the moment between.
-        if !leads_to(&self.target, &self.file).map_err(failed)? {
-            return Err(failed(io::ErrorKind::NotFound.into()));
-        }
-        self.directory.sync().map_err(failed)
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            let _ = remove_own(&self.partial, &self.file);
+            taken => taken.map_err(|error| self.failed(&error)),
         }
     }
 }

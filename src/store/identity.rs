@@ -11,7 +11,7 @@ use crate::store::counts;
 use crate::store::failure::{OrStore, failure};
 use crate::store::mark;
 use crate::store::read;
-use crate::store::settings::Settings;
+use crate::store::settings::{Intent, Settings};
 use crate::store::tables::{
     self, FORMAT, KEYSPACES, META, META_COPY, META_FORMAT, META_IDENTITY, META_STATE, State,
     Stored, Tagged, each_table,
@@ -193,7 +193,9 @@ pub(super) fn make_ready(settings: &Settings, db: &Database) -> Result<Keyring, 
         .begin_read()
         .map_err(|error| OpenError::Store(failure(error)))?;
     match identify(&settings.peppers, &txn)? {
-        Found::Blank if !settings.create => Err(OpenError::Missing),
+        Found::Blank if settings.intent == Intent::Open => Err(OpenError::Missing),
+        // It was made since the file was looked at.
+        Found::Store { .. } if settings.intent == Intent::Create => Err(OpenError::Exists),
         Found::Blank => initialise(&settings.peppers, db).map_err(OpenError::reading),
         Found::Store {
             identity,
@@ -341,6 +343,29 @@ mod tests {
         drop(txn);
         lose_tables_of(FORMAT);
         assert!(make_ready(&settings, &db).is_err());
+    }
+
+    /// The file was blank, or was none, as it was looked at.
+    #[test]
+    fn create_does_not_take_over_and_open_does_not_make_what_appeared_meanwhile() {
+        let blank = || {
+            let memory = redb::backends::InMemoryBackend::new();
+            Database::builder().create_with_backend(memory).unwrap()
+        };
+        let mut settings = crate::engine::options::Options::new().store;
+        let mut make_ready = |intent, db: &Database| {
+            settings.intent = intent;
+            make_ready(&settings, db)
+        };
+        let db = blank();
+        make_ready(Intent::Create, &db).unwrap();
+        let again = make_ready(Intent::Create, &db);
+        assert!(matches!(again, Err(OpenError::Exists)));
+        make_ready(Intent::Open, &db).unwrap();
+        let db = blank();
+        let opened = make_ready(Intent::Open, &db);
+        assert!(matches!(opened, Err(OpenError::Missing)));
+        make_ready(Intent::OpenOrCreate, &db).unwrap();
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod mark;
 #[cfg(feature = "proof")]
 pub(crate) mod medium;
 pub(crate) mod open;
+mod partial;
 pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod quota;

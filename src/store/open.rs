@@ -1,6 +1,7 @@
-//! Finding a store, or making one. What is refused is left as it was.
+//! Opening a store that is there, or creating one. What is refused is left as it was.
 
 use std::fs::{File, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,25 +10,24 @@ use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
-    StorageError, TableError, TransactionError,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TransactionError,
 };
 
 use crate::crypto::digest::Keyring;
 use crate::model::error::{Error, OpenError};
 use crate::store::access::Access;
 use crate::store::base::Base;
-use crate::store::failure::{OrStore, failure};
+use crate::store::failure::failure;
 use crate::store::file::{
-    Directory, NamedFile, create_private, directory_of, end_of_links, ends_in_a_name, is_plain,
-    leads_to, name_with, remove_own, rename_to_new,
+    Directory, NamedFile, directory_of, end_of_links, ends_in_a_name, is_plain, name_with,
+    remove_own,
 };
 use crate::store::ground::Ground;
 use crate::store::home::{Home, SUFFIX};
-use crate::store::identity::{identify, make_ready};
+use crate::store::identity::{Found, identify, make_ready};
+use crate::store::partial::Partial;
 use crate::store::place::Place;
-use crate::store::settings::Settings;
-use crate::store::tables::AUDIT;
+use crate::store::settings::{Intent, Settings};
 
 /// The bytes with which a redb file begins.
 const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
@@ -35,12 +35,12 @@ const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0
 /// How often a file is looked at anew that others make, remove or replace meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
 
+/// Behind a store's name and a number: that of a store that is being created.
+const CREATING: &str = ".gatekey-create";
+
 /// How often, of these, one that is in use: another may only look at it, or be closing
 /// it. With waits of 1, 2, 4, 8 and 16 milliseconds.
 const WAITS_MAX: u32 = 5;
-
-/// The longest file that can be what a creation has begun.
-const BEGUN_LEN_MAX: u64 = 1 << 22;
 
 /// An open store.
 pub(crate) struct Opened {
@@ -133,8 +133,10 @@ fn refuse_unnamed(path: &Path) -> Result<(), OpenError> {
 /// `None`: look again.
 fn try_to_open(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenError> {
     refuse_unnamed(path)?;
-    match what_is_at(path)? {
-        AtPath::Nothing | AtPath::Empty if !settings.create => Err(OpenError::Missing),
+    match what_is_at(settings, path)? {
+        AtPath::Nothing | AtPath::Empty if settings.intent == Intent::Open => {
+            Err(OpenError::Missing)
+        }
         AtPath::Nothing => create_file(settings, path),
         // What was made for the store in advance is filled where it is: it may have
         // an owner of its own, or be all that may be written in its directory.
@@ -153,10 +155,13 @@ enum AtPath {
     Something,
 }
 
-fn what_is_at(path: &Path) -> Result<AtPath, OpenError> {
+fn what_is_at(settings: &Settings, path: &Path) -> Result<AtPath, OpenError> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Err(OpenError::not_a_store("it is a directory")),
         Ok(metadata) if !metadata.is_file() => Err(OpenError::not_a_store("it is not a file")),
+        Ok(metadata) if settings.intent == Intent::Create && metadata.len() > 0 => {
+            Err(OpenError::Exists)
+        }
         Ok(metadata) if metadata.permissions().readonly() => Err(OpenError::ReadOnly),
         Ok(metadata) if metadata.len() > 0 => Ok(AtPath::Something),
         Ok(_) => Ok(AtPath::Empty),
@@ -208,11 +213,9 @@ fn ground_on(file: &File) -> Result<Ground, OpenError> {
     Ok(Ground::new(file))
 }
 
-/// Makes a store under another name, and gives it its own once it is whole and durable:
-/// a crash on the way leaves nothing under that name which is not a store. `None`: look
+/// Creates a store under a name that nobody else uses, and gives it its own once it is
+/// whole and durable: a crash on the way leaves nothing under that name. `None`: look
 /// again.
-///
-/// Who has locked the file of the other name is the only one who renames or removes it.
 fn create_file(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenError> {
     let end = end_of_links(path);
     refuse_unnamed(&end)?;
@@ -220,39 +223,21 @@ fn create_file(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenE
     if !directory.is_dir() {
         return Err(OpenError::MissingDirectory(directory));
     }
-    let directory = Directory::open(&directory).map_err(OpenError::io)?;
-    let partial = name_with(&end, ".partial");
-    let file = match create_private(&partial) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            clear_partial(settings, &partial)?;
-            return Ok(None);
-        }
-        file => file.map_err(|error| at(&partial, &error))?,
-    };
-    let opened = match open_on_file(settings, &file) {
-        Ok(opened) => opened,
-        Err(error) => {
-            // It is told why; what cannot be removed, the next opening takes away.
-            let _ = remove_own(&partial, &file);
-            return Err(error);
-        }
-    };
-    // Before it was locked, another may have taken it for left behind.
-    match rename_to_new(&partial, &file, &end) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            let removed = remove_own(&partial, &file);
-            return match error.kind() {
-                // Another was quicker.
-                io::ErrorKind::AlreadyExists => {
-                    removed.map(|()| None).map_err(|error| at(&partial, &error))
-                }
-                _ => Err(OpenError::io(error)),
-            };
-        }
-        Ok(()) => directory.sync().map_err(OpenError::io)?,
+    let beside = name_with(&end, &format!(".{:016x}{CREATING}", any_number()));
+    let mut partial = Partial::create(end, beside.clone()).map_err(|error| at(&beside, &error))?;
+    let opened = open_on_file(settings, partial.file())?;
+    match partial.take_name() {
+        // Another was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        taken => taken.map_err(OpenError::io)?,
     }
+    let file = partial.file().try_clone().map_err(OpenError::io)?;
     named(opened, file, path)
+}
+
+/// A number that no other creation uses, at no cost in secret randomness.
+fn any_number() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// An error that concerns another path than the store's.
@@ -263,39 +248,6 @@ fn at(path: &Path, error: &io::Error) -> OpenError {
     ))
 }
 
-/// Removes what a crash has left of a creation, and nothing else.
-fn clear_partial(settings: &Settings, partial: &Path) -> Result<(), OpenError> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let in_the_way = || {
-        let why = format!(
-            "{} is in the way, and is nothing that a creation has left: move it away",
-            partial.display()
-        );
-        OpenError::io(io::Error::new(io::ErrorKind::AlreadyExists, why))
-    };
-    match is_plain(partial) {
-        Ok(true) => {}
-        Ok(false) => return Err(in_the_way()),
-        Err(error) if gone(&error) => return Ok(()),
-        Err(error) => return Err(at(partial, &error)),
-    }
-    let file = match File::open(partial) {
-        Err(error) if gone(&error) => return Ok(()),
-        file => file.map_err(|error| at(partial, &error))?,
-    };
-    locked(file.try_lock())?;
-    let cleared = match leads_to(partial, &file) {
-        Ok(true) if !is_unfinished(settings, &file)? => Err(in_the_way()),
-        Ok(true) => remove_own(partial, &file).map_err(|error| at(partial, &error)),
-        // Who has made it has given it its name meanwhile.
-        Ok(false) => Ok(()),
-        Err(error) if gone(&error) => Ok(()),
-        Err(error) => Err(at(partial, &error)),
-    };
-    let _ = file.unlock();
-    cleared
-}
-
 /// Removes what a crash has left of a store that was being written anew.
 pub(super) fn clear_copy(partial: &Path) -> io::Result<()> {
     if !is_plain(partial)? {
@@ -303,7 +255,8 @@ pub(super) fn clear_copy(partial: &Path) -> io::Result<()> {
     }
     let file = File::open(partial)?;
     file.try_lock()?;
-    let removed = match is_begun(&file)? || check_magic(&file).is_ok() {
+    let head = head(&file)?;
+    let removed = match head == REDB_MAGIC || head.iter().all(|byte| *byte == 0) {
         true => remove_own(partial, &file),
         false => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
@@ -325,49 +278,6 @@ pub(super) fn locked(lock: Result<(), TryLockError>) -> Result<(), OpenError> {
     }
 }
 
-/// Whether a file is what the storage engine has begun and not finished: it writes its
-/// first bytes last. Before them there is nothing, or the rest of a header, whose one
-/// fixed field is the size of a page; behind it, the first page has zeros.
-fn is_begun(mut file: &File) -> io::Result<bool> {
-    const PAGE_SIZE: std::ops::Range<usize> = 12..16;
-    const HEADER_LEN: usize = 320;
-    const PAGE_LEN: usize = 4096;
-    if file.metadata()?.len() > BEGUN_LEN_MAX {
-        return Ok(false);
-    }
-    let mut bytes = Vec::new();
-    file.rewind()?;
-    file.take(BEGUN_LEN_MAX).read_to_end(&mut bytes)?;
-    let is_zero = |part: Option<&[u8]>| part.is_none_or(|part| part.iter().all(|byte| *byte == 0));
-    let has_header = bytes.get(PAGE_SIZE) == Some(&4096_u32.to_le_bytes())
-        && is_zero(bytes.get(..REDB_MAGIC.len()))
-        && is_zero(bytes.get(HEADER_LEN..PAGE_LEN));
-    Ok(has_header || is_zero(Some(&bytes)))
-}
-
-/// Whether a file is what a creation has begun, or a store to which nothing was ever
-/// done.
-fn is_unfinished(settings: &Settings, file: &File) -> Result<bool, OpenError> {
-    if is_begun(file).map_err(OpenError::io)? {
-        return Ok(true);
-    }
-    if check_magic(file).is_err() {
-        return Ok(false);
-    }
-    let is_untouched = |txn: &ReadTransaction| match txn.open_table(AUDIT) {
-        Ok(audit) => audit
-            .is_empty()
-            .map_err(|error| OpenError::Store(failure(error))),
-        Err(TableError::TableDoesNotExist(_)) => {
-            let tables = txn.list_tables().or_store().map_err(OpenError::reading)?;
-            Ok(tables.count() == 0)
-        }
-        Err(_) => Ok(false),
-    };
-    // What cannot be read is not removed.
-    Ok(guarded_any(|| look_apart(&builder(settings), file, is_untouched)).unwrap_or(false))
-}
-
 /// Looks at an existing file without writing to it, so that one that is not ours, or
 /// not for these peppers, stays as it was to the byte. One that was not closed is
 /// repaired in memory for this. `false`: look again.
@@ -387,19 +297,15 @@ fn look_without_writing(settings: &Settings, path: &Path) -> Result<bool, OpenEr
 }
 
 fn identify_apart(settings: &Settings, file: &File) -> Result<(), OpenError> {
-    if let Err(refused) = check_magic(file) {
-        return Err(match is_begun(file) {
-            Ok(true) => OpenError::not_a_store(
-                "it was being made, and was not finished: empty or remove it",
-            ),
-            _ => refused,
-        });
-    }
+    check_magic(file)?;
     guarded_any(|| {
         let mut builder = Database::builder();
         builder.set_cache_size(settings.cache_bytes);
         look_apart(&builder, file, |txn| {
-            identify(&settings.peppers, txn).map(drop)
+            match identify(&settings.peppers, txn)? {
+                Found::Blank if settings.intent == Intent::Open => Err(OpenError::Missing),
+                _ => Ok(()),
+            }
         })
     })
 }
@@ -429,19 +335,28 @@ fn no_transaction(error: TransactionError) -> OpenError {
     OpenError::Store(failure(error))
 }
 
-fn check_magic(mut file: &File) -> Result<(), OpenError> {
-    let mut magic = [0; REDB_MAGIC.len()];
-    let read = file.rewind().and_then(|()| file.read_exact(&mut magic));
-    match read {
-        Ok(()) if magic == REDB_MAGIC => Ok(()),
-        Ok(()) => Err(OpenError::not_a_store(
+fn check_magic(file: &File) -> Result<(), OpenError> {
+    let head = head(file).map_err(OpenError::io)?;
+    match head.len() == REDB_MAGIC.len() {
+        true if head == REDB_MAGIC => Ok(()),
+        // The storage engine writes the first bytes of a file last.
+        true if head.iter().all(|byte| *byte == 0) => Err(OpenError::not_a_store(
+            "it begins with zeros, as a store that was being made and was not finished: if it is \
+             one, empty or remove it",
+        )),
+        true => Err(OpenError::not_a_store(
             "its first bytes are not those of one",
         )),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(OpenError::not_a_store("it is too short"))
-        }
-        Err(error) => Err(OpenError::io(error)),
+        false => Err(OpenError::not_a_store("it is too short")),
     }
+}
+
+/// The first bytes of a file, as many as say that it is the storage engine's.
+fn head(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    file.rewind()?;
+    file.take(REDB_MAGIC.len() as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 fn panicked() -> OpenError {

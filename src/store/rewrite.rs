@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
@@ -17,12 +16,11 @@ use crate::store::base::Base;
 use crate::store::base::reopen;
 use crate::store::failure::io_failure;
 use crate::store::failure::{OrStore, guarded};
-use crate::store::file::{
-    Directory, NamedFile, create_private, directory_of, leads_to, name_with, remove_own, take_place,
-};
+use crate::store::file::{NamedFile, leads_to, name_with};
 use crate::store::ground::Ground;
 use crate::store::home::{Home, SUFFIX};
 use crate::store::open::clear_copy;
+use crate::store::partial::Partial;
 use crate::store::snapshot::Snapshot;
 
 /// A store that has been written anew, and has taken the place of the one before.
@@ -74,24 +72,14 @@ fn rewrite_file(
     cache_bytes: usize,
     on_progress: OnProgress<'_>,
 ) -> Result<Rewritten, Error> {
-    let begun = Begun::new(named).map_err(|error| failed(&error))?;
-    let written = begun
-        .file
+    let partial = begin(named).map_err(|error| failed(&error))?;
+    let ground = partial
+        .file()
         .try_clone()
-        .and_then(|file| {
-            let file = FileBackend::new(file).map_err(io::Error::other)?;
-            Ok(Ground::new(file))
-        })
-        .map_err(|error| failed(&error))
-        .and_then(|ground| write(ground, snapshot, cache_bytes, on_progress));
-    let base = match written {
-        Ok(base) => base,
-        Err(error) => {
-            let _ = remove_own(&begun.partial, &begun.file);
-            return Err(error);
-        }
-    };
-    begun.take_place(named, base)
+        .and_then(|file| FileBackend::new(file).map_err(io::Error::other))
+        .map_err(|error| failed(&error))?;
+    let base = write(Ground::new(ground), snapshot, cache_bytes, on_progress)?;
+    take_place(partial, named, base)
 }
 
 fn failed(error: &io::Error) -> Error {
@@ -99,92 +87,59 @@ fn failed(error: &io::Error) -> Error {
     Error::Store(StoreFailure::new(text, Some(error.kind())))
 }
 
-/// A file that is to take a store's place.
-struct Begun {
-    directory: Directory,
-    file: File,
-    partial: PathBuf,
-    /// The store's own name, behind all links.
-    end: PathBuf,
+/// Begins a file that is to take a store's place.
+fn begin(named: &NamedFile) -> io::Result<Partial> {
+    // The store's own name, behind all links.
+    let end = std::fs::canonicalize(named.path())?;
+    if !leads_to(&end, named.file())? {
+        return Err(not_its_name());
+    }
+    let path = name_with(&end, SUFFIX);
+    let partial = match Partial::create(end.clone(), path.clone()) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            clear_copy(&path)?;
+            Partial::create(end, path)?
+        }
+        partial => partial?,
+    };
+    take_after(partial.file(), named.file())?;
+    Ok(partial)
 }
 
-impl Begun {
-    fn new(named: &NamedFile) -> io::Result<Self> {
-        let end = std::fs::canonicalize(named.path())?;
-        if !leads_to(&end, named.file())? {
-            return Err(not_its_name());
-        }
-        let directory = Directory::open(&directory_of(&end))?;
-        let partial = name_with(&end, SUFFIX);
-        let file = match create_private(&partial) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                clear_copy(&partial)?;
-                create_private(&partial)?
-            }
-            file => file?,
-        };
-        let begun = Self {
-            directory,
-            file,
-            partial,
-            end,
-        };
-        match begun.take_after(named.file()) {
-            Ok(()) => Ok(begun),
-            Err(error) => {
-                let _ = remove_own(&begun.partial, &begun.file);
-                Err(error)
-            }
+/// Gives a file the owner of another, where that may be done, and its permissions.
+fn take_after(file: &File, other: &File) -> io::Result<()> {
+    let metadata = other.metadata()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let own = file.metadata()?;
+        let (uid, gid) = (metadata.uid(), metadata.gid());
+        if (own.uid(), own.gid()) != (uid, gid) {
+            // Whoever may not give files away keeps the group at the least.
+            let _ = fchown(file, Some(uid), Some(gid)).or_else(|_| fchown(file, None, Some(gid)));
         }
     }
+    file.set_permissions(metadata.permissions())
+}
 
-    /// Gives it the owner, where that may be done, and the permissions of a file.
-    fn take_after(&self, other: &File) -> io::Result<()> {
-        let metadata = other.metadata()?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::{MetadataExt as _, fchown};
-            let own = self.file.metadata()?;
-            let (uid, gid) = (metadata.uid(), metadata.gid());
-            if (own.uid(), own.gid()) != (uid, gid) {
-                // Whoever may not give files away keeps the group at the least.
-                let _ = fchown(&self.file, Some(uid), Some(gid))
-                    .or_else(|_| fchown(&self.file, None, Some(gid)));
-            }
-        }
-        self.file.set_permissions(metadata.permissions())
+/// Gives the new file the name of the store. It is locked already, so that whoever
+/// opens it by that name finds it in use.
+fn take_place(mut partial: Partial, named: &NamedFile, base: Base) -> Result<Rewritten, Error> {
+    let failed = |error| failed(&error);
+    partial.file().sync_all().map_err(failed)?;
+    if !partial.take_place_of(named.file()).map_err(failed)? {
+        return Err(failed(not_its_name()));
     }
-
-    /// Gives the new file the name of the store. It is locked already, so that whoever
-    /// opens it by that name finds it in use.
-    fn take_place(self, named: &NamedFile, base: Base) -> Result<Rewritten, Error> {
-        let taken = self
-            .file
-            .sync_all()
-            .and_then(|()| take_place(&self.partial, &self.file, named.file(), &self.end));
-        match taken {
-            Ok(true) => {}
-            Ok(false) => {
-                let _ = remove_own(&self.partial, &self.file);
-                return Err(failed(&not_its_name()));
-            }
-            Err(error) => {
-                let _ = remove_own(&self.partial, &self.file);
-                return Err(failed(&error));
-            }
-        }
-        let durable = self.directory.sync();
-        let home = NamedFile::new(self.file, named.path());
-        match home {
-            Ok(Some(home)) => Ok(Rewritten {
-                base,
-                home: Home::File(Arc::new(home)),
-                is_not_durable: durable.err().map(|error| io_failure(&error)),
-            }),
-            // Somebody has replaced it at once.
-            Ok(None) => Err(failed(&not_its_name())),
-            Err(error) => Err(failed(&error)),
-        }
+    let durable = partial.sync_directory();
+    let file = partial.file().try_clone().map_err(failed)?;
+    match NamedFile::new(file, named.path()).map_err(failed)? {
+        Some(home) => Ok(Rewritten {
+            base,
+            home: Home::File(Arc::new(home)),
+            is_not_durable: durable.err().map(|error| io_failure(&error)),
+        }),
+        // Somebody has replaced it at once.
+        None => Err(failed(not_its_name())),
     }
 }
 

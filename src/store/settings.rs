@@ -9,8 +9,17 @@ pub(crate) struct Settings {
     pub(crate) peppers: Vec<Pepper>,
     /// Memory for the pages of the file, in bytes.
     pub(crate) cache_bytes: usize,
-    /// Whether a file that does not exist is created.
-    pub(crate) create: bool,
+    pub(crate) intent: Intent,
     /// Whether the whole file is read and its checksums verified.
     pub(crate) verify_file: bool,
+}
+
+/// What is to be done about a store that exists, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// It must exist.
+    Open,
+    /// It must not exist.
+    Create,
+    OpenOrCreate,
 }

@@ -36,7 +36,7 @@ impl Store {
         let path = dir.as_ref().map(|dir| dir.path().join("keys.redb"));
         let options = options(resident_bytes, &clock);
         let engine = match &path {
-            Some(path) => options.open(path),
+            Some(path) => options.create(path),
             None => options.open_in_memory(),
         };
         Self {

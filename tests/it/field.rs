@@ -73,7 +73,7 @@ fn a_digest_noted_for_renewal_does_not_revive_a_key() {
         let options = Options::new().resident_bytes(1 << 20).usage_interval(None);
         let pepper = |id: &u8| Pepper::new(*id, [*id; 32]).unwrap();
         let options = ids.iter().map(pepper).fold(options, Options::pepper);
-        options.open(&path).unwrap()
+        options.open_or_create(&path).unwrap()
     };
     let engine = open(&[1]);
     engine

@@ -5,8 +5,8 @@ mod vocabulary;
 use std::time::Duration;
 
 use gatekey::{
-    Error, Invalid, KeysPerOwner, Keyspace, KeyspaceUpdate, NewKey, NewKeyspace, NotFound,
-    Permissions, Refusal, Rotation, bounds,
+    Error, Invalid, KeysPerOwner, Keyspace, KeyspaceUpdate, Limit, NewKey, NewKeyspace, NotFound,
+    Permissions, Plan, Refusal, Rotation, bounds,
 };
 
 use crate::audit::{assert_unwritten, trail};
@@ -109,6 +109,125 @@ fn a_prefix_belongs_to_one_keyspace() {
         ));
         assert_eq!(store.engine.keyspaces().unwrap(), [before]);
     });
+}
+
+fn plan(name: &str) -> Plan {
+    Plan::new(name).limit(Limit::per_second(5))
+}
+
+/// As several servers ask for it at their start, one after another or at once.
+#[test]
+fn a_keyspace_that_is_ensured_again_is_given_and_nothing_is_written() {
+    everywhere(|store| {
+        let new = |plans: [&str; 2]| {
+            let new = NewKeyspace::new("acme").unwrap().description("production");
+            let new = new.permissions(["read", "write"]).max_lifetime(DAY);
+            plans.iter().fold(new, |new, name| new.plan(plan(name)))
+        };
+        let rivals: Vec<_> = std::thread::scope(|scope| {
+            let ensure = || store.engine.ensure_keyspace(new(["free", "paid"])).unwrap();
+            let rivals = [(); 4].map(|()| scope.spawn(ensure));
+            rivals.map(|rival| rival.join().unwrap()).into()
+        });
+        assert!(rivals.iter().all(|keyspace| *keyspace == rivals[0]));
+        assert_eq!(store.engine.keyspace("acme").unwrap(), rivals[0]);
+        assert_eq!(trail(&store.engine).len(), 1);
+        let bytes = |store: &Store| store.path.as_ref().map(|path| std::fs::read(path).unwrap());
+        let before = bytes(store);
+        // The order of plans says nothing.
+        for plans in [["free", "paid"], ["paid", "free"]] {
+            assert_eq!(store.engine.ensure_keyspace(new(plans)).unwrap(), rivals[0]);
+        }
+        assert_eq!(trail(&store.engine).len(), 1);
+        assert!(bytes(store) == before, "something was written");
+    });
+}
+
+#[test]
+fn a_keyspace_that_differs_from_what_is_ensured_is_left_and_the_points_are_told() {
+    everywhere(|store| {
+        let new = || {
+            NewKeyspace::new("acme")
+                .unwrap()
+                .permissions(["read", "write"])
+        };
+        let created = store.engine.ensure_keyspace(new()).unwrap();
+        let told = |asked: NewKeyspace| match store.engine.ensure_keyspace(asked) {
+            Err(Error::Refused(Refusal::KeyspaceDiffers {
+                keyspace,
+                differences,
+            })) => {
+                assert_eq!(keyspace.as_str(), "acme");
+                let told = differences.iter().map(ToString::to_string);
+                told.collect::<Vec<_>>().join("; ")
+            }
+            other => panic!("{other:?}"),
+        };
+        let bare = || NewKeyspace::new("acme").unwrap();
+        let asked_for = "permissions is read, write, and none was asked for";
+        assert_eq!(told(bare()), asked_for);
+        assert_eq!(
+            told(bare().permissions(["write", "read"])),
+            "permissions is read, write, and write, read was asked for",
+            "each has another bit"
+        );
+        assert!(told(new().permissions(["admin"])).contains("read, write, admin was asked for"));
+        assert!(told(new().description("test")).starts_with("description is"));
+        assert!(told(new().single_active()).starts_with("keys per owner is"));
+        assert!(told(new().max_lifetime(DAY)).starts_with("maximum lifetime is none"));
+        assert!(told(new().default_lifetime(DAY)).starts_with("default lifetime is none"));
+        let planned = told(new().plan(plan("free")).default_plan("free"));
+        assert!(planned.starts_with("plans is none"), "{planned}");
+        assert!(
+            planned.contains("; default plan is none, and \"free\" was"),
+            "{planned}"
+        );
+        // What cannot be is refused as that, also where the keyspace exists.
+        let impossible = store.engine.ensure_keyspace(new().default_plan("none"));
+        assert!(
+            matches!(impossible, Err(Error::Invalid(_))),
+            "{impossible:?}"
+        );
+        assert_eq!(store.engine.keyspace("acme").unwrap(), created);
+        assert_eq!(trail(&store.engine).len(), 1);
+
+        // A name that was retired cannot be asked for, and one that was added must be.
+        let retired = KeyspaceUpdate::new().retire_permissions(["write"]);
+        update(store, retired.append_permissions(["admin"]));
+        assert!(told(new()).starts_with("permissions is read, admin"));
+        let as_it_is = bare().permissions(["read", "admin"]);
+        let found = store.engine.ensure_keyspace(as_it_is).unwrap();
+        assert_eq!(found, store.engine.keyspace("acme").unwrap());
+    });
+}
+
+#[test]
+fn a_keyspace_that_is_looked_for_is_there_or_none_and_a_failure_is_neither() {
+    everywhere(|store| {
+        assert_eq!(store.engine.find_keyspace("acme").unwrap(), None);
+        store.keyspace("acme");
+        let keyspace = store.engine.keyspace("acme").unwrap();
+        assert_eq!(store.engine.find_keyspace("acme").unwrap(), Some(keyspace));
+        let malformed = store.engine.find_keyspace("Acme");
+        assert!(matches!(malformed, Err(Error::Invalid(_))), "{malformed:?}");
+        let issued = store.issue("acme", "acme");
+        assert_eq!(
+            store.engine.find_key(issued.key.id).unwrap(),
+            Some(store.engine.key(issued.key.id).unwrap())
+        );
+        let other = Store::new(0, false);
+        assert_eq!(other.engine.find_key(issued.key.id).unwrap(), None);
+    });
+    for on_file in [false, true] {
+        let store = Store::new(0, on_file);
+        store.keyspace("acme");
+        let issued = store.issue("acme", "acme");
+        store.engine.clone().close().unwrap();
+        let found = store.engine.find_keyspace("acme");
+        assert!(matches!(found, Err(Error::Closed)), "{found:?}");
+        let found = store.engine.find_key(issued.key.id);
+        assert!(matches!(found, Err(Error::Closed)), "{found:?}");
+    }
 }
 
 #[test]

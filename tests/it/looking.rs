@@ -88,7 +88,7 @@ fn options_can_be_tried_again() {
         .pepper(pepper)
         .usage_interval(None)
         .resident_bytes(0);
-    let first = options.clone().open(&path).unwrap();
+    let first = options.clone().create(&path).unwrap();
     first
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();

@@ -36,14 +36,24 @@ fn contents(directory: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     all
 }
 
+/// The three ways to a store on a file.
+type Way = fn(Options, &Path) -> gatekey::Result<Engine>;
+const OPEN: Way = |options, path| options.open(path);
+const CREATE: Way = |options, path| options.create(path);
+const EITHER: Way = |options, path| options.open_or_create(path);
+
 /// Asserts that opening is refused and touches nothing, and gives the reason.
 fn refused(options: Options, path: &Path) -> OpenError {
+    refused_as(OPEN, options, path)
+}
+
+fn refused_as(way: Way, options: Options, path: &Path) -> OpenError {
     let directory = path
         .ancestors()
         .find(|above| *above != path && above.is_dir());
     let directory = directory.unwrap();
     let before = contents(directory);
-    let error = options.open(path).expect_err("it opens");
+    let error = way(options, path).expect_err("it opens");
     assert!(
         contents(directory) == before,
         "{} is not as it was after: {error}",
@@ -65,7 +75,11 @@ fn refused(options: Options, path: &Path) -> OpenError {
 
 /// A closed store with one keyspace and one key, and its token.
 fn closed_store(options: Options, path: &Path) -> String {
-    let engine = options.open(path).unwrap();
+    closed_store_as(CREATE, options, path)
+}
+
+fn closed_store_as(way: Way, options: Options, path: &Path) -> String {
+    let engine = way(options, path).unwrap();
     let keyspace = NewKeyspace::new("acme_live").unwrap();
     engine.create_keyspace(keyspace).unwrap();
     let issued = engine.issue(NewKey::new("acme_live", "acme").unwrap());
@@ -93,13 +107,15 @@ fn a_second_engine_is_told_that_the_store_is_in_use() {
     store.keyspace("acme_live");
     let issued = store.issue("acme_live", "acme");
     let path = store.path.clone().unwrap();
-    for options in [
-        Options::new(),
-        Options::new().create(false),
-        Options::new().verify_file(true),
+    for (way, options) in [
+        (OPEN, Options::new()),
+        (EITHER, Options::new()),
+        (OPEN, Options::new().verify_file(true)),
     ] {
-        assert!(matches!(refused(options, &path), OpenError::InUse));
+        assert!(matches!(refused_as(way, options, &path), OpenError::InUse));
     }
+    let reason = refused_as(CREATE, small(), &path);
+    assert!(matches!(reason, OpenError::Exists), "{reason:?}");
     assert_eq!(store.verdict(issued.token.expose()), "granted");
     store.issue("acme_live", "acme");
     assert!(store.reopen());
@@ -157,8 +173,10 @@ fn a_file_that_is_not_a_store_is_refused_as_it_is() {
         &redb_and_rubbish,
     ] {
         fs::write(&path, bytes).unwrap();
-        for create in [true, false] {
-            let reason = refused(Options::new().create(create), &path);
+        let reason = refused_as(CREATE, small(), &path);
+        assert!(matches!(reason, OpenError::Exists), "{reason:?}");
+        for way in [OPEN, EITHER] {
+            let reason = refused_as(way, Options::new(), &path);
             let starts_as_redb = bytes.starts_with(b"redb\x1a");
             assert!(
                 matches!(reason, OpenError::NotAStore(_))
@@ -170,8 +188,10 @@ fn a_file_that_is_not_a_store_is_refused_as_it_is() {
     }
     let inner = dir.path().join("directory");
     fs::create_dir(&inner).unwrap();
-    let reason = refused(Options::new(), &inner);
-    assert!(matches!(reason, OpenError::NotAStore(_)), "{reason:?}");
+    for way in [OPEN, CREATE, EITHER] {
+        let reason = refused_as(way, Options::new(), &inner);
+        assert!(matches!(reason, OpenError::NotAStore(_)), "{reason:?}");
+    }
 }
 
 #[test]
@@ -193,11 +213,13 @@ fn a_store_cut_short_is_refused_and_never_a_new_one() {
         whole.len() - 1,
     ] {
         fs::write(&path, &whole[..len]).unwrap();
-        let reason = refused(Options::new(), &path);
-        assert!(
-            matches!(reason, OpenError::Corrupted(_) | OpenError::NotAStore(_)),
-            "{len}: {reason:?}"
-        );
+        for way in [OPEN, EITHER] {
+            let reason = refused_as(way, Options::new(), &path);
+            assert!(
+                matches!(reason, OpenError::Corrupted(_) | OpenError::NotAStore(_)),
+                "{len}: {reason:?}"
+            );
+        }
     }
 }
 
@@ -252,11 +274,11 @@ fn a_format_that_is_not_ours_is_refused_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
     let token = closed_store(small(), &path);
-    for newer in [3_u32, 1000, u32::MAX] {
+    for newer in [4_u32, 1000, u32::MAX] {
         edit_meta(&path, "format", Some(&newer.to_le_bytes()));
         assert!(matches!(
             refused(Options::new(), &path),
-            OpenError::NewerFormat { found, supported: 2 } if found == newer
+            OpenError::NewerFormat { found, supported: 3 } if found == newer
         ));
     }
     for rubbish in [b"".as_slice(), b"1", &[1, 0, 0, 0, 0]] {
@@ -303,10 +325,12 @@ fn a_read_only_file_is_refused_as_it_is() {
     let empty = dir.path().join("empty");
     fs::write(&empty, b"").unwrap();
     fs::set_permissions(&empty, read_only).unwrap();
-    assert!(matches!(
-        refused(Options::new(), &empty),
-        OpenError::ReadOnly
-    ));
+    for way in [CREATE, EITHER] {
+        assert!(matches!(
+            refused_as(way, Options::new(), &empty),
+            OpenError::ReadOnly
+        ));
+    }
 }
 
 #[test]
@@ -314,21 +338,50 @@ fn a_missing_directory_is_named_and_not_made() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("not").join("there");
     let path = missing.join("keys.redb");
-    assert!(matches!(
-        refused(Options::new(), &path),
-        OpenError::MissingDirectory(named) if named == missing
-    ));
+    for way in [CREATE, EITHER] {
+        assert!(matches!(
+            refused_as(way, Options::new(), &path),
+            OpenError::MissingDirectory(named) if named == missing
+        ));
+    }
+    assert!(matches!(refused(Options::new(), &path), OpenError::Missing));
+}
+
+/// A volume that is not mounted, or a file that lost what it held, is no empty store.
+#[test]
+fn open_makes_no_store_of_what_is_missing_empty_or_blank() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.redb");
+    let assert_missing = || {
+        let reason = refused(small(), &path);
+        assert!(matches!(reason, OpenError::Missing), "{reason:?}");
+        assert!(reason.to_string().contains("call create or open_or_create"));
+    };
+    assert_missing();
+    fs::write(&path, b"").unwrap();
+    assert_missing();
+    fs::remove_file(&path).unwrap();
+    drop(Database::create(&path).unwrap());
+    assert_missing();
+    fs::remove_file(&path).unwrap();
+    closed_store(small(), &path);
+    let engine = small().open(&path).unwrap();
+    assert_eq!(engine.keys(KeyFilter::new()).count(), 1);
 }
 
 #[test]
-fn a_missing_file_is_not_made_where_the_options_say_so() {
+fn create_leaves_a_store_that_exists_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let reason = refused(Options::new().create(false), &path);
-    assert!(matches!(reason, OpenError::Missing), "{reason:?}");
-    closed_store(small(), &path);
-    let engine = small().create(false).open(&path).unwrap();
-    assert_eq!(engine.keys(KeyFilter::new()).count(), 1);
+    let token = closed_store(small(), &path);
+    let link = dir.path().join("link");
+    fs::hard_link(&path, &link).unwrap();
+    for path in [&path, &link] {
+        let reason = refused_as(CREATE, small(), path);
+        assert!(matches!(reason, OpenError::Exists), "{reason:?}");
+    }
+    let engine = small().open_or_create(&path).unwrap();
+    assert_eq!(code(&engine.verify(token).unwrap()), "granted");
 }
 
 #[test]
@@ -353,55 +406,75 @@ fn an_empty_file_and_a_database_without_tables_become_stores() {
     fs::write(&empty, b"").unwrap();
     let blank = dir.path().join("blank");
     drop(Database::create(&blank).unwrap());
-    for path in [empty, blank] {
-        let token = closed_store(small(), &path);
+    for (way, path) in [(CREATE, empty), (EITHER, blank)] {
+        let token = closed_store_as(way, small(), &path);
         let engine = small().open(&path).unwrap();
         assert_eq!(code(&engine.verify(token).unwrap()), "granted");
         assert!(engine.check().unwrap().is_sound());
     }
 }
 
-/// What a crash leaves of a store that was being made has another name, and is in
-/// nobody's way.
+/// The part of a process that is killed as it creates a store. Without its variable this
+/// is no test.
 #[test]
-fn what_a_crash_left_of_a_creation_is_taken_over() {
-    let dir = tempfile::tempdir().unwrap();
-    let whole = dir.path().join("whole");
-    small().open(&whole).unwrap().close().unwrap();
-    let whole = fs::read(whole).unwrap();
-    let mut unnamed = whole.clone();
-    unnamed[..9].fill(0);
-    for (at, left) in [vec![], vec![0; 1 << 20], unnamed, whole]
-        .iter()
-        .enumerate()
-    {
-        let path = dir.path().join(format!("keys-{at}"));
-        let partial = dir.path().join(format!("keys-{at}.partial"));
-        fs::write(&partial, left).unwrap();
-        let engine = small().open(&path).unwrap();
-        assert_eq!(engine.keys(KeyFilter::new()).count(), 0, "it is a new one");
-        assert!(!partial.exists());
+fn the_child_that_creates() {
+    if let Some(path) = std::env::var_os(CHILD_CREATES) {
+        writeln!(std::io::stdout(), "child: creates").unwrap();
+        let engine = small().create(path).unwrap();
+        writeln!(std::io::stdout(), "child: created").unwrap();
+        std::thread::park();
         engine.close().unwrap();
     }
 }
 
+const CHILD_CREATES: &str = "GATEKEY_TEST_CHILD_CREATES";
+
+/// Killed at any moment, a creation has made a whole store, or none, and what it leaves
+/// beside is in nobody's way.
 #[test]
-fn a_file_of_somebody_elses_under_the_other_name_is_left_as_it_is() {
+fn a_creation_that_is_killed_leaves_a_whole_store_or_none() {
     let dir = tempfile::tempdir().unwrap();
-    let partial = dir.path().join("keys.partial");
-    fs::write(&partial, b"a download of mine").unwrap();
-    match refused(small(), &dir.path().join("keys")) {
-        OpenError::Io(error) => {
-            let text = error.to_string();
-            assert!(text.contains(&partial.display().to_string()), "{text}");
+    let (mut none, mut whole) = (0, 0);
+    for round in 0..40_u32 {
+        let path = dir.path().join(format!("keys-{round}"));
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "opening::the_child_that_creates"])
+            .env(CHILD_CREATES, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let says = |line: &std::io::Result<String>, what| line.as_ref().unwrap().contains(what);
+        assert!(lines.any(|line| says(&line, "child: creates")));
+        match round % 4 {
+            0 => assert!(lines.any(|line| says(&line, "child: created"))),
+            _ => std::thread::sleep(Duration::from_micros(u64::from(round) * 200)),
         }
-        other => panic!("{other:?}"),
+        child.kill().unwrap();
+        child.wait().unwrap();
+        match small().open(&path) {
+            Ok(engine) => {
+                assert!(engine.check().unwrap().is_sound());
+                whole += 1;
+            }
+            Err(Error::Open {
+                reason: OpenError::Missing,
+                ..
+            }) => {
+                assert!(!path.exists());
+                small().create(&path).unwrap().close().unwrap();
+                none += 1;
+            }
+            Err(error) => panic!("round {round}: {error}"),
+        }
     }
+    assert!(whole >= 10 && none + whole == 40, "{none} {whole}");
 }
 
 #[test]
 fn of_many_that_make_the_same_store_one_has_it() {
-    for round in 0..10 {
+    for round in 0..12 {
+        let way = [CREATE, EITHER][round / 2 % 2];
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys");
         if round % 2 == 1 {
@@ -412,7 +485,7 @@ fn of_many_that_make_the_same_store_one_has_it() {
             let rivals = [(); 4].map(|()| {
                 scope.spawn(|| {
                     start.wait();
-                    small().open(&path)
+                    way(small(), &path)
                 })
             });
             rivals.map(|rival| rival.join().unwrap()).into()
@@ -428,13 +501,15 @@ fn of_many_that_make_the_same_store_one_has_it() {
                     assert!(engine.check().unwrap().is_sound());
                 }
                 Err(Error::Open {
-                    reason: OpenError::InUse,
+                    reason: OpenError::InUse | OpenError::Exists,
                     ..
                 }) => {}
                 Err(error) => panic!("{error}"),
             }
         }
-        assert!(held <= 1, "{held} engines on one file");
+        assert_eq!(held, 1, "engines on one file");
+        let names = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names, 1, "something was left behind");
         let engine = small().open(&path).unwrap();
         assert_eq!(engine.keyspaces().unwrap().len(), held);
     }

@@ -18,7 +18,9 @@ fn open(dir: &tempfile::TempDir, limited_keys: usize) -> Engine {
     let options = Options::new()
         .limited_keys(limited_keys)
         .usage_interval(None);
-    options.open(dir.path().join("keys.redb")).unwrap()
+    options
+        .open_or_create(dir.path().join("keys.redb"))
+        .unwrap()
 }
 
 fn create(options: Options) -> Engine {

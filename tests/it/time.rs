@@ -192,7 +192,12 @@ fn a_clock_that_leaps_is_told_of_and_so_is_one_that_is_behind_the_store() {
         AtomicU64::new(at(0).unix_ms()),
         AtomicU64::new(0),
     ]));
-    let open = || Options::new().clock(clocks.clone()).open(&path).unwrap();
+    let open = || {
+        Options::new()
+            .clock(clocks.clone())
+            .open_or_create(&path)
+            .unwrap()
+    };
     let engine = open();
     engine
         .create_keyspace(NewKeyspace::new("acme").unwrap())

@@ -52,7 +52,7 @@ impl Quiet {
 
     fn open(dir: &tempfile::TempDir, clock: &ManualClock, file: &str) -> Engine {
         let options = small().clock(clock.clone()).usage_interval(HOUR);
-        options.open(dir.path().join(file)).unwrap()
+        options.open_or_create(dir.path().join(file)).unwrap()
     }
 
     fn file(&self) -> Vec<u8> {

@@ -173,7 +173,9 @@ impl Full {
         let dir = tempfile::tempdir().unwrap();
         let mut pepper = [0; 32];
         rand::rngs::SysRng.try_fill_bytes(&mut pepper).unwrap();
-        let engine = options(&pepper).open(dir.path().join("keys.redb")).unwrap();
+        let engine = options(&pepper)
+            .create(dir.path().join("keys.redb"))
+            .unwrap();
         let keyspace = NewKeyspace::new(PREFIX).unwrap().permissions(["read"]);
         engine.create_keyspace(keyspace).unwrap();
         let issued = engine.issue(new_key().quota(Quota::new(9))).unwrap();

@@ -36,7 +36,7 @@ fn is_granted(engine: &Engine, token: &str) -> bool {
 fn a_file_whose_keys_were_purged_gets_smaller_and_all_that_it_says_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let engine = options().open(&path).unwrap();
+    let engine = options().create(&path).unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();
@@ -97,7 +97,7 @@ fn a_file_whose_keys_were_purged_gets_smaller_and_all_that_it_says_stays() {
         .revoke(kept_now[2].key.id, Reason::Superseded)
         .unwrap();
     engine.close().unwrap();
-    let engine = options().create(false).open(&path).unwrap();
+    let engine = options().open(&path).unwrap();
     assert!(!is_granted(&engine, kept_now[2].token.expose()));
     assert!(is_granted(&engine, kept_now[1].token.expose()));
     // In memory, it changes nothing that anybody sees.
@@ -116,7 +116,7 @@ fn a_file_whose_keys_were_purged_gets_smaller_and_all_that_it_says_stays() {
 fn while_a_store_is_compacted_it_serves_and_nobody_else_opens_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let engine = options().resident_bytes(0).open(&path).unwrap();
+    let engine = options().resident_bytes(0).create(&path).unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();
@@ -126,7 +126,7 @@ fn while_a_store_is_compacted_it_serves_and_nobody_else_opens_it() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !ends.load(Ordering::SeqCst) {
-                let opened = options().create(false).open(&path);
+                let opened = options().open(&path);
                 let is_refused = matches!(
                     &opened,
                     Err(Error::Open {
@@ -162,7 +162,7 @@ fn while_a_store_is_compacted_it_serves_and_nobody_else_opens_it() {
     println!("{openings:?} openings were refused, {verified:?} verified");
     assert!(engine.check().unwrap().is_sound());
     engine.close().unwrap();
-    let engine = options().create(false).open(&path).unwrap();
+    let engine = options().open(&path).unwrap();
     assert!(!is_granted(&engine, issued[0].token.expose()));
     assert!(is_granted(&engine, issued[299].token.expose()));
 }
@@ -235,7 +235,10 @@ fn a_compaction_whose_disk_fails_leaves_the_old_file_or_the_new_one() {
             .create_keyspace(NewKeyspace::new("well").unwrap())
             .expect(&place);
         let engine = open(&Disk::of(world.disk.durable()), at).expect(&place);
-        assert!(engine.keyspace("well").is_ok(), "{place}: a lost change");
+        assert!(
+            engine.find_keyspace("well").unwrap().is_some(),
+            "{place}: a lost change"
+        );
     }
     println!(
         "{} faults, {failed} failed, {swapped} swapped",
@@ -250,8 +253,10 @@ fn the_child() {
     let Some(path) = std::env::var_os(FILE) else {
         return;
     };
-    let engine = options().open(path).unwrap();
-    let _ = engine.create_keyspace(NewKeyspace::new("acme").unwrap());
+    let engine = options().open_or_create(path).unwrap();
+    engine
+        .ensure_keyspace(NewKeyspace::new("acme").unwrap())
+        .unwrap();
     let say = |line: String| std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
     loop {
         let issued = engine.issue_batch(new_keys(20)).unwrap();
@@ -298,7 +303,7 @@ fn a_process_that_is_killed_as_it_compacts_leaves_a_store_that_opens() {
         kept.extend(live_and_die(&path, rounds, wait));
         let copy = dir.path().join("keys.redb.gatekey-rewrite");
         left += u64::from(copy.exists());
-        let engine = options().create(false).open(&path).unwrap();
+        let engine = options().open(&path).unwrap();
         assert!(!copy.exists(), "what a crash left is removed");
         assert!(engine.check().unwrap().is_sound(), "life {life}");
         for (revoked, good) in &kept {

@@ -188,7 +188,7 @@ fn no_id_is_given_twice() {
     assert_eq!(count_duplicates(vec![3, 1, 2, 1]), 1);
     let dir = tempfile::tempdir().unwrap();
     let options = Options::new().usage_interval(None).resident_bytes(0);
-    let engine = options.open(dir.path().join("keys.redb")).unwrap();
+    let engine = options.create(dir.path().join("keys.redb")).unwrap();
     let (ids, again) = issue(&engine, rounds(20_000, 10_000_000));
     println!("{} ids, {again} of them drawn again", ids.len());
     assert_eq!(count_duplicates(ids), 0);

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gatekey::{Engine, Error, KeyFilter, KeyState, NewKeyspace, Options, Refusal};
+use gatekey::{Engine, KeyFilter, KeyState, NewKeyspace, Options};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -46,11 +46,9 @@ fn the_child() {
     };
     let life: u64 = life.parse().unwrap();
     let flushes = options().usage_interval(Duration::from_millis(3));
-    let engine = flushes.open(path).unwrap();
-    match engine.create_keyspace(NewKeyspace::new("one").unwrap().single_active()) {
-        Ok(_) | Err(Error::Refused(Refusal::PrefixTaken(_))) => {}
-        Err(error) => panic!("{error}"),
-    }
+    let engine = flushes.open_or_create(path).unwrap();
+    let one = NewKeyspace::new("one").unwrap().single_active();
+    engine.ensure_keyspace(one).unwrap();
     // One line, one write: a kill leaves no half of one in front of another.
     let say = |line: String| std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
     say("\nopen:\n".to_owned());
@@ -182,7 +180,7 @@ fn a_process_that_is_killed_loses_nothing_that_it_acknowledged() {
         lives_heard.push((life, heard));
         let quiet = options().usage_interval(None);
         let engine = quiet
-            .open(&path)
+            .open_or_create(&path)
             .unwrap_or_else(|error| panic!("life {life}: {error}"));
         assert_sound(&engine, &format!("life {life}"));
         assert_single_active(&engine, life);

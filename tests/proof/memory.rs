@@ -50,7 +50,7 @@ fn the_process_that_is_looked_into() {
             .cache_bytes(1 << 20)
     };
     let file = Path::new(dir).join("keys.redb");
-    let engine = options().open(&file).unwrap();
+    let engine = options().create(&file).unwrap();
     let keyspace = NewKeyspace::new(PREFIX).unwrap();
     engine.create_keyspace(keyspace).unwrap();
     let new = || NewKey::new(PREFIX, "acme/bot").unwrap();

@@ -32,7 +32,7 @@ fn new_key() -> NewKey {
 fn store() -> (tempfile::TempDir, PathBuf, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let engine = options().open(&path).unwrap();
+    let engine = options().create(&path).unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();
@@ -181,7 +181,7 @@ fn the_child_that_may_not_write() {
     );
     // Nor may it make one in that directory.
     let other = Path::new(&path).with_file_name("other.redb");
-    let refused = options().open(other).unwrap_err();
+    let refused = options().create(other).unwrap_err();
     assert!(matches!(refused, Error::Open { .. }), "{refused:?}");
     println!("refused:{refused}");
 }
@@ -277,7 +277,7 @@ fn a_file_that_is_removed_or_replaced_while_it_is_open_acknowledges_nothing_more
         // What was acknowledged before is still known.
         assert!(is_granted(&engine, &token), "{name}");
         let _ = engine.close();
-        let again = options().create(false).open(&path);
+        let again = options().open(&path);
         match name {
             "an old copy put in its place" => {
                 let engine = again.unwrap();
@@ -337,7 +337,7 @@ fn a_file_that_is_moved_while_it_is_open_keeps_what_is_acknowledged() {
     assert_eq!(engine.stats().unwrap().file_bytes, bytes);
     let token = engine.issue(new_key()).unwrap().token;
     engine.close().unwrap();
-    let engine = options().create(false).open(&moved).unwrap();
+    let engine = options().open(&moved).unwrap();
     assert!(is_granted(&engine, token.expose()));
     engine.close().unwrap();
 }

@@ -49,7 +49,7 @@ impl World {
     /// Issues `count` keys into a store at `path`. Each expires in a year, so
     /// that every check of the expiry is a real one.
     pub(crate) fn build(path: &Path, count: usize) -> Result<Self> {
-        let engine = Options::new().open(path)?;
+        let engine = Options::new().create(path)?;
         engine.create_keyspace(NewKeyspace::new(KEYSPACE)?.permissions(["read", "write"]))?;
         let expires_at_ms = now_ms() + YEAR.as_millis() as u64;
         let mut seeds = Vec::with_capacity(count);

@@ -88,7 +88,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Who fails a thousand times a minute waits. Ahead of the lookup, by address.
     let options = Options::new().failed_attempts(Limit::per_minute(1_000));
     let engine = match arguments.next() {
-        Some(file) => options.open(file)?,
+        Some(file) => options.open_or_create(file)?,
         None => options.open_in_memory()?,
     };
     let address = arguments.next().unwrap_or("127.0.0.1:0".to_owned());
@@ -97,7 +97,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let log = Arc::new(RejectionLog::to_stderr());
     let mut app = Router::new();
     for (path, keyspace, dialect) in systems()? {
-        let prefix = create(&engine, keyspace)?;
+        let prefix = engine.ensure_keyspace(keyspace)?.prefix;
         if path == "tiered" {
             app = app.merge(forward::router(&engine, prefix, &log));
         }
@@ -106,7 +106,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let auth = logged(auth, &base, &log);
         app = app.nest(&base, api(auth, dialect));
     }
-    let prefix = create(&engine, NewKeyspace::new("admin")?.permissions(["keys"]))?;
+    let admin = NewKeyspace::new("admin")?.permissions(["keys"]);
+    let prefix = engine.ensure_keyspace(admin)?.prefix;
     engine.revoke_keyspace(prefix, Reason::Superseded)?;
     let admin = engine.issue(NewKey::new(prefix, "operator")?.permissions(["keys"]))?;
     let auth = authentication(&engine, prefix, Dialect::problem_details(), &proxies);
@@ -134,15 +135,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     log.flush();
     engine.close()?;
     Ok(())
-}
-
-/// Creates a keyspace, unless the file has it from an earlier start.
-fn create(engine: &Engine, keyspace: NewKeyspace) -> Result<Prefix, Error> {
-    match engine.create_keyspace(keyspace) {
-        Ok(keyspace) => Ok(keyspace.prefix),
-        Err(Error::Refused(gatekey::Refusal::PrefixTaken(prefix))) => Ok(prefix),
-        Err(error) => Err(error),
-    }
 }
 
 fn authentication(

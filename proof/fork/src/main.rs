@@ -141,7 +141,7 @@ fn look_around(engine: Engine, good: &Issued, path: &Path) -> i32 {
 
 /// Threads issue, revoke, verify and spend while the process forks.
 fn under_load(path: &Path, forks: u32) -> Result<String, Failure> {
-    let engine = options().open(path)?;
+    let engine = options().create(path)?;
     engine.create_keyspace(NewKeyspace::new("acme")?)?;
     let good = engine.issue(new("acme")?)?;
     let counted = engine.issue(new("counted")?.quota(Quota::new(1 << 40)))?;
@@ -192,7 +192,7 @@ fn under_load(path: &Path, forks: u32) -> Result<String, Failure> {
 
 /// What the parent revokes, a child that was forked before does not grant.
 fn lives_on(path: &Path, _: u32) -> Result<String, Failure> {
-    let engine = options().open(path)?;
+    let engine = options().create(path)?;
     engine.create_keyspace(NewKeyspace::new("acme")?)?;
     let issued = engine.issue(new("acme")?)?;
     assert!(engine.verify(issued.token.expose())?.is_granted());
@@ -219,7 +219,7 @@ fn lives_on(path: &Path, _: u32) -> Result<String, Failure> {
 fn daemon(path: &Path, _: u32) -> Result<String, Failure> {
     let intermediate = fork(|| {
         let prepared = (|| -> Result<_, Error> {
-            let engine = options().open(path)?;
+            let engine = options().create(path)?;
             engine.create_keyspace(NewKeyspace::new("acme")?)?;
             let issued = engine.issue(new("acme")?)?;
             Ok((engine, issued))
@@ -265,7 +265,7 @@ fn daemon(path: &Path, _: u32) -> Result<String, Failure> {
 
 /// What the documentation says to do: open after the fork.
 fn opens_itself(path: &Path, _: u32) -> Result<String, Failure> {
-    let engine = options().open(path)?;
+    let engine = options().create(path)?;
     engine.create_keyspace(NewKeyspace::new("acme")?)?;
     let issued = engine.issue(new("acme")?)?;
     let mine = engine.clone();

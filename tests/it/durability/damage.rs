@@ -25,7 +25,7 @@ struct Sample {
 fn sample() -> Sample {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let engine = small().open(&path).unwrap();
+    let engine = small().create(&path).unwrap();
     let keyspace = NewKeyspace::new("acme_live").unwrap();
     engine.create_keyspace(keyspace).unwrap();
     let batch = |owner: &str| {

@@ -27,7 +27,7 @@ struct Closed {
 fn closed(options: Options) -> Closed {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let engine = options.open(&path).unwrap();
+    let engine = options.create(&path).unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme_live").unwrap())
         .unwrap();

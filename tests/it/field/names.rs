@@ -138,7 +138,7 @@ fn nothing_that_can_be_printed_shows_a_secret() {
     shown.push(format!("{options:?}"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
-    let engine = options.open(&path).unwrap();
+    let engine = options.create(&path).unwrap();
     shown.push(format!("{engine:?}"));
     let keyspace = NewKeyspace::new("acme_live").unwrap();
     shown.push(format!("{keyspace:?}"));

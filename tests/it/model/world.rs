@@ -527,7 +527,7 @@ fn open(setting: &Setting, clock: &ManualClock, dir: &Path, peppers: u8) -> Engi
         options = options.pepper(Pepper::new(id, [id; 32]).unwrap());
     }
     match setting.on_file {
-        true => options.open(file_in(dir)).unwrap(),
+        true => options.open_or_create(file_in(dir)).unwrap(),
         false => options.open_in_memory().unwrap(),
     }
 }

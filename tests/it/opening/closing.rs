@@ -231,7 +231,7 @@ fn an_engine_closed_in_the_middle_of_a_change_stays_closed() {
         // Without usage, closing has nothing to write and does not wait in line.
         let dir = tempfile::tempdir().unwrap();
         let options = small().usage_interval(None);
-        let engine = options.open(dir.path().join("keys.redb")).unwrap();
+        let engine = options.create(dir.path().join("keys.redb")).unwrap();
         let keyspace = NewKeyspace::new("acme_live").unwrap();
         engine.create_keyspace(keyspace).unwrap();
         let new = || NewKey::new("acme_live", "acme").unwrap();

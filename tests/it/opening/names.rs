@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use gatekey::{Error, KeyFilter, NewKey, NewKeyspace, OpenError, Reason};
 
-use super::{closed_store, refused, small};
+use super::{CREATE, EITHER, OPEN, closed_store, contents, refused, small};
 
 fn is_granted(path: &Path, token: &str) -> bool {
-    let engine = small().create(false).open(path).unwrap();
+    let engine = small().open(path).unwrap();
     let is_granted = engine.verify(token).unwrap().is_granted();
     engine.close().unwrap();
     is_granted
@@ -27,8 +27,11 @@ fn a_name_that_ends_as_that_of_a_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut path = dir.path().join("keys").into_os_string();
     path.push("/");
-    let error = small().open(PathBuf::from(path)).unwrap_err();
-    assert!(matches!(error, Error::Open { .. }), "{error:?}");
+    let path = PathBuf::from(path);
+    for way in [OPEN, CREATE, EITHER] {
+        let error = way(small(), &path).unwrap_err();
+        assert!(matches!(error, Error::Open { .. }), "{error:?}");
+    }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -40,76 +43,36 @@ fn what_is_no_file_is_refused_and_left() {
     let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     for path in [fifo, socket] {
         let kind = fs::symlink_metadata(&path).unwrap().file_type();
-        let reason = match small().open(&path).unwrap_err() {
-            Error::Open { reason, .. } => reason,
-            other => panic!("{other:?}"),
-        };
-        assert!(matches!(reason, OpenError::NotAStore(_)), "{reason:?}");
+        for way in [OPEN, CREATE, EITHER] {
+            let reason = match way(small(), &path).unwrap_err() {
+                Error::Open { reason, .. } => reason,
+                other => panic!("{other:?}"),
+            };
+            assert!(matches!(reason, OpenError::NotAStore(_)), "{reason:?}");
+        }
         assert_eq!(fs::symlink_metadata(&path).unwrap().file_type(), kind);
     }
 }
 
+/// Another creation's file, or whatever else has a name like that, is in nobody's way:
+/// each creation has a name of its own.
 #[test]
-fn what_lies_where_a_store_is_made_and_is_not_of_a_creation_is_in_the_way_and_left() {
-    type Put = fn(&Path, &Path);
-    let puts: [(&str, Put); 7] = [
-        ("a store", |partial, store| {
-            fs::copy(store, partial).unwrap();
-        }),
-        ("a link to a store", |partial, store| {
-            symlink(store, partial).unwrap();
-        }),
-        ("a store's other name", |partial, store| {
-            fs::hard_link(store, partial).unwrap();
-        }),
-        ("a link to nothing", |partial, _| {
-            symlink("/nonexistent/x", partial).unwrap();
-        }),
-        ("another program's file", |partial, _| {
-            fs::write(partial, "not a store").unwrap();
-        }),
-        (
-            "an image of a disk, which begins with zeros",
-            |partial, _| {
-                let mut image = vec![0; 40_000];
-                image[32_769..32_774].copy_from_slice(b"CD001");
-                fs::write(partial, image).unwrap();
-            },
-        ),
-        ("a pipe", |partial, _| pipe(partial)),
-    ];
-    for (name, put) in puts {
-        let dir = tempfile::tempdir().unwrap();
-        let store = dir.path().join("store");
-        let token = closed_store(small(), &store);
-        let before = fs::read(&store).unwrap();
-        let path = dir.path().join("keys");
-        let partial = dir.path().join("keys.partial");
-        put(&partial, &store);
-        let kind = fs::symlink_metadata(&partial).unwrap().file_type();
-        // `refused` reads all that is there, which a pipe would wait for.
-        let reason = match name {
-            "a pipe" => small().open(&path).unwrap_err().to_string(),
-            _ => refused(small(), &path).to_string(),
-        };
-        assert!(reason.contains("keys.partial"), "{name}: {reason}");
-        assert_eq!(fs::symlink_metadata(&partial).unwrap().file_type(), kind);
-        assert!(!path.exists(), "{name}");
-        assert!(fs::read(&store).unwrap() == before, "{name}");
-        assert!(is_granted(&store, &token), "{name}");
-    }
-}
-
-#[test]
-fn a_store_is_its_owners_alone_whatever_mode_a_crash_left_its_file_in() {
+fn a_creation_touches_nothing_but_its_own_file_which_is_its_owners_alone() {
     let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    closed_store(small(), &store);
+    for name in ["partial", "gatekey-create", "0.gatekey-create"] {
+        fs::copy(&store, dir.path().join(format!("keys.{name}"))).unwrap();
+    }
+    symlink("nowhere", dir.path().join("keys.1.gatekey-create")).unwrap();
+    let before = contents(dir.path());
     let path = dir.path().join("keys");
-    let partial = dir.path().join("keys.partial");
-    fs::write(&partial, "").unwrap();
-    fs::set_permissions(&partial, fs::Permissions::from_mode(0o666)).unwrap();
-    closed_store(small(), &path);
+    let engine = small().create(&path).unwrap();
+    assert_eq!(engine.keys(KeyFilter::new()).count(), 0, "it is a new one");
+    engine.close().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    assert!(!partial.exists());
+    fs::remove_file(&path).unwrap();
+    assert!(contents(dir.path()) == before);
 }
 
 #[test]
@@ -133,6 +96,8 @@ fn a_link_that_leads_to_nothing_yet_is_followed() {
     // One link that is relative, and one that is not.
     symlink("next", &path).unwrap();
     symlink(volume.join("keys"), dir.path().join("next")).unwrap();
+    let reason = refused(small(), &path);
+    assert!(matches!(reason, OpenError::Missing), "{reason:?}");
     let token = closed_store(small(), &path);
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     assert!(is_granted(&volume.join("keys"), &token));
@@ -181,7 +146,7 @@ fn a_link_that_is_made_to_lead_elsewhere_is_noticed_by_who_made_a_store_through_
     let join = |name: &str| dir.path().join(name);
     fs::create_dir(join("volume")).unwrap();
     symlink("volume/keys", join("keys")).unwrap();
-    let engine = small().open(join("keys")).unwrap();
+    let engine = small().create(join("keys")).unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();
@@ -229,14 +194,14 @@ fn what_is_empty_unnamed_or_unfinished_is_told_as_that() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys");
     let told = |text: &str| {
-        let error = small().create(false).open(&path).unwrap_err().to_string();
+        let error = small().open(&path).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     };
     fs::write(&path, "").unwrap();
     told("is empty");
     // As a crash leaves a file that was being filled where it was.
     fs::write(&path, vec![0; 1 << 20]).unwrap();
-    told("was not finished: empty or remove it");
+    told("was not finished: if it is one, empty or remove it");
     let mut paths = vec![PathBuf::new()];
     for end in ["x/", "x/.", "x/..", ".", "..", "x//", ""] {
         paths.push(dir.path().join(end));
@@ -250,8 +215,10 @@ fn what_is_empty_unnamed_or_unfinished_is_told_as_that() {
     }
     let engine = small().open_in_memory().unwrap();
     for path in paths {
-        let error = small().open(&path).unwrap_err().to_string();
-        assert!(error.contains("names no file"), "{path:?}: {error}");
+        for way in [CREATE, EITHER] {
+            let error = way(small(), &path).unwrap_err().to_string();
+            assert!(error.contains("names no file"), "{path:?}: {error}");
+        }
         if !path.is_symlink() {
             let error = engine.backup(&path).unwrap_err().to_string();
             assert!(error.contains("names no file"), "{path:?}: {error}");
@@ -295,19 +262,19 @@ fn a_file_that_is_replaced_while_it_is_opened_loses_nothing_that_is_acknowledged
     assert!(acknowledged > 0);
 }
 
-/// Eight that make one store at once, some with what a crash has left in the way: one
-/// has it, and keeps what it acknowledges; the others are told that it is in use.
+/// Eight that make one store at once: one has it, and keeps what it acknowledges; the
+/// others are told that it is in use.
 #[test]
 fn rivals_that_make_one_store_lose_nothing_that_is_acknowledged() {
     for round in 0..40 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys");
         if round % 2 == 0 {
-            fs::write(dir.path().join("keys.partial"), "").unwrap();
+            fs::write(&path, "").unwrap();
         }
         let tokens: Vec<Option<String>> = std::thread::scope(|scope| {
             let rival = || {
-                let engine = match small().open(&path) {
+                let engine = match small().open_or_create(&path) {
                     Ok(engine) => engine,
                     Err(Error::Open {
                         reason: OpenError::InUse,
@@ -316,7 +283,9 @@ fn rivals_that_make_one_store_lose_nothing_that_is_acknowledged() {
                     Err(error) => panic!("round {round}: {error:?}"),
                 };
                 // One who comes after another has closed finds the keyspace there.
-                let _ = engine.create_keyspace(NewKeyspace::new("acme").unwrap());
+                engine
+                    .ensure_keyspace(NewKeyspace::new("acme").unwrap())
+                    .unwrap();
                 let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
                 engine.close().unwrap();
                 Some(issued.token.expose().to_owned())
@@ -332,6 +301,6 @@ fn rivals_that_make_one_store_lose_nothing_that_is_acknowledged() {
         for token in &tokens {
             assert!(is_granted(&path, token), "round {round}: a lost key");
         }
-        assert!(!dir.path().join("keys.partial").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
