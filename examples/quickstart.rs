@@ -18,7 +18,7 @@ fn main() -> gatekey::Result<()> {
     let token = issued.token.expose();
     println!("keep this, it is shown once: {token}");
 
-    let write = Requirements::new().permission_names(&["write"]);
+    let write = Requirements::new().permissions(&["write"]);
     println!("to read:  {}", say(&engine.verify(token)?));
     println!("to write: {}", say(&engine.verify_with(token, &write)?));
 

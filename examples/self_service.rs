@@ -56,7 +56,7 @@ impl<'a> Caller<'a> {
     /// Changes are made in the name of the caller's key.
     pub fn new(engine: &Engine, grant: &'a Grant) -> Result<Self, Declined> {
         Ok(Self {
-            engine: engine.by(format!("key {}", grant.key_id()))?,
+            engine: engine.acting_as(format!("key {}", grant.key_id()))?,
             grant,
             owner: grant.owner().parse().map_err(Error::from)?,
         })
@@ -134,7 +134,7 @@ impl<'a> Caller<'a> {
         let old = self.managed(id)?;
         // Given as they were looked at: an operator may widen the key meanwhile.
         let permissions = old.permissions & self.grant.permissions();
-        let mut changes = KeyUpdate::new().permission_mask(permissions);
+        let mut changes = KeyUpdate::new().set_permission_mask(permissions);
         if let Some(end) = self.ends_at()
             && old.expires_at.is_none_or(|expires_at| expires_at > end)
         {

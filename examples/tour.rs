@@ -137,7 +137,7 @@ fn issue_keys(
         "Issue (state at the moment of issue): a token is seen once, only its hash is kept",
     );
     // The audit trail says in whose name a change was made.
-    let admin = engine.by("tour")?;
+    let admin = engine.acting_as("tour")?;
     let mut issue = |new: NewKey| -> gatekey::Result<(KeyId, String)> {
         let Issued { key, token, .. } = admin.issue(new)?;
         let right = token.expose().starts_with(key.keyspace.as_str());
@@ -171,8 +171,8 @@ fn issue_keys(
     let foreign = foreign.expose().to_owned();
 
     const ASK: Requirements<'_> = Requirements::new();
-    let write = ASK.permission_names(&["write"]);
-    let admin = ASK.permission_names(&["admin", "webhook"]);
+    let write = ASK.permissions(&["write"]);
+    let admin = ASK.permissions(&["admin", "webhook"]);
     let inside = ASK.source([192, 0, 2, 7].into());
     let outside = ASK.source([198, 51, 100, 7].into());
     Ok(vec![

@@ -22,7 +22,7 @@
 //!     let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]))?;
 //!     println!("keep this, it is shown once: {}", issued.token.expose());
 //!
-//!     let read = Requirements::new().permission_names(&["read"]);
+//!     let read = Requirements::new().permissions(&["read"]);
 //!     match engine.verify_with(issued.token.expose(), &read)? {
 //!         Verdict::Granted(grant) => println!("welcome, {}", grant.owner()),
 //!         Verdict::Denied(denial) => println!("refused: {denial}"),
@@ -122,13 +122,13 @@ pub use engine::options::Options;
 pub use engine::repair::RepairReport;
 pub use engine::restore::{Restore, Restored};
 pub use model::audit::link::{AuditSpan, Link, Trimmed};
-pub use model::audit::{AuditEntry, AuditEvent, Change, Repair, Scope};
+pub use model::audit::{AuditEntry, AuditEvent, AuditPage, Change, Repair, Scope};
 pub use model::bounds;
 pub use model::clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use model::error::{
-    Corruption, Difference, Error, Invalid, NotFound, OpenError, Refusal, Result, StoreFailure,
+    Conflict, Corruption, Difference, Error, Invalid, NotFound, OpenError, Result, StoreFailure,
 };
-pub use model::filter::{Cursor, KeyFilter, Page};
+pub use model::filter::{Cursor, KeyFilter, KeyPage};
 pub use model::health::{Failure, Health};
 pub use model::id::{KeyId, Prefix};
 pub use model::idempotency::IdempotencyKey;

@@ -6,7 +6,7 @@ use crate::crypto::token::{self, Entropy};
 use crate::model::audit::AuditEvent;
 use crate::model::bounds;
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, Invalid, Refusal};
+use crate::model::error::{Conflict, Error, Invalid};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{ColdRecord, Issued, NewKey, check_life};
 use crate::model::keyspace::{KeysPerOwner, Keyspace};
@@ -173,7 +173,7 @@ pub(crate) fn is_current(key: &KeyRecord) -> bool {
 /// Refuses a further key where an owner holds as many as its keyspace allows.
 pub(crate) fn refuse_at_cap(owner: &OwnerPath, held: u64, cap: Option<u32>) -> Result<(), Error> {
     match cap {
-        Some(cap) if held >= u64::from(cap) => Err(Refusal::OwnerAtCap {
+        Some(cap) if held >= u64::from(cap) => Err(Conflict::OwnerAtCap {
             owner: owner.clone(),
             held,
             cap,
@@ -289,7 +289,7 @@ impl Batch {
             KeysPerOwner::SingleSuperseding => {}
             KeysPerOwner::SingleRefusing => {
                 if let Some(key) = current.next() {
-                    return Err(Refusal::OwnerHasKey {
+                    return Err(Conflict::OwnerHasKey {
                         owner: owner.clone(),
                         key: key.id,
                     }

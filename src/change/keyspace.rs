@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::audit::{AuditEvent, Change, quoted, quoted_or_none};
 use crate::model::bounds;
-use crate::model::error::{Difference, Error, Refusal};
+use crate::model::error::{Conflict, Difference, Error};
 use crate::model::id::Prefix;
 use crate::model::keyspace::{Keyspace, KeyspaceUpdate, NewKeyspace};
 use crate::store::tx::Tx;
@@ -15,7 +15,7 @@ pub(crate) fn create(
     actor: Option<&str>,
 ) -> Result<Keyspace, Error> {
     match tx.find_keyspace(new.prefix)? {
-        Some(_) => Err(Refusal::PrefixTaken(new.prefix).into()),
+        Some(_) => Err(Conflict::PrefixTaken(new.prefix).into()),
         None => put_new(tx, new, actor),
     }
 }
@@ -37,7 +37,7 @@ pub(crate) fn ensure(
         .collect();
     match differences.is_empty() {
         true => Ok(found),
-        false => Err(Refusal::KeyspaceDiffers {
+        false => Err(Conflict::KeyspaceDiffers {
             keyspace: new.prefix,
             differences,
         }
@@ -58,7 +58,7 @@ fn declared(keyspace: &Keyspace) -> Keyspace {
 
 fn put_new(tx: &mut Tx<'_>, new: &NewKeyspace, actor: Option<&str>) -> Result<Keyspace, Error> {
     if tx.keyspace_count()? >= bounds::KEYSPACES_MAX as u64 {
-        return Err(Refusal::TooManyKeyspaces(bounds::KEYSPACES_MAX).into());
+        return Err(Conflict::TooManyKeyspaces(bounds::KEYSPACES_MAX).into());
     }
     let keyspace = new.build(tx.next_keyspace_number(), tx.next_seq(), tx.now())?;
     tx.put_keyspace(&keyspace)?;
@@ -86,7 +86,7 @@ pub(crate) fn update(
     if new.keys_per_owner.is_single() && !old.keys_per_owner.is_single() {
         let (crowded, unread) = tx.owner_with_several(old.id)?;
         if let Some(owner) = crowded {
-            return Err(Refusal::OwnerHoldsSeveral {
+            return Err(Conflict::OwnerHoldsSeveral {
                 keyspace: prefix,
                 owner,
             }

@@ -17,23 +17,23 @@ pub(crate) mod time;
 pub(crate) mod trim;
 pub(crate) mod update;
 
-use crate::model::error::Refusal;
+use crate::model::error::Conflict;
 use crate::store::life::Life;
 use crate::store::record::KeyRecord;
 use crate::store::tx::Tx;
 
 /// Refuses a key that is over for good, and lets time not run behind that.
-pub(crate) fn refuse_if_over(tx: &Tx<'_>, key: &KeyRecord) -> Result<(), Refusal> {
+pub(crate) fn refuse_if_over(tx: &Tx<'_>, key: &KeyRecord) -> Result<(), Conflict> {
     let life = Life::from(key);
     let now = tx.now();
     if life.is_over(now) {
         tx.tell_over();
     }
     if let Some((at, _)) = life.revoked(now) {
-        return Err(Refusal::Revoked { key: key.id, at });
+        return Err(Conflict::Revoked { key: key.id, at });
     }
     if let Some(expired_at) = life.expired(now) {
-        return Err(Refusal::Expired {
+        return Err(Conflict::Expired {
             key: key.id,
             expired_at,
         });

@@ -11,7 +11,7 @@ use crate::crypto::digest::Digest;
 use crate::crypto::token::Entropy;
 use crate::model::audit::AuditEvent;
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, NotFound, Refusal};
+use crate::model::error::{Conflict, Error, NotFound};
 use crate::model::id::KeyId;
 use crate::model::idempotency::IdempotencyKey;
 use crate::model::key::{ColdRecord, Issued, NewKey, Rotated, Rotation};
@@ -93,12 +93,12 @@ impl Once {
             return Ok(Remembered::Not);
         }
         if request.asked != *asked {
-            return Err(Refusal::AnotherRequest.into());
+            return Err(Conflict::AnotherRequest.into());
         }
         if !self.knows_uses {
             let key = request.keys.first();
             let key = *key.ok_or(Error::Internal("a request was answered with no key"))?;
-            return Err(Refusal::AlreadyAnswered { key }.into());
+            return Err(Conflict::AlreadyAnswered { key }.into());
         }
         if self.uses_written != Some(request.last_seq) {
             return Ok(Remembered::WriteUses(request.last_seq));
@@ -142,7 +142,7 @@ fn replaceable(
     ids: &mut BTreeSet<KeyId>,
     entropy: &mut Entropy,
 ) -> Result<Replacement, Error> {
-    let answered = || Error::from(Refusal::AlreadyAnswered { key: id });
+    let answered = || Error::from(Conflict::AlreadyAnswered { key: id });
     let old = tx.find_key(id)?.ok_or_else(answered)?;
     let is_untouched = old.revision <= request.last_seq
         && matches!(old.phase, Phase::Current)

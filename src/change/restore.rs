@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{keyspace, owner, revoke, update};
 use crate::model::audit::{AuditEntry, AuditEvent, Change, Scope};
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, Refusal};
+use crate::model::error::{Conflict, Error};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{Expiry, KeyUpdate, Revocation};
 use crate::model::keyspace::KeyspaceUpdate;
@@ -351,7 +351,7 @@ fn narrow_one(
     if is_narrowed {
         match update::update(tx, id, &update, actor) {
             Ok(_) => taken.narrowed += 1,
-            Err(Error::Refused(Refusal::Revoked { .. } | Refusal::Expired { .. })) => {
+            Err(Error::Conflict(Conflict::Revoked { .. } | Conflict::Expired { .. })) => {
                 return Ok(());
             }
             // The backup's policies do not allow what is left of it.

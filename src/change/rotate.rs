@@ -4,7 +4,7 @@ use super::issue::{draw, is_current, refuse_at_cap, supersede};
 use super::{refuse_if_over, update};
 use crate::crypto::token::Entropy;
 use crate::model::audit::AuditEvent;
-use crate::model::error::{Error, Refusal};
+use crate::model::error::{Conflict, Error};
 use crate::model::id::KeyId;
 use crate::model::key::{ColdRecord, Rotated, Rotation, check_life};
 use crate::model::keyspace::{KeysPerOwner, Keyspace};
@@ -28,7 +28,7 @@ pub(crate) fn rotate(
         .changes
         .quota
         .flatten()
-        .map_or(Ok(()), Quota::check)?;
+        .map_or(Ok(()), Quota::validate)?;
     let keyspace = tx.keyspace_numbered(old.keyspace)?;
     let (mut new, mut new_cold) = update::amended(&old, &old_cold, &rotation.changes, &keyspace)?;
     // A retired permission is not given to a new key.
@@ -145,7 +145,7 @@ fn refuse_unless_rotatable(
 ) -> Result<Replaced, Error> {
     refuse_if_over(tx, key)?;
     if key.disabled {
-        return Err(Refusal::Disabled(key.id).into());
+        return Err(Conflict::Disabled(key.id).into());
     }
     let (Phase::Retiring { .. }, Some(successor)) = (key.phase, cold.successor) else {
         return Ok(Replaced::Nothing);
@@ -156,7 +156,7 @@ fn refuse_unless_rotatable(
         found => found?,
     };
     if record.is_some_and(|record| !Life::from(&record).is_over(tx.now())) {
-        return Err(Refusal::AlreadyRotated {
+        return Err(Conflict::AlreadyRotated {
             key: key.id,
             successor,
         }
@@ -179,7 +179,7 @@ fn refuse_without_room(tx: &Tx<'_>, key: &KeyRecord, keyspace: &Keyspace) -> Res
     let mut current = holdings.good.iter().filter(|key| is_current(key));
     match keyspace.keys_per_owner {
         KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing => match current.next() {
-            Some(held) => Err(Refusal::OwnerHasKey {
+            Some(held) => Err(Conflict::OwnerHasKey {
                 owner: key.owner.clone(),
                 key: held.id,
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::issue::{is_current, supersede};
 use crate::model::audit::{AuditEntry, AuditEvent, Change};
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, Refusal};
+use crate::model::error::{Conflict, Error};
 use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
 use crate::model::owner::OwnerPath;
@@ -44,7 +44,7 @@ pub(crate) fn set_back(
 ) -> Result<TimeSetBack, Error> {
     let from = tx.now();
     if to >= from {
-        return Err(Refusal::TimeNotAhead { now: from, to }.into());
+        return Err(Conflict::TimeNotAhead { now: from, to }.into());
     }
     let since = tx.entries_since(to)?;
     let mut revived = Vec::new();

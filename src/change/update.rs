@@ -36,7 +36,7 @@ pub(crate) fn update(
     let mut noted = noted(&old, &old_cold, &new, &new_cold, &keyspace);
     let mut new_cold = new_cold;
     if let Some(quota) = changes.quota {
-        quota.map_or(Ok(()), Quota::check)?;
+        quota.map_or(Ok(()), Quota::validate)?;
         let before = match old_cold.quota {
             Some(number) => Some(tx.quota(number)?.quota),
             None => None,

@@ -25,12 +25,12 @@ impl Engine {
     /// still needs, and grows by what is changed meanwhile.
     ///
     /// # Errors
-    /// [`Refusal::TargetExists`](crate::Refusal::TargetExists), and
+    /// [`Conflict::TargetExists`](crate::Conflict::TargetExists), and
     /// [`Error::Store`](crate::Error::Store) where the target cannot be written or does
     /// not read back as what was written; nothing is left
     /// under its name then. Until it is whole, the copy is written under that name
     /// with `.backup` behind it; one that a crash has left there is
-    /// [`Refusal::BackupUnderWay`](crate::Refusal::BackupUnderWay) until it is removed.
+    /// [`Conflict::BackupUnderWay`](crate::Conflict::BackupUnderWay) until it is removed.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKeyspace};
@@ -53,7 +53,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`backup`](Engine::backup);
-    /// [`Refusal::BackupStopped`](crate::Refusal::BackupStopped) after a `Break`.
+    /// [`Conflict::BackupStopped`](crate::Conflict::BackupStopped) after a `Break`.
     ///
     /// # Panics
     /// Where `progress` does, after what was written is removed.

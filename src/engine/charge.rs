@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::change::quota;
 use crate::engine::shared::Core;
-use crate::memory::limiter::{Admitted, Refused, Subject};
+use crate::memory::limiter::{Admitted, OverLimit, Subject};
 use crate::memory::registry::Once;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
@@ -20,7 +20,7 @@ pub(super) enum Charged {
     /// With where its key stands in its limits, if it has any.
     Admitted(Option<Standing>),
     /// Charged to nothing.
-    Refused(Denial),
+    OverLimit(Denial),
     /// Charged to nothing: the key's quota was changed since its record was read.
     Gone,
 }
@@ -41,7 +41,7 @@ impl Core {
             _ => match self.charge_plan(view, keyspace.get(), cost, present.at)? {
                 Ok(admitted) => admitted,
                 Err(refused) => {
-                    return Ok(Charged::Refused(Denial::RateLimited {
+                    return Ok(Charged::OverLimit(Denial::RateLimited {
                         key,
                         status: refused.status,
                         retry_after: refused.retry_after,
@@ -66,7 +66,7 @@ impl Core {
         Ok(match spent? {
             Spent::Covered => Charged::Admitted(standing),
             Spent::Exhausted { refills_at } => {
-                Charged::Refused(Denial::QuotaExhausted { key, refills_at })
+                Charged::OverLimit(Denial::QuotaExhausted { key, refills_at })
             }
             Spent::Gone => Charged::Gone,
         })
@@ -79,7 +79,7 @@ impl Core {
         keyspace: &Keyspace,
         cost: u32,
         now: Timestamp,
-    ) -> Result<Result<Option<Admitted>, Refused>, Error> {
+    ) -> Result<Result<Option<Admitted>, OverLimit>, Error> {
         let plan = keyspace
             .plan_numbered(view.plan())
             .ok_or_else(|| Error::corrupted("keys", view.id(), "its plan does not exist"))?;

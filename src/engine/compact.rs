@@ -62,7 +62,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`compact`](Engine::compact);
-    /// [`Refusal::BackupStopped`](crate::Refusal::BackupStopped) after a `Break`.
+    /// [`Conflict::BackupStopped`](crate::Conflict::BackupStopped) after a `Break`.
     ///
     /// # Panics
     /// Where `progress` does, after what was written is removed.

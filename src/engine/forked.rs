@@ -97,12 +97,15 @@ fn in_a_fork_every_change_and_every_look_is_an_error_at_once() {
         ("resume", engine.resume("acme").map(drop)),
         ("owner", engine.owner("acme").map(drop)),
         ("key", engine.key(id).map(drop)),
-        ("list", engine.list(&KeyFilter::new(), None, 1).map(drop)),
+        (
+            "list",
+            engine.keys_page(&KeyFilter::new(), None, 1).map(drop),
+        ),
         (
             "keys",
             engine.keys(KeyFilter::new()).next().unwrap().map(drop),
         ),
-        ("audit", engine.audit(1, 1).map(drop)),
+        ("audit", engine.audit_page(1, 1).map(drop)),
         ("stats", engine.stats().map(drop)),
         ("check", engine.check().map(drop)),
         (

@@ -226,12 +226,12 @@ impl Engine {
     /// ```
     /// # use gatekey::{Engine, NewKeyspace};
     /// # let engine = Engine::open_in_memory()?;
-    /// engine.by("alice@example.com")?.create_keyspace(NewKeyspace::new("acme_live")?)?;
-    /// assert_eq!(engine.audit(1, 10)?[0].actor.as_deref(), Some("alice@example.com"));
+    /// engine.acting_as("alice@example.com")?.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// assert_eq!(engine.audit_page(1, 10)?.entries[0].actor.as_deref(), Some("alice@example.com"));
     /// # engine.close()?;
     /// # Ok::<(), gatekey::Error>(())
     /// ```
-    pub fn by(&self, actor: impl AsRef<str>) -> Result<Self> {
+    pub fn acting_as(&self, actor: impl AsRef<str>) -> Result<Self> {
         let actor = actor.as_ref();
         bounds::check_name("actor", actor, bounds::ACTOR_LEN_MAX)?;
         Ok(Self {
@@ -307,7 +307,7 @@ impl Engine {
     /// # let engine = Engine::open_in_memory()?;
     /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
     /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?.permissions(["read"]))?;
-    /// const WRITE: Requirements = Requirements::new().permission_names(&["write"]);
+    /// const WRITE: Requirements = Requirements::new().permissions(&["write"]);
     /// let verdict = engine.verify_with(issued.token.expose(), &WRITE)?;
     /// assert!(matches!(
     ///     verdict.denial(),

@@ -12,8 +12,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFound::Keyspace`];
-    /// [`Refusal::OwnerHasKey`](crate::Refusal::OwnerHasKey) and
-    /// [`Refusal::OwnerAtCap`](crate::Refusal::OwnerAtCap) as the keyspace says;
+    /// [`Conflict::OwnerHasKey`](crate::Conflict::OwnerHasKey) and
+    /// [`Conflict::OwnerAtCap`](crate::Conflict::OwnerAtCap) as the keyspace says;
     /// [`Error::Invalid`] for what the request holds.
     pub fn issue(&self, new: NewKey) -> Result<Issued> {
         only(self.issue_batch(vec![new]))
@@ -33,8 +33,8 @@ impl Engine {
     /// A change that changes nothing is not written.
     ///
     /// # Errors
-    /// [`NotFound::Key`]; [`Refusal::Revoked`](crate::Refusal::Revoked) and
-    /// [`Refusal::Expired`](crate::Refusal::Expired), which are final;
+    /// [`NotFound::Key`]; [`Conflict::Revoked`](crate::Conflict::Revoked) and
+    /// [`Conflict::Expired`](crate::Conflict::Expired), which are final;
     /// [`Error::Invalid`] for what the update holds.
     pub fn update(&self, key: KeyId, update: KeyUpdate) -> Result<Key> {
         self.change(move |tx, actor| change::update::update(tx, key, &update, actor))
@@ -47,10 +47,10 @@ impl Engine {
     /// grace, that one is revoked now.
     ///
     /// # Errors
-    /// [`NotFound::Key`]; [`Refusal::Revoked`](crate::Refusal::Revoked),
-    /// [`Refusal::Expired`](crate::Refusal::Expired),
-    /// [`Refusal::Disabled`](crate::Refusal::Disabled) and
-    /// [`Refusal::AlreadyRotated`](crate::Refusal::AlreadyRotated);
+    /// [`NotFound::Key`]; [`Conflict::Revoked`](crate::Conflict::Revoked),
+    /// [`Conflict::Expired`](crate::Conflict::Expired),
+    /// [`Conflict::Disabled`](crate::Conflict::Disabled) and
+    /// [`Conflict::AlreadyRotated`](crate::Conflict::AlreadyRotated);
     /// [`Error::Invalid`] for what the rotation changes.
     ///
     /// ```
@@ -76,8 +76,8 @@ impl Engine {
     /// Disables a key until it is enabled again.
     ///
     /// # Errors
-    /// [`NotFound::Key`]; [`Refusal::Revoked`](crate::Refusal::Revoked) and
-    /// [`Refusal::Expired`](crate::Refusal::Expired).
+    /// [`NotFound::Key`]; [`Conflict::Revoked`](crate::Conflict::Revoked) and
+    /// [`Conflict::Expired`](crate::Conflict::Expired).
     pub fn disable(&self, key: KeyId) -> Result<Key> {
         self.change(move |tx, actor| change::update::set_disabled(tx, key, true, actor))
     }

@@ -12,8 +12,8 @@ impl Engine {
     /// Creates a keyspace.
     ///
     /// # Errors
-    /// [`Refusal::PrefixTaken`](crate::Refusal::PrefixTaken),
-    /// [`Refusal::TooManyKeyspaces`](crate::Refusal::TooManyKeyspaces), and
+    /// [`Conflict::PrefixTaken`](crate::Conflict::PrefixTaken),
+    /// [`Conflict::TooManyKeyspaces`](crate::Conflict::TooManyKeyspaces), and
     /// [`Error::Invalid`] for what the builder was given.
     pub fn create_keyspace(&self, new: NewKeyspace) -> Result<Keyspace> {
         self.change(move |tx, actor| change::keyspace::create(tx, &new, actor))
@@ -27,12 +27,12 @@ impl Engine {
     /// however many call it.
     ///
     /// # Errors
-    /// [`Refusal::KeyspaceDiffers`](crate::Refusal::KeyspaceDiffers) says in which points
+    /// [`Conflict::KeyspaceDiffers`](crate::Conflict::KeyspaceDiffers) says in which points
     /// the keyspace is not as asked; [`update_keyspace`](Engine::update_keyspace) changes
     /// it. Else as [`create_keyspace`](Engine::create_keyspace).
     ///
     /// ```
-    /// use gatekey::{Engine, Error, NewKeyspace, Refusal};
+    /// use gatekey::{Engine, Error, NewKeyspace, Conflict};
     ///
     /// # let engine = Engine::open_in_memory()?;
     /// let new = NewKeyspace::new("acme_live")?.permissions(["read", "write"]);
@@ -41,7 +41,7 @@ impl Engine {
     ///
     /// let other = NewKeyspace::new("acme_live")?.permissions(["read"]);
     /// match engine.ensure_keyspace(other) {
-    ///     Err(Error::Refused(Refusal::KeyspaceDiffers { differences, .. })) => {
+    ///     Err(Error::Conflict(Conflict::KeyspaceDiffers { differences, .. })) => {
     ///         assert_eq!(differences[0].field, "permissions");
     ///     }
     ///     other => panic!("{other:?}"),
@@ -105,7 +105,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFound::Keyspace`],
-    /// [`Refusal::OwnerHoldsSeveral`](crate::Refusal::OwnerHoldsSeveral), and
+    /// [`Conflict::OwnerHoldsSeveral`](crate::Conflict::OwnerHoldsSeveral), and
     /// [`Error::Invalid`] for what the update was given.
     pub fn update_keyspace(
         &self,

@@ -4,7 +4,7 @@ use crate::engine::handle::Engine;
 use crate::engine::time::is_over;
 use crate::model::bounds;
 use crate::model::error::{Error, Invalid, NotFound, Result};
-use crate::model::filter::{Cursor, KeyFilter, Page};
+use crate::model::filter::{Cursor, KeyFilter, KeyPage};
 use crate::model::id::KeyId;
 use crate::model::key::Key;
 use crate::model::time::Present;
@@ -101,7 +101,12 @@ impl Engine {
     /// [`Invalid::TooMany`] for a limit over the maximum;
     /// [`NotFound::Keyspace`]. The rest of the filter is not compared: go on
     /// with the same one.
-    pub fn list(&self, filter: &KeyFilter, after: Option<&Cursor>, limit: usize) -> Result<Page> {
+    pub fn keys_page(
+        &self,
+        filter: &KeyFilter,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<KeyPage> {
         check_limit(limit)?;
         self.core
             .tell(|snapshot, now| snapshot.list(filter, after, limit, now))
@@ -132,7 +137,7 @@ impl Engine {
         let mut next = Some(None);
         std::iter::from_fn(move || {
             let cursor: Option<Cursor> = next.take()?;
-            let page = engine.list(&filter, cursor.as_ref(), PAGE);
+            let page = engine.keys_page(&filter, cursor.as_ref(), PAGE);
             Some(match page {
                 Ok(page) => {
                     next = page.next.map(Some);

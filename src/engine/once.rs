@@ -29,12 +29,12 @@ impl Engine {
     ///
     /// - The key may be in use: it was verified with success, or changed, disabled,
     ///   revoked or purged since. Then nothing is done, and
-    ///   [`Refusal::AlreadyAnswered`](crate::Refusal::AlreadyAnswered) names it. It is so
+    ///   [`Conflict::AlreadyAnswered`](crate::Conflict::AlreadyAnswered) names it. It is so
     ///   too where the engine keeps no usage
     ///   ([`Options::usage_interval`](crate::Options::usage_interval)), and cannot know.
     /// - The same idempotency key with another request is
-    ///   [`Refusal::AnotherRequest`](crate::Refusal::AnotherRequest). Each actor
-    ///   ([`Engine::by`]) has idempotency keys of its own.
+    ///   [`Conflict::AnotherRequest`](crate::Conflict::AnotherRequest). Each actor
+    ///   ([`Engine::acting_as`]) has idempotency keys of its own.
     /// - A request that was refused is not remembered.
     ///
     /// A request can be asked again within
@@ -52,13 +52,13 @@ impl Engine {
     /// [`IdempotencyKey`].
     ///
     /// ```
-    /// # use gatekey::{Engine, Error, NewKey, NewKeyspace, Refusal, Rotation};
+    /// # use gatekey::{Engine, Error, NewKey, NewKeyspace, Conflict, Rotation};
     /// # let engine = Engine::open_in_memory()?;
     /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
     /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
     /// # let day = std::time::Duration::from_secs(86_400);
     /// let rotate = || {
-    ///     let request = engine.by("alice")?.idempotent("8e03978e-40d5-43dd-bc93")?;
+    ///     let request = engine.acting_as("alice")?.idempotent("8e03978e-40d5-43dd-bc93")?;
     ///     request.rotate(issued.key.id, Rotation::with_grace(day))
     /// };
     /// let lost = rotate()?;
@@ -66,7 +66,7 @@ impl Engine {
     /// assert!(!engine.verify(lost.token.expose())?.is_granted());
     /// assert!(engine.verify(again.token.expose())?.is_granted());
     /// // It arrived, and is in use.
-    /// assert!(matches!(rotate(), Err(Error::Refused(Refusal::AlreadyAnswered { .. }))));
+    /// assert!(matches!(rotate(), Err(Error::Conflict(Conflict::AlreadyAnswered { .. }))));
     /// # engine.close()?;
     /// # Ok::<(), gatekey::Error>(())
     /// ```

@@ -212,7 +212,7 @@ impl Options {
             }
         }
         if let Some(limit) = self.failed_attempts
-            && let Err(why) = limit.check()
+            && let Err(why) = limit.validate()
         {
             return Err(OpenError::Options(format!("failed attempts: {why}")));
         }

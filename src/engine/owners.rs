@@ -14,14 +14,30 @@ impl Engine {
     /// One transaction, whose time goes with the number of keys below the path.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the path or a note over [`bounds::NOTE_LEN_MAX`].
-    pub fn suspend(
+    /// [`Error::Invalid`] for the path, or for a note of more than
+    /// [`bounds::NOTE_LEN_MAX`](crate::bounds::NOTE_LEN_MAX) bytes.
+    ///
+    /// ```
+    /// # use gatekey::{Denial, Engine, NewKey, NewKeyspace, Verdict};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// engine.suspend("acme", "unpaid since May")?;
+    /// let verdict = engine.verify(issued.token.expose())?;
+    /// assert!(matches!(verdict, Verdict::Denied(Denial::Suspended { .. })));
+    ///
+    /// engine.resume("acme")?;
+    /// assert!(engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn suspend<'n>(
         &self,
         owner: impl TryInto<OwnerPath, Error: Into<Error>>,
-        note: Option<&str>,
+        note: impl Into<Option<&'n str>>,
     ) -> Result<OwnerState> {
         let owner = owner.try_into().map_err(Into::into)?;
-        let note = note.map(str::to_owned);
+        let note = note.into().map(str::to_owned);
         self.change(move |tx, actor| change::owner::suspend(tx, &owner, note.as_deref(), actor))
     }
 

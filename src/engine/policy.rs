@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_be_resolved_is_held_by_nobody() {
-        let asked = Requirements::new().permission_names(&["read"]);
+        let asked = Requirements::new().permissions(&["read"]);
         assert_eq!(verdict(&good(), &asked), "permission_missing");
     }
 

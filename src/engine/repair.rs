@@ -56,7 +56,7 @@ impl Engine {
     /// # let engine = Engine::open_in_memory()?;
     /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
     /// # engine.issue(NewKey::new("acme_live", "acme")?)?;
-    /// let report = engine.by("alice")?.repair()?;
+    /// let report = engine.acting_as("alice")?.repair()?;
     /// assert_eq!(report.repairs_total, 0, "there was nothing to do");
     /// assert!(report.left.is_sound());
     /// # engine.close()?;

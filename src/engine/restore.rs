@@ -11,7 +11,7 @@ use crate::engine::options::Options;
 use crate::model::audit::AuditEvent;
 use crate::model::audit::link::Link;
 use crate::model::bounds;
-use crate::model::error::{Error, Invalid, Refusal, Result};
+use crate::model::error::{Conflict, Error, Invalid, Result};
 use crate::model::id::KeyId;
 use crate::model::key::Revocation;
 use crate::store::aside::Aside;
@@ -62,7 +62,7 @@ const PER_TRANSACTION: usize = 1000;
 ///
 /// let restored = Restore::new(at("monday.redb"), Options::new())
 ///     .trail(trail.as_slice())
-///     .by("alice")
+///     .acting_as("alice")
 ///     .to(at("restored.redb"))?;
 /// assert_eq!(restored.revoked, 1);
 /// let engine = Engine::open(at("restored.redb"))?;
@@ -150,7 +150,7 @@ impl<'a> Restore<'a> {
     }
 
     /// In whose name: recorded in the audit trail.
-    pub fn by(mut self, actor: impl Into<String>) -> Self {
+    pub fn acting_as(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
     }
@@ -162,7 +162,7 @@ impl<'a> Restore<'a> {
     /// [`Restored::report`].
     ///
     /// # Errors
-    /// [`Refusal::TargetExists`], and [`Refusal::RestoreUnderWay`] for what a crash has
+    /// [`Conflict::TargetExists`], and [`Conflict::RestoreUnderWay`] for what a crash has
     /// left, until it is removed; [`Error::Open`] where the backup cannot be opened, or is
     /// a store that is in use. [`Error::Corrupted`] for a trail that was altered or does
     /// not continue this backup, [`Invalid::Malformed`] for one that begins too late, ends
@@ -175,7 +175,7 @@ impl<'a> Restore<'a> {
             revocation.check()?;
         }
         let target = target.as_ref();
-        let aside = Aside::begin("restore", target, ".restore", Refusal::RestoreUnderWay)?;
+        let aside = Aside::begin("restore", target, ".restore", Conflict::RestoreUnderWay)?;
         aside.fill_from(&self.backup)?;
         let options = self.options.usage_interval(None).verify_file(true);
         let engine = options.open(aside.partial());
@@ -185,7 +185,7 @@ impl<'a> Restore<'a> {
             other => other,
         })?;
         let engine = match self.actor {
-            Some(actor) => engine.by(actor)?,
+            Some(actor) => engine.acting_as(actor)?,
             None => engine,
         };
         let restored = apply(&engine, self.trail, self.revoked).and_then(|restored| {

@@ -66,7 +66,7 @@ impl Engine {
     /// since, and of quotas.
     ///
     /// # Errors
-    /// [`Refusal::TimeNotAhead`](crate::Refusal::TimeNotAhead) where the clock says the
+    /// [`Conflict::TimeNotAhead`](crate::Conflict::TimeNotAhead) where the clock says the
     /// present by itself, or a later instant than it.
     ///
     /// ```
@@ -84,7 +84,7 @@ impl Engine {
     /// clock.set("2026-01-01T00:01:00Z".parse()?);
     /// assert!(!engine.verify(issued.token.expose())?.is_granted());
     ///
-    /// let set_back = engine.by("ops")?.set_time_back("2026-01-01T00:01:00Z".parse()?)?;
+    /// let set_back = engine.acting_as("ops")?.set_time_back("2026-01-01T00:01:00Z".parse()?)?;
     /// assert_eq!(set_back.revived, 1);
     /// assert!(engine.verify(issued.token.expose())?.is_granted());
     /// # engine.close()?;

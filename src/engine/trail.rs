@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::change;
 use crate::engine::handle::Engine;
 use crate::engine::looking::check_limit;
-use crate::model::audit::AuditEntry;
 use crate::model::audit::link::{AuditSpan, Trimmed};
+use crate::model::audit::{AuditEntry, AuditPage};
 use crate::model::error::Result;
 use crate::store::export::{self, AuditKey, Lines};
 use crate::store::snapshot::Snapshot;
@@ -17,9 +17,10 @@ const PER_SNAPSHOT: u64 = 1000;
 
 /// # The audit trail
 impl Engine {
-    /// Up to `limit` audit entries, at most [`bounds::PAGE_MAX`](crate::model::bounds::PAGE_MAX),
-    /// from position `from` on; 0: from the first that is there. The first entry ever has
-    /// position 1. Each is checked to follow on the one before it.
+    /// A page of up to `limit` audit entries, at most
+    /// [`bounds::PAGE_MAX`](crate::bounds::PAGE_MAX), from position `from` on; 0: from the
+    /// first that is there. The first entry ever has position 1. Each entry is checked to
+    /// follow on the one before it.
     ///
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted) names the first entry that does not
@@ -27,9 +28,58 @@ impl Engine {
     /// was trimmed away;
     /// [`Invalid::Malformed`](crate::Invalid::Malformed) for a limit of 0,
     /// [`Invalid::TooMany`](crate::Invalid::TooMany) for one over the maximum.
-    pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # for prefix in ["a", "b", "c"] {
+    /// #     engine.create_keyspace(NewKeyspace::new(prefix)?)?;
+    /// # }
+    /// let page = engine.audit_page(1, 2)?;
+    /// assert_eq!((page.entries.len(), page.next), (2, Some(3)));
+    /// let last = engine.audit_page(3, 2)?;
+    /// assert_eq!((last.entries.len(), last.next), (1, None));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn audit_page(&self, from: u64, limit: usize) -> Result<AuditPage> {
         check_limit(limit)?;
         self.core.read(|snapshot| snapshot.audit(from, limit))
+    }
+
+    /// The audit entries from position `from` on, fetched page by page, up to the last one
+    /// that is there when the iterator comes to it; 0: from the first that is there. An
+    /// error ends it.
+    ///
+    /// The iterator borrows nothing: it holds a handle of its own, and may be sent to
+    /// another thread.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// for entry in engine.audit(0) {
+    ///     let entry = entry?;
+    ///     println!("{} {:?} {}", entry.at, entry.actor, entry.event);
+    /// }
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn audit(&self, from: u64) -> impl Iterator<Item = Result<AuditEntry>> + Send + use<> {
+        const PAGE: usize = 256;
+        let engine = self.clone();
+        let mut next = Some(from);
+        std::iter::from_fn(move || {
+            let page = engine.audit_page(next.take()?, PAGE);
+            Some(match page {
+                Ok(page) => {
+                    next = page.next;
+                    page.entries.into_iter().map(Ok).collect()
+                }
+                Err(error) => vec![Err(error)],
+            })
+        })
+        .flatten()
     }
 
     /// Where the audit trail begins and ends. It begins after position 0, or after the
@@ -130,7 +180,7 @@ impl Engine {
     /// // Once the export is safe:
     /// let trimmed = engine.trim_audit(span.last.seq)?;
     /// assert_eq!((trimmed.removed, trimmed.through), (2, span.last));
-    /// assert_eq!(engine.audit(0, 10)?[0].seq, 3);
+    /// assert_eq!(engine.audit_page(0, 10)?.entries[0].seq, 3);
     /// # engine.close()?;
     /// # Ok::<(), gatekey::Error>(())
     /// ```

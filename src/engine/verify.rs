@@ -298,7 +298,7 @@ impl Core {
         if is_counted && let Some(present) = present {
             match self.charge(view, &keyspace, requirements.cost, present)? {
                 Charged::Admitted(charged) => standing = charged,
-                Charged::Refused(denial) => return self.deny(denial),
+                Charged::OverLimit(denial) => return self.deny(denial),
                 Charged::Gone => return Ok(None),
             }
         }

@@ -50,7 +50,7 @@ impl LimitFields {
     pub(super) fn of_grant(self, reported: ReportedLimit, grant: &Grant) -> Option<LimitStatus> {
         match (self, reported) {
             (Self::None, _) => None,
-            (_, ReportedLimit::Tightest) => grant.limit(),
+            (_, ReportedLimit::Tightest) => grant.tightest_limit(),
             (_, ReportedLimit::Longest) => grant.longest_limit(),
         }
     }

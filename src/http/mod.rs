@@ -10,7 +10,7 @@
 //! use gatekey::{Engine, Requirements};
 //! use http::{HeaderMap, Response};
 //!
-//! const WRITE: Requirements = Requirements::new().permission_names(&["write"]);
+//! const WRITE: Requirements = Requirements::new().permissions(&["write"]);
 //!
 //! fn create(engine: &Engine, dialect: &Dialect, headers: &HeaderMap) -> Response<Vec<u8>> {
 //!     match dialect.authenticate(engine, headers, &WRITE) {

@@ -13,7 +13,7 @@ impl Error {
     /// - 500 for the rest: a damaged store, a fault of this crate, and also what is not
     ///   acceptable, does not exist or is refused. Whether that is the caller's doing, only
     ///   the handler knows: where it is, match on [`Error::Invalid`], [`Error::NotFound`]
-    ///   and [`Error::Refused`] first, and answer with a 4xx of your own.
+    ///   and [`Error::Conflict`] first, and answer with a 4xx of your own.
     ///
     /// An error is never a 401 or 403: those are denials.
     ///

@@ -35,7 +35,7 @@ type SharedBy = (u32, u16, Vec<u8>);
 type Map = papaya::HashMap<(u64, u16), Arc<Counters>, BuildHasherDefault<IdHasher>>;
 
 /// Why a request is not admitted.
-pub(crate) struct Refused {
+pub(crate) struct OverLimit {
     pub(crate) status: LimitStatus,
     pub(crate) retry_after: Option<Duration>,
 }
@@ -113,7 +113,7 @@ impl Limiter {
         cost: u32,
         now: Timestamp,
         with_receipt: bool,
-    ) -> Result<Option<Admitted>, Refused> {
+    ) -> Result<Option<Admitted>, OverLimit> {
         let Some(first) = subject.plan.limits.first() else {
             return Ok(None);
         };
@@ -123,7 +123,7 @@ impl Limiter {
             let Some(found) = known.filter(|known| known.count_for(subject)) else {
                 if !self.admit(subject, now) {
                     // Fail closed: what cannot be counted is not let through.
-                    return Err(Refused::for_want_of_room(*first, now));
+                    return Err(OverLimit::for_want_of_room(*first, now));
                 }
                 continue;
             };
@@ -215,7 +215,7 @@ impl Limiter {
     }
 }
 
-impl Refused {
+impl OverLimit {
     fn for_want_of_room(limit: Limit, now: Timestamp) -> Self {
         let status = match Counter::default().charge(limit, 0, now) {
             Charged::Admitted(_, status) | Charged::Refused(status, _) => status.exhausted(),
@@ -256,7 +256,7 @@ impl Counters {
         cost: u32,
         now: Timestamp,
         charged: &mut [Counter; LIMITS_PER_PLAN_MAX],
-    ) -> Option<Result<Standing, Refused>> {
+    ) -> Option<Result<Standing, OverLimit>> {
         let mut standing: Option<Standing> = None;
         for (at, (limit, word)) in self.each().enumerate() {
             let mut old = word.load(Ordering::Relaxed);
@@ -270,7 +270,7 @@ impl Counters {
                     Charged::Admitted(new, status) => (new, status),
                     Charged::Refused(status, retry_after) => {
                         self.give_back(charged.get(..at).unwrap_or(&[]), cost);
-                        let refused = Refused {
+                        let refused = OverLimit {
                             status,
                             retry_after,
                         };
@@ -300,17 +300,17 @@ impl Counters {
 
     /// Of a refusal and those of the limits from `from` on, the one to wait
     /// longest for.
-    fn longest_wait(&self, from: usize, first: Refused, cost: u32, now: Timestamp) -> Refused {
+    fn longest_wait(&self, from: usize, first: OverLimit, cost: u32, now: Timestamp) -> OverLimit {
         let later = self.each().skip(from).filter_map(|(limit, word)| {
             match Counter(word.load(Ordering::Relaxed)).charge(limit, cost, now) {
                 Charged::Admitted(..) => None,
-                Charged::Refused(status, retry_after) => Some(Refused {
+                Charged::Refused(status, retry_after) => Some(OverLimit {
                     status,
                     retry_after,
                 }),
             }
         });
-        let wait = |refused: &Refused| refused.retry_after.unwrap_or(Duration::MAX);
+        let wait = |refused: &OverLimit| refused.retry_after.unwrap_or(Duration::MAX);
         later.fold(first, |longest, other| {
             match wait(&other) > wait(&longest) {
                 true => other,

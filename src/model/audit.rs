@@ -22,10 +22,20 @@ pub struct AuditEntry {
     /// When, by the engine's time then. Not before the entry ahead of it, unless this
     /// one says that time was set back.
     pub at: Timestamp,
-    /// Who, as given to [`Engine::by`](crate::Engine::by).
+    /// Who, as given to [`Engine::acting_as`](crate::Engine::acting_as).
     pub actor: Option<String>,
     /// What.
     pub event: AuditEvent,
+}
+
+/// A page of the audit trail: see [`Engine::audit_page`](crate::Engine::audit_page).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditPage {
+    /// The entries, the oldest first.
+    pub entries: Vec<AuditEntry>,
+    /// The position to go on from; `None`: there was no more.
+    pub next: Option<u64>,
 }
 
 /// What of an entry is stored; the position is its key.

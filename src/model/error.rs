@@ -18,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// The variants are kept apart by what a caller can do about them: mend the
 /// input ([`Invalid`](Error::Invalid), [`NotFound`](Error::NotFound)), accept
-/// that the store's state forbids it ([`Refused`](Error::Refused)), or look at
+/// that the store's state forbids it ([`Conflict`](Error::Conflict)), or look at
 /// the disk (the rest). No error carries a token, a secret or a digest.
 ///
 /// ```
@@ -51,7 +51,7 @@ pub enum Error {
     NotFound(#[from] NotFound),
     /// The state of the store forbids the change. Nothing was applied.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Conflict(#[from] Conflict),
     /// One item of a batch was not acceptable. Nothing of the batch was applied.
     #[error("item {index} of the batch: {source}; nothing of the batch was applied")]
     Batch {
@@ -362,7 +362,7 @@ pub enum NotFound {
 /// A change that the state of the store forbids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum Conflict {
     /// The prefix belongs to another keyspace.
     #[error("keyspace {0} exists already")]
     PrefixTaken(Prefix),

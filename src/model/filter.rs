@@ -270,7 +270,7 @@ pub(crate) fn bad_cursor(why: &str) -> ParseError {
 /// A page of keys.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Page {
+pub struct KeyPage {
     /// The keys.
     pub keys: Vec<Key>,
     /// What on the way could not be read: whether the filter asks for it cannot be known.

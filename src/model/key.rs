@@ -268,7 +268,7 @@ impl NewKey {
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_descriptive(self.name.as_deref(), self.description.as_deref())?;
         bounds::check_labels(&self.labels)?;
-        self.quota.map_or(Ok(()), Quota::check)?;
+        self.quota.map_or(Ok(()), Quota::validate)?;
         check_networks(&self.networks)
     }
 }
@@ -296,7 +296,7 @@ pub(crate) fn check_descriptive(
 /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?.permissions(["read", "write"]))?;
 /// let key = engine.update(
 ///     issued.key.id,
-///     KeyUpdate::new().name("read only from now on").withdraw_permissions(["write"]),
+///     KeyUpdate::new().name("read only from now on").remove_permissions(["write"]),
 /// )?;
 /// assert_eq!(key.permissions.bits(), 0b01);
 /// # engine.close()?;
@@ -353,7 +353,7 @@ impl KeyUpdate {
 
     /// Replaces the permissions, by name.
     #[must_use]
-    pub fn permissions<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+    pub fn set_permissions<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         let names = names.into_iter().map(Into::into).collect();
         self.replace = Some((names, Permissions::NONE));
         self
@@ -361,7 +361,7 @@ impl KeyUpdate {
 
     /// Replaces the permissions, by mask.
     #[must_use]
-    pub fn permission_mask(mut self, mask: Permissions) -> Self {
+    pub fn set_permission_mask(mut self, mask: Permissions) -> Self {
         self.replace = Some((Vec::new(), mask));
         self
     }
@@ -375,7 +375,7 @@ impl KeyUpdate {
 
     /// Takes permissions away, by name; retired names too.
     #[must_use]
-    pub fn withdraw_permissions<N: Into<String>>(
+    pub fn remove_permissions<N: Into<String>>(
         mut self,
         names: impl IntoIterator<Item = N>,
     ) -> Self {

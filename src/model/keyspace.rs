@@ -164,7 +164,7 @@ impl Keyspace {
     }
 
     /// Appends names, each of which gets the next bit.
-    pub(crate) fn append_permissions(&mut self, names: &[String]) -> Result<(), Error> {
+    pub(crate) fn add_permissions(&mut self, names: &[String]) -> Result<(), Error> {
         for name in names {
             bounds::check_identifier("permission name", name)?;
             if self.permissions.iter().any(|known| known.name == *name) {
@@ -239,7 +239,7 @@ impl Keyspace {
     /// Checks what a new or changed keyspace says of itself.
     ///
     /// Its description apart: see [`check_description`].
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         if let KeysPerOwner::Many { cap: Some(0) } = self.keys_per_owner {
             return Err(Invalid::malformed("cap", "0", "an owner could hold no key").into());
         }
@@ -258,7 +258,7 @@ impl Keyspace {
         }
         bounds::check_count("plans", self.plans.len(), bounds::PLANS_MAX)?;
         for (at, plan) in self.plans.iter().enumerate() {
-            plan.check()?;
+            plan.validate()?;
             if self
                 .plans
                 .iter()
@@ -417,8 +417,8 @@ impl NewKeyspace {
             updated_at: now,
         };
         check_description(&self.description)?;
-        keyspace.append_permissions(&self.permissions)?;
-        keyspace.check()?;
+        keyspace.add_permissions(&self.permissions)?;
+        keyspace.validate()?;
         Ok(keyspace)
     }
 }
@@ -456,10 +456,7 @@ impl KeyspaceUpdate {
 
     /// More permission names, which get the next bits.
     #[must_use]
-    pub fn append_permissions<N: Into<String>>(
-        mut self,
-        names: impl IntoIterator<Item = N>,
-    ) -> Self {
+    pub fn add_permissions<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.append.extend(names.into_iter().map(Into::into));
         self
     }
@@ -518,7 +515,7 @@ impl KeyspaceUpdate {
             check_description(description)?;
             new.description.clone_from(description);
         }
-        new.append_permissions(&self.append)?;
+        new.add_permissions(&self.append)?;
         new.retire_permissions(&self.retire)?;
         new.keys_per_owner = self.keys_per_owner.unwrap_or(old.keys_per_owner);
         new.default_lifetime = self.default_lifetime.unwrap_or(old.default_lifetime);
@@ -527,7 +524,7 @@ impl KeyspaceUpdate {
         if let Some(name) = &self.default_plan {
             new.default_plan.clone_from(name);
         }
-        new.check()?;
+        new.validate()?;
         if new != *old {
             new.updated_at = now;
         }

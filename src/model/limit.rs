@@ -67,7 +67,7 @@ impl Limit {
         match window_s {
             Some(window_s) if window.subsec_nanos() == 0 && window <= Self::WINDOW_MAX => {
                 let limit = Self { requests, window_s };
-                limit.check().map_err(malformed)?;
+                limit.validate().map_err(malformed)?;
                 Ok(limit)
             }
             _ => Err(malformed(
@@ -104,7 +104,7 @@ impl Limit {
         Self { requests, window_s }
     }
 
-    pub(crate) fn check(self) -> Result<(), &'static str> {
+    pub(crate) fn validate(self) -> Result<(), &'static str> {
         if self.requests == 0 || self.requests > Self::REQUESTS_MAX {
             return Err("the requests are not 1 to 4194302");
         }

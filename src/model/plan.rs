@@ -61,7 +61,7 @@ impl Plan {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         bounds::check_identifier("plan name", &self.name)?;
         bounds::check_count(
             "limits of a plan",
@@ -70,7 +70,7 @@ impl Plan {
         )?;
         for limit in &self.limits {
             limit
-                .check()
+                .validate()
                 .map_err(|why| Invalid::malformed("limit", &limit.to_string(), why))?;
         }
         Ok(())

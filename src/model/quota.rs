@@ -100,7 +100,7 @@ impl Quota {
         self.refill
     }
 
-    pub(crate) fn check(self) -> Result<(), Error> {
+    pub(crate) fn validate(self) -> Result<(), Error> {
         if self.requests == 0 || self.requests > Self::REQUESTS_MAX {
             let why = "the requests are not 1 to 2^53";
             return Err(Invalid::malformed("quota", &self.to_string(), why).into());

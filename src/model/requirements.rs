@@ -11,7 +11,7 @@ use crate::model::permissions::Permissions;
 /// ```
 /// use gatekey::Requirements;
 ///
-/// const WRITE: Requirements = Requirements::new().permission_names(&["write"]);
+/// const WRITE: Requirements = Requirements::new().permissions(&["write"]);
 /// let here = WRITE.source("192.0.2.7".parse().unwrap());
 /// # let _ = here;
 /// ```
@@ -65,7 +65,7 @@ impl<'a> Requirements<'a> {
     /// the keyspace does not have, or has retired, is always missing: misspelt,
     /// it denies every key. [`Keyspace::mask`] tells, at start.
     #[must_use]
-    pub const fn permission_names(mut self, names: &'a [&'a str]) -> Self {
+    pub const fn permissions(mut self, names: &'a [&'a str]) -> Self {
         self.permission_names = names;
         self
     }

@@ -153,7 +153,7 @@ impl Grant {
     /// Of the limits of the key's plan, the one of which the least is left, this
     /// request counted; `None`: the key has no plan, or a plan without limits.
     #[must_use]
-    pub fn limit(&self) -> Option<LimitStatus> {
+    pub fn tightest_limit(&self) -> Option<LimitStatus> {
         self.limits.map(|limits| limits.tightest)
     }
 
@@ -174,7 +174,7 @@ impl fmt::Debug for Grant {
             .field("permissions", &self.permissions)
             .field("expires_at", &self.expires_at)
             .field("retiring_until", &self.retiring_until)
-            .field("limit", &self.limit())
+            .field("tightest_limit", &self.tightest_limit())
             .finish()
     }
 }

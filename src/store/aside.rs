@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::model::error::{Error, OpenError, Refusal, StoreFailure};
+use crate::model::error::{Conflict, Error, OpenError, StoreFailure};
 use crate::store::file::{ends_in_a_name, name_with};
 use crate::store::open::locked;
 use crate::store::partial::Partial;
@@ -23,7 +23,7 @@ impl Aside {
         what: &'static str,
         target: &Path,
         suffix: &str,
-        under_way: fn(PathBuf) -> Refusal,
+        under_way: fn(PathBuf) -> Conflict,
     ) -> Result<Self, Error> {
         let failed = |error: io::Error| failed(what, target, &error);
         if !ends_in_a_name(target) {
@@ -32,7 +32,7 @@ impl Aside {
         }
         // A link is a name as well, also one that leads to nothing.
         match target.symlink_metadata() {
-            Ok(_) => return Err(Refusal::TargetExists(target.to_owned()).into()),
+            Ok(_) => return Err(Conflict::TargetExists(target.to_owned()).into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
@@ -94,7 +94,7 @@ impl Aside {
     pub(crate) fn finish(mut self) -> Result<(), Error> {
         match self.partial.take_name() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(Refusal::TargetExists(self.partial.target().to_owned()).into())
+                Err(Conflict::TargetExists(self.partial.target().to_owned()).into())
             }
             taken => taken.map_err(|error| self.failed(&error)),
         }

@@ -11,7 +11,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::model::clock::Timestamp;
-use crate::model::error::{Corruption, Error, Refusal, StoreFailure};
+use crate::model::error::{Conflict, Corruption, Error, StoreFailure};
 use crate::store::access::Access;
 use crate::store::aside::Aside;
 use crate::store::damage::Damage;
@@ -72,7 +72,7 @@ pub(crate) fn backup(
     cache_bytes: usize,
     on_progress: OnProgress<'_>,
 ) -> Result<Backup, Error> {
-    let aside = Aside::begin("backup", target, ".backup", Refusal::BackupUnderWay)?;
+    let aside = Aside::begin("backup", target, ".backup", Conflict::BackupUnderWay)?;
     let made = guarded(|| copy_and_compare(snapshot, &aside, target, cache_bytes, on_progress))?;
     aside.finish()?;
     Ok(made)
@@ -285,7 +285,7 @@ impl<'a> Meter<'a> {
         });
         match told {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Refusal::BackupStopped.into()),
+            ControlFlow::Break(()) => Err(Conflict::BackupStopped.into()),
         }
     }
 }

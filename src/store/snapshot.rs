@@ -6,10 +6,10 @@ use std::sync::Arc;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::crypto::digest::Keyring;
-use crate::model::audit::AuditEntry;
+use crate::model::audit::{AuditEntry, AuditPage};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error, NotFound};
-use crate::model::filter::{Cursor, KeyFilter, Order, Page, bad_cursor};
+use crate::model::filter::{Cursor, KeyFilter, KeyPage, Order, bad_cursor};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::Key;
 use crate::model::keyspace::Keyspace;
@@ -112,7 +112,7 @@ impl Snapshot {
 
     /// Audit entries from a position on (0: from the first), each checked to follow
     /// on the one before it.
-    pub(crate) fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+    pub(crate) fn audit(&self, from: u64, limit: usize) -> Result<AuditPage, Error> {
         let table = self.table(AUDIT)?;
         let state = self.state()?;
         let from = match from {
@@ -121,12 +121,16 @@ impl Snapshot {
         };
         let last = state.audit_seq;
         if from > last {
-            return Ok(Vec::new());
+            return Ok(AuditPage {
+                entries: Vec::new(),
+                next: None,
+            });
         }
+        let until = last.min(from.saturating_add(limit as u64) - 1);
         read::require_above(&state, from)?;
         let mut previous = read::audit_hash(&table, &state, from - 1)?;
         let mut entries = Vec::new();
-        for seq in from..=last.min(from.saturating_add(limit as u64) - 1) {
+        for seq in from..=until {
             let stored = ReadableTable::get(&table, seq)
                 .or_store()?
                 .ok_or_else(|| Error::corrupted("audit", seq, "it is missing"))?;
@@ -134,7 +138,8 @@ impl Snapshot {
             entries.push(entry);
             previous = hash;
         }
-        Ok(entries)
+        let next = (until < last).then_some(until + 1);
+        Ok(AuditPage { entries, next })
     }
 
     /// Calls `each` with every record of a key that can be read, in the order of the ids.
@@ -159,7 +164,7 @@ impl Snapshot {
         cursor: Option<&Cursor>,
         limit: usize,
         now: Timestamp,
-    ) -> Result<Page, Error> {
+    ) -> Result<KeyPage, Error> {
         let order = filter.order();
         if let Some(cursor) = cursor
             && cursor.order != order
@@ -176,7 +181,7 @@ impl Snapshot {
             filter,
             limit,
             now,
-            page: Page {
+            page: KeyPage {
                 keys: Vec::new(),
                 damaged: Vec::new(),
                 next: None,
@@ -318,7 +323,7 @@ struct Paging<'a> {
     filter: &'a KeyFilter,
     limit: usize,
     now: Timestamp,
-    page: Page,
+    page: KeyPage,
 }
 
 impl Paging<'_> {

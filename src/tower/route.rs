@@ -224,7 +224,7 @@ impl Route {
             }
         };
         let mut requirements = Requirements::new()
-            .permission_names(names)
+            .permissions(names)
             .permission_mask(self.permission_mask)
             .cost(self.cost.saturating_sub(charged.unwrap_or(0)));
         requirements.keyspace = self.keyspace;

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::common::{World, body, carry, header, headers};
 
-const READ: Requirements = Requirements::new().permission_names(&["read"]);
-const WRITE: Requirements = Requirements::new().permission_names(&["write"]);
+const READ: Requirements = Requirements::new().permissions(&["read"]);
+const WRITE: Requirements = Requirements::new().permissions(&["write"]);
 
 /// A token of the right form whose id no key has.
 const UNKNOWN: &str = "acme_live_7Hk2Pq9ZxW_00000000000000000000000000000000000000000002jqUlG";

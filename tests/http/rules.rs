@@ -264,7 +264,7 @@ fn a_refusal_tells_of_a_limit_only_where_it_shows_the_key_to_be_good() {
     let issued = engine
         .issue(new.permissions(["read"]).plan("free"))
         .unwrap();
-    let write = gatekey::Requirements::new().permission_names(&["write"]);
+    let write = gatekey::Requirements::new().permissions(&["write"]);
     for name in DIALECTS {
         let dialect = dialect(name);
         let hidden = dialect

@@ -6,8 +6,8 @@ mod trim;
 use std::collections::BTreeSet;
 
 use gatekey::{
-    AuditEntry, AuditEvent, Engine, Error, Invalid, KeyUpdate, KeyspaceUpdate, NewKey, NewKeyspace,
-    Plan, Reason, Refusal, Revocation, Rotation, Scope, bounds,
+    AuditEntry, AuditEvent, Conflict, Engine, Error, Invalid, KeyUpdate, KeyspaceUpdate, NewKey,
+    NewKeyspace, Plan, Reason, Revocation, Rotation, Scope, bounds,
 };
 
 use crate::common::{DAY, Store, at, everywhere};
@@ -17,7 +17,7 @@ pub(crate) fn trail(engine: &Engine) -> Vec<AuditEntry> {
     let mut entries = Vec::new();
     loop {
         let from = entries.len() as u64 + 1;
-        let page = engine.audit(from, bounds::PAGE_MAX).unwrap();
+        let page = engine.audit_page(from, bounds::PAGE_MAX).unwrap().entries;
         if page.is_empty() {
             return entries;
         }
@@ -175,11 +175,11 @@ fn every_verb_writes_one_entry_that_says_what_was_done() {
 #[test]
 fn an_entry_says_when_and_who() {
     everywhere(|store| {
-        let engine = store.engine.by("alice@example.com").unwrap();
+        let engine = store.engine.acting_as("alice@example.com").unwrap();
         let new = NewKeyspace::new("acme").unwrap();
         engine.create_keyspace(new).unwrap();
         store.clock.advance(DAY);
-        let bob = engine.by("bob").unwrap();
+        let bob = engine.acting_as("bob").unwrap();
         let key = bob.issue(NewKey::new("acme", "acme").unwrap()).unwrap().key;
         store.engine.disable(key.id).unwrap();
 
@@ -231,7 +231,7 @@ fn a_changed_key_is_noted_with_before_and_after() {
             .name("nightly")
             .description("what it is for")
             .remove_label("env")
-            .withdraw_permissions(["read"]);
+            .remove_permissions(["read"]);
         store.engine.update(key, update).unwrap();
         assert_eq!(
             changes(&last_event(&store.engine)),
@@ -300,7 +300,7 @@ fn a_changed_keyspace_is_noted_with_before_and_after() {
         store.keyspace("acme");
         let update = KeyspaceUpdate::new()
             .description("production")
-            .append_permissions(["admin"])
+            .add_permissions(["admin"])
             .retire_permissions(["read"])
             .default_lifetime(DAY);
         store.engine.update_keyspace("acme", update).unwrap();
@@ -332,7 +332,7 @@ fn what_is_refused_writes_no_entry() {
             let taken = engine.create_keyspace(NewKeyspace::new("acme").unwrap());
             assert!(matches!(
                 taken,
-                Err(Error::Refused(Refusal::PrefixTaken(_)))
+                Err(Error::Conflict(Conflict::PrefixTaken(_)))
             ));
             let unknown = NewKey::new("acme", "acme").unwrap().permissions(["fly"]);
             assert!(matches!(
@@ -340,9 +340,15 @@ fn what_is_refused_writes_no_entry() {
                 Err(Error::Invalid(Invalid::UnknownPermission { .. }))
             ));
             let over = engine.update(revoked, KeyUpdate::new().name("x"));
-            assert!(matches!(over, Err(Error::Refused(Refusal::Revoked { .. }))));
+            assert!(matches!(
+                over,
+                Err(Error::Conflict(Conflict::Revoked { .. }))
+            ));
             let over = engine.rotate(revoked, Rotation::at_once());
-            assert!(matches!(over, Err(Error::Refused(Refusal::Revoked { .. }))));
+            assert!(matches!(
+                over,
+                Err(Error::Conflict(Conflict::Revoked { .. }))
+            ));
             let late = engine.update(key, KeyUpdate::new().name("x").expires_at(at(0)));
             assert!(matches!(
                 late,
@@ -370,17 +376,17 @@ fn the_trail_is_read_from_a_position_on_and_goes_on_after_a_reopen() {
         }
         let all = trail(&store.engine);
         assert!(all.iter().map(|entry| entry.seq).eq(1..=6));
-        assert_eq!(store.engine.audit(3, 2).unwrap(), all[2..4]);
-        assert_eq!(store.engine.audit(5, 100).unwrap(), all[4..]);
-        assert_eq!(store.engine.audit(0, 1).unwrap(), all[..1]);
-        assert_eq!(store.engine.audit(7, 10).unwrap(), []);
-        assert_eq!(store.engine.audit(u64::MAX, 10).unwrap(), []);
+        assert_eq!(store.engine.audit_page(3, 2).unwrap().entries, all[2..4]);
+        assert_eq!(store.engine.audit_page(5, 100).unwrap().entries, all[4..]);
+        assert_eq!(store.engine.audit_page(0, 1).unwrap().entries, all[..1]);
+        assert_eq!(store.engine.audit_page(7, 10).unwrap().entries, []);
+        assert_eq!(store.engine.audit_page(u64::MAX, 10).unwrap().entries, []);
 
         if store.reopen() {
             assert_eq!(trail(&store.engine), all);
         }
         store.issue("acme", "acme");
-        let page = store.engine.audit(7, 10).unwrap();
+        let page = store.engine.audit_page(7, 10).unwrap().entries;
         assert!(page.iter().map(|entry| entry.seq).eq([7]));
         assert_eq!(store.engine.stats().unwrap().audit_entries, 7);
     });
@@ -390,14 +396,14 @@ fn the_trail_is_read_from_a_position_on_and_goes_on_after_a_reopen() {
 fn a_page_of_no_entries_or_of_too_many_is_refused() {
     let store = Store::new(0, false);
     assert!(matches!(
-        store.engine.audit(1, 0),
+        store.engine.audit_page(1, 0),
         Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
             what: "limit",
             ..
         })))
     ));
     assert!(matches!(
-        store.engine.audit(1, bounds::PAGE_MAX + 1),
+        store.engine.audit_page(1, bounds::PAGE_MAX + 1),
         Err(Error::Invalid(Invalid::TooMany {
             count: 1001,
             max: 1000,
@@ -411,7 +417,7 @@ fn a_name_that_could_forge_a_log_line_is_no_actor() {
     let store = Store::new(0, false);
     let long = "x".repeat(bounds::ACTOR_LEN_MAX + 1);
     for actor in ["", "a\nb", "a\u{7f}", &long] {
-        let refused = store.engine.by(actor).map(drop);
+        let refused = store.engine.acting_as(actor).map(drop);
         assert!(
             matches!(
                 refused,
@@ -423,7 +429,12 @@ fn a_name_that_could_forge_a_log_line_is_no_actor() {
             "{actor:?}"
         );
     }
-    assert!(store.engine.by("x".repeat(bounds::ACTOR_LEN_MAX)).is_ok());
+    assert!(
+        store
+            .engine
+            .acting_as("x".repeat(bounds::ACTOR_LEN_MAX))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -436,7 +447,7 @@ fn a_batch_writes_an_entry_for_each_of_its_keys() {
         let issued = store.engine.issue_batch(batch).unwrap();
         let mut ids: Vec<_> = issued.iter().map(|issued| issued.key.id).collect();
         ids.sort_unstable();
-        let entries = store.engine.audit(2, 100).unwrap();
+        let entries = store.engine.audit_page(2, 100).unwrap().entries;
         let named: Vec<_> = entries
             .iter()
             .flat_map(|entry| entry.event.keys())

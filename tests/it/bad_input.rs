@@ -39,7 +39,7 @@ fn permissions_that_the_keyspace_does_not_have_are_refused() {
         store.keyspace("acme_live");
         let key = store.issue("acme_live", "acme").key.id;
         let retire = KeyspaceUpdate::new()
-            .append_permissions(["old"])
+            .add_permissions(["old"])
             .retire_permissions(["old"]);
         let keyspace = store.engine.update_keyspace("acme_live", retire);
         assert!(keyspace.unwrap().permissions[2].retired);
@@ -60,13 +60,15 @@ fn permissions_that_the_keyspace_does_not_have_are_refused() {
                     .engine
                     .issue(new_key().permissions(["read", name]))
                     .map(|i| i.key),
-                store.engine.update(key, update.clone().permissions([name])),
+                store
+                    .engine
+                    .update(key, update.clone().set_permissions([name])),
                 store
                     .engine
                     .update(key, update.clone().add_permissions([name])),
                 store
                     .engine
-                    .update(key, update.clone().withdraw_permissions([name])),
+                    .update(key, update.clone().remove_permissions([name])),
                 store
                     .engine
                     .rotate(
@@ -98,7 +100,7 @@ fn permissions_that_the_keyspace_does_not_have_are_refused() {
                     .map(|i| i.key),
                 store
                     .engine
-                    .update(key, KeyUpdate::new().permission_mask(mask)),
+                    .update(key, KeyUpdate::new().set_permission_mask(mask)),
             ] {
                 assert!(
                     matches!(

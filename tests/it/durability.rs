@@ -11,8 +11,8 @@ use std::fs;
 use std::time::Duration;
 
 use gatekey::{
-    Engine, Error, Expiry, Invalid, Key, KeyFilter, KeyState, KeyUpdate, KeyspaceUpdate, NewKey,
-    Reason, Refusal, Requirements, Revocation, Rotation,
+    Conflict, Engine, Error, Expiry, Invalid, Key, KeyFilter, KeyState, KeyUpdate, KeyspaceUpdate,
+    NewKey, Reason, Requirements, Revocation, Rotation,
 };
 
 use crate::common::{DAY, Store, at, code, everywhere};
@@ -25,7 +25,7 @@ fn all_of(engine: &Engine) -> (Vec<Key>, Vec<gatekey::Keyspace>, Vec<gatekey::Au
         key.usage = gatekey::Usage::default();
         key
     });
-    let audit = engine.audit(1, 1000).unwrap();
+    let audit = engine.audit_page(1, 1000).unwrap().entries;
     (keys.collect(), engine.keyspaces().unwrap(), audit)
 }
 
@@ -44,7 +44,7 @@ const STATES: [&str; 9] = [
 
 fn one_in_each_state(store: &Store) -> Vec<String> {
     store.keyspace("acme_live");
-    let engine = store.engine.by("alice").unwrap();
+    let engine = store.engine.acting_as("alice").unwrap();
     let issue = |owner: &str| store.issue("acme_live", owner);
     let good = issue("acme");
     let rotated = issue("acme/rotated");
@@ -124,7 +124,7 @@ fn every_change_is_durable_when_its_call_returns() {
     };
     store.keyspace("acme_live");
     assert_durable("create_keyspace", &tokens);
-    let update = KeyspaceUpdate::new().append_permissions(["admin"]);
+    let update = KeyspaceUpdate::new().add_permissions(["admin"]);
     engine.update_keyspace("acme_live", update).unwrap();
     assert_durable("update_keyspace", &tokens);
     let issued = store.issue("acme_live", "acme");
@@ -141,7 +141,7 @@ fn every_change_is_durable_when_its_call_returns() {
     keep(&mut tokens, &rotated.token);
     assert_durable("rotate", &tokens);
     engine
-        .update(rotated.key.id, KeyUpdate::new().permissions(["admin"]))
+        .update(rotated.key.id, KeyUpdate::new().set_permissions(["admin"]))
         .unwrap();
     assert_durable("update", &tokens);
     engine.disable(rotated.key.id).unwrap();
@@ -206,10 +206,10 @@ fn a_clock_that_steps_back_revives_nothing() {
             store
                 .engine
                 .update(expired[0], KeyUpdate::new().expiry(Expiry::Never)),
-            Err(Error::Refused(Refusal::Expired { .. }))
+            Err(Error::Conflict(Conflict::Expired { .. }))
         ));
         assert_eq!(store.engine.purge(DAY).unwrap().keys, 0);
-        let last = store.engine.audit(1, 1000).unwrap();
+        let last = store.engine.audit_page(1, 1000).unwrap().entries;
         assert!(last.is_sorted_by_key(|entry| entry.at));
     });
 }

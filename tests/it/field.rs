@@ -8,8 +8,8 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Error, Expiry, Invalid, KeyFilter, KeyState, KeyUpdate, KeysPerOwner, KeyspaceUpdate,
-    NewKey, NewKeyspace, NotFound, Options, Pepper, Reason, Refusal, Revocation, Rotation,
+    Conflict, Denial, Error, Expiry, Invalid, KeyFilter, KeyState, KeyUpdate, KeysPerOwner,
+    KeyspaceUpdate, NewKey, NewKeyspace, NotFound, Options, Pepper, Reason, Revocation, Rotation,
     Timestamp,
 };
 
@@ -168,7 +168,7 @@ fn a_key_rotated_by_many_at_a_time_is_replaced_once() {
             assert!(
                 matches!(
                     error,
-                    Error::Refused(Refusal::Revoked { .. } | Refusal::AlreadyRotated { .. })
+                    Error::Conflict(Conflict::Revoked { .. } | Conflict::AlreadyRotated { .. })
                 ),
                 "{error:?}"
             );
@@ -198,7 +198,7 @@ fn no_way_around_an_issue_leads_past_the_cap() {
             assert!(
                 matches!(
                     error,
-                    Error::Refused(Refusal::OwnerAtCap {
+                    Error::Conflict(Conflict::OwnerAtCap {
                         held: 2,
                         cap: 2,
                         ..

@@ -107,7 +107,7 @@ fn a_history_is_the_same_by_the_index_and_by_reading() {
         let mut all = Vec::new();
         loop {
             let next = all.last().map_or(from, |entry: &AuditEntry| entry.seq + 1);
-            let page = store.engine.audit(next, 1000).unwrap();
+            let page = store.engine.audit_page(next, 1000).unwrap().entries;
             if page.is_empty() {
                 break;
             }

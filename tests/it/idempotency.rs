@@ -4,8 +4,8 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use gatekey::{
-    AuditEvent, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner, NewKey,
-    Options, Quota, Reason, Refusal, Result, Rotated, Rotation,
+    AuditEvent, Conflict, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner,
+    NewKey, Options, Quota, Reason, Result, Rotated, Rotation,
 };
 
 use crate::audit::{assert_unwritten, last_event};
@@ -27,9 +27,9 @@ fn rotate(store: &Store, key: &str, id: KeyId) -> Result<Rotated> {
     store.engine.idempotent(key).unwrap().rotate(id, rotation)
 }
 
-fn refusal<T: std::fmt::Debug>(result: Result<T>) -> Refusal {
+fn refusal<T: std::fmt::Debug>(result: Result<T>) -> Conflict {
     match result {
-        Err(Error::Refused(refusal)) => refusal,
+        Err(Error::Conflict(refusal)) => refusal,
         other => panic!("{other:?}"),
     }
 }
@@ -38,7 +38,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T>) -> Refusal {
 fn an_issue_asked_again_replaces_the_key_that_nobody_has() {
     everywhere(|store| {
         store.keyspace("acme");
-        let engine = store.engine.by("alice").unwrap();
+        let engine = store.engine.acting_as("alice").unwrap();
         let quota = Quota::new(30);
         let asked = || {
             new()
@@ -143,7 +143,7 @@ fn a_key_that_may_be_in_use_is_not_replaced_and_the_refusal_names_it() {
             does(store, issued.key.id, issued.token.expose());
             let key = issued.key.id;
             let refused = assert_unwritten(&store.engine, || issue(store, &named("issue"), new()));
-            assert_eq!(refusal(refused), Refusal::AlreadyAnswered { key }, "{act}");
+            assert_eq!(refusal(refused), Conflict::AlreadyAnswered { key }, "{act}");
 
             let old = store.issue("acme", "acme/old").key.id;
             let rotated = rotate(store, &named("rotate"), old).unwrap();
@@ -151,7 +151,7 @@ fn a_key_that_may_be_in_use_is_not_replaced_and_the_refusal_names_it() {
             let key = rotated.key.id;
             let again = || rotate(store, &named("rotate"), old);
             let refused = assert_unwritten(&store.engine, again);
-            assert_eq!(refusal(refused), Refusal::AlreadyAnswered { key }, "{act}");
+            assert_eq!(refusal(refused), Conflict::AlreadyAnswered { key }, "{act}");
         }
     });
 }
@@ -165,9 +165,9 @@ fn another_request_under_the_same_key_is_refused_and_another_actor_has_its_own()
             issue(store, "one", new().name("another")).map(drop),
             rotate(store, "one", issued.key.id).map(drop),
         ] {
-            assert_eq!(refusal(refused), Refusal::AnotherRequest);
+            assert_eq!(refusal(refused), Conflict::AnotherRequest);
         }
-        let alice = store.engine.by("alice").unwrap();
+        let alice = store.engine.acting_as("alice").unwrap();
         let other = alice.idempotent("one").unwrap().issue(new()).unwrap();
         assert_eq!(store.verdict(issued.token.expose()), "granted");
         assert_eq!(store.verdict(other.token.expose()), "granted");
@@ -225,8 +225,8 @@ fn a_batch_is_replaced_whole_or_not_at_all() {
     let key = used.key.id;
     match refused {
         Err(Error::Batch { index: 257, source }) => {
-            let refusal = Refusal::AlreadyAnswered { key };
-            assert!(matches!(*source, Error::Refused(refused) if refused == refusal));
+            let refusal = Conflict::AlreadyAnswered { key };
+            assert!(matches!(*source, Error::Conflict(refused) if refused == refusal));
         }
         other => panic!("{:?}", other.map(|issued| issued.len())),
     }
@@ -296,5 +296,8 @@ fn an_engine_that_keeps_no_usage_replaces_nothing() {
     let once = engine.idempotent("one").unwrap();
     let new = || NewKey::new("acme", "acme").unwrap();
     let key = once.issue(new()).unwrap().key.id;
-    assert_eq!(refusal(once.issue(new())), Refusal::AlreadyAnswered { key });
+    assert_eq!(
+        refusal(once.issue(new())),
+        Conflict::AlreadyAnswered { key }
+    );
 }

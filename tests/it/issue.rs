@@ -54,7 +54,12 @@ fn a_key_has_all_that_was_asked_for_also_after_a_reopen() {
             .not_before(at(5))
             .expires_in(DAY)
             .allow_networks(networks);
-        let issued = store.engine.by("alice").unwrap().issue(asked).unwrap();
+        let issued = store
+            .engine
+            .acting_as("alice")
+            .unwrap()
+            .issue(asked)
+            .unwrap();
         let id = issued.key.id;
         assert_eq!(issued.token.key_id(), id);
 
@@ -265,7 +270,7 @@ fn of_a_batch_with_a_bad_item_nothing_is_applied_and_the_item_is_named() {
             let alone = store.engine.issue(make()).unwrap_err();
             assert!(is_right(&alone), "{what}: {alone:?}");
         }
-        let page = store.engine.list(&KeyFilter::new(), None, 10).unwrap();
+        let page = store.engine.keys_page(&KeyFilter::new(), None, 10).unwrap();
         assert!(page.keys.iter().map(|key| key.id).eq([held.key.id]));
         assert_eq!(store.verdict(held.token.expose()), "granted");
     });
@@ -350,7 +355,7 @@ fn each_key_of_a_batch_names_who_issued_it() {
         store.keyspace("acme");
         for actor in [None, Some("alice")] {
             let engine = match actor {
-                Some(actor) => store.engine.by(actor).unwrap(),
+                Some(actor) => store.engine.acting_as(actor).unwrap(),
                 None => store.engine.clone(),
             };
             let before = engine.stats().unwrap().audit_entries;
@@ -360,7 +365,7 @@ fn each_key_of_a_batch_names_who_issued_it() {
                 let stored = store.engine.key(issued.key.id).unwrap();
                 assert_eq!(stored.created_by.as_deref(), actor);
             }
-            let entries = engine.audit(before + 1, 10).unwrap();
+            let entries = engine.audit_page(before + 1, 10).unwrap().entries;
             assert_eq!(entries.len(), 3);
             assert!(entries.iter().all(|entry| entry.actor.as_deref() == actor));
         }

@@ -5,8 +5,8 @@ mod vocabulary;
 use std::time::Duration;
 
 use gatekey::{
-    Error, Invalid, KeysPerOwner, Keyspace, KeyspaceUpdate, Limit, NewKey, NewKeyspace, NotFound,
-    Permissions, Plan, Refusal, Rotation, bounds,
+    Conflict, Error, Invalid, KeysPerOwner, Keyspace, KeyspaceUpdate, Limit, NewKey, NewKeyspace,
+    NotFound, Permissions, Plan, Rotation, bounds,
 };
 
 use crate::audit::{assert_unwritten, trail};
@@ -105,7 +105,7 @@ fn a_prefix_belongs_to_one_keyspace() {
         let refused = assert_unwritten(&store.engine, || store.engine.create_keyspace(again));
         assert!(matches!(
             refused,
-            Err(Error::Refused(Refusal::PrefixTaken(prefix))) if prefix.as_str() == "acme"
+            Err(Error::Conflict(Conflict::PrefixTaken(prefix))) if prefix.as_str() == "acme"
         ));
         assert_eq!(store.engine.keyspaces().unwrap(), [before]);
     });
@@ -153,7 +153,7 @@ fn a_keyspace_that_differs_from_what_is_ensured_is_left_and_the_points_are_told(
         };
         let created = store.engine.ensure_keyspace(new()).unwrap();
         let told = |asked: NewKeyspace| match store.engine.ensure_keyspace(asked) {
-            Err(Error::Refused(Refusal::KeyspaceDiffers {
+            Err(Error::Conflict(Conflict::KeyspaceDiffers {
                 keyspace,
                 differences,
             })) => {
@@ -193,7 +193,7 @@ fn a_keyspace_that_differs_from_what_is_ensured_is_left_and_the_points_are_told(
 
         // A name that was retired cannot be asked for, and one that was added must be.
         let retired = KeyspaceUpdate::new().retire_permissions(["write"]);
-        update(store, retired.append_permissions(["admin"]));
+        update(store, retired.add_permissions(["admin"]));
         assert!(told(new()).starts_with("permissions is read, admin"));
         let as_it_is = bare().permissions(["read", "admin"]);
         let found = store.engine.ensure_keyspace(as_it_is).unwrap();
@@ -306,7 +306,7 @@ fn a_keyspace_becomes_single_active_only_where_no_owner_holds_several() {
             });
             assert!(matches!(
                 refused,
-                Err(Error::Refused(Refusal::OwnerHoldsSeveral { owner, .. }))
+                Err(Error::Conflict(Conflict::OwnerHoldsSeveral { owner, .. }))
                     if owner.as_str() == "a/b"
             ));
             // A disabled key could be enabled.
@@ -314,7 +314,7 @@ fn a_keyspace_becomes_single_active_only_where_no_owner_holds_several() {
             let refused = store.engine.update_keyspace("acme", change());
             assert!(matches!(
                 refused,
-                Err(Error::Refused(Refusal::OwnerHoldsSeveral { .. }))
+                Err(Error::Conflict(Conflict::OwnerHoldsSeveral { .. }))
             ));
             store
                 .engine
@@ -327,7 +327,7 @@ fn a_keyspace_becomes_single_active_only_where_no_owner_holds_several() {
                 KeysPerOwner::SingleSuperseding => assert!(third.is_ok()),
                 _ => assert!(matches!(
                     third,
-                    Err(Error::Refused(Refusal::OwnerHasKey { .. }))
+                    Err(Error::Conflict(Conflict::OwnerHasKey { .. }))
                 )),
             }
         });
@@ -349,7 +349,7 @@ fn two_keys_in_their_grace_keep_a_keyspace_from_becoming_single_active() {
         let change = || KeyspaceUpdate::new().keys_per_owner(KeysPerOwner::SingleRefusing);
         assert!(matches!(
             store.engine.update_keyspace("acme", change()),
-            Err(Error::Refused(Refusal::OwnerHoldsSeveral { .. }))
+            Err(Error::Conflict(Conflict::OwnerHoldsSeveral { .. }))
         ));
         store.clock.advance(DAY);
         assert!(update(store, change()).keys_per_owner.is_single());
@@ -371,7 +371,7 @@ fn a_lowered_cap_leaves_keys_as_they_are_and_refuses_new_ones() {
         let try_issue = || store.engine.issue(NewKey::new("acme", "u").unwrap());
         assert!(matches!(
             try_issue(),
-            Err(Error::Refused(Refusal::OwnerAtCap {
+            Err(Error::Conflict(Conflict::OwnerAtCap {
                 held: 3,
                 cap: 2,
                 ..
@@ -457,7 +457,7 @@ fn a_store_holds_1024_keyspaces_and_no_more() {
         .create_keyspace(NewKeyspace::new("last").unwrap());
     assert!(matches!(
         one_more,
-        Err(Error::Refused(Refusal::TooManyKeyspaces(1024)))
+        Err(Error::Conflict(Conflict::TooManyKeyspaces(1024)))
     ));
     assert_eq!(store.engine.keyspaces().unwrap().len(), 1024);
     let issued = store

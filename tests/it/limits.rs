@@ -95,7 +95,7 @@ fn a_window_resets_when_it_says() {
         (Limit::per_hour(1_000), 999)
     );
     assert_eq!(hour.resets_at(), at(HOUR));
-    let second = grant.limit().unwrap();
+    let second = grant.tightest_limit().unwrap();
     assert_eq!(
         (second.limit(), second.remaining()),
         (Limit::per_second(50), 49)
@@ -177,7 +177,7 @@ fn what_is_refused_for_another_reason_is_not_charged() {
         let issued = key(store, "acme", None);
         let token = issued.token.expose();
         store.clock.set(at(HOUR));
-        let write = Requirements::new().permission_names(&["write"]);
+        let write = Requirements::new().permissions(&["write"]);
         store.engine.disable(issued.key.id).unwrap();
         for _ in 0..30 {
             assert_eq!(code(&store.engine.verify(token).unwrap()), "disabled");

@@ -28,7 +28,10 @@ fn walk(store: &Store, filter: &KeyFilter, limit: usize, mut between: impl FnMut
     let mut keys = Vec::new();
     let mut cursor: Option<Cursor> = None;
     loop {
-        let page = store.engine.list(filter, cursor.as_ref(), limit).unwrap();
+        let page = store
+            .engine
+            .keys_page(filter, cursor.as_ref(), limit)
+            .unwrap();
         assert!(page.keys.len() <= limit);
         keys.extend(page.keys);
         match page.next {

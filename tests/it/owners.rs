@@ -98,7 +98,7 @@ fn an_owners_state_says_since_when_by_whom_and_why() {
         assert!(!free.is_suspended());
 
         store.clock.advance(DAY);
-        let ops = store.engine.by("ops").unwrap();
+        let ops = store.engine.acting_as("ops").unwrap();
         let state = ops.suspend("acme/ingest", Some("unpaid")).unwrap();
         let suspension = state.suspended.clone().unwrap();
         assert_eq!(suspension.at, at(DAY_MS));

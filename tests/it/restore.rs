@@ -6,9 +6,9 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use gatekey::{
-    AuditEvent, Engine, Error, Expiry, Invalid, KeyId, KeyState, KeyUpdate, KeyspaceUpdate, NewKey,
-    OpenError, Options, Pepper, Reason, Refusal, Requirements, Restore, Restored, Revocation,
-    Rotation,
+    AuditEvent, Conflict, Engine, Error, Expiry, Invalid, KeyId, KeyState, KeyUpdate,
+    KeyspaceUpdate, NewKey, OpenError, Options, Pepper, Reason, Requirements, Restore, Restored,
+    Revocation, Rotation,
 };
 
 use crate::common::{DAY, Store, code};
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn restore<'a>(&self) -> Restore<'a> {
-        Restore::new(&self.backup, self.options()).by("restorer")
+        Restore::new(&self.backup, self.options()).acting_as("restorer")
     }
 
     /// Restores with the whole trail, and opens what that made.
@@ -88,7 +88,7 @@ impl World {
 
     fn verdict(&self, engine: &Engine, name: &str) -> &'static str {
         let read = Requirements::new()
-            .permission_names(&["read"])
+            .permissions(&["read"])
             .source("10.1.2.3".parse().unwrap());
         code(&engine.verify_with(&self.tokens[name].1, &read).unwrap())
     }
@@ -128,7 +128,7 @@ fn what_was_taken_away_since_the_backup_is_taken_away_before_the_store_has_its_n
                 .unwrap();
         }
     });
-    let alice = world.engine().by("alice").unwrap();
+    let alice = world.engine().acting_as("alice").unwrap();
     let update = |name: &str, update: KeyUpdate| {
         alice.update(world.id(name), update).unwrap();
     };
@@ -151,7 +151,7 @@ fn what_was_taken_away_since_the_backup_is_taken_away_before_the_store_has_its_n
     update("expired", KeyUpdate::new().expires_in(DAY / 2));
     update(
         "narrowed",
-        KeyUpdate::new().withdraw_permissions(["read"]).name("n"),
+        KeyUpdate::new().remove_permissions(["read"]).name("n"),
     );
     update(
         "networks",
@@ -225,7 +225,7 @@ fn what_was_taken_away_since_the_backup_is_taken_away_before_the_store_has_its_n
         (Some("unpaid"), Some("alice"))
     );
     assert!(engine.audit_span().unwrap().last.seq > restored.backup.seq);
-    let first = &engine.audit(world.audit_seq + 1, 1).unwrap()[0];
+    let first = &engine.audit_page(world.audit_seq + 1, 1).unwrap().entries[0];
     assert_eq!(first.actor.as_deref(), Some("restorer"));
     assert_eq!(
         first.event,
@@ -251,7 +251,7 @@ fn what_was_given_since_the_backup_is_not_given_again() {
             engine
                 .update(world.id("short"), KeyUpdate::new().expires_in(DAY))
                 .unwrap();
-            let few = KeyUpdate::new().permissions(["write"]);
+            let few = KeyUpdate::new().set_permissions(["write"]);
             engine.update(world.id("few"), few).unwrap();
             let near = KeyUpdate::new().networks(["192.0.2.1".parse().unwrap()]);
             engine.update(world.id("near"), near).unwrap();
@@ -270,7 +270,7 @@ fn what_was_given_since_the_backup_is_not_given_again() {
         .unwrap();
     engine.resume("halted").unwrap();
     let keyspace = KeyspaceUpdate::new()
-        .append_permissions(["admin"])
+        .add_permissions(["admin"])
         .retire_permissions(["write"]);
     engine.update_keyspace("acme", keyspace).unwrap();
     for name in ["disabled", "short", "few", "near", "halted"] {
@@ -498,13 +498,13 @@ fn a_target_that_exists_and_a_backup_that_cannot_be_read_are_refused() {
     fs::write(&target, "a file").unwrap();
     assert!(matches!(
         world.restore().to(&target),
-        Err(Error::Refused(Refusal::TargetExists(named))) if named == target
+        Err(Error::Conflict(Conflict::TargetExists(named))) if named == target
     ));
     fs::remove_file(&target).unwrap();
     fs::write(&partial, "half of one").unwrap();
     assert!(matches!(
         world.restore().to(&target),
-        Err(Error::Refused(Refusal::RestoreUnderWay(named))) if named == partial
+        Err(Error::Conflict(Conflict::RestoreUnderWay(named))) if named == partial
     ));
     assert_eq!(fs::read(&partial).unwrap(), b"half of one");
     fs::remove_file(&partial).unwrap();
@@ -531,7 +531,7 @@ fn a_target_that_exists_and_a_backup_that_cannot_be_read_are_refused() {
         opening(&world.backup, pepper),
         OpenError::PepperNotExpected
     ));
-    assert!(world.restore().by("").to(&target).is_err());
+    assert!(world.restore().acting_as("").to(&target).is_err());
     world.restore().to(&target).unwrap();
 }
 
@@ -618,7 +618,7 @@ fn after_any_changes_a_restored_store_grants_nothing_that_the_lost_one_did_not()
                         ids.push(rotated.key.id);
                     }
                 }
-                7 => drop(engine.update(key, KeyUpdate::new().withdraw_permissions(["read"]))),
+                7 => drop(engine.update(key, KeyUpdate::new().remove_permissions(["read"]))),
                 8 => drop(engine.update(key, KeyUpdate::new().add_permissions(["read"]).name("x"))),
                 9 => {
                     let end = DAY * u32::try_from(1 + below(4)).unwrap();
@@ -639,7 +639,7 @@ fn after_any_changes_a_restored_store_grants_nothing_that_the_lost_one_did_not()
                 assert!(
                     verdict != "granted" || lost == "granted",
                     "seed {seed}, day {day}: {name} was {lost}: {:#?}",
-                    world.engine().audit(0, 100)
+                    world.engine().audit_page(0, 100)
                 );
                 narrowed += u32::from(lost != "granted");
             }

@@ -6,7 +6,7 @@ mod purge;
 use std::time::Duration;
 
 use gatekey::{
-    AuditEvent, Denial, Error, Issued, KeyState, NewKey, NotFound, Reason, Refusal, Revocation,
+    AuditEvent, Conflict, Denial, Error, Issued, KeyState, NewKey, NotFound, Reason, Revocation,
     Rotation,
 };
 use gatekey_testkit::forge::{resealed, with_wrong_secret};
@@ -46,7 +46,7 @@ fn a_revoked_key_says_when_why_and_by_whom() {
             store.clock.set(at(ms));
             let issued = store.issue("acme", "acme");
             assert_eq!(store.verdict(issued.token.expose()), "granted");
-            let engine = store.engine.by("ops").unwrap();
+            let engine = store.engine.acting_as("ops").unwrap();
             let revocation = Revocation::new(reason).note(format!("note {ms}"));
             let answer = engine.revoke(issued.key.id, revocation).unwrap();
             assert_eq!(answer.key, issued.key.id);
@@ -79,11 +79,11 @@ fn a_second_revocation_gives_the_first_answer_and_writes_nothing() {
         store.keyspace("acme");
         let issued = store.issue("acme", "acme");
         let leaked = Revocation::new(Reason::KeyCompromise).note("found");
-        let alice = store.engine.by("alice").unwrap();
+        let alice = store.engine.acting_as("alice").unwrap();
         let first = alice.revoke(issued.key.id, leaked).unwrap();
         store.clock.advance(DAY);
         store.reopen();
-        let bob = store.engine.by("bob").unwrap();
+        let bob = store.engine.acting_as("bob").unwrap();
         assert_unwritten(&bob, || {
             let other = Revocation::new(Reason::Cessation).note("again");
             assert_eq!(bob.revoke(issued.key.id, other.clone()).unwrap(), first);
@@ -321,11 +321,11 @@ fn what_is_over_for_good_can_be_neither_disabled_nor_enabled() {
             for change in [gatekey::Engine::enable, gatekey::Engine::disable] {
                 assert!(matches!(
                     change(&engine, revoked),
-                    Err(Error::Refused(Refusal::Revoked { key, .. })) if key == revoked
+                    Err(Error::Conflict(Conflict::Revoked { key, .. })) if key == revoked
                 ));
                 assert!(matches!(
                     change(&engine, expired),
-                    Err(Error::Refused(Refusal::Expired { key, .. })) if key == expired
+                    Err(Error::Conflict(Conflict::Expired { key, .. })) if key == expired
                 ));
             }
         });

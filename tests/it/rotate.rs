@@ -7,8 +7,8 @@ mod line;
 use std::time::Duration;
 
 use gatekey::{
-    Error, Expiry, Invalid, Issued, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace, NotFound,
-    Permissions, Reason, Refusal, Rotated, Rotation,
+    Conflict, Error, Expiry, Invalid, Issued, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace,
+    NotFound, Permissions, Reason, Rotated, Rotation,
 };
 
 use crate::audit::assert_unwritten;
@@ -40,7 +40,7 @@ fn the_new_key_inherits_all_but_its_id_its_token_and_its_birth() {
         store.keyspace("acme");
         let old = furnished(store);
         store.clock.advance(DAY);
-        let engine = store.engine.by("rotator").unwrap();
+        let engine = store.engine.acting_as("rotator").unwrap();
         let rotated = engine.rotate(old.key.id, Rotation::at_once()).unwrap();
         assert_ne!(rotated.key.id, old.key.id);
         assert_ne!(rotated.token.expose(), old.token.expose());
@@ -67,7 +67,7 @@ fn the_new_key_differs_where_it_is_told_to() {
             .description(None)
             .label("env", "test")
             .remove_label("team")
-            .permissions(["write"])
+            .set_permissions(["write"])
             .networks([])
             .expires_in(DAY * 60);
         let rotation = Rotation::with_grace(DAY).changing(changes);
@@ -233,25 +233,25 @@ fn what_is_revoked_expired_disabled_or_rotated_cannot_rotate() {
             let rotation = || Rotation::with_grace(DAY);
             let refused = assert_unwritten(&engine, || engine.rotate(key, rotation()));
             match refused {
-                Err(Error::Refused(refusal)) => refusal,
+                Err(Error::Conflict(refusal)) => refusal,
                 other => panic!("{other:?}"),
             }
         };
 
         let key = store.issue("acme", "acme").key.id;
         engine.revoke(key, Reason::Cessation).unwrap();
-        assert_eq!(refusal(key), Refusal::Revoked { key, at: at(0) });
+        assert_eq!(refusal(key), Conflict::Revoked { key, at: at(0) });
 
         let key = store.issue("acme", "acme").key.id;
         engine.disable(key).unwrap();
-        assert_eq!(refusal(key), Refusal::Disabled(key));
+        assert_eq!(refusal(key), Conflict::Disabled(key));
         engine.enable(key).unwrap();
         assert!(engine.rotate(key, Rotation::at_once()).is_ok());
-        assert_eq!(refusal(key), Refusal::Revoked { key, at: at(0) });
+        assert_eq!(refusal(key), Conflict::Revoked { key, at: at(0) });
 
         let key = store.issue("acme", "acme").key.id;
         let successor = rotate(store, key, DAY).key.id;
-        assert_eq!(refusal(key), Refusal::AlreadyRotated { key, successor });
+        assert_eq!(refusal(key), Conflict::AlreadyRotated { key, successor });
         let lapsed = key;
 
         let mortal = NewKey::new("acme", "acme").unwrap().expires_in(DAY);
@@ -260,14 +260,14 @@ fn what_is_revoked_expired_disabled_or_rotated_cannot_rotate() {
         let day = at(DAY_MS);
         assert_eq!(
             refusal(key),
-            Refusal::Expired {
+            Conflict::Expired {
                 key,
                 expired_at: day
             }
         );
         assert_eq!(
             refusal(lapsed),
-            Refusal::Revoked {
+            Conflict::Revoked {
                 key: lapsed,
                 at: day
             }
@@ -288,8 +288,8 @@ fn a_rotation_that_is_refused_leaves_the_old_key_as_it_was() {
         let old = furnished(store);
         let changing = |update| Rotation::at_once().changing(update);
         for update in [
-            KeyUpdate::new().permissions(["fly"]),
-            KeyUpdate::new().permission_mask(Permissions::from_bits(1 << 9)),
+            KeyUpdate::new().set_permissions(["fly"]),
+            KeyUpdate::new().set_permission_mask(Permissions::from_bits(1 << 9)),
             KeyUpdate::new().expires_at(at(0)),
             KeyUpdate::new().name("a\nb"),
             KeyUpdate::new().label("", "empty"),

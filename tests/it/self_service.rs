@@ -178,7 +178,7 @@ fn a_retired_permission_does_not_keep_a_caller_from_its_own_keys() {
     assert_eq!(rotated.key.permissions.bits(), 1);
     // Wider than the caller again, it is out of its reach.
     let wider = KeyUpdate::new();
-    let more = KeyspaceUpdate::new().append_permissions(["admin"]);
+    let more = KeyspaceUpdate::new().add_permissions(["admin"]);
     engine.update_keyspace("acme", more).unwrap();
     engine
         .update(rotated.key.id, wider.add_permissions(["admin"]))

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gatekey::{
-    Engine, Error, Issued, KeyFilter, KeyState, KeyUpdate, KeysPerOwner, NewKey, NewKeyspace,
-    OwnerPath, Reason, Refusal, Requirements, Rotation,
+    Conflict, Engine, Error, Issued, KeyFilter, KeyState, KeyUpdate, KeysPerOwner, NewKey,
+    NewKeyspace, OwnerPath, Reason, Requirements, Rotation,
 };
 
 use crate::common::{DAY, Store, at, code};
@@ -42,7 +42,7 @@ fn replace_keys(engine: &Engine, thread: usize) -> usize {
         .state(KeyState::Active);
     for round in 0..25 {
         let current = engine
-            .list(&active, None, 1)
+            .keys_page(&active, None, 1)
             .unwrap()
             .keys
             .first()
@@ -56,7 +56,7 @@ fn replace_keys(engine: &Engine, thread: usize) -> usize {
         };
         match replaced {
             Ok(()) => rotated += usize::from(grace == DAY),
-            Err(Error::Refused(Refusal::Revoked { .. } | Refusal::AlreadyRotated { .. })) => {}
+            Err(Error::Conflict(Conflict::Revoked { .. } | Conflict::AlreadyRotated { .. })) => {}
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -78,7 +78,7 @@ fn eight_threads_replacing_one_key_never_show_two_active_ones() {
                     while !done.load(Ordering::SeqCst) {
                         // One call, one snapshot.
                         let filter = KeyFilter::new().owner(owner.clone());
-                        let keys = store.engine.list(&filter, None, 1000).unwrap().keys;
+                        let keys = store.engine.keys_page(&filter, None, 1000).unwrap().keys;
                         let count = |state| keys.iter().filter(|key| key.state == state).count();
                         assert_eq!(count(KeyState::Active), 1);
                         assert!(count(KeyState::Retiring) <= 1);
@@ -124,7 +124,7 @@ fn of_rivals_for_the_one_key_of_an_owner_one_wins() {
             assert_eq!(won.len(), 1);
             let winner = won[0].key.id;
             assert!(results.iter().all(|result| match result {
-                Err(Error::Refused(Refusal::OwnerHasKey { key, .. })) => *key == winner,
+                Err(Error::Conflict(Conflict::OwnerHasKey { key, .. })) => *key == winner,
                 other => other.is_ok(),
             }));
             assert_eq!(store.verdict(won[0].token.expose()), "granted");
@@ -151,7 +151,7 @@ fn a_cap_raced_by_sixteen_threads_is_never_exceeded() {
                     Err(Error::Batch { source, .. }) => assert!(
                         matches!(
                             *source,
-                            Error::Refused(Refusal::OwnerAtCap { cap: CAP, .. })
+                            Error::Conflict(Conflict::OwnerAtCap { cap: CAP, .. })
                         ),
                         "{source:?}"
                     ),
@@ -164,7 +164,12 @@ fn a_cap_raced_by_sixteen_threads_is_never_exceeded() {
             let _done = SetOnDrop(&done);
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
-                    let held = store.engine.list(&filter, None, 1000).unwrap().keys.len();
+                    let held = store
+                        .engine
+                        .keys_page(&filter, None, 1000)
+                        .unwrap()
+                        .keys
+                        .len();
                     assert!(held <= 5, "{held}");
                 }
             });
@@ -259,7 +264,7 @@ fn a_key_taken_away_while_others_verify_it_is_never_granted_after() {
             engine.suspend(issued.key.owner.clone(), None).unwrap();
         }),
         ("narrow", |engine, issued| {
-            let narrower = KeyUpdate::new().withdraw_permissions(["read"]);
+            let narrower = KeyUpdate::new().remove_permissions(["read"]);
             engine.update(issued.key.id, narrower).unwrap();
         }),
         ("bind to a network", |engine, issued| {
@@ -289,7 +294,7 @@ fn a_key_taken_away_while_others_verify_it_is_never_granted_after() {
         let keyspace = NewKeyspace::new("acme_live").unwrap();
         let keyspace = keyspace.permissions(["read", "write"]).single_active();
         store.engine.create_keyspace(keyspace).unwrap();
-        let read = Requirements::new().permission_names(&["read"]);
+        let read = Requirements::new().permissions(&["read"]);
         for round in 0..6 {
             for (at, (_, take_away)) in ways.iter().enumerate() {
                 let issued = store.issue("acme_live", &format!("acme/{round}/{at}"));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::common::{DAY, Store, at, code};
 use gatekey::{
-    Clock, Engine, Error, Issued, KeyFilter, KeyState, KeyUpdate, KeysPerOwner, NewKey,
-    NewKeyspace, Options, Refusal, Rotation, Timestamp,
+    Clock, Conflict, Engine, Error, Issued, KeyFilter, KeyState, KeyUpdate, KeysPerOwner, NewKey,
+    NewKeyspace, Options, Rotation, Timestamp,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -21,8 +21,8 @@ type Verb = fn(&Engine, &Issued);
 fn is_refused_as_over<T>(result: &Result<T, Error>) -> bool {
     matches!(
         result,
-        Err(Error::Refused(
-            Refusal::Expired { .. } | Refusal::Revoked { .. }
+        Err(Error::Conflict(
+            Conflict::Expired { .. } | Conflict::Revoked { .. }
         ))
     )
 }
@@ -58,18 +58,18 @@ const VERBS: [(&str, Verb); 13] = [
         assert!(matches!(found.state, KeyState::Expired | KeyState::Revoked));
     }),
     ("list", |engine, _| {
-        let page = engine.list(&KeyFilter::new(), None, 10).unwrap();
+        let page = engine.keys_page(&KeyFilter::new(), None, 10).unwrap();
         let is_over = |state| matches!(state, KeyState::Expired | KeyState::Revoked);
         assert!(page.keys.iter().any(|key| is_over(key.state)));
     }),
     ("list of what is good", |engine, issued| {
         let good = KeyFilter::new().state(KeyState::Retiring);
-        let page = engine.list(&good, None, 10).unwrap();
+        let page = engine.keys_page(&good, None, 10).unwrap();
         assert!(page.keys.iter().all(|key| key.id != issued.key.id));
     }),
     ("list of what ends soon", |engine, issued| {
         let soon = KeyFilter::new().expires_within(DAY);
-        let page = engine.list(&soon, None, 10).unwrap();
+        let page = engine.keys_page(&soon, None, 10).unwrap();
         assert!(page.keys.iter().all(|key| key.id != issued.key.id));
     }),
     ("keys", |engine, issued| {

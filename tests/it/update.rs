@@ -1,8 +1,8 @@
 //! Changing keys: wider and narrower, and at once.
 
 use gatekey::{
-    Error, Expiry, Invalid, Key, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace, NotFound,
-    Permissions, Reason, Refusal, Requirements, Rotation, bounds,
+    Conflict, Error, Expiry, Invalid, Key, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace,
+    NotFound, Permissions, Reason, Requirements, Rotation, bounds,
 };
 
 use crate::audit::assert_unwritten;
@@ -19,8 +19,8 @@ fn asked(store: &Store, token: &str, requirements: &Requirements<'_>) -> &'stati
     code(&store.engine.verify_with(token, requirements).unwrap())
 }
 
-const WRITE: Requirements<'_> = Requirements::new().permission_names(&["write"]);
-const READ: Requirements<'_> = Requirements::new().permission_names(&["read"]);
+const WRITE: Requirements<'_> = Requirements::new().permissions(&["write"]);
+const READ: Requirements<'_> = Requirements::new().permissions(&["read"]);
 
 #[test]
 fn what_describes_a_key_is_set_and_taken_away_again() {
@@ -68,19 +68,19 @@ fn permissions_are_widened_and_narrowed_from_the_return_of_the_call_on() {
                 "granted",
             ),
             (
-                KeyUpdate::new().withdraw_permissions(["read"]),
+                KeyUpdate::new().remove_permissions(["read"]),
                 0b10,
                 "permission_missing",
                 "granted",
             ),
             (
-                KeyUpdate::new().permissions(["read"]),
+                KeyUpdate::new().set_permissions(["read"]),
                 0b01,
                 "granted",
                 "permission_missing",
             ),
             (
-                KeyUpdate::new().permission_mask(Permissions::from_bits(0b11)),
+                KeyUpdate::new().set_permission_mask(Permissions::from_bits(0b11)),
                 0b11,
                 "granted",
                 "granted",
@@ -88,15 +88,15 @@ fn permissions_are_widened_and_narrowed_from_the_return_of_the_call_on() {
             // Withdrawing wins.
             (
                 KeyUpdate::new()
-                    .permissions(["read"])
+                    .set_permissions(["read"])
                     .add_permissions(["write"])
-                    .withdraw_permissions(["read"]),
+                    .remove_permissions(["read"]),
                 0b10,
                 "permission_missing",
                 "granted",
             ),
             (
-                KeyUpdate::new().permission_mask(Permissions::NONE),
+                KeyUpdate::new().set_permission_mask(Permissions::NONE),
                 0,
                 "permission_missing",
                 "permission_missing",
@@ -252,12 +252,12 @@ fn an_update_that_changes_nothing_is_not_written() {
                 .label("env", "prod")
                 .remove_label("team"),
             KeyUpdate::new()
-                .permissions(["read"])
+                .set_permissions(["read"])
                 .expires_in(DAY)
                 .networks([]),
             KeyUpdate::new()
                 .add_permissions(["read"])
-                .withdraw_permissions(["write"]),
+                .remove_permissions(["write"]),
         ] {
             let shown = format!("{change:?}");
             let same = assert_unwritten(&store.engine, || update(store, key.id, change));
@@ -282,8 +282,8 @@ fn of_an_update_with_one_bad_field_nothing_is_applied() {
             good().label("one too many", ""),
             good().description(long.as_str()),
             good().add_permissions(["fly"]),
-            good().withdraw_permissions(["fly"]),
-            good().permission_mask(Permissions::from_bits(0b100)),
+            good().remove_permissions(["fly"]),
+            good().set_permission_mask(Permissions::from_bits(0b100)),
             good().networks([network, network]),
             good().expires_at(at(0)),
         ] {
@@ -312,26 +312,26 @@ fn what_is_over_for_good_cannot_be_changed() {
         store.clock.advance(DAY);
         let longer = || KeyUpdate::new().expiry(Expiry::Never);
         let refusal = |key| match engine.update(key, longer()) {
-            Err(Error::Refused(refusal)) => refusal,
+            Err(Error::Conflict(refusal)) => refusal,
             other => panic!("{other:?}"),
         };
         assert_unwritten(engine, || {
             let day = at(DAY_MS);
             assert_eq!(
                 refusal(revoked),
-                Refusal::Revoked {
+                Conflict::Revoked {
                     key: revoked,
                     at: at(0)
                 }
             );
             assert_eq!(
                 refusal(lapsed),
-                Refusal::Revoked {
+                Conflict::Revoked {
                     key: lapsed,
                     at: day
                 }
             );
-            let over = Refusal::Expired {
+            let over = Conflict::Expired {
                 key: expired,
                 expired_at: day,
             };
@@ -360,7 +360,7 @@ fn a_key_that_is_disabled_suspended_or_in_its_grace_can_be_changed() {
             (&suspended, KeyState::Suspended, "suspended"),
             (&retiring, KeyState::Retiring, "granted"),
         ] {
-            let change = KeyUpdate::new().name("x").withdraw_permissions(["read"]);
+            let change = KeyUpdate::new().name("x").remove_permissions(["read"]);
             let changed = update(store, issued.key.id, change);
             assert_eq!(
                 (changed.state, changed.permissions),

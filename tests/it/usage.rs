@@ -145,10 +145,10 @@ fn a_flush_with_nothing_to_write_writes_nothing() {
 #[test]
 fn usage_is_no_change_and_leaves_no_audit_entry() {
     let quiet = Quiet::new();
-    let before = quiet.engine.audit(1, 100).unwrap();
+    let before = quiet.engine.audit_page(1, 100).unwrap().entries;
     quiet.use_it(10);
     quiet.engine.flush().unwrap();
-    assert_eq!(quiet.engine.audit(1, 100).unwrap(), before);
+    assert_eq!(quiet.engine.audit_page(1, 100).unwrap().entries, before);
     assert!(quiet.engine.check().unwrap().is_sound());
 }
 
@@ -242,7 +242,7 @@ fn what_is_denied_does_not_count_as_a_use() {
             assert_ne!(store.verdict(issued.token.expose()), "granted");
         }
         let write = Requirements::new()
-            .permission_names(&["write"])
+            .permissions(&["write"])
             .source("192.0.2.1".parse().unwrap());
         let verdict = store
             .engine

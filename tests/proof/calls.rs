@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gatekey::{
-    Engine, Error, KeyFilter, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace, OwnerPath, Reason,
-    Refusal, Requirements, Rotation, Token, Verdict,
+    Conflict, Engine, Error, KeyFilter, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace, OwnerPath,
+    Reason, Requirements, Rotation, Token, Verdict,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -131,7 +131,7 @@ impl Keys {
         let told = match verb {
             Verb::Verify { key: at, to_write } => {
                 let names: &[&str] = if to_write { &["write"] } else { &[] };
-                let asked = Requirements::new().permission_names(names);
+                let asked = Requirements::new().permissions(names);
                 // Every other time, it is asked for in one call with all that are known.
                 let verdict = if begun.is_multiple_of(2) {
                     let mut tokens: Vec<&str> = vec![&key(at).1];
@@ -166,14 +166,14 @@ impl Keys {
             }
             Verb::List => {
                 let all = KeyFilter::new().owner(self.owner.clone());
-                let page = engine.list(&all, None, KEYS + 1).unwrap();
+                let page = engine.keys_page(&all, None, KEYS + 1).unwrap();
                 listed.extend(page.keys.iter().map(|key| (key.id, key.state)));
                 NOTHING_LISTED
             }
             Verb::Disable(at) => told(engine.disable(id(at))),
             Verb::Enable(at) => told(engine.enable(id(at))),
             Verb::Narrow(at) => {
-                let narrow = KeyUpdate::new().withdraw_permissions(["write"]);
+                let narrow = KeyUpdate::new().remove_permissions(["write"]);
                 told(engine.update(id(at), narrow))
             }
             Verb::Widen(at) => {
@@ -235,10 +235,10 @@ pub(crate) struct Made {
 fn told<T>(result: Result<T, Error>) -> Told {
     match result {
         Ok(_) => Told::Done,
-        Err(Error::Refused(Refusal::Revoked { .. })) => Told::Refused("revoked"),
-        Err(Error::Refused(Refusal::Disabled(_))) => Told::Refused("disabled"),
-        Err(Error::Refused(Refusal::AlreadyRotated { .. })) => Told::Refused("rotated"),
-        Err(Error::Refused(Refusal::OwnerHasKey { .. })) => Told::Refused("held"),
+        Err(Error::Conflict(Conflict::Revoked { .. })) => Told::Refused("revoked"),
+        Err(Error::Conflict(Conflict::Disabled(_))) => Told::Refused("disabled"),
+        Err(Error::Conflict(Conflict::AlreadyRotated { .. })) => Told::Refused("rotated"),
+        Err(Error::Conflict(Conflict::OwnerHasKey { .. })) => Told::Refused("held"),
         Err(error) => panic!("{error:?}"),
     }
 }

@@ -231,7 +231,10 @@ fn nothing_that_can_be_printed_shows_a_secret_a_digest_or_a_pepper() {
     watch.both("KeyId", &issued.token.key_id());
     watch.debug("Key", &engine.key(key).unwrap());
     watch.debug("Keyspace", &engine.keyspace(PREFIX).unwrap());
-    watch.debug("Page", &engine.list(&KeyFilter::new(), None, 9).unwrap());
+    watch.debug(
+        "Page",
+        &engine.keys_page(&KeyFilter::new(), None, 9).unwrap(),
+    );
     watch.debug("Stats", &engine.stats().unwrap());
     watch.debug("CheckReport", &engine.check().unwrap());
     watch.debug("OwnerState", &engine.suspend("other", Some("why")).unwrap());
@@ -240,7 +243,7 @@ fn nothing_that_can_be_printed_shows_a_secret_a_digest_or_a_pepper() {
     let granted = engine.verify(token).unwrap();
     assert!(granted.is_granted());
     watch.debug("Verdict", &granted);
-    let read = Requirements::new().permission_names(&["write"]);
+    let read = Requirements::new().permissions(&["write"]);
     watch.debug("Requirements", &read);
     let mut denials = vec![
         engine.verify_with(token, &read).unwrap(),
@@ -285,7 +288,7 @@ fn nothing_that_can_be_printed_shows_a_secret_a_digest_or_a_pepper() {
     for error in &refused {
         watch.both("Error", error);
     }
-    watch.debug("AuditEntry", &engine.audit(1, 100).unwrap());
+    watch.debug("AuditEntry", &engine.audit_page(1, 100).unwrap().entries);
     assert!(watch.texts > 100, "only {} texts", watch.texts);
 }
 

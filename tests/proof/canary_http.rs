@@ -78,7 +78,7 @@ fn show_refused(watch: &mut Watch, refused: &Rejection) {
 fn no_dialect_repeats_a_secret() {
     let store = Full::new();
     let mut watch = store.watch();
-    let write = Requirements::new().permission_names(&["write"]);
+    let write = Requirements::new().permissions(&["write"]);
     let mut refusals = 0;
     for dialect in dialects() {
         watch.debug("Dialect", &dialect);

@@ -185,13 +185,13 @@ fn no_clock_revives_what_was_over_or_makes_anything_panic() {
             world.clock.set(now);
             let place = format!("walk {walk}, step {step}, at {now:?}");
             world.look(&place);
-            let before = world.engine.audit(1, 1000).unwrap().len();
+            let before = world.engine.audit_page(1, 1000).unwrap().entries.len();
             let held: Vec<usize> = world.over.keys().copied().collect();
             match world.change(&mut random) {
-                Ok(()) | Err(Error::Invalid(_) | Error::NotFound(_) | Error::Refused(_)) => {}
+                Ok(()) | Err(Error::Invalid(_) | Error::NotFound(_) | Error::Conflict(_)) => {}
                 Err(error) => panic!("{place}: {error:?}"),
             }
-            match world.engine.audit(1, 1000).unwrap().len() > before {
+            match world.engine.audit_page(1, 1000).unwrap().entries.len() > before {
                 // The commit holds the time at which they were seen to be over.
                 true => held.iter().for_each(|at| {
                     // Not where time was set back, which forgets them.

@@ -100,7 +100,7 @@ fn account(engine: &Engine, clock: &ManualClock, tokens: &[(KeyId, String)]) -> 
             ));
         }
     }
-    for entry in engine.audit(1, 1000).unwrap() {
+    for entry in engine.audit_page(1, 1000).unwrap().entries {
         line(format!(
             "audit {} {} {:?} {} keys",
             entry.seq,

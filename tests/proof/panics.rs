@@ -144,13 +144,13 @@ const CALLS: [Call; 10] = [
         engine.key(token.key_id()).is_err()
     }),
     ("list", 1, |engine, _| {
-        engine.list(&KeyFilter::new(), None, 10).is_err()
+        engine.keys_page(&KeyFilter::new(), None, 10).is_err()
     }),
     ("keyspaces", 1, |engine, _| engine.keyspaces().is_err()),
     ("owner", 1, |engine, _| {
         engine.owner(long_owner("suspended", 15)).is_err()
     }),
-    ("audit", 1, |engine, _| engine.audit(1, 10).is_err()),
+    ("audit", 1, |engine, _| engine.audit_page(1, 10).is_err()),
     ("stats", 7, |engine, _| engine.stats().is_err()),
     ("check", 7, |engine, _| engine.check().is_err()),
     ("backup", 7, |engine, _| {

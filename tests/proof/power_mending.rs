@@ -26,7 +26,11 @@ fn new(owner: &str) -> NewKey {
 
 /// Asks for a key under an idempotency key.
 fn once(world: &mut World, key: &str, new: NewKey) -> Result<(), gatekey::Error> {
-    let issued = world.engine.by("alice")?.idempotent(key)?.issue(new)?;
+    let issued = world
+        .engine
+        .acting_as("alice")?
+        .idempotent(key)?
+        .issue(new)?;
     world.keep(&issued);
     Ok(())
 }
@@ -70,7 +74,7 @@ const MENDING: &[Verb] = &[
     }),
     ("set time back", |w| {
         let to = gatekey::Clock::now(&w.clock);
-        w.engine.by("bob")?.set_time_back(to).map(drop)
+        w.engine.acting_as("bob")?.set_time_back(to).map(drop)
     }),
     ("ask for what the wrong clock has issued", |w| {
         once(w, "three", new("acme"))

@@ -116,7 +116,7 @@ impl World {
     }
 
     pub(crate) fn issue(&mut self, key: NewKey) -> Result<(), Error> {
-        let issued = self.engine.by("alice")?.issue(key)?;
+        let issued = self.engine.acting_as("alice")?.issue(key)?;
         self.keep(&issued);
         Ok(())
     }
@@ -192,7 +192,7 @@ pub(crate) const SCRIPT: &[Verb] = &[
     ("update a keyspace", |w| {
         let update = KeyspaceUpdate::new()
             .description("for all")
-            .append_permissions(["admin"])
+            .add_permissions(["admin"])
             .retire_permissions(["write"]);
         w.engine.update_keyspace("many", update).map(drop)
     }),
@@ -212,7 +212,7 @@ pub(crate) const SCRIPT: &[Verb] = &[
         w.engine.update(w.key(1), update).map(drop)
     }),
     ("narrow a key", |w| {
-        let update = KeyUpdate::new().withdraw_permissions(["read"]);
+        let update = KeyUpdate::new().remove_permissions(["read"]);
         w.engine.update(w.key(29), update).map(drop)
     }),
     ("spend of a quota", |w| {
@@ -234,7 +234,10 @@ pub(crate) const SCRIPT: &[Verb] = &[
     ("resume", |w| w.engine.resume("acme").map(drop)),
     ("revoke", |w| {
         let leaked = Revocation::new(Reason::KeyCompromise).note("seen in public");
-        w.engine.by("bob")?.revoke(w.key(7), leaked).map(drop)
+        w.engine
+            .acting_as("bob")?
+            .revoke(w.key(7), leaked)
+            .map(drop)
     }),
     ("revoke by token", |w| {
         let token = w.tokens[8].1.clone();
@@ -301,7 +304,10 @@ pub(crate) const SCRIPT: &[Verb] = &[
     }),
     ("trim the audit trail", |w| {
         let span = w.engine.audit_span()?;
-        w.engine.by("bob")?.trim_audit(span.last.seq - 5).map(drop)
+        w.engine
+            .acting_as("bob")?
+            .trim_audit(span.last.seq - 5)
+            .map(drop)
     }),
     ("issue after a purge", |w| {
         w.issue(NewKey::new("one", "solo")?)
@@ -343,7 +349,7 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
     for owner in OWNERS {
         line(&engine.owner(owner)?);
     }
-    for entry in engine.audit(0, 1000)? {
+    for entry in engine.audit_page(0, 1000)?.entries {
         // The hashes of the trail are those of this store.
         if let AuditEvent::AuditTrimmed { through, .. } = &entry.event {
             hashes.push(format!("{:?}", through.hash));

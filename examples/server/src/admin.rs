@@ -68,7 +68,7 @@ impl IntoResponse for Failure {
         let status = match self.0 {
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Refused(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) => StatusCode::CONFLICT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(json!({ "error": self.0.to_string() }))).into_response()
@@ -91,7 +91,7 @@ async fn issue(
         if let Some(requests) = asked.quota {
             key = key.quota(Quota::new(requests));
         }
-        engine.by(by.owner())?.issue(key)
+        engine.acting_as(by.owner())?.issue(key)
     })
     .await?;
     let answer = json!({
@@ -130,7 +130,7 @@ async fn rotate(
 ) -> Result<Json<Value>, Failure> {
     let rotated = blocking(move || {
         let grace = Rotation::with_grace(Duration::from_secs(asked.grace));
-        engine.by(by.owner())?.rotate(id.parse()?, grace)
+        engine.acting_as(by.owner())?.rotate(id.parse()?, grace)
     })
     .await?;
     Ok(Json(json!({
@@ -148,7 +148,7 @@ async fn revoke(
 ) -> Result<StatusCode, Failure> {
     blocking(move || {
         let why = Revocation::new(Reason::Cessation).note("over /admin");
-        engine.by(by.owner())?.revoke(id.parse()?, why)
+        engine.acting_as(by.owner())?.revoke(id.parse()?, why)
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)

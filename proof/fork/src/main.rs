@@ -118,9 +118,9 @@ fn look_around(engine: Engine, good: &Issued, path: &Path) -> i32 {
     must!(is_forked(&engine.revoke_token(token, Reason::Unspecified)));
     must!(is_forked(&engine.flush()));
     must!(is_forked(&engine.key(id)));
-    must!(is_forked(&engine.list(&KeyFilter::new(), None, 10)));
+    must!(is_forked(&engine.keys_page(&KeyFilter::new(), None, 10)));
     must!(is_forked(&engine.stats()));
-    must!(is_forked(&engine.audit(1, 10)));
+    must!(is_forked(&engine.audit_page(1, 10)));
     must!(is_forked(&engine.check()));
     let copy = path.with_extension("copy");
     must!(is_forked(&engine.backup(&copy)) && !copy.exists());
@@ -257,7 +257,7 @@ fn daemon(path: &Path, _: u32) -> Result<String, Failure> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let engine = options().open(path)?;
-    if !engine.check()?.is_sound() || engine.list(&KeyFilter::new(), None, 2)?.keys.len() != 1 {
+    if !engine.check()?.is_sound() || engine.keys_page(&KeyFilter::new(), None, 2)?.keys.len() != 1 {
         return Err("the store lost its key".into());
     }
     Ok("refused, and the store is whole".to_owned())

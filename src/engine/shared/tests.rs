@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::change;
 use crate::model::clock::ManualClock;
-use crate::model::error::{NotFound, Refusal};
+use crate::model::error::{Conflict, NotFound};
 use crate::model::filter::KeyFilter;
 use crate::model::id::KeyId;
 use crate::model::key::{Key, KeyUpdate, NewKey, Revocation, Rotation};
@@ -78,7 +78,7 @@ fn of_two_rivals_in_one_batch_one_wins() {
     assert_eq!(
         results
             .iter()
-            .filter(|result| matches!(result, Err(Error::Refused(Refusal::PrefixTaken(_)))))
+            .filter(|result| matches!(result, Err(Error::Conflict(Conflict::PrefixTaken(_)))))
             .count(),
         2
     );
@@ -340,7 +340,7 @@ fn a_denial_says_which_permissions_are_missing() {
     ] {
         let requirements = Requirements::new()
             .permission_mask(bits(mask))
-            .permission_names(names);
+            .permissions(names);
         let token = issued[0].token.expose().as_bytes();
         match (core.verify_text(token, &requirements).unwrap(), missing) {
             (Verdict::Granted(_), None) => {}
@@ -454,7 +454,7 @@ fn slices_that_a_batch_called_in_are_not_lost_with_it() {
         let quotas = core.quotas.clone();
         core.mutate(move |tx| {
             quota::put_back(tx, &quotas, &[number])?;
-            Err::<(), Error>(Refusal::Disabled(id).into())
+            Err::<(), Error>(Conflict::Disabled(id).into())
         })
     };
     let goes_on = |core: &Core| core.mutate(move |tx| tx.put_quota(number, &tx.quota(number)?));

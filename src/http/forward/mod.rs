@@ -294,7 +294,7 @@ impl ForwardAuth {
                 false => Err(self.dialect.missing()),
             };
         };
-        let mut requirements = Requirements::new().permission_names(names);
+        let mut requirements = Requirements::new().permissions(names);
         if let Some(keyspace) = self.keyspace {
             requirements = requirements.keyspace(keyspace);
         }

@@ -116,7 +116,7 @@ fn hot(stored: &[u8]) -> bool {
     for now in INSTANTS {
         let asked = Requirements::new()
             .source("10.1.2.3".parse().unwrap())
-            .permission_names(&["read"]);
+            .permissions(&["read"]);
         let (life, held) = (Life::from(&view), view.permissions());
         let nameless = policy::nameless().unwrap();
         let _ = policy::decide(&view, &life, held, &asked, || &nameless, now);
@@ -145,7 +145,7 @@ fn envelope<T: Stored>(table: Tagged, stored: &[u8], used: impl Fn(&T)) -> bool 
 }
 
 fn use_keyspace(keyspace: &Keyspace) {
-    let _ = (keyspace.active_mask(), keyspace.check());
+    let _ = (keyspace.active_mask(), keyspace.validate());
     let _ = keyspace.names(keyspace.active_mask());
     let _ = (keyspace.mask(["read"]), keyspace.plan_for(None));
     for plan in keyspace.plans.iter().take(4) {

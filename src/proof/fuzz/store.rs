@@ -282,7 +282,7 @@ fn look_at_all(engine: &Engine) -> Option<()> {
     answer(engine.check())?;
     answer(engine.stats())?;
     answer(engine.keyspaces())?;
-    answer(engine.audit(1, 500))?;
+    answer(engine.audit_page(1, 500))?;
     answer(engine.owner("other/suspended"))?;
     let filters = [
         KeyFilter::new(),
@@ -291,7 +291,7 @@ fn look_at_all(engine: &Engine) -> Option<()> {
         KeyFilter::new().expires_within(HOUR),
     ];
     for filter in filters {
-        let page = engine.list(&filter, None, 500);
+        let page = engine.keys_page(&filter, None, 500);
         // The index of prefixes has no tags.
         if !matches!(page, Err(Error::NotFound(_))) {
             answer(page)?;

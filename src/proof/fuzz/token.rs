@@ -51,9 +51,9 @@ pub fn token(bytes: &[u8]) {
     assert!(round_trip::<Timestamp>(text).is_none_or(|instant| instant <= Timestamp::MAX));
     // A cursor that comes back from a client may be any.
     let cursor = round_trip::<Cursor>(text);
-    let _ = STORE.0.list(&KeyFilter::new(), cursor.as_ref(), 10);
+    let _ = STORE.0.keys_page(&KeyFilter::new(), cursor.as_ref(), 10);
     let of_owner = KeyFilter::new().owner("a".parse().unwrap());
-    let _ = STORE.0.list(&of_owner, cursor.as_ref(), 10);
+    let _ = STORE.0.keys_page(&of_owner, cursor.as_ref(), 10);
 }
 
 fn verify(presented: &[u8]) {

@@ -49,7 +49,7 @@ impl Stored for QuotaRecord {
                 RefillForm::Monthly => Refill::Monthly,
             }),
         };
-        quota.check().ok()?;
+        quota.validate().ok()?;
         Some(Self {
             quota,
             remaining: form.remaining,

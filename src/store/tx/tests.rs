@@ -6,7 +6,7 @@ use crate::engine::options::Options;
 use crate::engine::shared::Core;
 use crate::model::bounds;
 use crate::model::clock::ManualClock;
-use crate::model::error::Refusal;
+use crate::model::error::Conflict;
 use crate::model::key::{KeyUpdate, NewKey, Revocation, Rotation};
 use crate::model::keyspace::NewKeyspace;
 use crate::model::reason::Reason;
@@ -156,7 +156,7 @@ fn numbers_of_keyspaces_are_not_used_twice_and_there_are_only_so_many() {
     assert!(
         matches!(
             refused,
-            Err(Error::Refused(Refusal::TooManyKeyspaces(
+            Err(Error::Conflict(Conflict::TooManyKeyspaces(
                 bounds::KEYSPACES_MAX
             )))
         ),

@@ -67,7 +67,7 @@ fn an_entry_of_another_history_of_the_store_does_not_fit_in() {
         .clock(store.clock.clone())
         .open(&path)
         .unwrap();
-    match store.engine.audit(1, 100) {
+    match store.engine.audit_page(1, 100) {
         Err(Error::Corrupted(corruption)) => {
             assert_eq!(corruption.table, "audit");
             assert_eq!(corruption.record, "4", "the one after it");
@@ -122,14 +122,18 @@ fn the_first_broken_link_of_the_chain_is_named() {
             .open(store.path.as_ref().unwrap())
             .unwrap();
 
-        match store.engine.audit(1, 100) {
+        match store.engine.audit_page(1, 100) {
             Err(Error::Corrupted(corruption)) => {
                 assert_eq!(corruption.table, "audit", "{what}");
                 assert_eq!(corruption.record, broken.to_string(), "{what}");
             }
             other => panic!("{what}: {other:?}"),
         }
-        assert_eq!(store.engine.audit(1, 2).unwrap().len(), 2, "{what}");
+        assert_eq!(
+            store.engine.audit_page(1, 2).unwrap().entries.len(),
+            2,
+            "{what}"
+        );
         let report = store.engine.check().unwrap();
         let first = report
             .findings

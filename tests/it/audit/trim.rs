@@ -11,7 +11,7 @@ use crate::common::{DAY, Store, everywhere};
 use crate::opening::small;
 
 fn by(engine: &Engine, who: &str) -> Engine {
-    engine.by(who).unwrap()
+    engine.acting_as(who).unwrap()
 }
 
 fn leaked() -> Revocation {
@@ -79,7 +79,7 @@ fn what_is_told_of_a_key_is_the_same_after_the_trail_is_trimmed() {
         assert!(keys() == before, "{:#?}", keys());
         store.assert_sound();
 
-        let left = engine.audit(0, 10).unwrap();
+        let left = engine.audit_page(0, 10).unwrap().entries;
         let AuditEvent::AuditTrimmed {
             through,
             kept,
@@ -114,7 +114,7 @@ fn what_is_told_of_a_key_is_the_same_after_the_trail_is_trimmed() {
         store.assert_sound();
         let trimmed = engine.trim_audit(0).unwrap();
         assert_eq!((trimmed.removed, trimmed.kept), (0, 0));
-        let entries = engine.audit(0, 10).unwrap();
+        let entries = engine.audit_page(0, 10).unwrap().entries;
         assert!(
             matches!(
                 entries.last().unwrap().event,
@@ -140,7 +140,7 @@ fn a_position_that_was_trimmed_away_is_an_error_that_tells_where_the_trail_begin
         for _ in 0..9 {
             store.issue("acme", "acme");
         }
-        let all = store.engine.audit(0, 100).unwrap();
+        let all = store.engine.audit_page(0, 100).unwrap().entries;
         assert_eq!(store.engine.trim_audit(6).unwrap().removed, 6);
         for reopened in [false, true] {
             if reopened && !store.reopen() {
@@ -156,13 +156,13 @@ fn a_position_that_was_trimmed_away_is_an_error_that_tells_where_the_trail_begin
                         Error::NotFound(NotFound::AuditEntry { seq: asked, first: 7 }) if asked == seq
                     ));
                 };
-                gone(engine.audit(seq, 10).map(drop));
+                gone(engine.audit_page(seq, 10).map(drop));
                 gone(engine.export_audit(seq, &mut Vec::new()).map(drop));
             }
-            assert_eq!(engine.audit(7, 4).unwrap(), all[6..]);
-            assert_eq!(engine.audit(0, 4).unwrap(), all[6..]);
-            assert_eq!(engine.audit(10, 2).unwrap()[0], all[9]);
-            assert_eq!(engine.audit(12, 1).unwrap(), []);
+            assert_eq!(engine.audit_page(7, 4).unwrap().entries, all[6..]);
+            assert_eq!(engine.audit_page(0, 4).unwrap().entries, all[6..]);
+            assert_eq!(engine.audit_page(10, 2).unwrap().entries[0], all[9]);
+            assert_eq!(engine.audit_page(12, 1).unwrap().entries, []);
             let span = engine.audit_span().unwrap();
             assert_eq!((span.after.seq, span.last.seq, span.entries()), (6, 11, 5));
             // Less than was trimmed changes nothing.
@@ -173,7 +173,7 @@ fn a_position_that_was_trimmed_away_is_an_error_that_tells_where_the_trail_begin
         store.issue("acme", "acme");
         assert_eq!(store.engine.trim_audit(u64::MAX).unwrap().removed, 6);
         store.assert_sound();
-        assert_eq!(store.engine.audit(0, 10).unwrap().len(), 1);
+        assert_eq!(store.engine.audit_page(0, 10).unwrap().entries.len(), 1);
     });
 }
 
@@ -200,7 +200,7 @@ fn many_entries_are_trimmed_by_ten_thousand_and_each_step_is_whole() {
         (trimmed.removed, trimmed.kept, trimmed.through),
         (14_099, 1, last)
     );
-    let left = store.engine.audit(0, 10).unwrap();
+    let left = store.engine.audit_page(0, 10).unwrap().entries;
     let steps: Vec<_> = left
         .iter()
         .map(|entry| match &entry.event {

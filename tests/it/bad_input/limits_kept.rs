@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use gatekey::{
-    Error, Invalid, Issued, KeyFilter, KeyUpdate, KeyspaceUpdate, Network, NewKey, NewKeyspace,
-    OwnerPath, Permissions, Reason, Refusal, Requirements, Revocation, Rotation, bounds,
+    Conflict, Error, Invalid, Issued, KeyFilter, KeyUpdate, KeyspaceUpdate, Network, NewKey,
+    NewKeyspace, OwnerPath, Permissions, Reason, Requirements, Revocation, Rotation, bounds,
 };
 
 use super::{assert_malformed, audit_len, new_key};
@@ -84,7 +84,7 @@ fn a_key_whose_every_text_is_escaped_in_the_trail_is_changed() {
             let update = KeyUpdate::new()
                 .name(&*text(bounds::NAME_LEN_MAX))
                 .description(&*text(bounds::DESCRIPTION_LEN_MAX))
-                .permission_mask(Permissions::from_bits(u128::MAX))
+                .set_permission_mask(Permissions::from_bits(u128::MAX))
                 .networks(networks(bounds::NETWORKS_MAX));
             let update = (0..bounds::LABELS_MAX).fold(update, |update, at| {
                 update.label(name(at), text(bounds::LABEL_VALUE_LEN_MAX))
@@ -102,7 +102,12 @@ fn a_key_at_every_limit_is_kept_whole_and_verified() {
     everywhere(|store| {
         full_keyspace(store);
         let actor = "x".repeat(bounds::ACTOR_LEN_MAX);
-        let issued = store.engine.by(&actor).unwrap().issue(fullest()).unwrap();
+        let issued = store
+            .engine
+            .acting_as(&actor)
+            .unwrap()
+            .issue(fullest())
+            .unwrap();
         let mut expected = issued.key.clone();
         assert_eq!(expected.labels, labels(bounds::LABELS_MAX));
         assert_eq!(expected.created_by.as_deref(), Some(actor.as_str()));
@@ -127,7 +132,7 @@ fn a_key_at_every_limit_is_kept_whole_and_verified() {
             .name(None)
             .description(None)
             .networks([])
-            .permission_mask(Permissions::NONE);
+            .set_permission_mask(Permissions::NONE);
         // The audit entry holds all of it, before and after.
         store.engine.update(expected.id, emptied).unwrap();
         let rotated = store
@@ -227,13 +232,13 @@ fn notes_and_actors_over_their_limits_are_refused() {
         }
         let over = "x".repeat(bounds::ACTOR_LEN_MAX + 1);
         for actor in ["", over.as_str(), "alice\n2026-01-01 bob", "\0"] {
-            assert_malformed(store.engine.by(actor), "actor");
+            assert_malformed(store.engine.acting_as(actor), "actor");
         }
         assert_eq!(audit_len(store), before);
         assert_eq!(store.verdict(token), "granted");
 
         let note = "n".repeat(bounds::NOTE_LEN_MAX);
-        let suspended = store.engine.suspend("acme", Some(&note)).unwrap();
+        let suspended = store.engine.suspend("acme", note.as_str()).unwrap();
         assert_eq!(suspended.suspended.unwrap().note.as_ref(), Some(&note));
         let why = Revocation::new(Reason::KeyCompromise).note(&note);
         let revoked = store.engine.revoke(key, why).unwrap();
@@ -253,7 +258,7 @@ fn keyspaces_over_their_limits_are_refused() {
         let over = Permissions::COUNT_MAX + 1;
         let names = (0..over).map(|at| format!("p{at}"));
         assert_too_many(create(new().permissions(names)), over);
-        let more = KeyspaceUpdate::new().append_permissions(["one-more"]);
+        let more = KeyspaceUpdate::new().add_permissions(["one-more"]);
         assert_too_many(update(more), over);
         let text = "d".repeat(bounds::DESCRIPTION_LEN_MAX + 1);
         assert_malformed(create(new().description(&text)), "description");
@@ -287,7 +292,7 @@ fn a_store_holds_as_many_keyspaces_as_it_says_and_no_more() {
     assert!(
         matches!(
             over,
-            Err(Error::Refused(Refusal::TooManyKeyspaces(
+            Err(Error::Conflict(Conflict::TooManyKeyspaces(
                 bounds::KEYSPACES_MAX
             )))
         ),
@@ -308,14 +313,28 @@ fn a_page_of_none_or_of_too_many_is_refused() {
             "granted"
         );
         let all = KeyFilter::new();
-        assert_malformed(store.engine.list(&all, None, 0), "limit");
-        assert_malformed(store.engine.audit(1, 0), "limit");
+        assert_malformed(store.engine.keys_page(&all, None, 0), "limit");
+        assert_malformed(store.engine.audit_page(1, 0), "limit");
         let over = bounds::PAGE_MAX + 1;
-        assert_too_many(store.engine.list(&all, None, over), over);
-        assert_too_many(store.engine.audit(1, over), over);
-        let full = store.engine.list(&all, None, bounds::PAGE_MAX).unwrap();
+        assert_too_many(store.engine.keys_page(&all, None, over), over);
+        assert_too_many(store.engine.audit_page(1, over), over);
+        let full = store
+            .engine
+            .keys_page(&all, None, bounds::PAGE_MAX)
+            .unwrap();
         assert_eq!(full.keys.len(), 1);
-        assert_eq!(store.engine.audit(1, bounds::PAGE_MAX).unwrap().len(), 2);
-        assert_eq!(store.engine.audit(u64::MAX, 1).unwrap().len(), 0);
+        assert_eq!(
+            store
+                .engine
+                .audit_page(1, bounds::PAGE_MAX)
+                .unwrap()
+                .entries
+                .len(),
+            2
+        );
+        assert_eq!(
+            store.engine.audit_page(u64::MAX, 1).unwrap().entries.len(),
+            0
+        );
     });
 }

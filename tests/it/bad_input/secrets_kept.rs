@@ -64,12 +64,12 @@ fn no_error_repeats_a_token_that_was_put_in_the_wrong_place() {
         let lines = format!("Authorization: Bearer {token}\n");
         assert_withheld("name", secret, engine.issue(new_key().name(&lines)));
         assert_withheld("value", secret, engine.issue(new_key().label("x", &lines)));
-        assert_withheld("actor", secret, engine.by(&lines));
-        assert_withheld("note", secret, engine.suspend("acme", Some(&lines)));
+        assert_withheld("actor", secret, engine.acting_as(&lines));
+        assert_withheld("note", secret, engine.suspend("acme", lines.as_str()));
         for update in [
-            KeyUpdate::new().permissions([token]),
+            KeyUpdate::new().set_permissions([token]),
             KeyUpdate::new().add_permissions([token]),
-            KeyUpdate::new().withdraw_permissions([token]),
+            KeyUpdate::new().remove_permissions([token]),
             KeyUpdate::new().name(lines.as_str()),
             KeyUpdate::new().description(lines.as_str()),
         ] {
@@ -78,7 +78,7 @@ fn no_error_repeats_a_token_that_was_put_in_the_wrong_place() {
             assert_withheld("rotation", secret, engine.rotate(key, rotation));
         }
         for update in [
-            KeyspaceUpdate::new().append_permissions([token]),
+            KeyspaceUpdate::new().add_permissions([token]),
             KeyspaceUpdate::new().retire_permissions([token]),
             KeyspaceUpdate::new().description(lines.as_str()),
         ] {

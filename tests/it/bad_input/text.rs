@@ -17,7 +17,7 @@ fn put(engine: &Engine, text: &str) -> Vec<(&'static str, Result<(), Error>)> {
     let update = KeyUpdate::new;
     let rotation = |changes| Rotation::at_once().changing(changes);
     vec![
-        ("actor", engine.by(text).map(drop)),
+        ("actor", engine.acting_as(text).map(drop)),
         ("description", engine.create_keyspace(keyspace).map(drop)),
         (
             "description",

@@ -249,7 +249,7 @@ fn the_first_broken_link_of_the_audit_trail_is_named() {
 }
 
 fn assert_broken_at(store: &Store, seq: u64, what: &str) {
-    let read = store.engine.audit(1, 100);
+    let read = store.engine.audit_page(1, 100);
     assert!(
         matches!(
             &read,
@@ -262,7 +262,10 @@ fn assert_broken_at(store: &Store, seq: u64, what: &str) {
     // What stands before it can still be read.
     let before = usize::try_from(seq - 1).unwrap();
     if before > 0 {
-        assert_eq!(store.engine.audit(1, before).unwrap().len(), before);
+        assert_eq!(
+            store.engine.audit_page(1, before).unwrap().entries.len(),
+            before
+        );
     }
 }
 

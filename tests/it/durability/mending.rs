@@ -321,7 +321,7 @@ fn a_trail_with_broken_entries_is_exported_and_trimmed_once_a_repair_has_marked_
             store.assert_sound();
             let told = store.engine.key(key).unwrap().revoked.unwrap();
             assert_eq!(told.reason, Reason::KeyCompromise, "{case}");
-            let entries = store.engine.audit(0, 1000).unwrap();
+            let entries = store.engine.audit_page(0, 1000).unwrap().entries;
             let marked = |event: &AuditEvent| matches!(event, AuditEvent::AuditBroken { .. });
             assert!(entries.iter().any(|entry| marked(&entry.event)), "{case}");
         }
@@ -343,7 +343,7 @@ fn a_damaged_key_is_revoked_and_other_verbs_say_that_it_is_damaged() {
         drop(txn.open_table(KEYS).unwrap().remove(raw(lost)).unwrap());
         good
     });
-    let engine = store.engine.by("alice").unwrap();
+    let engine = store.engine.acting_as("alice").unwrap();
     let rotated = engine.rotate(id, Rotation::with_grace(DAY)).map(drop);
     for refused in [
         engine.disable(id).map(drop),
@@ -356,7 +356,7 @@ fn a_damaged_key_is_revoked_and_other_verbs_say_that_it_is_damaged() {
         let revoked = engine.revoke(key, Reason::KeyCompromise).unwrap();
         assert_eq!((revoked.key, revoked.reason), (key, Reason::KeyCompromise));
         assert_eq!(revoked.by.as_deref(), Some("alice"));
-        let last = engine.audit(0, 1000).unwrap().pop().unwrap();
+        let last = engine.audit_page(0, 1000).unwrap().entries.pop().unwrap();
         assert!(matches!(last.event, AuditEvent::KeyRevoked { key: named, .. } if named == key));
     }
     drop(engine);

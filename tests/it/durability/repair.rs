@@ -41,7 +41,7 @@ fn new(prefix: &str, owner: &str) -> NewKey {
 }
 
 pub(super) fn repaired(store: &Store) -> RepairReport {
-    let report = store.engine.by("mender").unwrap().repair().unwrap();
+    let report = store.engine.acting_as("mender").unwrap().repair().unwrap();
     assert!(report.left.is_sound(), "{report:#?}");
     store.assert_sound();
     report
@@ -121,7 +121,9 @@ fn one_damaged_key_stops_no_verb_for_the_others_and_a_repair_removes_it() {
         let mut after = None;
         let mut seen = (0, 0);
         loop {
-            let page = engine.list(&KeyFilter::new(), after.as_ref(), 2).unwrap();
+            let page = engine
+                .keys_page(&KeyFilter::new(), after.as_ref(), 2)
+                .unwrap();
             assert!(page.keys.len() + page.damaged.len() <= 2);
             seen = (seen.0 + page.keys.len(), seen.1 + page.damaged.len());
             after = page.next;
@@ -321,7 +323,7 @@ fn the_trail_goes_on_behind_entries_that_are_broken_and_says_which() {
         store.reopen();
         store.assert_sound();
         let from = last + 2;
-        let entries = store.engine.audit(from, 100).unwrap();
+        let entries = store.engine.audit_page(from, 100).unwrap().entries;
         assert!(!entries.is_empty(), "{damage}");
         let key = store.engine.key(revoked.key.id).unwrap();
         assert_eq!(key.revoked.unwrap().reason, Reason::KeyCompromise);

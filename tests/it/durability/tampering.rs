@@ -212,7 +212,7 @@ fn an_old_copy_of_a_record_is_found_by_the_check() {
         ("disabled", |engine, key| drop(engine.disable(key).unwrap())),
         ("narrowed", |engine, key| {
             engine
-                .update(key, KeyUpdate::new().permissions::<&str>([]))
+                .update(key, KeyUpdate::new().set_permissions::<&str>([]))
                 .unwrap();
         }),
         ("shortened", |engine, key| {

@@ -168,9 +168,9 @@ fn nothing_that_can_be_printed_shows_a_secret() {
     ));
     shown.push(format!(
         "{:?}",
-        engine.list(&KeyFilter::new(), None, 1).unwrap()
+        engine.keys_page(&KeyFilter::new(), None, 1).unwrap()
     ));
-    shown.push(format!("{:?}", engine.audit(1, 100).unwrap()));
+    shown.push(format!("{:?}", engine.audit_page(1, 100).unwrap().entries));
     shown.push(format!(
         "{:?} {:?}",
         engine.stats().unwrap(),

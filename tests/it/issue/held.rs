@@ -1,6 +1,6 @@
 //! How many keys an owner may hold.
 
-use gatekey::{AuditEvent, Error, Invalid, KeyState, KeysPerOwner, Reason, Refusal, Rotation};
+use gatekey::{AuditEvent, Conflict, Error, Invalid, KeyState, KeysPerOwner, Reason, Rotation};
 
 use super::{DAY_MS, limited, new, try_issue};
 use crate::audit::{assert_unwritten, last_event};
@@ -49,7 +49,10 @@ fn a_new_key_supersedes_also_what_is_disabled_suspended_or_in_its_grace() {
         engine.disable(disabled.key.id).unwrap();
         store.issue("acme", "a");
         let over = engine.enable(disabled.key.id);
-        assert!(matches!(over, Err(Error::Refused(Refusal::Revoked { .. }))));
+        assert!(matches!(
+            over,
+            Err(Error::Conflict(Conflict::Revoked { .. }))
+        ));
 
         let suspended = store.issue("acme", "b");
         engine.suspend("b", None).unwrap();
@@ -76,7 +79,7 @@ fn a_keyspace_that_refuses_a_second_key_says_which_is_held() {
         let assert_refused = |held: gatekey::KeyId| {
             let refused = assert_unwritten(&store.engine, || try_issue(store, "acme", "user"));
             match refused {
-                Err(Error::Refused(Refusal::OwnerHasKey { owner, key })) => {
+                Err(Error::Conflict(Conflict::OwnerHasKey { owner, key })) => {
                     assert_eq!((owner.as_str(), key), ("user", held));
                 }
                 other => panic!("{other:?}"),
@@ -140,7 +143,7 @@ fn a_cap_counts_what_an_owner_holds_and_nothing_else() {
         let assert_full = || {
             let refused = assert_unwritten(&store.engine, || try_issue(store, "acme", "a"));
             match refused {
-                Err(Error::Refused(Refusal::OwnerAtCap { owner, held, cap })) => {
+                Err(Error::Conflict(Conflict::OwnerAtCap { owner, held, cap })) => {
                     assert_eq!((owner.as_str(), held, cap), ("a", 2, 2));
                 }
                 other => panic!("{other:?}"),
@@ -188,7 +191,7 @@ fn a_cap_holds_within_a_batch() {
         match assert_unwritten(&store.engine, || store.engine.issue_batch(over)) {
             Err(Error::Batch { index: 4, source }) => assert!(matches!(
                 *source,
-                Error::Refused(Refusal::OwnerAtCap {
+                Error::Conflict(Conflict::OwnerAtCap {
                     held: 3,
                     cap: 3,
                     ..
@@ -201,7 +204,7 @@ fn a_cap_holds_within_a_batch() {
         for owner in ["a", "b"] {
             assert!(matches!(
                 try_issue(store, "acme", owner),
-                Err(Error::Refused(Refusal::OwnerAtCap { held: 3, .. }))
+                Err(Error::Conflict(Conflict::OwnerAtCap { held: 3, .. }))
             ));
         }
     });

@@ -13,7 +13,7 @@ use crate::issue::DAY_MS;
 /// The verdict where a permission is required.
 fn asked(store: &Store, token: &str, permission: &str) -> &'static str {
     let names = [permission];
-    let requirements = Requirements::new().permission_names(&names);
+    let requirements = Requirements::new().permissions(&names);
     code(&store.engine.verify_with(token, &requirements).unwrap())
 }
 
@@ -23,7 +23,7 @@ fn appended_permissions_get_the_next_bits() {
         store.keyspace("acme");
         let reader = store.issue("acme", "acme");
         store.clock.advance(DAY);
-        let change = KeyspaceUpdate::new().append_permissions(["admin", "billing:read"]);
+        let change = KeyspaceUpdate::new().add_permissions(["admin", "billing:read"]);
         let keyspace = update(store, change);
         assert_eq!(keyspace.mask(["admin"]).unwrap().bits(), 0b0100);
         assert_eq!(keyspace.mask(["billing:read"]).unwrap().bits(), 0b1000);
@@ -91,7 +91,7 @@ fn a_retired_name_can_be_neither_given_nor_required() {
             .unwrap();
         assert_eq!(rotated.key.permissions, Permissions::from_bits(0b01));
         assert_eq!(rotated.old.permissions, Permissions::from_bits(0b11));
-        let without = KeyUpdate::new().withdraw_permissions(["write"]);
+        let without = KeyUpdate::new().remove_permissions(["write"]);
         let narrowed = store.engine.update(held.key.id, without).unwrap();
         assert_eq!(narrowed.permissions, Permissions::from_bits(0b01));
     });
@@ -131,9 +131,9 @@ fn a_bit_once_given_is_never_given_to_another_name() {
         store.reopen();
         // Nor is a name given a second bit.
         for change in [
-            KeyspaceUpdate::new().append_permissions(["write"]),
-            KeyspaceUpdate::new().append_permissions(["read"]),
-            KeyspaceUpdate::new().append_permissions(["new", "new"]),
+            KeyspaceUpdate::new().add_permissions(["write"]),
+            KeyspaceUpdate::new().add_permissions(["read"]),
+            KeyspaceUpdate::new().add_permissions(["new", "new"]),
         ] {
             let refused = assert_unwritten(&store.engine, || {
                 store.engine.update_keyspace("acme", change)
@@ -147,7 +147,7 @@ fn a_bit_once_given_is_never_given_to_another_name() {
             ));
         }
         let change = KeyspaceUpdate::new()
-            .append_permissions(["brief", "write2"])
+            .add_permissions(["brief", "write2"])
             .retire_permissions(["brief"]);
         let keyspace = update(store, change);
         assert_eq!(
@@ -188,7 +188,7 @@ fn retired_names_count_among_the_128() {
 
         let change = KeyspaceUpdate::new()
             .retire_permissions(["p0"])
-            .append_permissions(["one more"]);
+            .add_permissions(["one more"]);
         let refused = store.engine.update_keyspace("acme", change);
         assert!(matches!(
             refused,
@@ -196,7 +196,7 @@ fn retired_names_count_among_the_128() {
         ));
         let change = KeyspaceUpdate::new()
             .retire_permissions(["p0"])
-            .append_permissions(["one-more"]);
+            .add_permissions(["one-more"]);
         assert!(matches!(
             store.engine.update_keyspace("acme", change),
             Err(Error::Invalid(Invalid::TooMany {
@@ -231,7 +231,7 @@ fn a_permission_that_is_retired_is_granted_no_more_from_memory_either() {
         assert_eq!((held(), held()), (read, read));
         for needs in [
             Requirements::new().permission_mask(write),
-            Requirements::new().permission_names(&["write"]),
+            Requirements::new().permissions(&["write"]),
         ] {
             let mut many = store.engine.verify_many(&[token], &needs);
             for verdict in [

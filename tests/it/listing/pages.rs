@@ -86,14 +86,14 @@ fn a_cursor_is_good_after_a_reopen_and_where_its_key_is_gone() {
             .map(|name| named(store, "acme", "acme", name).key.id)
             .into();
         let filter = KeyFilter::new().owner("acme".parse().unwrap());
-        let page = store.engine.list(&filter, None, 3).unwrap();
+        let page = store.engine.keys_page(&filter, None, 3).unwrap();
         let cursor = page.next.unwrap().to_string();
         store.engine.revoke(ids[2], Reason::Cessation).unwrap();
         store.clock.advance(DAY);
         assert_eq!(store.engine.purge(Duration::ZERO).unwrap().keys, 1);
         store.reopen();
         let cursor = cursor.parse().unwrap();
-        let rest = store.engine.list(&filter, Some(&cursor), 3).unwrap();
+        let rest = store.engine.keys_page(&filter, Some(&cursor), 3).unwrap();
         assert!(rest.keys.iter().map(|key| key.id).eq(ids[3..].to_vec()));
         assert_eq!(rest.next, None);
     });
@@ -114,12 +114,12 @@ fn a_cursor_of_another_listing_is_refused() {
             KeyFilter::new().expires_within(DAY),
         ];
         let cursors = filters.each_ref().map(|filter| {
-            let page = store.engine.list(filter, None, 1).unwrap();
+            let page = store.engine.keys_page(filter, None, 1).unwrap();
             page.next.unwrap()
         });
         for (at, filter) in filters.iter().enumerate() {
             for (of, cursor) in cursors.iter().enumerate() {
-                let page = store.engine.list(filter, Some(cursor), 1);
+                let page = store.engine.keys_page(filter, Some(cursor), 1);
                 match page {
                     Ok(page) => assert_eq!((at, page.keys.len()), (of, 1)),
                     Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
@@ -133,7 +133,7 @@ fn a_cursor_of_another_listing_is_refused() {
             }
         }
         let elsewhere = KeyFilter::new().owner("acme2".parse().unwrap());
-        let refused = store.engine.list(&elsewhere, Some(&cursors[2]), 1);
+        let refused = store.engine.keys_page(&elsewhere, Some(&cursors[2]), 1);
         assert!(matches!(
             refused,
             Err(Error::Invalid(Invalid::Malformed(gatekey::ParseError {
@@ -144,7 +144,7 @@ fn a_cursor_of_another_listing_is_refused() {
         for short in ["i", "i00", "k00", "e0000000000000000"] {
             let cursor: Cursor = short.parse().unwrap();
             let filter = &filters["ik.e".find(&short[..1]).unwrap()];
-            let refused = store.engine.list(filter, Some(&cursor), 1);
+            let refused = store.engine.keys_page(filter, Some(&cursor), 1);
             assert!(
                 matches!(
                     refused,
@@ -162,7 +162,7 @@ fn a_cursor_of_another_listing_is_refused() {
 #[test]
 fn a_page_holds_1_to_1000_keys_and_a_keyspace_must_exist() {
     let store = Store::new(0, false);
-    let list = |filter: &KeyFilter, limit| store.engine.list(filter, None, limit);
+    let list = |filter: &KeyFilter, limit| store.engine.keys_page(filter, None, limit);
     let all = KeyFilter::new();
     assert!(matches!(
         list(&all, 0),
@@ -199,7 +199,7 @@ fn a_filter_by_a_keyspace_that_does_not_exist_fails_in_every_order() {
         nowhere().owner("acme".parse().unwrap()),
         nowhere().expires_within(DAY),
     ] {
-        let page = store.engine.list(&filter, None, 1);
+        let page = store.engine.keys_page(&filter, None, 1);
         assert!(
             matches!(page, Err(Error::NotFound(NotFound::Keyspace(_)))),
             "{filter:?}: {page:?}"

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use gatekey::{AuditEvent, Error, Invalid, Key, KeyFilter, KeyId, KeyState, NotFound, Refusal};
+use gatekey::{AuditEvent, Conflict, Error, Invalid, Key, KeyFilter, KeyId, KeyState, NotFound};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -42,7 +42,7 @@ impl World<'_> {
                 };
                 (Why::NotFound(what.clone()), name)
             }
-            Error::Refused(refusal) => (Why::Refused(refusal.clone()), name_of_refusal(refusal)),
+            Error::Conflict(refusal) => (Why::Refused(refusal.clone()), name_of_refusal(refusal)),
             other => return Err(TestCaseError::fail(format!("{verb} failed: {other:?}"))),
         };
         prop_assert!(
@@ -132,8 +132,9 @@ impl World<'_> {
     /// The audit entries since the last look.
     pub(crate) fn look_at_audit(&mut self) -> Checked {
         let from = self.audit_seen as u64 + 1;
-        let told = self.engine.audit(from, 1000).map_err(failed)?;
+        let told = self.engine.audit_page(from, 1000).map_err(failed)?;
         let mut told: Vec<Entry> = told
+            .entries
             .into_iter()
             .map(|entry| Entry {
                 what: name_of_event(&entry.event),
@@ -280,16 +281,16 @@ fn name_of(invalid: &Invalid) -> &'static str {
         _ => "another",
     }
 }
-fn name_of_refusal(refusal: &Refusal) -> &'static str {
+fn name_of_refusal(refusal: &Conflict) -> &'static str {
     match refusal {
-        Refusal::PrefixTaken(_) => "refused: prefix taken",
-        Refusal::Revoked { .. } => "refused: revoked",
-        Refusal::Expired { .. } => "refused: expired",
-        Refusal::Disabled(_) => "refused: disabled",
-        Refusal::AlreadyRotated { .. } => "refused: already rotated",
-        Refusal::OwnerHasKey { .. } => "refused: owner has key",
-        Refusal::OwnerAtCap { .. } => "refused: owner at cap",
-        Refusal::OwnerHoldsSeveral { .. } => "refused: owner holds several",
+        Conflict::PrefixTaken(_) => "refused: prefix taken",
+        Conflict::Revoked { .. } => "refused: revoked",
+        Conflict::Expired { .. } => "refused: expired",
+        Conflict::Disabled(_) => "refused: disabled",
+        Conflict::AlreadyRotated { .. } => "refused: already rotated",
+        Conflict::OwnerHasKey { .. } => "refused: owner has key",
+        Conflict::OwnerAtCap { .. } => "refused: owner at cap",
+        Conflict::OwnerHoldsSeveral { .. } => "refused: owner holds several",
         _ => "refused: another",
     }
 }

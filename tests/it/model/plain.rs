@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatekey::{Denial, KeyId, KeyState, NotFound, Permissions, Reason, Refusal};
+use gatekey::{Conflict, Denial, KeyId, KeyState, NotFound, Permissions, Reason};
 
 use super::op::{
     Ask, Filter, Life, NAMES, OWNERS, PREFIXES, Policy, Rights, SOURCES, Ticks, each_of,
@@ -23,7 +23,7 @@ pub(crate) enum Why {
     /// The variant of [`Invalid`]; what it carries is text for people.
     Invalid(&'static str),
     NotFound(NotFound),
-    Refused(Refusal),
+    Refused(Conflict),
 }
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Space {

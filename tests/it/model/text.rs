@@ -95,7 +95,7 @@ pub(crate) fn keyspace_update(edit: &SpaceEdit) -> KeyspaceUpdate {
     }
     match edit.name {
         Some(NameEdit::Append(name)) => {
-            update = update.append_permissions([NAMES[usize::from(name)]]);
+            update = update.add_permissions([NAMES[usize::from(name)]]);
         }
         Some(NameEdit::Retire(name)) => {
             update = update.retire_permissions([NAMES[usize::from(name)]]);
@@ -139,12 +139,12 @@ pub(crate) fn key_update(edit: &Edit, now: i64) -> KeyUpdate {
         };
     }
     update = match edit.rights {
-        Some(RightsEdit::Replace(Rights::Names(mask))) => update.permissions(names(mask)),
+        Some(RightsEdit::Replace(Rights::Names(mask))) => update.set_permissions(names(mask)),
         Some(RightsEdit::Replace(Rights::Mask(mask))) => {
-            update.permission_mask(Permissions::from_bits(mask.into()))
+            update.set_permission_mask(Permissions::from_bits(mask.into()))
         }
         Some(RightsEdit::Add(mask)) => update.add_permissions(names(mask)),
-        Some(RightsEdit::Withdraw(mask)) => update.withdraw_permissions(names(mask)),
+        Some(RightsEdit::Withdraw(mask)) => update.remove_permissions(names(mask)),
         None => update,
     };
     if let Some(life) = edit.expiry {

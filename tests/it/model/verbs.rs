@@ -1,7 +1,7 @@
 //! The model's verbs, each in two halves: the faults for which it may be
 //! refused, and what it does where there are none.
 
-use gatekey::{KeyId, NotFound, Reason, Refusal};
+use gatekey::{Conflict, KeyId, NotFound, Reason};
 
 use super::op::{
     Edit, NETWORKS, NameEdit, NewSpace, OWNERS, Policy, Rights, RightsEdit, SpaceEdit, Spec,
@@ -16,7 +16,7 @@ impl Model {
     pub(crate) fn whys_of_create(&self, at: u8, new: &NewSpace) -> Vec<Why> {
         let mut whys = whys_of_lifetimes(new.default, new.max);
         if self.spaces.contains_key(&at) {
-            whys.push(Why::Refused(Refusal::PrefixTaken(prefix(at))));
+            whys.push(Why::Refused(Conflict::PrefixTaken(prefix(at))));
         }
         whys
     }
@@ -54,7 +54,7 @@ impl Model {
             Some(Policy::Cap(0)) => whys.push(Why::Invalid("Malformed")),
             Some(new) if is_single(new) && !is_single(space.policy) => {
                 whys.extend(self.crowded(at).map(|owner| {
-                    Why::Refused(Refusal::OwnerHoldsSeveral {
+                    Why::Refused(Conflict::OwnerHoldsSeveral {
                         keyspace: prefix(at),
                         owner: OWNERS[usize::from(owner)].parse().unwrap(),
                     })
@@ -141,13 +141,13 @@ impl Model {
         let owner = || OWNERS[usize::from(spec.owner)].parse().unwrap();
         match space.policy {
             Policy::Refusing => whys.extend(held.into_iter().map(|key| {
-                Why::Refused(Refusal::OwnerHasKey {
+                Why::Refused(Conflict::OwnerHasKey {
                     owner: owner(),
                     key,
                 })
             })),
             Policy::Cap(cap) if held.len() + planned >= cap.into() => {
-                whys.push(Why::Refused(Refusal::OwnerAtCap {
+                whys.push(Why::Refused(Conflict::OwnerAtCap {
                     owner: owner(),
                     held: (held.len() + planned) as u64,
                     cap: cap.into(),
@@ -217,11 +217,11 @@ impl Model {
         };
         if let Some(revoked) = key.revoked(now) {
             let at = ts(revoked.at);
-            return vec![Why::Refused(Refusal::Revoked { key: id, at })];
+            return vec![Why::Refused(Conflict::Revoked { key: id, at })];
         }
         if key.is_expired(now) {
             let expired_at = ts(key.expires_at.unwrap());
-            return vec![Why::Refused(Refusal::Expired {
+            return vec![Why::Refused(Conflict::Expired {
                 key: id,
                 expired_at,
             })];
@@ -306,13 +306,16 @@ impl Model {
             whys.extend(whys_of_order(key.not_before, self.inherited_expiry(key)));
         }
         if key.disabled {
-            whys.push(Why::Refused(Refusal::Disabled(id)));
+            whys.push(Why::Refused(Conflict::Disabled(id)));
         }
         if key.is_retiring(self.now()) {
             let successor = key.successor.unwrap();
             match self.keys.get(&successor) {
                 Some(next) if !next.is_over(self.now()) => {
-                    whys.push(Why::Refused(Refusal::AlreadyRotated { key: id, successor }));
+                    whys.push(Why::Refused(Conflict::AlreadyRotated {
+                        key: id,
+                        successor,
+                    }));
                 }
                 // What it was rotated to is over: it is rotated again, where its owner
                 // may hold one key more.
@@ -333,13 +336,13 @@ impl Model {
             .collect();
         match (self.spaces[&keyspace].policy, held.first()) {
             (Policy::Superseding | Policy::Refusing, Some(key)) => {
-                Some(Why::Refused(Refusal::OwnerHasKey {
+                Some(Why::Refused(Conflict::OwnerHasKey {
                     owner: path(),
                     key: *key,
                 }))
             }
             (Policy::Cap(cap), _) if held.len() >= usize::from(cap) => {
-                Some(Why::Refused(Refusal::OwnerAtCap {
+                Some(Why::Refused(Conflict::OwnerAtCap {
                     owner: path(),
                     held: held.len() as u64,
                     cap: cap.into(),

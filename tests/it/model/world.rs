@@ -84,7 +84,7 @@ impl<'t> World<'t> {
         // Three actors take turns, so that the trail can be told apart.
         let actor = format!("actor {}", self.model.audit.len() % 3);
         self.model.actor = Some(actor.clone());
-        let engine = self.engine.by(actor).unwrap();
+        let engine = self.engine.acting_as(actor).unwrap();
         let outcome = self.take(op, &engine);
         drop(engine);
         outcome
@@ -317,7 +317,7 @@ impl<'t> World<'t> {
             .collect();
         let mut asked = Requirements::new()
             .permission_mask(Permissions::from_bits(ask.mask.into()))
-            .permission_names(&names);
+            .permissions(&names);
         if let Some(at) = ask.keyspace {
             asked = asked.keyspace(prefix(at));
         }
@@ -435,7 +435,7 @@ impl<'t> World<'t> {
         let mut told = vec![];
         let mut after: Option<Cursor> = None;
         loop {
-            let page = self.engine.list(&asked, after.as_ref(), filter.page);
+            let page = self.engine.keys_page(&asked, after.as_ref(), filter.page);
             let Some(page) = self.agree("list", page, &whys)? else {
                 return Ok(());
             };

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gatekey::{
-    Error, KeyFilter, KeyUpdate, KeyspaceUpdate, Limit, NewKey, NewKeyspace, OpenError, Options,
-    Pepper, Reason, Refusal, Requirements, Rotation,
+    Conflict, Error, KeyFilter, KeyUpdate, KeyspaceUpdate, Limit, NewKey, NewKeyspace, OpenError,
+    Options, Pepper, Reason, Requirements, Rotation,
 };
 
 use super::{closed_store, contents, refused, small};
@@ -52,7 +52,7 @@ fn every_call_on_a_closed_engine_says_that_it_is_closed() {
         let (key, token) = (issued.key.id, issued.token.expose());
         assert_eq!(store.verdict(token), "granted");
         let engine = store.engine.clone();
-        let by = engine.by("alice").unwrap();
+        let by = engine.acting_as("alice").unwrap();
         store.engine.clone().close().unwrap();
 
         let new = || NewKey::new("acme_live", "acme").unwrap();
@@ -120,7 +120,10 @@ fn every_call_on_a_closed_engine_says_that_it_is_closed() {
             ("resume", engine.resume("acme").map(drop)),
             ("owner", engine.owner("acme").map(drop)),
             ("key", engine.key(key).map(drop)),
-            ("list", engine.list(&KeyFilter::new(), None, 10).map(drop)),
+            (
+                "list",
+                engine.keys_page(&KeyFilter::new(), None, 10).map(drop),
+            ),
             (
                 "keys",
                 engine
@@ -128,7 +131,7 @@ fn every_call_on_a_closed_engine_says_that_it_is_closed() {
                     .collect::<Result<Vec<_>, _>>()
                     .map(drop),
             ),
-            ("audit", engine.audit(1, 10).map(drop)),
+            ("audit", engine.audit_page(1, 10).map(drop)),
             ("stats", engine.stats().map(drop)),
             ("check", engine.check().map(drop)),
             ("flush", engine.flush()),
@@ -150,7 +153,7 @@ fn a_store_can_be_opened_again_as_soon_as_the_last_handle_is_gone() {
     for round in 0..20 {
         let engine = small().open(&path).unwrap();
         assert_eq!(code(&engine.verify(&token).unwrap()), "granted", "{round}");
-        let other = engine.by("alice").unwrap();
+        let other = engine.acting_as("alice").unwrap();
         drop(engine);
         assert!(matches!(refused(Options::new(), &path), OpenError::InUse));
         drop(other);
@@ -286,7 +289,7 @@ fn a_backup_opens_and_holds_what_the_store_held_at_the_call() {
     for target in [&copy, &path] {
         assert!(matches!(
             engine.backup(target),
-            Err(Error::Refused(Refusal::TargetExists(named))) if named == *target
+            Err(Error::Conflict(Conflict::TargetExists(named))) if named == *target
         ));
     }
     assert!(
@@ -304,7 +307,7 @@ fn a_backup_opens_and_holds_what_the_store_held_at_the_call() {
     std::fs::write(&partial, "half of one").unwrap();
     assert!(matches!(
         engine.backup(&target),
-        Err(Error::Refused(Refusal::BackupUnderWay(named))) if named == partial
+        Err(Error::Conflict(Conflict::BackupUnderWay(named))) if named == partial
     ));
     assert_eq!(std::fs::read(&partial).unwrap(), b"half of one");
     std::fs::remove_file(&partial).unwrap();
@@ -313,7 +316,7 @@ fn a_backup_opens_and_holds_what_the_store_held_at_the_call() {
         std::os::unix::fs::symlink("/nonexistent/x", &target).unwrap();
         assert!(matches!(
             engine.backup(&target),
-            Err(Error::Refused(Refusal::TargetExists(named))) if named == target
+            Err(Error::Conflict(Conflict::TargetExists(named))) if named == target
         ));
         assert!(!partial.exists());
         std::fs::remove_file(&target).unwrap();
@@ -333,8 +336,14 @@ fn a_backup_opens_and_holds_what_the_store_held_at_the_call() {
     let owner = restored.owner("suspended").unwrap();
     assert_eq!(owner, engine.owner("suspended").unwrap());
     let len = restored.stats().unwrap().audit_entries;
-    assert_eq!(restored.audit(1, 100).unwrap().len() as u64, len);
-    assert_eq!(engine.audit(1, 100).unwrap().len() as u64, len + 1);
+    assert_eq!(
+        restored.audit_page(1, 100).unwrap().entries.len() as u64,
+        len
+    );
+    assert_eq!(
+        engine.audit_page(1, 100).unwrap().entries.len() as u64,
+        len + 1
+    );
     // And it is a store like any other.
     restored
         .issue(NewKey::new("acme_live", "acme").unwrap())

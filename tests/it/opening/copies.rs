@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use gatekey::{
-    BackupProgress, Engine, Error, KeyFilter, KeyId, NewKey, NewKeyspace, OpenError, Options,
-    Reason, Refusal, Rotation,
+    BackupProgress, Conflict, Engine, Error, KeyFilter, KeyId, NewKey, NewKeyspace, OpenError,
+    Options, Reason, Rotation,
 };
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
@@ -66,9 +66,9 @@ fn a_backup_holds_every_record_whatever_their_number() {
             .collect();
         ids.sort_unstable();
         assert!(held == ids, "{} of {count} keys", held.len());
-        let last = copy.audit(made.audit_seq, 2).unwrap();
+        let last = copy.audit_page(made.audit_seq, 2).unwrap().entries;
         assert!(
-            last == engine.audit(made.audit_seq, 2).unwrap(),
+            last == engine.audit_page(made.audit_seq, 2).unwrap().entries,
             "{count} keys"
         );
         if count < 5000 {
@@ -185,7 +185,7 @@ fn a_backup_tells_how_far_it_is_and_can_be_stopped() {
         });
         assert!(matches!(
             stopped,
-            Err(Error::Refused(Refusal::BackupStopped))
+            Err(Error::Conflict(Conflict::BackupStopped))
         ));
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             engine.backup_with(&target, |progress| {

@@ -112,7 +112,10 @@ fn no_refusal_shows_a_pepper() {
 fn renewed(engine: &Engine) -> Vec<(u8, usize)> {
     let mut entries = Vec::new();
     loop {
-        let page = engine.audit(entries.len() as u64 + 1, 1000).unwrap();
+        let page = engine
+            .audit_page(entries.len() as u64 + 1, 1000)
+            .unwrap()
+            .entries;
         if page.is_empty() {
             break;
         }

@@ -31,7 +31,7 @@ fn every_key_that_a_revocation_of_many_reached_is_named_once() {
     let from = trail(&engine).len();
     let leaked = Revocation::new(Reason::KeyCompromise).note("on a forum");
     let many = engine
-        .by("alice")
+        .acting_as("alice")
         .unwrap()
         .revoke_owner("acme", leaked)
         .unwrap();

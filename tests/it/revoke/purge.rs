@@ -35,7 +35,7 @@ fn thousands_of_keys_are_revoked_and_purged() {
     );
     // In several transactions, none of which is large.
     let mut purged = Vec::new();
-    for entry in store.engine.audit(before + 1, 100).unwrap() {
+    for entry in store.engine.audit_page(before + 1, 100).unwrap().entries {
         let keys = entry.event.keys();
         assert!(matches!(entry.event, AuditEvent::KeysPurged { .. }));
         assert!(keys.len() <= 1000, "{}", keys.len());
@@ -113,7 +113,10 @@ fn a_purge_removes_what_has_been_over_for_longer_than_the_age() {
                     .revoke_token(issued.token.expose(), Reason::Cessation);
                 assert!(matches!(token, Err(Error::NotFound(NotFound::Token))));
             }
-            let page = store.engine.list(&KeyFilter::new(), None, 100).unwrap();
+            let page = store
+                .engine
+                .keys_page(&KeyFilter::new(), None, 100)
+                .unwrap();
             assert_eq!(page.keys.len(), 4);
         }
         // What was done with them is still told.

@@ -2,8 +2,8 @@
 //! again.
 
 use gatekey::{
-    AuditEvent, Error, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner, NewKey, Reason,
-    Refusal, Rotation,
+    AuditEvent, Conflict, Error, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner, NewKey,
+    Reason, Rotation,
 };
 
 use super::rotate;
@@ -11,9 +11,9 @@ use crate::audit::{assert_unwritten, last_event};
 use crate::common::{DAY, Store, at, everywhere};
 use crate::issue::{DAY_MS, limited};
 
-fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> Refusal {
+fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> Conflict {
     match result {
-        Err(Error::Refused(refusal)) => refusal,
+        Err(Error::Conflict(refusal)) => refusal,
         other => panic!("{other:?}"),
     }
 }
@@ -36,7 +36,7 @@ fn a_key_whose_successor_is_over_rotates_again_until_its_grace_ends() {
         let refused = assert_unwritten(&store.engine, || again(store));
         assert_eq!(
             refusal(refused),
-            Refusal::AlreadyRotated {
+            Conflict::AlreadyRotated {
                 key: first.key.id,
                 successor: lost.key.id
             }
@@ -140,10 +140,10 @@ fn what_its_owner_holds_meanwhile_is_counted_when_a_key_rotates_again() {
                     store.engine.rotate(first.key.id, rotation)
                 });
                 match refusal(refused) {
-                    Refusal::OwnerHasKey { key, .. } if policy.is_single() => {
+                    Conflict::OwnerHasKey { key, .. } if policy.is_single() => {
                         assert_eq!(key, held.key.id);
                     }
-                    Refusal::OwnerAtCap {
+                    Conflict::OwnerAtCap {
                         held: 1, cap: 1, ..
                     } if !policy.is_single() => {}
                     other => panic!("{other:?}"),
@@ -175,10 +175,10 @@ fn a_key_that_is_disabled_or_out_of_its_grace_does_not_rotate_again() {
             assert_unwritten(&store.engine, || store.engine.rotate(key, rotation))
         };
         store.engine.disable(key).unwrap();
-        assert_eq!(refusal(again(store)), Refusal::Disabled(key));
+        assert_eq!(refusal(again(store)), Conflict::Disabled(key));
         store.engine.enable(key).unwrap();
         store.clock.advance(DAY);
         let day = at(DAY_MS);
-        assert_eq!(refusal(again(store)), Refusal::Revoked { key, at: day });
+        assert_eq!(refusal(again(store)), Conflict::Revoked { key, at: day });
     });
 }

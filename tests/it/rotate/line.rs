@@ -1,6 +1,6 @@
 //! From one key to the next, and how many there are of an owner.
 
-use gatekey::{AuditEvent, Error, KeyFilter, KeysPerOwner, NewKey, NotFound, Reason, Refusal};
+use gatekey::{AuditEvent, Conflict, Error, KeyFilter, KeysPerOwner, NewKey, NotFound, Reason};
 
 use super::rotate;
 use crate::audit::last_event;
@@ -10,7 +10,7 @@ use crate::issue::{DAY_MS, limited};
 /// The states of an owner's keys, in the order of their names.
 fn states(store: &Store, owner: &str) -> Vec<String> {
     let filter = KeyFilter::new().owner(owner.parse().unwrap());
-    let page = store.engine.list(&filter, None, 100).unwrap();
+    let page = store.engine.keys_page(&filter, None, 100).unwrap();
     let mut states: Vec<_> = page.keys.iter().map(|key| key.state.to_string()).collect();
     states.sort_unstable();
     states
@@ -129,7 +129,7 @@ fn a_key_in_its_grace_leaves_room_for_a_new_one_in_a_refusing_keyspace() {
         let second = store.engine.issue(NewKey::new("acme", "u").unwrap());
         assert!(matches!(
             second,
-            Err(Error::Refused(Refusal::OwnerHasKey { key, .. })) if key == fresh.key.id
+            Err(Error::Conflict(Conflict::OwnerHasKey { key, .. })) if key == fresh.key.id
         ));
     });
 }

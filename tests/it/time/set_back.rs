@@ -3,8 +3,8 @@
 use super::{DAY, MINUTE, Store, at};
 use crate::common::{everywhere, granted};
 use gatekey::{
-    AuditEvent, Denial, Error, Issued, KeyState, KeyUpdate, KeysPerOwner, Limit, NewKey,
-    NewKeyspace, Plan, Quota, Reason, Refill, Refusal, Rotation, Timestamp,
+    AuditEvent, Conflict, Denial, Error, Issued, KeyState, KeyUpdate, KeysPerOwner, Limit, NewKey,
+    NewKeyspace, Plan, Quota, Reason, Refill, Rotation, Timestamp,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -40,7 +40,7 @@ fn correct(store: &Store) -> gatekey::TimeSetBack {
     store.clock.set(at(60_000));
     let set_back = store
         .engine
-        .by("ops")
+        .acting_as("ops")
         .unwrap()
         .set_time_back(at(0))
         .unwrap();
@@ -84,7 +84,13 @@ fn keys_that_a_wrong_instant_ended_are_good_again_also_after_a_reopen() {
                 assert_eq!(store.verdict(never.token.expose()), "granted");
                 store.reopen();
             }
-            let last = store.engine.audit(1, 100).unwrap().pop().unwrap();
+            let last = store
+                .engine
+                .audit_page(1, 100)
+                .unwrap()
+                .entries
+                .pop()
+                .unwrap();
             assert_eq!((last.at, last.actor.as_deref()), (at(60_000), Some("ops")));
             assert_eq!(
                 last.event,
@@ -125,7 +131,7 @@ fn time_is_not_set_back_to_where_it_is_nor_past_what_the_caller_says() {
     let refused = |to| {
         matches!(
             store.engine.set_time_back(to),
-            Err(Error::Refused(Refusal::TimeNotAhead { now, to }))
+            Err(Error::Conflict(Conflict::TimeNotAhead { now, to }))
                 if now == store.engine.now() && to >= now
         )
     };
@@ -162,7 +168,7 @@ fn a_key_that_is_good_again_counts_among_what_its_owner_holds() {
     assert_eq!(store.verdict(new.token.expose()), "granted");
     assert!(matches!(
         store.engine.issue(NewKey::new("acme", "acme").unwrap()),
-        Err(Error::Refused(Refusal::OwnerAtCap { held: 2, .. }))
+        Err(Error::Conflict(Conflict::OwnerAtCap { held: 2, .. }))
     ));
 }
 

@@ -87,7 +87,7 @@ fn every_denial_carries_what_a_caller_can_act_on() {
         );
 
         let reader = store.issue("acme", "acme");
-        let both = Requirements::new().permission_names(&["read", "write"]);
+        let both = Requirements::new().permissions(&["read", "write"]);
         assert_eq!(
             ask(store, reader.token.expose(), &both),
             Verdict::Denied(Denial::PermissionMissing {
@@ -251,7 +251,7 @@ fn of_every_two_faults_the_first_in_the_order_of_precedence_is_told() {
         assert_eq!(keys.len(), 27);
         store.clock.set(at(2 * DAY_MS));
         let asked = Requirements::new()
-            .permission_names(&["read"])
+            .permissions(&["read"])
             .source("192.0.2.7".parse().unwrap());
         for (issued, fault, other) in &keys {
             let verdict = ask(store, issued.token.expose(), &asked);

@@ -152,7 +152,7 @@ impl World {
 
     fn layer(&self, spec: Spec) -> AuthLayer {
         let engine = match spec.engine {
-            1 => self.engines[0].by("somebody").unwrap(),
+            1 => self.engines[0].acting_as("somebody").unwrap(),
             engine => self.engines[engine / 2].clone(),
         };
         let carrier = match spec.in_bearer {
@@ -178,7 +178,7 @@ impl World {
             let used = engine.key(issued.key.id).unwrap().usage.count;
             let free = Requirements::new().cost(0);
             let grant = engine.verify_with(issued.token.expose(), &free).unwrap();
-            let limit = grant.into_result().unwrap().limit().unwrap();
+            let limit = grant.into_result().unwrap().tightest_limit().unwrap();
             (1_000_000 - limit.remaining(), used)
         };
         self.keys.iter().map(of_key).collect()
