@@ -97,7 +97,39 @@
 //! |---|---|
 //! | `http` | `gatekey::http`: dialects, that find the token in a request's headers and word the answer to a refusal |
 //! | `tower` | `gatekey::tower`: a layer for axum, tonic and other tower services; implies `http` |
+//! | `serde` | `Serialize` for what the engine answers with, and `Deserialize` for what a caller or a client reads; see [Serde](#serde) |
 //! | `axum` | the grant as an argument of an axum handler; implies `tower` |
+//!
+//! # Serde
+//! With the feature `serde`, what the engine answers with can be sent by an admin
+//! interface. The same is written in every format: an id, a path, a network, a link, an
+//! instant (RFC 3339) or a duration (ISO 8601, days of 24 hours) is a text; a mask is a
+//! text of hexadecimal digits, so that no bit is lost where numbers have 64 bits; names of
+//! variants are in `snake_case`.
+//!
+//! What a caller sends ([`Limit`], [`Plan`], [`Quota`], [`KeysPerOwner`], [`Expiry`]) is
+//! read as strictly as its constructors are, and fields that are not known are refused.
+//! What only an engine can make ([`Keyspace`], [`Grant`], [`Denial`], [`Stats`],
+//! [`Health`], reports) is written and not read. [`Token`], [`Pepper`] and what holds one
+//! ([`Issued`], [`Rotated`]) are neither: a token is shown where [`Token::expose`] stands.
+//! A [`Denial`] names its key and says more than a caller should learn: it is for logs.
+#![cfg_attr(feature = "serde", doc = "```")]
+#![cfg_attr(not(feature = "serde"), doc = "```ignore")]
+//! # use gatekey::{Limit, Permissions, Plan};
+//! # use serde_json::json;
+//! let mask = Permissions::from_bits(1 << 100 | 1);
+//! assert_eq!(json!({ "mask": mask })["mask"], "0x10000000000000000000000001");
+//!
+//! let gold: Plan = serde_json::from_value(json!({
+//!     "name": "gold",
+//!     "limits": [{"requests": 60, "window": "PT1M"}],
+//! }))?;
+//! assert_eq!(gold, Plan::new("gold").limit(Limit::per_minute(60)));
+//!
+//! let none = json!({"name": "gold", "limits": [{"requests": 0, "window": "PT1M"}]});
+//! assert!(serde_json::from_value::<Plan>(none).is_err());
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 mod change;
 mod crypto;

@@ -15,6 +15,7 @@ use crate::store::tx::Tx;
 
 /// What setting time back came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimeSetBack {
     /// The engine's present before.

@@ -9,6 +9,7 @@ use crate::store::backup::BackupProgress;
 
 /// What a compaction came to: see [`Engine::compact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Compacted {
     /// The length of the file before, in bytes; 0 for a store in memory.

@@ -12,7 +12,6 @@ use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::health::Health;
-use crate::model::id::KeyId;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Verdict;
 use crate::store::check::{self, CheckReport};
@@ -389,7 +388,10 @@ impl Engine {
 
     /// Where a key stands in the limits of its plan, with nothing charged.
     #[cfg(feature = "http")]
-    pub(crate) fn standing(&self, key: KeyId) -> Option<crate::model::verdict::Standing> {
+    pub(crate) fn standing(
+        &self,
+        key: crate::model::id::KeyId,
+    ) -> Option<crate::model::verdict::Standing> {
         self.core.standing(key)
     }
 

@@ -11,6 +11,7 @@ const LISTED_MAX: usize = 1000;
 
 /// What a repair did, and what it left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RepairReport {
     /// What was removed or rebuilt, the first thousand; the audit trail names all.

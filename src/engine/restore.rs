@@ -91,6 +91,7 @@ impl fmt::Debug for Restore<'_> {
 
 /// What a restore did: see [`Restore::to`].
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Restored {
     /// The end of the backup's audit trail.

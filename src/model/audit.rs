@@ -15,6 +15,7 @@ use crate::model::reason::Reason;
 /// the one before, so that none can be altered, left out or put in between
 /// without the store's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AuditEntry {
     /// Its position, from 1 on, without gaps.
@@ -30,6 +31,7 @@ pub struct AuditEntry {
 
 /// A page of the audit trail: see [`Engine::audit_page`](crate::Engine::audit_page).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AuditPage {
     /// The entries, the oldest first.
@@ -74,6 +76,7 @@ impl From<AuditEntry> for AuditBody {
 /// that each text has one reading. Lists are separated by commas, the pairs of labels
 /// read `"env"="prod"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Change {
     /// The name of the field.
@@ -116,6 +119,11 @@ pub(crate) fn quoted_or_none(text: Option<&str>) -> String {
 
 /// What a revocation of many reached for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Scope {
     /// The keys of an owner and of all below it.
@@ -127,6 +135,11 @@ pub enum Scope {
 /// What was done.
 // New variants go to the end: the encoding counts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(tag = "type", rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum AuditEvent {
     /// A keyspace was created.
@@ -298,6 +311,7 @@ pub enum AuditEvent {
 
 /// One thing that a repair has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Repair {
     /// The table of the store.

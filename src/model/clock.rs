@@ -122,6 +122,9 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(Timestamp, "an instant as RFC 3339 has it");
+
 impl FromStr for Timestamp {
     type Err = ParseError;
 

@@ -512,6 +512,7 @@ impl fmt::Display for Difference {
 
 /// What was found to be damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Corruption {
     /// The table of the store.
@@ -613,6 +614,14 @@ impl StoreFailure {
     #[must_use]
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
         self.io_kind
+    }
+}
+
+/// As its text.
+#[cfg(feature = "serde")]
+impl serde::Serialize for StoreFailure {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -228,6 +228,9 @@ impl fmt::Display for Cursor {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(Cursor, "the cursor of a page");
+
 impl FromStr for Cursor {
     type Err = ParseError;
 
@@ -269,6 +272,7 @@ pub(crate) fn bad_cursor(why: &str) -> ParseError {
 
 /// A page of keys.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeyPage {
     /// The keys.

@@ -28,6 +28,17 @@ pub struct Health {
     failure: Option<Failure>,
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for Health {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut health = serializer.serialize_struct("Health", 2)?;
+        health.serialize_field("is_well", &self.is_well())?;
+        health.serialize_field("failure", &self.failure)?;
+        health.end()
+    }
+}
+
 impl Health {
     /// Whether the store takes changes, as far as the engine knows: a failure is
     /// noticed by the first call that meets it.
@@ -52,6 +63,21 @@ pub struct Failure {
     attempts: u64,
     last: Option<StoreFailure>,
     is_lost: bool,
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Failure {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut failure = serializer.serialize_struct("Failure", 6)?;
+        failure.serialize_field("since", &self.since)?;
+        failure.serialize_field("cause", &self.cause)?;
+        failure.serialize_field("attempts", &self.attempts)?;
+        failure.serialize_field("last", &self.last)?;
+        failure.serialize_field("is_recoverable", &self.is_recoverable())?;
+        failure.serialize_field("advice", self.advice())?;
+        failure.end()
+    }
 }
 
 impl Failure {

@@ -80,6 +80,9 @@ impl KeyId {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(KeyId, "the id of a key, 10 base62 characters");
+
 impl FromStr for KeyId {
     type Err = ParseError;
 
@@ -178,6 +181,9 @@ impl Ord for Prefix {
         self.as_str().cmp(other.as_str())
     }
 }
+
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(Prefix, "the prefix of a keyspace");
 
 impl FromStr for Prefix {
     type Err = ParseError;

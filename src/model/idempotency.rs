@@ -33,6 +33,9 @@ impl IdempotencyKey {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(IdempotencyKey, "an idempotency key");
+
 impl FromStr for IdempotencyKey {
     type Err = ParseError;
 

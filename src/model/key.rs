@@ -18,6 +18,11 @@ use crate::model::secret::Token;
 
 /// When a key stops being good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Expiry {
     /// As the keyspace says: its default lifetime from now, at most its maximum
@@ -29,7 +34,9 @@ pub enum Expiry {
     /// At an instant: the last good millisecond is the one before.
     At(Timestamp),
     /// A time after the issue, or after the change.
-    After(Duration),
+    After(
+        #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))] Duration,
+    ),
 }
 
 impl Expiry {
@@ -500,6 +507,11 @@ impl From<Reason> for Revocation {
 /// one. What of the rest is true as well, [`Key`] tells field by field, and
 /// [`KeyFilter`](crate::KeyFilter) can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum KeyState {
     /// Revoked, or past the grace of its rotation. Final.
@@ -534,6 +546,7 @@ impl fmt::Display for KeyState {
 
 /// A key, as it stands at the instant of the answer. Never its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Key {
     /// Its id.
@@ -588,6 +601,7 @@ pub struct Key {
 
 /// A revocation that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Revoked {
     /// The key.
@@ -604,6 +618,7 @@ pub struct Revoked {
 
 /// How many keys a revocation of an owner or of a keyspace reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RevokedMany {
     /// The keys in reach, all of which are revoked now.
@@ -617,6 +632,7 @@ pub struct RevokedMany {
 
 /// What a purge removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Purged {
     /// How many keys were removed.
@@ -629,6 +645,7 @@ pub struct Purged {
 
 /// How a key was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Usage {
     /// When it was last granted, cut to the minute; `None`: never seen.

@@ -12,6 +12,11 @@ use crate::model::plan::Plan;
 /// How many keys an owner may hold in a keyspace. Counted are keys that are not
 /// revoked, expired or retiring; a disabled or suspended key counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub enum KeysPerOwner {
     /// One. A new issue revokes what the owner holds, in the same transaction, and
@@ -23,8 +28,16 @@ pub enum KeysPerOwner {
     /// Several, with an optional cap.
     Many {
         /// The most keys that an owner may hold.
+        #[cfg_attr(feature = "serde", serde(default, deserialize_with = "read_cap"))]
         cap: Option<u32>,
     },
+}
+
+/// A cap of 0 is no cap: an owner could hold no key.
+#[cfg(feature = "serde")]
+fn read_cap<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let cap: Option<std::num::NonZeroU32> = serde::Deserialize::deserialize(deserializer)?;
+    Ok(cap.map(std::num::NonZeroU32::get))
 }
 
 impl KeysPerOwner {
@@ -37,6 +50,7 @@ impl KeysPerOwner {
 
 /// The name that a keyspace gives to one permission bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PermissionName {
     /// The name.
@@ -48,10 +62,13 @@ pub struct PermissionName {
 
 /// A keyspace, as the store holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Keyspace {
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) id: u32,
     /// The position of the last audit entry about it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) revision: u64,
     /// The prefix of its tokens, which is also its name and never changes.
     /// [`Prefix::scanner_pattern`] is a regular expression that finds them.
@@ -63,8 +80,16 @@ pub struct Keyspace {
     /// How many keys an owner may hold.
     pub keys_per_owner: KeysPerOwner,
     /// How long a key lives where its issue does not say.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialized::maybe_duration")
+    )]
     pub default_lifetime: Option<Duration>,
     /// The longest that a key may live, from its issue.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialized::maybe_duration")
+    )]
     pub max_lifetime: Option<Duration>,
     /// Its plans.
     pub plans: Vec<Plan>,

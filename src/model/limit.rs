@@ -38,10 +38,44 @@ use crate::model::error::{Error, Invalid};
 /// assert_eq!(limit.window(), Duration::from_secs(3_600));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Given", into = "Given")
+)]
 pub struct Limit {
     requests: u32,
     /// Not zero, so that an optional limit takes no more room.
     window_s: NonZeroU32,
+}
+
+/// A limit as it is written, and as it is read, which need not be one.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    requests: u32,
+    #[serde(with = "crate::model::serialized::duration")]
+    window: Duration,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Given> for Limit {
+    type Error = Error;
+
+    fn try_from(given: Given) -> Result<Self, Error> {
+        Self::new(given.requests, given.window)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Limit> for Given {
+    fn from(limit: Limit) -> Self {
+        Self {
+            requests: limit.requests(),
+            window: limit.window(),
+        }
+    }
 }
 
 impl Limit {
@@ -147,6 +181,7 @@ impl std::fmt::Display for Limit {
 
 /// How much of a limit is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LimitStatus {
     limit: Limit,
     remaining: u32,

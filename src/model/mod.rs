@@ -23,6 +23,8 @@ pub(crate) mod quota;
 pub(crate) mod reason;
 pub(crate) mod requirements;
 pub(crate) mod secret;
+#[cfg(feature = "serde")]
+pub(crate) mod serialized;
 pub(crate) mod stats;
 pub(crate) mod text;
 pub(crate) mod time;

@@ -106,6 +106,9 @@ fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
     (is_nat64(address) && !is_local).then_some(v4)
 }
 
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(Network, "a network in CIDR notation");
+
 impl FromStr for Network {
     type Err = ParseError;
 

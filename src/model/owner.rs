@@ -104,6 +104,9 @@ fn check(path: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(OwnerPath, "the path of an owner");
+
 impl FromStr for OwnerPath {
     type Err = ParseError;
 
@@ -176,6 +179,7 @@ impl fmt::Debug for OwnerPath {
 
 /// Whether an owner may use its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct OwnerState {
     /// The owner.
@@ -196,6 +200,7 @@ impl OwnerState {
 
 /// A suspension that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Suspension {
     /// Since when.

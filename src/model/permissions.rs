@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Sub};
+use std::str::FromStr;
+
+use crate::model::parse::ParseError;
 
 /// A set of permissions: a mask of 128 bits, each of which a keyspace gives a name.
 ///
@@ -86,6 +89,35 @@ impl fmt::Display for Permissions {
         write!(f, "{:#x}", self.0)
     }
 }
+
+/// `0x` and 1 to 32 hexadecimal digits, as `Display` prints it.
+///
+/// ```
+/// use gatekey::Permissions;
+///
+/// let mask = Permissions::from_bits(1 << 100 | 1);
+/// assert_eq!(mask.to_string().parse::<Permissions>()?, mask);
+/// assert!("3".parse::<Permissions>().is_err());
+/// # Ok::<(), gatekey::ParseError>(())
+/// ```
+impl FromStr for Permissions {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let digits = text.strip_prefix("0x").filter(|digits| {
+            (1..=32).contains(&digits.len())
+                && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        });
+        let bits = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        bits.map(Self).ok_or_else(|| {
+            let why = "not 0x and 1 to 32 hexadecimal digits";
+            ParseError::new("permission mask", text, why)
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(Permissions, "a permission mask, such as 0x3");
 
 impl fmt::Debug for Permissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

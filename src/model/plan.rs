@@ -24,6 +24,11 @@ use crate::model::limit::Limit;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Given")
+)]
 #[non_exhaustive]
 pub struct Plan {
     /// Its name, unique in the keyspace.
@@ -33,6 +38,33 @@ pub struct Plan {
     /// Whether all keys of an owner in the keyspace that follow the plan are
     /// counted together.
     pub shared_by_owner: bool,
+}
+
+/// A plan as it is read, which need not be one.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    name: String,
+    #[serde(default)]
+    limits: Vec<Limit>,
+    #[serde(default)]
+    shared_by_owner: bool,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Given> for Plan {
+    type Error = Error;
+
+    fn try_from(given: Given) -> Result<Self, Error> {
+        let plan = Self {
+            name: given.name,
+            limits: given.limits,
+            shared_by_owner: given.shared_by_owner,
+        };
+        plan.validate()?;
+        Ok(plan)
+    }
 }
 
 impl Plan {

@@ -6,6 +6,11 @@ use crate::model::error::{Error, Invalid};
 /// When a quota is refilled, in UTC. A refill replaces what is left; nothing is
 /// carried over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Refill {
     /// At midnight.
@@ -62,9 +67,38 @@ impl std::fmt::Display for Refill {
 /// # Ok::<(), gatekey::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Given")
+)]
 pub struct Quota {
     pub(crate) requests: u64,
     pub(crate) refill: Option<Refill>,
+}
+
+/// A quota as it is read, which need not be one.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    requests: u64,
+    #[serde(default)]
+    refill: Option<Refill>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Given> for Quota {
+    type Error = Error;
+
+    fn try_from(given: Given) -> Result<Self, Error> {
+        let quota = Self {
+            requests: given.requests,
+            refill: given.refill,
+        };
+        quota.validate()?;
+        Ok(quota)
+    }
 }
 
 impl Quota {
@@ -125,6 +159,7 @@ impl std::fmt::Display for Quota {
 
 /// How much of a quota is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct QuotaStatus {
     /// The quota.

@@ -75,6 +75,49 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Written as one word: `key_compromise`, or `other_77`.
+#[cfg(feature = "serde")]
+struct Name(Reason);
+
+#[cfg(feature = "serde")]
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Reason::Other { code } => write!(f, "other_{code}"),
+            known => f.write_str(&known.to_string().replace(' ', "_")),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl std::str::FromStr for Name {
+    type Err = crate::model::parse::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = |code: &u8| Self(Reason::from_code(*code)).to_string() == text;
+        let code = (0..=u8::MAX).find(named);
+        code.map(|code| Self(Reason::from_code(code)))
+            .ok_or_else(|| Self::Err::new("reason", text, "no reason has this name"))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Name(*self))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Reason {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = crate::model::serialized::Text::<Name>::new("a reason of a revocation");
+        deserializer
+            .deserialize_str(text)
+            .map(|Name(reason)| reason)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use crate::model::id::Prefix;
 
 /// What a store holds, and what its engine keeps in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// How many keys each keyspace has, by state.
@@ -30,6 +31,7 @@ pub struct Stats {
 
 /// How many keys are hashed under a pepper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PepperKeys {
     /// The pepper's id.
@@ -42,6 +44,7 @@ pub struct PepperKeys {
 
 /// How many keys there are, by state. A key counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct KeyCounts {
     /// Good.

@@ -88,6 +88,7 @@ impl Time {
 
 /// A leap of the clock: it went from where it should have been to elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ClockLeap {
     /// What the clock should have said, by what it said before and by how much time
@@ -99,6 +100,7 @@ pub struct ClockLeap {
 
 /// What an engine knows of its clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ClockStatus {
     /// What the clock says.
@@ -109,6 +111,7 @@ pub struct ClockStatus {
     /// The newest instant that the store has committed.
     pub committed: Timestamp,
     /// How far the clock is behind the engine's present, which stands still meanwhile.
+    #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))]
     pub behind: Duration,
     /// How many leaps were noticed since the engine was opened, forward and back.
     pub leaps: u64,
@@ -116,6 +119,7 @@ pub struct ClockStatus {
     pub last_leap: Option<ClockLeap>,
     /// By how much a clock may be off without being told of:
     /// [`Options::clock_leap`](crate::Options::clock_leap).
+    #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))]
     pub allowed: Duration,
 }
 

@@ -14,6 +14,11 @@ use crate::model::reason::Reason;
 /// The answer of a verification that ran well. A failure of the store is an
 /// [`Error`](crate::Error), never a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[must_use = "a verdict that is not looked at protects nothing"]
 pub enum Verdict {
     /// The token is good for what was asked.
@@ -165,6 +170,23 @@ impl Grant {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for Grant {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut grant = serializer.serialize_struct("Grant", 8)?;
+        grant.serialize_field("key_id", &self.key)?;
+        grant.serialize_field("keyspace", &self.keyspace)?;
+        grant.serialize_field("owner", self.owner())?;
+        grant.serialize_field("permissions", &self.permissions)?;
+        grant.serialize_field("expires_at", &self.expires_at)?;
+        grant.serialize_field("retiring_until", &self.retiring_until)?;
+        grant.serialize_field("tightest_limit", &self.tightest_limit())?;
+        grant.serialize_field("longest_limit", &self.longest_limit())?;
+        grant.end()
+    }
+}
+
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grant")
@@ -243,6 +265,11 @@ impl Eq for InlinePath {}
 /// its caller is the server's to decide; as a rule, unknown, revoked, disabled
 /// and suspended read the same from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(tag = "code", rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Denial {
     /// Too many attempts from the request's address have failed; this one was
@@ -251,6 +278,7 @@ pub enum Denial {
     /// [`Options::failed_attempts`]: crate::Options::failed_attempts
     TooManyAttempts {
         /// How long to wait.
+        #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))]
         retry_after: Duration,
     },
     /// The text does not have the form of a token, or its check is wrong.
@@ -319,6 +347,10 @@ pub enum Denial {
         status: LimitStatus,
         /// How long to wait until the request would be granted if no other came;
         /// `None`: its cost is more than the limit ever allows.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::model::serialized::maybe_duration")
+        )]
         retry_after: Option<Duration>,
     },
     /// The key's quota is used up.

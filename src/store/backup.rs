@@ -15,6 +15,7 @@ use crate::model::error::{Conflict, Corruption, Error, StoreFailure};
 use crate::store::access::Access;
 use crate::store::aside::Aside;
 use crate::store::damage::Damage;
+use crate::store::extension;
 use crate::store::failure::io_failure;
 use crate::store::failure::{OrStore, failure, guarded};
 use crate::store::ground::Ground;
@@ -27,6 +28,7 @@ const PER_REPORT: u64 = 4096;
 
 /// A backup that was made: see [`Engine::backup`](crate::Engine::backup).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Backup {
     /// The newest instant that was committed to what it holds.
@@ -51,6 +53,7 @@ pub struct Backup {
 /// [`Engine::backup_with`](crate::Engine::backup_with) and
 /// [`Engine::compact_with`](crate::Engine::compact_with).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BackupProgress {
     /// How many records were copied, and then how many were read back.
@@ -153,6 +156,11 @@ pub(super) fn copy_into(
     begun.commit().or_store()?;
 
     each_table!(|table| meter.total += snapshot.table(table)?.len().or_store()?);
+    let extensions = extension::names(snapshot.txn())?;
+    for name in &extensions {
+        let table = snapshot.table(extension::definition(name))?;
+        meter.total += table.len().or_store()?;
+    }
     meter.begin(false)?;
     let txn = db.begin_write().or_store()?;
     let mut marking = Marking::new(state);
@@ -160,6 +168,11 @@ pub(super) fn copy_into(
         let damage = damage.as_deref_mut();
         copy_table(snapshot, &txn, table, &mut marking, meter, damage)?;
     });
+    for name in &extensions {
+        let table = extension::definition(name);
+        let damage = damage.as_deref_mut();
+        copy_table(snapshot, &txn, table, &mut marking, meter, damage)?;
+    }
     let mark = marking.finish();
     {
         let mut meta = txn.open_table(META).or_store()?;

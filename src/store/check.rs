@@ -11,6 +11,7 @@ use crate::model::id::{KeyId, Prefix};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
 use crate::store::counts::{self, Counted};
+use crate::store::extension;
 use crate::store::failure::OrStore;
 use crate::store::history::Rows;
 use crate::store::life::Life;
@@ -29,6 +30,7 @@ const LISTED_MAX: usize = 1000;
 
 /// What a walk of the whole store found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CheckReport {
     /// How many keys were looked at.
@@ -51,6 +53,7 @@ impl CheckReport {
 
 /// Something in the store that does not agree with the rest of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Finding {
     /// The table.
@@ -71,6 +74,9 @@ pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, 
     walk.indexes()?;
     walk.quotas()?;
     walk.requests()?;
+    extension::check(snapshot.txn(), snapshot.ring(), |looked| {
+        walk.sound(looked).map(drop)
+    })?;
     walk.single_active()?;
     Ok(walk.report)
 }

@@ -10,6 +10,7 @@ use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::Keyspace;
 use crate::store::counts::{self, Counted};
+use crate::store::extension;
 use crate::store::history::Indexed;
 use crate::store::quota::QuotaRecord;
 use crate::store::read::{Links, UsageRecord};
@@ -62,6 +63,12 @@ impl<'a> Damage<'a> {
             }
             "gatekey" if key.starts_with(counts::NAME.as_bytes()) => {
                 self.sealed::<Counted>(Tagged::Counts, key, value, &text);
+            }
+            table if extension::is_name(table) => {
+                let looked = extension::look(self.ring, table, key, value);
+                if let Err(Error::Corrupted(damage)) = looked {
+                    self.find(damage);
+                }
             }
             // Indexes carry no tags.
             _ => {}

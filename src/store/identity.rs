@@ -8,6 +8,7 @@ use crate::crypto::token::fill_random;
 use crate::model::error::{Error, OpenError};
 use crate::model::secret::Pepper;
 use crate::store::counts;
+use crate::store::extension;
 use crate::store::failure::{OrStore, failure};
 use crate::store::mark;
 use crate::store::read;
@@ -128,6 +129,8 @@ fn look_at_tables(txn: &ReadTransaction, ring: &Keyring, format: u32) -> Result<
         Err(TableError::TableDoesNotExist(_)) if format < FORMAT => {}
         opened => drop(opened.or_store()?),
     });
+    // Those of extensions are opened as they are named.
+    extension::names(txn)?;
     let keyspaces = txn.open_table(KEYSPACES).or_store()?;
     for entry in ReadableTable::iter(&keyspaces).or_store()? {
         read::keyspace(&keyspaces, ring, entry.or_store()?.0.value())?;

@@ -8,6 +8,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata,
 
 use crate::crypto::digest::{Contents, Digest, Keyring};
 use crate::model::error::Error;
+use crate::store::extension;
 use crate::store::failure::OrStore;
 use crate::store::tables::{Bytes, META_COPY, State, Tagged, each_table, unseal};
 
@@ -80,6 +81,9 @@ impl Mark {
     ) -> Result<Self, Error> {
         let mut marking = Marking::new(state);
         each_table!(|table| read_table(&mut marking, txn, table, &mut each)?);
+        for name in extension::names(txn)? {
+            read_table(&mut marking, txn, extension::definition(&name), &mut each)?;
+        }
         Ok(marking.finish())
     }
 
@@ -152,6 +156,11 @@ pub(super) fn require_counts(
             found.push((name, opened.len().or_store()?));
         }
     });
+    for name in extension::names(txn)? {
+        let table = txn.open_table(extension::definition(&name)).or_store()?;
+        let count = table.len().or_store()?;
+        found.push((name, count));
+    }
     match differs(&mark.counts, &found) {
         Some(why) => Err(Error::corrupted("gatekey", META_COPY, not_whole(&why))),
         None => Ok(()),

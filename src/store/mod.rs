@@ -19,6 +19,7 @@ pub(crate) mod codec;
 pub(crate) mod counts;
 mod damage;
 pub(crate) mod export;
+mod extension;
 pub(crate) mod failure;
 pub(crate) mod file;
 mod ground;

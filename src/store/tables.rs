@@ -114,6 +114,7 @@ pub(crate) enum Tagged {
     Kept = 13,
     Indexed = 21,
     Counts = 22,
+    Extension = 23,
 }
 
 impl Tagged {
@@ -126,6 +127,7 @@ impl Tagged {
             Self::State | Self::Copy | Self::Indexed | Self::Counts => "gatekey",
             Self::Quota => "quotas",
             Self::Request => "requests",
+            Self::Extension => "extension",
             Self::Kept => "kept",
         }
     }

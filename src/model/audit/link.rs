@@ -45,6 +45,9 @@ impl fmt::Display for Link {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::model::serialized::as_text!(Link, "a link of the audit trail");
+
 impl FromStr for Link {
     type Err = ParseError;
 
@@ -63,6 +66,7 @@ impl FromStr for Link {
 
 /// A stretch of the audit trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AuditSpan {
     /// The place after which it begins.
@@ -86,6 +90,7 @@ impl AuditSpan {
 /// What a trimming of the audit trail did: see
 /// [`Engine::trim_audit`](crate::Engine::trim_audit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Trimmed {
     /// How many entries were removed from the trail.

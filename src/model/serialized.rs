@@ -1,0 +1,195 @@
+//! What the feature `serde` shares: types that are written as their text, and durations.
+//!
+//! Nothing that is stored passes through here; see [`crate::store::stored`].
+
+use std::fmt::{self, Display, Formatter};
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{Error, Visitor};
+
+/// Writes a type as its text, and reads it by `FromStr`, in every format.
+macro_rules! as_text {
+    ($type:ty, $expected:literal) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str($crate::model::serialized::Text::new($expected))
+            }
+        }
+    };
+}
+pub(crate) use as_text;
+
+/// Reads a type from its text.
+pub(crate) struct Text<T> {
+    expected: &'static str,
+    reads: PhantomData<T>,
+}
+
+impl<T> Text<T> {
+    pub(crate) fn new(expected: &'static str) -> Self {
+        Self {
+            expected,
+            reads: PhantomData,
+        }
+    }
+}
+
+impl<T: FromStr<Err: Display>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// A duration as ISO 8601 has it, with days of 24 hours: `P90D`, `PT1M30S`, `PT0.25S`.
+struct Iso(Duration);
+
+impl Display for Iso {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());
+        let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+        let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+        f.write_str("P")?;
+        if days > 0 {
+            write!(f, "{days}D")?;
+        }
+        if days > 0 && (hours, minutes, seconds, nanos) == (0, 0, 0, 0) {
+            return Ok(());
+        }
+        f.write_str("T")?;
+        if hours > 0 {
+            write!(f, "{hours}H")?;
+        }
+        if minutes > 0 {
+            write!(f, "{minutes}M")?;
+        }
+        match nanos {
+            0 if seconds == 0 && hours + minutes > 0 => Ok(()),
+            0 => write!(f, "{seconds}S"),
+            _ => {
+                let fraction = format!("{nanos:09}");
+                write!(f, "{seconds}.{}S", fraction.trim_end_matches('0'))
+            }
+        }
+    }
+}
+
+impl FromStr for Iso {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const WHY: &str = "not a duration of ISO 8601 in days, hours, minutes and seconds";
+        // Only the standard's form: the parser reads others too, and signs.
+        let standard = text.starts_with('P') && !text.contains(['-', '+']);
+        let span: jiff::Span = text.parse().ok().filter(|_| standard).ok_or(WHY)?;
+        let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+        let exact = exact.ok().and_then(|exact| Duration::try_from(exact).ok());
+        exact.map(Self).ok_or(WHY)
+    }
+}
+
+/// For `#[serde(with)]`.
+pub(crate) mod duration {
+    use super::{Duration, Iso, Text};
+
+    pub(crate) fn serialize<S: serde::Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Iso(*duration))
+    }
+
+    pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let text = Text::<Iso>::new("a duration, such as P90D or PT1M30S");
+        deserializer
+            .deserialize_str(text)
+            .map(|Iso(duration)| duration)
+    }
+}
+
+/// For `#[serde(serialize_with)]`, where a duration may be absent.
+#[allow(clippy::ref_option)]
+pub(crate) fn maybe_duration<S: serde::Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => serializer.collect_str(&Iso(*duration)),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        let day = 86_400;
+        for (duration, text) in [
+            (Duration::ZERO, "PT0S"),
+            (Duration::from_secs(90 * day), "P90D"),
+            (Duration::from_secs(90), "PT1M30S"),
+            (Duration::from_secs(60), "PT1M"),
+            (Duration::from_secs(day + 3_600), "P1DT1H"),
+            (Duration::from_secs(3_601), "PT1H1S"),
+            (Duration::from_millis(250), "PT0.25S"),
+            (Duration::new(day, 1), "P1DT0.000000001S"),
+        ] {
+            assert_eq!(Iso(duration).to_string(), text);
+            assert_eq!(text.parse::<Iso>().unwrap().0, duration);
+        }
+        assert_eq!(
+            "P2W".parse::<Iso>().unwrap().0,
+            Duration::from_secs(14 * day)
+        );
+        for bad in [
+            "",
+            "P",
+            "PT",
+            "90",
+            "90 days",
+            "1h",
+            "-P1D",
+            "P-1D",
+            "PT-1S",
+            "+P1D",
+            "P1M",
+            "P1Y",
+            "p1d",
+            " P1D",
+            "P1D ",
+            "PT1",
+            "P99999999999D",
+            "PT1e3S",
+        ] {
+            assert!(bad.parse::<Iso>().is_err(), "{bad:?}");
+        }
+        let _ = Iso(Duration::MAX).to_string();
+    }
+
+    proptest! {
+        #[test]
+        fn every_duration_reads_back(seconds in 0..250_000_000_000_u64, nanos in 0..1_000_000_000_u32) {
+            let duration = Duration::new(seconds, nanos);
+            let text = Iso(duration).to_string();
+            prop_assert_eq!(text.parse::<Iso>().unwrap().0, duration, "{}", text);
+        }
+    }
+}
