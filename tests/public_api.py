@@ -50,6 +50,10 @@ def declared(item):
     taken[-1] = taken[-1][:end]
     taken[0] = taken[0][max(column - 1, 0):]
     text = re.sub(r"\s+", " ", " ".join(line.split("//")[0] for line in taken))
+    bare = re.sub(r"#\[[^\]]*\] ?", "", text)
+    if bare != text:
+        # Attributes of a variant's fields, with the lines that they made.
+        text = bare.replace("( ", "(").replace(", )", ")")
     depth = 0
     is_tuple = next(iter(item["inner"])) == "struct"
     for at, letter in enumerate(text):
