@@ -35,7 +35,7 @@ pub(crate) fn take_slice(
     if new != old {
         tx.put_quota(number, &new)?;
     }
-    tx.touch_quota(QuotaEvent::Taken {
+    tx.note_slice(QuotaEvent::Taken {
         name: key.raw(),
         slice,
         asked: asked.clone(),
@@ -64,7 +64,7 @@ pub(crate) fn put_back(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Res
                 tx.put_quota(number, &new)?;
             }
         }
-        tx.touch_quota(QuotaEvent::Returned { number, left });
+        tx.note_slice(QuotaEvent::Returned { number, left });
     }
     Ok(())
 }

@@ -62,7 +62,6 @@ pub(crate) fn update(
     tx.replace_key(&old, &new)?;
     if let Some(quota) = changes.quota {
         new_cold.quota = change_quota(tx, old_cold.quota, quota)?;
-        tx.touch_quota_of(id);
     }
     if new_cold != old_cold {
         tx.put_cold(id, &new_cold)?;

@@ -1,6 +1,7 @@
 //! The thread that writes, now and then, what verifications have noted, and that lets a
 //! store recover which has failed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -64,14 +65,18 @@ impl Maintenance {
             if let (true, Some(failure)) = (before.is_well(), found.failure()) {
                 tell(failure);
             }
-            let written = match flushed_at.elapsed() >= interval {
-                true => {
-                    flushed_at = Instant::now();
-                    // What could not be written stays noted.
-                    core.flush()
-                }
+            let is_due = flushed_at.elapsed() >= interval;
+            if is_due {
+                flushed_at = Instant::now();
+            }
+            // What could not be written stays noted. A panic in a caller's clock must not
+            // end this thread: nothing would be flushed any more.
+            let write = || match is_due {
+                true => core.flush(),
                 false => core.recover(),
             };
+            let written = catch_unwind(AssertUnwindSafe(write));
+            let written = written.unwrap_or(Err(Error::Internal("a flush panicked")));
             let after = alarm.health();
             match (written, after.failure()) {
                 (_, Some(failure)) => {

@@ -1,6 +1,7 @@
 //! What the handles of an engine share. The ways through it are in `verify` (with
 //! `charge`), in `commit`, and in `flush`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::store::writer::Store;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(test)]
+type PublishedDelta = (Arc<Snapshot>, crate::store::delta::Delta, Arc<Snapshot>);
+
 pub(crate) struct Core {
     pub(super) home: Home,
     pub(super) store: Store,
@@ -46,7 +50,7 @@ pub(crate) struct Core {
     pub(super) dark: AtomicBool,
     pub(super) notes: Notes,
     pub(super) limiter: Limiter,
-    pub(super) quotas: Arc<Quotas>,
+    pub(crate) quotas: Arc<Quotas>,
     pub(super) attempts: Option<Attempts>,
     pub(super) tracks_usage: bool,
     pub(super) idempotency_window: Duration,
@@ -54,6 +58,9 @@ pub(crate) struct Core {
     /// uses of a flush of which it was not known whether they were written.
     pub(super) flushing: Mutex<Option<Arc<OnTheWay>>>,
     pub(super) fails_closed_after: Option<Duration>,
+    /// What was published, between which snapshots, where a test asks for it.
+    #[cfg(test)]
+    pub(crate) published_deltas: Mutex<Option<Vec<PublishedDelta>>>,
 }
 
 impl Core {
@@ -100,6 +107,8 @@ impl Core {
             idempotency_window: options.idempotency_window,
             flushing: Mutex::new(None),
             fails_closed_after: options.fails_closed_after,
+            #[cfg(test)]
+            published_deltas: Mutex::new(None),
         })
     }
 
@@ -264,8 +273,13 @@ impl Core {
     pub(crate) fn close(&self) -> Result<(), Error> {
         let flushed = match self.published.load().is_some() {
             true => {
-                let put_back = self.quotas.close(|numbers| self.put_back(numbers));
-                self.flush().and(put_back)
+                let flush = || {
+                    let put_back = self.quotas.close(|numbers| self.put_back(numbers));
+                    self.flush().and(put_back)
+                };
+                // A panic in a caller's clock must not keep the file open.
+                let flushed = catch_unwind(AssertUnwindSafe(flush));
+                flushed.unwrap_or(Err(Error::Internal("the last flush panicked")))
             }
             false => Ok(()),
         };

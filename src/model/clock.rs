@@ -166,6 +166,11 @@ impl fmt::Debug for Timestamp {
 /// A clock may step back: the engine never lets time run behind the newest
 /// instant that it has committed, so that what has expired stays expired.
 /// It is asked on every verification, so it should be quick.
+///
+/// # Panics
+/// A panic in a clock goes to the caller of a verification or a listing. A change
+/// whose transaction has not begun to commit is not applied then, and fails with
+/// [`Error::Store`](crate::Error::Store), as do those that share the transaction.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present.
     fn now(&self) -> Timestamp;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::model::clock::{Clock, Timestamp};
+use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::error::StoreFailure;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -207,10 +207,18 @@ impl Alarm {
         }
     }
 
+    /// The present. A caller's clock that panics must not keep a failure from being told,
+    /// nor a recovery from going on: then it is the system's.
+    fn now(&self) -> Timestamp {
+        let now = || self.clock.now();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(now))
+            .unwrap_or_else(|_| SystemClock.now())
+    }
+
     /// A failure that begins now.
     pub(crate) fn failure_of(&self, cause: &StoreFailure) -> Failure {
         Failure {
-            since: self.clock.now(),
+            since: self.now(),
             cause: cause.clone(),
             attempts: 0,
             last: None,

@@ -18,6 +18,7 @@ pub(crate) mod check;
 pub(crate) mod codec;
 pub(crate) mod counts;
 mod damage;
+pub(crate) mod delta;
 pub(crate) mod export;
 mod extension;
 pub(crate) mod failure;

@@ -1,13 +1,13 @@
 //! Group commit: writers that wait together share one transaction.
 //!
-//! Whoever comes first leads: takes all that wait, runs each mutation in the
-//! order of arrival inside one transaction, commits once, publishes, and
-//! answers all. Those that came meanwhile are led by the first of them.
+//! Whoever comes first leads: takes all that wait as a [`Batch`], has the engine drive it,
+//! and gives every change its result. Those that came meanwhile are led by the first of
+//! them.
 //!
-//! A mutation sees what those before it in the batch have written, so that two
-//! rivals cannot both win. One that is refused has written nothing (it
-//! validates first); should one fail after it has written, the transaction is
-//! thrown away and run again without it, so that it fails alone.
+//! A change sees what those before it in the batch have written, so that two rivals
+//! cannot both win. One that is refused has written nothing (it validates first); should
+//! one fail after it has written, the transaction is thrown away and run again without
+//! it, so that it fails alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -22,134 +22,183 @@ pub(crate) enum Progress {
     Again,
 }
 
-/// The most mutations in one transaction.
+/// The most changes in one transaction.
 const BATCH_MAX: usize = 1024;
 
-/// A mutation that waits. It may run more than once; the last run counts.
-trait Job: Send {
-    /// Runs it, and says whether it succeeded.
-    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
-    /// Replaces its result by an error.
-    fn fail(&mut self, error: Error);
-}
+type Work<T> = Box<dyn FnMut(&mut Tx<'_>) -> Result<T, Error> + Send>;
 
-/// Where a mutation leaves its result for the thread that submitted it.
-type Slot<T> = Arc<Mutex<Option<Result<T, Error>>>>;
-
-struct Mutation<F, T> {
-    work: F,
-    result: Slot<T>,
-}
-
-impl<F, T> Job for Mutation<F, T>
-where
-    F: FnMut(&mut Tx<'_>) -> Result<T, Error> + Send,
-    T: Send,
-{
-    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
-        let result = (self.work)(tx);
-        let succeeded = result.is_ok();
-        *lock(&self.result) = Some(result);
-        succeeded
-    }
-
-    fn fail(&mut self, error: Error) {
-        *lock(&self.result) = Some(Err(error));
-    }
-}
-
-/// Where a waiting mutation stands.
-enum Stage {
-    Waiting(Box<dyn Job>),
+/// Where a change stands.
+enum Stage<T> {
+    Waiting(Work<T>),
     /// Not taken by a leader, and told to lead.
-    Lead(Box<dyn Job>),
+    Lead(Work<T>),
     /// Taken by a leader.
     Taken,
-    Done,
+    Done(Result<T, Error>),
 }
 
-struct Ticket {
-    stage: Mutex<Stage>,
+/// The place of a change in the line, at which whoever submitted it waits.
+struct Place<T> {
+    stage: Mutex<Stage<T>>,
     changed: Condvar,
 }
 
-impl Ticket {
-    fn set(&self, stage: Stage) {
+impl<T> Place<T> {
+    fn set(&self, stage: Stage<T>) {
         *lock(&self.stage) = stage;
         self.changed.notify_one();
     }
+}
 
-    /// Takes the job out, for a leader.
-    fn take(&self) -> Option<Box<dyn Job>> {
-        match std::mem::replace(&mut *lock(&self.stage), Stage::Taken) {
-            Stage::Waiting(job) | Stage::Lead(job) => Some(job),
-            Stage::Taken | Stage::Done => None,
+/// A place in the line, whatever its change gives.
+trait Waits: Send + Sync {
+    /// Takes the change out, for a leader.
+    fn take(self: Arc<Self>) -> Option<Box<dyn Job>>;
+    /// Tells whoever waits there to lead.
+    fn pass_lead(&self);
+}
+
+impl<T: Send + 'static> Waits for Place<T> {
+    fn take(self: Arc<Self>) -> Option<Box<dyn Job>> {
+        let work = match std::mem::replace(&mut *lock(&self.stage), Stage::Taken) {
+            Stage::Waiting(work) | Stage::Lead(work) => work,
+            Stage::Taken | Stage::Done(_) => return None,
+        };
+        Some(Box::new(Taken {
+            place: self,
+            work,
+            result: Err(Error::Internal("a change was not run")),
+        }))
+    }
+
+    fn pass_lead(&self) {
+        let mut stage = lock(&self.stage);
+        if let Stage::Waiting(work) = std::mem::replace(&mut *stage, Stage::Taken) {
+            *stage = Stage::Lead(work);
+        }
+        self.changed.notify_one();
+    }
+}
+
+/// A change that a leader has taken, and its result so far. It may run more than once;
+/// the last run counts.
+struct Taken<T> {
+    place: Arc<Place<T>>,
+    work: Work<T>,
+    result: Result<T, Error>,
+}
+
+trait Job: Send {
+    /// Runs it, and says whether it succeeded.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Gives whoever waits its result, or an error in its place.
+    fn answer(self: Box<Self>, instead: Option<Error>);
+}
+
+impl<T: Send> Job for Taken<T> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.result = (self.work)(tx);
+        self.result.is_ok()
+    }
+
+    fn answer(self: Box<Self>, instead: Option<Error>) {
+        let Self {
+            place,
+            work,
+            result,
+        } = *self;
+        // What it holds goes before whoever waits is told.
+        drop(work);
+        place.set(Stage::Done(instead.map_or(result, Err)));
+    }
+}
+
+/// The changes that share a transaction, in the order of the line.
+pub(crate) struct Batch {
+    /// Each with whether it failed after it had written, and is left out since.
+    jobs: Vec<(Box<dyn Job>, bool)>,
+    may_be_durable: bool,
+}
+
+impl Batch {
+    /// Runs all in a transaction.
+    pub(crate) fn run(&mut self, tx: &mut Tx<'_>) -> Progress {
+        let jobs = self.jobs.iter_mut();
+        for (job, is_left_out) in jobs.filter(|(_, is_left_out)| !*is_left_out) {
+            tx.begin_mutation();
+            if !job.run(tx) && tx.wrote() {
+                *is_left_out = true;
+                return Progress::Again;
+            }
+        }
+        Progress::Done
+    }
+
+    /// Notes that its commit begins: from here on, a panic leaves its outcome unknown.
+    pub(crate) fn commits(&mut self) {
+        self.may_be_durable = true;
+    }
+
+    /// Gives each its result. Where the batch has failed, its error is that of all but
+    /// those that were left out.
+    fn answer(self, ended: &Result<(), Error>) {
+        for (job, is_left_out) in self.jobs {
+            job.answer(match ended {
+                Err(error) if !is_left_out => Some(error.clone()),
+                _ => None,
+            });
         }
     }
 }
 
 #[derive(Default)]
 struct Line {
-    waiting: Vec<Arc<Ticket>>,
+    waiting: Vec<Arc<dyn Waits>>,
     led: bool,
 }
 
-/// The line in which mutations wait.
+/// The line in which changes wait.
 #[derive(Default)]
 pub(crate) struct Queue {
     line: Mutex<Line>,
 }
 
 impl Queue {
-    /// Runs a mutation in a transaction, alone or with others, and gives its
-    /// result once it is durable.
+    /// Has a change made in a transaction, alone or with others, and gives its result
+    /// once it is durable.
     ///
-    /// `commit` runs a batch in a transaction and publishes it; it is called
-    /// only while this thread leads.
+    /// `drive` takes a batch through a transaction to all readers; it is called only
+    /// while this thread leads. Its error is one for the whole batch.
     pub(crate) fn submit<T: Send + 'static>(
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
-        commit: impl Fn(&mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended,
+        drive: impl Fn(&mut Batch) -> Result<(), Error>,
     ) -> Result<T, Error> {
-        let result: Slot<T> = Arc::default();
-        let job = Box::new(Mutation {
-            work,
-            result: result.clone(),
-        });
-        self.run(job, &commit);
-        let result = lock(&result).take();
-        result.unwrap_or(Err(Error::Internal("a mutation lost its result")))
-    }
-
-    /// Puts a job into the line and waits, or leads, until it is done.
-    fn run(
-        &self,
-        job: Box<dyn Job>,
-        commit: &impl Fn(&mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended,
-    ) {
-        let ticket = Arc::new(Ticket {
-            stage: Mutex::new(Stage::Waiting(job)),
+        let place = Arc::new(Place {
+            stage: Mutex::new(Stage::Waiting(Box::new(work))),
             changed: Condvar::new(),
         });
         let lead = {
             let mut line = lock(&self.line);
-            line.waiting.push(ticket.clone());
+            line.waiting.push(place.clone());
             !std::mem::replace(&mut line.led, true)
         };
         if lead {
-            self.lead(commit);
+            self.lead(&drive);
         }
-        let mut stage = lock(&ticket.stage);
+        let mut stage = lock(&place.stage);
         loop {
-            match &*stage {
-                Stage::Done => return,
-                Stage::Lead(_) => {
+            match std::mem::replace(&mut *stage, Stage::Taken) {
+                Stage::Done(result) => return result,
+                Stage::Lead(work) => {
+                    *stage = Stage::Waiting(work);
                     drop(stage);
-                    self.lead(commit);
-                    stage = lock(&ticket.stage);
+                    self.lead(&drive);
+                    stage = lock(&place.stage);
                 }
-                Stage::Waiting(_) | Stage::Taken => {
-                    stage = ticket
+                waits => {
+                    *stage = waits;
+                    stage = place
                         .changed
                         .wait(stage)
                         .unwrap_or_else(PoisonError::into_inner);
@@ -165,74 +214,31 @@ impl Queue {
     }
 
     /// Leads one batch, and passes the lead on.
-    fn lead(&self, commit: &impl Fn(&mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended) {
-        let tickets: Vec<Arc<Ticket>> = {
+    fn lead(&self, drive: &impl Fn(&mut Batch) -> Result<(), Error>) {
+        let places: Vec<Arc<dyn Waits>> = {
             let mut line = lock(&self.line);
             let count = line.waiting.len().min(BATCH_MAX);
             line.waiting.drain(..count).collect()
         };
-        let mut jobs: Vec<Option<Box<dyn Job>>> =
-            tickets.iter().map(|ticket| ticket.take()).collect();
-        run_batch(&mut jobs, commit);
-        for ticket in &tickets {
-            ticket.set(Stage::Done);
-        }
+        let jobs = places.into_iter().filter_map(|place| place.take());
+        let mut batch = Batch {
+            jobs: jobs.map(|job| (job, false)).collect(),
+            may_be_durable: false,
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| drive(&mut batch)));
+        // The caller's clock has panicked, say. The others must not wait for ever.
+        let ended = ended.unwrap_or_else(|_| {
+            let failure = StoreFailure::new("the transaction panicked", None);
+            Err(match batch.may_be_durable {
+                true => Error::OutcomeUnknown(failure),
+                false => Error::Store(failure),
+            })
+        });
+        batch.answer(&ended);
         let mut line = lock(&self.line);
         match line.waiting.first() {
-            Some(next) => {
-                let mut stage = lock(&next.stage);
-                if let Stage::Waiting(job) = std::mem::replace(&mut *stage, Stage::Taken) {
-                    *stage = Stage::Lead(job);
-                }
-                next.changed.notify_one();
-            }
+            Some(next) => next.pass_lead(),
             None => line.led = false,
-        }
-    }
-}
-
-/// How a batch ended, for its jobs.
-pub(crate) enum Ended {
-    /// Their results stand.
-    Well,
-    /// None of them is applied.
-    Failed(Error),
-    /// It is not known whether they are applied.
-    Unknown(StoreFailure),
-}
-
-fn run_batch(
-    jobs: &mut [Option<Box<dyn Job>>],
-    commit: &impl Fn(&mut dyn FnMut(&mut Tx<'_>) -> Progress) -> Ended,
-) {
-    // Set for a job that failed after it had written, and is left out since.
-    let mut excluded = vec![false; jobs.len()];
-    let ended = catch_unwind(AssertUnwindSafe(|| {
-        commit(&mut |tx| {
-            for (job, excluded) in jobs.iter_mut().zip(&mut excluded) {
-                let Some(job) = job.as_mut().filter(|_| !*excluded) else {
-                    continue;
-                };
-                tx.begin_mutation();
-                if !job.run(tx) && tx.wrote() {
-                    *excluded = true;
-                    return Progress::Again;
-                }
-            }
-            Progress::Done
-        })
-    }));
-    let errors: Box<dyn Fn() -> Error> = match ended {
-        Ok(Ended::Well) => return,
-        Ok(Ended::Failed(error)) => Box::new(move || error.clone()),
-        Ok(Ended::Unknown(failure)) => Box::new(move || Error::OutcomeUnknown(failure.clone())),
-        Err(_) => {
-            Box::new(|| Error::OutcomeUnknown(StoreFailure::new("the transaction panicked", None)))
-        }
-    };
-    for (job, excluded) in jobs.iter_mut().zip(excluded) {
-        if let Some(job) = job.as_mut().filter(|_| !excluded) {
-            job.fail(errors());
         }
     }
 }

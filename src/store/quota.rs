@@ -105,6 +105,17 @@ impl QuotaRecord {
         }
     }
 
+    /// Whether what was taken of one counts of the other: the same quota, in the same
+    /// period of it.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        (self.revision, self.refills_at) == (other.revision, other.refills_at)
+    }
+
+    /// Whether a slice is of this quota, in this period of it.
+    pub(crate) fn has(&self, slice: &Slice) -> bool {
+        (self.revision, self.refills_at) == (slice.revision, slice.refills_at)
+    }
+
     /// As it reads at an instant: refilled, where that is due.
     pub(crate) fn at(&self, now: Timestamp) -> Self {
         match is_due(self.refills_at, now) {

@@ -1,6 +1,6 @@
 //! A write transaction: the verbs of [`crate::change`] read and write through
 //! it. It keeps the indexes in step with the records, appends to the audit
-//! trail, and notes what it touched, so that the engine can publish it.
+//! trail, and notes its delta, which the engine publishes.
 
 mod counts;
 mod repair;
@@ -9,9 +9,8 @@ mod set_back;
 pub(crate) mod uses;
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
-use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
+use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use crate::crypto::digest::Keyring;
 use crate::model::audit::{AuditBody, AuditEvent};
@@ -22,6 +21,7 @@ use crate::model::key::{ColdRecord, Key, Revoked};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState};
 use crate::model::quota::{Quota, QuotaStatus};
+use crate::store::delta::{Delta, tag_of};
 use crate::store::failure::OrStore;
 use crate::store::life::Life;
 use crate::store::quota::{QuotaEvent, QuotaRecord};
@@ -31,39 +31,6 @@ use crate::store::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
     META_STATE, OVER, OWNERS, OwnerRecord, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
-use crate::sync::atomic::AtomicBool;
-
-/// What a transaction changed that the engine keeps in memory.
-#[derive(Clone)]
-pub(crate) struct Touched {
-    pub(crate) keys: Vec<KeyId>,
-    pub(crate) keyspaces: Vec<Keyspace>,
-    /// What was done to quotas, in order.
-    pub(crate) quotas: Vec<QuotaEvent>,
-    /// What is told that the uses of a flush are written.
-    pub(crate) uses: Vec<Arc<AtomicBool>>,
-    /// The instant of the commit, behind which time never runs again.
-    pub(crate) at: Timestamp,
-    /// That instant is where time was set back to.
-    pub(crate) sets_time_back: bool,
-    /// How many commits there are with this one.
-    pub(crate) commits: u64,
-}
-
-impl Touched {
-    /// Nothing: where a snapshot shows what the one before shows.
-    pub(super) fn nothing(commits: u64) -> Self {
-        Self {
-            keys: Vec::new(),
-            keyspaces: Vec::new(),
-            quotas: Vec::new(),
-            uses: Vec::new(),
-            at: Timestamp::MIN,
-            sets_time_back: false,
-            commits,
-        }
-    }
-}
 
 /// The keys that an owner has in a keyspace and that are not known to be over.
 #[derive(Default)]
@@ -95,7 +62,7 @@ pub(crate) struct Tx<'t> {
     meta: Table<'t, &'static str, Bytes>,
     pub(super) state: State,
     kept: counts::Kept,
-    touched: Touched,
+    pub(super) delta: Delta,
     /// Whether the mutation that runs has written yet.
     wrote: bool,
     wrote_ever: bool,
@@ -134,9 +101,9 @@ impl<'t> Tx<'t> {
             meta,
             state,
             kept: counts::Kept::default(),
-            touched: Touched {
+            delta: Delta {
                 at: now,
-                ..Touched::nothing(0)
+                ..Delta::nothing(0)
             },
             wrote: false,
             wrote_ever: false,
@@ -174,19 +141,20 @@ impl<'t> Tx<'t> {
         self.wrote_ever = true;
     }
 
-    /// Writes the state and gives what was touched, or `None` where nothing was
+    /// Writes the state and gives the delta, or `None` where nothing was
     /// written and nothing need be committed.
-    pub(crate) fn finish(mut self) -> Result<Option<Touched>, Error> {
+    pub(crate) fn finish(mut self) -> Result<Option<Delta>, Error> {
         if !self.wrote_ever {
             return Ok(None);
         }
         self.write_counts()?;
         self.state.clock = self.now;
         self.state.commits += 1;
-        self.touched.commits = self.state.commits;
+        self.delta.commits = self.state.commits;
+        self.delta.settle();
         let bytes = tables::seal(self.ring, Tagged::State, META_STATE.as_bytes(), &self.state)?;
         self.meta.insert(META_STATE, bytes.as_slice()).or_store()?;
-        Ok(Some(self.touched))
+        Ok(Some(self.delta))
     }
 
     /// The present, the same for the whole transaction.
@@ -249,9 +217,14 @@ impl<'t> Tx<'t> {
         self.writing();
         let key = keyspace.id.to_le_bytes();
         let bytes = tables::seal(self.ring, Tagged::Keyspace, &key, keyspace)?;
-        self.keyspaces
-            .insert(keyspace.id, bytes.as_slice())
-            .or_store()?;
+        let old = self.keyspaces.insert(keyspace.id, bytes.as_slice());
+        let old = old.or_store()?.map(|old| {
+            let bytes = old.value();
+            tables::unseal(self.ring, Tagged::Keyspace, &key, bytes)
+        });
+        self.delta
+            .keyspaces
+            .note(keyspace.id, old.transpose(), Some(keyspace.clone()));
         self.prefixes
             .insert(keyspace.prefix.as_str(), keyspace.id)
             .or_store()?;
@@ -259,7 +232,6 @@ impl<'t> Tx<'t> {
             self.begin_counts(keyspace.id);
         }
         self.state.next_keyspace = self.state.next_keyspace.max(keyspace.id + 1);
-        self.touched.keyspaces.push(keyspace.clone());
         Ok(())
     }
 
@@ -311,7 +283,7 @@ impl<'t> Tx<'t> {
     /// Drops the copy in memory, with the commit, of a key that cannot be read.
     pub(crate) fn forget(&mut self, id: KeyId) {
         self.writing();
-        self.touched.keys.push(id);
+        self.delta.unreadable.push(id);
     }
 
     /// Makes the present durable where a key is revoked only because its grace
@@ -333,7 +305,25 @@ impl<'t> Tx<'t> {
     pub(crate) fn put_cold(&mut self, id: KeyId, cold: &ColdRecord) -> Result<(), Error> {
         self.writing();
         let bytes = tables::seal(self.ring, Tagged::Cold, &id.raw().to_le_bytes(), cold)?;
-        self.cold.insert(id.raw(), bytes.as_slice()).or_store()?;
+        let old = self.cold.insert(id.raw(), bytes.as_slice()).or_store()?;
+        let old = quota_of(self.ring, id, old);
+        self.delta.quota_of.note(id, old, cold.quota);
+        Ok(())
+    }
+
+    pub(super) fn remove_cold(&mut self, id: KeyId) -> Result<(), Error> {
+        self.writing();
+        let old = self.cold.remove(id.raw()).or_store()?;
+        let old = quota_of(self.ring, id, old);
+        self.delta.quota_of.note(id, old, None);
+        Ok(())
+    }
+
+    pub(super) fn remove_hot(&mut self, id: KeyId) -> Result<(), Error> {
+        self.writing();
+        let old = self.keys.remove(id.raw()).or_store()?;
+        let old = old.map(|old| tag_of(old.value()));
+        self.delta.keys.note(id, Ok(old), None);
         Ok(())
     }
 
@@ -388,10 +378,9 @@ impl<'t> Tx<'t> {
 
     fn put_hot(&mut self, key: &KeyRecord) -> Result<(), Error> {
         let bytes = key.encode(self.ring)?;
-        self.keys
-            .insert(key.id.raw(), bytes.as_slice())
-            .or_store()?;
-        self.touched.keys.push(key.id);
+        let old = self.keys.insert(key.id.raw(), bytes.as_slice());
+        let old = old.or_store()?.map(|old| tag_of(old.value()));
+        self.delta.keys.note(key.id, Ok(old), Some(tag_of(&bytes)));
         Ok(())
     }
 
@@ -413,12 +402,11 @@ impl<'t> Tx<'t> {
         };
         self.writing();
         self.recount(Some(key), None)?;
-        self.keys.remove(key.id.raw()).or_store()?;
-        self.cold.remove(key.id.raw()).or_store()?;
+        self.remove_hot(key.id)?;
+        self.remove_cold(key.id)?;
         self.usage.remove(key.id.raw()).or_store()?;
         if let Some(number) = quota {
             self.leave_quota(number)?;
-            self.touch_quota_of(key.id);
         }
         let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
         self.by_owner.remove(index.as_slice()).or_store()?;
@@ -434,7 +422,6 @@ impl<'t> Tx<'t> {
         if !matches!(key.phase, Phase::Revoked { .. }) {
             self.state.count_digest(key.pepper, -1);
         }
-        self.touched.keys.push(key.id);
         Ok(())
     }
 
@@ -626,7 +613,17 @@ impl<'t> Tx<'t> {
     pub(crate) fn put_quota(&mut self, number: u64, record: &QuotaRecord) -> Result<(), Error> {
         self.writing();
         let bytes = tables::seal(self.ring, Tagged::Quota, &number.to_le_bytes(), record)?;
-        self.quotas.insert(number, bytes.as_slice()).or_store()?;
+        let old = self.quotas.insert(number, bytes.as_slice()).or_store()?;
+        let old = quota_from(self.ring, number, old);
+        self.delta.quotas.note(number, old, Some(record.clone()));
+        Ok(())
+    }
+
+    pub(super) fn remove_quota(&mut self, number: u64) -> Result<(), Error> {
+        self.writing();
+        let old = self.quotas.remove(number).or_store()?;
+        let old = quota_from(self.ring, number, old);
+        self.delta.quotas.note(number, old, None);
         Ok(())
     }
 
@@ -643,26 +640,19 @@ impl<'t> Tx<'t> {
     pub(crate) fn replace_quota(&mut self, number: u64, quota: Quota) -> Result<(), Error> {
         let keys = self.quota(number)?.keys;
         let record = QuotaRecord::new(quota, keys, self.next_seq(), self.now);
-        self.put_quota(number, &record)?;
-        self.touch_quota(QuotaEvent::Changed(number));
-        Ok(())
+        self.put_quota(number, &record)
     }
 
-    /// Notes that a key's quota is another than before.
-    pub(crate) fn touch_quota_of(&mut self, key: KeyId) {
-        self.touch_quota(QuotaEvent::Moved(key.raw()));
+    /// Notes that a request waits for a slice, or that a purse was called in.
+    pub(crate) fn note_slice(&mut self, event: QuotaEvent) {
+        self.delta.waiting.slices.push(event);
     }
 
-    /// Notes what was done to a quota.
-    pub(crate) fn touch_quota(&mut self, event: QuotaEvent) {
-        self.touched.quotas.push(event);
-    }
-
-    /// What was done to quotas, where nothing was written and nothing is committed.
-    pub(crate) fn unwritten_quotas(&mut self) -> Vec<QuotaEvent> {
+    /// What was found of slices, where nothing was written and nothing is committed.
+    pub(crate) fn unwritten_slices(&mut self) -> Vec<QuotaEvent> {
         match self.wrote_ever {
             true => Vec::new(),
-            false => std::mem::take(&mut self.touched.quotas),
+            false => std::mem::take(&mut self.delta.waiting.slices),
         }
     }
 
@@ -684,10 +674,7 @@ impl<'t> Tx<'t> {
             record.keys -= 1;
             return self.put_quota(number, &record);
         }
-        self.writing();
-        self.quotas.remove(number).or_store()?;
-        self.touch_quota(QuotaEvent::Changed(number));
-        Ok(())
+        self.remove_quota(number)
     }
 
     // Audit and usage
@@ -754,6 +741,31 @@ impl<'t> Tx<'t> {
             self.now,
         )
     }
+}
+
+/// A record that was replaced or removed.
+type Replaced<'a> = Option<AccessGuard<'a, Bytes>>;
+
+/// The number of the quota in a cold record that was replaced.
+fn quota_of(ring: &Keyring, id: KeyId, old: Replaced<'_>) -> Result<Option<u64>, Error> {
+    let Some(old) = old else {
+        return Ok(None);
+    };
+    let key = id.raw().to_le_bytes();
+    let old: ColdRecord = tables::unseal(ring, Tagged::Cold, &key, old.value())?;
+    Ok(old.quota)
+}
+
+fn quota_from(
+    ring: &Keyring,
+    number: u64,
+    old: Replaced<'_>,
+) -> Result<Option<QuotaRecord>, Error> {
+    let old = old.map(|old| {
+        let key = number.to_le_bytes();
+        tables::unseal(ring, Tagged::Quota, &key, old.value())
+    });
+    old.transpose()
 }
 
 #[cfg(test)]

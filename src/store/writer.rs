@@ -6,11 +6,14 @@ mod recovery;
 use std::sync::Arc;
 use std::time::Instant;
 
+use redb::WriteTransaction;
+
 use crate::crypto::digest::Keyring;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, OpenError, StoreFailure};
 use crate::model::health::Alarm;
 use crate::store::base::Base;
+use crate::store::delta::{Delta, Publish};
 use crate::store::failure::{OrStore, failure, failure_of, guarded, guarded_any, panicked};
 use crate::store::home::Home;
 use crate::store::open;
@@ -18,26 +21,8 @@ use crate::store::place::Place;
 use crate::store::queue::Progress;
 use crate::store::settings::Settings;
 use crate::store::snapshot::Snapshot;
-use crate::store::tx::{Touched, Tx};
+use crate::store::tx::Tx;
 use crate::sync::{Mutex, MutexGuard, lock};
-
-/// What a batch of mutations came to.
-pub(crate) enum Outcome {
-    /// Nothing was written.
-    Unchanged,
-    /// Committed, durable and published.
-    Committed,
-    /// Nothing was committed.
-    Failed(Error),
-    /// The commit failed, and it could not be found out whether it is durable.
-    Unknown(StoreFailure),
-    /// Committed and durable, but not published: no snapshot of it can be had.
-    Unreadable,
-}
-
-/// Lets a commit take effect for all readers. `Touched` is empty where the snapshot
-/// only stands on another database than the one before.
-pub(crate) type Publish<'a> = &'a dyn Fn(&Touched, Arc<Snapshot>) -> Result<(), Error>;
 
 /// An open store.
 pub(crate) struct Store {
@@ -54,14 +39,12 @@ pub(crate) struct Store {
 struct Recovery {
     /// Whether it must recover before it takes a change.
     is_due: bool,
-    /// What a commit touched of which it is not known whether it is durable.
-    pending: Option<Pending>,
+    /// The delta of a commit of which it is not known whether it is durable.
+    pending: Option<Delta>,
     /// When the next attempt may begin.
     rests_until: Option<Instant>,
     last: Option<StoreFailure>,
 }
-
-struct Pending(Touched);
 
 /// What changes go through, one after the other.
 struct Inner {
@@ -125,6 +108,11 @@ impl Store {
         lock(&self.home).clone()
     }
 
+    /// Whether its file has lost its name.
+    fn is_lost(&self) -> bool {
+        matches!(self.home(), Home::File(file) if file.is_lost())
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // What a panic leaves behind under this lock, `Recovery` tells.
         lock(&self.inner)
@@ -135,146 +123,36 @@ impl Store {
         self.inner().published.clone().ok_or(Error::Closed)
     }
 
-    /// Runs mutations in one durable transaction, and publishes what it came to
-    /// before another can begin or the store can close. `run` is called again,
-    /// in a new transaction, while it asks for that.
-    ///
-    /// A store that has failed recovers first, and once more after a commit of which it
-    /// is not known what became of it.
-    pub(crate) fn write(
-        &self,
-        now: Timestamp,
-        run: &mut dyn FnMut(&mut Tx<'_>) -> Progress,
-        publish: Publish<'_>,
-    ) -> Outcome {
+    /// Begins to write: nobody else writes, and the store does not close, while the writer
+    /// lives. A store that has failed recovers first.
+    pub(crate) fn writer<'s>(&'s self, publish: &'s dyn Publish) -> Result<Writer<'s>, Error> {
         let mut inner = self.inner();
-        if let Err(error) = self.recover_if_due(&mut inner, publish) {
-            return Outcome::Failed(error);
-        }
-        let Some(base) = inner.base.clone() else {
-            return Outcome::Failed(Error::Closed);
-        };
-        let syncs = base.access().syncs();
-        let ran = guarded_any(|| self.run(&base, now, run));
-        let fault = base.access().fault().map(|fault| fault.failure.clone());
-        // What a panic or a failure leaves of a database, is not written to again.
-        inner.recovery.is_due = ran.is_err() || fault.is_some();
-        match ran {
-            Ok(Ran::Unchanged) => Outcome::Unchanged,
-            // Its commit had not begun.
-            Err(()) => {
-                self.alarm.raise(&panicked());
-                Outcome::Failed(Error::Store(panicked()))
-            }
-            // The storage engine knows of failures only that there was one.
-            Ok(Ran::Failed(error)) => Outcome::Failed(fault.map_or(error, Error::Store)),
-            Ok(Ran::Committed(_) | Ran::Unsure(..) | Ran::Lost(_))
-                if fault.is_some() && base.access().syncs() == syncs =>
-            {
-                // Of the two phases of a commit, the first ends with a sync.
-                Outcome::Failed(Error::Store(fault.unwrap_or_else(panicked)))
-            }
-            Ok(Ran::Committed(touched)) => match fault {
-                None => self.show_or_recover(&mut inner, &base, touched, publish),
-                Some(failure) => self.resolve(&mut inner, touched, failure, publish),
-            },
-            Ok(Ran::Unsure(touched, failure)) => {
-                self.resolve(&mut inner, touched, fault.unwrap_or(failure), publish)
-            }
-            Ok(Ran::Lost(touched)) => {
-                let failure = lost();
-                self.alarm.raise_lost(&failure);
-                self.resolve(&mut inner, touched, failure, publish)
-            }
-        }
+        self.recover_if_due(&mut inner, publish)?;
+        let base = inner.base.clone().ok_or(Error::Closed)?;
+        Ok(Writer {
+            store: self,
+            inner,
+            base,
+            publish,
+        })
     }
 
-    /// Publishes a commit that is durable.
-    fn show_or_recover(
-        &self,
-        inner: &mut Inner,
-        base: &Arc<Base>,
-        touched: Touched,
-        publish: Publish<'_>,
-    ) -> Outcome {
-        let shown = guarded(|| {
-            let snapshot = Snapshot::new(base, &self.ring)?;
-            inner.show(&touched, snapshot, publish)
-        });
-        match shown {
-            Ok(()) => Outcome::Committed,
-            Err(error) => match self.resolve(inner, touched, failure_of(&error), publish) {
-                Outcome::Committed => Outcome::Committed,
-                _ => Outcome::Unreadable,
-            },
-        }
-    }
-
-    /// Finds out what became of a commit that failed.
+    /// Finds out what became of a commit that failed. `Ok` where it is durable and
+    /// published.
     fn resolve(
         &self,
         inner: &mut Inner,
-        touched: Touched,
+        delta: Delta,
         failure: StoreFailure,
-        publish: Publish<'_>,
-    ) -> Outcome {
-        inner.recovery.pending = Some(Pending(touched));
+        publish: &dyn Publish,
+    ) -> Result<(), Error> {
+        inner.recovery.pending = Some(delta);
         inner.recovery.is_due = true;
         self.alarm.raise(&failure);
         match self.recover(inner, publish) {
-            Ok(true) => Outcome::Committed,
-            Ok(false) => Outcome::Failed(Error::Store(failure)),
-            Err(_) => Outcome::Unknown(failure),
-        }
-    }
-
-    /// Runs mutations in a transaction, and commits it.
-    fn run(
-        &self,
-        base: &Base,
-        now: Timestamp,
-        run: &mut dyn FnMut(&mut Tx<'_>) -> Progress,
-    ) -> Ran {
-        loop {
-            let mut txn = match base.with(|db| db.begin_write().or_store()) {
-                Ok(txn) => txn,
-                Err(error) => return Ran::Failed(error),
-            };
-            // Immediate durability is the default. Two phases: whoever can crash
-            // the process while it commits cannot choose what is recovered.
-            txn.set_two_phase_commit(true);
-            let touched = {
-                let mut tx = match Tx::open(&txn, &self.ring, now) {
-                    Ok(tx) => tx,
-                    Err(error) => return Ran::Failed(error),
-                };
-                match run(&mut tx) {
-                    Progress::Again => continue,
-                    Progress::Done => match tx.finish() {
-                        Ok(touched) => touched,
-                        Err(error) => return Ran::Failed(error),
-                    },
-                }
-            };
-            let Some(touched) = touched else {
-                return Ran::Unchanged;
-            };
-            if let Some(fault) = base.access().fault() {
-                return Ran::Failed(Error::Store(fault.failure.clone()));
-            }
-            let committed = guarded_any(|| txn.commit());
-            return match committed {
-                // Poisoned by a failure before the commit: rolled back.
-                Ok(Err(error @ redb::CommitError::TransactionPoisoned)) => {
-                    Ran::Failed(Error::Store(failure(error)))
-                }
-                Ok(Err(error)) => Ran::Unsure(touched, failure(error)),
-                Ok(Ok(())) => match self.home() {
-                    Home::File(file) if file.is_lost() => Ran::Lost(touched),
-                    _ => Ran::Committed(touched),
-                },
-                Err(()) => Ran::Unsure(touched, panicked()),
-            };
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Store(failure)),
+            Err(_) => Err(Error::OutcomeUnknown(failure)),
         }
     }
 
@@ -295,18 +173,145 @@ impl Store {
     }
 }
 
+/// Whoever writes, from the beginning of a transaction to its publication.
+pub(crate) struct Writer<'s> {
+    store: &'s Store,
+    inner: MutexGuard<'s, Inner>,
+    base: Arc<Base>,
+    publish: &'s dyn Publish,
+}
+
+/// A transaction that has written and is not committed: its delta is known, and nothing
+/// of it is durable. Dropped, it leaves nothing.
+pub(crate) struct Written {
+    txn: WriteTransaction,
+    delta: Delta,
+}
+
+/// What a commit that is durable came to for those who verify.
+pub(crate) enum Shown {
+    Published,
+    /// No snapshot of it can be had: what it took away cannot be seen to be gone.
+    Unreadable,
+}
+
+impl Writer<'_> {
+    /// Begins a transaction, runs in it, and finishes it: the first three steps of a
+    /// change. Run again, in a new transaction, while `run` asks for that. `None`: nothing
+    /// was written.
+    pub(crate) fn run(
+        &mut self,
+        now: Timestamp,
+        run: &mut dyn FnMut(&mut Tx<'_>) -> Progress,
+    ) -> Result<Option<Written>, Error> {
+        let (base, ring) = (&self.base, &self.store.ring);
+        let ran = guarded_any(|| {
+            loop {
+                let mut txn = base.with(|db| db.begin_write().or_store())?;
+                // Immediate durability is the default. Two phases: whoever can crash
+                // the process while it commits cannot choose what is recovered.
+                txn.set_two_phase_commit(true);
+                let mut tx = Tx::open(&txn, ring, now)?;
+                if let Progress::Again = run(&mut tx) {
+                    continue;
+                }
+                let delta = tx.finish()?;
+                if let Some(fault) = base.access().fault() {
+                    return Err(Error::Store(fault.failure.clone()));
+                }
+                return Ok(delta.map(|delta| Written { txn, delta }));
+            }
+        });
+        let fault = self.fault();
+        // What a panic or a failure leaves of a database, is not written to again.
+        self.inner.recovery.is_due = ran.is_err() || fault.is_some();
+        match ran {
+            // The storage engine knows of failures only that there was one.
+            Ok(Err(error)) => Err(fault.map_or(error, Error::Store)),
+            Ok(ran) => ran,
+            Err(()) => {
+                self.store.alarm.raise(&panicked());
+                Err(Error::Store(panicked()))
+            }
+        }
+    }
+
+    /// Commits what was written, and lets it take effect: the last two steps of a change.
+    /// Where it fails, finds out what became of it: an error says that it is not applied,
+    /// or that this is not known.
+    pub(crate) fn commit(&mut self, written: Written) -> Result<Shown, Error> {
+        let Written { txn, delta } = written;
+        let syncs = self.base.access().syncs();
+        let committed = guarded_any(|| txn.commit());
+        let fault = self.fault();
+        self.inner.recovery.is_due = fault.is_some();
+        let failed = match committed {
+            // Poisoned by a failure before the commit: rolled back.
+            Ok(Err(error @ redb::CommitError::TransactionPoisoned)) => {
+                return Err(Error::Store(fault.unwrap_or_else(|| failure(error))));
+            }
+            Ok(Err(error)) => Some(failure(error)),
+            Ok(Ok(())) => None,
+            Err(()) => Some(panicked()),
+        };
+        if let Some(fault) = &fault
+            && self.base.access().syncs() == syncs
+        {
+            // Of the two phases of a commit, the first ends with a sync.
+            return Err(Error::Store(fault.clone()));
+        }
+        if failed.is_none() && self.store.is_lost() {
+            let failure = lost();
+            self.store.alarm.raise_lost(&failure);
+            return self.resolve(delta, failure);
+        }
+        match fault.or(failed) {
+            Some(failure) => self.resolve(delta, failure),
+            None => self.show(delta),
+        }
+    }
+
+    /// Publishes a commit that is durable.
+    fn show(&mut self, delta: Delta) -> Result<Shown, Error> {
+        let (base, ring, publish) = (&self.base, &self.store.ring, self.publish);
+        let inner = &mut *self.inner;
+        let shown = guarded(|| {
+            let snapshot = Snapshot::new(base, ring)?;
+            inner.show(&delta, snapshot, publish)
+        });
+        match shown {
+            Ok(()) => Ok(Shown::Published),
+            Err(error) => match self.resolve(delta, failure_of(&error)) {
+                Ok(shown) => Ok(shown),
+                Err(_) => Ok(Shown::Unreadable),
+            },
+        }
+    }
+
+    fn resolve(&mut self, delta: Delta, failure: StoreFailure) -> Result<Shown, Error> {
+        let (store, publish) = (self.store, self.publish);
+        let resolved = store.resolve(&mut self.inner, delta, failure, publish);
+        resolved.map(|()| Shown::Published)
+    }
+
+    fn fault(&self) -> Option<StoreFailure> {
+        let fault = self.base.access().fault();
+        fault.map(|fault| fault.failure.clone())
+    }
+}
+
 impl Inner {
     /// Publishes a snapshot.
     fn show(
         &mut self,
-        touched: &Touched,
+        delta: &Delta,
         snapshot: Snapshot,
-        publish: Publish<'_>,
+        publish: &dyn Publish,
     ) -> Result<(), Error> {
         let snapshot = Arc::new(snapshot);
-        publish(touched, snapshot.clone())?;
+        publish.publish(delta, snapshot.clone())?;
         self.published = Some(snapshot);
-        self.commits = touched.commits;
+        self.commits = delta.commits;
         Ok(())
     }
 }
@@ -316,17 +321,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         let _ = self.close(|| {});
     }
-}
-
-/// What a transaction came to, as the storage engine tells it.
-enum Ran {
-    Unchanged,
-    /// It failed before its commit.
-    Failed(Error),
-    Committed(Touched),
-    /// It was committed to a file that has lost its name.
-    Lost(Touched),
-    Unsure(Touched, StoreFailure),
 }
 
 fn lost() -> StoreFailure {

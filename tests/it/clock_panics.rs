@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gatekey::{
-    Clock, Engine, Limit, NewKey, NewKeyspace, Options, Plan, Quota, Requirements, Timestamp, Token,
+    Clock, Engine, Error, Limit, NewKey, NewKeyspace, Options, Plan, Quota, Reason, Requirements,
+    Timestamp, Token,
 };
 
 /// A clock that stands, and panics where it is told to.
@@ -83,4 +84,56 @@ fn a_panic_in_the_clock_reaches_who_verifies_from_memory_and_from_the_file() {
         assert!(engine.check().unwrap().is_sound());
         engine.close().unwrap();
     }
+}
+
+#[test]
+fn a_change_whose_clock_panics_is_not_applied_and_the_next_one_is() {
+    let (engine, clock, tokens) = engine(1 << 16);
+    let (token, key) = (tokens[0].expose(), tokens[0].key_id());
+    assert!(engine.verify(token).unwrap().is_granted());
+    clock.set(true);
+    let many: Vec<_> = std::thread::scope(|scope| {
+        let revoke = || engine.revoke(key, Reason::KeyCompromise);
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(revoke)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    clock.set(false);
+    for result in many {
+        assert!(matches!(result, Err(Error::Store(_))), "{result:?}");
+    }
+    assert!(engine.verify(token).unwrap().is_granted());
+    engine.revoke(key, Reason::KeyCompromise).unwrap();
+    assert!(!engine.verify(token).unwrap().is_granted());
+    assert!(engine.health().is_well() && engine.check().unwrap().is_sound());
+    engine.close().unwrap();
+}
+
+#[test]
+fn uses_are_written_once_a_clock_that_panicked_is_well_again() {
+    let clock = Broken::default();
+    let options = Options::new().clock(clock.clone());
+    let interval = Duration::from_millis(5);
+    let engine = options.usage_interval(interval).open_in_memory().unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("acme").unwrap())
+        .unwrap();
+    let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
+    clock.set(true);
+    assert!(engine.verify(issued.token.expose()).unwrap().is_granted());
+    // The engine's own thread meets the panic, many times.
+    std::thread::sleep(Duration::from_millis(200));
+    clock.set(false);
+    let written = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        engine.key(issued.key.id).unwrap().usage.count == 1
+    });
+    assert!(written);
+    // And a close, whatever the clock does, lets go of the store.
+    clock.set(true);
+    engine.clone().close().unwrap_err();
+    clock.set(false);
+    assert!(matches!(engine.verify("?"), Err(Error::Closed)));
 }

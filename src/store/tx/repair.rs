@@ -26,7 +26,7 @@ use crate::model::quota::Quota;
 use crate::store::counts;
 use crate::store::failure::OrStore;
 use crate::store::life::Life;
-use crate::store::quota::{QuotaEvent, QuotaRecord};
+use crate::store::quota::QuotaRecord;
 use crate::store::read::{self, Links};
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::tables::{self, KEPT, OwnerRecord, Tagged};
@@ -434,10 +434,9 @@ impl Mender<'_, '_> {
         }
         for (id, why) in removed {
             self.tx.forget(id);
-            self.tx.keys.remove(id.raw()).or_store()?;
-            self.tx.cold.remove(id.raw()).or_store()?;
+            self.tx.remove_hot(id)?;
+            self.tx.remove_cold(id)?;
             self.tx.usage.remove(id.raw()).or_store()?;
-            self.tx.touch_quota_of(id);
             let repair = repair_of("keys", &id.to_string(), &format!("{why}: removed"));
             self.unwritten.push((Some(id), repair));
         }
@@ -530,7 +529,7 @@ impl Mender<'_, '_> {
         }
         for id in orphans {
             self.tx.writing();
-            self.tx.cold.remove(id.raw()).or_store()?;
+            self.tx.remove_cold(id)?;
             self.note("cold", id, "it belongs to no key: removed");
         }
         for (id, why) in &rebuilt {
@@ -674,7 +673,6 @@ impl Mender<'_, '_> {
                 ..self.tx.cold(id)?
             };
             self.tx.put_cold(id, &cold)?;
-            self.tx.touch_quota_of(id);
             self.note(
                 "quotas",
                 number,
@@ -692,8 +690,7 @@ impl Mender<'_, '_> {
             match Error::or_damaged(self.tx.find_quota(number))? {
                 _ if keys == 0 => {
                     self.tx.writing();
-                    self.tx.quotas.remove(number).or_store()?;
-                    self.tx.touch_quota(QuotaEvent::Changed(number));
+                    self.tx.remove_quota(number)?;
                     self.note("quotas", number, "no key has it: removed");
                 }
                 Ok(Some(quota)) if quota.remaining <= quota.quota.requests() => {
@@ -722,7 +719,6 @@ impl Mender<'_, '_> {
             ..QuotaRecord::new(Quota::new(1), keys, revision, self.tx.now)
         };
         self.tx.put_quota(number, &record)?;
-        self.tx.touch_quota(QuotaEvent::Changed(number));
         Ok(())
     }
 

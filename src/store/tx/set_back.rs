@@ -10,7 +10,7 @@ use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::failure::OrStore;
-use crate::store::quota::{QuotaEvent, QuotaRecord};
+use crate::store::quota::QuotaRecord;
 use crate::store::read;
 use crate::store::record::KeyRecord;
 use crate::store::tables::{self, HELD, Tagged};
@@ -21,8 +21,8 @@ impl Tx<'_> {
     pub(crate) fn set_present(&mut self, to: Timestamp) {
         self.writing();
         self.now = to;
-        self.touched.at = to;
-        self.touched.sets_time_back = true;
+        self.delta.at = to;
+        self.delta.sets_time_back = true;
     }
 
     /// The audit entries at the end of the trail that were written after an instant,
@@ -98,7 +98,6 @@ impl Tx<'_> {
         }
         for (number, record) in late {
             self.put_quota(number, &record)?;
-            self.touch_quota(QuotaEvent::Changed(number));
         }
         Ok(())
     }

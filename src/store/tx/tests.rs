@@ -180,7 +180,7 @@ fn a_quota_is_there_as_long_as_keys_share_it() {
     assert_eq!(look(&core, move |tx| tx.cold(second)).quota, Some(number));
     assert_eq!(sharers(&core), 2);
 
-    let told = |tx: &Tx<'_>| format!("{:?}", tx.touched.quotas);
+    let told = |tx: &Tx<'_>| format!("{:?}", tx.delta.quota_events());
     let to = |quota: Option<Quota>| {
         move |tx: &mut Tx<'_>| {
             let update = KeyUpdate::new().quota(quota);
@@ -192,7 +192,7 @@ fn a_quota_is_there_as_long_as_keys_share_it() {
     let moved = |key: KeyId| QuotaEvent::Moved(key.raw());
     // Another in its place holds for both.
     let quotas = look(&core, to(Some(Quota::new(20))));
-    assert_eq!(quotas, format!("{:?}", [changed.clone(), moved(second)]));
+    assert_eq!(quotas, format!("[{changed:?}]"));
     assert_eq!(sharers(&core), 2);
     let quota = look(&core, move |tx| tx.quota(number));
     assert_eq!((quota.quota, quota.remaining), (Quota::new(20), 20));

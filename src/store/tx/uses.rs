@@ -41,7 +41,7 @@ impl Tx<'_> {
         for (id, used) in &uses.used {
             self.add_usage(*id, used.last_used, used.count)?;
         }
-        self.touched.uses.push(uses.is_written.clone());
+        self.delta.waiting.flushes.push(uses.is_written.clone());
         Ok(())
     }
 

@@ -6,16 +6,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Inner, Publish, Recovery, Store};
+use super::{Inner, Recovery, Store};
 use crate::model::error::Error;
 use crate::store::backup::OnProgress;
 use crate::store::base::Base;
 use crate::store::base::{reopen, reopen_apart};
+use crate::store::delta::{Delta, Publish};
 use crate::store::failure::{failure_of, guarded, io_failure};
-use crate::store::home::Home;
 use crate::store::rewrite::{Rewritten, rewrite};
 use crate::store::snapshot::Snapshot;
-use crate::store::tx::Touched;
 use crate::sync::lock;
 
 /// After an attempt in vain, so many times its own time passes before the next.
@@ -24,14 +23,14 @@ const REST: u32 = 4;
 impl Store {
     /// Recovers where a call has failed, and not only just in vain. `Ok` where the
     /// store takes changes.
-    pub(crate) fn recover_now(&self, publish: Publish<'_>) -> Result<(), Error> {
+    pub(crate) fn recover_now(&self, publish: &dyn Publish) -> Result<(), Error> {
         self.recover_if_due(&mut self.inner(), publish)
     }
 
     pub(super) fn recover_if_due(
         &self,
         inner: &mut Inner,
-        publish: Publish<'_>,
+        publish: &dyn Publish,
     ) -> Result<(), Error> {
         let Some(base) = &inner.base else {
             return Err(Error::Closed);
@@ -50,7 +49,7 @@ impl Store {
     }
 
     /// Recovers, and says whether the commit that was pending is durable and published.
-    pub(super) fn recover(&self, inner: &mut Inner, publish: Publish<'_>) -> Result<bool, Error> {
+    pub(super) fn recover(&self, inner: &mut Inner, publish: &dyn Publish) -> Result<bool, Error> {
         let begun = Instant::now();
         let recovered = guarded(|| self.try_to_recover(inner, publish));
         match recovered {
@@ -73,7 +72,7 @@ impl Store {
         }
     }
 
-    fn try_to_recover(&self, inner: &mut Inner, publish: Publish<'_>) -> Result<bool, Error> {
+    fn try_to_recover(&self, inner: &mut Inner, publish: &dyn Publish) -> Result<bool, Error> {
         let Some(base) = inner.base.clone() else {
             return Err(Error::Closed);
         };
@@ -94,9 +93,9 @@ impl Store {
     }
 
     fn require_name(&self) -> Result<(), Error> {
-        match self.home() {
-            Home::File(file) if file.is_lost() => Err(Error::NeedsReopen),
-            _ => Ok(()),
+        match self.is_lost() {
+            true => Err(Error::NeedsReopen),
+            false => Ok(()),
         }
     }
 
@@ -113,7 +112,7 @@ impl Store {
 
     /// Where nothing can be read through the database that failed, and none can be
     /// opened for writing: reads on, through one that writes nothing.
-    fn stand_by(&self, inner: &mut Inner, base: &Arc<Base>, publish: Publish<'_>) {
+    fn stand_by(&self, inner: &mut Inner, base: &Arc<Base>, publish: &dyn Publish) {
         if !base.access().reads_fail() {
             return;
         }
@@ -123,7 +122,7 @@ impl Store {
             if snapshot.state()?.commits != inner.commits {
                 return Ok(());
             }
-            inner.show(&Touched::nothing(inner.commits), snapshot, publish)?;
+            inner.show(&Delta::nothing(inner.commits), snapshot, publish)?;
             inner.base = Some(new);
             Ok(())
         });
@@ -134,7 +133,7 @@ impl Store {
         &self,
         inner: &mut Inner,
         base: &Arc<Base>,
-        publish: Publish<'_>,
+        publish: &dyn Publish,
     ) -> Result<bool, Error> {
         // The database that failed may take for durable what is not, and is not asked.
         let published = inner.published.clone();
@@ -154,7 +153,7 @@ impl Store {
         &self,
         inner: &mut Inner,
         source: &Snapshot,
-        publish: Publish<'_>,
+        publish: &dyn Publish,
         on_progress: OnProgress<'_>,
     ) -> Result<bool, Error> {
         let commits = source.state()?.commits;
@@ -190,7 +189,7 @@ impl Store {
     /// Writes the store to a new file, which takes its place. Changes wait meanwhile.
     pub(crate) fn compact(
         &self,
-        publish: Publish<'_>,
+        publish: &dyn Publish,
         on_progress: OnProgress<'_>,
     ) -> Result<(), Error> {
         let mut inner = self.inner();
@@ -205,7 +204,7 @@ impl Store {
     /// or at the one that is pending.
     fn require_known(&self, inner: &Inner, commits: u64) -> Result<(), Error> {
         let pending = inner.recovery.pending.as_ref();
-        match commits == inner.commits || pending.is_some_and(|it| it.0.commits == commits) {
+        match commits == inner.commits || pending.is_some_and(|delta| delta.commits == commits) {
             true => Ok(()),
             false => Err(Error::corrupted(
                 "gatekey",
@@ -223,15 +222,15 @@ impl Store {
         new: Arc<Base>,
         snapshot: Snapshot,
         commits: u64,
-        publish: Publish<'_>,
+        publish: &dyn Publish,
     ) -> Result<bool, Error> {
         self.require_known(inner, commits)?;
         let is_applied = commits != inner.commits;
-        let touched = match &inner.recovery.pending {
-            Some(pending) if is_applied => pending.0.clone(),
-            _ => Touched::nothing(commits),
+        let delta = match &inner.recovery.pending {
+            Some(pending) if is_applied => pending.clone(),
+            _ => Delta::nothing(commits),
         };
-        inner.show(&touched, snapshot, publish)?;
+        inner.show(&delta, snapshot, publish)?;
         new.access().absorb(&self.alarm);
         let ground = new.access().ground().clone();
         if let Some(old) = inner.base.replace(new)

@@ -1,0 +1,199 @@
+//! The delta of a transaction: what it changed, and all that the engine needs to let it
+//! take effect.
+//!
+//! A delta is complete. Whoever keeps something in memory that depends on the file can
+//! follow the file by deltas alone: between two snapshots, the records of these tables
+//! that differ are those that the deltas between them name, with what they were and what
+//! they are. It is by value, and each entry is of bounded size.
+//!
+//! | table | an entry holds | what in memory depends on it |
+//! |---|---|---|
+//! | `keys` | the tags of the record, which name its content | the resident table |
+//! | `keyspaces` | the keyspace | the registry |
+//! | `quotas` | the quota | the purses |
+//! | `cold` | of a key, the number of its quota | the names of the purses |
+//!
+//! [`Waiting`] is the one part that is of this process alone: who waits for the commit.
+//! A delta that came from elsewhere has nobody in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::crypto::digest::{TAG_LEN, Tag};
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::model::keyspace::Keyspace;
+use crate::store::quota::{QuotaEvent, QuotaRecord};
+use crate::store::snapshot::Snapshot;
+use crate::sync::atomic::AtomicBool;
+
+#[cfg(test)]
+#[cfg(not(gatekey_shuttle))]
+mod tests;
+
+/// Lets what a delta says take effect for all readers, with the snapshot that it leads to.
+///
+/// The one call from the store up into the engine: beneath the engine, a recovery may find
+/// that the commit it came for is durable, and must publish it before anybody writes again.
+pub(crate) trait Publish {
+    /// The delta is empty where the snapshot only stands on another database than the one
+    /// before.
+    fn publish(&self, delta: &Delta, snapshot: Arc<Snapshot>) -> Result<(), Error>;
+}
+
+/// A record before a transaction and after it; `None` where there was none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change<T> {
+    pub(crate) old: Option<T>,
+    pub(crate) new: Option<T>,
+    /// There was a record, and it could not be read.
+    pub(crate) was_damaged: bool,
+}
+
+impl<T: PartialEq> Change<T> {
+    fn is_none(&self) -> bool {
+        self.old == self.new && !self.was_damaged
+    }
+}
+
+/// The changed records of a table, by their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Changes<K, T>(BTreeMap<K, Change<T>>);
+
+impl<K: Ord + Copy, T: PartialEq> Changes<K, T> {
+    pub(super) fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Notes that a record was put, or removed where `new` is `None`. What it was before
+    /// the transaction is what it was at the first note.
+    pub(super) fn note(&mut self, key: K, old: Result<Option<T>, Error>, new: Option<T>) {
+        let was_damaged = old.is_err();
+        let change = self.0.entry(key).or_insert_with(|| Change {
+            old: old.unwrap_or(None),
+            new: None,
+            was_damaged,
+        });
+        change.new = new;
+    }
+
+    /// Leaves out what is as it was.
+    fn settle(&mut self) {
+        self.0.retain(|_, change| !change.is_none());
+    }
+
+    pub(crate) fn get(&self, key: K) -> Option<&Change<T>> {
+        self.0.get(&key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &Change<T>)> {
+        self.0.iter().map(|(key, change)| (*key, change))
+    }
+}
+
+/// Who in this process waits for a transaction to take effect.
+#[derive(Clone, Default)]
+pub(crate) struct Waiting {
+    /// Requests that wait for a slice of a quota, and purses that were called in, in order.
+    pub(crate) slices: Vec<QuotaEvent>,
+    /// Flushes, to be told that their uses are written.
+    pub(crate) flushes: Vec<Arc<AtomicBool>>,
+}
+
+/// What a transaction changed.
+#[derive(Clone)]
+pub(crate) struct Delta {
+    pub(crate) keys: Changes<KeyId, Tag>,
+    pub(crate) keyspaces: Changes<u32, Keyspace>,
+    pub(crate) quotas: Changes<u64, QuotaRecord>,
+    /// The number of the quota that a key has.
+    pub(crate) quota_of: Changes<KeyId, u64>,
+    /// Keys whose records cannot be read, or are gone: no copy may be granted any more.
+    pub(crate) unreadable: Vec<KeyId>,
+    /// The instant of the commit, behind which time never runs again.
+    pub(crate) at: Timestamp,
+    /// That instant is where time was set back to.
+    pub(crate) sets_time_back: bool,
+    /// How many commits there are with this one.
+    pub(crate) commits: u64,
+    pub(crate) waiting: Waiting,
+}
+
+impl Delta {
+    /// Nothing: where a snapshot shows what the one before shows.
+    pub(super) fn nothing(commits: u64) -> Self {
+        Self {
+            keys: Changes::new(),
+            keyspaces: Changes::new(),
+            quotas: Changes::new(),
+            quota_of: Changes::new(),
+            unreadable: Vec::new(),
+            at: Timestamp::MIN,
+            sets_time_back: false,
+            commits,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// As the transaction ends: leaves out what is as it was before.
+    pub(super) fn settle(&mut self) {
+        self.keys.settle();
+        self.keyspaces.settle();
+        self.quotas.settle();
+        self.quota_of.settle();
+    }
+
+    /// The keys of which no copy in memory may stay.
+    pub(crate) fn stale_keys(&self) -> Vec<KeyId> {
+        let changed = self.keys.iter().map(|(id, _)| id);
+        changed.chain(self.unreadable.iter().copied()).collect()
+    }
+
+    /// What this does to the purses of quotas, in order.
+    pub(crate) fn quota_events(&self) -> Vec<QuotaEvent> {
+        let mut events = Vec::new();
+        for (number, change) in self.quotas.iter() {
+            let is_same = match (&change.old, &change.new) {
+                (Some(old), Some(new)) => old.is_same_as(new),
+                _ => false,
+            };
+            if !is_same && !change.is_none() {
+                events.push(QuotaEvent::Changed(number));
+            }
+        }
+        for event in &self.waiting.slices {
+            // Whoever took a slice of what the quota is no more, takes another.
+            if let QuotaEvent::Taken { slice, .. } = event
+                && let Some(change) = self.quotas.get(slice.number)
+                && !change.new.as_ref().is_some_and(|new| new.has(slice))
+            {
+                continue;
+            }
+            events.push(event.clone());
+        }
+        for (key, change) in self.quota_of.iter() {
+            let taken = self
+                .waiting
+                .slices
+                .iter()
+                .rev()
+                .find_map(|event| match event {
+                    QuotaEvent::Taken { name, slice, .. } if *name == key.raw() => {
+                        Some(slice.number)
+                    }
+                    _ => None,
+                });
+            let is_found_there = taken.is_some() && taken == change.new;
+            if !is_found_there && !change.is_none() {
+                events.push(QuotaEvent::Moved(key.raw()));
+            }
+        }
+        events
+    }
+}
+
+/// The tag of a hot record, which names its content. One that is too short is damaged.
+pub(super) fn tag_of(record: &[u8]) -> Tag {
+    record.last_chunk::<TAG_LEN>().copied().unwrap_or_default()
+}
