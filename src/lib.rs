@@ -56,11 +56,11 @@
 //! | issue, one or thousands | [`NewKey`], [`Engine::issue_batch`] |
 //! | replace a key without an outage | [`Engine::rotate`], [`Rotation`] |
 //! | take access away | [`Engine::revoke`], [`Engine::revoke_token`], [`Engine::revoke_owner`], [`Engine::disable`], [`Engine::suspend`] |
-//! | look | [`Engine::find_key`], [`Engine::list`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
+//! | look | [`Engine::find_key`], [`Engine::keys_page`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
 //! | care for the file | [`Engine::health`], [`Engine::check`], [`Engine::backup`], [`Engine::purge`], [`Engine::compact`] |
 //! | mend a wrong clock | [`Engine::clock_status`], [`Engine::set_time_back`] |
 //! | test what expires | [`ManualClock`] |
-//! | know what is refused for its size | [`limits`] |
+//! | know what is refused for its size | [`bounds`] |
 //!
 //! # What holds
 //! 1. A token's secret is never stored, logged or printed, save by

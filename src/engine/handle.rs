@@ -219,7 +219,7 @@ impl Engine {
     /// a request id. It is recorded in the audit trail and in what is issued.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for an empty name, one of more than
+    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for an empty name, one of more than
     /// [`bounds::ACTOR_LEN_MAX`] bytes, or one with control characters.
     ///
     /// ```

@@ -11,7 +11,7 @@ impl Engine {
     /// Issues a key and gives its token, which cannot be seen again.
     ///
     /// # Errors
-    /// [`NotFound::Keyspace`];
+    /// [`NotFound::Keyspace`](crate::NotFound::Keyspace);
     /// [`Conflict::OwnerHasKey`](crate::Conflict::OwnerHasKey) and
     /// [`Conflict::OwnerAtCap`](crate::Conflict::OwnerAtCap) as the keyspace says;
     /// [`Error::Invalid`] for what the request holds.
@@ -19,7 +19,7 @@ impl Engine {
         only(self.issue_batch(vec![new]))
     }
 
-    /// Issues up to [`bounds::BATCH_MAX`] keys in one transaction, all or none,
+    /// Issues up to [`bounds::BATCH_MAX`](crate::bounds::BATCH_MAX) keys in one transaction, all or none,
     /// and gives them in the same order.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Engine {
     /// A change that changes nothing is not written.
     ///
     /// # Errors
-    /// [`NotFound::Key`]; [`Conflict::Revoked`](crate::Conflict::Revoked) and
+    /// [`NotFound::Key`](crate::NotFound::Key); [`Conflict::Revoked`](crate::Conflict::Revoked) and
     /// [`Conflict::Expired`](crate::Conflict::Expired), which are final;
     /// [`Error::Invalid`] for what the update holds.
     pub fn update(&self, key: KeyId, update: KeyUpdate) -> Result<Key> {
@@ -47,7 +47,7 @@ impl Engine {
     /// grace, that one is revoked now.
     ///
     /// # Errors
-    /// [`NotFound::Key`]; [`Conflict::Revoked`](crate::Conflict::Revoked),
+    /// [`NotFound::Key`](crate::NotFound::Key); [`Conflict::Revoked`](crate::Conflict::Revoked),
     /// [`Conflict::Expired`](crate::Conflict::Expired),
     /// [`Conflict::Disabled`](crate::Conflict::Disabled) and
     /// [`Conflict::AlreadyRotated`](crate::Conflict::AlreadyRotated);
@@ -76,7 +76,7 @@ impl Engine {
     /// Disables a key until it is enabled again.
     ///
     /// # Errors
-    /// [`NotFound::Key`]; [`Conflict::Revoked`](crate::Conflict::Revoked) and
+    /// [`NotFound::Key`](crate::NotFound::Key); [`Conflict::Revoked`](crate::Conflict::Revoked) and
     /// [`Conflict::Expired`](crate::Conflict::Expired).
     pub fn disable(&self, key: KeyId) -> Result<Key> {
         self.change(move |tx, actor| change::update::set_disabled(tx, key, true, actor))

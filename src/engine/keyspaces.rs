@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// All keyspaces, the oldest first; at most [`bounds::KEYSPACES_MAX`].
+    /// All keyspaces, the oldest first; at most [`bounds::KEYSPACES_MAX`](crate::bounds::KEYSPACES_MAX).
     ///
     /// # Errors
     /// See [`Engine`].

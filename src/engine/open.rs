@@ -16,7 +16,7 @@ impl Options {
     /// The file is locked against other engines until the last handle is gone.
     ///
     /// # Errors
-    /// [`Error::Open`], with the file as it was: see [`OpenError`]. [`OpenError::Missing`]
+    /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError). [`OpenError::Missing`](crate::OpenError::Missing)
     /// where nothing is there, or an empty file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
         self.open_as(Intent::Open, path.as_ref())
@@ -28,8 +28,8 @@ impl Options {
     /// An empty file that is there already becomes the store, with its owner and mode.
     ///
     /// # Errors
-    /// [`Error::Open`], with what is there as it was: see [`OpenError`].
-    /// [`OpenError::Exists`] where a file is there that is not empty.
+    /// [`Error::Open`], with what is there as it was: see [`OpenError`](crate::OpenError).
+    /// [`OpenError::Exists`](crate::OpenError::Exists) where a file is there that is not empty.
     ///
     /// ```
     /// use gatekey::{Error, OpenError, Options};
@@ -50,10 +50,10 @@ impl Options {
     /// [`create`](Options::create) does where nothing is there, or an empty file.
     ///
     /// Of several that call it at once, one has the store, and the others get
-    /// [`OpenError::InUse`]. On a volume that is not mounted, it creates an empty store.
+    /// [`OpenError::InUse`](crate::OpenError::InUse). On a volume that is not mounted, it creates an empty store.
     ///
     /// # Errors
-    /// [`Error::Open`], with the file as it was: see [`OpenError`].
+    /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
     pub fn open_or_create(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
         self.open_as(Intent::OpenOrCreate, path.as_ref())
     }

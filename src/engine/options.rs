@@ -126,7 +126,7 @@ impl Options {
 
     /// How often the use of keys, and digests renewed under a new pepper, are
     /// written, from a thread of the engine's. `None` keeps no usage at all and
-    /// starts no thread: digests are renewed by [`Engine::flush`] and as the engine
+    /// starts no thread: digests are renewed by [`Engine::flush`](crate::Engine::flush) and as the engine
     /// closes, those of up to 262,144 keys at a time, and a store that has failed recovers
     /// at the next change alone. A crash loses the usage of one interval.
     pub fn usage_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
@@ -160,10 +160,10 @@ impl Options {
         self
     }
 
-    /// Lets every verification be an error, [`Error::FailedClosed`], once the store has
+    /// Lets every verification be an error, [`Error::FailedClosed`](crate::Error::FailedClosed), once the store has
     /// taken no changes for so long: then nobody could have taken access away. Without
     /// it, verifications go on with what was acknowledged. The time runs from the first
-    /// call that met the failure; see [`Engine::health`].
+    /// call that met the failure; see [`Engine::health`](crate::Engine::health).
     pub fn fail_closed_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.fails_closed_after = time.into();
         self
@@ -182,7 +182,7 @@ impl Options {
     }
 
     /// By how much the clock may leap, or be behind the engine's present, before
-    /// [`Engine::clock_status`] says that somebody should look at it; 5 minutes by
+    /// [`Engine::clock_status`](crate::Engine::clock_status) says that somebody should look at it; 5 minutes by
     /// default. Nothing is refused for it: see there.
     pub fn clock_leap(mut self, allowed: Duration) -> Self {
         self.clock_leap = allowed;
@@ -190,7 +190,7 @@ impl Options {
     }
 
     /// How long a request under an idempotency key can be asked again, from when it was
-    /// first answered: see [`Engine::idempotent`].
+    /// first answered: see [`Engine::idempotent`](crate::Engine::idempotent).
     pub fn idempotency_window(mut self, window: Duration) -> Self {
         self.idempotency_window = window;
         self

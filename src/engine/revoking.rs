@@ -18,7 +18,7 @@ impl Engine {
     /// accepted: revoke that one too, or the owner.
     ///
     /// # Errors
-    /// [`NotFound::Key`], and [`Invalid::Malformed`] for the note.
+    /// [`NotFound::Key`], and [`Invalid::Malformed`](crate::Invalid::Malformed) for the note.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace};

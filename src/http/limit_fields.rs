@@ -39,7 +39,7 @@ pub enum LimitFields {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReportedLimit {
-    /// The limit of which the least remains: [`Grant::limit`].
+    /// The limit of which the least remains: [`Grant::tightest_limit`](crate::Grant::tightest_limit).
     Tightest,
     /// The limit with the longest window: [`Grant::longest_limit`].
     Longest,

@@ -63,7 +63,7 @@ impl<'a> Requirements<'a> {
 
     /// All of these permissions, by name, in the key's keyspace. A name that
     /// the keyspace does not have, or has retired, is always missing: misspelt,
-    /// it denies every key. [`Keyspace::mask`] tells, at start.
+    /// it denies every key. [`Keyspace::mask`](crate::Keyspace::mask) tells, at start.
     #[must_use]
     pub const fn permissions(mut self, names: &'a [&'a str]) -> Self {
         self.permission_names = names;

@@ -71,7 +71,7 @@ impl Pepper {
     /// A pepper with an id from 1 to 255. The bytes are copied; wipe your own.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for the id 0 and for fewer than 16 or more than
+    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for the id 0 and for fewer than 16 or more than
     /// 1,024 bytes.
     pub fn new(id: u8, bytes: impl AsRef<[u8]>) -> Result<Self, ParseError> {
         let bytes = bytes.as_ref();
