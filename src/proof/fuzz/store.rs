@@ -368,7 +368,7 @@ impl Place {
         if how & PEPPERED != 0 {
             options = options.pepper(Pepper::new(1, [1; 32]).unwrap());
         }
-        match options.open(&self.path) {
+        match options.open_or_create(&self.path) {
             Ok(engine) => Some(engine),
             Err(error) => {
                 assert!(matches!(error, Error::Open { .. }), "{error:?}");
