@@ -400,7 +400,7 @@ fn furnished(path: &Path, clock: &ManualClock) -> Vec<(KeyId, String)> {
 fn open(path: &Path, clock: &ManualClock) -> Engine {
     let options = Options::new().clock(clock.clone()).cache_bytes(1 << 20);
     let options = options.usage_interval(DAY).resident_bytes(1 << 14);
-    options.open(path).unwrap()
+    options.open_or_create(path).unwrap()
 }
 
 fn verdicts(engine: &Engine, tokens: &[(KeyId, String)]) -> Vec<String> {
