@@ -495,7 +495,10 @@ impl Mender<'_, '_> {
             self.write()?;
             let seq = self.tx.next_seq();
             for (id, suspended) in keys {
-                let old = self.tx.key(*id)?;
+                let old = self.tx.find_key(*id)?.ok_or_else(|| {
+                    // Its tree is damaged, which no repair of records mends.
+                    Error::corrupted("keys", id, "a walk finds it, and a look-up does not")
+                })?;
                 let new = KeyRecord {
                     suspended: *suspended,
                     revision: seq,
