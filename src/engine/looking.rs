@@ -132,24 +132,36 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn keys(&self, filter: KeyFilter) -> impl Iterator<Item = Result<Key>> + Send + use<> {
-        const PAGE: usize = 256;
         let engine = self.clone();
-        let mut next = Some(None);
-        std::iter::from_fn(move || {
-            let cursor: Option<Cursor> = next.take()?;
-            let page = engine.keys_page(&filter, cursor.as_ref(), PAGE);
-            Some(match page {
-                Ok(page) => {
-                    next = page.next.map(Some);
-                    let damaged = page.damaged.into_iter();
-                    let damaged = damaged.map(|damage| Err(Error::Corrupted(damage)));
-                    page.keys.into_iter().map(Ok).chain(damaged).collect()
-                }
-                Err(error) => vec![Err(error)],
-            })
+        each_of_pages(None, move |after: Option<Cursor>| {
+            let page = engine.keys_page(&filter, after.as_ref(), PAGE)?;
+            let damaged = page.damaged.into_iter().map(Error::Corrupted).map(Err);
+            let items = page.keys.into_iter().map(Ok).chain(damaged).collect();
+            Ok((items, page.next.map(Some)))
         })
-        .flatten()
     }
+}
+
+/// How many items an iterator fetches at a time.
+pub(super) const PAGE: usize = 256;
+
+/// The items of pages, from the one that `first` leads to. `fetch` gives a page, and what
+/// leads to the next; its error is the last item.
+pub(super) fn each_of_pages<C, T>(
+    first: C,
+    mut fetch: impl FnMut(C) -> Result<(Vec<Result<T>>, Option<C>)>,
+) -> impl Iterator<Item = Result<T>> {
+    let mut next = Some(first);
+    std::iter::from_fn(move || {
+        Some(match fetch(next.take()?) {
+            Ok((items, following)) => {
+                next = following;
+                items
+            }
+            Err(error) => vec![Err(error)],
+        })
+    })
+    .flatten()
 }
 
 pub(super) fn check_limit(limit: usize) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::change;
 use crate::engine::handle::Engine;
-use crate::engine::looking::check_limit;
+use crate::engine::looking::{PAGE, check_limit, each_of_pages};
 use crate::model::audit::link::{AuditSpan, Trimmed};
 use crate::model::audit::{AuditEntry, AuditPage};
 use crate::model::error::Result;
@@ -66,20 +66,11 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn audit(&self, from: u64) -> impl Iterator<Item = Result<AuditEntry>> + Send + use<> {
-        const PAGE: usize = 256;
         let engine = self.clone();
-        let mut next = Some(from);
-        std::iter::from_fn(move || {
-            let page = engine.audit_page(next.take()?, PAGE);
-            Some(match page {
-                Ok(page) => {
-                    next = page.next;
-                    page.entries.into_iter().map(Ok).collect()
-                }
-                Err(error) => vec![Err(error)],
-            })
+        each_of_pages(from, move |from| {
+            let page = engine.audit_page(from, PAGE)?;
+            Ok((page.entries.into_iter().map(Ok).collect(), page.next))
         })
-        .flatten()
     }
 
     /// Where the audit trail begins and ends. It begins after position 0, or after the

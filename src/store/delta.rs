@@ -172,18 +172,15 @@ impl Delta {
             }
             events.push(event.clone());
         }
+        // Of each key, where its last slice was taken.
+        let taken: BTreeMap<u64, u64> = (self.waiting.slices.iter())
+            .filter_map(|event| match event {
+                QuotaEvent::Taken { name, slice, .. } => Some((*name, slice.number)),
+                _ => None,
+            })
+            .collect();
         for (key, change) in self.quota_of.iter() {
-            let taken = self
-                .waiting
-                .slices
-                .iter()
-                .rev()
-                .find_map(|event| match event {
-                    QuotaEvent::Taken { name, slice, .. } if *name == key.raw() => {
-                        Some(slice.number)
-                    }
-                    _ => None,
-                });
+            let taken = taken.get(&key.raw()).copied();
             let is_found_there = taken.is_some() && taken == change.new;
             if !is_found_there && !change.is_none() {
                 events.push(QuotaEvent::Moved(key.raw()));
