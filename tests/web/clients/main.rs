@@ -3,12 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+#[path = "../nginx.rs"]
+mod nginx;
+
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -18,6 +19,7 @@ use gatekey::http::{Peer, Proxies, SourceHeader, presets};
 use gatekey::tower::AuthLayer;
 use gatekey::{Grant, Limit, NewKey, NewKeyspace, Options};
 use gatekey_testkit::tools;
+use nginx::Nginx;
 
 const SIZES: [usize; 4] = [100_000, 1_000_000, 4_000_000, 10_000_000];
 const FAILED_MAX: u32 = 50;
@@ -89,70 +91,13 @@ fn server(behind_proxy: bool) -> Server {
 }
 
 /// nginx in front of a server, with a cache.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Nginx {
-    fn start(program: &Path, upstream: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let at = folder.path().display();
-        let port = address.port();
-        let config = format!(
-            "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
-            events {{}}
-            http {{
-                access_log off; client_max_body_size 100m;
-                client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;
-                uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
-                proxy_cache_path {at}/cache keys_zone=c:1m;
-                server {{
-                    listen 0.0.0.0:{port};
-                    location / {{
-                        proxy_pass http://{upstream}; proxy_http_version 1.1;
-                        proxy_cache c; proxy_cache_valid 200 401 10m;
-                        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                    }}
-                }}
-            }}"
-        );
-        let path = folder.path().join("nginx.conf");
-        std::fs::File::create(&path)
-            .and_then(|mut file| file.write_all(config.as_bytes()))
-            .unwrap();
-        let child = Command::new(program)
-            .arg("-c")
-            .arg(&path)
-            .arg("-p")
-            .arg(folder.path())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // It is up once it takes a connection.
-        for _ in 0..600 {
-            if TcpStream::connect(address).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Self {
-            child,
-            address,
-            _folder: folder,
-        }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn caching(program: &Path, upstream: SocketAddr) -> Nginx {
+    Nginx::start(
+        program,
+        &upstream.to_string(),
+        "proxy_cache_path cache keys_zone=c:1m;",
+        "proxy_cache c; proxy_cache_valid 200 401 10m;",
+    )
 }
 
 /// What curl is told: the status, and the body.
@@ -182,7 +127,7 @@ fn a_cache_of_nginx_gives_nobody_another_callers_answer() {
         return;
     };
     let server = server(true);
-    let nginx = Nginx::start(&nginx, server.address);
+    let nginx = caching(&nginx, server.address);
     let ask = |path: &str, key: Option<&str>| {
         let url = format!("http://{}{path}", nginx.address);
         let key = key.map(|key| format!("X-API-Key: {key}"));
@@ -218,7 +163,7 @@ fn bad_keys_through_nginx_lock_out_their_sender_alone() {
         return;
     };
     let server = server(true);
-    let nginx = Nginx::start(&nginx, server.address);
+    let nginx = caching(&nginx, server.address);
     let ask = |from: &str, forwarded: &str, key: &str| {
         let url = format!("http://{}/silent", nginx.address);
         let key = format!("X-API-Key: {key}");
@@ -278,7 +223,7 @@ fn curl_is_told_of_a_refusal_through_nginx() {
         return;
     };
     let server = server(true);
-    let nginx = Nginx::start(&nginx, server.address);
+    let nginx = caching(&nginx, server.address);
     let folder = tempfile::tempdir().unwrap();
     let url = format!("http://{}/upload", nginx.address);
     for size in SIZES {

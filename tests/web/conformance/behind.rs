@@ -1,75 +1,19 @@
 //! The server behind nginx, which passes requests on; and what it answers by itself to a
 //! client that is still sending.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use gatekey_testkit::tools;
 use serde_json::json;
 
+use crate::nginx::Nginx;
 use crate::server::Server;
-
-struct Nginx {
-    child: Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn nginx(server: &Server) -> Option<Nginx> {
     let program = tools::find("nginx")?;
-    let folder = tempfile::tempdir().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    let at = folder.path().display();
-    let upstream = server.address();
-    let config = format!(
-        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
-        events {{}}
-        http {{
-            access_log off; client_max_body_size 100m; proxy_request_buffering off;
-            client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;
-            uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
-            server {{
-                listen 0.0.0.0:{port};
-                location / {{
-                    proxy_pass http://{upstream}; proxy_http_version 1.1;
-                    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                }}
-            }}
-        }}"
-    );
-    let path = folder.path().join("nginx.conf");
-    std::fs::write(&path, config).unwrap();
-    let child = Command::new(program)
-        .arg("-c")
-        .arg(&path)
-        .arg("-p")
-        .arg(folder.path())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // It is up once it takes a connection.
-    for _ in 0..600 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Some(Nginx {
-        child,
-        url: format!("http://127.0.0.1:{port}"),
-        _folder: folder,
-    })
+    let unbuffered = "proxy_request_buffering off;";
+    Some(Nginx::start(&program, server.address(), unbuffered, ""))
 }
 
 /// The statuses of all that curl asks, in order, or its error.
@@ -92,7 +36,7 @@ fn behind_nginx_bad_keys_lock_out_their_sender_alone() {
     let Some(nginx) = nginx(&server) else { return };
     let good = server.issue("tiered", "acme", &json!({ "plan": "enterprise" }));
     let good = format!("Authorization: Bearer {}", good.token);
-    let account = format!("{}/tiered/account", nginx.url);
+    let account = format!("http://{}/tiered/account", nginx.address);
     // A thousand a minute may fail. Of more than two thousand, some are too many in
     // whichever minutes they fall.
     let flood = format!("{account}?n=[1-2200]");
@@ -147,8 +91,11 @@ fn the_servers_own_answers_reach_a_client_that_still_sends() {
                 if size > 2_097_152 { "413" } else { "400" },
             ),
         ] {
-            let mut urls = vec![&server.url];
-            urls.extend(nginx.as_ref().map(|nginx| &nginx.url));
+            let mut urls = vec![server.url.clone()];
+            let proxied = nginx
+                .as_ref()
+                .map(|nginx| format!("http://{}", nginx.address));
+            urls.extend(proxied);
             for url in urls {
                 let url = format!("{url}{path}");
                 let found = statuses(&upload(&file, header, &url));

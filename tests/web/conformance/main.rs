@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+#[path = "../nginx.rs"]
+mod nginx;
 mod server;
 
 mod ai;
