@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use redb::ReadableTableMetadata;
+
 use super::*;
 use crate::change;
 use crate::engine::options::Options;
@@ -8,9 +10,12 @@ use crate::model::bounds;
 use crate::model::clock::ManualClock;
 use crate::model::error::Conflict;
 use crate::model::key::{KeyUpdate, NewKey, Revocation, Rotation};
-use crate::model::keyspace::NewKeyspace;
+use crate::model::keyspace::{Keyspace, NewKeyspace};
+use crate::model::owner::OwnerPath;
+use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::store::place::Place;
+use crate::store::quota::QuotaEvent;
 use crate::store::reach::Reach;
 use crate::store::snapshot::Snapshot;
 

@@ -1,0 +1,218 @@
+//! The keys, each with what follows from it and what the audit trail says of it.
+
+use std::collections::BTreeMap;
+
+use redb::ReadableTable;
+
+use super::Walk;
+use crate::model::audit::{AuditEvent, Scope};
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::store::counts::{self, Counted};
+use crate::store::failure::OrStore;
+use crate::store::life::Life;
+use crate::store::read;
+use crate::store::record::{KeyRecord, Phase, View};
+use crate::store::tables::{self, HELD, KEYS, META, OVER};
+
+impl Walk<'_> {
+    pub(super) fn keys(&mut self) -> Result<(), Error> {
+        let mut digests: BTreeMap<u8, u64> = BTreeMap::new();
+        let mut counted: BTreeMap<u32, Counted> = BTreeMap::new();
+        let keys = self.snapshot.table(KEYS)?;
+        for entry in keys.iter().or_store()? {
+            let (id, bytes) = entry.or_store()?;
+            let id = KeyId::from_raw(id.value());
+            self.report.keys += 1;
+            let read = View::open(bytes.value(), id, self.snapshot.ring())
+                .and_then(|(view, _)| KeyRecord::from_view(&view));
+            if let Some(key) = self.sound(read)? {
+                if !matches!(key.phase, Phase::Revoked { .. }) {
+                    *digests.entry(key.pepper).or_default() += 1;
+                }
+                let reach = self.state.reach;
+                let counted = counted.entry(key.keyspace).or_default();
+                counted.count(&key, reach.instant_of(id), 1);
+                self.key(&key)?;
+            }
+        }
+        self.counts(counted)?;
+        let mut counted: Vec<(u8, u64)> = digests.into_iter().collect();
+        let mut stored: Vec<(u8, u64)> = self.state.digests.clone();
+        stored.retain(|(_, count)| *count > 0);
+        stored.sort_unstable();
+        counted.sort_unstable();
+        if stored != counted {
+            self.find(
+                "gatekey",
+                "state",
+                format!("keys by pepper are {counted:?}, it says {stored:?}"),
+            );
+        }
+        Ok(())
+    }
+
+    /// The counts of keys by state, beside what was counted now.
+    fn counts(&mut self, mut counted: BTreeMap<u32, Counted>) -> Result<(), Error> {
+        let meta = self.snapshot.table(META)?;
+        for number in self.known.keys() {
+            counted.entry(*number).or_default();
+        }
+        for (number, counted) in counted {
+            let kept = self.sound(counts::stored(&meta, self.snapshot.ring(), number))?;
+            if let Some(kept) = kept.filter(|kept| *kept != counted) {
+                let record = counts::name_of(number);
+                let problem = format!("the keys are {counted:?}, it says {kept:?}");
+                self.find("gatekey", record, problem);
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        let id = key.id;
+        let ring = self.snapshot.ring();
+        let is_revoked = matches!(key.phase, Phase::Revoked { .. });
+
+        let index = tables::owner_index_key(&key.owner, key.keyspace, id);
+        let standing = ReadableTable::get(&self.by_owner, index.as_slice())
+            .or_store()?
+            .map(|standing| standing.value());
+        match standing {
+            Some(OVER) if !Life::from(key).is_over(self.now) => {
+                self.find("by_owner", id, "it says that a good key is over");
+            }
+            Some(HELD | OVER) => {}
+            _ => self.find("by_owner", id, "it does not name the key"),
+        }
+        if ReadableTable::get(&self.by_keyspace, (key.keyspace, id.raw()))
+            .or_store()?
+            .is_none()
+        {
+            self.find("by_keyspace", id, "it does not name the key");
+        }
+        if let Some(end) = key.ends_at()
+            && ReadableTable::get(&self.by_end, (end.unix_ms(), id.raw()))
+                .or_store()?
+                .is_none()
+        {
+            self.find("by_end", id, "it does not name the key");
+        }
+        for row in counts::turn_rows(key) {
+            if ReadableTable::get(&self.by_turn, row).or_store()?.is_none() {
+                self.find("by_turn", id, "it does not name the key");
+            }
+        }
+
+        if !is_revoked {
+            let mask = read::suspended_mask(&self.owners, ring, &key.owner);
+            if let Some(mask) = self.sound(mask)?
+                && mask != key.suspended
+            {
+                self.find("keys", id, "it does not agree with its owner's suspension");
+            }
+        }
+        self.cold(key)?;
+        self.revision(key, is_revoked)
+    }
+
+    fn cold(&mut self, key: &KeyRecord) -> Result<(), Error> {
+        let ring = self.snapshot.ring();
+        let read = read::cold(&self.cold, ring, key.id);
+        let Some(cold) = self.sound(read)? else {
+            return Ok(());
+        };
+        if key.has_quota != cold.quota.is_some() {
+            self.find("cold", key.id, "it does not agree with its key on a quota");
+        }
+        if let Some(number) = cold.quota {
+            *self.sharing.entry(number).or_insert(0) += 1;
+        }
+        let is_over = Life::from(key).is_over(self.now);
+        for (relative, is_successor) in [(cold.successor, true), (cold.predecessor, false)] {
+            let Some(relative) = relative else { continue };
+            // It may be purged, or corrupt and found by itself.
+            if let Ok(other) = read::cold(&self.cold, ring, relative)
+                && !read::is_named_back(key.id, &cold, &other, is_successor, is_over)
+            {
+                self.find(
+                    "cold",
+                    key.id,
+                    format!("key {relative} does not name it back"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the record is as new as the audit trail says: an old copy of a
+    /// record has a right tag, but an old revision.
+    fn revision(&mut self, key: &KeyRecord, is_revoked: bool) -> Result<(), Error> {
+        let ring = self.snapshot.ring();
+        let Some(keyspace) = self.known.get(&key.keyspace) else {
+            self.find("keys", key.id, "its keyspace does not exist");
+            return Ok(());
+        };
+        let plan_is_known = key.plan == 0 || keyspace.plan_numbered(key.plan).is_some();
+        let reached = key
+            .owner
+            .lineage()
+            .filter_map(|path| self.reached_owner.get(path))
+            .chain(self.reached_keyspace.get(&keyspace.prefix))
+            .max()
+            .copied();
+        if !plan_is_known {
+            self.find("keys", key.id, "its plan does not exist");
+        }
+        let is_revoked = is_revoked || Life::from(key).revoked(self.now).is_some();
+        if let Some(seq) = reached
+            && key.revision < seq
+            && !is_revoked
+        {
+            self.find(
+                "keys",
+                key.id,
+                format!("it is older than audit entry {seq}"),
+            );
+        }
+        if self.broken.contains_key(&key.revision) {
+            // What that entry said cannot be asked for.
+            return Ok(());
+        }
+        let entry = match key.revision > self.state.audit_floor_seq {
+            true => read::audit_entry(&self.audit, ring, &self.state, key.revision),
+            false if matches!(key.phase, Phase::Revoked { .. }) => {
+                read::kept(&self.kept, ring, key.revision)
+            }
+            // The entry that tells of it was trimmed away.
+            false => return Ok(()),
+        };
+        let Some(entry) = self.sound(entry)? else {
+            return Ok(());
+        };
+        let concerns = match &entry.event {
+            AuditEvent::KeysRevokedUnnamed {
+                scope: Scope::Keyspace(prefix),
+                ..
+            } => self
+                .known
+                .get(&key.keyspace)
+                .is_some_and(|k| k.prefix == *prefix),
+            AuditEvent::KeysRevokedUnnamed {
+                scope: Scope::Owner(owner),
+                ..
+            }
+            | AuditEvent::OwnerSuspended { owner, .. }
+            | AuditEvent::OwnerResumed { owner, .. } => owner.covers(&key.owner),
+            named => named.keys().contains(&key.id),
+        };
+        if !concerns {
+            self.find(
+                "keys",
+                key.id,
+                format!("its revision {} is another key's audit entry", key.revision),
+            );
+        }
+        Ok(())
+    }
+}

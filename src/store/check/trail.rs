@@ -1,0 +1,127 @@
+//! The audit trail: its chain, its index, and what it says of the records.
+
+use std::collections::BTreeSet;
+
+use redb::ReadableTable;
+
+use super::Walk;
+use crate::model::audit::{AuditEntry, AuditEvent, Scope};
+use crate::model::error::Error;
+use crate::store::failure::OrStore;
+use crate::store::read;
+use crate::store::tables::{AUDIT, KEPT};
+
+impl Walk<'_> {
+    pub(super) fn audit(&mut self) -> Result<(), Error> {
+        let snapshot = self.snapshot;
+        let table = snapshot.table(AUDIT)?;
+        self.kept()?;
+        let mut acknowledged = BTreeSet::new();
+        let mut links = read::Links::new(&self.state);
+        for entry in table.iter().or_store()? {
+            let (seq, bytes) = entry.or_store()?;
+            let (seq, bytes) = (seq.value(), bytes.value());
+            if !links.is_due(seq) {
+                self.find("audit", seq, "it is outside of the trail");
+                continue;
+            }
+            self.broken.extend(links.missing_before(seq));
+            let entry = match links.read(snapshot.ring(), seq, bytes) {
+                Ok(entry) => entry,
+                Err(why) => {
+                    self.broken.insert(seq, why);
+                    continue;
+                }
+            };
+            self.report.audit_entries += 1;
+            if let AuditEvent::AuditBroken { entries } = &entry.event {
+                acknowledged.extend(entries.iter().copied());
+            }
+            self.follow(&entry);
+            if !self.rows.has(&entry)? {
+                self.find(
+                    "by_key",
+                    seq,
+                    "an entry of the trail has not all of its rows",
+                );
+            }
+        }
+        self.broken.extend(links.missing_before(u64::MAX));
+        // Of an entry that cannot be read, nobody knows which rows it had.
+        let damage = self.rows.damage();
+        let is_known = damage.is_none();
+        if let Some(damage) = damage {
+            self.find(damage.table, damage.record, damage.why);
+        }
+        match self.rows.surplus()? {
+            rows if is_known && rows > 0 && self.broken.is_empty() => {
+                self.find("by_key", "*", format!("{rows} rows are of no entry"));
+            }
+            _ => {}
+        }
+        if links.last() != Some(self.state.audit_hash) {
+            self.find(
+                "audit",
+                self.state.audit_seq,
+                "the trail does not end where the store says",
+            );
+        }
+        for (seq, why) in self.broken.clone() {
+            if !acknowledged.contains(&seq) {
+                self.find("audit", seq, why);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries that were trimmed away and kept: they tell of revocations, as those
+    /// of the trail do.
+    fn kept(&mut self) -> Result<(), Error> {
+        let kept = self.snapshot.table(KEPT)?;
+        for entry in kept.iter().or_store()? {
+            let seq = entry.or_store()?.0.value();
+            if seq > self.state.audit_floor_seq {
+                self.find("kept", seq, "it was not trimmed away");
+            }
+            let read = read::kept(&kept, self.snapshot.ring(), seq);
+            if let Some(entry) = self.sound(read)? {
+                self.follow(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes down what an audit entry tells of the records.
+    fn follow(&mut self, entry: &AuditEntry) {
+        let seq = entry.seq;
+        match &entry.event {
+            AuditEvent::KeysRevokedUnnamed { scope, .. } => match scope {
+                Scope::Owner(owner) => {
+                    self.reached_owner.insert(owner.clone(), seq);
+                }
+                Scope::Keyspace(prefix) => {
+                    self.reached_keyspace.insert(*prefix, seq);
+                }
+            },
+            AuditEvent::OwnerSuspended { owner, .. } | AuditEvent::OwnerResumed { owner, .. } => {
+                let suspended = matches!(entry.event, AuditEvent::OwnerSuspended { .. });
+                self.suspended.insert(owner.clone(), (suspended, seq));
+                self.reached_owner.insert(owner.clone(), seq);
+            }
+            AuditEvent::KeyspaceCreated { keyspace }
+            | AuditEvent::KeyspaceUpdated { keyspace, .. } => {
+                self.keyspace_revisions.insert(*keyspace, seq);
+            }
+            _ => {}
+        }
+        for id in entry.event.keys() {
+            let read = read::key(&self.keys, self.snapshot.ring(), id);
+            // A record that is corrupt is found when the keys are walked.
+            if let Ok(Some(key)) = read
+                && key.revision < seq
+            {
+                self.find("keys", id, format!("it is older than audit entry {seq}"));
+            }
+        }
+    }
+}

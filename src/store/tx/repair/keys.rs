@@ -1,0 +1,60 @@
+//! Hot records that are damaged or older than the audit trail says.
+
+use redb::ReadableTable;
+
+use super::trail::Trail;
+use super::{Mender, repair_of};
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::store::failure::OrStore;
+use crate::store::life::Life;
+use crate::store::record::{KeyRecord, View};
+
+impl Mender<'_, '_> {
+    /// Removes keys that cannot be read, and old copies of records: what came after may
+    /// have taken their rights away. Their index entries go with [`Self::indexes`].
+    pub(super) fn keys(&mut self, trail: &Trail) -> Result<(), Error> {
+        let mut removed = Vec::new();
+        for entry in self.tx.keys.iter().or_store()? {
+            let (id, bytes) = entry.or_store()?;
+            let id = KeyId::from_raw(id.value());
+            let read = View::open(bytes.value(), id, self.tx.ring)
+                .and_then(|(view, _)| KeyRecord::from_view(&view));
+            match Error::or_damaged(read)? {
+                Ok(key) if self.is_stale(&key, trail)? => {
+                    let why = "it is older than the audit trail says".to_owned();
+                    removed.push((id, why));
+                }
+                Ok(_) => {}
+                Err(damage) => removed.push((id, damage.why)),
+            }
+        }
+        for (id, why) in removed {
+            self.tx.forget(id);
+            self.tx.remove_hot(id)?;
+            self.tx.remove_cold(id)?;
+            self.tx.usage.remove(id.raw()).or_store()?;
+            let repair = repair_of("keys", &id.to_string(), &format!("{why}: removed"));
+            self.unwritten.push((Some(id), repair));
+        }
+        Ok(())
+    }
+
+    fn is_stale(&self, key: &KeyRecord, trail: &Trail) -> Result<bool, Error> {
+        if trail.stale.contains(&key.id) {
+            return Ok(true);
+        }
+        if Life::from(key).revoked(self.tx.now).is_some() {
+            return Ok(false);
+        }
+        let mut reached: Vec<u64> = key
+            .owner
+            .lineage()
+            .filter_map(|path| trail.reached_owner.get(path).copied())
+            .collect();
+        if let Ok(keyspace) = Error::or_damaged(self.tx.keyspace_numbered(key.keyspace))? {
+            reached.extend(trail.reached_keyspace.get(&keyspace.prefix));
+        }
+        Ok(reached.into_iter().any(|seq| key.revision < seq))
+    }
+}
