@@ -221,6 +221,7 @@ impl Batch {
             keyspace: spec.keyspace,
             record: KeyRecord {
                 id: drawn.id,
+                lineage: drawn.id,
                 keyspace: keyspace.id,
                 plan,
                 has_quota: spec.quota.is_some(),

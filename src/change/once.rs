@@ -41,6 +41,16 @@ pub(crate) enum Attempt<T> {
     WriteUses(u64),
 }
 
+#[cfg(test)]
+impl<T> Attempt<T> {
+    pub(crate) fn map<U>(self, of: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Done(done) => Attempt::Done(of(done)),
+            Self::WriteUses(seq) => Attempt::WriteUses(seq),
+        }
+    }
+}
+
 /// What stands in the way of an answer, or the request as it was remembered.
 enum Remembered {
     Not,
@@ -186,6 +196,7 @@ fn replace(
     let seq = tx.next_seq();
     let new = KeyRecord {
         id: drawn.id,
+        lineage: old.lineage,
         // A permission that was retired meanwhile is not given to a new key.
         permissions: old.permissions & keyspace.active_mask(),
         revision: seq,

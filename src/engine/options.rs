@@ -96,9 +96,9 @@ impl Options {
 
     /// Memory for keys in front of the file, in bytes; 0 reads every key from
     /// the file. A key takes 153 bytes; what does not fill a set of eight keys
-    /// is left unused. A key whose owner's path is longer than 48 bytes, or one
-    /// with networks for which the rest of the 48 does not do, is always read
-    /// from the file.
+    /// is left unused. A key whose owner's path is longer than 48 bytes is always
+    /// read from the file; 8 of the 48 are taken up in a key that another was rotated
+    /// to, and 18 by each of a key's networks.
     pub fn resident_bytes(mut self, bytes: usize) -> Self {
         self.resident_bytes = bytes;
         self

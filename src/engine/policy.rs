@@ -65,7 +65,7 @@ fn suspended(view: &View<'_>) -> Denial {
     let owner: Option<OwnerPath> = view.owner_text().and_then(|owner| owner.parse().ok());
     let ancestor = owner
         .as_ref()
-        .and_then(|owner| owner.lineage().nth(at)?.parse().ok());
+        .and_then(|owner| owner.levels().nth(at)?.parse().ok());
     match ancestor {
         Some(owner) => Denial::Suspended {
             key: view.id(),
@@ -152,6 +152,7 @@ mod tests {
     fn good() -> KeyRecord {
         KeyRecord {
             id: KeyId::from_raw(7),
+            lineage: KeyId::from_raw(7),
             keyspace: 0,
             plan: 0,
             has_quota: false,

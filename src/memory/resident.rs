@@ -37,7 +37,8 @@ const WAYS: usize = if cfg!(gatekey_loom) { 2 } else { 8 };
 /// kept.
 const WORDS: usize = if cfg!(gatekey_loom) { 2 } else { 17 };
 /// The longest record that is kept, without its tag: with an owner of up to 48
-/// bytes, or a shorter one and networks. Longer ones are read from the file.
+/// bytes, 8 fewer for a key that came of a rotation, or a shorter one and networks.
+/// Longer ones are read from the file.
 pub(crate) const RECORD_LEN_MAX: usize = WORDS * 8 + NOT_RESIDENT.end - NOT_RESIDENT.start;
 /// How many locks the sets share; readers take none of them.
 const LOCKS: usize = if cfg!(gatekey_loom) { 1 } else { 64 };
@@ -623,6 +624,18 @@ mod tests {
         assert_eq!(copied[..8], record[..8]);
         assert_eq!(copied[24..], record[24..]);
         assert_eq!(copied[8..16], 5_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn a_record_with_a_lineage_is_copied_to_its_end() {
+        let table = one_set();
+        let mut record = vec![7; 104 + 40 + 8];
+        // The flag of a lineage, and the lengths.
+        (record[2], record[6], record[7]) = (16, 40, 0);
+        table.fill(table.leave_to_fill().unwrap(), id(5), &record);
+        let mut copied = [0; RECORD_LEN_MAX];
+        assert!(table.copy(table.find(id(5)).unwrap(), id(5), &mut copied));
+        assert_eq!(copied[24..], record[24..]);
     }
 
     #[test]

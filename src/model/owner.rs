@@ -58,7 +58,7 @@ impl OwnerPath {
     }
 
     /// The path and its ancestors, the shortest first.
-    pub(crate) fn lineage(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn levels(&self) -> impl Iterator<Item = &str> {
         let whole: &str = &self.0;
         whole
             .match_indices('/')
@@ -276,7 +276,7 @@ mod tests {
         assert!(john.covers(&"john/laptop".parse().unwrap()));
         assert!(john.covers(&john));
         let deep: OwnerPath = "a/b/c".parse().unwrap();
-        assert_eq!(deep.lineage().collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
+        assert_eq!(deep.levels().collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
         assert_eq!(deep.depth(), 3);
     }
 }

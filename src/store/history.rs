@@ -160,7 +160,7 @@ impl About {
     fn subjects(&self) -> Vec<u64> {
         let mut subjects = vec![self.key.raw()];
         if let Some((owner, keyspace)) = &self.held {
-            subjects.extend(owner.lineage().map(of_owner));
+            subjects.extend(owner.levels().map(of_owner));
             subjects.push(of_keyspace(keyspace));
         }
         subjects

@@ -6,11 +6,11 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
-use crate::store::record::{FIXED_LEN, View};
+use crate::store::record::{FIXED_LEN, LINEAGE_LEN, View};
 
-/// The longest hot record: 647 bytes, and its tag.
+/// The longest hot record: 655 bytes, and its tag.
 const LEN_MAX: usize =
-    FIXED_LEN + OwnerPath::LEN_MAX + NETWORKS_MAX * Network::ENCODED_LEN + TAG_LEN;
+    FIXED_LEN + OwnerPath::LEN_MAX + NETWORKS_MAX * Network::ENCODED_LEN + LINEAGE_LEN + TAG_LEN;
 
 /// Room for a hot record. Whoever reads one copies it here and lets go of the page of
 /// the file before anything is decided: a decision may call the caller's clock, or wait
@@ -78,7 +78,7 @@ mod tests {
         let ring = Keyring::new(&zeroize::Zeroizing::new([7; 32]), &[]);
         let id = KeyId::from_raw(7);
         let mut copy = HotCopy::new();
-        assert_eq!(LEN_MAX, 647 + TAG_LEN);
+        assert_eq!(LEN_MAX, 655 + TAG_LEN);
         let too_long = copy.take(id, Some(&[1; LEN_MAX + 1]));
         assert!(matches!(too_long, Err(Error::Corrupted(_))));
         assert!(copy.view().is_none());

@@ -377,7 +377,7 @@ pub(crate) fn owner_state(
         suspended: None,
         suspended_above: None,
     };
-    for ancestor in path.lineage() {
+    for ancestor in path.levels() {
         let record = Error::or_damaged(owner(owners, ring, ancestor))?;
         if record == Ok(None) {
             continue;
@@ -409,7 +409,7 @@ pub(crate) fn suspended_mask(
         return Ok(0);
     }
     let mut mask = 0;
-    for (at, ancestor) in path.lineage().enumerate() {
+    for (at, ancestor) in path.levels().enumerate() {
         // A record that is damaged suspends all the same.
         if Error::or_damaged(owner(owners, ring, ancestor))? != Ok(None) {
             mask |= 1 << at;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   0  table number (1)        1  version (1)
-//!   2  flags: 1 disabled, 2 retiring, 4 revoked, 8 has a quota
+//!   2  flags: 1 disabled, 2 retiring, 4 revoked, 8 has a quota, 16 has a lineage
 //!   3  digest scheme (1)       4  pepper id
 //!   5  suspended: bit n, the owner's ancestor of n + 1 segments is suspended
 //!   6  length of the owner     7  number of networks
@@ -19,6 +19,7 @@
 //!  64  retiring until, or revoked at, ms; else 0
 //!  72  digest, 32 bytes
 //! 104  owner, then 18 bytes a network
+//!      lineage, 8 bytes, where its flag is set
 //!      tag, 16 bytes
 //! ```
 
@@ -43,6 +44,10 @@ const FLAG_DISABLED: u8 = 1;
 const FLAG_RETIRING: u8 = 2;
 const FLAG_REVOKED: u8 = 4;
 const FLAG_QUOTA: u8 = 8;
+const FLAG_LINEAGE: u8 = 16;
+
+/// The bytes of a lineage, where a record has one.
+pub(super) const LINEAGE_LEN: usize = 8;
 
 /// Where a key stands in its life, as stored. What time makes of it is
 /// [`Life`](crate::store::life::Life)'s to say.
@@ -69,8 +74,17 @@ pub(crate) const NOT_RESIDENT: std::ops::Range<usize> = 8..24;
 
 /// The length of a record, without its tag, that begins with this word.
 pub(crate) fn body_len(first: u64) -> usize {
-    let [.., owner_len, networks] = first.to_le_bytes();
-    FIXED_LEN + usize::from(owner_len) + usize::from(networks) * Network::ENCODED_LEN
+    let [_, _, flags, .., owner_len, networks] = first.to_le_bytes();
+    let networks_len = usize::from(networks) * Network::ENCODED_LEN;
+    FIXED_LEN + usize::from(owner_len) + networks_len + lineage_len(flags)
+}
+
+fn lineage_len(flags: u8) -> usize {
+    if flags & FLAG_LINEAGE == 0 {
+        0
+    } else {
+        LINEAGE_LEN
+    }
 }
 
 impl<'a> View<'a> {
@@ -100,7 +114,7 @@ impl<'a> View<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let (fixed, tail) = body.split_first_chunk::<FIXED_LEN>()?;
         let [table, version, flags, scheme, ..] = *fixed;
-        let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED | FLAG_QUOTA;
+        let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED | FLAG_QUOTA | FLAG_LINEAGE;
         if (table, version, scheme) != (TABLE, VERSION, SCHEME_BLAKE3)
             || flags & !known != 0
             || flags & (FLAG_RETIRING | FLAG_REVOKED) == FLAG_RETIRING | FLAG_REVOKED
@@ -109,7 +123,9 @@ impl<'a> View<'a> {
         }
         let (owner, rest) = tail.split_at_checked(usize::from(fixed[6]))?;
         let networks_len = usize::from(fixed[7]) * Network::ENCODED_LEN;
-        let (networks, _) = rest.get(..networks_len)?.as_chunks();
+        let (networks, rest) = rest.split_at_checked(networks_len)?;
+        let (networks, _) = networks.as_chunks();
+        rest.get(..lineage_len(flags))?;
         Some(Self {
             fixed,
             tail,
@@ -138,6 +154,19 @@ impl<'a> View<'a> {
 
     pub(crate) fn id(&self) -> KeyId {
         KeyId::from_raw(self.u64_at(8))
+    }
+
+    /// The id of the first key of the line of rotations that the key stands in; its own
+    /// where it came of none.
+    pub(crate) fn lineage(&self) -> KeyId {
+        let at = self.owner.len() + self.networks.as_flattened().len();
+        let stored = self.tail.get(at..).and_then(<[u8]>::first_chunk);
+        match stored {
+            Some(stored) if self.flags() & FLAG_LINEAGE != 0 => {
+                KeyId::from_raw(u64::from_le_bytes(*stored))
+            }
+            _ => self.id(),
+        }
     }
 
     pub(crate) fn keyspace(&self) -> u32 {
@@ -246,6 +275,8 @@ impl<'a> View<'a> {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct KeyRecord {
     pub(crate) id: KeyId,
+    /// The id of the first key of the line of rotations that the key stands in.
+    pub(crate) lineage: KeyId,
     pub(crate) keyspace: u32,
     pub(crate) plan: u16,
     pub(crate) has_quota: bool,
@@ -267,6 +298,8 @@ impl KeyRecord {
         let corrupted = |why| Error::corrupted("keys", view.id(), why);
         Ok(Self {
             id: view.id(),
+            lineage: KeyId::checked(view.lineage().raw())
+                .ok_or_else(|| corrupted("its lineage is not a key's id"))?,
             keyspace: view.keyspace(),
             plan: view.plan(),
             has_quota: view.has_quota(),
@@ -303,10 +336,16 @@ impl KeyRecord {
             Phase::Revoked { at, reason } => (FLAG_REVOKED, at.unix_ms(), reason.code()),
         };
         let flag = |is_set, flag| if is_set { flag } else { 0 };
-        let flags =
-            phase_flag | flag(self.disabled, FLAG_DISABLED) | flag(self.has_quota, FLAG_QUOTA);
+        let flags = phase_flag
+            | flag(self.disabled, FLAG_DISABLED)
+            | flag(self.has_quota, FLAG_QUOTA)
+            | flag(self.lineage != self.id, FLAG_LINEAGE);
         let mut bytes = Vec::with_capacity(
-            FIXED_LEN + owner.len() + self.networks.len() * Network::ENCODED_LEN + TAG_LEN,
+            FIXED_LEN
+                + owner.len()
+                + self.networks.len() * Network::ENCODED_LEN
+                + lineage_len(flags)
+                + TAG_LEN,
         );
         bytes.extend([TABLE, VERSION, flags, SCHEME_BLAKE3]);
         bytes.extend([self.pepper, self.suspended, owner_len, networks_len]);
@@ -327,6 +366,9 @@ impl KeyRecord {
         bytes.extend(owner);
         for network in &self.networks {
             bytes.extend(network.encode());
+        }
+        if flags & FLAG_LINEAGE != 0 {
+            bytes.extend(self.lineage.raw().to_le_bytes());
         }
         let tag = ring.hot_tag(&bytes);
         bytes.extend(tag);
@@ -383,6 +425,7 @@ mod tests {
     fn sample() -> KeyRecord {
         KeyRecord {
             id: KeyId::from_raw(77),
+            lineage: KeyId::from_raw(70),
             keyspace: 3,
             plan: 515,
             has_quota: true,
@@ -415,6 +458,7 @@ mod tests {
         ];
         let place = (
             0..KeyId::from_time(u64::MAX, 1).raw(),
+            proptest::option::of(0..KeyId::from_time(u64::MAX, 1).raw()),
             any::<u32>(),
             "[a-z]{1,9}(/[a-z]{1,9}){0,7}",
         );
@@ -437,13 +481,14 @@ mod tests {
         (phase, place, life, rest, networks).prop_map(
             |(
                 phase,
-                (id, keyspace, owner),
+                (id, lineage, keyspace, owner),
                 (nb, exp, revision),
                 (bits, [disabled, has_quota], plan, byte, digest),
                 networks,
             )| {
                 KeyRecord {
                     id: KeyId::from_raw(id),
+                    lineage: KeyId::from_raw(lineage.unwrap_or(id)),
                     keyspace,
                     plan,
                     has_quota,
@@ -481,9 +526,10 @@ mod tests {
     }
 
     /// The records of `tests/vectors/records.tsv`, in its order.
-    fn vectors() -> [KeyRecord; 6] {
+    fn vectors() -> [KeyRecord; 8] {
         let plain = KeyRecord {
             id: KeyId::from_raw(77),
+            lineage: KeyId::from_raw(77),
             keyspace: 0,
             plan: 0,
             has_quota: false,
@@ -533,6 +579,17 @@ mod tests {
             KeyRecord {
                 plan: 0x0102,
                 has_quota: true,
+                ..plain.clone()
+            },
+            KeyRecord {
+                lineage: KeyId::from_raw(0x0102_0304_0506_0708),
+                ..plain.clone()
+            },
+            KeyRecord {
+                lineage: KeyId::from_raw(70),
+                has_quota: true,
+                owner: "acme/ingest/etl-bot".parse().unwrap(),
+                networks: vec!["10.0.0.0/8".parse().unwrap()],
                 ..plain
             },
         ]
@@ -579,6 +636,34 @@ mod tests {
     }
 
     #[test]
+    fn a_lineage_is_stored_where_it_is_not_the_keys_own_id_and_read_as_that_id_otherwise() {
+        let rotated = sample();
+        let first = KeyRecord {
+            lineage: rotated.id,
+            ..rotated.clone()
+        };
+        let [long, short] = [&rotated, &first].map(|record| record.encode(&ring()).unwrap());
+        assert_eq!(long.len(), short.len() + LINEAGE_LEN);
+        for (record, bytes) in [(&rotated, &long), (&first, &short)] {
+            let (view, body) = View::open(bytes, record.id, &ring()).unwrap();
+            assert_eq!(view.lineage(), record.lineage);
+            // Without the end of it there is no record.
+            assert!(View::parse(&body[..body.len() - 1]).is_none());
+        }
+        // No key has the id of the lineage.
+        let end = long.len() - TAG_LEN;
+        let mut forged = long[..end].to_vec();
+        forged[end - LINEAGE_LEN..].fill(0xff);
+        let tag = ring().hot_tag(&forged);
+        forged.extend(tag);
+        let (view, _) = View::open(&forged, rotated.id, &ring()).unwrap();
+        assert!(matches!(
+            KeyRecord::from_view(&view),
+            Err(Error::Corrupted(_))
+        ));
+    }
+
+    #[test]
     fn a_record_moved_to_another_id_or_store_is_detected() {
         let record = sample();
         let bytes = record.encode(&ring()).unwrap();
@@ -607,7 +692,7 @@ mod tests {
         for flags in 0..=u8::MAX {
             let mut other = body.to_vec();
             other[2] = flags;
-            let known = flags & 0xf0 == 0;
+            let known = flags & 0xe0 == 0;
             let phases = (flags & FLAG_RETIRING != 0) as u8 + (flags & FLAG_REVOKED != 0) as u8;
             let reads = View::parse(&other).is_some();
             assert_eq!(reads, known && phases < 2, "flags {flags:#x}");
@@ -622,9 +707,11 @@ mod tests {
             "o".repeat(49),
             "o".repeat(63),
         ];
-        for owner in owners {
+        let first = KeyId::from_raw(70);
+        for (owner, lineage) in owners.iter().flat_map(|o| [(o, first), (o, sample().id)]) {
             for networks in [vec![], sample().networks] {
                 let record = KeyRecord {
+                    lineage,
                     owner: owner.parse().unwrap(),
                     networks: networks.clone(),
                     ..sample()
@@ -638,6 +725,7 @@ mod tests {
                 let mut slot = body.to_vec();
                 slot.resize(FIXED_LEN + 300, 0);
                 let view = View::parse(&slot).unwrap();
+                assert_eq!(view.lineage(), lineage);
                 let short = view
                     .short_owner()
                     .map(|(len, bytes)| bytes[..len.into()].to_vec());

@@ -27,13 +27,15 @@ def digest(store_key, pepper, signed):
 
 
 def record(store_key, *, id, revision, keyspace, flags, pepper, suspended, plan, reason,
-           permissions, not_before, expires_at, phase_at, digest, owner, networks):
+           permissions, not_before, expires_at, phase_at, digest, owner, networks, lineage=None):
     owner = owner.encode()
     body = bytes([1, 1, flags, 1, pepper, suspended, len(owner), len(networks)])
     body += struct.pack("<QQIHBB", id, revision, keyspace, plan, reason, 0)
     body += permissions.to_bytes(16, "little")
     body += struct.pack("<QQQ", not_before, expires_at, phase_at)
     body += digest + owner + b"".join(networks)
+    if lineage is not None:
+        body += struct.pack("<Q", lineage)
     tag = blake3(body, key=derive("gatekey v1 record tag", store_key)).digest()[:16]
     return body + tag
 
@@ -62,6 +64,8 @@ def main():
         ("disabled", dict(flags=1, suspended=0b101, permissions=2**127 + 1, pepper=4)),
         ("bound", dict(networks=[v4, v6], not_before=5, keyspace=0x01020304)),
         ("limited", dict(plan=0x0102, flags=8)),
+        ("rotated", dict(flags=16, lineage=0x0102030405060708)),
+        ("rotated_bound", dict(flags=24, lineage=70, owner="acme/ingest/etl-bot", networks=[v4])),
     ]:
         bytes_ = record(store_key, **{**plain, **changes})
         rows.append("\t".join([name, store_key.hex(), bytes_.hex()]))

@@ -120,7 +120,7 @@ fn hot(stored: &[u8]) -> bool {
         let (life, held) = (Life::from(&view), view.permissions());
         let nameless = policy::nameless().unwrap();
         let _ = policy::decide(&view, &life, held, &asked, || &nameless, now);
-        let _ = (life.state(now), view.short_owner());
+        let _ = (life.state(now), view.short_owner(), view.lineage());
     }
     let Ok(record) = KeyRecord::from_view(&view) else {
         return false;
@@ -209,6 +209,7 @@ mod tests {
         let id = KeyId::from_raw(77);
         let hot = KeyRecord {
             id,
+            lineage: KeyId::from_raw(70),
             keyspace: 3,
             plan: 515,
             has_quota: true,
@@ -338,6 +339,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 5040);
+        assert_eq!(flips, 5104);
     }
 }

@@ -142,6 +142,14 @@ impl Walk<'_> {
                 );
             }
         }
+        // A key that was rotated before there were lineages has its own id for one.
+        if let Some(old) = cold.predecessor.filter(|_| key.lineage != key.id)
+            && let Ok(Some(old)) = read::key(&self.keys, ring, old)
+            && key.lineage != old.lineage
+        {
+            let problem = "its lineage is not that of the key that was rotated to it";
+            self.find("keys", key.id, problem);
+        }
         Ok(())
     }
 
@@ -156,7 +164,7 @@ impl Walk<'_> {
         let plan_is_known = key.plan == 0 || keyspace.plan_numbered(key.plan).is_some();
         let reached = key
             .owner
-            .lineage()
+            .levels()
             .filter_map(|path| self.reached_owner.get(path))
             .chain(self.reached_keyspace.get(&keyspace.prefix))
             .max()

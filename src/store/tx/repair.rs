@@ -10,6 +10,7 @@ mod counts;
 mod indexes;
 mod keys;
 mod keyspaces;
+mod lines;
 mod owners;
 mod quotas;
 mod requests;
@@ -65,7 +66,8 @@ impl Tx<'_> {
         mender.keys(&trail)?;
         mender.suspensions()?;
         let rebuilt = mender.colds()?;
-        mender.lineage(&rebuilt)?;
+        mender.lines(&rebuilt)?;
+        mender.lineages()?;
         mender.usages()?;
         mender.quotas()?;
         mender.requests()?;

@@ -52,6 +52,105 @@ fn rotate(core: &Core, id: KeyId) -> KeyId {
     rotated.unwrap().key.id
 }
 
+fn lineages(core: &Core, keys: &[KeyId]) -> Vec<KeyId> {
+    let keys = keys.to_vec();
+    look(core, move |tx| {
+        keys.iter().map(|id| Ok(tx.key(*id)?.lineage)).collect()
+    })
+}
+
+/// Asks for a key, or a rotation of one, under an idempotency key; as often as it is asked
+/// the key of the answer before is replaced.
+fn once(core: &Core, rotated: Option<KeyId>) -> KeyId {
+    let mut once = change::once::Once {
+        key: "again".parse().unwrap(),
+        window: MINUTE,
+        knows_uses: true,
+        uses_written: None,
+    };
+    loop {
+        let asked = once.clone();
+        let attempt = core.mutate(move |tx| match rotated {
+            Some(id) => {
+                let rotation = Rotation::with_grace(MINUTE);
+                let attempt = change::once::rotate_once(tx, &asked, id, &rotation, None)?;
+                Ok(attempt.map(|rotated| rotated.key.id))
+            }
+            None => {
+                let attempt = change::once::issue_once(tx, &asked, &[new_key()], None)?;
+                Ok(attempt.map(|issued| issued[0].key.id))
+            }
+        });
+        match attempt.unwrap() {
+            change::once::Attempt::Done(id) => break id,
+            change::once::Attempt::WriteUses(seq) => once.uses_written = Some(seq),
+        }
+    }
+}
+
+#[test]
+fn the_keys_of_a_line_of_rotations_have_the_id_of_the_first_for_their_lineage() {
+    let (core, clock) = store();
+    let first = issue(&core, new_key());
+    let second = rotate(&core, first);
+    let third = rotate(&core, second);
+    let other = issue(&core, new_key());
+    let keys = [first, second, third, other];
+    assert_eq!(lineages(&core, &keys), [first, first, first, other]);
+    // The first is gone, and its line goes on.
+    clock.advance(MINUTE * 2);
+    look(&core, move |tx| {
+        let old = tx.key(first)?;
+        tx.remove_key(&old)
+    });
+    let fourth = rotate(&core, third);
+    assert_eq!(lineages(&core, &[fourth]), [first]);
+    // What takes the place of a key that nobody has is of its line.
+    let lost = once(&core, Some(fourth));
+    let again = once(&core, Some(fourth));
+    assert_ne!(lost, again);
+    assert_eq!(lineages(&core, &[lost, again]), [first, first]);
+    clock.advance(MINUTE);
+    let (lost, again) = (once(&core, None), once(&core, None));
+    assert_ne!(lost, again);
+    assert_eq!(lineages(&core, &[lost, again]), [lost, lost]);
+}
+
+#[test]
+fn a_lineage_that_is_not_of_the_keys_line_is_found_and_mended() {
+    let (core, _) = store();
+    let first = issue(&core, new_key());
+    let second = rotate(&core, first);
+    let third = rotate(&core, second);
+    let give = |id: KeyId, lineage: KeyId| {
+        look(&core, move |tx| {
+            let old = tx.key(id)?;
+            let new = KeyRecord {
+                lineage,
+                ..old.clone()
+            };
+            tx.replace_key(&old, &new)
+        });
+    };
+    let found = || {
+        let snapshot = core.snapshot().unwrap();
+        let report = crate::store::check::check(&snapshot, core.now()).unwrap();
+        let keys = report.findings.iter();
+        keys.map(|found| found.record.clone()).collect::<Vec<_>>()
+    };
+    // As after a rotation by an older version.
+    give(third, third);
+    assert_eq!(found(), Vec::<String>::new());
+    let stranger = KeyId::from_raw(7);
+    give(second, stranger);
+    give(third, stranger);
+    assert_eq!(found(), [second.to_string()]);
+    let mended = look(&core, |tx| tx.repair(&[], None));
+    assert_eq!(mended.len(), 2, "{mended:?}");
+    assert_eq!(found(), Vec::<String>::new());
+    assert_eq!(lineages(&core, &[second, third]), [first, first]);
+}
+
 fn owner() -> OwnerPath {
     "acme/etl".parse().unwrap()
 }

@@ -61,7 +61,7 @@ impl Mender<'_, '_> {
 
     /// Finds the line of keys again whose cold records were rebuilt, and removes links
     /// that are not named back.
-    pub(super) fn lineage(&mut self, rebuilt: &BTreeSet<KeyId>) -> Result<(), Error> {
+    pub(super) fn lines(&mut self, rebuilt: &BTreeSet<KeyId>) -> Result<(), Error> {
         let mut found: BTreeMap<KeyId, (Option<KeyId>, Option<KeyId>)> = BTreeMap::new();
         if !rebuilt.is_empty() {
             // In the order of age: the oldest that names a key as its successor was

@@ -3,7 +3,7 @@
 use redb::ReadableTable;
 
 use super::trail::Trail;
-use super::{Mender, repair_of};
+use super::{Mender, PER_ENTRY, repair_of};
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::failure::OrStore;
@@ -40,6 +40,36 @@ impl Mender<'_, '_> {
         Ok(())
     }
 
+    /// Changes keys whose records can be read.
+    pub(super) fn mend_keys<T>(
+        &mut self,
+        wrong: &[(KeyId, T)],
+        done: &str,
+        mend: impl Fn(&mut KeyRecord, &T),
+    ) -> Result<(), Error> {
+        for keys in wrong.chunks(PER_ENTRY) {
+            // Each key's revision names the entry that changed it.
+            self.write()?;
+            let seq = self.tx.next_seq();
+            for (id, right) in keys {
+                let old = self.tx.find_key(*id)?.ok_or_else(|| {
+                    // Its tree is damaged, which no repair of records mends.
+                    Error::corrupted("keys", id, "a walk finds it, and a look-up does not")
+                })?;
+                let mut new = KeyRecord {
+                    revision: seq,
+                    ..old.clone()
+                };
+                mend(&mut new, right);
+                self.tx.replace_key(&old, &new)?;
+                let repair = repair_of("keys", &id.to_string(), done);
+                self.unwritten.push((Some(*id), repair));
+            }
+            self.write()?;
+        }
+        Ok(())
+    }
+
     fn is_stale(&self, key: &KeyRecord, trail: &Trail) -> Result<bool, Error> {
         if trail.stale.contains(&key.id) {
             return Ok(true);
@@ -49,7 +79,7 @@ impl Mender<'_, '_> {
         }
         let mut reached: Vec<u64> = key
             .owner
-            .lineage()
+            .levels()
             .filter_map(|path| trail.reached_owner.get(path).copied())
             .collect();
         if let Ok(keyspace) = Error::or_damaged(self.tx.keyspace_numbered(key.keyspace))? {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use redb::ReadableTable;
 
+use super::Mender;
 use super::trail::Trail;
-use super::{Mender, PER_ENTRY, repair_of};
 use crate::model::error::Error;
 use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
 use crate::store::read;
-use crate::store::record::{KeyRecord, Phase};
+use crate::store::record::Phase;
 use crate::store::tables::OwnerRecord;
 
 impl Mender<'_, '_> {
@@ -74,7 +74,7 @@ impl Mender<'_, '_> {
             if matches!(key.phase, Phase::Revoked { .. }) || key.suspended & !mask == 0 {
                 return Ok(());
             }
-            for (at, path) in key.owner.lineage().enumerate() {
+            for (at, path) in key.owner.levels().enumerate() {
                 if key.suspended & !mask & (1 << at) != 0 {
                     unsaid.insert(path.to_owned());
                 }
@@ -95,27 +95,7 @@ impl Mender<'_, '_> {
             }
             Ok(())
         })?;
-        for keys in unmarked.chunks(PER_ENTRY) {
-            // Each key's revision names the entry that changed it.
-            self.write()?;
-            let seq = self.tx.next_seq();
-            for (id, suspended) in keys {
-                let old = self.tx.find_key(*id)?.ok_or_else(|| {
-                    // Its tree is damaged, which no repair of records mends.
-                    Error::corrupted("keys", id, "a walk finds it, and a look-up does not")
-                })?;
-                let new = KeyRecord {
-                    suspended: *suspended,
-                    revision: seq,
-                    ..old.clone()
-                };
-                self.tx.replace_key(&old, &new)?;
-                let done = "it did not agree with its owner's suspension: suspended";
-                let repair = repair_of("keys", &id.to_string(), done);
-                self.unwritten.push((Some(*id), repair));
-            }
-            self.write()?;
-        }
-        Ok(())
+        let done = "it did not agree with its owner's suspension: suspended";
+        self.mend_keys(&unmarked, done, |key, mask| key.suspended = *mask)
     }
 }
