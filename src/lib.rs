@@ -169,9 +169,11 @@ pub use model::key::{
     Rotated, Rotation, Usage,
 };
 pub use model::keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
+pub use model::level::LevelDefaults;
 pub use model::limit::{Limit, LimitStatus};
 pub use model::network::Network;
 pub use model::owner::{OwnerPath, OwnerState, Suspension};
+pub use model::owner_settings::{OwnerSettings, OwnerSettingsPage, OwnerUpdate};
 pub use model::parse::ParseError;
 pub use model::permissions::Permissions;
 pub use model::plan::Plan;

@@ -173,5 +173,18 @@ fn changes(old: &Keyspace, new: &Keyspace) -> Vec<Change> {
         &new.default_plan,
         |name| quoted_or_none(name.as_deref()),
     );
+    Change::note(
+        &mut changes,
+        "owner defaults",
+        &old.owner_defaults,
+        &new.owner_defaults,
+        |levels| {
+            let levels: Vec<_> = levels
+                .iter()
+                .map(|(depth, defaults)| format!("{depth}: {defaults}"))
+                .collect();
+            levels.join("; ")
+        },
+    );
     changes
 }

@@ -7,6 +7,7 @@ pub(crate) mod issue;
 pub(crate) mod keyspace;
 pub(crate) mod once;
 pub(crate) mod owner;
+pub(crate) mod owner_settings;
 pub(crate) mod purge;
 pub(crate) mod quota;
 mod request;

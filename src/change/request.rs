@@ -6,6 +6,7 @@ use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;
 use crate::model::idempotency::IdempotencyKey;
 use crate::model::key::{Expiry, KeyUpdate, NewKey, Rotation};
+use crate::model::limit::Limit;
 use crate::model::quota::{Quota, Refill};
 use std::time::Duration;
 
@@ -106,6 +107,13 @@ impl Hash {
         }
     }
 
+    fn limits(&mut self, limits: &[Limit]) {
+        self.list(limits, |hash, limit| {
+            hash.number(limit.requests().into());
+            hash.duration(limit.window());
+        });
+    }
+
     fn quota(&mut self, quota: Quota) {
         self.number(quota.requests());
         self.number(match quota.refill() {
@@ -128,6 +136,7 @@ impl Hash {
             expiry,
             networks,
             plan,
+            limits,
             quota,
         } = new;
         self.text(keyspace.as_str());
@@ -144,6 +153,7 @@ impl Hash {
         self.expiry(*expiry);
         self.list(networks, |hash, network| hash.bytes(&network.encode()));
         self.option(plan.as_deref(), Self::text);
+        self.option(limits.as_deref(), Self::limits);
         self.option(*quota, Self::quota);
     }
 
@@ -158,6 +168,7 @@ impl Hash {
             expiry,
             networks,
             plan,
+            limits,
             quota,
         } = changes;
         for text in [name, description, plan] {
@@ -179,6 +190,9 @@ impl Hash {
         self.option(*expiry, Self::expiry);
         self.option(networks.as_ref(), |hash, networks| {
             hash.list(networks, |hash, network| hash.bytes(&network.encode()));
+        });
+        self.option(limits.as_ref(), |hash, limits| {
+            hash.option(limits.as_deref(), Self::limits);
         });
         self.option(*quota, |hash, quota| hash.option(quota, Self::quota));
     }
@@ -234,6 +248,9 @@ mod tests {
             vec![new().allow_network(network("10.0.0.0/8"))],
             vec![new().allow_network(network("10.0.0.0/9"))],
             vec![new().plan("x")],
+            vec![new().limits([])],
+            vec![new().limits([Limit::per_minute(5)])],
+            vec![new().limits([Limit::per_hour(5)])],
             vec![new().quota(Quota::new(5))],
             vec![new().quota(Quota::new(5).refilled(Refill::Daily))],
             vec![new().quota(Quota::new(5).refilled(Refill::Monthly))],
@@ -259,6 +276,9 @@ mod tests {
             update().expiry(Expiry::Default),
             update().networks([]),
             update().networks([network("10.0.0.0/8")]),
+            update().limits([]),
+            update().limits([Limit::per_minute(5)]),
+            update().limits_of_plan(),
             update().quota(None),
             update().quota(Quota::new(5)),
         ];

@@ -19,7 +19,7 @@ use crate::store::tx::Tx;
 
 /// Fields of a key that say nothing of what it may do, or only how often: as the backup
 /// has them.
-const LEFT_FIELDS: [&str; 5] = ["name", "description", "labels", "plan", "quota"];
+const LEFT_FIELDS: [&str; 6] = ["name", "description", "labels", "plan", "limits", "quota"];
 
 /// How a key stands at the end of the trail, where the trail tells.
 #[derive(Debug, Default, Clone)]
@@ -158,11 +158,14 @@ impl Fates {
                     self.lost.remove(key);
                 }
             }
-            // They take nothing away from a key that the backup has.
+            // They take nothing away from a key that the backup has, or say only how often
+            // it may be used.
             AuditEvent::KeyspaceCreated { .. }
             | AuditEvent::DigestsRenewed { .. }
             | AuditEvent::AuditTrimmed { .. }
-            | AuditEvent::StoreRestored { .. } => {}
+            | AuditEvent::StoreRestored { .. }
+            | AuditEvent::OwnerUpdated { .. }
+            | AuditEvent::OwnerQuotaBegun { .. } => {}
             // What another event did to a key is not known here: the key is disabled.
             #[allow(unreachable_patterns, reason = "for events that are yet to come")]
             other => {

@@ -10,10 +10,11 @@ use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 use crate::model::id::KeyId;
 use crate::model::key::{
-    ColdRecord, Key, KeyUpdate, check_descriptive, check_life, check_networks,
+    ColdRecord, Key, KeyUpdate, check_descriptive, check_life, check_networks, check_own_limits,
 };
 use crate::model::keyspace::Keyspace;
 use crate::model::permissions::Permissions;
+use crate::model::plan::own_limits_text;
 use crate::model::quota::Quota;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
@@ -132,6 +133,11 @@ pub(super) fn amended(
             None => 0,
         };
     }
+    if let Some(limits) = &changes.limits {
+        check_own_limits(limits.as_deref())?;
+        cold.limits.clone_from(limits);
+        record.has_own_limits = limits.is_some();
+    }
     // What is given, and not what is stored: the rule for text may have become stricter
     // since, and must not stop other changes.
     check_descriptive(
@@ -219,6 +225,13 @@ fn noted(
             .plan_numbered(*number)
             .map_or("none".to_owned(), |plan| quoted(&plan.name))
     });
+    Change::note(
+        all,
+        "limits",
+        &old_cold.limits,
+        &new_cold.limits,
+        |limits| own_limits_text(limits.as_deref()),
+    );
     changes
 }
 

@@ -18,6 +18,7 @@ mod maintenance;
 pub(crate) mod once;
 mod open;
 pub(crate) mod options;
+mod owner_settings;
 mod owners;
 pub(crate) mod policy;
 pub(crate) mod repair;

@@ -134,6 +134,7 @@ pub(crate) fn nameless() -> Result<Keyspace, crate::Error> {
         max_lifetime: None,
         plans: Vec::new(),
         default_plan: None,
+        owner_defaults: std::collections::BTreeMap::new(),
         created_at: Timestamp::MIN,
         updated_at: Timestamp::MIN,
     })
@@ -156,6 +157,7 @@ mod tests {
             keyspace: 0,
             plan: 0,
             has_quota: false,
+            has_own_limits: false,
             phase: Phase::Current,
             disabled: false,
             suspended: 0,

@@ -32,7 +32,12 @@ impl Engine {
     ///   is removed with all that belongs to it. Its token is unknown from then on.
     /// - An owner whose record cannot be read stays suspended, since when and why as the
     ///   audit trail says.
-    /// - A quota of which it cannot be read what is left is used up; give the key another.
+    /// - A quota of which it cannot be read what is left is used up; give the key or the
+    ///   owner another. That of an owner is refilled when it is due.
+    /// - Settings of an owner that cannot be read, or are missing or older than the audit
+    ///   trail says, become limits of one request an hour and a cap of one key;
+    ///   [`update_owner`](Engine::update_owner) gives it others. Its quota stays. Limits of
+    ///   a key's own that are lost become one request an hour.
     /// - Names, labels and usage that cannot be read begin anew, without what they said.
     ///   The line of a rotated key is found again from the other keys of it.
     /// - Indexes and counts are made again from the records.

@@ -307,6 +307,23 @@ pub enum AuditEvent {
         /// How many keys had ended in between.
         revived: u64,
     },
+    /// The settings of an owner in a keyspace were changed.
+    OwnerUpdated {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The owner.
+        owner: OwnerPath,
+        /// What changed.
+        changes: Vec<Change>,
+    },
+    /// An owner spent the first request of a quota that the defaults of its level give
+    /// it, or of another one that they give it now.
+    OwnerQuotaBegun {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The owner.
+        owner: OwnerPath,
+    },
 }
 
 /// One thing that a repair has done.
@@ -339,7 +356,9 @@ impl AuditEvent {
             | Self::AuditTrimmed { .. }
             | Self::AuditBroken { .. }
             | Self::StoreRestored { .. }
-            | Self::TimeSetBack { .. } => Vec::new(),
+            | Self::TimeSetBack { .. }
+            | Self::OwnerUpdated { .. }
+            | Self::OwnerQuotaBegun { .. } => Vec::new(),
             Self::KeyIssued {
                 key, superseded, ..
             } => [&[*key], superseded.as_slice()].concat(),

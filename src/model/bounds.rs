@@ -47,6 +47,9 @@ pub const BATCH_MAX: usize = 10_000;
 /// The most requests under idempotency keys that a store remembers; a batch counts as one
 /// for each 128 keys.
 pub const REQUESTS_MAX: u64 = 65_536;
+/// The most owners of a store that have settings of their own, an owner counted once for
+/// each keyspace. All of them are in memory.
+pub const OWNER_SETTINGS_MAX: u64 = 1_000_000;
 /// The most keyspaces of a store.
 pub const KEYSPACES_MAX: usize = 1024;
 /// The most keys or audit entries in one page of a listing.

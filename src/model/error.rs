@@ -441,6 +441,9 @@ pub enum Conflict {
     /// The store holds as many keyspaces as it can.
     #[error("the store holds {0} keyspaces, which is the limit")]
     TooManyKeyspaces(usize),
+    /// The store holds as many owners with settings as it can.
+    #[error("the store holds settings of {0} owners, which is the limit")]
+    TooManyOwnerSettings(u64),
     /// The idempotency key was given before, with another request.
     #[error("the idempotency key was given with another request before; give this one its own")]
     AnotherRequest,

@@ -193,6 +193,8 @@ pub(crate) enum Order {
     Keyspace,
     Owner,
     End,
+    /// Not of keys: the settings of owners.
+    Settings,
 }
 
 impl Order {
@@ -202,12 +204,13 @@ impl Order {
             Self::Keyspace => 'k',
             Self::Owner => 'o',
             Self::End => 'e',
+            Self::Settings => 's',
         }
     }
 }
 
 /// Where a page ended. As text it can travel to a client and back; it says no
-/// more than the key that the page ended with.
+/// more than the key, or the owner, that the page ended with.
 ///
 /// A listing that goes on from a cursor neither repeats nor skips a key that
 /// existed all along, whatever is issued, revoked or purged meanwhile; listed
@@ -243,6 +246,7 @@ impl FromStr for Cursor {
             Some('k') => Order::Keyspace,
             Some('o') => Order::Owner,
             Some('e') => Order::End,
+            Some('s') => Order::Settings,
             _ => return Err(refuse()),
         };
         let (pairs, rest) = chars.as_str().as_bytes().as_chunks::<2>();

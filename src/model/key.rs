@@ -9,9 +9,11 @@ use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::keyspace::Keyspace;
+use crate::model::limit::Limit;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
+use crate::model::plan::check_limits;
 use crate::model::quota::{Quota, QuotaStatus};
 use crate::model::reason::Reason;
 use crate::model::secret::Token;
@@ -145,6 +147,7 @@ pub struct NewKey {
     pub(crate) expiry: Expiry,
     pub(crate) networks: Vec<Network>,
     pub(crate) plan: Option<String>,
+    pub(crate) limits: Option<Vec<Limit>>,
     pub(crate) quota: Option<Quota>,
 }
 
@@ -170,6 +173,7 @@ impl NewKey {
             expiry: Expiry::Default,
             networks: Vec::new(),
             plan: None,
+            limits: None,
             quota: None,
         })
     }
@@ -264,6 +268,31 @@ impl NewKey {
         self
     }
 
+    /// Limits of its own in the place of its plan's, at most
+    /// [`bounds::LIMITS_PER_PLAN_MAX`]. None of them is no limit. The rest of the plan
+    /// holds.
+    ///
+    /// ```
+    /// use gatekey::{Engine, Limit, NewKey, NewKeyspace, Plan};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// engine.create_keyspace(
+    ///     NewKeyspace::new("acme_live")?
+    ///         .plan(Plan::new("free").limit(Limit::per_minute(60)))
+    ///         .default_plan("free"),
+    /// )?;
+    /// let new = NewKey::new("acme_live", "acme")?.limits([Limit::per_minute(90)]);
+    /// let issued = engine.issue(new)?;
+    /// assert_eq!(issued.key.limits, Some(vec![Limit::per_minute(90)]));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        self.limits = Some(limits.into_iter().collect());
+        self
+    }
+
     /// How many requests it is good for; without one, any number.
     #[must_use]
     pub fn quota(mut self, quota: Quota) -> Self {
@@ -275,9 +304,15 @@ impl NewKey {
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_descriptive(self.name.as_deref(), self.description.as_deref())?;
         bounds::check_labels(&self.labels)?;
+        check_own_limits(self.limits.as_deref())?;
         self.quota.map_or(Ok(()), Quota::validate)?;
         check_networks(&self.networks)
     }
+}
+
+/// Limits of a key's own, where there are any.
+pub(crate) fn check_own_limits(limits: Option<&[Limit]>) -> Result<(), Error> {
+    limits.map_or(Ok(()), |limits| check_limits("limits of a key", limits))
 }
 
 pub(crate) fn check_descriptive(
@@ -320,6 +355,7 @@ pub struct KeyUpdate {
     pub(crate) expiry: Option<Expiry>,
     pub(crate) networks: Option<Vec<Network>>,
     pub(crate) plan: Option<Option<String>>,
+    pub(crate) limits: Option<Option<Vec<Limit>>>,
     pub(crate) quota: Option<Option<Quota>>,
 }
 
@@ -424,6 +460,22 @@ impl KeyUpdate {
         self
     }
 
+    /// Limits of its own in the place of its plan's, at most
+    /// [`bounds::LIMITS_PER_PLAN_MAX`]. None of them is no limit. The rest of the plan
+    /// holds.
+    #[must_use]
+    pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        self.limits = Some(Some(limits.into_iter().collect()));
+        self
+    }
+
+    /// The limits of its plan again.
+    #[must_use]
+    pub fn limits_of_plan(mut self) -> Self {
+        self.limits = Some(None);
+        self
+    }
+
     /// Another quota, full, for this key and all that share it, or `None` for none
     /// for this key. In a rotation it is the new key's own.
     #[must_use]
@@ -436,7 +488,7 @@ impl KeyUpdate {
 /// How a key is replaced by a new one of the same owner.
 ///
 /// The new key inherits owner, permissions, name, description, labels, networks,
-/// plan, expiry and the rest of the quota, unless [`changing`](Rotation::changing) says otherwise.
+/// plan, limits of its own, expiry and the rest of the quota, unless [`changing`](Rotation::changing) says otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Rotation {
     pub(crate) grace: Duration,
@@ -574,8 +626,11 @@ pub struct Key {
     pub labels: BTreeMap<String, String>,
     /// The networks it may be used from; none: all.
     pub networks: Vec<Network>,
-    /// The plan that it follows; `None`: no limits.
+    /// The plan that it follows; `None`: no limits, but for those of its own.
     pub plan: Option<String>,
+    /// Limits of its own in the place of its plan's; `None`: the plan's. An empty list is
+    /// no limit.
+    pub limits: Option<Vec<Limit>>,
     /// How many requests it is good for, and how many are left; `None`: any
     /// number.
     pub quota: Option<QuotaStatus>,
@@ -688,4 +743,6 @@ pub(crate) struct ColdRecord {
     pub(crate) successor: Option<KeyId>,
     /// The number of its quota.
     pub(crate) quota: Option<u64>,
+    /// Limits of its own in the place of its plan's.
+    pub(crate) limits: Option<Vec<Limit>>,
 }

@@ -1,13 +1,16 @@
 //! Keyspaces: families of keys under one policy.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 use crate::model::id::Prefix;
+use crate::model::level::{LevelDefaults, check_cap, check_depth};
 use crate::model::permissions::Permissions;
 use crate::model::plan::Plan;
+use crate::model::quota::Quota;
 
 /// How many keys an owner may hold in a keyspace. Counted are keys that are not
 /// revoked, expired or retiring; a disabled or suspended key counts.
@@ -27,17 +30,16 @@ pub enum KeysPerOwner {
     SingleRefusing,
     /// Several, with an optional cap.
     Many {
-        /// The most keys that an owner may hold.
-        #[cfg_attr(feature = "serde", serde(default, deserialize_with = "read_cap"))]
+        /// The most keys that an owner may hold: those of exactly this owner, and none
+        /// below it. A cap for all at an owner and below it is a setting of the owner
+        /// ([`OwnerUpdate::cap`](crate::OwnerUpdate::cap)) or of its level
+        /// ([`LevelDefaults::cap`]).
+        #[cfg_attr(
+            feature = "serde",
+            serde(default, deserialize_with = "crate::model::serialized::cap")
+        )]
         cap: Option<u32>,
     },
-}
-
-/// A cap of 0 is no cap: an owner could hold no key.
-#[cfg(feature = "serde")]
-fn read_cap<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let cap: Option<std::num::NonZeroU32> = serde::Deserialize::deserialize(deserializer)?;
-    Ok(cap.map(std::num::NonZeroU32::get))
 }
 
 impl KeysPerOwner {
@@ -95,6 +97,9 @@ pub struct Keyspace {
     pub plans: Vec<Plan>,
     /// The plan of a key whose issue does not name one.
     pub default_plan: Option<String>,
+    /// What owners have that do not have it of their own, by the number of segments of
+    /// their paths.
+    pub owner_defaults: BTreeMap<usize, LevelDefaults>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -251,6 +256,22 @@ impl Keyspace {
         self.plans.get(usize::from(number).checked_sub(1)?)
     }
 
+    /// The quota that the owners whose paths have `depth` segments have by default.
+    pub(crate) fn default_quota(&self, depth: usize) -> Option<Quota> {
+        self.owner_defaults.get(&depth)?.quota
+    }
+
+    /// Leaves out the levels of which nothing is said, once it is clear that they are levels.
+    fn tidy_owner_defaults(&mut self) -> Result<(), Error> {
+        self.owner_defaults
+            .keys()
+            .copied()
+            .try_for_each(check_depth)?;
+        self.owner_defaults
+            .retain(|_, defaults| !defaults.is_empty());
+        Ok(())
+    }
+
     /// Adds plans, or replaces those of the same name.
     fn put_plans(&mut self, plans: &[Plan]) {
         for plan in plans {
@@ -265,8 +286,8 @@ impl Keyspace {
     ///
     /// Its description apart: see [`check_description`].
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if let KeysPerOwner::Many { cap: Some(0) } = self.keys_per_owner {
-            return Err(Invalid::malformed("cap", "0", "an owner could hold no key").into());
+        if let KeysPerOwner::Many { cap } = self.keys_per_owner {
+            check_cap(cap)?;
         }
         for (what, lifetime) in [
             ("default lifetime", self.default_lifetime),
@@ -299,6 +320,13 @@ impl Keyspace {
         }
         if let Some(name) = &self.default_plan {
             self.plan_number(name)?;
+        }
+        for (depth, defaults) in &self.owner_defaults {
+            check_depth(*depth)?;
+            defaults.check()?;
+            if let Some(name) = &defaults.plan {
+                self.plan_number(name)?;
+            }
         }
         if let (Some(default), Some(max)) = (self.default_lifetime, self.max_lifetime)
             && default > max
@@ -347,6 +375,7 @@ pub struct NewKeyspace {
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) plans: Vec<Plan>,
     pub(crate) default_plan: Option<String>,
+    pub(crate) owner_defaults: BTreeMap<usize, LevelDefaults>,
 }
 
 impl NewKeyspace {
@@ -365,6 +394,7 @@ impl NewKeyspace {
             max_lifetime: None,
             plans: Vec::new(),
             default_plan: None,
+            owner_defaults: BTreeMap::new(),
         })
     }
 
@@ -425,6 +455,30 @@ impl NewKeyspace {
         self
     }
 
+    /// What each owner whose path has `depth` segments has, where it does not have it of
+    /// its own; 1 is the first segment, such as an organisation. Said again for a depth,
+    /// it replaces what was said.
+    ///
+    /// ```
+    /// use gatekey::{Engine, LevelDefaults, Limit, NewKeyspace, Plan};
+    ///
+    /// let engine = Engine::open_in_memory()?;
+    /// let live = engine.create_keyspace(
+    ///     NewKeyspace::new("acme_live")?
+    ///         .plan(Plan::new("free").limit(Limit::per_minute(60)))
+    ///         // Each organisation, until it buys another plan:
+    ///         .owner_defaults(1, LevelDefaults::new().plan("free").cap(20)),
+    /// )?;
+    /// assert_eq!(live.owner_defaults[&1].cap, Some(20));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn owner_defaults(mut self, depth: usize, defaults: LevelDefaults) -> Self {
+        self.owner_defaults.insert(depth, defaults);
+        self
+    }
+
     /// The keyspace that it asks for.
     pub(crate) fn build(&self, id: u32, revision: u64, now: Timestamp) -> Result<Keyspace, Error> {
         let mut keyspace = Keyspace {
@@ -438,9 +492,11 @@ impl NewKeyspace {
             max_lifetime: self.max_lifetime,
             plans: self.plans.clone(),
             default_plan: self.default_plan.clone(),
+            owner_defaults: self.owner_defaults.clone(),
             created_at: now,
             updated_at: now,
         };
+        keyspace.tidy_owner_defaults()?;
         check_description(&self.description)?;
         keyspace.add_permissions(&self.permissions)?;
         keyspace.validate()?;
@@ -463,6 +519,7 @@ pub struct KeyspaceUpdate {
     pub(crate) max_lifetime: Option<Option<Duration>>,
     pub(crate) plans: Vec<Plan>,
     pub(crate) default_plan: Option<Option<String>>,
+    pub(crate) owner_defaults: BTreeMap<usize, Option<LevelDefaults>>,
 }
 
 impl KeyspaceUpdate {
@@ -533,6 +590,19 @@ impl KeyspaceUpdate {
         self
     }
 
+    /// What each owner whose path has `depth` segments has, where it does not have it of
+    /// its own, or `None` for nothing. It holds from the next request or issue on, also
+    /// for owners that are there.
+    #[must_use]
+    pub fn owner_defaults(
+        mut self,
+        depth: usize,
+        defaults: impl Into<Option<LevelDefaults>>,
+    ) -> Self {
+        self.owner_defaults.insert(depth, defaults.into());
+        self
+    }
+
     /// The keyspace as it would be after the change.
     pub(crate) fn apply(&self, old: &Keyspace, now: Timestamp) -> Result<Keyspace, Error> {
         let mut new = old.clone();
@@ -549,6 +619,11 @@ impl KeyspaceUpdate {
         if let Some(name) = &self.default_plan {
             new.default_plan.clone_from(name);
         }
+        for (depth, defaults) in &self.owner_defaults {
+            let defaults = defaults.clone().unwrap_or_default();
+            new.owner_defaults.insert(*depth, defaults);
+        }
+        new.tidy_owner_defaults()?;
         new.validate()?;
         if new != *old {
             new.updated_at = now;

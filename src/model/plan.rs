@@ -38,6 +38,9 @@ pub struct Plan {
     /// Whether all keys of an owner in the keyspace that follow the plan are
     /// counted together.
     pub shared_by_owner: bool,
+    /// Whether a request that is counted under the plan is not charged to the limits of
+    /// the levels above the one that has the plan.
+    pub replaces_levels_above: bool,
 }
 
 /// A plan as it is read, which need not be one.
@@ -50,6 +53,8 @@ struct Given {
     limits: Vec<Limit>,
     #[serde(default)]
     shared_by_owner: bool,
+    #[serde(default)]
+    replaces_levels_above: bool,
 }
 
 #[cfg(feature = "serde")]
@@ -61,6 +66,7 @@ impl TryFrom<Given> for Plan {
             name: given.name,
             limits: given.limits,
             shared_by_owner: given.shared_by_owner,
+            replaces_levels_above: given.replaces_levels_above,
         };
         plan.validate()?;
         Ok(plan)
@@ -76,6 +82,7 @@ impl Plan {
             name: name.into(),
             limits: Vec::new(),
             shared_by_owner: false,
+            replaces_levels_above: false,
         }
     }
 
@@ -93,19 +100,49 @@ impl Plan {
         self
     }
 
+    /// Lets the plan stand for the plans of the levels above: a request that is counted
+    /// under it is not charged to the limits above the level that has the plan. Without
+    /// this, it is charged to those as well.
+    ///
+    /// ```
+    /// use gatekey::{Limit, Plan};
+    ///
+    /// let batch = Plan::new("batch").limit(Limit::per_hour(9_000)).replaces_levels_above();
+    /// assert!(batch.replaces_levels_above);
+    /// assert!(!Plan::new("free").replaces_levels_above);
+    /// ```
+    #[must_use]
+    pub fn replaces_levels_above(mut self) -> Self {
+        self.replaces_levels_above = true;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<(), Error> {
         bounds::check_identifier("plan name", &self.name)?;
-        bounds::check_count(
-            "limits of a plan",
-            self.limits.len(),
-            bounds::LIMITS_PER_PLAN_MAX,
-        )?;
-        for limit in &self.limits {
-            limit
-                .validate()
-                .map_err(|why| Invalid::malformed("limit", &limit.to_string(), why))?;
+        check_limits("limits of a plan", &self.limits)
+    }
+}
+
+/// Limits of a plan, or in the place of a plan's.
+pub(crate) fn check_limits(what: &'static str, limits: &[Limit]) -> Result<(), Error> {
+    bounds::check_count(what, limits.len(), bounds::LIMITS_PER_PLAN_MAX)?;
+    for limit in limits {
+        limit
+            .validate()
+            .map_err(|why| Invalid::malformed("limit", &limit.to_string(), why))?;
+    }
+    Ok(())
+}
+
+/// Limits in the place of a plan's, if there are any, as text.
+pub(crate) fn own_limits_text(limits: Option<&[Limit]>) -> String {
+    match limits {
+        None => "none".to_owned(),
+        Some([]) => "no limit".to_owned(),
+        Some(limits) => {
+            let limits: Vec<_> = limits.iter().map(ToString::to_string).collect();
+            limits.join(", ")
         }
-        Ok(())
     }
 }
 
@@ -116,11 +153,15 @@ impl std::fmt::Display for Plan {
         for (at, limit) in self.limits.iter().enumerate() {
             write!(f, "{} {limit}", if at > 0 { "," } else { "" })?;
         }
-        match (self.limits.is_empty(), self.shared_by_owner) {
-            (true, true) => f.write_str(" no limit (shared by an owner's keys)"),
-            (true, false) => f.write_str(" no limit"),
-            (false, true) => f.write_str(" (shared by an owner's keys)"),
-            (false, false) => Ok(()),
+        if self.limits.is_empty() {
+            f.write_str(" no limit")?;
+        }
+        let shared = self.shared_by_owner.then_some("shared by an owner's keys");
+        let replaces = (self.replaces_levels_above).then_some("replaces the levels above");
+        match (shared, replaces) {
+            (Some(shared), Some(replaces)) => write!(f, " ({shared}; {replaces})"),
+            (Some(said), None) | (None, Some(said)) => write!(f, " ({said})"),
+            (None, None) => Ok(()),
         }
     }
 }

@@ -54,6 +54,14 @@ impl<T: FromStr<Err: Display>> Visitor<'_> for Text<T> {
     }
 }
 
+/// Reads a cap on a number of keys. A cap of 0 is no cap: an owner could hold no key.
+pub(crate) fn cap<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    let cap: Option<std::num::NonZeroU32> = serde::Deserialize::deserialize(deserializer)?;
+    Ok(cap.map(std::num::NonZeroU32::get))
+}
+
 /// A duration as ISO 8601 has it, with days of 24 hours: `P90D`, `PT1M30S`, `PT0.25S`.
 struct Iso(Duration);
 

@@ -2,6 +2,7 @@
 
 mod indexes;
 mod keys;
+mod owner_settings;
 mod trail;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
 use crate::store::history::Rows;
 use crate::store::mark::{self, Mark};
+use crate::store::owner_told::Told;
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{
     AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, KEPT, KEYS, KEYSPACES, META,
@@ -69,6 +71,7 @@ pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, 
     walk.audit()?;
     walk.keyspaces()?;
     walk.owners()?;
+    walk.owner_settings()?;
     walk.keys()?;
     walk.indexes()?;
     walk.quotas()?;
@@ -99,12 +102,13 @@ struct Walk<'a> {
     reached_keyspace: BTreeMap<Prefix, u64>,
     /// Whether an owner is suspended, by the audit trail, and since which entry.
     suspended: BTreeMap<OwnerPath, (bool, u64)>,
+    settings_told: Told,
     /// Entries of the trail that are missing or do not follow, and why; what they said
     /// cannot be asked for.
     broken: BTreeMap<u64, String>,
     /// The last audit entry about each keyspace.
     keyspace_revisions: BTreeMap<Prefix, u64>,
-    /// How many keys name each quota.
+    /// How many keys and owners name each quota.
     sharing: BTreeMap<u64, u32>,
     rows: Rows,
     report: CheckReport,
@@ -130,6 +134,7 @@ impl<'a> Walk<'a> {
             reached_owner: BTreeMap::new(),
             reached_keyspace: BTreeMap::new(),
             suspended: BTreeMap::new(),
+            settings_told: Told::default(),
             broken: BTreeMap::new(),
             keyspace_revisions: BTreeMap::new(),
             sharing: BTreeMap::new(),
@@ -258,14 +263,18 @@ impl<'a> Walk<'a> {
                 && (quota.keys != named || quota.remaining > quota.quota.requests())
             {
                 let problem = format!(
-                    "{named} keys name it, and it says {}; {} of {} are left",
+                    "{named} keys and owners name it, and it says {}; {} of {} are left",
                     quota.keys, quota.remaining, quota.quota
                 );
                 self.find("quotas", number, problem);
             }
         }
         for number in sharing.into_keys() {
-            self.find("quotas", number, "keys name it, and it is missing");
+            self.find(
+                "quotas",
+                number,
+                "keys or owners name it, and it is missing",
+            );
         }
         Ok(())
     }

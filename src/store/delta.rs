@@ -12,6 +12,9 @@
 //! | `keyspaces` | the keyspace | the registry |
 //! | `quotas` | the quota | the purses |
 //! | `cold` | of a key, the number of its quota | the names of the purses |
+//! | `cold` | of a key, the limits of its own | the limits of the key |
+//! | `owner_settings` | the settings | the settings of owners |
+//! | `owner_quotas` | of an owner, the number of its quota | the names of the purses |
 //!
 //! [`Waiting`] is the one part that is of this process alone: who waits for the commit.
 //! A delta that came from elsewhere has nobody in it.
@@ -24,6 +27,8 @@ use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::keyspace::Keyspace;
+use crate::model::limit::Limit;
+use crate::store::owner_settings::{OwnerName, OwnerSettingsRecord};
 use crate::store::quota::{QuotaEvent, QuotaRecord};
 use crate::store::snapshot::Snapshot;
 use crate::sync::atomic::AtomicBool;
@@ -61,7 +66,7 @@ impl<T: PartialEq> Change<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changes<K, T>(BTreeMap<K, Change<T>>);
 
-impl<K: Ord + Copy, T: PartialEq> Changes<K, T> {
+impl<K: Ord + Clone, T: PartialEq> Changes<K, T> {
     pub(super) fn new() -> Self {
         Self(BTreeMap::new())
     }
@@ -83,12 +88,12 @@ impl<K: Ord + Copy, T: PartialEq> Changes<K, T> {
         self.0.retain(|_, change| !change.is_none());
     }
 
-    pub(crate) fn get(&self, key: K) -> Option<&Change<T>> {
-        self.0.get(&key)
+    pub(crate) fn get(&self, key: &K) -> Option<&Change<T>> {
+        self.0.get(key)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &Change<T>)> {
-        self.0.iter().map(|(key, change)| (*key, change))
+        self.0.iter().map(|(key, change)| (key.clone(), change))
     }
 }
 
@@ -109,6 +114,11 @@ pub(crate) struct Delta {
     pub(crate) quotas: Changes<u64, QuotaRecord>,
     /// The number of the quota that a key has.
     pub(crate) quota_of: Changes<KeyId, u64>,
+    /// The limits that a key has in the place of its plan's.
+    pub(crate) limits_of: Changes<KeyId, Vec<Limit>>,
+    pub(crate) owner_settings: Changes<OwnerName, OwnerSettingsRecord>,
+    /// The number of the quota that an owner has in a keyspace.
+    pub(crate) owner_quota_of: Changes<OwnerName, u64>,
     /// Keys whose records cannot be read, or are gone: no copy may be granted any more.
     pub(crate) unreadable: Vec<KeyId>,
     /// The instant of the commit, behind which time never runs again.
@@ -128,6 +138,9 @@ impl Delta {
             keyspaces: Changes::new(),
             quotas: Changes::new(),
             quota_of: Changes::new(),
+            limits_of: Changes::new(),
+            owner_settings: Changes::new(),
+            owner_quota_of: Changes::new(),
             unreadable: Vec::new(),
             at: Timestamp::MIN,
             sets_time_back: false,
@@ -142,6 +155,9 @@ impl Delta {
         self.keyspaces.settle();
         self.quotas.settle();
         self.quota_of.settle();
+        self.limits_of.settle();
+        self.owner_settings.settle();
+        self.owner_quota_of.settle();
     }
 
     /// The keys of which no copy in memory may stay.
@@ -165,7 +181,7 @@ impl Delta {
         for event in &self.waiting.slices {
             // Whoever took a slice of what the quota is no more, takes another.
             if let QuotaEvent::Taken { slice, .. } = event
-                && let Some(change) = self.quotas.get(slice.number)
+                && let Some(change) = self.quotas.get(&slice.number)
                 && !change.new.as_ref().is_some_and(|new| new.has(slice))
             {
                 continue;

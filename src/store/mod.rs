@@ -33,6 +33,8 @@ mod mark;
 #[cfg(feature = "proof")]
 pub(crate) mod medium;
 pub(crate) mod open;
+pub(crate) mod owner_settings;
+mod owner_told;
 mod partial;
 pub(crate) mod place;
 pub(crate) mod queue;

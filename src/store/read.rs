@@ -323,6 +323,7 @@ pub(crate) fn assemble(
         plan: keyspace
             .plan_numbered(record.plan)
             .map(|plan| plan.name.clone()),
+        limits: cold.limits,
         quota,
         not_before: (record.not_before > Timestamp::MIN).then_some(record.not_before),
         expires_at: record.expires_at,

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   0  table number (1)        1  version (1)
-//!   2  flags: 1 disabled, 2 retiring, 4 revoked, 8 has a quota, 16 has a lineage
+//!   2  flags: 1 disabled, 2 retiring, 4 revoked, 8 has a quota, 16 has a lineage,
+//!     32 has limits of its own
 //!   3  digest scheme (1)       4  pepper id
 //!   5  suspended: bit n, the owner's ancestor of n + 1 segments is suspended
 //!   6  length of the owner     7  number of networks
@@ -45,6 +46,7 @@ const FLAG_RETIRING: u8 = 2;
 const FLAG_REVOKED: u8 = 4;
 const FLAG_QUOTA: u8 = 8;
 const FLAG_LINEAGE: u8 = 16;
+const FLAG_OWN_LIMITS: u8 = 32;
 
 /// The bytes of a lineage, where a record has one.
 pub(super) const LINEAGE_LEN: usize = 8;
@@ -114,7 +116,12 @@ impl<'a> View<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let (fixed, tail) = body.split_first_chunk::<FIXED_LEN>()?;
         let [table, version, flags, scheme, ..] = *fixed;
-        let known = FLAG_DISABLED | FLAG_RETIRING | FLAG_REVOKED | FLAG_QUOTA | FLAG_LINEAGE;
+        let known = FLAG_DISABLED
+            | FLAG_RETIRING
+            | FLAG_REVOKED
+            | FLAG_QUOTA
+            | FLAG_LINEAGE
+            | FLAG_OWN_LIMITS;
         if (table, version, scheme) != (TABLE, VERSION, SCHEME_BLAKE3)
             || flags & !known != 0
             || flags & (FLAG_RETIRING | FLAG_REVOKED) == FLAG_RETIRING | FLAG_REVOKED
@@ -177,6 +184,11 @@ impl<'a> View<'a> {
 
     pub(crate) fn has_quota(&self) -> bool {
         self.flags() & FLAG_QUOTA != 0
+    }
+
+    /// Whether its cold record has limits in the place of its plan's.
+    pub(crate) fn has_own_limits(&self) -> bool {
+        self.flags() & FLAG_OWN_LIMITS != 0
     }
 
     /// The number of the plan, counted from 1; 0: none.
@@ -280,6 +292,8 @@ pub(crate) struct KeyRecord {
     pub(crate) keyspace: u32,
     pub(crate) plan: u16,
     pub(crate) has_quota: bool,
+    /// Whether its cold record has limits in the place of its plan's.
+    pub(crate) has_own_limits: bool,
     pub(crate) phase: Phase,
     pub(crate) disabled: bool,
     pub(crate) suspended: u8,
@@ -303,6 +317,7 @@ impl KeyRecord {
             keyspace: view.keyspace(),
             plan: view.plan(),
             has_quota: view.has_quota(),
+            has_own_limits: view.has_own_limits(),
             phase: view.phase(),
             disabled: view.disabled(),
             suspended: view.suspended(),
@@ -339,7 +354,8 @@ impl KeyRecord {
         let flags = phase_flag
             | flag(self.disabled, FLAG_DISABLED)
             | flag(self.has_quota, FLAG_QUOTA)
-            | flag(self.lineage != self.id, FLAG_LINEAGE);
+            | flag(self.lineage != self.id, FLAG_LINEAGE)
+            | flag(self.has_own_limits, FLAG_OWN_LIMITS);
         let mut bytes = Vec::with_capacity(
             FIXED_LEN
                 + owner.len()
@@ -429,6 +445,7 @@ mod tests {
             keyspace: 3,
             plan: 515,
             has_quota: true,
+            has_own_limits: false,
             phase: Phase::Retiring {
                 until: Timestamp::from_raw(9_000),
             },
@@ -469,7 +486,7 @@ mod tests {
         );
         let rest = (
             any::<u128>(),
-            any::<[bool; 2]>(),
+            any::<[bool; 3]>(),
             any::<u16>(),
             any::<u8>(),
             any::<[u8; 32]>(),
@@ -483,7 +500,7 @@ mod tests {
                 phase,
                 (id, lineage, keyspace, owner),
                 (nb, exp, revision),
-                (bits, [disabled, has_quota], plan, byte, digest),
+                (bits, [disabled, has_quota, has_own_limits], plan, byte, digest),
                 networks,
             )| {
                 KeyRecord {
@@ -492,6 +509,7 @@ mod tests {
                     keyspace,
                     plan,
                     has_quota,
+                    has_own_limits,
                     phase,
                     disabled,
                     suspended: byte,
@@ -526,13 +544,14 @@ mod tests {
     }
 
     /// The records of `tests/vectors/records.tsv`, in its order.
-    fn vectors() -> [KeyRecord; 8] {
+    fn vectors() -> [KeyRecord; 9] {
         let plain = KeyRecord {
             id: KeyId::from_raw(77),
             lineage: KeyId::from_raw(77),
             keyspace: 0,
             plan: 0,
             has_quota: false,
+            has_own_limits: false,
             phase: Phase::Current,
             disabled: false,
             suspended: 0,
@@ -590,6 +609,11 @@ mod tests {
                 has_quota: true,
                 owner: "acme/ingest/etl-bot".parse().unwrap(),
                 networks: vec!["10.0.0.0/8".parse().unwrap()],
+                ..plain.clone()
+            },
+            KeyRecord {
+                plan: 2,
+                has_own_limits: true,
                 ..plain
             },
         ]
@@ -692,7 +716,7 @@ mod tests {
         for flags in 0..=u8::MAX {
             let mut other = body.to_vec();
             other[2] = flags;
-            let known = flags & 0xe0 == 0;
+            let known = flags & 0xc0 == 0;
             let phases = (flags & FLAG_RETIRING != 0) as u8 + (flags & FLAG_REVOKED != 0) as u8;
             let reads = View::parse(&other).is_some();
             assert_eq!(reads, known && phases < 2, "flags {flags:#x}");

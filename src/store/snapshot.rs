@@ -192,6 +192,7 @@ impl Snapshot {
             Order::Keyspace => self.walk_keyspace(&mut page, keyspace, cursor)?,
             Order::Owner => self.walk_owner(&mut page, cursor)?,
             Order::End => self.walk_ends(&mut page, cursor)?,
+            Order::Settings => return Err(Error::Internal("no filter of keys is served by it")),
         }
         Ok(page.page)
     }
@@ -300,7 +301,7 @@ impl Snapshot {
         Ok(())
     }
 
-    fn keyspace_number(&self, prefix: Prefix) -> Result<u32, Error> {
+    pub(super) fn keyspace_number(&self, prefix: Prefix) -> Result<u32, Error> {
         let number = ReadableTable::get(&self.table(PREFIXES)?, prefix.as_str())
             .or_store()?
             .map(|number| number.value());

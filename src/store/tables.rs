@@ -19,7 +19,7 @@ use crate::store::reach::Reach;
 /// 2: a version for each kind of record; `state` counts commits, and says where the audit
 /// trail begins.
 ///
-/// 3: the counts of keys by state, and the index by turn.
+/// 3: the counts of keys by state, and the index by turn; settings of owners.
 pub(crate) const FORMAT: u32 = 3;
 
 pub(crate) type Bytes = &'static [u8];
@@ -34,6 +34,12 @@ pub(crate) const KEYSPACES: TableDefinition<'_, u32, Bytes> = TableDefinition::n
 pub(crate) const PREFIXES: TableDefinition<'_, &str, u32> = TableDefinition::new("prefixes");
 /// path -> owner, for owners that are suspended
 pub(crate) const OWNERS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("owners");
+/// keyspace, path -> what the owner has of its own in the keyspace
+pub(crate) const OWNER_SETTINGS: TableDefinition<'_, (u32, &str), Bytes> =
+    TableDefinition::new("owner_settings");
+/// keyspace, path -> the number of the owner's quota in the keyspace
+pub(crate) const OWNER_QUOTAS: TableDefinition<'_, (u32, &str), Bytes> =
+    TableDefinition::new("owner_quotas");
 /// owner, keyspace, id -> [`HELD`] or [`OVER`]
 pub(crate) const BY_OWNER: TableDefinition<'_, Bytes, u8> = TableDefinition::new("by_owner");
 /// keyspace, id
@@ -69,7 +75,7 @@ macro_rules! each_table {
         each_table!(
             |$table| $does;
             KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END BY_TURN AUDIT
-            KEPT BY_KEY USAGE QUOTAS
+            KEPT BY_KEY USAGE QUOTAS OWNER_SETTINGS OWNER_QUOTAS
             REQUESTS REQUESTS_BY_TIME
         )
     };
@@ -112,6 +118,8 @@ pub(crate) enum Tagged {
     Request = 8,
     Copy = 12,
     Kept = 13,
+    OwnerSettings = 14,
+    OwnerQuota = 15,
     Indexed = 21,
     Counts = 22,
     Extension = 23,
@@ -129,6 +137,8 @@ impl Tagged {
             Self::Request => "requests",
             Self::Extension => "extension",
             Self::Kept => "kept",
+            Self::OwnerSettings => "owner_settings",
+            Self::OwnerQuota => "owner_quotas",
         }
     }
 }

@@ -5,6 +5,7 @@
 mod counts;
 mod keys;
 mod keyspaces;
+mod owner_settings;
 mod owners;
 mod quotas;
 mod repair;

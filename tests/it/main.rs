@@ -21,6 +21,7 @@ mod listing;
 mod looking;
 mod model;
 mod opening;
+mod owner_settings;
 mod owners;
 mod quotas;
 mod restore;

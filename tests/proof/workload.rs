@@ -6,8 +6,8 @@ use std::time::Duration;
 use gatekey::proof::open_on;
 use gatekey::{
     AuditEvent, Engine, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner,
-    KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, Pepper, Plan, Quota, Reason,
-    Refill, Requirements, Revocation, Rotation, Timestamp, Usage, Verdict,
+    KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, OwnerUpdate, Pepper, Plan,
+    Quota, Reason, Refill, Requirements, Revocation, Rotation, Timestamp, Usage, Verdict,
 };
 
 use crate::disk::Disk;
@@ -270,6 +270,33 @@ pub(crate) const SCRIPT: &[Verb] = &[
         let update = KeyUpdate::new().quota(None);
         w.engine.update(w.key(30), update).map(drop)
     }),
+    ("give an owner settings", |w| {
+        let update = OwnerUpdate::new()
+            .plan("paid")
+            .limits([Limit::new(900, HOUR)?])
+            .quota(Quota::new(70_000).refilled(Refill::Daily))
+            .cap(50);
+        let by_alice = w.engine.acting_as("alice")?;
+        by_alice.update_owner("many", "acme", update).map(drop)
+    }),
+    ("change settings of an owner", |w| {
+        let update = OwnerUpdate::new()
+            .limits_of_plan()
+            .quota(Quota::new(80_000));
+        w.engine.update_owner("many", "acme", update).map(drop)
+    }),
+    ("give another owner settings", |w| {
+        let update = OwnerUpdate::new().quota(Quota::new(90_000)).cap(60);
+        w.engine.update_owner("many", "acme/etl", update).map(drop)
+    }),
+    ("take an owner's settings away", |w| {
+        let nothing = OwnerUpdate::nothing();
+        w.engine.update_owner("many", "acme/etl", nothing).map(drop)
+    }),
+    ("give a key limits of its own", |w| {
+        let update = KeyUpdate::new().limits([Limit::new(700, HOUR)?]);
+        w.engine.update(w.key(12), update).map(drop)
+    }),
     ("take a quota away", |w| {
         let update = KeyUpdate::new().quota(None);
         w.engine.update(w.key(11), update).map(drop)
@@ -347,6 +374,13 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
         line(&key);
     }
     for owner in OWNERS {
+        for keyspace in engine.keyspaces()? {
+            let mut settings = engine.owner_settings(keyspace.prefix, owner)?;
+            if let Some(quota) = &mut settings.quota {
+                quota.remaining = 0;
+            }
+            line(&settings);
+        }
         line(&engine.owner(owner)?);
     }
     for entry in engine.audit_page(0, 1000)?.entries {

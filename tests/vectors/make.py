@@ -66,6 +66,7 @@ def main():
         ("limited", dict(plan=0x0102, flags=8)),
         ("rotated", dict(flags=16, lineage=0x0102030405060708)),
         ("rotated_bound", dict(flags=24, lineage=70, owner="acme/ingest/etl-bot", networks=[v4])),
+        ("own_limits", dict(flags=32, plan=2)),
     ]:
         bytes_ = record(store_key, **{**plain, **changes})
         rows.append("\t".join([name, store_key.hex(), bytes_.hex()]))

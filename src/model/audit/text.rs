@@ -117,6 +117,16 @@ impl Display for AuditEvent {
                     "time set back from {from} to {to}, {revived} keys revived"
                 )
             }
+            Self::OwnerUpdated {
+                keyspace,
+                owner,
+                changes,
+            } => {
+                write!(f, "owner {owner} updated in {keyspace}: {}", List(changes))
+            }
+            Self::OwnerQuotaBegun { keyspace, owner } => {
+                write!(f, "quota of owner {owner} begun in {keyspace}")
+            }
             Self::KeysPurged { keys } => write!(f, "keys [{}] purged", List(keys)),
             Self::KeyReissued { old, new } => write!(f, "key {old} reissued as {new}, unused"),
             Self::StoreRepaired { repairs, .. } => write!(f, "store repaired: {}", List(repairs)),

@@ -125,6 +125,10 @@ impl Walk<'_> {
         if key.has_quota != cold.quota.is_some() {
             self.find("cold", key.id, "it does not agree with its key on a quota");
         }
+        if key.has_own_limits != cold.limits.is_some() {
+            let problem = "it does not agree with its key on limits of the key's own";
+            self.find("cold", key.id, problem);
+        }
         if let Some(number) = cold.quota {
             *self.sharing.entry(number).or_insert(0) += 1;
         }

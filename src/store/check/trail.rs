@@ -94,6 +94,7 @@ impl Walk<'_> {
     /// Takes down what an audit entry tells of the records.
     fn follow(&mut self, entry: &AuditEntry) {
         let seq = entry.seq;
+        self.settings_told.follow(entry);
         match &entry.event {
             AuditEvent::KeysRevokedUnnamed { scope, .. } => match scope {
                 Scope::Owner(owner) => {

@@ -138,6 +138,15 @@ pub(super) enum EventForm {
         to: u64,
         revived: u64,
     },
+    OwnerUpdated {
+        keyspace: String,
+        owner: String,
+        changes: Vec<ChangeForm>,
+    },
+    OwnerQuotaBegun {
+        keyspace: String,
+        owner: String,
+    },
 }
 
 impl Stored for AuditBody {
@@ -349,6 +358,19 @@ impl EventForm {
                 to: to.unix_ms(),
                 revived: *revived,
             },
+            AuditEvent::OwnerUpdated {
+                keyspace,
+                owner,
+                changes,
+            } => Self::OwnerUpdated {
+                keyspace: keyspace.as_str().to_owned(),
+                owner: owner.as_str().to_owned(),
+                changes: ChangeForm::all_of(changes),
+            },
+            AuditEvent::OwnerQuotaBegun { keyspace, owner } => Self::OwnerQuotaBegun {
+                keyspace: keyspace.as_str().to_owned(),
+                owner: owner.as_str().to_owned(),
+            },
         }
     }
 
@@ -458,6 +480,19 @@ impl EventForm {
                 from: instant(from)?,
                 to: instant(to)?,
                 revived,
+            },
+            Self::OwnerUpdated {
+                keyspace,
+                owner,
+                changes,
+            } => AuditEvent::OwnerUpdated {
+                keyspace: keyspace.parse().ok()?,
+                owner: owner.try_into().ok()?,
+                changes: ChangeForm::read_all(changes),
+            },
+            Self::OwnerQuotaBegun { keyspace, owner } => AuditEvent::OwnerQuotaBegun {
+                keyspace: keyspace.parse().ok()?,
+                owner: owner.try_into().ok()?,
             },
         })
     }

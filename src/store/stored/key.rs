@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
+use crate::store::codec;
 use crate::store::read::UsageRecord;
+use crate::store::stored::keyspace::LimitForm;
 use crate::store::stored::{instant, key_id, maybe};
 use crate::store::tables::Stored;
 
@@ -21,9 +23,25 @@ pub(crate) struct ColdForm {
     pub(super) predecessor: Option<u64>,
     pub(super) successor: Option<u64>,
     pub(super) quota: Option<u64>,
+    pub(super) limits: Option<Vec<LimitForm>>,
+}
+
+/// Version 1: without limits of its own.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ColdForm1 {
+    pub(super) name: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) created_at: u64,
+    pub(super) created_by: Option<String>,
+    pub(super) predecessor: Option<u64>,
+    pub(super) successor: Option<u64>,
+    pub(super) quota: Option<u64>,
 }
 
 impl Stored for ColdRecord {
+    const VERSION: u8 = 2;
+
     type Form = ColdForm;
 
     fn to_form(&self) -> ColdForm {
@@ -36,6 +54,7 @@ impl Stored for ColdRecord {
             predecessor: self.predecessor.map(KeyId::raw),
             successor: self.successor.map(KeyId::raw),
             quota: self.quota,
+            limits: self.limits.as_deref().map(LimitForm::all_of),
         }
     }
 
@@ -49,6 +68,22 @@ impl Stored for ColdRecord {
             predecessor: maybe(form.predecessor, key_id)?,
             successor: maybe(form.successor, key_id)?,
             quota: form.quota,
+            limits: maybe(form.limits, LimitForm::read_all)?,
+        })
+    }
+
+    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
+        let form: ColdForm1 = codec::decode(encoded)?;
+        Self::from_form(ColdForm {
+            name: form.name,
+            description: form.description,
+            labels: form.labels,
+            created_at: form.created_at,
+            created_by: form.created_by,
+            predecessor: form.predecessor,
+            successor: form.successor,
+            quota: form.quota,
+            limits: None,
         })
     }
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::keyspace::{KeysPerOwner, Keyspace, PermissionName};
+use crate::model::level::LevelDefaults;
 use crate::model::limit::Limit;
 use crate::model::plan::Plan;
-use crate::store::stored::instant;
+use crate::store::codec;
+use crate::store::stored::quota::AllowanceForm;
+use crate::store::stored::{instant, maybe};
 use crate::store::tables::Stored;
 
 #[derive(Serialize, Deserialize)]
@@ -24,6 +27,33 @@ pub(crate) struct KeyspaceForm {
     pub(super) default_plan: Option<String>,
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
+    pub(super) owner_defaults: Vec<LevelForm>,
+}
+
+/// Version 1: its plans did not say whether they replace, and levels had no defaults.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeyspaceForm1 {
+    pub(super) id: u32,
+    pub(super) revision: u64,
+    pub(super) prefix: String,
+    pub(super) description: String,
+    pub(super) permissions: Vec<PermissionForm>,
+    pub(super) keys_per_owner: KeysPerOwnerForm,
+    pub(super) default_lifetime: Option<Duration>,
+    pub(super) max_lifetime: Option<Duration>,
+    pub(super) plans: Vec<PlanForm1>,
+    pub(super) default_plan: Option<String>,
+    pub(super) created_at: u64,
+    pub(super) updated_at: u64,
+}
+
+/// What the owners of a level have by default.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LevelForm {
+    pub(super) depth: u8,
+    pub(super) plan: Option<String>,
+    pub(super) quota: Option<AllowanceForm>,
+    pub(super) cap: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,15 +75,25 @@ pub(super) struct PlanForm {
     pub(super) name: String,
     pub(super) limits: Vec<LimitForm>,
     pub(super) shared_by_owner: bool,
+    pub(super) replaces_levels_above: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct LimitForm {
+pub(super) struct PlanForm1 {
+    pub(super) name: String,
+    pub(super) limits: Vec<LimitForm>,
+    pub(super) shared_by_owner: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct LimitForm {
     pub(super) requests: u32,
     pub(super) window_s: u32,
 }
 
 impl Stored for Keyspace {
+    const VERSION: u8 = 2;
+
     type Form = KeyspaceForm;
 
     fn to_form(&self) -> KeyspaceForm {
@@ -78,6 +118,7 @@ impl Stored for Keyspace {
             default_plan: self.default_plan.clone(),
             created_at: self.created_at.unix_ms(),
             updated_at: self.updated_at.unix_ms(),
+            owner_defaults: self.owner_defaults.iter().map(LevelForm::of).collect(),
         }
     }
 
@@ -89,6 +130,9 @@ impl Stored for Keyspace {
             retired: known.retired,
         };
         let plans: Option<_> = form.plans.into_iter().map(PlanForm::read).collect();
+        let owner_defaults: Option<_> = (form.owner_defaults.into_iter())
+            .map(LevelForm::read)
+            .collect();
         Some(Self {
             id: form.id,
             revision: form.revision,
@@ -106,33 +150,95 @@ impl Stored for Keyspace {
             default_plan: form.default_plan,
             created_at: instant(form.created_at)?,
             updated_at: instant(form.updated_at)?,
+            owner_defaults: owner_defaults?,
         })
+    }
+
+    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
+        let form: KeyspaceForm1 = codec::decode(encoded)?;
+        Self::from_form(KeyspaceForm {
+            id: form.id,
+            revision: form.revision,
+            prefix: form.prefix,
+            description: form.description,
+            permissions: form.permissions,
+            keys_per_owner: form.keys_per_owner,
+            default_lifetime: form.default_lifetime,
+            max_lifetime: form.max_lifetime,
+            plans: form.plans.into_iter().map(PlanForm1::renew).collect(),
+            default_plan: form.default_plan,
+            created_at: form.created_at,
+            updated_at: form.updated_at,
+            owner_defaults: Vec::new(),
+        })
+    }
+}
+
+impl LevelForm {
+    fn of((depth, defaults): (&usize, &LevelDefaults)) -> Self {
+        Self {
+            depth: u8::try_from(*depth).unwrap_or(u8::MAX),
+            plan: defaults.plan.clone(),
+            quota: defaults.quota.map(AllowanceForm::of),
+            cap: defaults.cap,
+        }
+    }
+
+    fn read(self) -> Option<(usize, LevelDefaults)> {
+        let defaults = LevelDefaults {
+            plan: self.plan,
+            quota: maybe(self.quota, AllowanceForm::read)?,
+            cap: self.cap,
+        };
+        Some((usize::from(self.depth), defaults))
     }
 }
 
 impl PlanForm {
     fn of(plan: &Plan) -> Self {
-        let limit = |limit: &Limit| LimitForm {
-            requests: limit.requests(),
-            window_s: limit.window_s(),
-        };
         Self {
             name: plan.name.clone(),
-            limits: plan.limits.iter().map(limit).collect(),
+            limits: LimitForm::all_of(&plan.limits),
             shared_by_owner: plan.shared_by_owner,
+            replaces_levels_above: plan.replaces_levels_above,
         }
     }
 
     fn read(self) -> Option<Plan> {
-        let limit = |form: LimitForm| {
+        Some(Plan {
+            name: self.name,
+            limits: LimitForm::read_all(self.limits)?,
+            shared_by_owner: self.shared_by_owner,
+            replaces_levels_above: self.replaces_levels_above,
+        })
+    }
+}
+
+impl PlanForm1 {
+    fn renew(self) -> PlanForm {
+        PlanForm {
+            name: self.name,
+            limits: self.limits,
+            shared_by_owner: self.shared_by_owner,
+            replaces_levels_above: false,
+        }
+    }
+}
+
+impl LimitForm {
+    pub(super) fn all_of(limits: &[Limit]) -> Vec<Self> {
+        let of = |limit: &Limit| Self {
+            requests: limit.requests(),
+            window_s: limit.window_s(),
+        };
+        limits.iter().map(of).collect()
+    }
+
+    pub(super) fn read_all(forms: Vec<Self>) -> Option<Vec<Limit>> {
+        let read = |form: Self| {
             let window = Duration::from_secs(form.window_s.into());
             Limit::new(form.requests, window).ok()
         };
-        let limits: Option<_> = self.limits.into_iter().map(limit).collect();
-        Some(Plan {
-            name: self.name,
-            limits: limits?,
-            shared_by_owner: self.shared_by_owner,
-        })
+        forms.into_iter().map(read).collect()
     }
 }

@@ -13,6 +13,7 @@ use crate::model::hex::Hex;
 use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::{KeysPerOwner, Keyspace, PermissionName};
+use crate::model::level::LevelDefaults;
 use crate::model::limit::Limit;
 use crate::model::plan::Plan;
 use crate::model::quota::{Quota, Refill};
@@ -23,6 +24,7 @@ use crate::store::counts::Counted;
 use crate::store::history::Indexed;
 use crate::store::identity::{Identity, StoredKey};
 use crate::store::mark::Mark;
+use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::quota::QuotaRecord;
 use crate::store::reach::Reach;
 use crate::store::read::UsageRecord;
@@ -54,6 +56,7 @@ fn colds() -> [ColdRecord; 2] {
             predecessor: Some(id(77)),
             successor: Some(id(300_000)),
             quota: Some(9),
+            limits: Some(vec![Limit::per_minute(90), Limit::per_hour(3_000)]),
         },
         ColdRecord {
             name: None,
@@ -64,6 +67,7 @@ fn colds() -> [ColdRecord; 2] {
             predecessor: None,
             successor: None,
             quota: None,
+            limits: None,
         },
     ]
 }
@@ -88,8 +92,19 @@ fn keyspaces() -> [Keyspace; 3] {
                 .limit(Limit::per_minute(60))
                 .limit(Limit::per_day(100_000)),
             Plan::new("free").shared_by_owner(),
+            Plan::new("batch").replaces_levels_above(),
         ],
         default_plan: text("gold"),
+        owner_defaults: BTreeMap::from([
+            (
+                1,
+                LevelDefaults::new()
+                    .plan("free")
+                    .quota(Quota::new(1000).refilled(Refill::Monthly))
+                    .cap(300),
+            ),
+            (8, LevelDefaults::new().cap(1)),
+        ]),
         created_at: AT,
         updated_at: LATER,
     };
@@ -100,6 +115,7 @@ fn keyspaces() -> [Keyspace; 3] {
         max_lifetime: None,
         plans: Vec::new(),
         default_plan: None,
+        owner_defaults: BTreeMap::new(),
         ..full.clone()
     };
     let refusing = Keyspace {
@@ -148,7 +164,10 @@ fn events() -> Vec<AuditEvent> {
             reason: Reason::Superseded,
             note: None,
         },
-        AuditEvent::KeyUpdated { key, changes },
+        AuditEvent::KeyUpdated {
+            key,
+            changes: changes.clone(),
+        },
         AuditEvent::KeyDisabled { key },
         AuditEvent::KeyEnabled { key },
         AuditEvent::OwnerSuspended {
@@ -156,7 +175,10 @@ fn events() -> Vec<AuditEvent> {
             keys: 3,
             note: note.clone(),
         },
-        AuditEvent::OwnerResumed { owner, keys: 4 },
+        AuditEvent::OwnerResumed {
+            owner: owner.clone(),
+            keys: 4,
+        },
         AuditEvent::KeysPurged {
             keys: vec![key, old, new],
         },
@@ -211,6 +233,12 @@ fn events() -> Vec<AuditEvent> {
             reason: Reason::PrivilegeWithdrawn,
             note: None,
         },
+        AuditEvent::OwnerUpdated {
+            keyspace,
+            owner: owner.clone(),
+            changes,
+        },
+        AuditEvent::OwnerQuotaBegun { keyspace, owner },
     ]
 }
 
@@ -229,6 +257,33 @@ fn quotas() -> [QuotaRecord; 3] {
     };
     let (daily, monthly) = (refilled(Refill::Daily), refilled(Refill::Monthly));
     [quota, daily, monthly]
+}
+
+fn owner_settings() -> [OwnerSettingsRecord; 3] {
+    let full = OwnerSettingsRecord {
+        plan: 300,
+        limits: Some(vec![Limit::per_second(80)]),
+        quota: Some(Quota::new(1000).refilled(Refill::Daily)),
+        cap: Some(7),
+        revision: 70_000,
+        updated_at: LATER,
+        updated_by: text("ops"),
+    };
+    let unlimited = OwnerSettingsRecord {
+        plan: 0,
+        limits: Some(Vec::new()),
+        quota: Some(Quota::new(1000)),
+        cap: None,
+        updated_by: None,
+        ..full.clone()
+    };
+    let capped = OwnerSettingsRecord {
+        limits: None,
+        quota: None,
+        cap: Some(70_000),
+        ..unlimited.clone()
+    };
+    [full, unlimited, capped]
 }
 
 fn usage() -> UsageRecord {
@@ -270,6 +325,10 @@ fn lines() -> Vec<String> {
         note: None,
     };
     line(&mut lines, "owner", &owner);
+    for settings in owner_settings() {
+        line(&mut lines, "owner_settings", &settings);
+    }
+    line(&mut lines, "owner_quota", &OwnerQuota { number: 70_000 });
     line(&mut lines, "usage", &usage());
     let state = State {
         audit_seq: 7,
@@ -327,8 +386,46 @@ fn lines() -> Vec<String> {
 #[test]
 fn every_record_is_encoded_as_it_always_was() {
     let vectors = include_str!("../../../tests/vectors/stored.tsv");
-    let vectors = vectors.lines().filter(|line| !line.starts_with('#'));
+    let vectors = vectors
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.contains('/'));
     assert_eq!(lines(), vectors.collect::<Vec<_>>());
+}
+
+/// The vectors of older versions: kind, version, bytes.
+fn older(kind: &str) -> Vec<Vec<u8>> {
+    let vectors = include_str!("../../../tests/vectors/stored.tsv");
+    let of_kind = vectors.lines().filter_map(|line| {
+        let (name, hex) = line.split_once('\t')?;
+        (name == kind).then(|| {
+            let pairs = hex.as_bytes().chunks(2);
+            let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            pairs.map(byte).collect()
+        })
+    });
+    of_kind.collect()
+}
+
+#[test]
+fn records_of_version_1_are_read_without_what_came_later() {
+    let [full, empty] = colds();
+    let full = ColdRecord {
+        limits: None,
+        ..full
+    };
+    let read = |bytes: &Vec<u8>| ColdRecord::decode(1, bytes).unwrap();
+    assert_eq!(
+        older("cold/1").iter().map(read).collect::<Vec<_>>(),
+        [full, empty]
+    );
+    let [mut full, superseding, refusing] = keyspaces();
+    full.owner_defaults.clear();
+    full.plans.truncate(2);
+    let read = |bytes: &Vec<u8>| Keyspace::decode(1, bytes).unwrap();
+    assert_eq!(
+        older("keyspace/1").iter().map(read).collect::<Vec<_>>(),
+        [full, superseding, refusing]
+    );
 }
 
 #[test]
@@ -363,6 +460,7 @@ fn a_form_that_no_record_has_is_refused() {
     assert!(!refused(&cold, |_| ()));
     let [keyspace, ..] = keyspaces();
     let [quota, ..] = quotas();
+    let [settings, ..] = owner_settings();
     let after_9999 = Timestamp::MAX.unix_ms() + 1;
     let mut spoiled = vec![
         refused(&usage(), |form| form.last_used = Some(after_9999)),
@@ -376,6 +474,15 @@ fn a_form_that_no_record_has_is_refused() {
         refused(&quota, |form| form.requests = 0),
         refused(&quota, |form| form.requests = u64::MAX),
         refused(&quota, |form| form.refills_at = after_9999),
+        refused(&cold, |form| form.limits.as_mut().unwrap()[0].requests = 0),
+        refused(&keyspace, |form| {
+            form.owner_defaults[0].quota.as_mut().unwrap().requests = 0;
+        }),
+        refused(&settings, |form| form.updated_at = after_9999),
+        refused(&settings, |form| {
+            form.limits.as_mut().unwrap()[0].requests = 0;
+        }),
+        refused(&settings, |form| form.quota.as_mut().unwrap().requests = 0),
     ];
     for event in events() {
         let body = AuditBody {

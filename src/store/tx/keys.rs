@@ -9,6 +9,7 @@ use crate::model::error::{Error, NotFound};
 use crate::model::id::KeyId;
 use crate::model::key::{ColdRecord, Key, Revoked};
 use crate::model::keyspace::Keyspace;
+use crate::model::limit::Limit;
 use crate::model::owner::OwnerPath;
 use crate::model::quota::QuotaStatus;
 use crate::store::delta::tag_of;
@@ -88,16 +89,18 @@ impl Tx<'_> {
         self.writing();
         let bytes = tables::seal(self.ring, Tagged::Cold, &id.raw().to_le_bytes(), cold)?;
         let old = self.cold.insert(id.raw(), bytes.as_slice()).or_store()?;
-        let old = quota_of(self.ring, id, old);
-        self.delta.quota_of.note(id, old, cold.quota);
+        let (quota, limits) = of_replaced_cold(self.ring, id, old);
+        self.delta.quota_of.note(id, quota, cold.quota);
+        self.delta.limits_of.note(id, limits, cold.limits.clone());
         Ok(())
     }
 
     pub(super) fn remove_cold(&mut self, id: KeyId) -> Result<(), Error> {
         self.writing();
         let old = self.cold.remove(id.raw()).or_store()?;
-        let old = quota_of(self.ring, id, old);
-        self.delta.quota_of.note(id, old, None);
+        let (quota, limits) = of_replaced_cold(self.ring, id, old);
+        self.delta.quota_of.note(id, quota, None);
+        self.delta.limits_of.note(id, limits, None);
         Ok(())
     }
 
@@ -385,12 +388,23 @@ impl Tx<'_> {
     }
 }
 
-/// The number of the quota in a cold record that was replaced.
-fn quota_of(ring: &Keyring, id: KeyId, old: Replaced<'_>) -> Result<Option<u64>, Error> {
+/// What something in memory depends on of a cold record that was replaced: the number of
+/// the quota, and the limits of the key's own.
+#[allow(clippy::type_complexity)]
+fn of_replaced_cold(
+    ring: &Keyring,
+    id: KeyId,
+    old: Replaced<'_>,
+) -> (
+    Result<Option<u64>, Error>,
+    Result<Option<Vec<Limit>>, Error>,
+) {
     let Some(old) = old else {
-        return Ok(None);
+        return (Ok(None), Ok(None));
     };
     let key = id.raw().to_le_bytes();
-    let old: ColdRecord = tables::unseal(ring, Tagged::Cold, &key, old.value())?;
-    Ok(old.quota)
+    match tables::unseal::<ColdRecord>(ring, Tagged::Cold, &key, old.value()) {
+        Ok(old) => (Ok(old.quota), Ok(old.limits)),
+        Err(error) => (Err(error.clone()), Err(error)),
+    }
 }

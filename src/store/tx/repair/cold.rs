@@ -48,6 +48,7 @@ impl Mender<'_, '_> {
                     predecessor: None,
                     successor: None,
                     quota: None,
+                    limits: None,
                 },
             )?;
             self.note(

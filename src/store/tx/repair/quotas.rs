@@ -25,6 +25,9 @@ impl Mender<'_, '_> {
             }
             Ok(())
         })?;
+        for number in self.tx.quotas_of_owners()? {
+            *sharing.entry(number).or_default() += 1;
+        }
         for id in unnamed {
             let cold = ColdRecord {
                 quota: None,
@@ -61,7 +64,11 @@ impl Mender<'_, '_> {
                 _ if keys == 0 => {
                     self.tx.writing();
                     self.tx.remove_quota(number)?;
-                    self.note("quotas", number, "no key has it: removed");
+                    self.note(
+                        "quotas",
+                        number,
+                        "neither a key nor an owner has it: removed",
+                    );
                 }
                 Ok(Some(quota)) if quota.remaining <= quota.quota.requests() => {
                     if quota.keys != keys {

@@ -11,6 +11,7 @@ use crate::model::error::Error;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
+use crate::store::owner_told::Told;
 use crate::store::read::{self, Links};
 use crate::store::record::Phase;
 use crate::store::tables::{self, KEPT, OwnerRecord, Tagged};
@@ -28,6 +29,7 @@ pub(super) struct Trail {
     /// The last entry that reached for all keys of an owner or a keyspace.
     pub(super) reached_owner: BTreeMap<OwnerPath, u64>,
     pub(super) reached_keyspace: BTreeMap<Prefix, u64>,
+    pub(super) settings: Told,
     /// Keys whose records are older than an entry about them.
     pub(super) stale: BTreeSet<KeyId>,
 }
@@ -159,6 +161,7 @@ impl Mender<'_, '_> {
 
 impl Trail {
     fn take(&mut self, entry: AuditEntry) {
+        self.settings.follow(&entry);
         let AuditEntry { seq, at, actor, .. } = entry;
         match entry.event {
             AuditEvent::KeysRevokedUnnamed { scope, .. } => match scope {

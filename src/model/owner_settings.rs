@@ -1,0 +1,170 @@
+//! What an owner has in a keyspace besides its keys: a plan, limits, a quota, a cap.
+
+use crate::model::clock::Timestamp;
+use crate::model::error::{Corruption, Error};
+use crate::model::filter::Cursor;
+use crate::model::id::Prefix;
+use crate::model::level::check_cap;
+use crate::model::limit::Limit;
+use crate::model::owner::OwnerPath;
+use crate::model::plan::check_limits;
+use crate::model::quota::{Quota, QuotaStatus};
+
+/// What an owner has of its own in one keyspace: a customer's tier.
+///
+/// An owner at any level can have settings, and no key need exist below it. Plans are
+/// those of the keyspace, so that settings are of one keyspace: an owner has others in
+/// another. What an owner does not have of its own, [`LevelDefaults`] may say for its
+/// level. [`Engine::update_owner`](crate::Engine::update_owner) changes settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct OwnerSettings {
+    /// The keyspace.
+    pub keyspace: Prefix,
+    /// The owner.
+    pub owner: OwnerPath,
+    /// Its plan; `None`: as the defaults of its level say.
+    pub plan: Option<String>,
+    /// Limits in the place of the plan's; `None`: the plan's. An empty list is no limit.
+    pub limits: Option<Vec<Limit>>,
+    /// Its quota, and what is left of it; `None`: as the defaults of its level say.
+    pub quota: Option<QuotaStatus>,
+    /// The most keys that may be held at the owner and below it; `None`: as the defaults
+    /// of its level say.
+    pub cap: Option<u32>,
+    /// When these settings were last changed; `None`: there are none.
+    pub updated_at: Option<Timestamp>,
+    /// Who changed them last.
+    pub updated_by: Option<String>,
+}
+
+impl OwnerSettings {
+    /// Whether the owner has nothing of its own in the keyspace.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plan.is_none() && self.limits.is_none() && self.quota.is_none() && self.cap.is_none()
+    }
+}
+
+/// A page of owners with settings: see
+/// [`Engine::owner_settings_page`](crate::Engine::owner_settings_page).
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct OwnerSettingsPage {
+    /// The settings, in the order of the paths as text.
+    pub owners: Vec<OwnerSettings>,
+    /// What on the way could not be read.
+    /// [`Engine::repair`](crate::Engine::repair) removes or rebuilds it.
+    pub damaged: Vec<Corruption>,
+    /// Where to go on; `None`: there is no more.
+    pub next: Option<Cursor>,
+}
+
+/// Changes to the settings of an owner. What is not named stays as it is.
+///
+/// ```
+/// use gatekey::{Engine, Limit, NewKeyspace, OwnerUpdate, Plan, Quota, Refill};
+///
+/// let engine = Engine::open_in_memory()?;
+/// engine.create_keyspace(
+///     NewKeyspace::new("acme_live")?.plan(Plan::new("pro").limit(Limit::per_second(50))),
+/// )?;
+/// // A customer buys the tier, with a quota of its own:
+/// let monthly = Quota::new(1_000_000).refilled(Refill::Monthly);
+/// let acme = engine.update_owner("acme_live", "acme", OwnerUpdate::new().plan("pro").quota(monthly))?;
+/// assert_eq!(acme.plan.as_deref(), Some("pro"));
+/// // Later it gets a number of its own, without a new plan:
+/// let faster = OwnerUpdate::new().limits([Limit::per_second(80)]);
+/// let acme = engine.update_owner("acme_live", "acme", faster)?;
+/// assert_eq!(acme.limits, Some(vec![Limit::per_second(80)]));
+/// assert_eq!(acme.quota.map(|status| status.quota), Some(monthly));
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct OwnerUpdate {
+    pub(crate) plan: Option<Option<String>>,
+    pub(crate) limits: Option<Option<Vec<Limit>>>,
+    pub(crate) quota: Option<Option<Quota>>,
+    pub(crate) cap: Option<Option<u32>>,
+}
+
+impl OwnerUpdate {
+    /// No change yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes away everything that the owner has of its own.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace, OwnerUpdate};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// engine.update_owner("acme_live", "acme", OwnerUpdate::new().cap(5))?;
+    /// let left = engine.update_owner("acme_live", "acme", OwnerUpdate::nothing())?;
+    /// assert!(left.is_empty());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            plan: Some(None),
+            limits: Some(None),
+            quota: Some(None),
+            cap: Some(None),
+        }
+    }
+
+    /// A plan of the keyspace, by name, or `None` for the default of the level.
+    #[must_use]
+    pub fn plan<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
+        self.plan = Some(name.into().map(str::to_owned));
+        self
+    }
+
+    /// Limits in the place of the plan's, at most
+    /// [`bounds::LIMITS_PER_PLAN_MAX`](crate::bounds::LIMITS_PER_PLAN_MAX). None of them is
+    /// no limit. The rest of the plan holds.
+    #[must_use]
+    pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        self.limits = Some(Some(limits.into_iter().collect()));
+        self
+    }
+
+    /// The limits of the plan again.
+    #[must_use]
+    pub fn limits_of_plan(mut self) -> Self {
+        self.limits = Some(None);
+        self
+    }
+
+    /// A quota, full, or `None` for the default of the level. The same quota again is a
+    /// full one.
+    #[must_use]
+    pub fn quota(mut self, quota: impl Into<Option<Quota>>) -> Self {
+        self.quota = Some(quota.into());
+        self
+    }
+
+    /// The most keys that may be held at the owner and below it, or `None` for the default
+    /// of the level.
+    #[must_use]
+    pub fn cap(mut self, cap: impl Into<Option<u32>>) -> Self {
+        self.cap = Some(cap.into());
+        self
+    }
+
+    /// What can be checked without the store.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(Some(limits)) = &self.limits {
+            check_limits("limits of an owner", limits)?;
+        }
+        self.quota.flatten().map_or(Ok(()), Quota::validate)?;
+        check_cap(self.cap.flatten())
+    }
+}
