@@ -483,4 +483,28 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn a_source_whose_window_before_still_counts_makes_room_for_nobody() {
+        let attempts = attempts();
+        let bucket = |number| attempts.bucket(&attempts.name(v4(number))).unwrap();
+        let ours: Vec<u32> = (0..)
+            .filter(|number| std::ptr::eq(bucket(*number), bucket(0)))
+            .take(40)
+            .collect();
+        let known = v4(ours[0]);
+        assert_eq!(fail(&attempts, known, 100), LIMIT);
+        // A bucket of sources that failed once, and again in the next window, at whose
+        // beginning all of the one before counts.
+        let edge = Timestamp::from_raw((now().unix_ms() / 60_000 + 1) * 60_000);
+        for instant in [now(), edge, edge.saturating_add(Duration::from_secs(1))] {
+            for number in &ours[1..] {
+                attempts.failed(v4(*number), instant);
+            }
+            assert!(
+                attempts.wait(known, instant).is_some(),
+                "it is still counted"
+            );
+        }
+    }
 }

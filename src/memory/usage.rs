@@ -339,4 +339,57 @@ mod tests {
         assert_eq!(notes.take_used().len(), KEYS_MAX);
         assert_eq!(notes.lost(), 10);
     }
+
+    #[test]
+    fn uses_that_are_put_back_where_there_is_no_room_are_counted_as_lost() {
+        let notes = Notes::new();
+        let key = KeyId::from_raw;
+        for raw in [1 << 40, 1 << 40, 7] {
+            used(&notes, key(raw), Timestamp::from_raw(3 * MINUTE_MS));
+        }
+        let taken = notes.take_used();
+        for raw in 0..KEYS_MAX as u64 {
+            used(&notes, key(raw), Timestamp::MIN);
+        }
+        let log = notes.logs.get_or(Log::new);
+        notes.make_room(log, 0, Step::of(Timestamp::MIN));
+        notes.put_back(&taken);
+        assert_eq!(notes.lost(), 2);
+        let taken = notes.take_used();
+        assert_eq!(taken.len(), KEYS_MAX);
+        assert_eq!(taken[7].1.count, 2, "it is among them, and goes on");
+        assert_eq!(taken[7].1.last_used, Timestamp::from_raw(3 * MINUTE_MS));
+    }
+
+    #[test]
+    fn digests_to_renew_are_noted_once_and_up_to_a_bound() {
+        let notes = Notes::new();
+        let per_shard = (RENEWALS_MAX / SHARDS) as u64;
+        let renewal = |at: u64| Renewal {
+            id: KeyId::from_raw(at * SHARDS as u64 + 5),
+            old: [0; 32],
+            new: [1; 32],
+        };
+        for at in 0..per_shard {
+            assert!(!notes.awaits_renewal(renewal(at).id));
+            for _ in 0..2 {
+                notes.renew(renewal(at));
+                assert!(notes.awaits_renewal(renewal(at).id));
+            }
+        }
+        let beyond = renewal(per_shard);
+        assert!(notes.awaits_renewal(beyond.id), "there is no room for it");
+        notes.renew(beyond);
+        let other = KeyId::from_raw(6);
+        assert!(!notes.awaits_renewal(other), "others have theirs");
+        let ids: Vec<_> = (notes.take_renewals().iter())
+            .map(|renewal| renewal.id)
+            .collect();
+        assert_eq!(
+            ids,
+            (0..per_shard).map(|at| renewal(at).id).collect::<Vec<_>>()
+        );
+        assert!(notes.take_renewals().is_empty());
+        assert!(!notes.awaits_renewal(beyond.id));
+    }
 }

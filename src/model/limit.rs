@@ -505,4 +505,40 @@ mod tests {
         assert!(!admits(full, limit, u32::MAX, Timestamp::MAX));
         assert!(admits(full, limit, 0, Timestamp::MAX));
     }
+
+    fn charged(counter: Counter, limit: Limit, cost: u32, now: Timestamp) -> Counter {
+        match counter.charge(limit, cost, now) {
+            Charged::Admitted(new, _) => new,
+            Charged::Refused(..) => panic!("refused"),
+        }
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_by_64_windows_lends_nothing_and_further_begins_anew() {
+        let limit = Limit::per_second(5);
+        let full = charged(Counter::default(), limit, 5, at(100_900));
+        for back in 1..=64 {
+            assert!(!admits(full, limit, 1, at(100_999 - back * 1000)), "{back}");
+        }
+        // Past that, it is taken for one of long ago.
+        assert!(admits(full, limit, 5, at(100_999 - 65 * 1000)));
+        // When the clock has caught up, they count for what they would have.
+        assert!(!admits(full, limit, 1, at(101_199)));
+        assert!(admits(full, limit, 1, at(101_200)));
+    }
+
+    #[test]
+    fn a_counter_that_never_counted_is_of_no_window_that_is_yet_to_come() {
+        let limit = Limit::per_second(5);
+        // Windows whose numbers are just before a multiple of 2^20.
+        let before = (1_u64 << NUMBER_BITS) * 2_000;
+        for ahead in 1..=64 {
+            let now = Timestamp::from_raw((before - ahead) * 1000);
+            let full = charged(Counter::default(), limit, 5, now);
+            assert!(!admits(full, limit, 1, now));
+            let later = now.saturating_add(Duration::from_millis(1_200));
+            assert!(admits(full, limit, 1, later), "{ahead} before");
+            assert!(!admits(full, limit, 2, later), "{ahead} before");
+        }
+    }
 }

@@ -242,3 +242,36 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_changes_than_a_batch_takes_are_led_by_one_of_those_that_are_left() {
+        const CALLERS: usize = BATCH_MAX + 100;
+        let queue = Queue::default();
+        let sizes = Mutex::new(Vec::new());
+        let drive = |batch: &mut Batch| {
+            let is_first = lock(&sizes).is_empty();
+            lock(&sizes).push(batch.jobs.len());
+            while is_first && batch.jobs.len() + queue.waiting() < CALLERS {
+                std::thread::yield_now();
+            }
+            Err(Error::Closed)
+        };
+        let call = || queue.submit(|_| Ok(()), drive);
+        std::thread::scope(|scope| {
+            for _ in 0..CALLERS {
+                let thread = std::thread::Builder::new().stack_size(1 << 16);
+                let caller = || assert!(matches!(call(), Err(Error::Closed)));
+                thread.spawn_scoped(scope, caller).unwrap();
+            }
+        });
+        // The first was alone, or nearly so.
+        let sizes = lock(&sizes).split_off(0);
+        assert_eq!((sizes.len(), sizes[1]), (3, BATCH_MAX), "{sizes:?}");
+        assert_eq!(sizes.iter().sum::<usize>(), CALLERS);
+    }
+}
