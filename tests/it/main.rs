@@ -7,6 +7,7 @@ mod counters;
 
 mod audit;
 mod bad_input;
+mod bounds;
 mod charges;
 mod clock_panics;
 mod counts;
