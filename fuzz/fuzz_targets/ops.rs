@@ -12,6 +12,7 @@ mod common;
 )]
 mod model {
     mod compare;
+    mod limits;
     pub(crate) mod op;
     mod plain;
     mod text;

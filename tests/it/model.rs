@@ -7,6 +7,8 @@
 //!   the notes of use since the last flush;
 //! - 4: at most one active and one retiring key in a single-active keyspace;
 //! - 7: expiry to the millisecond, and time that does not run back;
+//! - what is charged to plans and quotas, of a key and of those that it is rotated to:
+//!   what is left, how long to wait, and when it is refilled;
 //! - 8: every change has its audit entry, and what changes nothing has none.
 //!
 //! [`plain`] is written from the specification, not from the engine: maps, no
@@ -19,6 +21,7 @@
 //! secrets, the same two numbers give the same run.
 
 mod compare;
+mod limits;
 mod op;
 mod plain;
 mod text;
@@ -50,6 +53,9 @@ const MET: &[&str] = &[
     "expired",
     "network_not_allowed",
     "permission_missing",
+    "rate_limited",
+    "quota_exhausted",
+    "a crash lost a slice",
     "Duplicate",
     "ExpiryInPast",
     "LifetimeTooLong",
@@ -58,6 +64,7 @@ const MET: &[&str] = &[
     "RetiredPermission",
     "UnknownBits",
     "UnknownPermission",
+    "UnknownPlan",
     "not found: key",
     "not found: keyspace",
     "not found: token",

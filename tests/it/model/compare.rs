@@ -2,13 +2,16 @@
 
 use std::fmt::Debug;
 
-use gatekey::{AuditEvent, Conflict, Error, Invalid, Key, KeyFilter, KeyId, KeyState, NotFound};
+use gatekey::{
+    AuditEvent, Conflict, Error, Invalid, Key, KeyFilter, KeyId, KeyState, NotFound, Plan,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::op::{Ask, NAMES, OWNERS, PREFIXES, each_of};
+use super::limits::{Quota, SLICE};
+use super::op::{Ask, NAMES, OWNERS, PLANS, PREFIXES, each_of};
 use super::plain::{Entry, Revoked, STATES, Why, is_single};
-use super::text::{length, ms, name, networks, path, policy, prefix};
+use super::text::{length, ms, name, networks, path, plan, plan_name, policy, prefix, quota};
 use super::world::{Checked, World, failed};
 
 impl World<'_> {
@@ -99,8 +102,49 @@ impl World<'_> {
             id,
             at
         );
+        prop_assert_eq!(told.plan.as_deref(), key.plan.map(plan_name));
+        let expected = key.quota.map(|at| self.model.meters.quotas[at].at(now));
+        let told_quota = told.quota.as_ref();
+        prop_assert_eq!(told_quota.is_some(), expected.is_some(), "quota of {}", id);
+        if let (Some(told), Some(expected)) = (told_quota, &expected) {
+            prop_assert_eq!(told.quota, quota(expected.spec));
+            prop_assert_eq!(told.refills_at.map(ms), expected.refills_at);
+            // What is in memory is not told.
+            let (least, most) = (expected.remaining.saturating_sub(SLICE), expected.remaining);
+            prop_assert!(
+                (least..=most).contains(&told.remaining),
+                "{} of {:?} left of {}",
+                told.remaining,
+                expected,
+                id
+            );
+        }
         let usage = (told.usage.last_used.map(ms), told.usage.count);
         prop_assert_eq!(usage, (key.last_used, key.uses), "usage of {}", id);
+        Ok(())
+    }
+
+    /// What is left of quotas once nothing of them is in memory: all but what was, where
+    /// that is lost.
+    pub(crate) fn look_at_quotas(&mut self, lost_max: u64) -> Checked {
+        let now = self.model.now();
+        for (id, key) in &self.model.keys {
+            let Some(at) = key.quota else { continue };
+            let told = self.engine.key(*id).map_err(failed)?.quota.unwrap();
+            let expected = self.model.meters.quotas[at].at(now);
+            let lost = expected.remaining.checked_sub(told.remaining);
+            prop_assert!(
+                lost.is_some_and(|lost| lost <= lost_max),
+                "{told:?} of {id}, and there were {expected:?}"
+            );
+            if lost > Some(0) {
+                self.note("a crash lost a slice");
+            }
+            self.model.meters.quotas[at] = Quota {
+                remaining: told.remaining,
+                ..expected
+            };
+        }
         Ok(())
     }
 
@@ -108,6 +152,7 @@ impl World<'_> {
     pub(crate) fn sweep(&mut self) -> Checked {
         let ask = Ask {
             source: Some(0),
+            cost: 1,
             ..Ask::default()
         };
         for at in 0..self.issued.len() {
@@ -216,6 +261,16 @@ impl World<'_> {
             prop_assert_eq!(told.keys_per_owner, policy(space.policy));
             prop_assert_eq!(told.default_lifetime, space.default.map(length));
             prop_assert_eq!(told.max_lifetime, space.max.map(length));
+            let mut plans = told.plans.clone();
+            plans.sort_by_key(|plan| PLANS.iter().position(|name| *name == plan.name));
+            let expected: Vec<Plan> = space
+                .plans
+                .iter()
+                .map(|(at, limits)| plan(*at, limits))
+                .collect();
+            prop_assert_eq!(plans, expected);
+            let default = space.default_plan.map(plan_name);
+            prop_assert_eq!(told.default_plan.as_deref(), default);
             prop_assert_eq!(ms(told.created_at), space.created_at);
             prop_assert_eq!(ms(told.updated_at), space.updated_at);
 
@@ -277,6 +332,7 @@ fn name_of(invalid: &Invalid) -> &'static str {
         Invalid::ExpiryInPast { .. } => "ExpiryInPast",
         Invalid::NotBeforeAfterExpiry { .. } => "NotBeforeAfterExpiry",
         Invalid::LifetimeTooLong { .. } => "LifetimeTooLong",
+        Invalid::UnknownPlan { .. } => "UnknownPlan",
         Invalid::TimeOutOfRange(_) => "TimeOutOfRange",
         _ => "another",
     }

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 pub(crate) const PREFIXES: [&str; 3] = ["k", "k_x", "zz"];
 /// With an owner that another is a prefix of, and is not above.
 pub(crate) const OWNERS: [&str; 6] = ["a", "a/b", "a/b/c", "a/bc", "d", "d/e"];
+/// The second is shared by the keys of an owner; the third no keyspace begins with.
+pub(crate) const PLANS: [&str; 3] = ["own", "team", "late"];
 pub(crate) const NAMES: [&str; 6] = ["p0", "p1", "p2", "p3", "p4", "p5"];
 /// What each choice of a network allows, in CIDR notation.
 pub(crate) const NETWORKS: [&[&str]; 4] = [
@@ -138,6 +140,9 @@ pub(crate) struct SpaceEdit {
     pub(crate) name: Option<NameEdit>,
     pub(crate) default: Option<Option<Ticks>>,
     pub(crate) max: Option<Option<Ticks>>,
+    /// Which of [`PLANS`] is for how many requests now: 0 for no limit.
+    pub(crate) plan: Option<(u8, u32)>,
+    pub(crate) default_plan: Option<Option<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -156,6 +161,21 @@ pub(crate) struct Spec {
     pub(crate) not_before: Option<i8>,
     pub(crate) network: u8,
     pub(crate) text: u8,
+    /// Which of [`PLANS`]; `None`: the keyspace's default.
+    pub(crate) plan: Option<u8>,
+    pub(crate) quota: Option<QuotaSpec>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct QuotaSpec {
+    pub(crate) requests: u8,
+    pub(crate) refill: Option<Period>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Period {
+    Day,
+    Month,
 }
 
 /// Permissions: a mask over [`NAMES`], given as names or as bits.
@@ -180,6 +200,8 @@ pub(crate) struct Edit {
     pub(crate) rights: Option<RightsEdit>,
     pub(crate) expiry: Option<Life>,
     pub(crate) network: Option<u8>,
+    pub(crate) plan: Option<Option<u8>>,
+    pub(crate) quota: Option<Option<QuotaSpec>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -195,6 +217,7 @@ pub(crate) struct Ask {
     pub(crate) mask: u8,
     pub(crate) names: u8,
     pub(crate) source: Option<u8>,
+    pub(crate) cost: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -335,13 +358,32 @@ fn space_edit() -> impl Strategy<Value = SpaceEdit> {
         option::of(name),
         option::weighted(0.3, option::of(ticks())),
         option::weighted(0.3, option::of(0..20_u8)),
+        option::weighted(0.4, (each_of(&PLANS), 0..6_u32)),
+        option::weighted(0.3, option::of(each_of(&PLANS))),
     )
-        .prop_map(|(policy, name, default, max)| SpaceEdit {
-            policy,
-            name,
-            default,
-            max,
-        })
+        .prop_map(
+            |(policy, name, default, max, plan, default_plan)| SpaceEdit {
+                policy,
+                name,
+                default,
+                max,
+                plan,
+                default_plan,
+            },
+        )
+}
+
+fn plan() -> impl Strategy<Value = u8> {
+    prop_oneof![8 => 0..2_u8, 1 => Just(2)]
+}
+
+fn quota() -> impl Strategy<Value = QuotaSpec> {
+    let refill = prop_oneof![
+        Just(None),
+        Just(Some(Period::Day)),
+        Just(Some(Period::Month))
+    ];
+    (1..40_u8, refill).prop_map(|(requests, refill)| QuotaSpec { requests, refill })
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
@@ -353,9 +395,11 @@ fn spec() -> impl Strategy<Value = Spec> {
         option::weighted(0.15, -2..6_i8),
         network(),
         text(),
+        option::weighted(0.3, plan()),
+        option::weighted(0.3, quota()),
     )
         .prop_map(
-            |(keyspace, owner, rights, expiry, not_before, network, text)| Spec {
+            |(keyspace, owner, rights, expiry, not_before, network, text, plan, quota)| Spec {
                 keyspace,
                 owner,
                 rights,
@@ -363,6 +407,8 @@ fn spec() -> impl Strategy<Value = Spec> {
                 not_before,
                 network,
                 text,
+                plan,
+                quota,
             },
         )
 }
@@ -404,12 +450,16 @@ fn edit() -> impl Strategy<Value = Edit> {
         option::weighted(0.4, rights),
         option::weighted(0.3, life()),
         option::weighted(0.2, network()),
+        option::weighted(0.2, option::weighted(0.8, plan())),
+        option::weighted(0.2, option::weighted(0.8, quota())),
     )
-        .prop_map(|(text, rights, expiry, network)| Edit {
+        .prop_map(|(text, rights, expiry, network, plan, quota)| Edit {
             text,
             rights,
             expiry,
             network,
+            plan,
+            quota,
         })
 }
 
@@ -420,12 +470,14 @@ fn ask() -> impl Strategy<Value = Ask> {
         bits(),
         bits(),
         option::of(each_of(&SOURCES)),
+        prop_oneof![2 => 0..4_u8, 1 => 0..14_u8],
     )
-        .prop_map(|(keyspace, mask, names, source)| Ask {
+        .prop_map(|(keyspace, mask, names, source, cost)| Ask {
             keyspace,
             mask,
             names,
             source,
+            cost,
         })
 }
 

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gatekey::{Conflict, Denial, KeyId, KeyState, NotFound, Permissions, Reason};
 
+use super::limits::{Limit, Limited, Meters, Standings, Unpaid};
 use super::op::{
     Ask, Filter, Life, NAMES, OWNERS, PREFIXES, Policy, Rights, SOURCES, Ticks, each_of,
 };
-use super::text::ts;
+use super::text::{is_shared, ts};
 
 /// Three to a minute, the grain of the last use.
 pub(crate) const TICK: i64 = 20_000;
@@ -32,6 +33,9 @@ pub(crate) struct Space {
     pub(crate) policy: Policy,
     pub(crate) default: Option<i64>,
     pub(crate) max: Option<i64>,
+    /// Which of [`super::op::PLANS`] there are, with their limits.
+    pub(crate) plans: BTreeMap<u8, Vec<Limit>>,
+    pub(crate) default_plan: Option<u8>,
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
 }
@@ -68,6 +72,11 @@ impl Space {
             }
             Rights::Mask(_) => vec![],
         }
+    }
+
+    pub(crate) fn whys_of_plan(&self, plan: Option<u8>) -> Option<Why> {
+        let is_unknown = plan.is_some_and(|plan| !self.plans.contains_key(&plan));
+        is_unknown.then_some(Why::Invalid("UnknownPlan"))
     }
 
     pub(crate) fn resolve(&self, rights: Rights) -> u128 {
@@ -152,6 +161,9 @@ pub(crate) struct Key {
     pub(crate) last_used: Option<i64>,
     pub(crate) uses: u64,
     pub(crate) pepper: u8,
+    pub(crate) plan: Option<u8>,
+    /// The number of its quota: a key and its successors share one.
+    pub(crate) quota: Option<usize>,
 }
 
 impl Key {
@@ -213,6 +225,7 @@ pub(crate) struct Granted {
     pub(crate) permissions: u128,
     pub(crate) expires_at: Option<i64>,
     pub(crate) retiring_until: Option<i64>,
+    pub(crate) limits: Option<Standings>,
 }
 
 #[derive(Default)]
@@ -239,6 +252,31 @@ pub(crate) struct Model {
     /// Keys seen under an old pepper since the last flush.
     pub(crate) renewals: BTreeSet<KeyId>,
     pub(crate) pepper: u8,
+    pub(crate) meters: Meters<Counted>,
+}
+
+/// Who is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Counted {
+    Key(KeyId),
+    /// All keys of an owner in a keyspace.
+    Owner {
+        keyspace: u8,
+        owner: u8,
+    },
+}
+
+/// Why a token is not granted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Refused {
+    Denied(Denial),
+    Limited(Limited),
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
 }
 
 impl Model {
@@ -292,12 +330,12 @@ impl Model {
     }
 
     /// The verdict on the true token of a key, or of one that was purged.
-    pub(crate) fn verify(&mut self, id: KeyId, ask: &Ask) -> Result<Granted, Denial> {
+    pub(crate) fn verify(&mut self, id: KeyId, ask: &Ask) -> Result<Granted, Refused> {
         let verdict = self.decide(id, ask);
         // What time alone has ended stays so. A revocation by a call is not undone
         // by any clock.
         let by_call = self.keys.get(&id).is_some_and(|key| key.revoked.is_some());
-        if let Err(Denial::Revoked { .. } | Denial::Expired { .. }) = verdict
+        if let Err(Refused::Denied(Denial::Revoked { .. } | Denial::Expired { .. })) = verdict
             && !by_call
         {
             self.floor = self.floor.max(self.now);
@@ -305,13 +343,13 @@ impl Model {
         verdict
     }
 
-    fn decide(&mut self, id: KeyId, ask: &Ask) -> Result<Granted, Denial> {
+    fn decide(&mut self, id: KeyId, ask: &Ask) -> Result<Granted, Refused> {
         let now = self.now();
         let Some(key) = self.keys.get(&id) else {
-            return Err(Denial::Unknown);
+            return Err(Denial::Unknown.into());
         };
         if ask.keyspace.is_some_and(|asked| asked != key.keyspace) {
-            return Err(Denial::Unknown);
+            return Err(Denial::Unknown.into());
         }
         match self.state(key) {
             KeyState::Revoked => {
@@ -320,27 +358,31 @@ impl Model {
                     key: id,
                     at: ts(revoked.at),
                     reason: revoked.reason,
-                });
+                }
+                .into());
             }
             KeyState::Suspended => {
                 let owner = self.suspended_path(key.owner).unwrap();
                 return Err(Denial::Suspended {
                     key: id,
                     owner: owner.parse().unwrap(),
-                });
+                }
+                .into());
             }
-            KeyState::Disabled => return Err(Denial::Disabled { key: id }),
+            KeyState::Disabled => return Err(Denial::Disabled { key: id }.into()),
             KeyState::NotYetValid => {
                 return Err(Denial::NotYetValid {
                     key: id,
                     not_before: ts(key.not_before.unwrap()),
-                });
+                }
+                .into());
             }
             KeyState::Expired => {
                 return Err(Denial::Expired {
                     key: id,
                     expired_at: ts(key.expires_at.unwrap()),
-                });
+                }
+                .into());
             }
             _ => {}
         }
@@ -351,12 +393,15 @@ impl Model {
                 source: ask
                     .source
                     .map(|at| SOURCES[usize::from(at)].0.parse().unwrap()),
-            });
+            }
+            .into());
         }
         // What is retired, no key holds any more.
         let held = key.permissions & self.spaces[&key.keyspace].active_bits();
         self.lacks(id, key, held, ask)?;
 
+        let key = key.clone();
+        let limits = self.charge(id, &key, ask.cost.into())?;
         let granted = Granted {
             key: id,
             keyspace: PREFIXES[usize::from(key.keyspace)],
@@ -364,6 +409,7 @@ impl Model {
             permissions: held,
             expires_at: key.expires_at,
             retiring_until: key.grace_end,
+            limits,
         };
         if key.pepper != self.pepper {
             self.renewals.insert(id);
@@ -372,6 +418,30 @@ impl Model {
         let (uses, last) = self.used.entry(id).or_insert((0, minute));
         (*uses, *last) = (*uses + 1, minute.max(*last));
         Ok(granted)
+    }
+
+    /// Charges a cost to the limits of a key's plan and to its quota, or to none.
+    fn charge(&mut self, id: KeyId, key: &Key, cost: u32) -> Result<Option<Standings>, Refused> {
+        let now = self.now;
+        let plans = &self.spaces[&key.keyspace].plans;
+        let plan = key.plan.map(|plan| {
+            let counted = match is_shared(plan) {
+                false => Counted::Key(id),
+                true => Counted::Owner {
+                    keyspace: key.keyspace,
+                    owner: key.owner,
+                },
+            };
+            (counted, plan, plans[&plan].as_slice())
+        });
+        let charged = self.meters.charge(plan, key.quota, cost, now);
+        charged.map_err(|unpaid| match unpaid {
+            Unpaid::Limited(limited) => Refused::Limited(limited),
+            Unpaid::Exhausted(refill) => Refused::Denied(Denial::QuotaExhausted {
+                key: id,
+                refills_at: refill.map(ts),
+            }),
+        })
     }
 
     fn lacks(&self, id: KeyId, key: &Key, held: u128, ask: &Ask) -> Result<(), Denial> {
@@ -430,7 +500,8 @@ impl Model {
     pub(crate) fn next_edge(&self) -> Option<i64> {
         let now = self.now();
         let keys = self.keys.values().filter(|key| key.revoked.is_none());
-        keys.flat_map(|key| [key.not_before, key.expires_at, key.grace_end])
+        let refill = |key: &Key| self.meters.quotas[key.quota?].refills_at;
+        keys.flat_map(|key| [key.not_before, key.expires_at, key.grace_end, refill(key)])
             .flatten()
             .filter(|edge| *edge > now)
             .min()
@@ -443,6 +514,7 @@ impl Model {
     pub(crate) fn crash(&mut self) {
         self.used.clear();
         self.renewals.clear();
+        self.meters.crash();
         self.floor = self.committed;
     }
 
@@ -464,7 +536,9 @@ impl Model {
         for (id, (uses, last)) in std::mem::take(&mut self.used) {
             if let Some(key) = self.keys.get_mut(&id) {
                 key.uses += uses;
-                key.last_used = key.last_used.max(Some(last));
+                // Neither is later than the commit, where the clock stepped back.
+                let before = key.last_used.filter(|before| *before <= self.now);
+                key.last_used = before.max(Some(last.min(self.now)));
                 written = true;
             }
         }

@@ -1,18 +1,23 @@
 //! The small numbers of a step, in the words of the public interface.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gatekey::{
     Expiry, KeyUpdate, KeysPerOwner, KeyspaceUpdate, Network, NewKey, NewKeyspace, Permissions,
-    Prefix, Timestamp,
+    Plan, Prefix, Quota, Refill, Timestamp,
 };
 
+use super::limits::Limit;
 use super::op::{
-    Edit, Forgery, Life, NAMES, NETWORKS, NameEdit, NewSpace, OWNERS, PREFIXES, Policy, Rights,
-    RightsEdit, SpaceEdit, Spec, TOO_LONG, Ticks,
+    Edit, Forgery, Life, NAMES, NETWORKS, NameEdit, NewSpace, OWNERS, PLANS, PREFIXES, Period,
+    Policy, QuotaSpec, Rights, RightsEdit, SpaceEdit, Spec, TOO_LONG, Ticks,
 };
 use super::plain::{TICK, names_in};
-use crate::common::START_MS;
+use crate::common;
+
+/// Two minutes before the first midnight of February, so that quotas are refilled.
+pub(crate) const START_MS: u64 = common::START_MS + 31 * 86_400_000 - 120_000;
 
 pub(crate) fn ts(ms: i64) -> Timestamp {
     Timestamp::from_unix_ms(START_MS.checked_add_signed(ms).unwrap()).unwrap()
@@ -74,11 +79,59 @@ pub(crate) fn expiry(life: Life, now: i64) -> Expiry {
     }
 }
 
+/// What a keyspace begins with: of [`PLANS`], the first two.
+pub(crate) fn plans() -> BTreeMap<u8, Vec<Limit>> {
+    BTreeMap::from([(0, limits(0, 4)), (1, limits(1, 3))])
+}
+
+/// The limits of a plan that is for so many requests; of 0, there is no limit.
+pub(crate) fn limits(plan: u8, requests: u32) -> Vec<Limit> {
+    match (plan, requests) {
+        (_, 0) => vec![],
+        (0, _) => vec![(requests, 60_000), (2, 20_000), (requests * 2, 40_000)],
+        _ => vec![(requests, 40_000)],
+    }
+}
+
+/// Whether the keys of an owner that follow a plan are counted together.
+pub(crate) fn is_shared(plan: u8) -> bool {
+    plan == 1
+}
+
+pub(crate) fn limit(of: Limit) -> gatekey::Limit {
+    gatekey::Limit::new(of.0, length(of.1)).unwrap()
+}
+
+pub(crate) fn plan(at: u8, limits: &[Limit]) -> Plan {
+    let plan = limits.iter().copied().map(limit);
+    let plan = plan.fold(Plan::new(plan_name(at)), Plan::limit);
+    match is_shared(at) {
+        false => plan,
+        true => plan.shared_by_owner(),
+    }
+}
+
+pub(crate) fn plan_name(plan: u8) -> &'static str {
+    PLANS[usize::from(plan)]
+}
+
+pub(crate) fn quota(of: QuotaSpec) -> Quota {
+    let quota = Quota::new(of.requests.into());
+    match of.refill {
+        Some(Period::Day) => quota.refilled(Refill::Daily),
+        Some(Period::Month) => quota.refilled(Refill::Monthly),
+        None => quota,
+    }
+}
+
 pub(crate) fn new_keyspace(at: u8, asked: &NewSpace) -> NewKeyspace {
     let mut new = NewKeyspace::new(PREFIXES[usize::from(at)])
         .unwrap()
         .permissions(NAMES.into_iter().take(3))
         .keys_per_owner(policy(asked.policy));
+    for (at, limits) in plans() {
+        new = new.plan(plan(at, &limits));
+    }
     if let Some(ticks) = asked.default {
         new = new.default_lifetime(duration(ticks));
     }
@@ -108,6 +161,12 @@ pub(crate) fn keyspace_update(edit: &SpaceEdit) -> KeyspaceUpdate {
     if let Some(max) = edit.max {
         update = update.max_lifetime(max.map(duration));
     }
+    if let Some((at, requests)) = edit.plan {
+        update = update.plan(plan(at, &limits(at, requests)));
+    }
+    if let Some(plan) = edit.default_plan {
+        update = update.default_plan(plan.map(plan_name));
+    }
     update
 }
 
@@ -125,6 +184,12 @@ pub(crate) fn new_key(spec: &Spec, now: i64) -> NewKey {
     }
     if let Some(name) = name(spec.text) {
         new = new.name(name).label("text", spec.text.to_string());
+    }
+    if let Some(plan) = spec.plan {
+        new = new.plan(plan_name(plan));
+    }
+    if let Some(of) = spec.quota {
+        new = new.quota(quota(of));
     }
     new
 }
@@ -152,6 +217,12 @@ pub(crate) fn key_update(edit: &Edit, now: i64) -> KeyUpdate {
     }
     if let Some(at) = edit.network {
         update = update.networks(networks(at));
+    }
+    if let Some(plan) = edit.plan {
+        update = update.plan(plan.map(plan_name));
+    }
+    if let Some(of) = edit.quota {
+        update = update.quota(of.map(quota));
     }
     update
 }

@@ -3,12 +3,13 @@
 
 use gatekey::{Conflict, KeyId, NotFound, Reason};
 
+use super::limits::Quota;
 use super::op::{
     Edit, NETWORKS, NameEdit, NewSpace, OWNERS, Policy, Rights, RightsEdit, SpaceEdit, Spec,
     TOO_LONG, Ticks, each_of,
 };
 use super::plain::{Key, Model, Revoked, Space, TICK, Why, is_single, names_in, whys_of_order};
-use super::text::{prefix, ts};
+use super::text::{limits, plans, prefix, ts};
 
 impl Model {
     // Keyspaces
@@ -27,6 +28,8 @@ impl Model {
             policy: new.policy,
             default: new.default.map(|ticks| i64::from(ticks) * TICK),
             max: new.max.map(|ticks| i64::from(ticks) * TICK),
+            plans: plans(),
+            default_plan: None,
             created_at: self.now(),
             updated_at: self.now(),
         };
@@ -50,6 +53,13 @@ impl Model {
             Some(NameEdit::Retire(name)) => whys.extend(space.whys_of_name(name)),
             Some(NameEdit::Append(_)) | None => {}
         }
+        // A plan that the same change adds can be the default.
+        let added = edit.plan.map(|(plan, _)| plan);
+        let default = edit
+            .default_plan
+            .flatten()
+            .filter(|plan| Some(*plan) != added);
+        whys.extend(space.whys_of_plan(default));
         match edit.policy {
             Some(Policy::Cap(0)) => whys.push(Why::Invalid("Malformed")),
             Some(new) if is_single(new) && !is_single(space.policy) => {
@@ -99,6 +109,10 @@ impl Model {
         if let Some(max) = edit.max {
             space.max = max.map(|ticks| i64::from(ticks) * TICK);
         }
+        if let Some((at, requests)) = edit.plan {
+            space.plans.insert(at, limits(at, requests));
+        }
+        space.default_plan = edit.default_plan.unwrap_or(space.default_plan);
         if *space != old {
             space.updated_at = now;
             self.wrote("keyspace updated", []);
@@ -123,6 +137,7 @@ impl Model {
             return whys;
         };
         whys.extend(space.whys_of_rights(spec.rights));
+        whys.extend(space.whys_of_plan(spec.plan));
         let begin = spec.not_before.map(|ticks| now + i64::from(ticks) * TICK);
         whys.extend(space.whys_of_life(spec.expiry, now, begin, now));
 
@@ -187,6 +202,8 @@ impl Model {
             last_used: None,
             uses: 0,
             pepper: self.pepper,
+            plan: spec.plan.or(space.default_plan),
+            quota: spec.quota.map(|spec| self.meters.new_quota(spec, now)),
         };
         self.revoke_all(&superseded, Reason::Superseded, None);
         self.keys.insert(id, key);
@@ -236,6 +253,7 @@ impl Model {
         };
         let space = &self.spaces[&key.keyspace];
         let mut whys = whys_of_looks(edit.text, edit.network);
+        whys.extend(space.whys_of_plan(edit.plan.flatten()));
         match edit.rights {
             Some(RightsEdit::Replace(rights)) => whys.extend(space.whys_of_rights(rights)),
             Some(RightsEdit::Add(mask)) => {
@@ -261,6 +279,7 @@ impl Model {
         let space = &self.spaces[&key.keyspace];
         key.text = edit.text.unwrap_or(key.text);
         key.network = edit.network.unwrap_or(key.network);
+        key.plan = edit.plan.unwrap_or(key.plan);
         match edit.rights {
             Some(RightsEdit::Replace(rights)) => key.permissions = space.resolve(rights),
             Some(RightsEdit::Add(mask)) => key.permissions |= space.resolve(Rights::Names(mask)),
@@ -286,10 +305,23 @@ impl Model {
     }
 
     pub(crate) fn update(&mut self, id: KeyId, edit: &Edit) {
+        let now = self.now();
         let old = &self.keys[&id];
-        let new = self.edited(old, edit, old.created_at);
-        let facts = |key: &Key| (key.text, key.permissions, key.network, key.expires_at);
-        if facts(old) != facts(&new) {
+        let mut new = self.edited(old, edit, old.created_at);
+        let facts = |key: &Key| {
+            let facts = (key.text, key.permissions, key.network, key.expires_at);
+            (facts, key.plan, key.quota)
+        };
+        let old = facts(old);
+        match (edit.quota, new.quota) {
+            // Also of those that share it, and full where it is the same again.
+            (Some(Some(spec)), Some(at)) => self.meters.quotas[at] = Quota::new(spec, now),
+            (Some(Some(spec)), None) => new.quota = Some(self.meters.new_quota(spec, now)),
+            (Some(None), _) => new.quota = None,
+            (None, _) => {}
+        }
+        let is_refilled = matches!(edit.quota, Some(Some(_)));
+        if old != facts(&new) || is_refilled {
             self.keys.insert(id, new);
             self.wrote("updated", [id]);
         }
@@ -401,6 +433,10 @@ impl Model {
         self.keys.get_mut(&id).unwrap().successor = Some(new_id);
         if let Some(replaced) = replaced.and_then(|id| self.keys.get_mut(&id)) {
             replaced.successor = Some(new_id);
+        }
+        // They share a quota, unless the new key is given one of its own, or none.
+        if let Some(own) = edit.quota {
+            new.quota = own.map(|spec| self.meters.new_quota(spec, now));
         }
         self.keys.insert(new_id, new);
         self.wrote("rotated", ending.into_iter().chain([id, new_id]));

@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatekey::{
-    Cursor, Denial, Engine, Error, KeyFilter, KeyId, ManualClock, NotFound, Options, Pepper,
-    Permissions, Reason, Requirements, Revocation, Rotation, Verdict,
+    Cursor, Denial, Engine, Error, KeyFilter, KeyId, LimitStatus, ManualClock, NotFound, Options,
+    Pepper, Permissions, Reason, Requirements, Revocation, Rotation, Verdict,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::compare::revoked;
+use super::limits::{Limited, SLICE, Standing, Standings};
 use super::op::{
     Ask, Case, Edit, Filter, Forgery, NAMES, OWNERS, Op, PREFIXES, Pick, Resident, SOURCES,
     Setting, Spec, Ticks,
 };
-use super::plain::{Granted, Model, STATES, TICK, Why, covers, names_in};
+use super::plain::{Granted, Model, Refused, STATES, TICK, Why, covers, names_in};
 use super::text::{
     duration, forge, key_update, keyspace_update, ms, new_key, new_keyspace, path, prefix, ts,
 };
@@ -316,6 +317,7 @@ impl<'t> World<'t> {
             .map(|name| NAMES[usize::from(name)])
             .collect();
         let mut asked = Requirements::new()
+            .cost(ask.cost.into())
             .permission_mask(Permissions::from_bits(ask.mask.into()))
             .permissions(&names);
         if let Some(at) = ask.keyspace {
@@ -340,12 +342,30 @@ impl<'t> World<'t> {
                 permissions: grant.permissions().bits(),
                 expires_at: grant.expires_at().map(ms),
                 retiring_until: grant.retiring_until().map(ms),
+                limits: grant.tightest_limit().zip(grant.longest_limit()).map(
+                    |(tightest, longest)| Standings {
+                        tightest: standing(tightest),
+                        longest: standing(longest),
+                    },
+                ),
             }),
+            Verdict::Denied(Denial::RateLimited {
+                key,
+                status,
+                retry_after,
+            }) => {
+                prop_assert_eq!(key, id);
+                let wait = retry_after.map(|wait| i64::try_from(wait.as_millis()).unwrap());
+                Err(Refused::Limited(Limited {
+                    standing: standing(status),
+                    wait,
+                }))
+            }
             Verdict::Denied(mut denial) => {
                 if let Denial::PermissionMissing { names, .. } = &mut denial {
                     names.sort();
                 }
-                Err(denial)
+                Err(Refused::Denied(denial))
             }
         };
         prop_assert_eq!(
@@ -386,7 +406,8 @@ impl<'t> World<'t> {
         self.engine = open(&self.setting, &self.clock, dir, self.model.pepper);
         self.model.crash();
         self.note("reopened");
-        Ok(())
+        self.read_the_time()?;
+        self.look_at_quotas(0)
     }
 
     /// Goes on from a copy of the file as it is while the engine is open.
@@ -402,7 +423,8 @@ impl<'t> World<'t> {
         self.engine = open(&self.setting, &self.clock, dir, self.model.pepper);
         self.model.crash();
         self.note("crashed");
-        Ok(())
+        self.read_the_time()?;
+        self.look_at_quotas(SLICE)
     }
 
     fn list(&mut self, filter: &Filter) -> Checked {
@@ -506,6 +528,16 @@ fn told_at(error: TestCaseError, place: &str) -> TestCaseError {
     match error {
         TestCaseError::Fail(reason) => TestCaseError::fail(format!("{place}: {reason}")),
         other => other,
+    }
+}
+
+fn standing(status: LimitStatus) -> Standing {
+    let limit = status.limit();
+    let window = i64::try_from(limit.window().as_millis()).unwrap();
+    Standing {
+        limit: (limit.requests(), window),
+        remaining: status.remaining().into(),
+        resets_at: ms(status.resets_at()),
     }
 }
 

@@ -1,0 +1,274 @@
+//! What a limit, a plan and a quota mean: all that the model knows of them, and nothing
+//! of keys, verbs and the engine.
+//!
+//! A request is charged to [`Meters`]: to all limits of a plan and to a quota, or to
+//! nothing. Instants are milliseconds after the start of the clock, which is two minutes
+//! before the first midnight of a February.
+
+use std::collections::BTreeMap;
+
+use super::op::{Period, QuotaSpec};
+
+/// So many requests, in a window of so many milliseconds.
+pub(crate) type Limit = (u32, i64);
+
+const DAY: i64 = 86_400_000;
+/// Midnight before the first of a month.
+const MIDNIGHT: i64 = 120_000;
+/// The months after it, in days: from the first of February on.
+const MONTHS: [i64; 5] = [0, 28, 59, 89, 120];
+
+/// The most of a quota that memory has: all that a crash loses.
+pub(crate) const SLICE: u64 = 10;
+
+/// Everything that is counted.
+pub(crate) struct Meters<S> {
+    /// By who is counted, and under which plan. Not durable.
+    counters: BTreeMap<(S, u8), Counters>,
+    /// By their number, which a key has, and its successors with it.
+    pub(crate) quotas: Vec<Quota>,
+}
+
+/// Why a request is not charged.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Unpaid {
+    Limited(Limited),
+    /// The quota has too little left, until it is refilled.
+    Exhausted(Option<i64>),
+}
+
+/// Where a request leaves a limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Standing {
+    pub(crate) limit: Limit,
+    pub(crate) remaining: i64,
+    pub(crate) resets_at: i64,
+}
+
+/// Of the limits of a plan, the one with the least left, and that of the longest window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Standings {
+    pub(crate) tightest: Standing,
+    pub(crate) longest: Standing,
+}
+
+/// Why a limit refuses.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Limited {
+    pub(crate) standing: Standing,
+    /// `None`: it costs more than the limit ever allows.
+    pub(crate) wait: Option<i64>,
+}
+
+impl<S> Default for Meters<S> {
+    fn default() -> Self {
+        Self {
+            counters: BTreeMap::new(),
+            quotas: vec![],
+        }
+    }
+}
+
+impl<S: Ord + Copy> Meters<S> {
+    /// Charges a request of a cost to all limits of a plan and to a quota, or to nothing.
+    pub(crate) fn charge(
+        &mut self,
+        plan: Option<(S, u8, &[Limit])>,
+        quota: Option<usize>,
+        cost: u32,
+        now: i64,
+    ) -> Result<Option<Standings>, Unpaid> {
+        let counted = plan.filter(|(_, _, limits)| !limits.is_empty());
+        let mut standings = None;
+        if let Some((who, plan, limits)) = counted {
+            let counters = self.counters.entry((who, plan)).or_default();
+            // A plan that was changed counts anew.
+            if counters.limits != limits {
+                *counters = Counters::new(limits);
+            }
+            standings = Some(counters.charge(cost, now).map_err(Unpaid::Limited)?);
+        }
+        if let (Some(number), true) = (quota, cost > 0)
+            && let Err(refill) = self.quotas[number].spend(cost.into(), now)
+        {
+            if let Some((who, plan, _)) = counted {
+                self.counters.get_mut(&(who, plan)).unwrap().give_back(cost);
+            }
+            return Err(Unpaid::Exhausted(refill));
+        }
+        Ok(standings)
+    }
+
+    pub(crate) fn new_quota(&mut self, spec: QuotaSpec, now: i64) -> usize {
+        self.quotas.push(Quota::new(spec, now));
+        self.quotas.len() - 1
+    }
+
+    /// Forgets what is not durable.
+    pub(crate) fn crash(&mut self) {
+        self.counters.clear();
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Quota {
+    pub(crate) spec: QuotaSpec,
+    pub(crate) remaining: u64,
+    pub(crate) refills_at: Option<i64>,
+}
+
+impl Quota {
+    pub(crate) fn new(spec: QuotaSpec, now: i64) -> Self {
+        let refills_at = spec.refill.map(|period| match period {
+            Period::Day => MIDNIGHT + ((now - MIDNIGHT).div_euclid(DAY) + 1) * DAY,
+            Period::Month => {
+                let months = MONTHS.into_iter().map(|days| MIDNIGHT + days * DAY);
+                let mut later = months.filter(|month| now < *month);
+                later.next().expect("few months pass")
+            }
+        });
+        Self {
+            spec,
+            remaining: spec.requests.into(),
+            refills_at,
+        }
+    }
+
+    /// As it reads at an instant: full again, where a refill is due.
+    pub(crate) fn at(&self, now: i64) -> Self {
+        match self.refills_at.is_some_and(|at| now >= at) {
+            true => Self::new(self.spec, now),
+            false => self.clone(),
+        }
+    }
+
+    /// Spends a cost, or says when there is more.
+    fn spend(&mut self, cost: u64, now: i64) -> Result<(), Option<i64>> {
+        *self = self.at(now);
+        match self.remaining.checked_sub(cost) {
+            Some(rest) => self.remaining = rest,
+            None => return Err(self.refills_at),
+        }
+        Ok(())
+    }
+}
+
+/// The requests of a window of the clock, and of the one before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    number: i64,
+    before: i64,
+    current: i64,
+}
+
+impl Count {
+    /// The same, as the window of this number has it, which is no earlier.
+    fn moved_to(self, number: i64) -> Self {
+        let (before, current) = match number - self.number {
+            0 => (self.before, self.current),
+            1 => (self.current, 0),
+            _ => (0, 0),
+        };
+        Self {
+            number,
+            before,
+            current,
+        }
+    }
+
+    /// What counts at an instant, times the window: of the window before, as much as a
+    /// window that ends then would cover.
+    fn weight(self, window: i64, at: i64) -> i64 {
+        let count = self.moved_to(at.div_euclid(window));
+        count.before * (window - at.rem_euclid(window)) + count.current * window
+    }
+}
+
+/// What is counted under the limits of a plan.
+#[derive(Debug, Clone, Default)]
+struct Counters {
+    limits: Vec<Limit>,
+    /// `None`: nothing was ever counted.
+    counts: Vec<Option<Count>>,
+}
+
+impl Counters {
+    fn new(limits: &[Limit]) -> Self {
+        Self {
+            limits: limits.to_vec(),
+            counts: vec![None; limits.len()],
+        }
+    }
+
+    /// Charges a cost to all limits, or to none: then the longest wait is told.
+    fn charge(&mut self, cost: u32, now: i64) -> Result<Standings, Limited> {
+        let cost = i64::from(cost);
+        let mut refused: Option<Limited> = None;
+        let mut standings: Option<Standings> = None;
+        for (limit, slot) in self.limits.iter().zip(&mut self.counts) {
+            let (requests, window) = (i64::from(limit.0), limit.1);
+            let number = now.div_euclid(window);
+            // Where the clock stepped back, its window counts as one that begins now.
+            let (count, then) = match *slot {
+                Some(count) if count.number > number => (count, count.number * window),
+                count => (count.unwrap_or_default().moved_to(number), now),
+            };
+            let left = |paid: i64, at: i64| (requests - paid) * window - count.weight(window, at);
+            let standing = |paid: i64| Standing {
+                limit: *limit,
+                remaining: left(paid, then).max(0) / window,
+                resets_at: (number + 1) * window,
+            };
+            if left(cost, then) >= 0 {
+                // Of a refusal, the limits before the first that refuses keep their windows.
+                if refused.is_none() {
+                    *slot = Some(count);
+                }
+                let new = standing(cost);
+                let all = standings.get_or_insert(Standings {
+                    tightest: new,
+                    longest: new,
+                });
+                if new.remaining < all.tightest.remaining {
+                    all.tightest = new;
+                }
+                if window > all.longest.limit.1 {
+                    all.longest = new;
+                }
+                continue;
+            }
+            // The first millisecond at which it fits: once it does, it does from then on.
+            let wait = (cost <= requests).then(|| {
+                let (mut no, mut yes) = (0, 2 * window);
+                while yes - no > 1 {
+                    let middle = i64::midpoint(no, yes);
+                    match left(cost, then + middle) >= 0 {
+                        true => yes = middle,
+                        false => no = middle,
+                    }
+                }
+                yes
+            });
+            let is_longer = |old: &Limited| wait.unwrap_or(i64::MAX) > old.wait.unwrap_or(i64::MAX);
+            if refused.as_ref().is_none_or(is_longer) {
+                let standing = standing(0);
+                refused = Some(Limited { standing, wait });
+            }
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        self.add(cost);
+        Ok(standings.expect("a plan with a limit"))
+    }
+
+    fn add(&mut self, cost: i64) {
+        for count in self.counts.iter_mut().flatten() {
+            count.current += cost;
+        }
+    }
+
+    fn give_back(&mut self, cost: u32) {
+        self.add(-i64::from(cost));
+    }
+}
