@@ -101,18 +101,19 @@
 //! | `axum` | the grant as an argument of an axum handler; implies `tower` |
 //!
 //! # Serde
-//! With the feature `serde`, what the engine answers with can be sent by an admin
-//! interface. The same is written in every format: an id, a path, a network, a link, an
-//! instant (RFC 3339) or a duration (ISO 8601, days of 24 hours) is a text; a mask is a
-//! text of hexadecimal digits, so that no bit is lost where numbers have 64 bits; names of
+//! With the feature `serde`, an admin interface can send what the engine returns. Every
+//! format gets the same form: an id, a path, a network, a link, an instant (RFC 3339)
+//! or a duration (ISO 8601, days of 24 hours) is a string; a mask is a string of
+//! hexadecimal digits, so that no bit is lost where numbers have 64 bits; names of
 //! variants are in `snake_case`.
 //!
-//! What a caller sends ([`Limit`], [`Plan`], [`Quota`], [`KeysPerOwner`], [`Expiry`]) is
-//! read as strictly as its constructors are, and fields that are not known are refused.
-//! What only an engine can make ([`Keyspace`], [`Grant`], [`Denial`], [`Stats`],
-//! [`Health`], reports) is written and not read. [`Token`], [`Pepper`] and what holds one
-//! ([`Issued`], [`Rotated`]) are neither: a token is shown where [`Token::expose`] stands.
-//! A [`Denial`] names its key and says more than a caller should learn: it is for logs.
+//! What a caller sends ([`Limit`], [`Plan`], [`Quota`], [`KeysPerOwner`], [`Expiry`])
+//! is read as strictly as its constructors are, and fields that are not known are
+//! refused. Types that only an engine can make ([`Keyspace`], [`Grant`], [`Denial`],
+//! [`Stats`], [`Health`], reports) can be serialised, and not deserialised. [`Token`],
+//! [`Pepper`] and types that contain one ([`Issued`], [`Rotated`]) can be neither: only
+//! [`Token::expose`] shows a token. A [`Denial`] names its key and says more than a
+//! caller should learn: it is for logs.
 #![cfg_attr(feature = "serde", doc = "```")]
 #![cfg_attr(not(feature = "serde"), doc = "```ignore")]
 //! # use gatekey::{Limit, Permissions, Plan};

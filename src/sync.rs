@@ -35,9 +35,9 @@ pub(crate) mod table {
     }
 }
 
-/// Takes a lock, also one under which a thread has panicked: no invariant of
-/// this crate spans a panic under a lock. What a panic inside a transaction
-/// leaves behind, the store tells by a flag of its own.
+/// Takes a lock, even if a thread has panicked under it: no invariant of this crate
+/// depends on finishing the code under a lock. For a panic inside a transaction, the
+/// store has a flag of its own.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

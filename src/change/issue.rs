@@ -31,7 +31,7 @@ pub(crate) fn issue(
         let plan = batch
             .plan(tx, spec, actor)
             .map_err(|source| match source.is_retryable() {
-                // It is not of the spec that was looked at when the disk failed.
+                // A failure of the disk does not concern the spec at hand.
                 true => source,
                 false => Error::Batch {
                     index,
@@ -108,18 +108,18 @@ pub(crate) fn draw(
     })
 }
 
-/// A key that nothing refuses any more.
+/// A key that passed all checks.
 struct Plan {
     keyspace: Prefix,
     record: KeyRecord,
     cold: ColdRecord,
     token: Token,
     quota: Option<Quota>,
-    /// Keys that are revoked for it.
+    /// The keys to revoke for it.
     superseded: Vec<KeyRecord>,
-    /// Keys of the owner that time has ended.
+    /// The owner's keys that time has ended.
     lapsed: Vec<KeyRecord>,
-    /// Keys of the owner that cannot be read.
+    /// The owner's keys that cannot be read.
     damaged: Vec<KeyId>,
 }
 
@@ -152,7 +152,7 @@ impl Plan {
     }
 }
 
-/// Revokes a key because another takes its place.
+/// Revokes a key because another replaces it.
 pub(crate) fn supersede(tx: &mut Tx<'_>, old: &KeyRecord, seq: u64) -> Result<(), Error> {
     let revoked = KeyRecord {
         phase: Phase::Revoked {
@@ -170,7 +170,7 @@ pub(crate) fn is_current(key: &KeyRecord) -> bool {
     matches!(key.phase, Phase::Current)
 }
 
-/// Refuses a further key where an owner holds as many as its keyspace allows.
+/// Refuses another key if an owner holds as many as its keyspace allows.
 pub(crate) fn refuse_at_cap(owner: &OwnerPath, held: u64, cap: Option<u32>) -> Result<(), Error> {
     match cap {
         Some(cap) if held >= u64::from(cap) => Err(Conflict::OwnerAtCap {
@@ -183,7 +183,7 @@ pub(crate) fn refuse_at_cap(owner: &OwnerPath, held: u64, cap: Option<u32>) -> R
     }
 }
 
-/// What the items of a batch share, and must not do to each other.
+/// What the items of a batch share, so that none breaks a rule together with another.
 #[derive(Default)]
 struct Batch {
     keyspaces: BTreeMap<Prefix, Keyspace>,
@@ -266,8 +266,8 @@ impl Batch {
         Ok(mask)
     }
 
-    /// Refuses where the owner may hold no further key, and gives what must go
-    /// for it otherwise.
+    /// Refuses if the owner may not hold another key; otherwise returns the keys that
+    /// must go.
     fn make_room(
         &mut self,
         tx: &Tx<'_>,
@@ -282,7 +282,7 @@ impl Batch {
         let mut current = holdings.good.iter().filter(|key| is_current(key));
         match keyspace.keys_per_owner {
             KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing if *planned > 0 => {
-                // The second would revoke the first before anybody has it.
+                // The second would revoke the first before anybody has its token.
                 return Err(Invalid::Duplicate {
                     what: "owner in a batch for a single-active keyspace",
                     value: owner.to_string(),

@@ -20,8 +20,7 @@ pub(crate) fn create(
     }
 }
 
-/// Creates a keyspace, or gives the one that is there and says the same. That changes
-/// nothing, and is not written.
+/// Creates a keyspace, or returns an existing one that is equal, without a write.
 pub(crate) fn ensure(
     tx: &mut Tx<'_>,
     new: &NewKeyspace,
@@ -45,8 +44,8 @@ pub(crate) fn ensure(
     }
 }
 
-/// What of a keyspace a [`NewKeyspace`] says: no names that are retired, and plans in no
-/// order.
+/// The part of a keyspace that a [`NewKeyspace`] sets: without retired names, and with
+/// plans in no order.
 fn declared(keyspace: &Keyspace) -> Keyspace {
     let mut declared = keyspace.clone();
     declared.permissions.retain(|known| !known.retired);
@@ -95,7 +94,7 @@ pub(crate) fn update(
         damaged = unread;
     }
 
-    // They were not counted, so that no copy in memory may grant either.
+    // These keys were not counted, so a copy in memory must not grant either.
     for id in damaged {
         tx.forget(id);
     }

@@ -1,7 +1,7 @@
-//! The verbs that change the store, each inside a transaction that is given.
+//! The verbs that change the store. Each runs inside a given transaction.
 //!
-//! A verb reads and validates first, and writes only when nothing can refuse
-//! it any more: only the store itself can fail from there on.
+//! A verb reads and validates first, and writes only when nothing but a failure of the
+//! store can stop it.
 
 pub(crate) mod issue;
 pub(crate) mod keyspace;
@@ -23,7 +23,7 @@ use crate::store::life::Life;
 use crate::store::record::KeyRecord;
 use crate::store::tx::Tx;
 
-/// Refuses a key that is over for good, and lets time not run behind that.
+/// Refuses a key that is over, and keeps time from running behind that instant.
 pub(crate) fn refuse_if_over(tx: &Tx<'_>, key: &KeyRecord) -> Result<(), Conflict> {
     let life = Life::from(key);
     let now = tx.now();

@@ -1,5 +1,5 @@
-//! Requests that are asked again under an idempotency key: the first time they are done
-//! and remembered; after that, the key of the answer is replaced, if nobody has used it.
+//! Repeatable requests under an idempotency key. The first call is carried out and
+//! remembered; a later one replaces the key of the answer, if nobody has used it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,16 +28,16 @@ pub(crate) struct Once {
     pub(crate) window: Duration,
     /// Whether the engine notes the use of keys.
     pub(crate) knows_uses: bool,
-    /// The last audit entry of the answer up to which every use is in the file. Whether a
-    /// key of a later answer was used is not known yet.
+    /// Every use of a key from an answer up to this audit entry is in the file. For
+    /// later answers, the use is not known yet.
     pub(crate) uses_written: Option<u64>,
 }
 
-/// What one attempt at a call came to.
+/// The result of one attempt at a call.
 pub(crate) enum Attempt<T> {
     Done(T),
-    /// Nothing was done: what verifications noted is to be written first, for the answer
-    /// that ends with this audit entry.
+    /// Nothing was done: a flush must come first, for the answer that ends with this
+    /// audit entry.
     WriteUses(u64),
 }
 
@@ -51,7 +51,7 @@ impl<T> Attempt<T> {
     }
 }
 
-/// What stands in the way of an answer, or the request as it was remembered.
+/// The remembered request, or why it cannot be answered.
 enum Remembered {
     Not,
     Request(Request),
@@ -134,7 +134,7 @@ impl Once {
     }
 }
 
-/// A key of an answer that nobody has used, and what takes its place.
+/// A key of an answer that nobody has used, and its replacement.
 struct Replacement {
     old: KeyRecord,
     old_cold: ColdRecord,
@@ -142,8 +142,7 @@ struct Replacement {
     drawn: Drawn,
 }
 
-/// Finds out whether a key of an answer may be replaced: nobody has used it, and nobody
-/// has changed it.
+/// Checks that a key of an answer may be replaced: it was neither used nor changed.
 fn replaceable(
     tx: &Tx<'_>,
     request: &Request,
@@ -179,8 +178,8 @@ fn replaceable(
     })
 }
 
-/// Puts a key in the place of another: it has all that the other had, and shares its
-/// quota, so that asking again multiplies nothing.
+/// Replaces a key with one that has the same fields and shares its quota, so that a
+/// repeated request multiplies nothing.
 fn replace(
     tx: &mut Tx<'_>,
     replacement: &Replacement,
@@ -197,7 +196,7 @@ fn replace(
     let new = KeyRecord {
         id: drawn.id,
         lineage: old.lineage,
-        // A permission that was retired meanwhile is not given to a new key.
+        // A new key does not get a permission that was retired meanwhile.
         permissions: old.permissions & keyspace.active_mask(),
         revision: seq,
         pepper: drawn.pepper,
@@ -262,8 +261,8 @@ fn issue_again(
     Ok(issued)
 }
 
-/// Replaces the successor of a rotation. The key that was rotated is left as it is, in
-/// the grace that the first call gave it.
+/// Replaces the successor of a rotation. The rotated key stays as it is, in the grace
+/// that the first call gave it.
 fn rotate_again(
     tx: &mut Tx<'_>,
     id: KeyId,

@@ -19,7 +19,7 @@ pub(crate) fn suspend(
     actor: Option<&str>,
 ) -> Result<OwnerState, Error> {
     bounds::check_text("note", note.unwrap_or(""), bounds::NOTE_LEN_MAX)?;
-    // A record that is damaged is written anew.
+    // A damaged record is overwritten.
     if let Ok(Some(_)) = Error::or_damaged(tx.owner(owner.as_str()))? {
         return tx.owner_state(owner);
     }
@@ -46,7 +46,7 @@ pub(crate) fn resume(
     owner: &OwnerPath,
     actor: Option<&str>,
 ) -> Result<OwnerState, Error> {
-    // Also where its record is damaged: it goes.
+    // A damaged record is removed too.
     if !tx.is_suspended(owner.as_str())? {
         return tx.owner_state(owner);
     }
@@ -74,7 +74,7 @@ fn mark_all(tx: &mut Tx<'_>, owner: &OwnerPath, suspended: bool) -> Result<u64, 
             return Ok(count);
         }
         after = last;
-        // In the order of the table, so that its pages are visited once.
+        // In the order of the table, so that each page is visited once.
         ids.sort_unstable();
         for id in ids {
             let key = match tx.key_or_forget(id)? {

@@ -1,4 +1,4 @@
-//! Removing keys that have long been over.
+//! Removing keys that have been over for long.
 
 use crate::model::audit::{AuditEvent, NAMED_MAX};
 use crate::model::clock::Timestamp;
@@ -10,23 +10,23 @@ use crate::store::tx::Tx;
 /// The most keys that one transaction removes: its audit entry names them all.
 const PER_TRANSACTION: usize = NAMED_MAX;
 
-/// What one transaction of a purge came to.
+/// The result of one transaction of a purge.
 pub(crate) struct Step {
     pub(crate) purged: Purged,
-    /// Where in the index of ends the next one goes on; `None`: there is no more.
+    /// Where the next transaction continues in the index of ends; `None` at the end.
     pub(crate) reached: Option<(Timestamp, KeyId)>,
 }
 
-/// Removes keys that were over before an instant, as many as one transaction
-/// takes, from after a place in the index of ends. Their tokens are unknown from
-/// then on. What is damaged stays, and is counted: it must not keep the others.
+/// Removes keys that were over before an instant, as many as one transaction takes,
+/// from after a place in the index of ends. Their tokens are unknown from then on.
+/// Damaged keys stay and are counted, so that they do not stop the others.
 pub(crate) fn purge(
     tx: &mut Tx<'_>,
     over_before: Timestamp,
     after: Option<(Timestamp, KeyId)>,
     actor: Option<&str>,
 ) -> Result<Step, Error> {
-    // Nothing that is still good ends before now.
+    // No key that is still good ends before now.
     let over_before = over_before.min(tx.now());
     let ends = tx.ends_before(over_before, after, PER_TRANSACTION)?;
     let reached = ends.last().copied();
@@ -35,7 +35,7 @@ pub(crate) fn purge(
     let mut keys = Vec::with_capacity(ids.len());
     let mut damaged = 0;
     for id in ids {
-        // An entry may say that a key is over which is not, or name one twice.
+        // A damaged index may name a key that is not over, or name one twice.
         let key = Error::or_damaged(tx.find_key(id))?.ok().flatten();
         match key {
             Some(key) if key.ends_at().is_some_and(|end| end < over_before) => {

@@ -1,6 +1,6 @@
 //! Slices of quotas: taken to be spent from memory, and put back.
 //!
-//! Like usage, they leave no audit entry: nobody's rights change.
+//! Like usage, they write no audit entry, since no right changes.
 
 use std::sync::Weak;
 
@@ -10,9 +10,9 @@ use crate::model::id::KeyId;
 use crate::store::quota::{Asked, QuotaEvent};
 use crate::store::tx::Tx;
 
-/// Takes a slice of a key's quota for a request of a cost that memory does not cover, or
-/// finds that it covers it now. The request is answered as this is published. `false`:
-/// the key has no quota by now, or is gone.
+/// Takes a slice of a key's quota for a request whose cost memory does not cover, or
+/// finds that it covers it now. Publishing the change answers the request. `false`: the
+/// key has no quota any more, or is gone.
 pub(crate) fn take_slice(
     tx: &mut Tx<'_>,
     quotas: &Quotas,
@@ -28,7 +28,7 @@ pub(crate) fn take_slice(
         .quota
         .ok_or_else(|| Error::corrupted("cold", key, "its key has a quota, and it names none"))?;
     let old = tx.quota(number)?;
-    // A few of those that were not used lately make room for it.
+    // Makes room by putting back a few that were not used lately.
     put_back(tx, quotas, &quotas.make_room(key, number))?;
     let mut new = old.at(tx.now());
     let slice = new.take_slice(number, cost, quotas.in_memory(number, &new));
@@ -43,8 +43,8 @@ pub(crate) fn take_slice(
     Ok(true)
 }
 
-/// Puts what is in memory of quotas back. A quota that is gone since is passed over, and
-/// so is one that is damaged: the others must not suffer for it.
+/// Puts the slices in memory back. Skips a quota that is gone or damaged, so that the
+/// others are not affected.
 pub(crate) fn put_back(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Result<(), Error> {
     for number in numbers.iter().copied() {
         let old = match tx.find_quota(number) {

@@ -1,5 +1,5 @@
-//! What a request under an idempotency key asked for, as a digest: the same request, asked
-//! again, has the same.
+//! The digest of a request under an idempotency key: the same request has the same
+//! digest.
 
 use crate::crypto::digest::{Digest, Keyring, RequestHasher};
 use crate::model::clock::Timestamp;
@@ -10,12 +10,12 @@ use crate::model::limit::Limit;
 use crate::model::quota::{Quota, Refill};
 use std::time::Duration;
 
-/// The kinds of requests that can be asked again, and what names one.
+/// The kinds of repeatable requests, and what names one.
 const NAME: u8 = 1;
 const ISSUE: u8 = 2;
 const ROTATE: u8 = 3;
 
-/// Under what a request is remembered. That of another actor is another.
+/// The name under which a request is remembered. Each actor has names of its own.
 pub(crate) fn name(ring: &Keyring, actor: Option<&str>, key: &IdempotencyKey) -> Digest {
     let mut hash = Hash::new(ring, NAME);
     hash.option(actor, |hash, actor| hash.text(actor));
@@ -23,14 +23,14 @@ pub(crate) fn name(ring: &Keyring, actor: Option<&str>, key: &IdempotencyKey) ->
     hash.finish()
 }
 
-/// What tells the issue of a batch from another.
+/// The digest of the issue of a batch.
 pub(crate) fn of_issue(ring: &Keyring, specs: &[NewKey]) -> Digest {
     let mut hash = Hash::new(ring, ISSUE);
     hash.list(specs, Hash::new_key);
     hash.finish()
 }
 
-/// What tells a rotation from another.
+/// The digest of a rotation.
 pub(crate) fn of_rotation(ring: &Keyring, key: KeyId, rotation: &Rotation) -> Digest {
     let Rotation { grace, changes } = rotation;
     let mut hash = Hash::new(ring, ROTATE);
@@ -40,8 +40,8 @@ pub(crate) fn of_rotation(ring: &Keyring, key: KeyId, rotation: &Rotation) -> Di
     hash.finish()
 }
 
-/// Hashes a request field by field; each says where it ends. No field can be left out:
-/// what is added to a request is named here, or does not compile.
+/// Hashes a request field by field, each with its length. No field can be forgotten: a
+/// new field of a request must be named here, or this does not compile.
 struct Hash(RequestHasher);
 
 impl Hash {

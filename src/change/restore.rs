@@ -1,7 +1,8 @@
-//! What an audit trail tells that was taken away, and taking it away again.
+//! Reading from an audit trail which rights were taken away, and taking them away
+//! again.
 //!
-//! A restore never gives: what a key may do after it is what both the backup and the end
-//! of the trail allow.
+//! A restore never widens a right: afterwards a key may do what both the backup and the
+//! end of the trail allow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,19 +18,19 @@ use crate::model::owner::OwnerPath;
 use crate::model::reason::Reason;
 use crate::store::tx::Tx;
 
-/// Fields of a key that say nothing of what it may do, or only how often: as the backup
-/// has them.
+/// Fields of a key that do not affect its rights, or only how often it may be used:
+/// they stay as in the backup.
 const LEFT_FIELDS: [&str; 6] = ["name", "description", "labels", "plan", "limits", "quota"];
 
-/// How a key stands at the end of the trail, where the trail tells.
+/// The state of a key at the end of the trail, as far as the trail says.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct KeyFate {
     /// It was revoked, and by whom.
     revoked: Option<(Revocation, Option<String>)>,
     disabled: bool,
-    /// It was changed in a way that is not understood, and is disabled for it.
+    /// The trail does not say enough about a change, so the key is disabled.
     is_obscure: bool,
-    /// The earliest end that a rotation gave it.
+    /// The earliest end that a rotation set.
     until: Option<Timestamp>,
     /// Its own expiry; `Some(None)`: never.
     expiry: Option<Option<Timestamp>>,
@@ -37,7 +38,7 @@ pub(crate) struct KeyFate {
     networks: Option<Vec<Network>>,
 }
 
-/// How an owner stands at the end of the trail.
+/// The state of an owner at the end of the trail.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerFate {
     is_suspended: bool,
@@ -53,7 +54,7 @@ pub(crate) struct Sweep {
     by: Option<String>,
 }
 
-/// What the entries of a trail come to.
+/// What the entries of a trail say together.
 #[derive(Debug, Default)]
 pub(crate) struct Fates {
     pub(crate) keys: BTreeMap<KeyId, KeyFate>,
@@ -100,8 +101,8 @@ impl Fates {
             AuditEvent::KeyRevoked { key, reason, note } => {
                 self.key(key).revoke(Revocation { reason, note }, actor);
             }
-            // All keys of the backup in the scope were there then, and those that the
-            // entry does not name were damaged or over. A call may write several.
+            // All keys of the backup in the scope existed then; those that the entry
+            // does not name were damaged or over. A call may write several entries.
             AuditEvent::KeysRevoked {
                 scope,
                 reason,
@@ -166,7 +167,8 @@ impl Fates {
             | AuditEvent::StoreRestored { .. }
             | AuditEvent::OwnerUpdated { .. }
             | AuditEvent::OwnerQuotaBegun { .. } => {}
-            // What another event did to a key is not known here: the key is disabled.
+            // The effect of an unknown event on a key is not known: the key is
+            // disabled.
             #[allow(unreachable_patterns, reason = "for events that are yet to come")]
             other => {
                 for key in other.keys() {
@@ -176,7 +178,7 @@ impl Fates {
         }
     }
 
-    /// Takes a key that is to be revoked, whatever the trail says.
+    /// Adds a key to revoke, whatever the trail says.
     pub(crate) fn revoke(&mut self, key: KeyId, revocation: Revocation, by: Option<String>) {
         self.key(key).revoke(revocation, by);
     }
@@ -230,7 +232,7 @@ impl KeyFate {
     }
 }
 
-/// What a step took away.
+/// What a step restricted.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Taken {
     pub(crate) revoked: u64,
@@ -282,7 +284,7 @@ pub(crate) fn retire(
     Ok(())
 }
 
-/// Takes away from keys what their fates say.
+/// Restricts keys to their state at the end of the trail.
 pub(crate) fn narrow(
     tx: &mut Tx<'_>,
     fates: &[(KeyId, KeyFate)],
@@ -345,7 +347,7 @@ fn narrow_one(
         match both(&key.networks, networks) {
             Some(networks) if networks == key.networks => {}
             Some(networks) => update.networks = Some(networks),
-            // No address is in both, and an empty list would mean all.
+            // No address is in both lists, and an empty list would allow all.
             None => is_closed = true,
         }
     }
@@ -357,7 +359,7 @@ fn narrow_one(
             Err(Error::Conflict(Conflict::Revoked { .. } | Conflict::Expired { .. })) => {
                 return Ok(());
             }
-            // The backup's policies do not allow what is left of it.
+            // The keyspace's policy in the backup does not allow the rest.
             Err(Error::Invalid(_)) => is_closed = true,
             Err(error) => return Err(error),
         }
@@ -369,8 +371,8 @@ fn narrow_one(
     Ok(())
 }
 
-/// The networks from which two lists both allow requests, of which an empty one allows
-/// all; `None` where they allow none.
+/// The networks that both lists allow, where an empty list allows all; `None` if there
+/// are none.
 fn both(left: &[Network], right: &[Network]) -> Option<Vec<Network>> {
     if left.is_empty() || right.is_empty() {
         return Some([left, right].concat());

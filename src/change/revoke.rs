@@ -9,7 +9,7 @@ use crate::store::life::Life;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 
-/// How many keys are looked up at a time.
+/// How many keys are looked up at once.
 pub(super) const CHUNK: usize = 4096;
 
 pub(crate) fn revoke(
@@ -27,8 +27,9 @@ pub(crate) fn revoke(
             let seq = tx.next_seq();
             write(tx, &key, revocation, seq)?;
         }
-        // The file grants it to nobody, and the copy in memory goes. The entry outlives the
-        // damage: a good copy of the record that is put back is older than it.
+        // The file no longer grants this key, and the copy in memory is dropped. The
+        // entry outlives the damage: if a good copy of the record is put back, it is
+        // older than the entry.
         None => tx.forget(id),
     }
     tx.audit(
@@ -48,7 +49,7 @@ pub(crate) fn revoke(
     })
 }
 
-/// Revokes all keys of an owner and of all below it.
+/// Revokes all keys of an owner and of all owners below it.
 pub(crate) fn revoke_owner(
     tx: &mut Tx<'_>,
     owner: &OwnerPath,
@@ -105,7 +106,7 @@ fn revoke_many(
         if ids.is_empty() {
             break;
         }
-        // In the order of the table, so that its pages are visited once.
+        // In the order of the table, so that each page is visited once.
         ids.sort_unstable();
         for id in ids {
             let Some(key) = tx.key_or_forget(id)? else {

@@ -1,4 +1,4 @@
-//! Replacing a key by a new one of the same owner.
+//! Replacing a key with a new one of the same owner.
 
 use super::issue::{draw, is_current, refuse_at_cap, supersede};
 use super::{refuse_if_over, update};
@@ -31,11 +31,11 @@ pub(crate) fn rotate(
         .map_or(Ok(()), Quota::validate)?;
     let keyspace = tx.keyspace_numbered(old.keyspace)?;
     let (mut new, mut new_cold) = update::amended(&old, &old_cold, &rotation.changes, &keyspace)?;
-    // A retired permission is not given to a new key.
+    // A new key does not get a retired permission.
     new.permissions = new.permissions & keyspace.active_mask();
     new.expires_at = match rotation.changes.expiry {
         Some(expiry) => expiry.resolve(&keyspace, now, now)?,
-        // A maximum that the keyspace was given since holds for the new key.
+        // A maximum lifetime set since applies to the new key.
         None => {
             let latest = keyspace.max_lifetime.map(|max| now.saturating_add(max));
             [old.expires_at, latest].into_iter().flatten().min()
@@ -63,7 +63,7 @@ pub(crate) fn rotate(
     new.has_quota =
         own_quota.is_some() || (rotation.changes.quota.is_none() && old_cold.quota.is_some());
 
-    // A grace that runs already is not lengthened.
+    // A rotation does not lengthen a grace that runs already.
     let grace_end = now.saturating_add(rotation.grace);
     let until = old.ends_at().map_or(grace_end, |at| at.min(grace_end));
     let retired = KeyRecord {
@@ -127,18 +127,18 @@ pub(crate) fn rotate(
     })
 }
 
-/// What a key in its grace was rotated to before, where that is over.
+/// The earlier successor of a key in its grace, if that successor is over.
 enum Replaced {
-    /// Nothing, or what is purged since.
+    /// There is none, or it was purged.
     Nothing,
-    /// It will say what took its place.
+    /// Its record will name its replacement.
     Over(KeyId, Box<ColdRecord>),
-    /// It cannot be read, and grants nothing; nor must a copy in memory.
+    /// It cannot be read and grants nothing; a copy in memory must not grant either.
     Damaged(KeyId),
 }
 
-/// A key in its grace can be rotated once what it was rotated to is over: without that,
-/// its owner would be left with a key that ends and cannot be replaced.
+/// A key in its grace can be rotated again once its successor is over. Otherwise its
+/// owner would have a key that ends and cannot be replaced.
 fn refuse_unless_rotatable(
     tx: &Tx<'_>,
     key: &KeyRecord,
@@ -170,8 +170,8 @@ fn refuse_unless_rotatable(
     }
 }
 
-/// A key in its grace does not count among those that its owner holds, and what it is
-/// rotated to does: refuses where the owner may hold no further key.
+/// A key in its grace does not count among its owner's keys, and its successor does. So
+/// this refuses if the owner may not hold another key.
 fn refuse_without_room(tx: &Tx<'_>, key: &KeyRecord, keyspace: &Keyspace) -> Result<(), Error> {
     if keyspace.keys_per_owner == (KeysPerOwner::Many { cap: None }) {
         return Ok(());
@@ -207,7 +207,7 @@ fn older_retiring(
         holdings.good.retain(is_retiring);
         return Ok(holdings);
     }
-    // It may be purged since.
+    // It may have been purged.
     let mut older = Holdings::default();
     let Some(id) = cold.predecessor else {
         return Ok(older);

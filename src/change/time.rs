@@ -13,20 +13,20 @@ use crate::model::reason::Reason;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 
-/// What setting time back came to.
+/// The result of setting time back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimeSetBack {
     /// The engine's present before.
     pub from: Timestamp,
-    /// And after.
+    /// The engine's present after.
     pub to: Timestamp,
-    /// How many keys had expired, or come to the end of their grace, in between, and
-    /// are good again, if nothing else is wrong with them.
+    /// How many keys had expired, or reached the end of their grace, in between. They
+    /// are good again, unless they are also disabled, suspended or the like.
     pub revived: u64,
-    /// How many of these were revoked instead, since their owner has a newer key in a
-    /// single-active keyspace.
+    /// How many of these the call revoked instead, since their owner has a newer key in
+    /// a single-active keyspace.
     pub superseded: u64,
     /// How many keys were issued, rotated or given an expiry by the wrong time, and
     /// end earlier now.
@@ -50,7 +50,7 @@ pub(crate) fn set_back(
     let since = tx.entries_since(to)?;
     let mut revived = Vec::new();
     for id in tx.ids_ending_within(to, from)? {
-        // What is damaged is good for nothing, and is not stood in the way by.
+        // A damaged key grants nothing, and must not stop the call.
         match tx.find_key(id) {
             Ok(Some(key)) if !matches!(key.phase, Phase::Revoked { .. }) => revived.push(key),
             Ok(_) | Err(Error::Corrupted(_)) => {}
@@ -84,7 +84,7 @@ pub(crate) fn set_back(
     })
 }
 
-/// By what instant the ends of keys were reckoned since time was wrong.
+/// The instant from which the ends of keys were computed while time was wrong.
 #[derive(Default)]
 struct Reckoned {
     /// Of keys whose expiry was given then.
@@ -107,7 +107,8 @@ impl Reckoned {
                 AuditEvent::KeyRotated { old, new, .. } => {
                     reckoned.grace.insert(*old, entry.at);
                     reckoned.made.insert(*new);
-                    // An expiry that was inherited was reckoned when its first key's was.
+                    // An inherited expiry was computed for the first key of the
+                    // lineage.
                     let inherits = match (sound(tx.find_key(*old))?, sound(tx.find_key(*new))?) {
                         (Some(old), Some(new)) => old.expires_at == new.expires_at,
                         _ => false,
@@ -132,7 +133,7 @@ impl Reckoned {
     }
 }
 
-/// What is damaged is passed over: it grants nothing.
+/// A damaged key is skipped: it grants nothing.
 fn sound<T>(found: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
     match found {
         Err(Error::Corrupted(_)) => Ok(None),
@@ -140,8 +141,8 @@ fn sound<T>(found: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// Gives keys that the wrong time has given an end as long from now on as they were
-/// given then, and says how many.
+/// Moves the ends that keys got from the wrong time, so that each key has as long from
+/// now on as it was given then. Returns how many.
 fn shorten(tx: &mut Tx<'_>, since: &[AuditEntry], actor: Option<&str>) -> Result<u64, Error> {
     let now = tx.now();
     let reckoned = Reckoned::read(tx, since)?;
@@ -214,8 +215,8 @@ fn grace_of(key: &KeyRecord) -> Option<Timestamp> {
     }
 }
 
-/// Revokes what came back where an owner may have one key and has a newer one, and says
-/// how many keys that were.
+/// Revokes the revived keys of owners that may have one key and have a newer one, and
+/// returns how many.
 fn keep_single(tx: &mut Tx<'_>, revived: &[KeyRecord], actor: Option<&str>) -> Result<u64, Error> {
     // As they were before this transaction.
     let came_back: BTreeMap<KeyId, u64> =

@@ -9,10 +9,10 @@ use crate::store::tx::Tx;
 /// The most entries that one transaction removes, from the trail and of those kept.
 const PER_TRANSACTION: u64 = 10_000;
 
-/// What one transaction trimmed.
+/// The result of one transaction of a trim.
 pub(crate) struct Step {
     pub(crate) trimmed: Trimmed,
-    /// Nothing is left to trim: another transaction would find that out alone.
+    /// Nothing is left to trim: another transaction would do nothing.
     pub(crate) is_last: bool,
 }
 

@@ -1,5 +1,4 @@
-//! Changing keys: what they say and may do, disabling and enabling, and
-//! renewing their digests.
+//! Changing keys: updating fields and rights, disabling and enabling, renewing digests.
 
 use super::refuse_if_over;
 use crate::crypto::digest::digests_equal;
@@ -45,7 +44,7 @@ pub(crate) fn update(
         Change::note(&mut noted, "quota", &before, &quota, |quota| {
             quota.map_or("none".to_owned(), |quota| quota.to_string())
         });
-        // The same quota again is a full one: a change where nothing differs.
+        // Setting the same quota again refills it: a change without a difference.
         if quota.is_some() && before == quota {
             noted.push(Change {
                 field: "quota".to_owned(),
@@ -77,8 +76,8 @@ pub(crate) fn update(
     tx.describe(&new, new_cold)
 }
 
-/// Gives a key, and those that share its quota, another, or takes this key from
-/// them; and says what its quota's number is now.
+/// Gives a key and those that share its quota another quota, or removes this key from
+/// those that share it. Returns the number of the key's quota.
 fn change_quota(
     tx: &mut Tx<'_>,
     number: Option<u64>,
@@ -138,8 +137,8 @@ pub(super) fn amended(
         cold.limits.clone_from(limits);
         record.has_own_limits = limits.is_some();
     }
-    // What is given, and not what is stored: the rule for text may have become stricter
-    // since, and must not stop other changes.
+    // Only what the caller gives: the rule for text may have become stricter, and a
+    // stored text must not stop other changes.
     check_descriptive(
         changes.name.as_ref().and_then(Option::as_deref),
         changes.description.as_ref().and_then(Option::as_deref),
@@ -154,7 +153,7 @@ pub(super) fn amended(
     Ok((record, cold))
 }
 
-/// The mask of names to take away: a retired name can be taken away too.
+/// The mask of names to remove, which may be retired.
 fn withdrawn(names: &[String], keyspace: &Keyspace) -> Result<Permissions, Error> {
     let mut mask = Permissions::NONE;
     for name in names {
@@ -235,7 +234,7 @@ fn noted(
     changes
 }
 
-/// Disables or enables a key. A key that is so already stays as it is.
+/// Disables or enables a key. Without a difference, it writes nothing.
 pub(crate) fn set_disabled(
     tx: &mut Tx<'_>,
     id: KeyId,

@@ -1,10 +1,10 @@
-//! Hashing and constant-time comparison: nowhere else.
+//! Hashing and constant-time comparison. No other file does either.
 //!
-//! Everything hangs from one random *store key* of 32 bytes. Without a pepper
-//! it stands in the file; with peppers it stands there sealed under each of
-//! them. From it come the key of the record tags and that of the audit chain,
-//! so that neither depends on which pepper is the newest. The digest of a token
-//! is keyed by the store key and by one pepper, whose id the record names.
+//! All keys derive from one random *store key* of 32 bytes. Without a pepper the file
+//! contains it in the clear; with peppers, sealed under each of them. The key of the
+//! record tags and that of the audit chain derive from it, so that neither depends on
+//! which pepper is the newest. The digest of a token is keyed by the store key and by
+//! one pepper, whose id the record names.
 
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, Zeroizing};
@@ -16,7 +16,7 @@ use crate::model::secret::Pepper;
 pub(crate) const DIGEST_LEN: usize = 32;
 /// The length of a record's tag, in bytes.
 pub(crate) const TAG_LEN: usize = 16;
-/// The id under which the digests of a store without a pepper stand.
+/// The pepper id of digests in a store without a pepper.
 pub(crate) const NO_PEPPER: u8 = 0;
 
 pub(crate) type Digest = [u8; DIGEST_LEN];
@@ -109,15 +109,16 @@ impl Keyring {
         match self.digest(pepper, signed) {
             Some(own) => digests_equal(&own, digest),
             None => {
-                // Revoked, or its pepper could not have been left out.
+                // The key is revoked: otherwise its pepper could not have been left
+                // out.
                 self.refuse_unknown(signed);
                 false
             }
         }
     }
 
-    /// The work of refusing a token for which there is no record: what a wrong
-    /// secret costs, so that the two cannot be told apart by time.
+    /// Does the work of a wrong secret for a token without a record, so that time does
+    /// not tell the two apart.
     pub(crate) fn refuse_unknown(&self, signed: &Signed) {
         // The shape of a record with a short owner, tag left off.
         let dummy = [0x5a; 124];
@@ -129,7 +130,7 @@ impl Keyring {
         ));
     }
 
-    /// The tag of a hot record, which holds its table and key itself.
+    /// The tag of a hot record, which contains its own table and key.
     pub(crate) fn hot_tag(&self, body: &[u8]) -> Tag {
         note_work(1, 0);
         cut(blake3::keyed_hash(&self.tag_key, body))
@@ -154,7 +155,8 @@ impl Keyring {
         tags_equal(&self.tag(table, key, body), tag)
     }
 
-    /// Hashes a request part by part: whoever has the file alone cannot try what it was.
+    /// Hashes a request part by part, under a key, so that the file alone does not let
+    /// an attacker guess requests.
     pub(crate) fn request_hasher(&self) -> RequestHasher {
         RequestHasher(blake3::Hasher::new_keyed(&self.request_key))
     }
@@ -197,7 +199,7 @@ impl ChainKey {
 pub(crate) struct RequestHasher(blake3::Hasher);
 
 impl RequestHasher {
-    /// Adds a part, which is told from the next.
+    /// Adds a part, with its length.
     pub(crate) fn part(&mut self, bytes: &[u8]) {
         self.0.update(&(bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
@@ -252,9 +254,8 @@ fn cut(hash: blake3::Hash) -> Tag {
     tag
 }
 
-/// Whether two digests are equal, in a time that does not depend on where they
-/// differ. Compared as four words: `subtle` on words costs about a seventh of
-/// what it costs on bytes.
+/// Whether two digests are equal, in a time that does not depend on where they differ.
+/// Compares four words: with `subtle`, words cost about a seventh of bytes.
 pub(crate) fn digests_equal(left: &Digest, right: &Digest) -> bool {
     words_equal(left, right)
 }
@@ -275,8 +276,8 @@ fn words_equal(left: &[u8], right: &[u8]) -> bool {
     equal.into()
 }
 
-/// Counts the hashes and comparisons of a thread, for the test that refusals of every
-/// kind make the same.
+/// Counts the hashes and comparisons of a thread, for the test that all kinds of
+/// refusals do the same work.
 #[cfg(test)]
 fn note_work(hashes: u32, comparisons: u32) {
     tests::WORK.with(|work| {

@@ -1,9 +1,9 @@
 //! The text of a token: `{prefix}_{id}_{secret}{check}`.
 //!
-//! Read from the right, since the prefix may hold `_`: 6 characters of check,
-//! 43 of secret, `_`, 10 of id, `_`, and the prefix before. The check is the
-//! CRC-32 (ISO-HDLC) of all before it, in base62, the highest digit first. It
-//! filters typos and scanners' noise before any work, and authenticates nothing.
+//! Read from the right, since the prefix may hold `_`: 6 characters of check, 43 of
+//! secret, `_`, 10 of id, `_`, and the prefix before. The check is the CRC-32
+//! (ISO-HDLC) of all before it, in base62, the highest digit first. It rejects typos
+//! and scanners' noise before any work, and authenticates nothing.
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -14,7 +14,7 @@ use crate::model::id::{KeyId, Prefix};
 /// The length of a secret: 43 base62 characters hold 256 bits.
 pub(crate) const SECRET_LEN: usize = 43;
 const CHECK_LEN: usize = 6;
-/// What of a token is hashed: id, `_`, secret and check.
+/// The hashed part of a token: id, `_`, secret and check.
 pub(crate) const SIGNED_LEN: usize = KeyId::LEN + 1 + SECRET_LEN + CHECK_LEN;
 /// Longer texts are refused before any work. No token is longer than 93.
 const LEN_MAX: usize = 255;
@@ -22,8 +22,8 @@ const LEN_MAX: usize = 255;
 /// The part of a token that is hashed, and that alone proves possession.
 pub(crate) type Signed = [u8; SIGNED_LEN];
 
-/// A text that has the outer form of a token: where its parts are. Its digits
-/// and its check are not looked at yet, and nothing is known of its truth.
+/// The parts of a text that has the outer form of a token. Its digits and its check are
+/// not verified yet.
 pub(crate) struct Parts<'a> {
     text: &'a [u8],
     pub(crate) prefix: &'a [u8],
@@ -54,10 +54,10 @@ pub(crate) fn split(text: &[u8]) -> Option<Parts<'_>> {
 }
 
 impl Parts<'_> {
-    /// Whether the text is a token in every digit, and its check is right.
+    /// Whether every digit of the text is valid, and its check is right.
     ///
-    /// One whose digest is that of a key is so without asking: the digest
-    /// covers all digits and the check.
+    /// A token with the digest of a key passes by definition: the digest covers all
+    /// digits and the check.
     pub(crate) fn is_token(&self) -> bool {
         let Some((body, check)) = self.text.split_last_chunk::<CHECK_LEN>() else {
             return false;
@@ -68,9 +68,9 @@ impl Parts<'_> {
     }
 }
 
-/// Takes a token apart, or `None` where it does not have the form of one.
+/// Splits a token, or returns `None` for a text that does not have the form of one.
 ///
-/// Costs no more than the length of a token, whatever is presented.
+/// O(length of a token), whatever the text.
 pub(crate) fn parse(text: &[u8]) -> Option<Parts<'_>> {
     split(text).filter(Parts::is_token)
 }
@@ -81,8 +81,8 @@ fn check_of(body: &[u8]) -> [u8; CHECK_LEN] {
 
 /// Puts a token together.
 pub(crate) fn print(prefix: &Prefix, id: KeyId, secret: &[u8; SECRET_LEN]) -> Zeroizing<String> {
-    // The capacity is that of the longest token, so that no half of a secret is
-    // left behind by a reallocation.
+    // The capacity is that of the longest token, so that no reallocation leaves half of
+    // a secret behind.
     let mut text = Zeroizing::new(String::with_capacity(Prefix::LEN_MAX + 1 + SIGNED_LEN));
     let mut push = |bytes: &[u8]| text.extend(bytes.iter().map(|byte| char::from(*byte)));
     push(prefix.as_bytes());

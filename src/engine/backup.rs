@@ -10,27 +10,27 @@ use crate::store::backup::{self, Backup, BackupProgress, OnProgress};
 
 /// # Backups
 impl Engine {
-    /// Copies the store, as it is at the call, to a file that does not exist
-    /// yet; verifications and changes go on meanwhile. The copy opens with the
-    /// same peppers.
+    /// Copies the store, as it is at the call, to a new file. Verifications and changes
+    /// continue meanwhile. The copy opens with the same peppers.
     ///
-    /// The copy is read back and compared, record by record, before it gets its
-    /// name. Copy a store that is open in this way alone: what `cp` makes of it holds
-    /// pages of several commits and may not open.
+    /// The engine reads the copy back and compares it, record by record, before the
+    /// copy gets its name. This is the only safe way to copy an open store: `cp` mixes
+    /// pages of several commits, and its copy may not open.
     ///
-    /// A record that is damaged is copied as it is, and named in [`Backup::damaged`]: look
-    /// at it before you let older backups go.
+    /// A damaged record is copied as it is, and [`Backup::damaged`] names it: look at
+    /// that list before you delete older backups.
     ///
-    /// While it runs, the store's file does not use again the pages that the copy
-    /// still needs, and grows by what is changed meanwhile.
+    /// While it runs, the store's file cannot reuse the pages that the copy still
+    /// needs, so it grows by the size of the changes made meanwhile.
     ///
     /// # Errors
     /// [`Conflict::TargetExists`](crate::Conflict::TargetExists), and
     /// [`Error::Store`](crate::Error::Store) where the target cannot be written or does
-    /// not read back as what was written; nothing is left
-    /// under its name then. Until it is whole, the copy is written under that name
-    /// with `.backup` behind it; one that a crash has left there is
-    /// [`Conflict::BackupUnderWay`](crate::Conflict::BackupUnderWay) until it is removed.
+    /// not read back as it was written; nothing is left under its name then. The engine
+    /// writes the copy under that name with `.backup` appended, and renames it when it
+    /// is complete. A crash can leave that file;
+    /// [`Conflict::BackupUnderWay`](crate::Conflict::BackupUnderWay) is the error until
+    /// you remove it.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKeyspace};
@@ -48,15 +48,15 @@ impl Engine {
         self.backup_with(target, |_| ControlFlow::Continue(()))
     }
 
-    /// As [`backup`](Engine::backup), and tells of the progress every few thousand
-    /// records. `Break` ends the backup and leaves nothing of it.
+    /// As [`backup`](Engine::backup), and calls `progress` every few thousand records.
+    /// `Break` stops the backup and deletes what it wrote.
     ///
     /// # Errors
     /// As [`backup`](Engine::backup);
     /// [`Conflict::BackupStopped`](crate::Conflict::BackupStopped) after a `Break`.
     ///
     /// # Panics
-    /// Where `progress` does, after what was written is removed.
+    /// Where `progress` panics, after the engine has deleted what it wrote.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKeyspace};
@@ -86,8 +86,9 @@ impl Engine {
     }
 }
 
-/// Does what tells of its progress. A panic of the caller's is not one of the storage
-/// engine's: it goes on once what was begun is cleared away.
+/// Runs an operation that reports its progress. A panic in the caller's function is not
+/// taken for one of the storage engine: it resumes once the operation's files are
+/// deleted.
 pub(super) fn telling<T>(
     progress: &mut dyn FnMut(BackupProgress) -> ControlFlow<()>,
     work: impl FnOnce(OnProgress<'_>) -> Result<T>,

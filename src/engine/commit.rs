@@ -1,4 +1,4 @@
-//! The way of a change: through the line of writers into one transaction, and from its
+//! The way of a change: through the queue of writers into one transaction, and from its
 //! commit to all verifications.
 
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::store::writer::Shown;
 use crate::sync::atomic::Ordering;
 
 impl Core {
-    /// Makes a change in a durable transaction, alone or with others, and gives its
-    /// result once all can see it.
+    /// Makes a change in a durable transaction, alone or with others, and returns its
+    /// result once every reader sees the change.
     pub(crate) fn mutate<T: Send + 'static>(
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
@@ -25,8 +25,8 @@ impl Core {
         self.queue.submit(work, |batch| self.drive(batch))
     }
 
-    /// Drives a batch of changes: begin, run each, finish, commit, publish. The line then
-    /// answers each: an error is one for all of them.
+    /// Drives a batch of changes: begin, run each, finish, commit, publish. The queue
+    /// then answers each caller: an error goes to all of them.
     fn drive(&self, batch: &mut Batch) -> Result<(), Error> {
         self.watch.look(&*self.clock);
         let present = self.present();
@@ -38,20 +38,22 @@ impl Core {
         batch.commits();
         match writer.commit(written)? {
             Shown::Published => {}
-            // While nobody else writes, or what a recovery has shown would be hidden.
+            // Under the writers' lock: otherwise this could hide what a recovery has
+            // published.
             Shown::Unreadable => self.go_dark(),
         }
         Ok(())
     }
 
-    /// Runs a batch in a transaction, and has effect what it finds without a commit.
+    /// Runs a batch in a transaction, and applies what it finds even where nothing is
+    /// committed.
     fn run_each(&self, batch: &mut Batch, tx: &mut Tx<'_>, present: Present) -> Progress {
-        // What became of those before this one is known by now.
+        // The outcome of the commits before this one is known by now.
         self.quotas.undo();
         let progress = batch.run(tx);
         let unreadable = tx.take_unreadable();
         if let (Some(resident), false) = (&self.resident, unreadable.is_empty()) {
-            // Whoever was told so can rely on it that no copy grants.
+            // A caller that gets this answer can rely on it: no copy grants any more.
             resident.forget(&unreadable);
         }
         if matches!(progress, Progress::Done) {
@@ -62,13 +64,13 @@ impl Core {
         progress
     }
 
-    /// Recovers where the store has failed: `Ok` where it takes changes.
+    /// Recovers the store if it has failed. `Ok`: the store takes changes.
     pub(crate) fn recover(&self) -> Result<(), Error> {
         self.home.check()?;
         self.store.recover_now(self)
     }
 
-    /// Writes the store to a new file, which takes its place.
+    /// Writes the store to a new file, which replaces the old one.
     pub(crate) fn compact(&self, on_progress: OnProgress<'_>) -> Result<(), Error> {
         self.home.check()?;
         self.store.compact(self, on_progress)
@@ -76,8 +78,9 @@ impl Core {
 }
 
 impl Publish for Core {
-    /// Lets a delta take effect for all verifications, at one instant: the swap of the
-    /// snapshot. Works from the delta alone, whoever made the change.
+    /// Publishes a delta: all verifications see it from one instant on, the swap of the
+    /// snapshot. It works from the delta alone, also where another engine made the
+    /// change.
     fn publish(&self, delta: &Delta, snapshot: Arc<Snapshot>) -> Result<(), Error> {
         for (_, change) in delta.keyspaces.iter() {
             if let Some(keyspace) = &change.new {
@@ -91,7 +94,7 @@ impl Publish for Core {
         match delta.sets_time_back {
             true => {
                 self.time.set_back(delta.at);
-                // Their windows are those of the time that was wrong.
+                // Their windows were computed from the wrong time.
                 self.limiter.forget();
                 if let Some(attempts) = &self.attempts {
                     attempts.forget();

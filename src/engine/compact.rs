@@ -7,7 +7,7 @@ use crate::engine::handle::Engine;
 use crate::model::error::Result;
 use crate::store::backup::BackupProgress;
 
-/// What a compaction came to: see [`Engine::compact`].
+/// The result of a compaction: see [`Engine::compact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -20,27 +20,28 @@ pub struct Compacted {
 
 /// # Compaction
 impl Engine {
-    /// Makes the file as small as what it holds: a file grows and never shrinks by
-    /// itself, whatever is purged or trimmed.
+    /// Shrinks the file to the size of its contents. Without it the file only grows,
+    /// whatever is purged or trimmed.
     ///
-    /// The store is written to a new file beside its own (`.gatekey-rewrite` behind its
-    /// name), read back and compared, and synced; then the new file takes the name of the
-    /// old one. Verifications go on all the time. Changes wait, and so do verifications
-    /// of keys with quotas that need a new slice, for as long as a backup takes:
-    /// some seconds for 1M keys. It needs room for the new file beside the old one, and
+    /// The engine writes the store to a new file beside the old one (the same name with
+    /// `.gatekey-rewrite` appended), reads it back, compares it, syncs it, and renames
+    /// it over the old one. Verifications continue throughout. Changes wait, and so do
+    /// verifications that need a new slice of a quota, for as long as a backup takes:
+    /// some seconds for 1M keys. The disk needs room for both files, and the process
     /// the right to write to the directory.
     ///
-    /// The file stays locked throughout. A crash at any moment leaves the old file or the
-    /// new one under the name, each with everything that was acknowledged; the next
-    /// opening removes what is left of the other. Owner, group and permissions are those
-    /// of the old file, as far as the process may set them. The disk gets the old file's
-    /// room back once the last reader of an older state is done: a listing or a backup.
+    /// The file stays locked throughout. A crash at any moment leaves the old file or
+    /// the new one under the name, each with every acknowledged change. The next
+    /// opening removes the other one. Owner, group and permissions are those of the old
+    /// file, as far as the process may set them. The disk gets the old file's room back
+    /// once the last reader of an older state is done: a listing or a backup.
     ///
     /// # Errors
-    /// [`Error::Store`](crate::Error::Store) where the new file cannot be written or does
-    /// not read back as what was written. The old file is as it was then, and takes
-    /// changes. Where the directory cannot be synced at last, the new file is used, and
-    /// [`Engine::health`] tells of it until it is durable.
+    /// [`Error::Store`](crate::Error::Store) where the new file cannot be written or
+    /// does not read back as what was written. The old file is as it was then, and
+    /// takes changes. Where the last sync of the directory fails, the engine uses the
+    /// new file, and [`Engine::health`] reports the failure until the rename is
+    /// durable.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKeyspace};
@@ -57,16 +58,16 @@ impl Engine {
         self.compact_with(|_| ControlFlow::Continue(()))
     }
 
-    /// As [`compact`](Engine::compact), and tells of the progress every few thousand
-    /// records. `Break` ends the compaction and leaves the file as it was. Changes wait
-    /// for it, so that `progress` must make none.
+    /// As [`compact`](Engine::compact), and calls `progress` every few thousand
+    /// records. `Break` stops the compaction and leaves the file as it was. `progress`
+    /// must make no changes: they would wait for it for ever.
     ///
     /// # Errors
     /// As [`compact`](Engine::compact);
     /// [`Conflict::BackupStopped`](crate::Conflict::BackupStopped) after a `Break`.
     ///
     /// # Panics
-    /// Where `progress` does, after what was written is removed.
+    /// Where `progress` panics, after the engine has deleted what it wrote.
     pub fn compact_with(
         &self,
         mut progress: impl FnMut(BackupProgress) -> ControlFlow<()>,

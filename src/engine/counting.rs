@@ -8,19 +8,19 @@ use crate::store::snapshot::Snapshot;
 
 /// # Counting
 impl Engine {
-    /// What the store holds, by counts that every change keeps: it takes the same time for a
-    /// thousand keys and for millions.
+    /// Counts what the store holds. Every change keeps the counts up to date, so this
+    /// takes the same time for a thousand keys and for millions.
     ///
-    /// The keys that time alone has brought into another state since the last change or
-    /// [`flush`](Engine::flush) are read one by one: of those that expired, became valid or
-    /// came to the end of their grace. Each costs some microseconds, and as a rule they are
-    /// a few hundred at most, since changes and flushes count them. They are more where many
-    /// thousands of keys end at once, or where nothing is changed and no usage is kept
-    /// ([`Options::usage_interval`](crate::Options::usage_interval)).
+    /// The call reads one by one the keys whose state time alone has changed since the
+    /// last change or [`flush`](Engine::flush): keys that expired, became valid or
+    /// reached the end of their grace. Each costs some microseconds. They are usually a
+    /// few hundred at most, since changes and flushes count them. There are more where
+    /// many thousands of keys end at once, or where nothing is changed and no usage is
+    /// kept ([`Options::usage_interval`](crate::Options::usage_interval)).
     ///
-    /// A key whose record is damaged counts as it did before;
-    /// [`check`](Engine::check) names it, and compares the counts. Where the counts
-    /// themselves are damaged, every key is read, until a [`repair`](Engine::repair).
+    /// A key whose record is damaged counts as it did before; [`check`](Engine::check)
+    /// names it, and compares the counts. Where the counts themselves are damaged, the
+    /// call reads every key, until a [`repair`](Engine::repair).
     ///
     /// # Errors
     /// See [`Engine`].
@@ -48,7 +48,7 @@ impl Engine {
     }
 }
 
-/// What of the statistics the file has.
+/// The statistics that come from the file.
 fn kept(snapshot: &Snapshot, now: Timestamp) -> Result<Stats> {
     let state = snapshot.state()?;
     Ok(Stats {

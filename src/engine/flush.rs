@@ -1,5 +1,5 @@
-//! Writing what verifications have noted: uses, digests under a new pepper, and what
-//! lags behind the changes.
+//! Writing what verifications have noted (uses, digests under a new pepper), and the
+//! counts and indexes that lag behind the changes.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ const USAGE_PER_TRANSACTION: usize = 4096;
 const RENEWALS_PER_TRANSACTION: usize = NAMED_MAX;
 
 impl Core {
-    /// Writes what verifications have noted. Every use that was noted before the call is
-    /// in the file after it, also where another flush had taken the note.
+    /// Writes what verifications have noted. Every use noted before the call is in the
+    /// file when it returns, even if another flush had taken the note.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.home.check()?;
         self.watch.look(&*self.clock);
@@ -41,7 +41,7 @@ impl Core {
             }
             renewals = rest;
         }
-        // The store takes changes, so what became of that commit is known by now.
+        // The store takes changes, so the outcome of that commit is known by now.
         if let Some(before) = doubtful.take()
             && !before.is_written.load(Ordering::Acquire)
         {
@@ -72,7 +72,8 @@ impl Core {
     /// Counts keys whose state time has changed, where many wait for it.
     fn follow_time(&self) -> Result<(), Error> {
         loop {
-            // The caller's clock is asked before what is guarded: a panic in it is no damage.
+            // The caller's clock is read outside the guarded call: a panic in it is not
+            // damage.
             let now = self.now();
             if !self.read(|snapshot| snapshot.reach_lags(now, counts::LAG))? {
                 return Ok(());

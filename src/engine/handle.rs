@@ -25,31 +25,31 @@ use crate::store::place::Place;
 ///
 /// # Reading and writing
 /// [`verify`](Engine::verify) takes no lock that a writer holds and opens no
-/// transaction. Every call that changes something returns once the change is
-/// durable and every verification that starts later sees it; calls that wait at
-/// the same time share one write to the disk.
+/// transaction. Every call that changes something returns once the change is durable
+/// and every later verification sees it. Calls that wait at the same time share one
+/// write to the disk.
 ///
 /// # Forking
 /// An engine belongs to the process that opened it: open it after the process has
 /// forked or daemonized, and in one process alone. In a child of a fork, every call
 /// that changes or lists something, [`flush`](Engine::flush) and
 /// [`close`](Engine::close) fail with [`Error::Forked`] at once. A verification does so
-/// at the latest when 1,024 ms of the engine's [`Clock`](crate::Clock) have passed since
-/// the fork, or, where that clock stands still, when the thread has verified 1,024
-/// tokens; until then it may still say what held at the fork. A token that is malformed
-/// stays denied. The child writes nothing, also when it drops the engine. It keeps the
-/// file open until it ends or executes another program: where the parent dies without
+/// at the latest when 1,024 ms of the engine's [`Clock`](crate::Clock) have passed
+/// since the fork, or, where that clock stands still, when the thread has verified
+/// 1,024 tokens; until then it may still answer as of the fork. A malformed token stays
+/// denied. The child writes nothing, not even when it drops the engine. It keeps the
+/// file open until it exits or executes another program: if the parent dies without
 /// closing the engine, the file is in use until then.
 ///
 /// # Errors
 /// Every call can fail with [`Error::Closed`] after `close`, with [`Error::Forked`] in
-/// a child of a fork, and with
-/// [`Error::Store`] or [`Error::Corrupted`] where the file fails. A change that fails
-/// so was not applied. The next change, or the engine's own thread, lets the store
-/// recover, which needs no restart: see [`Engine::health`]. Where a commit failed in its
-/// last step and the disk does not tell what became of it, the error is
-/// [`Error::OutcomeUnknown`]. [`Error::NeedsReopen`] comes after the file was removed or
-/// replaced. Those are not repeated below.
+/// a child of a fork, and with [`Error::Store`] or [`Error::Corrupted`] where the file
+/// fails. A change that fails with one of these was not applied. The next change, or
+/// the engine's own thread, makes the store recover, without a restart: see
+/// [`Engine::health`]. Where a commit failed in its last step and the disk cannot say
+/// whether it happened, the error is [`Error::OutcomeUnknown`]. [`Error::NeedsReopen`]
+/// comes after the file was removed or replaced. The methods below do not repeat these
+/// errors.
 ///
 /// # Example
 /// ```
@@ -99,14 +99,14 @@ impl Closer {
 impl Drop for Closer {
     fn drop(&mut self) {
         if !self.core.home().is_here() {
-            // The thread is not in this process, the file is its parent's to write,
-            // and locks may be held for ever: all of it is left as it is.
+            // The thread is not in this process, only the parent may write the file,
+            // and a lock may be held for ever: touch none of it.
             std::mem::forget(self.core.clone());
             std::mem::forget(self.maintenance.take());
             return;
         }
-        // Nobody is left to be told. What was acknowledged is durable already;
-        // `close` is there for those who want to know about the usage.
+        // No caller is left to get an error. Acknowledged changes are durable already;
+        // `close` reports whether the usage was written.
         let _ = self.close();
     }
 }
@@ -130,8 +130,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
-    /// [`OpenError::Missing`](crate::OpenError::Missing) where nothing is there: a missing
-    /// file is never made into an empty store.
+    /// [`OpenError::Missing`](crate::OpenError::Missing) where there is no file: this
+    /// call never creates a store.
     ///
     /// ```
     /// use gatekey::{Engine, Error, OpenError};
@@ -151,8 +151,8 @@ impl Engine {
     /// [`Options::create`].
     ///
     /// # Errors
-    /// [`Error::Open`]; [`OpenError::Exists`](crate::OpenError::Exists) where a file is
-    /// there that is not empty. It is left as it is.
+    /// [`Error::Open`]; [`OpenError::Exists`](crate::OpenError::Exists) where a file
+    /// exists that is not empty. The call leaves it as it is.
     ///
     /// ```
     /// # use gatekey::Engine;
@@ -188,7 +188,7 @@ impl Engine {
     /// Opens a store in memory, for tests and examples.
     ///
     /// # Errors
-    /// None but those of the system, as [`Error::Entropy`].
+    /// Only those of the operating system, such as [`Error::Entropy`].
     pub fn open_in_memory() -> Result<Self> {
         Options::new().open_in_memory()
     }
@@ -215,8 +215,9 @@ impl Engine {
         })
     }
 
-    /// The same engine, for changes in the name of `actor`: a person, a service,
-    /// a request id. It is recorded in the audit trail and in what is issued.
+    /// A handle to the same engine that makes its changes in the name of `actor`: a
+    /// person, a service, a request id. The audit trail and the keys that it issues
+    /// record the name.
     ///
     /// # Errors
     /// [`Invalid::Malformed`](crate::Invalid::Malformed) for an empty name, one of more than
@@ -239,14 +240,14 @@ impl Engine {
         })
     }
 
-    /// What tells an open engine from others; its clones have the same.
+    /// Identifies an open engine; its clones have the same identity.
     #[cfg(feature = "tower")]
     pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.core).addr()
     }
 
-    /// Whether a text begins as the tokens of a keyspace do, in any case and behind
-    /// whatever is no letter or digit.
+    /// Whether a text begins as the tokens of a keyspace do, ignoring case and leading
+    /// characters that are not letters or digits.
     #[cfg(feature = "tower")]
     pub(crate) fn begins_as_a_token(&self, text: &[u8]) -> bool {
         let start = text.iter().position(u8::is_ascii_alphanumeric);
@@ -258,21 +259,21 @@ impl Engine {
         })
     }
 
-    /// Writes what verifications have noted since the last time: the use of
-    /// keys, and digests renewed under a new pepper. The engine does so by
-    /// itself every [`Options::usage_interval`], and when it closes.
+    /// Writes what verifications have noted since the last flush: the use of keys, and
+    /// digests renewed under a new pepper. The engine flushes by itself every
+    /// [`Options::usage_interval`], and when it closes.
     ///
     /// # Errors
-    /// See [`Engine`]; also where there is nothing to write, and the store takes no
-    /// changes. What could not be written is tried again.
+    /// See [`Engine`]. A store that takes no changes is an error even if there is
+    /// nothing to write. The next flush retries what this one could not write.
     pub fn flush(&self) -> Result<()> {
         self.core.flush()
     }
 
-    /// Flushes and closes the engine; other handles to it fail from then on.
+    /// Flushes and closes the engine. Calls on other handles to it fail from then on.
     ///
     /// # Errors
-    /// What kept the usage from being written; the file is closed all the same.
+    /// The error that kept the usage from being written. The file is closed even so.
     pub fn close(self) -> Result<()> {
         self.closer.close()
     }
@@ -280,21 +281,21 @@ impl Engine {
 
 /// # Verifying
 impl Engine {
-    /// Verifies a token, as text or as bytes. Nothing is required but that it
-    /// is good.
+    /// Verifies a token, given as text or as bytes, without further requirements.
     ///
-    /// The token is taken as it is: not trimmed, folded or normalised. Costs no
-    /// more than its length, and one that does not have the form of a token is
-    /// refused before any hash or lookup.
+    /// The engine takes the token as it is: it does not trim, fold or normalise it. It
+    /// denies a text that does not have the form of a token before any hash or lookup,
+    /// in time proportional to the text's length, at most 255 bytes.
     ///
     /// # Errors
-    /// See [`Engine`]. An error says nothing about the token: refuse the
-    /// request as your service being at fault, not the caller.
+    /// See [`Engine`]. An error says nothing about the token: answer the request with
+    /// an error of your service, not of the caller.
     pub fn verify(&self, token: impl AsRef<[u8]>) -> Result<Verdict> {
         self.verify_with(token, &Requirements::new())
     }
 
-    /// Verifies a token, and that it fulfils requirements.
+    /// Verifies a token against requirements: a keyspace, permissions, a source
+    /// address, a cost.
     ///
     /// # Errors
     /// See [`Engine`].
@@ -323,14 +324,13 @@ impl Engine {
         self.core.verify_text(token.as_ref(), requirements)
     }
 
-    /// Verifies several tokens against the same requirements, and gives a result
-    /// for each, in their order: quicker than one by one where there are many,
-    /// since their cache misses overlap. It is not one instant for all: a
-    /// change may take effect in between.
+    /// Verifies several tokens against the same requirements, and returns a result for
+    /// each, in their order. It is faster than one call for each, since their cache
+    /// misses overlap. The tokens are not verified at one instant: a change may take
+    /// effect in between.
     ///
-    /// An error on one token leaves the others' verdicts as they are: what was
-    /// charged for them is not lost. Collect into a `Result` where any error
-    /// is one for all.
+    /// An error on one token leaves the verdicts of the others, and what was charged
+    /// for them. Collect into a `Result` if one error should fail all.
     ///
     /// # Errors
     /// See [`Engine`], for each token.
@@ -357,36 +357,37 @@ impl Engine {
 
 /// # Caring for the store
 impl Engine {
-    /// Whether the store can be written to: what is wrong, since when, and what to do.
+    /// Reports whether the store can be written to and, if not, what is wrong, since
+    /// when, and what to do.
     ///
-    /// A store that has failed recovers by itself once its disk is well: at the next
-    /// change, and in the background (see [`Options::usage_interval`]). Verifications
-    /// go on meanwhile with what was acknowledged, unless
-    /// [`Options::fail_closed_after`] says otherwise. It asks nothing of the disk.
+    /// A store that has failed recovers by itself once its disk works: at the next
+    /// change, and in the background (see [`Options::usage_interval`]). Until then
+    /// verifications answer from the acknowledged state, unless
+    /// [`Options::fail_closed_after`] says otherwise. The call does not touch the disk.
     #[must_use]
     pub fn health(&self) -> Health {
         self.core.health()
     }
 
-    /// Walks the whole store and reports everything that does not agree: tags,
-    /// indexes, lineage, suspensions, the single-active rule, the audit chain,
-    /// and records older than the audit trail says. Changes go on meanwhile.
+    /// Walks the whole store and reports every inconsistency: in tags, indexes,
+    /// lineage, suspensions, the single-active rule and the audit chain, and records
+    /// older than the audit trail says. Changes continue meanwhile.
     ///
     /// # Errors
-    /// [`Error::Store`] where the file cannot be read. What is damaged is in
+    /// [`Error::Store`] where the file cannot be read. A damaged record is a finding in
     /// the report, not an error.
     pub fn check(&self) -> Result<CheckReport> {
         self.core.tell(check::check)
     }
 
-    /// The engine's present: its clock's, or the newest instant that it has
-    /// committed where that is later.
+    /// The engine's present: the later of what its clock says and the newest instant
+    /// that it has committed.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.core.now()
     }
 
-    /// Where a key stands in the limits of its plan, with nothing charged.
+    /// What is left of the limits of a key's plan, with nothing charged.
     #[cfg(feature = "http")]
     pub(crate) fn standing(
         &self,
@@ -395,7 +396,7 @@ impl Engine {
         self.core.standing(key)
     }
 
-    /// Who acts with this handle.
+    /// The actor of this handle.
     pub(crate) fn actor(&self) -> Option<&str> {
         self.actor.as_deref()
     }

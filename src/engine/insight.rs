@@ -11,14 +11,17 @@ use crate::store::failure::guarded;
 
 /// # Peppers
 impl Engine {
-    /// The peppers under which keys are hashed, the newest first, and how many keys each:
-    /// before a pepper is left out at opening, its count must be 0, or the opening fails
-    /// with [`OpenError::MissingPepper`](crate::OpenError::MissingPepper). The one that
-    /// signs is told of, whatever its count. Empty for a store without a pepper.
+    /// Lists the peppers under which keys are hashed, the newest first, with the number
+    /// of keys of each. You can leave a pepper out of the options once its count is 0;
+    /// before that, opening fails with
+    /// [`OpenError::MissingPepper`](crate::OpenError::MissingPepper). The list has the
+    /// pepper that signs even at a count of 0. It is empty for a store without a
+    /// pepper.
     ///
-    /// A revoked key needs no pepper, and is not counted; one that is expired or out of
-    /// its grace is, until it is purged. [`KeyFilter::pepper`](crate::KeyFilter::pepper)
-    /// lists them. Reads one record.
+    /// A revoked key needs no pepper and is not counted. A key that is expired or out
+    /// of its grace counts until it is purged.
+    /// [`KeyFilter::pepper`](crate::KeyFilter::pepper) lists the keys of one. The call
+    /// reads one record.
     ///
     /// # Errors
     /// See [`Engine`].
@@ -69,20 +72,21 @@ impl Engine {
 
 /// # The history of a key
 impl Engine {
-    /// Up to `limit` audit entries about a key, at most
-    /// [`bounds::PAGE_MAX`](crate::model::bounds::PAGE_MAX), from position `from` on (0: from the
-    /// first), in their order: those that name it, and the suspensions of its owner, or of
-    /// a path above, and their ends, while it lived. To go on, ask from after the last.
-    /// Empty for a key of which the trail tells nothing.
+    /// Returns up to `limit` audit entries about a key, at most
+    /// [`bounds::PAGE_MAX`](crate::model::bounds::PAGE_MAX), from position `from` on
+    /// (0: from the first), in their order: the entries that name it, and those that
+    /// suspended or resumed its owner, or a path above, while it lived. To continue,
+    /// ask from the position after the last. The list is empty for a key without
+    /// entries.
     ///
-    /// An entry that is damaged is passed over; [`check`](Engine::check) names it. A purge
-    /// keeps the history. What is trimmed away is gone from it, but for the
-    /// revocation of a key that is not purged yet.
+    /// The call skips a damaged entry; [`check`](Engine::check) names it. A purge keeps
+    /// the history. A trim removes entries from it, except the revocation of a key that
+    /// is not purged yet.
     ///
-    /// Reads the key's entries, by an index, and up to some five thousand of the newest
-    /// entries of the trail, which the index does not have yet: [`flush`](Engine::flush)
-    /// brings it up to that, and the engine does so by itself, unless it keeps no usage.
-    /// Of a store of an earlier version the index is built by its first flushes.
+    /// The call reads the key's entries by an index, and up to about five thousand of
+    /// the newest entries of the trail, which the index may not have yet. A
+    /// [`flush`](Engine::flush) adds them; the engine flushes by itself unless it keeps
+    /// no usage. In a store of an earlier version, the first flushes build the index.
     ///
     /// # Errors
     /// [`Invalid::Malformed`](crate::Invalid::Malformed) for a limit of 0,

@@ -8,50 +8,52 @@ use crate::model::key::{Issued, Key, KeyUpdate, NewKey, Rotated, Rotation};
 
 /// # Issuing and changing keys
 impl Engine {
-    /// Issues a key and gives its token, which cannot be seen again.
+    /// Issues a key and returns it with its token, which cannot be read again.
     ///
     /// # Errors
     /// [`NotFound::Keyspace`](crate::NotFound::Keyspace);
     /// [`Conflict::OwnerHasKey`](crate::Conflict::OwnerHasKey) and
     /// [`Conflict::OwnerAtCap`](crate::Conflict::OwnerAtCap) as the keyspace says;
-    /// [`Error::Invalid`] for what the request holds.
+    /// [`Error::Invalid`] for a field of the request.
     pub fn issue(&self, new: NewKey) -> Result<Issued> {
         only(self.issue_batch(vec![new]))
     }
 
-    /// Issues up to [`bounds::BATCH_MAX`](crate::bounds::BATCH_MAX) keys in one transaction, all or none,
-    /// and gives them in the same order.
+    /// Issues up to [`bounds::BATCH_MAX`](crate::bounds::BATCH_MAX) keys in one
+    /// transaction, all or none, and returns them in the same order.
     ///
     /// # Errors
-    /// [`Error::Batch`] names the item that was refused, and why. An owner may
-    /// not stand twice in a batch for a single-active keyspace.
+    /// [`Error::Batch`] says which item was refused, and why. A batch for a
+    /// single-active keyspace must not name an owner twice.
     pub fn issue_batch(&self, new: Vec<NewKey>) -> Result<Vec<Issued>> {
         self.change(move |tx, actor| change::issue::issue(tx, &new, actor))
     }
 
-    /// Changes a key: wider or narrower, from the instant that the call returns.
-    /// A change that changes nothing is not written.
+    /// Changes a key, for every verification that starts after the call has returned.
+    /// An update without a difference writes nothing.
     ///
     /// # Errors
-    /// [`NotFound::Key`](crate::NotFound::Key); [`Conflict::Revoked`](crate::Conflict::Revoked) and
+    /// [`NotFound::Key`](crate::NotFound::Key);
+    /// [`Conflict::Revoked`](crate::Conflict::Revoked) and
     /// [`Conflict::Expired`](crate::Conflict::Expired), which are final;
-    /// [`Error::Invalid`] for what the update holds.
+    /// [`Error::Invalid`] for a field of the update.
     pub fn update(&self, key: KeyId, update: KeyUpdate) -> Result<Key> {
         self.change(move |tx, actor| change::update::update(tx, key, &update, actor))
     }
 
-    /// Replaces a key by a new one of the same owner.
+    /// Replaces a key with a new one of the same owner.
     ///
-    /// The old key is accepted until the rotation's grace ends, and never past
-    /// its own expiry. If it had itself replaced a key that is still in its
-    /// grace, that one is revoked now.
+    /// The old key is accepted until the rotation's grace ends, and never past its own
+    /// expiry. If the old key had itself replaced a key that is still in its grace, the
+    /// call revokes that one.
     ///
     /// # Errors
-    /// [`NotFound::Key`](crate::NotFound::Key); [`Conflict::Revoked`](crate::Conflict::Revoked),
+    /// [`NotFound::Key`](crate::NotFound::Key);
+    /// [`Conflict::Revoked`](crate::Conflict::Revoked),
     /// [`Conflict::Expired`](crate::Conflict::Expired),
     /// [`Conflict::Disabled`](crate::Conflict::Disabled) and
     /// [`Conflict::AlreadyRotated`](crate::Conflict::AlreadyRotated);
-    /// [`Error::Invalid`] for what the rotation changes.
+    /// [`Error::Invalid`] for a change that the rotation asks for.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace};
@@ -85,7 +87,7 @@ impl Engine {
     /// Enables a key that was disabled.
     ///
     /// # Errors
-    /// As [`disable`](Engine::disable): what was revoked stays revoked.
+    /// As [`disable`](Engine::disable): a revoked key stays revoked.
     pub fn enable(&self, key: KeyId) -> Result<Key> {
         self.change(move |tx, actor| change::update::set_disabled(tx, key, false, actor))
     }

@@ -14,22 +14,21 @@ impl Engine {
     /// # Errors
     /// [`Conflict::PrefixTaken`](crate::Conflict::PrefixTaken),
     /// [`Conflict::TooManyKeyspaces`](crate::Conflict::TooManyKeyspaces), and
-    /// [`Error::Invalid`] for what the builder was given.
+    /// [`Error::Invalid`] for a field of the builder.
     pub fn create_keyspace(&self, new: NewKeyspace) -> Result<Keyspace> {
         self.change(move |tx, actor| change::keyspace::create(tx, &new, actor))
     }
 
-    /// Creates a keyspace, or gives the one of that prefix that is there, where it is as
-    /// `new` asks: for the start of a server.
+    /// Returns the keyspace with the prefix of `new` if it exists and is as `new` asks,
+    /// and creates it if there is none. Call it when a server starts.
     ///
-    /// Compared is everything that [`NewKeyspace`] says, but for names that are retired
-    /// and for the order of the plans. Where it is there, nothing is changed or written,
-    /// however many call it.
+    /// The call compares everything that [`NewKeyspace`] says, except retired names and
+    /// the order of plans. It never changes a keyspace that exists.
     ///
     /// # Errors
-    /// [`Conflict::KeyspaceDiffers`](crate::Conflict::KeyspaceDiffers) says in which points
-    /// the keyspace is not as asked; [`update_keyspace`](Engine::update_keyspace) changes
-    /// it. Else as [`create_keyspace`](Engine::create_keyspace).
+    /// [`Conflict::KeyspaceDiffers`](crate::Conflict::KeyspaceDiffers) says which
+    /// fields differ; [`update_keyspace`](Engine::update_keyspace) changes them.
+    /// Otherwise as [`create_keyspace`](Engine::create_keyspace).
     ///
     /// ```
     /// use gatekey::{Engine, Error, NewKeyspace, Conflict};
@@ -53,7 +52,8 @@ impl Engine {
         self.change(move |tx, actor| change::keyspace::ensure(tx, &new, actor))
     }
 
-    /// The keyspace with a prefix, or `None`: see [`keyspace`](Engine::keyspace).
+    /// Looks a keyspace up by its prefix; `None` if there is none.
+    /// [`keyspace`](Engine::keyspace) makes that an error.
     ///
     /// # Errors
     /// See [`Engine`]. An error of the store is never `None`.
@@ -77,8 +77,8 @@ impl Engine {
         }
     }
 
-    /// The keyspace with a prefix. [`find_keyspace`](Engine::find_keyspace) asks whether
-    /// there is one.
+    /// Returns the keyspace with a prefix. [`find_keyspace`](Engine::find_keyspace)
+    /// returns `None` where there is none.
     ///
     /// # Errors
     /// [`NotFound::Keyspace`].
@@ -99,14 +99,14 @@ impl Engine {
         self.core.read(Snapshot::keyspaces)
     }
 
-    /// Changes a keyspace. A change that changes nothing is not written.
+    /// Changes a keyspace. An update without a difference writes nothing.
     ///
-    /// Costs a walk over all keys where it becomes single-active.
+    /// Making it single-active costs a walk over all keys.
     ///
     /// # Errors
     /// [`NotFound::Keyspace`],
     /// [`Conflict::OwnerHoldsSeveral`](crate::Conflict::OwnerHoldsSeveral), and
-    /// [`Error::Invalid`] for what the update was given.
+    /// [`Error::Invalid`] for a field of the update.
     pub fn update_keyspace(
         &self,
         prefix: impl TryInto<Prefix, Error: Into<Error>>,

@@ -12,7 +12,8 @@ use crate::store::failure::guarded;
 
 /// # Looking
 impl Engine {
-    /// The key with an id, whatever its state, or `None`: see [`key`](Engine::key).
+    /// Looks a key up by its id, in any state; `None` if there is none.
+    /// [`key`](Engine::key) makes that an error.
     ///
     /// # Errors
     /// See [`Engine`]. An error of the store is never `None`.
@@ -34,8 +35,8 @@ impl Engine {
         }
     }
 
-    /// A key, whatever its state. [`find_key`](Engine::find_key) asks whether there is
-    /// one.
+    /// Returns the key with an id, in any state. [`find_key`](Engine::find_key) returns
+    /// `None` where there is none.
     ///
     /// # Errors
     /// [`NotFound::Key`].
@@ -46,22 +47,23 @@ impl Engine {
         Ok(key)
     }
 
-    /// Where a key that is told is over, time does not run behind that.
+    /// Where the answer says that a key is over, time must not run behind that.
     fn hold_if_over(&self, key: &Key, present: Present) {
         if is_over(key, present.at) {
             self.core.hold(present);
         }
     }
 
-    /// The key whose token is at hand, whatever its state; `None` where there is none,
-    /// or the secret is not right, which are not told apart. For a support desk that is
-    /// shown a token, or a client that asks what it holds.
+    /// Finds the key of a token, in any state. `None` means an unknown id or a wrong
+    /// secret; the answer does not say which. It is for a support desk that is shown a
+    /// token, and for a client that asks what its key may do.
     ///
-    /// This is no verification: it charges nothing, counts no failed attempt and notes
-    /// no use, and a key is given that is revoked or expired. Do not let a caller in by it.
+    /// This is not a verification: it charges nothing, counts no failed attempt, notes
+    /// no use, and also returns revoked and expired keys. Never authenticate a request
+    /// with it.
     ///
-    /// Takes the same work for an unknown id as for a wrong secret; a token that is
-    /// right costs a few reads of the file more.
+    /// An unknown id and a wrong secret cost the same work; a right token costs a few
+    /// reads of the file more.
     ///
     /// # Errors
     /// See [`Engine`].
@@ -92,15 +94,14 @@ impl Engine {
         }
     }
 
-    /// A page of up to `limit` keys, at most [`bounds::PAGE_MAX`], from where
+    /// Returns a page of up to `limit` keys, at most [`bounds::PAGE_MAX`], from where
     /// an earlier page ended.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for what is no cursor, for one of a listing in
-    /// another order or of another owner, and for a limit of 0;
-    /// [`Invalid::TooMany`] for a limit over the maximum;
-    /// [`NotFound::Keyspace`]. The rest of the filter is not compared: go on
-    /// with the same one.
+    /// [`Invalid::Malformed`] for a malformed cursor, for one of a listing in another
+    /// order or of another owner, and for a limit of 0; [`Invalid::TooMany`] for a
+    /// limit over the maximum; [`NotFound::Keyspace`]. The call does not compare the
+    /// rest of the filter: continue with the same one.
     pub fn keys_page(
         &self,
         filter: &KeyFilter,
@@ -112,13 +113,12 @@ impl Engine {
             .tell(|snapshot, now| snapshot.list(filter, after, limit, now))
     }
 
-    /// All keys that a filter asks for, fetched page by page, and an
-    /// [`Error::Corrupted`] for each record that is damaged, behind the keys of its
-    /// page. After any other error there is no more;
-    /// `collect::<Result<Vec<_>, _>>()` overlooks neither.
+    /// Iterates over all keys that a filter selects, page by page. For each damaged
+    /// record there is an [`Error::Corrupted`] after the keys of its page; any other
+    /// error ends the iterator. `collect::<Result<Vec<_>, _>>()` misses neither.
     ///
-    /// The iterator borrows nothing: it holds a handle of its own, and may be sent to
-    /// another thread and outlive this one.
+    /// The iterator borrows nothing: it holds a handle of its own. It may be sent to
+    /// another thread, and may outlive this handle.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace, KeyFilter};
@@ -142,11 +142,11 @@ impl Engine {
     }
 }
 
-/// How many items an iterator fetches at a time.
+/// How many items an iterator fetches at once.
 pub(super) const PAGE: usize = 256;
 
-/// The items of pages, from the one that `first` leads to. `fetch` gives a page, and what
-/// leads to the next; its error is the last item.
+/// Iterates over the items of pages, from the page at `first` on. `fetch` returns a
+/// page and the position of the next; its error is the last item.
 pub(super) fn each_of_pages<C, T>(
     first: C,
     mut fetch: impl FnMut(C) -> Result<(Vec<Result<T>>, Option<C>)>,

@@ -1,5 +1,5 @@
-//! The thread that writes, now and then, what verifications have noted, and that lets a
-//! store recover which has failed.
+//! The thread that periodically writes what verifications have noted, and that makes a
+//! failed store recover.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,18 +10,18 @@ use crate::engine::shared::Core;
 use crate::model::error::{Error, StoreFailure};
 use crate::model::health::{Alarm, Failure, Hook};
 
-/// How long it waits, where the store has failed, before it tries again.
+/// How long it waits between attempts while the store has failed.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The thread that flushes now and then.
+/// The thread that flushes periodically.
 pub(crate) struct Maintenance {
     alarm: Arc<Alarm>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Maintenance {
-    /// Without an interval, it waits for failures alone.
+    /// Without an interval, it only waits for failures.
     pub(crate) fn start(
         core: &Arc<Core>,
         interval: Option<Duration>,
@@ -69,8 +69,8 @@ impl Maintenance {
             if is_due {
                 flushed_at = Instant::now();
             }
-            // What could not be written stays noted. A panic in a caller's clock must not
-            // end this thread: nothing would be flushed any more.
+            // Notes that could not be written are kept. A panic in a caller's clock
+            // must not end this thread: nothing would be flushed any more.
             let write = || match is_due {
                 true => core.flush(),
                 false => core.recover(),
@@ -97,7 +97,7 @@ impl Maintenance {
         self.alarm.end();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
-            // It cannot have panicked with a lock that matters.
+            // If it panicked, it held no lock that matters.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Requests that can be asked again.
+//! Requests that a caller can repeat under an idempotency key.
 
 use crate::change::once::{Attempt, Once, issue_once, rotate_once};
 use crate::engine::handle::Engine;
@@ -9,7 +9,7 @@ use crate::model::idempotency::IdempotencyKey;
 use crate::model::key::{Issued, NewKey, Rotated, Rotation};
 use crate::store::tx::Tx;
 
-/// The verbs that can be asked again under an idempotency key: see
+/// The verbs that a caller can repeat under an idempotency key: see
 /// [`Engine::idempotent`].
 #[derive(Debug, Clone)]
 #[must_use]
@@ -19,36 +19,38 @@ pub struct Idempotent {
 }
 
 impl Engine {
-    /// The same engine, for one request that can be asked again where its answer was lost:
-    /// on the network, or with a process that ended.
+    /// Makes one request repeatable, for a caller that may lose the answer: on the
+    /// network, or with a process that exits.
     ///
-    /// A token is not stored, so that a lost answer cannot be told again. Instead the key
-    /// that it held, which nobody has, is replaced: it is revoked as superseded, and a new
-    /// key with the same rights, expiry, limits and quota takes its place, in one
-    /// transaction. A key that was rotated stays in the grace that the first call gave it.
+    /// The engine stores no token, so it cannot repeat a lost answer. Instead it
+    /// replaces the key of that answer, whose token nobody has: in one transaction it
+    /// revokes that key as superseded, and issues a new key with the same rights,
+    /// expiry, limits and quota. A key that was rotated keeps the grace that the first
+    /// call gave it.
     ///
-    /// - The key may be in use: it was verified with success, or changed, disabled,
-    ///   revoked or purged since. Then nothing is done, and
-    ///   [`Conflict::AlreadyAnswered`](crate::Conflict::AlreadyAnswered) names it. It is so
-    ///   too where the engine keeps no usage
-    ///   ([`Options::usage_interval`](crate::Options::usage_interval)), and cannot know.
-    /// - The same idempotency key with another request is
+    /// - The key may be in use if it was granted, changed, disabled, revoked or purged
+    ///   since. Then the call does nothing, and
+    ///   [`Conflict::AlreadyAnswered`](crate::Conflict::AlreadyAnswered) names the key.
+    ///   The same holds where the engine keeps no usage
+    ///   ([`Options::usage_interval`](crate::Options::usage_interval)), and cannot
+    ///   know.
+    /// - The same idempotency key with a different request is
     ///   [`Conflict::AnotherRequest`](crate::Conflict::AnotherRequest). Each actor
     ///   ([`Engine::acting_as`]) has idempotency keys of its own.
-    /// - A request that was refused is not remembered.
+    /// - The engine does not remember a request that it refused.
     ///
-    /// A request can be asked again within
+    /// A caller can repeat a request within
     /// [`Options::idempotency_window`](crate::Options::idempotency_window) of the first
-    /// answer; after that it is a new one. At most
-    /// [`bounds::REQUESTS_MAX`](crate::model::bounds::REQUESTS_MAX) are remembered, the newest,
-    /// of which a batch takes one for each 128 keys. Only keyed hashes of the idempotency
-    /// key and of the request are stored.
+    /// answer; after that it is a new request. The store remembers at most
+    /// [`bounds::REQUESTS_MAX`](crate::model::bounds::REQUESTS_MAX) requests, the
+    /// newest; a batch counts as one for each 128 keys. It stores only keyed hashes of
+    /// the idempotency key and of the request.
     ///
-    /// What is noted of a use lives in memory until the next flush: a crash that comes
-    /// right after a key's first use may let it look unused.
+    /// Notes of use are in memory until the next flush: a crash right after a key's
+    /// first use may make the key look unused.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for what is no
+    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for a malformed
     /// [`IdempotencyKey`].
     ///
     /// ```
@@ -90,12 +92,13 @@ impl Idempotent {
         issuing::only(self.issue_batch(vec![new]))
     }
 
-    /// As [`Engine::issue_batch`]. Asked again, all keys of the batch are replaced, or
+    /// As [`Engine::issue_batch`]. A repeated call replaces all keys of the batch, or
     /// none.
     ///
     /// # Errors
     /// As [`Engine::issue_batch`], and those of [`Engine::idempotent`], in an
-    /// [`Error::Batch`] where they concern one key. A batch of none is not remembered.
+    /// [`Error::Batch`] where they concern one key. The engine does not remember an
+    /// empty batch.
     pub fn issue_batch(&self, new: Vec<NewKey>) -> Result<Vec<Issued>> {
         if new.is_empty() {
             return self.engine.issue_batch(new);
@@ -103,8 +106,7 @@ impl Idempotent {
         self.run(move |tx, once, actor| issue_once(tx, once, &new, actor))
     }
 
-    /// As [`Engine::rotate`]. Asked again, it gives the key that was rotated as it is by
-    /// then.
+    /// As [`Engine::rotate`]. A repeated call returns the rotated key as it is by then.
     ///
     /// # Errors
     /// As [`Engine::rotate`], and those of [`Engine::idempotent`].
@@ -112,8 +114,8 @@ impl Idempotent {
         self.run(move |tx, once, actor| rotate_once(tx, once, key, &rotation, actor))
     }
 
-    /// Attempts a call until what is known of its keys' use is as new as they are. Each
-    /// time that it is not, another call under the same key has succeeded.
+    /// Retries a call until the known use of its keys is as new as they are. Each retry
+    /// means that another call under the same idempotency key has succeeded.
     fn run<T: Send + 'static>(
         &self,
         work: impl Fn(&mut Tx<'_>, &Once, Option<&str>) -> Result<Attempt<T>> + Send + Sync + 'static,

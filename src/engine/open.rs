@@ -10,26 +10,30 @@ use crate::store::settings::Intent;
 
 /// # Opening
 impl Options {
-    /// Opens the store at `path`, which must exist: a volume that is not mounted is an
-    /// error, and not an empty store.
+    /// Opens the store at `path`, which must exist. So an unmounted volume is an error,
+    /// and does not become an empty store.
     ///
-    /// The file is locked against other engines until the last handle is gone.
+    /// The engine locks the file against other engines until the last handle is
+    /// dropped.
     ///
     /// # Errors
-    /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError). [`OpenError::Missing`](crate::OpenError::Missing)
-    /// where nothing is there, or an empty file.
+    /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
+    /// [`OpenError::Missing`](crate::OpenError::Missing) where there is no file, or an
+    /// empty one.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
         self.open_as(Intent::Open, path.as_ref())
     }
 
     /// Creates a store at `path`, and opens it.
     ///
-    /// The file appears under its name once it is whole and durable, for its owner alone.
-    /// An empty file that is there already becomes the store, with its owner and mode.
+    /// The file appears under its name once it is complete and durable, readable and
+    /// writable by its owner only. An existing empty file becomes the store, and keeps
+    /// its owner and mode.
     ///
     /// # Errors
-    /// [`Error::Open`], with what is there as it was: see [`OpenError`](crate::OpenError).
-    /// [`OpenError::Exists`](crate::OpenError::Exists) where a file is there that is not empty.
+    /// [`Error::Open`], with what is there as it was: see
+    /// [`OpenError`](crate::OpenError). [`OpenError::Exists`](crate::OpenError::Exists)
+    /// where a file exists that is not empty.
     ///
     /// ```
     /// use gatekey::{Error, OpenError, Options};
@@ -47,10 +51,11 @@ impl Options {
     }
 
     /// Opens the store at `path` as [`open`](Options::open) does, or creates it as
-    /// [`create`](Options::create) does where nothing is there, or an empty file.
+    /// [`create`](Options::create) does if there is no file, or an empty one.
     ///
-    /// Of several that call it at once, one has the store, and the others get
-    /// [`OpenError::InUse`](crate::OpenError::InUse). On a volume that is not mounted, it creates an empty store.
+    /// Of several concurrent callers, one gets the store, and the others get
+    /// [`OpenError::InUse`](crate::OpenError::InUse). If the volume is not mounted, the
+    /// call creates an empty store at the mount point.
     ///
     /// # Errors
     /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
@@ -63,7 +68,7 @@ impl Options {
         Engine::open_with(self, Place::File(path))
     }
 
-    /// Opens a store in memory, which is gone when the last handle is: for tests.
+    /// Opens a store in memory, for tests. It is gone when the last handle is dropped.
     ///
     /// # Errors
     /// [`Error::Open`] for options that contradict each other.

@@ -1,4 +1,4 @@
-//! How an engine is opened.
+//! The options of an engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::model::limit::Limit;
 use crate::model::secret::Pepper;
 use crate::store::settings::{Intent, Settings};
 
-/// The choices of an engine, with their defaults.
+/// The options with which an engine opens a store; each has a default.
 ///
 /// ```
 /// use gatekey::{Options, Pepper};
@@ -25,8 +25,8 @@ use crate::store::settings::{Intent, Settings};
 /// # Ok::<(), gatekey::Error>(())
 /// ```
 ///
-/// Opening takes the options; a clone of them can open again, or try again what failed.
-/// Clones share the clock. Each copy of a pepper is wiped as it is dropped.
+/// Opening consumes the options; clone them to open again, or to retry. Clones share
+/// the clock. Each copy of a pepper is wiped when it is dropped.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Options {
@@ -86,111 +86,114 @@ impl Options {
         Self::default()
     }
 
-    /// Adds a pepper. The one with the highest id signs; the others still
-    /// verify, and what they verify is renewed under the newest in a later
-    /// batch. A store made without a pepper does not take one later.
+    /// Adds a pepper. The one with the highest id signs new digests. The others still
+    /// verify, and a later batch renews the digests that they have verified under the
+    /// newest. A store created without a pepper cannot get one later.
     pub fn pepper(mut self, pepper: Pepper) -> Self {
         self.store.peppers.push(pepper);
         self
     }
 
-    /// Memory for keys in front of the file, in bytes; 0 reads every key from
-    /// the file. A key takes 153 bytes; what does not fill a set of eight keys
-    /// is left unused. A key whose owner's path is longer than 48 bytes is always
-    /// read from the file; 8 of the 48 are taken up in a key that another was rotated
-    /// to, and 18 by each of a key's networks.
+    /// Memory for the resident table, in bytes; with 0, every verification reads the
+    /// file. A key takes 153 bytes, and the table grows in sets of eight keys. A key has
+    /// 48 bytes for its owner's path; 8 of them are taken in a key that another was
+    /// rotated to, and 18 by each of a key's networks. A key that needs more is always
+    /// read from the file.
     pub fn resident_bytes(mut self, bytes: usize) -> Self {
         self.resident_bytes = bytes;
         self
     }
 
-    /// Memory for the pages of the file, in bytes: the storage engine's cache.
+    /// Memory for the storage engine's cache of pages, in bytes.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.store.cache_bytes = bytes;
         self
     }
 
-    /// Another clock than the system's.
+    /// Replaces the system's clock.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Whether the whole file is read and its checksums verified at opening;
-    /// `false` by default. Without it, a file that was damaged while closed is
-    /// noticed when a damaged record is read.
+    /// Whether opening reads the whole file and verifies its checksums; `false` by
+    /// default. Without it, damage done while the store was closed shows when a damaged
+    /// record is read.
     pub fn verify_file(mut self, verify: bool) -> Self {
         self.store.verify_file = verify;
         self
     }
 
-    /// How often the use of keys, and digests renewed under a new pepper, are
-    /// written, from a thread of the engine's. `None` keeps no usage at all and
-    /// starts no thread: digests are renewed by [`Engine::flush`](crate::Engine::flush) and as the engine
-    /// closes, those of up to 262,144 keys at a time, and a store that has failed recovers
-    /// at the next change alone. A crash loses the usage of one interval.
+    /// How often the engine's thread writes the use of keys, and digests renewed under
+    /// a new pepper. A crash loses the usage of one interval. `None` keeps no usage and
+    /// starts no thread: then only [`Engine::flush`](crate::Engine::flush) and closing
+    /// renew digests, up to 262,144 keys at once, and only the next change recovers a
+    /// store that has failed.
     pub fn usage_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.usage_interval = interval.into();
         self
     }
 
-    /// The most keys whose requests are counted at a time, for the limits of their
-    /// plans; about 150 bytes each. A key is forgotten when nothing of its limits'
-    /// windows counts any more. Where there is no room, the requests of further keys
-    /// are refused as rate limited: what cannot be counted is not let through.
+    /// The most keys whose requests the limiter counts at once; about 150 bytes each.
+    /// It forgets a key when nothing in the windows of its limits counts any more.
+    /// While it is full, it denies the requests of further keys as rate limited, since
+    /// it cannot count them.
     ///
-    /// As many keys, and as many quotas, are spent from memory at a time; about 200 bytes
-    /// each. Where there is no room, a request of a further key puts back what is in memory
-    /// of up to 16 quotas that were not used lately, in the commit that it waits for.
+    /// The same number bounds the keys with quotas, and the quotas, in memory; about
+    /// 200 bytes each. While that is full, a request of a further key waits for a
+    /// commit, which puts back up to 16 quotas that were not used lately.
     pub fn limited_keys(mut self, keys: usize) -> Self {
         self.limited_keys = keys;
         self
     }
 
-    /// Refuses, ahead of the lookup, what comes from an address from which so many
-    /// attempts have failed: with a token that is malformed or unknown. An IPv6
-    /// address counts by its network of 64 bits; of a network of 48 bits, eight of those
-    /// count by themselves, and the rest together. One that carries an address of IPv4
-    /// (NAT64, 6to4) counts as that. Good tokens from there are refused too, and a success
-    /// resets nothing. Takes 1.6 MiB, and no more however many fail. Attempts under way at the same time do not see
-    /// each other. Needs [`Requirements::source`](crate::Requirements::source), which
-    /// behind a proxy must not be the proxy's; none by default.
+    /// Limits failed attempts by source address: malformed and unknown tokens. Once a
+    /// source has reached the limit, the engine denies its requests before the lookup,
+    /// good tokens too; a success resets nothing. An IPv6 address counts by its /64
+    /// network; of each /48, eight /64 networks count on their own, and the rest
+    /// together. An IPv6 address that carries an IPv4 address (NAT64, 6to4) counts as
+    /// that address. Takes 1.6 MiB, however many attempts fail. Concurrent attempts do
+    /// not see each other. It needs
+    /// [`Requirements::source`](crate::Requirements::source), which behind a proxy must
+    /// be the client's address and not the proxy's. No limit by default.
     pub fn failed_attempts(mut self, limit: Limit) -> Self {
         self.failed_attempts = Some(limit);
         self
     }
 
-    /// Lets every verification be an error, [`Error::FailedClosed`](crate::Error::FailedClosed), once the store has
-    /// taken no changes for so long: then nobody could have taken access away. Without
-    /// it, verifications go on with what was acknowledged. The time runs from the first
-    /// call that met the failure; see [`Engine::health`](crate::Engine::health).
+    /// Makes every verification fail with
+    /// [`Error::FailedClosed`](crate::Error::FailedClosed) once the store has taken no
+    /// changes for this long, since nobody could revoke a key in that time. Without it,
+    /// verifications continue to answer from the acknowledged state. The time starts
+    /// with the first call that met the failure; see
+    /// [`Engine::health`](crate::Engine::health).
     pub fn fail_closed_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.fails_closed_after = time.into();
         self
     }
 
-    /// Calls back, from the engine's own thread, when the store begins to fail, and
-    /// after each attempt of that thread to write or to recover that is in vain: ten
-    /// seconds apart at the most. The engine may be used in it, and must not be closed. A
-    /// panic in it goes no further.
+    /// Sets a callback that the engine's thread calls when the store begins to fail,
+    /// and after each failed attempt of that thread to write or to recover, at most ten
+    /// seconds apart. The callback may use the engine, but must not close it. The
+    /// engine catches a panic in it.
     ///
-    /// With it, the engine has its thread also where
+    /// With a callback, the engine starts its thread even if
     /// [`usage_interval`](Options::usage_interval) is `None`.
     pub fn on_failure(mut self, hook: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
         self.hook = Some(Hook(Arc::new(hook)));
         self
     }
 
-    /// By how much the clock may leap, or be behind the engine's present, before
-    /// [`Engine::clock_status`](crate::Engine::clock_status) says that somebody should look at it; 5 minutes by
-    /// default. Nothing is refused for it: see there.
+    /// How far the clock may leap, or lag behind the engine's present, before
+    /// [`Engine::clock_status`](crate::Engine::clock_status) reports it; 5 minutes by
+    /// default. The engine refuses nothing because of it.
     pub fn clock_leap(mut self, allowed: Duration) -> Self {
         self.clock_leap = allowed;
         self
     }
 
-    /// How long a request under an idempotency key can be asked again, from when it was
-    /// first answered: see [`Engine::idempotent`](crate::Engine::idempotent).
+    /// How long after the first answer a caller can repeat a request under an
+    /// idempotency key: see [`Engine::idempotent`](crate::Engine::idempotent).
     pub fn idempotency_window(mut self, window: Duration) -> Self {
         self.idempotency_window = window;
         self

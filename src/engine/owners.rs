@@ -7,11 +7,11 @@ use crate::model::owner::{OwnerPath, OwnerState};
 
 /// # Owners
 impl Engine {
-    /// Suspends an owner and all below it, segment by segment, at once; a
-    /// suspended owner stays as it is. Keys issued below it meanwhile are
-    /// suspended too.
+    /// Suspends an owner and all owners below it, at once. Keys issued to them while
+    /// the suspension lasts are suspended too. An owner that is suspended already stays
+    /// as it is.
     ///
-    /// One transaction, whose time goes with the number of keys below the path.
+    /// One transaction; O(keys below the path).
     ///
     /// # Errors
     /// [`Error::Invalid`] for the path, or for a note of more than
@@ -41,8 +41,8 @@ impl Engine {
         self.change(move |tx, actor| change::owner::suspend(tx, &owner, note.as_deref(), actor))
     }
 
-    /// Lifts an owner's suspension; one that is not suspended stays as it is.
-    /// What is suspended below it by itself, or with a path above it, stays so.
+    /// Lifts an owner's suspension. Paths suspended separately, below or above it, stay
+    /// suspended. An owner that is not suspended stays as it is.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the path.
@@ -51,7 +51,7 @@ impl Engine {
         self.change(move |tx, actor| change::owner::resume(tx, &owner, actor))
     }
 
-    /// Whether an owner is suspended, by itself or with a path above it. An
+    /// Reports whether an owner is suspended, itself or through a path above it. The
     /// owner need not have keys.
     ///
     /// # Errors

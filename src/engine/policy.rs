@@ -14,9 +14,9 @@ use crate::model::verdict::Denial;
 use crate::store::life::Life;
 use crate::store::record::View;
 
-/// Decides on a key whose secret was right, that stands in its life as `life` says, and
-/// that holds the permissions `held`: those of its record that are not retired. Asks for
-/// the `keyspace` only where permissions are required by name, or missing.
+/// Decides on a key whose token was proven. `life` is its state, and `held` are the
+/// permissions of its record that are not retired. Calls `keyspace` only where
+/// permissions are required by name, or missing.
 pub(crate) fn decide<'k>(
     view: &View<'_>,
     life: &Life,
@@ -71,13 +71,13 @@ fn suspended(view: &View<'_>) -> Denial {
             key: view.id(),
             owner,
         },
-        // Fail closed, with the little that is certain.
+        // Fail closed: report only what is certain.
         None => Denial::Disabled { key: view.id() },
     }
 }
 
 fn source_is_allowed(view: &View<'_>, source: Option<IpAddr>) -> bool {
-    // A network that cannot be read allows nothing.
+    // A malformed network allows nothing.
     source.is_some_and(|source| {
         view.networks()
             .flatten()

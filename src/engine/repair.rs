@@ -1,4 +1,4 @@
-//! Removing and rebuilding what is damaged.
+//! Removing and rebuilding damaged records.
 
 use crate::engine::handle::Engine;
 use crate::model::audit::Repair;
@@ -9,53 +9,53 @@ use crate::store::check::CheckReport;
 /// How many repairs a report lists; the rest is counted.
 const LISTED_MAX: usize = 1000;
 
-/// What a repair did, and what it left.
+/// The result of a repair: what it did, and what it could not repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// What was removed or rebuilt, the first thousand; the audit trail names all.
+    /// The records that it removed or rebuilt, the first thousand; the audit trail
+    /// names all.
     pub repairs: Vec<Repair>,
     /// How many repairs there were in all.
     pub repairs_total: u64,
-    /// What [`Engine::check`] finds afterwards: what a repair cannot mend.
+    /// What [`Engine::check`] finds afterwards: damage that a repair cannot mend.
     pub left: CheckReport,
 }
 
 impl Engine {
-    /// Removes or rebuilds every record that is damaged, in one transaction, and names
-    /// each in the audit trail. [`check`](Engine::check) says beforehand what there is.
+    /// Removes or rebuilds every damaged record in one transaction, and names each in
+    /// the audit trail. Run [`check`](Engine::check) first to see what is damaged.
     ///
-    /// Nothing is granted after it that was not granted before:
+    /// A repair never widens a right:
     ///
-    /// - A key whose record cannot be read, or is an older copy than the audit trail says,
-    ///   is removed with all that belongs to it. Its token is unknown from then on.
-    /// - An owner whose record cannot be read stays suspended, since when and why as the
-    ///   audit trail says.
+    /// - It removes a key whose record cannot be read, or is older than the audit trail
+    ///   says, with everything that belongs to it. Its token is unknown from then on.
+    /// - An owner whose record cannot be read stays suspended, with the time and note
+    ///   that the audit trail has.
     /// - A quota of which it cannot be read what is left is used up; give the key or the
     ///   owner another. That of an owner is refilled when it is due.
     /// - Settings of an owner that cannot be read, or are missing or older than the audit
     ///   trail says, become limits of one request an hour and a cap of one key;
     ///   [`update_owner`](Engine::update_owner) gives it others. Its quota stays. Limits of
     ///   a key's own that are lost become one request an hour.
-    /// - Names, labels and usage that cannot be read begin anew, without what they said.
-    ///   The line of a rotated key is found again from the other keys of it.
-    /// - Indexes and counts are made again from the records.
-    /// - A keyspace that is damaged since the engine was opened is written again from
+    /// - Names, labels and usage that cannot be read are lost, and start empty. The
+    ///   repair finds the lineage of a rotated key again from its other keys.
+    /// - It rebuilds indexes and counts from the records.
+    /// - It writes a keyspace that was damaged while the engine was open again from
     ///   memory.
-    /// - The chain of the audit trail cannot be mended. Entries that are missing or do not
-    ///   follow stay as they are, and an entry says which: `check` does not tell of them
-    ///   again.
+    /// - It cannot mend the chain of the audit trail. Broken entries stay as they are,
+    ///   and a new entry names them, so that `check` does not report them again.
     ///
-    /// What remains is in [`RepairReport::left`]: a single-active owner whose index had
-    /// lost a key may hold two, of which you revoke one.
+    /// [`RepairReport::left`] has what remains: for example, an owner in a
+    /// single-active keyspace whose index had lost a key may hold two. Revoke one.
     ///
-    /// Takes a time that goes with the size of the store, in which other changes wait;
-    /// verifications go on. Take a [`backup`](Engine::backup) first.
+    /// O(size of the store). Other changes wait meanwhile; verifications continue. Take
+    /// a [`backup`](Engine::backup) first.
     ///
     /// # Errors
-    /// See [`Engine`]; [`Error::Corrupted`](crate::Error::Corrupted) where it is the file
-    /// itself that cannot be read: restore a backup then.
+    /// See [`Engine`]; [`Error::Corrupted`](crate::Error::Corrupted) where the file
+    /// itself cannot be read: then restore a backup.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace};

@@ -1,4 +1,4 @@
-//! Putting a backup into service without un-revoking anything.
+//! Restoring a backup without un-revoking a key.
 
 use std::fmt;
 use std::io::BufRead;
@@ -21,29 +21,31 @@ use crate::store::export::verify_with;
 /// How many keys one transaction narrows.
 const PER_TRANSACTION: usize = 1000;
 
-/// Makes a store of a backup, and takes away again what was taken away since.
+/// Creates a store from a backup, and applies again every restriction made since the
+/// backup.
 ///
-/// A backup by itself un-revokes every key revoked after it was taken. A restore copies the
-/// backup to another name, applies what it is told, and only then gives the copy the
-/// target's name: no engine can open it before. It is told by the audit trail that was
-/// exported since the backup ([`Engine::export_audit`]), by a list of keys, or by both.
+/// A backup by itself un-revokes every key revoked after it was taken. A restore copies
+/// the backup to another name, applies restrictions to the copy, and only then gives it
+/// the target's name: no engine can open it before. The restrictions come from an
+/// export of the audit trail since the backup ([`Engine::export_audit`]), from a list
+/// of keys, or from both.
 ///
 /// # What a trail brings back
 /// The trail is verified with the store's key, and must continue the backup. Keys in the
 /// backup end up with what both the backup and the end of the trail allow:
-/// - what was revoked, superseded or rotated away is revoked again, with its reason, note
+/// - keys that were revoked, superseded or rotated are revoked again, with reason, note
 ///   and actor; a key in the grace of a rotation expires when its grace ends;
 /// - keys that were disabled are disabled, owners that were suspended are suspended;
-/// - an expiry that was shortened, permissions that were withdrawn or retired, and networks
-///   that were narrowed are so again;
-/// - a key that was changed in a way that the trail does not tell well enough is disabled.
+/// - shortened expiries, withdrawn or retired permissions and narrowed networks are
+///   applied again;
+/// - a key is disabled where the trail does not say enough about how it was changed.
 ///
-/// What was given since is not given again: keys that were issued or rotated to (see
+/// A restore does not repeat what widened a right: keys issued or rotated to (see
 /// [`Restored::lost`]), keyspaces, permissions, later expiries, keys enabled, owners
-/// resumed. Names, labels, plans, quotas and what is left of them are as in the backup.
+/// resumed. Names, labels, plans, quotas and their remainders are as in the backup.
 ///
-/// The store's audit trail goes on from the backup's, with an entry that names both ends
-/// of what was applied. `docs/RESTORE.md` has it step by step.
+/// The store's audit trail goes on from the backup's, with an entry that names both
+/// ends of what was applied. `docs/RESTORE.md` has the steps.
 ///
 /// ```
 /// # use gatekey::{Engine, NewKey, NewKeyspace, Reason};
@@ -89,14 +91,14 @@ impl fmt::Debug for Restore<'_> {
     }
 }
 
-/// What a restore did: see [`Restore::to`].
+/// The result of a restore: see [`Restore::to`].
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Restored {
     /// The end of the backup's audit trail.
     pub backup: Link,
-    /// The end of the trail that was applied; the same as `backup` where there was none.
+    /// The end of the applied trail; the same as `backup` without a trail.
     pub trail: Link,
     /// How many keys were revoked.
     pub revoked: u64,
@@ -106,19 +108,19 @@ pub struct Restored {
     pub narrowed: u64,
     /// How many owners were suspended.
     pub suspended: u64,
-    /// How many keys that were to be narrowed are damaged in the backup; they grant
+    /// How many of the keys to be restricted are damaged in the backup; they grant
     /// nothing.
     pub damaged: u64,
-    /// The keys that the trail says were issued or rotated to since the backup, and that
-    /// were not purged: their tokens are unknown to the store.
+    /// The keys that, by the trail, were issued or rotated to since the backup and not
+    /// purged. The store does not know their tokens.
     pub lost: Vec<KeyId>,
-    /// What [`Engine::check`] found of the store, before it got its name.
+    /// The report of [`Engine::check`] on the store, from before it got its name.
     pub report: CheckReport,
 }
 
 impl<'a> Restore<'a> {
-    /// A restore of a backup, or of any store that is closed, with the options (peppers,
-    /// clock, memory) that it needs to be opened.
+    /// Starts a restore of a backup, or of any closed store, with the options (peppers,
+    /// clock, memory) that open it.
     pub fn new(backup: impl Into<PathBuf>, options: Options) -> Self {
         Self {
             backup: backup.into(),
@@ -129,16 +131,16 @@ impl<'a> Restore<'a> {
         }
     }
 
-    /// Adds an export of the audit trail. Several are read in the order in which they were
-    /// added; the first begins at the backup's end or before it, each other where one
-    /// before it ends or before that.
+    /// Adds an export of the audit trail. With several, add them in order: the first
+    /// begins at or before the backup's end, each other one at or before the end of an
+    /// earlier one.
     pub fn trail(mut self, export: impl BufRead + 'a) -> Self {
         self.trail.push(Box::new(export));
         self
     }
 
-    /// Adds keys that are to be revoked, whether a trail tells of them or not. A key that
-    /// the backup does not hold is passed over.
+    /// Adds keys to revoke, whatever the trail says of them. Keys that the backup does
+    /// not hold are ignored.
     pub fn revoke(
         mut self,
         keys: impl IntoIterator<Item = KeyId>,
@@ -150,24 +152,25 @@ impl<'a> Restore<'a> {
         self
     }
 
-    /// In whose name: recorded in the audit trail.
+    /// Sets the actor that the audit trail records.
     pub fn acting_as(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
     }
 
-    /// Makes the store at a path where nothing is yet.
+    /// Creates the store at `target`, where no file may exist.
     ///
-    /// Until it is whole, it is written under that name with `.restore` behind it. The
-    /// backup is read and not changed. Reads everything in the store once more, for
+    /// Until it is complete, the store has that name with `.restore` appended. The
+    /// backup is only read. At the end, the call reads the whole store once more, for
     /// [`Restored::report`].
     ///
     /// # Errors
-    /// [`Conflict::TargetExists`], and [`Conflict::RestoreUnderWay`] for what a crash has
-    /// left, until it is removed; [`Error::Open`] where the backup cannot be opened, or is
-    /// a store that is in use. [`Error::Corrupted`] for a trail that was altered or does
-    /// not continue this backup, [`Invalid::Malformed`] for one that begins too late, ends
-    /// before the backup, or was cut off. Nothing is left under the name then.
+    /// [`Conflict::TargetExists`], and [`Conflict::RestoreUnderWay`] while the file
+    /// that a crash has left exists; [`Error::Open`] where the backup cannot be opened,
+    /// or is a store in use. [`Error::Corrupted`] for a trail that was altered or does
+    /// not continue this backup, [`Invalid::Malformed`] for one that begins too late,
+    /// ends before the backup, or was cut off. After an error, nothing is left under
+    /// the name.
     pub fn to(self, target: impl AsRef<Path>) -> Result<Restored> {
         if let Some(actor) = &self.actor {
             bounds::check_name("actor", actor, bounds::ACTOR_LEN_MAX)?;
@@ -180,7 +183,7 @@ impl<'a> Restore<'a> {
         aside.fill_from(&self.backup)?;
         let options = self.options.usage_interval(None).verify_file(true);
         let engine = options.open(aside.partial());
-        // What is wrong with it is wrong with the backup.
+        // An error in the copy is an error in the backup.
         let engine = engine.map_err(|error| match error {
             Error::Open { reason, .. } => Error::open(Some(&self.backup), reason),
             other => other,
@@ -254,14 +257,15 @@ fn apply(
         restored.narrowed += taken.narrowed;
         restored.damaged += taken.damaged;
     }
-    // Last: what a key loses of its permissions is told by names that are still in use.
+    // Last, since a key's lost permissions are given by names that must still be in
+    // use.
     for (prefix, names) in fates.retired {
         engine.change(move |tx, actor| restore::retire(tx, prefix, &names, actor))?;
     }
     Ok(restored)
 }
 
-/// Follows an export from a link that it must lead through, and says where it ends.
+/// Reads an export from a link that must be in it, and returns its end.
 fn follow(
     engine: &Engine,
     export: Box<dyn BufRead + '_>,

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 /// # Revoking and purging
 impl Engine {
-    /// Revokes a key, for good. No verification that starts after the call has
+    /// Revokes a key permanently. No verification that starts after the call has
     /// returned grants it.
     ///
-    /// Revoked again, it gives the same answer as the first time, and changes
-    /// nothing. A key that it has replaced, and that is still in its grace, stays
-    /// accepted: revoke that one too, or the owner.
+    /// A second call changes nothing and returns the answer of the first. If the key
+    /// has replaced one that is still in its grace, that one stays accepted: revoke it
+    /// too, or revoke the owner.
     ///
     /// # Errors
     /// [`NotFound::Key`], and [`Invalid::Malformed`](crate::Invalid::Malformed) for the note.
@@ -39,12 +39,12 @@ impl Engine {
         self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor))
     }
 
-    /// Revokes the key whose token is at hand, whatever its state: for a leak
-    /// report, or a client that gives its key back.
+    /// Revokes the key of a token, in any state: for a leak report, or a client that
+    /// returns its key.
     ///
     /// # Errors
-    /// [`NotFound::Token`] where the secret is not right; nothing is told of
-    /// whether the id exists.
+    /// [`NotFound::Token`] for an unknown id or a wrong secret; the error does not
+    /// reveal whether the id exists.
     pub fn revoke_token(
         &self,
         token: impl AsRef<[u8]>,
@@ -52,8 +52,8 @@ impl Engine {
     ) -> Result<Revoked> {
         let revocation = revocation.into();
         revocation.check()?;
-        // Outside the writers' line, so that nobody without a token can stand in it. What
-        // is proven stays true: an id has one secret for ever.
+        // Before the queue of writers, so that a caller without a valid token cannot
+        // fill it. The proof stays valid: an id has one secret for ever.
         let (key, _) = self.core.find_by_token(token.as_ref())?;
         let revoked =
             self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor));
@@ -64,8 +64,8 @@ impl Engine {
         })
     }
 
-    /// Revokes all keys of an owner and of all below it, in one transaction.
-    /// Keys issued to it later are not touched. The audit trail names each key that was
+    /// Revokes all keys of an owner and of all owners below it, in one transaction.
+    /// Keys issued later are not affected. The audit trail names each key that was
     /// revoked, a thousand an entry.
     ///
     /// # Errors
@@ -82,9 +82,8 @@ impl Engine {
         self.change(move |tx, actor| change::revoke::revoke_owner(tx, &owner, &revocation, actor))
     }
 
-    /// Revokes all keys of a keyspace, in one transaction. Keys issued in it
-    /// later are not touched. The audit trail names each key that was revoked, a
-    /// thousand an entry.
+    /// Revokes all keys of a keyspace, in one transaction. Keys issued later are not
+    /// affected. The audit trail names each key that was revoked, a thousand an entry.
     ///
     /// # Errors
     /// [`NotFound::Keyspace`], and [`Error::Invalid`] for the note.
@@ -101,14 +100,14 @@ impl Engine {
         })
     }
 
-    /// Removes the keys that were revoked or expired more than `age` ago, and
-    /// says how many. Their tokens are unknown from then on, their audit
-    /// entries stay. What is damaged is passed over and counted.
+    /// Removes the keys that were revoked or expired more than `age` ago, and returns
+    /// how many. Their tokens are unknown from then on; their audit entries stay. The
+    /// call skips and counts damaged records.
     ///
-    /// With an age of zero, keys that ended in the current millisecond are kept.
+    /// An age of zero keeps keys that ended in the current millisecond.
     ///
-    /// Removes a thousand keys a transaction, so that other changes are not
-    /// kept waiting; after an error, what was removed so far stays removed.
+    /// Each transaction removes a thousand keys, so that other changes need not wait.
+    /// After an error, the keys removed so far stay removed.
     ///
     /// # Errors
     /// See [`Engine`].

@@ -46,7 +46,8 @@ pub(crate) struct Core {
     pub(super) time: Time,
     pub(super) watch: Watch,
     pub(super) closed: AtomicBool,
-    /// Whether there is no snapshot: then nothing is answered, not even what needs none.
+    /// Whether there is no snapshot: then the engine answers nothing, not even what
+    /// needs no snapshot.
     pub(super) dark: AtomicBool,
     pub(super) notes: Notes,
     pub(super) limiter: Limiter,
@@ -54,11 +55,11 @@ pub(crate) struct Core {
     pub(super) attempts: Option<Attempts>,
     pub(super) tracks_usage: bool,
     pub(super) idempotency_window: Duration,
-    /// Held while what verifications noted is on its way into the file. In it are the
-    /// uses of a flush of which it was not known whether they were written.
+    /// Held while a flush writes notes to the file. It contains the uses of a flush
+    /// whose outcome was unknown.
     pub(super) flushing: Mutex<Option<Arc<OnTheWay>>>,
     pub(super) fails_closed_after: Option<Duration>,
-    /// What was published, between which snapshots, where a test asks for it.
+    /// For a test: what was published, and between which snapshots.
     #[cfg(test)]
     pub(crate) published_deltas: Mutex<Option<Vec<PublishedDelta>>>,
 }

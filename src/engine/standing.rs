@@ -1,5 +1,4 @@
-//! Where a key stands in its limits, for an answer that is told to nobody but its
-//! holder.
+//! What is left of a key's limits, for an answer to the key's holder alone.
 
 use crate::engine::shared::Core;
 use crate::memory::registry::Once;
@@ -8,8 +7,8 @@ use crate::model::verdict::Standing;
 use crate::store::hot::HotCopy;
 
 impl Core {
-    /// Where a key stands in the limits of its plan, with nothing charged; `None` where
-    /// it has no plan, or that cannot be said.
+    /// What is left of the limits of a key's plan, with nothing charged; `None` where
+    /// the key has no plan, or its counters cannot be read.
     pub(crate) fn standing(&self, key: KeyId) -> Option<Standing> {
         let mut copy = HotCopy::new();
         self.snapshot().ok()?.hot(key, &mut copy).ok()?;

@@ -8,7 +8,7 @@ use crate::model::error::Result;
 use crate::model::key::Key;
 use crate::model::time::ClockStatus;
 
-/// Whether a key that is told shows that time has ended it, whatever its state is.
+/// Whether a key's fields say that time has ended it, whatever its state is.
 pub(super) fn is_over(key: &Key, now: Timestamp) -> bool {
     let ends = [key.expires_at, key.retiring_until];
     ends.into_iter().flatten().any(|end| now >= end)
@@ -16,15 +16,16 @@ pub(super) fn is_over(key: &Key, now: Timestamp) -> bool {
 
 /// # Time
 impl Engine {
-    /// What the engine knows of its clock: whether it has leapt, and how far it is
-    /// behind the engine's present.
+    /// Reports what the engine knows of its clock: whether it has leapt, and how far it
+    /// lags behind the engine's present.
     ///
-    /// A leap is noticed where the clock went on by more than
-    /// [`Options::clock_leap`](crate::Options::clock_leap) more, or less, than a clock
-    /// that nobody sets ([`Clock::steady`](crate::Clock::steady)). The engine compares
-    /// the two at each commit and flush, and here. It refuses nothing for a leap: a
-    /// machine that was paused leaps rightly, and keys that expired meanwhile must not
-    /// be granted.
+    /// A leap is a difference of more than
+    /// [`Options::clock_leap`](crate::Options::clock_leap) between how far the clock
+    /// has moved and how far a clock has moved that cannot be set
+    /// ([`Clock::steady`](crate::Clock::steady)). The engine compares the two at each
+    /// commit and flush, and in this call. It refuses nothing after a leap: a machine
+    /// that was paused leaps correctly, and keys that expired meanwhile must not be
+    /// granted.
     ///
     /// # Errors
     /// See [`Engine`].
@@ -42,12 +43,12 @@ impl Engine {
         self.core.clock_status()
     }
 
-    /// Sets the engine's present back, after its clock was ahead and a wrong instant
-    /// was taken in; in one transaction, and audited.
+    /// Sets the engine's present back, after its clock was ahead and the store has
+    /// taken a wrong instant. One transaction, with audit entries.
     ///
-    /// `to` is the present as you know it from elsewhere. Time goes on from there, or
-    /// from what the clock says where that is later: a clock that is behind cannot
-    /// revive more than you say.
+    /// `to` is the present, from a source that you trust. Time continues from `to`, or
+    /// from the clock if that is later: so a clock that lags cannot revive more keys
+    /// than you ask for.
     ///
     /// | what the wrong time did | after the call |
     /// |---|---|
@@ -58,16 +59,16 @@ impl Engine {
     /// | a key was revoked, also by a newer one | it stays revoked |
     /// | a key was purged | it is gone |
     ///
-    /// The audit trail says which keys those are: where its entries since were trimmed,
-    /// their keys end when the wrong time said. An expiry that was given as an instant, while time was wrong, comes earlier by as
-    /// much as time is set back: give it again. An owner may hold more keys than its cap.
+    /// The engine finds those keys in the audit trail. Keys whose entries were trimmed
+    /// since keep the end that the wrong time gave them. An expiry that a caller gave
+    /// as an instant while time was wrong moves earlier by the same amount: set it
+    /// again. An owner may hold more keys than its cap afterwards.
     ///
-    /// Costs time with the number of keys that had ended in between, of audit entries
-    /// since, and of quotas.
+    /// O(keys that had ended in between + audit entries since + quotas).
     ///
     /// # Errors
-    /// [`Conflict::TimeNotAhead`](crate::Conflict::TimeNotAhead) where the clock says the
-    /// present by itself, or a later instant than it.
+    /// [`Conflict::TimeNotAhead`](crate::Conflict::TimeNotAhead) where the engine's
+    /// present is not ahead of `to` and of the clock.
     ///
     /// ```
     /// use std::time::Duration;

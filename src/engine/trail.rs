@@ -12,20 +12,20 @@ use crate::model::error::Result;
 use crate::store::export::{self, AuditKey, Lines};
 use crate::store::snapshot::Snapshot;
 
-/// How many entries of an export are read from one snapshot.
+/// How many entries an export reads from one snapshot.
 const PER_SNAPSHOT: u64 = 1000;
 
 /// # The audit trail
 impl Engine {
-    /// A page of up to `limit` audit entries, at most
-    /// [`bounds::PAGE_MAX`](crate::bounds::PAGE_MAX), from position `from` on; 0: from the
-    /// first that is there. The first entry ever has position 1. Each entry is checked to
-    /// follow on the one before it.
+    /// Returns a page of up to `limit` audit entries, at most
+    /// [`bounds::PAGE_MAX`](crate::bounds::PAGE_MAX), from position `from` on; 0: from
+    /// the first that is there. The very first entry has position 1. The call checks
+    /// that each entry follows the one before it.
     ///
     /// # Errors
-    /// [`Error::Corrupted`](crate::Error::Corrupted) names the first entry that does not
-    /// follow; [`NotFound::AuditEntry`](crate::NotFound::AuditEntry) for a position that
-    /// was trimmed away;
+    /// [`Error::Corrupted`](crate::Error::Corrupted) names the first entry that does
+    /// not follow the one before; [`NotFound::AuditEntry`](crate::NotFound::AuditEntry)
+    /// for a position that was trimmed away;
     /// [`Invalid::Malformed`](crate::Invalid::Malformed) for a limit of 0,
     /// [`Invalid::TooMany`](crate::Invalid::TooMany) for one over the maximum.
     ///
@@ -47,9 +47,9 @@ impl Engine {
         self.core.read(|snapshot| snapshot.audit(from, limit))
     }
 
-    /// The audit entries from position `from` on, fetched page by page, up to the last one
-    /// that is there when the iterator comes to it; 0: from the first that is there. An
-    /// error ends it.
+    /// Iterates over the audit entries from position `from` on (0: from the first that
+    /// is there), page by page, up to the newest when the iterator reaches it. An error
+    /// ends the iterator.
     ///
     /// The iterator borrows nothing: it holds a handle of its own, and may be sent to
     /// another thread.
@@ -73,8 +73,8 @@ impl Engine {
         })
     }
 
-    /// Where the audit trail begins and ends. It begins after position 0, or after the
-    /// last entry that was trimmed away.
+    /// Returns where the audit trail begins and ends. It begins after position 0, or
+    /// after the last trimmed entry.
     ///
     /// # Errors
     /// See [`Engine`].
@@ -83,23 +83,23 @@ impl Engine {
         Ok(AuditSpan::new(state.floor(), state.head()))
     }
 
-    /// Writes the audit trail from position `from` on (0: from the first entry that is
+    /// Writes the audit trail from position `from` (0: from the first entry that is
     /// there) to its present end, in a form that
-    /// [`verify_audit_export`](crate::verify_audit_export) verifies without the store, and
-    /// says which stretch of the trail that is. Continue the next time from
-    /// `span.last.seq + 1`.
+    /// [`verify_audit_export`](crate::verify_audit_export) verifies without the store,
+    /// and returns the exported span. The next export continues at `span.last.seq + 1`.
     ///
     /// The form is lines of text: a heading, `after` and a link, one line an entry (its
-    /// position, and its bytes with its hash in hexadecimal; or `broken` and a link), `last` and a link. Changes go
-    /// on meanwhile; a thousand entries at a time are read from a snapshot of their own.
+    /// position, and its bytes with its hash in hexadecimal; or `broken` and a link),
+    /// `last` and a link. Changes continue meanwhile; the export takes a new snapshot
+    /// for each thousand entries.
     ///
     /// # Errors
     /// [`NotFound::AuditEntry`](crate::NotFound::AuditEntry) for a position that was
-    /// trimmed away, [`Error::Corrupted`](crate::Error::Corrupted) for an entry that does
-    /// not follow on the one before it (once [`repair`](Engine::repair) has marked it as
-    /// broken, the export goes on behind it, and says so), and [`Error::Store`](crate::Error::Store) where
-    /// `out` cannot be written. What was written by then is not a whole export, and
-    /// verifying it fails.
+    /// trimmed away, [`Error::Corrupted`](crate::Error::Corrupted) for an entry that
+    /// does not follow on the one before it (once [`repair`](Engine::repair) has marked
+    /// it as broken, the export skips it and says so), and
+    /// [`Error::Store`](crate::Error::Store) where `out` cannot be written. After an
+    /// error the output is incomplete, and verifying it fails.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKeyspace};
@@ -135,30 +135,28 @@ impl Engine {
         Ok(AuditSpan::new(after, last))
     }
 
-    /// The key with which exports of this store's audit trail are verified elsewhere.
+    /// Returns the key that verifies exports of this store's audit trail elsewhere.
     #[must_use]
     pub fn audit_key(&self) -> AuditKey {
         AuditKey::of(self.core.ring().chain_key().clone())
     }
 
-    /// Removes the audit entries up to and including position `through` from the file:
-    /// the trail begins after it from then on. Export them first; an export, and after it
-    /// the trail that is left, are still one chain.
+    /// Removes the audit entries up to and including position `through` from the file.
+    /// Export them first: the export and the remaining trail still form one chain.
     ///
-    /// The removal is an entry of the trail itself, with the link after which the trail
-    /// begins. Entries that a revoked key's record points at are kept beside the trail, so
-    /// that [`Engine::key`] still says by whom and why it was revoked; a trimming after the
-    /// purge of the key removes them. [`Engine::check`] verifies the trail from its
-    /// beginning on, but can no longer find an old record that was put back where the
-    /// entries that would tell are gone, unless they are kept.
+    /// The trail records the trim in an entry of its own, with the link after which the
+    /// trail begins. The engine keeps the entries that a revoked key's record refers
+    /// to, so that [`Engine::key`] still says who revoked it and why; a trim after the
+    /// purge of the key removes them. [`Engine::check`] verifies the remaining trail.
+    /// Without the removed entries it can no longer find an old copy of a record that
+    /// an attacker put back.
     ///
-    /// Reads every key once; then removes ten thousand entries a transaction, each of
-    /// which is complete in itself: after a crash or an error, what was removed so far
-    /// stays removed.
+    /// The call reads every key once, then removes ten thousand entries a transaction.
+    /// After a crash or an error, the entries removed so far stay removed.
     ///
     /// # Errors
-    /// [`Error::Corrupted`](crate::Error::Corrupted) for an entry that does not follow on
-    /// the one before it: it is not removed, nor are those after it, until
+    /// [`Error::Corrupted`](crate::Error::Corrupted) for an entry that does not follow
+    /// the one before it: the call removes neither that entry nor those after it, until
     /// [`repair`](Engine::repair) has marked it as broken. See [`Engine`].
     ///
     /// ```

@@ -1,5 +1,5 @@
-//! The way of a verification: take the token apart, find the record that it names in
-//! memory or in the file, prove that the token is the record's, decide, charge, grant.
+//! The way of a verification: split the token, find the record that it names in memory
+//! or in the file, prove that the token is the record's, decide, charge, grant.
 
 use crate::crypto::digest::Digest;
 use crate::crypto::token::{self, Parts, Signed};
@@ -23,25 +23,25 @@ use crate::store::record::View;
 use crate::store::snapshot::Snapshot;
 use crate::sync::atomic::Ordering;
 
-/// Of a batch, so many tokens are looked up in step: few enough for the copies of their
-/// records to stay in the first-level cache.
+/// How many tokens of a batch are looked up together: few enough for the copies of
+/// their records to stay in the first-level cache.
 const AT_ONCE: usize = 32;
 
-/// A record that a token has been proven to be the token of.
+/// A record whose token was proven.
 struct Proven<'a> {
     view: View<'a>,
     /// Its keyspace.
     entry: &'a Entry,
 }
 
-/// A token on its way through memory.
+/// A token during the look-up in memory.
 #[derive(Default)]
 struct Look<'t> {
     /// `None`: the text is no token.
     parts: Option<Parts<'t>>,
     /// Where its key may stand in memory; `None` where no copy of its record was made.
     found: Option<Candidates>,
-    /// Its digest, where that could be computed before its record was known.
+    /// Its digest, where it could be computed before the record was known.
     ahead: Option<Digest>,
 }
 
@@ -67,15 +67,16 @@ impl Core {
             verdict,
             Verdict::Denied(Denial::Malformed | Denial::Unknown)
         ) {
-            // Before a lock: a thread that is not in a fork may have it there for ever.
+            // Before taking a lock: in a fork, a thread of the parent may hold it for
+            // ever.
             self.home.check()?;
             attempts.failed(source, now);
         }
         Ok(verdict)
     }
 
-    /// Verifies several tokens, whose cache misses overlap. Each has a result of its own:
-    /// what was charged for one is not lost with an error of another.
+    /// Verifies several tokens, so that their cache misses overlap. Each has a result
+    /// of its own: an error on one does not lose what was charged for another.
     pub(crate) fn verify_many<T: AsRef<[u8]>>(
         &self,
         tokens: &[T],
@@ -85,7 +86,7 @@ impl Core {
             return tokens.iter().map(|_| Err(error.clone())).collect();
         }
         if self.attempts.is_some() && requirements.source.is_some() {
-            // One after the other: each may be the one too many.
+            // One after the other: each may reach the limit of failed attempts.
             let verify = |token: &T| self.verify_text(token.as_ref(), requirements);
             return tokens.iter().map(verify).collect();
         }
@@ -103,7 +104,7 @@ impl Core {
         results
     }
 
-    /// Verifies a text, whoever it comes from.
+    /// Verifies a text from any source.
     fn verify(&self, text: &[u8], requirements: &Requirements<'_>) -> Result<Verdict, Error> {
         let mut look = [Look {
             parts: token::split(text),
@@ -145,10 +146,10 @@ impl Core {
         }
     }
 
-    /// Answers a token that was looked for in memory. A key that is there, and whose
-    /// token this is, is answered without a look at the token's other digits: the digest
-    /// covers them. All else goes to the file, so that a wrong secret costs what an
-    /// unknown id costs, whether its key is in memory or not.
+    /// Answers a token after the look-up in memory. If the key is there and the token
+    /// is proven, nothing else of the token need be checked: the digest covers all of
+    /// it. All other tokens go to the file, so that a wrong secret costs what an
+    /// unknown id costs, whether or not its key is in memory.
     #[inline]
     fn answer(
         &self,
@@ -184,7 +185,8 @@ impl Core {
             let Some(proven) = self.prove_copy(&copy, parts)? else {
                 return Ok(Verdict::Denied(Denial::Unknown));
             };
-            // Only now: a token whose secret is wrong must not push out one that is in use.
+            // Only now: a token with a wrong secret must not evict a key that is in
+            // use.
             if let (Some(resident), Some(leave)) = (&self.resident, leave) {
                 resident.fill(leave, parts.id, copy.body());
             }
@@ -194,8 +196,8 @@ impl Core {
         }
     }
 
-    /// Copies a key's record out of the newest snapshot, which is let go of. Gives leave
-    /// to put it into memory.
+    /// Copies a key's record out of the newest snapshot, and releases the snapshot.
+    /// Returns the permit to put the record into memory.
     fn copy_from_file(&self, id: KeyId, into: &mut HotCopy) -> Result<Option<FillLeave>, Error> {
         loop {
             // Before the snapshot is loaded: see the protocol in `resident`.
@@ -209,8 +211,8 @@ impl Core {
         }
     }
 
-    /// The key whose token a text is, whatever its state, and the snapshot that it was
-    /// found in; [`NotFound::Token`] where it is none's.
+    /// The key of a token, in any state, and the snapshot that it was found in;
+    /// [`NotFound::Token`] if no key has this token.
     pub(crate) fn find_by_token(
         &self,
         text: &[u8],
@@ -225,8 +227,8 @@ impl Core {
         }
     }
 
-    /// Proves a token to be that of a record from the file. Where there is no record, it
-    /// does the same work, and proves nothing.
+    /// Proves that a token is that of a record from the file. Without a record it does
+    /// the same work, and proves nothing.
     fn prove_copy<'a>(
         &'a self,
         copy: &'a HotCopy,
@@ -241,8 +243,8 @@ impl Core {
         }
     }
 
-    /// Whether a token is that of a record, by its digest and its prefix: nowhere else is
-    /// this asked.
+    /// Whether a token is that of a record, by its digest and its prefix. This is the
+    /// only place that decides it.
     #[inline]
     fn prove<'a>(
         &'a self,
@@ -262,8 +264,8 @@ impl Core {
         Ok(is_its_prefix.then_some(Proven { view, entry }))
     }
 
-    /// Decides on a record that the token has been proven to be its own. `None` where its
-    /// quota was changed since the record was read: read it again.
+    /// Decides on a record whose token was proven. `None` where the quota was changed
+    /// since the record was read: the caller reads it again.
     #[inline]
     fn judge(
         &self,
@@ -305,7 +307,7 @@ impl Core {
         self.grant(proven, signed, requirements, held, standing)
     }
 
-    /// Denies what may be another's to know by now: the parent's, where this is a fork.
+    /// Denies, unless this process is a fork, whose state may be out of date.
     fn deny(&self, denial: Denial) -> Result<Option<Verdict>, Error> {
         self.look_home()?;
         Ok(Some(Verdict::Denied(denial)))
@@ -334,15 +336,16 @@ impl Core {
             self.note_renewal(view, signed);
         }
         let grant = view.grant(held, entry.prefix);
-        // Not written to, and so not moved, where there is nothing to write.
+        // Written to only where there is something to write, so that it need not be
+        // moved.
         Ok(Some(Verdict::Granted(match standing {
             None => grant,
             standing => grant.with_limits(standing),
         })))
     }
 
-    /// Keeps time from running behind an instant at which a key was said to be
-    /// over, so that it stays over if the clock steps back.
+    /// Keeps time from running behind an instant at which the engine said that a key is
+    /// over, so that the key stays over if the clock steps back.
     #[cold]
     fn hold_time(&self, denial: &Denial, present: Present) {
         if matches!(denial, Denial::Expired { .. } | Denial::Revoked { .. }) {
@@ -362,14 +365,13 @@ impl Core {
         });
     }
 
-    /// The answer to a text that is no token.
+    /// The answer to a text that is not a token.
     fn refuse_malformed(&self) -> Result<Verdict, Error> {
         self.must_be_open()?;
         Ok(Verdict::Denied(Denial::Malformed))
     }
 
-    /// Fails where no verification can be answered. For what would be answered
-    /// without a look at the snapshot.
+    /// Fails where no verification can be answered. For answers that need no snapshot.
     fn must_be_open(&self) -> Result<(), Error> {
         match self.dark.load(Ordering::Acquire) {
             true => Err(self.unavailable()),
@@ -377,8 +379,7 @@ impl Core {
         }
     }
 
-    /// Refuses to verify where the store has taken no changes for longer than the
-    /// options allow.
+    /// Fails where the store has taken no changes for longer than the options allow.
     fn require_health(&self) -> Result<(), Error> {
         match self.store.alarm().is_raised() {
             true => self.require_recent_health(),
@@ -399,8 +400,8 @@ impl Core {
         }
     }
 
-    /// Finds out once in a while whether this is the engine's process: a system call
-    /// each time would cost more than a verification from memory. See docs/INTERNALS.md.
+    /// Asks periodically whether this is the engine's process: a system call each time
+    /// would cost more than a verification from memory. See docs/INTERNALS.md.
     fn look_home(&self) -> Result<(), Error> {
         let step = Step::of(self.clock.coarse_now());
         self.notes.look(step, || self.home.check())

@@ -1,22 +1,22 @@
 //! Failed attempts, by source: a limiter ahead of the lookup.
 //!
-//! Counted are tokens that are malformed or unknown, a wrong secret included. A
-//! success changes nothing, so that who has one good key cannot use it to go on
-//! guessing others.
+//! Malformed and unknown tokens count, wrong secrets included. A success changes
+//! nothing: otherwise an attacker with one good key could use it to continue guessing
+//! others.
 //!
 //! # Who is one source
 //! An IPv4 address, and a network of 64 bits of IPv6. A *site* is a network of 48 bits:
 //! of one site, at most [`OWN_MAX`] networks of 64 bits are counted by themselves at a
 //! time, and the rest together, as one source. So a site that changes its address for
-//! each attempt has `OWN_MAX + 1` times the limit, and the callers of that site alone,
-//! of whose own network nothing is counted, wait with it.
+//! each attempt has `OWN_MAX + 1` times the limit. Only callers of the same site whose
+//! own network is not counted wait with it.
 //!
 //! # What is forgotten
-//! The table never grows: [`BUCKETS`] of [`PLACES`] each. The bucket of a source follows
-//! from its site by a keyed hash, so that a site can fill one bucket and no more. Where
-//! a bucket is full of what still counts, a network whose site has a rest there falls under
-//! that, or else the source that is counted least makes room: whoever fails next is
-//! counted, and whoever failed most is remembered.
+//! The table never grows: [`BUCKETS`] of [`PLACES`] each. The bucket of a source
+//! follows from its site by a keyed hash, so that a site can fill one bucket and no
+//! more. If a bucket is full of sources that still count, a network whose site has a
+//! rest there joins that rest, or else the source with the lowest count makes room. So
+//! the next failure is counted, and the sources with the most failures are kept.
 
 use std::array;
 use std::hash::{BuildHasher as _, RandomState};
@@ -43,13 +43,13 @@ pub(crate) struct Attempts {
 }
 
 struct Bucket {
-    /// Of which site each place is. Whoever counts holds it; whoever asks does not.
+    /// The site of each place. Counting takes this lock; asking does not.
     sites: Mutex<[u64; PLACES]>,
     places: [Place; PLACES],
 }
 
-/// A source's counter. The name is a hash of the source, and 0 that of nobody. While it
-/// changes hands the name is 0, so that nobody reads another's counter for its own.
+/// A source's counter. The name is a hash of the source; 0 means free. The name is 0
+/// while the counter changes hands, so that no source reads the counter of another.
 struct Place {
     name: AtomicU64,
     counter: AtomicU64,
@@ -72,7 +72,7 @@ impl Attempts {
         }
     }
 
-    /// How long a source has to wait, where too many of its attempts have failed.
+    /// How long a source has to wait, if too many of its attempts have failed.
     pub(crate) fn wait(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
         let source = self.name(source);
         let bucket = self.bucket(&source)?;
@@ -116,7 +116,7 @@ impl Attempts {
         }
     }
 
-    /// Counts every source anew, as a restart does.
+    /// Resets all counters, as a restart does.
     pub(crate) fn forget(&self) {
         for bucket in &self.buckets {
             let mut sites = lock(&bucket.sites);

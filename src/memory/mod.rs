@@ -1,5 +1,5 @@
-//! What a process keeps in memory beside the file: resident keys, keyspaces, counts
-//! and purses. All of it can be lost without a wrong grant.
+//! What a process keeps in memory beside the file: resident keys, keyspaces, counters
+//! and purses. Losing any of it causes no wrong grant.
 
 pub(crate) mod attempts;
 pub(crate) mod hash;

@@ -12,8 +12,8 @@ use crate::model::keyspace::Keyspace;
 use crate::model::permissions::Permissions;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// The keyspaces, in memory. A number is never given twice and a prefix never
-/// changes, so that both are read without a lock.
+/// The keyspaces, in memory. A number is never reused and a prefix never changes, so
+/// readers need no lock for either.
 pub(crate) struct Registry {
     entries: Box<[OnceLock<Entry>]>,
 }
@@ -21,8 +21,8 @@ pub(crate) struct Registry {
 pub(crate) struct Entry {
     pub(crate) prefix: Prefix,
     pub(crate) current: ArcSwap<Keyspace>,
-    /// The low and the high half of the permissions that are not retired. Each
-    /// bit stands for itself, so that halves of two ages do no harm.
+    /// The low and the high half of the permissions that are not retired. The bits are
+    /// independent, so that halves of different ages do no harm.
     active: [AtomicU64; 2],
 }
 
@@ -51,8 +51,8 @@ impl Entry {
     }
 }
 
-/// A keyspace, loaded when it is first asked for and not again: so that all that one
-/// verification reads of it is of one revision, and most load none.
+/// A keyspace, loaded at most once, at the first use. So a verification sees one
+/// revision of it, and most verifications load none.
 pub(crate) struct Once<'a> {
     entry: &'a Entry,
     loaded: OnceCell<Guard<Arc<Keyspace>>>,

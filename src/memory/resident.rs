@@ -1,13 +1,12 @@
 //! Hot records in memory, in front of the file: bounded, and read without a
 //! lock.
 //!
-//! A set-associative table. Of each of the eight keys of a set a *fingerprint* of
-//! one byte stands in an array of its own, small enough for the processor's
-//! caches, which tells where to look; so that a hit waits for memory once, and a
-//! miss as a rule not at all. The key's slot holds its id and its record as plain
-//! atomic words under a version word (a seqlock): odd while it is written, and
-//! changed by every write, so that a reader that was overtaken notices and goes
-//! to the file instead.
+//! A set-associative table. An array of its own, small enough for the processor's
+//! caches, has a *fingerprint* of one byte for each of the eight keys of a set, and
+//! tells where to look. So a hit waits for memory once, and a miss usually not at all.
+//! The key's slot holds its id and its record as plain atomic words under a version
+//! word (a seqlock): odd during a write, and changed by every write, so that a reader
+//! that was overtaken notices it and reads the file instead.
 //!
 //! # Consistency
 //! What is in the table is what the newest published snapshot holds, by this
@@ -20,8 +19,8 @@
 //!   changed under the sets' locks, publishes its snapshot, and makes the
 //!   generation even.
 //!
-//! So a fill from before is either refused or cleared, and the swap of the
-//! snapshot is the one instant at which a commit takes effect for all.
+//! So a fill from before the commit is either refused or cleared, and the commit takes
+//! effect for all readers at one instant, the swap of the snapshot.
 
 use std::collections::TryReserveError;
 use std::sync::PoisonError;
@@ -81,7 +80,7 @@ pub(crate) struct Resident {
     generation: AtomicU64,
 }
 
-/// Leave to fill the table from a snapshot loaded after it was given.
+/// A permit to fill the table from a snapshot loaded after the permit was taken.
 #[derive(Clone, Copy)]
 pub(crate) struct FillLeave(u64);
 
@@ -130,9 +129,9 @@ impl Resident {
         }))
     }
 
-    /// Where a key may stand, or `None` where it is not in the table. Between
-    /// this and [`copy`](Self::copy) the caller does what does not depend on the
-    /// record, so that the wait for the memory overlaps it.
+    /// Where a key may be, or `None` if it is not in the table. Between this and
+    /// [`copy`](Self::copy), the caller does work that does not depend on the record,
+    /// so that the wait for memory overlaps it.
     pub(crate) fn find(&self, id: KeyId) -> Option<Candidates> {
         let (set, fingerprint) = self.place_of(id);
         let fingerprints = self.fingerprints.get(set)?.load(Ordering::Relaxed);
@@ -162,8 +161,7 @@ impl Resident {
 
     /// Copies a key's record out, if it is there.
     ///
-    /// Takes no lock, and writes only the key's mark of use, and only when that
-    /// was taken away.
+    /// Takes no lock, and writes only the key's mark of use, and only if it is not set.
     pub(crate) fn copy(&self, mut found: Candidates, id: KeyId, into: &mut Copied) -> bool {
         let Some(Set(slots)) = self.sets.get(found.set) else {
             return false;
@@ -190,7 +188,7 @@ impl Resident {
         false
     }
 
-    /// To be asked for before the snapshot is loaded.
+    /// Call it before the snapshot is loaded.
     pub(crate) fn leave_to_fill(&self) -> Option<FillLeave> {
         let generation = self.generation.load(Ordering::Acquire);
         generation
@@ -198,8 +196,8 @@ impl Resident {
             .then_some(FillLeave(generation))
     }
 
-    /// Puts a record in, unless a writer has published since the leave was
-    /// given, the record is too long, or the set is busy.
+    /// Puts a record in, unless a writer has published since the permit was taken, the
+    /// record is too long, or the set is busy.
     pub(crate) fn fill(&self, leave: FillLeave, id: KeyId, record: &[u8]) {
         if record.len() > RECORD_LEN_MAX {
             return;
@@ -238,7 +236,7 @@ impl Resident {
         }
     }
 
-    /// Forgets everything, and lets nothing in before the next publication.
+    /// Clears the table, and refuses fills until the next publication.
     pub(crate) fn shut(&self) {
         self.generation.fetch_or(1, Ordering::AcqRel);
         for (at, set) in self.sets.iter().enumerate() {

@@ -1,6 +1,5 @@
-//! What a verification notes for later: that a key was used, and that its
-//! digest can be renewed. Nothing here touches the file; a thread of the
-//! engine's writes what is gathered in batches.
+//! Notes of verifications: that a key was used, and that its digest can be renewed.
+//! Nothing here touches the file; the engine's thread writes the notes in batches.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -17,7 +16,7 @@ use crate::store::tx::uses::Used;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
-/// How many uses a thread takes down before they are added up.
+/// How many uses a thread notes before they are added up.
 const LOG_LEN: usize = 1024;
 /// How many keys are added up between two flushes. Past that, the uses of keys
 /// that are not among them yet are counted as lost.
@@ -30,10 +29,10 @@ const MINUTE_MS: u64 = 60_000;
 
 type Map = HashMap<u64, Used, BuildHasherDefault<IdHasher>>;
 
-/// The uses that one thread has taken down and that are not added up yet: a
-/// ring that this thread alone writes to, without a locked instruction, which
-/// would make the processor wait for everything before it. Alone on its cache
-/// lines: the logs of two threads may be neighbours.
+/// The uses that one thread has noted and that are not added up yet: a ring that only
+/// this thread writes to, without a locked instruction, which would make the processor
+/// wait for everything before it. It has its cache lines to itself, since the logs of
+/// two threads may be neighbours.
 #[repr(align(128))]
 struct Log {
     ids: Box<[AtomicU64]>,
@@ -58,8 +57,8 @@ impl Log {
         }
     }
 
-    /// Takes a use down, or says that it must be asked first whose process this is,
-    /// and the log be added up where it is full or of another minute.
+    /// Notes a use; or says that the caller must first check the process, and add the
+    /// log up if it is full or of another minute.
     fn push(&self, id: KeyId, minute: u64, step: Step) -> bool {
         let written = self.written.load(Ordering::Relaxed);
         // Acquire: what is overwritten has been read.
@@ -138,9 +137,9 @@ impl Notes {
         }
     }
 
-    /// Notes that a key was granted at an instant. Once in a while, and before it
-    /// takes a lock, it lets `ask` find out whether this is the engine's process: an
-    /// error of that is given back, with nothing noted.
+    /// Notes that a key was granted at an instant. Periodically, and before it takes a
+    /// lock, it calls `ask` to check that this is the engine's process; an error of
+    /// `ask` is returned, with nothing noted.
     pub(crate) fn used(
         &self,
         id: KeyId,
@@ -249,7 +248,7 @@ impl Notes {
         taken
     }
 
-    /// How many uses were not counted, for want of room.
+    /// How many uses were not counted, since there was no room.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The audit trail: what was changed, when, by whom.
+//! The audit trail: who changed what, and when.
 
 pub(crate) mod link;
 mod text;
@@ -11,21 +11,21 @@ use crate::model::reason::Reason;
 
 /// One change, written in the same transaction as the change itself.
 ///
-/// Entries are chained: each carries a keyed hash over itself and the hash of
-/// the one before, so that none can be altered, left out or put in between
-/// without the store's key.
+/// Entries are chained: each carries a keyed hash over itself and the hash of the one
+/// before. Without the store's key, nobody can alter, remove or insert an entry
+/// unnoticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// Its position, from 1 on, without gaps.
+    /// The position, from 1 on, without gaps.
     pub seq: u64,
-    /// When, by the engine's time then. Not before the entry ahead of it, unless this
-    /// one says that time was set back.
+    /// The instant of the change, by the engine's time. Never before that of the
+    /// previous entry, unless this entry says that time was set back.
     pub at: Timestamp,
-    /// Who, as given to [`Engine::acting_as`](crate::Engine::acting_as).
+    /// The actor, as given to [`Engine::acting_as`](crate::Engine::acting_as).
     pub actor: Option<String>,
-    /// What.
+    /// The change.
     pub event: AuditEvent,
 }
 
@@ -36,11 +36,11 @@ pub struct AuditEntry {
 pub struct AuditPage {
     /// The entries, the oldest first.
     pub entries: Vec<AuditEntry>,
-    /// The position to go on from; `None`: there was no more.
+    /// The position of the next page; `None` if this is the last.
     pub next: Option<u64>,
 }
 
-/// What of an entry is stored; the position is its key.
+/// The stored part of an entry; its position is the record's key.
 #[derive(Debug, Clone)]
 pub(crate) struct AuditBody {
     pub(crate) at: Timestamp,
@@ -71,19 +71,19 @@ impl From<AuditEntry> for AuditBody {
 
 /// A field that changed.
 ///
-/// What people wrote (names, descriptions, labels, names of plans) is quoted, with its
-/// quotes and backslashes escaped, and what is not there is `none`, without quotes: so
-/// that each text has one reading. Lists are separated by commas, the pairs of labels
-/// read `"env"="prod"`.
+/// Text that people wrote (names, descriptions, labels, names of plans) is quoted, with
+/// quotes and backslashes escaped. An absent value is `none`, without quotes. So a text
+/// has one reading only. Commas separate the items of lists, and a label reads
+/// `"env"="prod"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Change {
     /// The name of the field.
     pub field: String,
-    /// What it was, as text.
+    /// The old value, as text.
     pub before: String,
-    /// What it is now, as text.
+    /// The new value, as text.
     pub after: String,
 }
 
@@ -106,9 +106,9 @@ impl Change {
     }
 }
 
-/// What somebody wrote, for [`Change`]: nothing in it reads as anything else. It is at
-/// most twice as long, so that an entry keeps to the limit of its encoding; what cannot
-/// be seen is refused before.
+/// Quotes a text that people wrote, for [`Change`], so that it has one reading. The
+/// result is at most twice as long, so that an entry keeps to the limit of its
+/// encoding. Hidden characters were refused before.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
 }
@@ -117,7 +117,7 @@ pub(crate) fn quoted_or_none(text: Option<&str>) -> String {
     text.map_or("none".to_owned(), quoted)
 }
 
-/// What a revocation of many reached for.
+/// Whose keys a revocation of many revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -126,13 +126,13 @@ pub(crate) fn quoted_or_none(text: Option<&str>) -> String {
 )]
 #[non_exhaustive]
 pub enum Scope {
-    /// The keys of an owner and of all below it.
+    /// The keys of an owner and of all owners below it.
     Owner(OwnerPath),
     /// The keys of a keyspace.
     Keyspace(Prefix),
 }
 
-/// What was done.
+/// The change that an entry records.
 // New variants go to the end: the encoding counts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(
@@ -162,7 +162,7 @@ pub enum AuditEvent {
         keyspace: Prefix,
         /// Its owner.
         owner: OwnerPath,
-        /// The keys that were revoked for it, in a single-active keyspace.
+        /// The keys that the issue revoked, in a single-active keyspace.
         superseded: Vec<KeyId>,
     },
     /// A key was rotated.
@@ -171,28 +171,28 @@ pub enum AuditEvent {
         old: KeyId,
         /// The new key.
         new: KeyId,
-        /// Until when the old key is accepted; `None`: it was revoked at once.
+        /// When the old key's grace ends; `None` if it was revoked at once.
         retiring_until: Option<Timestamp>,
-        /// Older keys whose grace this rotation ended.
+        /// The older keys whose grace this rotation ended.
         superseded: Vec<KeyId>,
     },
     /// A key was revoked.
     KeyRevoked {
         /// The key.
         key: KeyId,
-        /// Why.
+        /// The reason.
         reason: Reason,
         /// A note.
         note: Option<String>,
     },
-    /// Keys of an owner or a keyspace were revoked, by a gatekey that did not name them.
-    /// No longer written: see [`KeysRevoked`](Self::KeysRevoked).
+    /// Keys of an owner or a keyspace were revoked. Only earlier versions wrote this
+    /// entry, which does not name the keys: see [`KeysRevoked`](Self::KeysRevoked).
     KeysRevokedUnnamed {
-        /// Whose.
+        /// Whose keys.
         scope: Scope,
-        /// How many.
+        /// How many keys.
         keys: u64,
-        /// Why.
+        /// The reason.
         reason: Reason,
         /// A note.
         note: Option<String>,
@@ -251,50 +251,50 @@ pub enum AuditEvent {
         /// How many were kept before and no longer are, since their keys were purged.
         dropped: u64,
     },
-    /// Keys of an owner or a keyspace were revoked. One call writes an entry for each
-    /// thousand of them, one after the other, at the same instant.
+    /// Keys of an owner or a keyspace were revoked. A call writes one entry for each
+    /// thousand keys, all with the same instant.
     KeysRevoked {
-        /// Whose.
+        /// Whose keys.
         scope: Scope,
-        /// Those that this entry's call revoked and this entry names, at most a
-        /// thousand. What was revoked before is not among them.
+        /// The keys that the call revoked and this entry names, at most a thousand.
+        /// Keys revoked before the call are not among them.
         keys: Vec<KeyId>,
-        /// Why.
+        /// The reason.
         reason: Reason,
         /// A note.
         note: Option<String>,
     },
-    /// A request under an idempotency key was asked again, and answered with another
-    /// key in the place of one that nobody had used. See
+    /// A caller repeated a request under an idempotency key, and got another key in
+    /// place of one that nobody had used. See
     /// [`Engine::idempotent`](crate::Engine::idempotent).
     KeyReissued {
-        /// The key of the answer before, which is revoked as superseded.
+        /// The key of the earlier answer, now revoked as superseded.
         old: KeyId,
-        /// The key that takes its place.
+        /// The key that replaces it.
         new: KeyId,
     },
-    /// [`Engine::repair`](crate::Engine::repair) removed or rebuilt what was damaged. A
-    /// repair writes as many entries as it takes to name everything.
+    /// [`Engine::repair`](crate::Engine::repair) removed or rebuilt damaged records. A
+    /// repair writes as many entries as it needs to name all of them.
     StoreRepaired {
-        /// The keys whose hot records were removed, or were brought to agree with
-        /// their owner's suspension.
+        /// The keys whose hot records the repair removed, or made agree with their
+        /// owner's suspension.
         keys: Vec<KeyId>,
-        /// Everything that was done.
+        /// What the repair did.
         repairs: Vec<Repair>,
     },
     /// [`Engine::repair`](crate::Engine::repair) found entries of this trail that are
-    /// missing, or do not follow on the one before: the chain cannot be mended, and from
-    /// here on [`Engine::check`](crate::Engine::check) does not tell of them again.
+    /// missing or do not follow the one before. The chain cannot be mended;
+    /// [`Engine::check`](crate::Engine::check) does not report these entries again.
     AuditBroken {
         /// Their positions.
         entries: Vec<u64>,
     },
-    /// The store was made of a backup. The entries that follow took away again what the
-    /// trail had taken away since: each in the name of who had done it.
+    /// The store was restored from a backup. The entries that follow apply the
+    /// restrictions made since, each in the name of its original actor.
     StoreRestored {
         /// The end of the backup's trail.
         backup: Link,
-        /// The end of the trail that was applied.
+        /// The end of the applied trail.
         trail: Link,
     },
     /// Time was set back: see [`Engine::set_time_back`](crate::Engine::set_time_back).
@@ -302,9 +302,9 @@ pub enum AuditEvent {
     TimeSetBack {
         /// The engine's present before.
         from: Timestamp,
-        /// And after.
+        /// The engine's present after.
         to: Timestamp,
-        /// How many keys had ended in between.
+        /// How many keys became good again.
         revived: u64,
     },
     /// The settings of an owner in a keyspace were changed.
@@ -326,16 +326,16 @@ pub enum AuditEvent {
     },
 }
 
-/// One thing that a repair has done.
+/// One step of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Repair {
     /// The table of the store.
     pub table: String,
-    /// The key of the record, in a readable form; cut where it is long.
+    /// The key of the record, in readable form, cut if it is long.
     pub record: String,
-    /// What was wrong with it, and what was done.
+    /// What was wrong with the record, and what the repair did.
     pub done: String,
 }
 

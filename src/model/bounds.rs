@@ -1,15 +1,15 @@
-//! The limits of everything that a caller can put in. What is over one is
-//! refused with [`Invalid`], before any work, and nothing is applied.
+//! The limits on everything that a caller can pass in. A call with input over a limit
+//! fails with [`Invalid`], before any work, and changes nothing.
 //!
 //! # Free text
 //! Names, descriptions, labels, notes and actors are shown in logs, listings and the
-//! audit trail. So they may hold no control character, no end of a line, nothing that
-//! changes the direction of text, and nothing that cannot be seen (Unicode's
-//! `Default_Ignorable_Code_Point`). The joiners U+200C and U+200D are taken between two
-//! letters of a script that joins (Arabic to Sinhala, Myanmar, Khmer, Mongolian), and
-//! U+200D between two emoji; the selectors U+FE0E and U+FE0F behind an emoji. Flags that
-//! are spelled with tag characters are refused. What is stored already stays, and is
-//! looked at again only where it is changed.
+//! audit trail. So they must not contain control characters, line breaks, characters
+//! that change the direction of text, or invisible characters (Unicode's
+//! `Default_Ignorable_Code_Point`). The joiners U+200C and U+200D are allowed between
+//! two letters of a script that joins (Arabic to Sinhala, Myanmar, Khmer, Mongolian),
+//! and U+200D between two emoji; the selectors U+FE0E and U+FE0F behind an emoji. Flags
+//! that are spelled with tag characters are refused. What is stored already stays, and
+//! is looked at again only where it is changed.
 //!
 //! Those of a type stand on the type: [`OwnerPath::LEN_MAX`](crate::OwnerPath::LEN_MAX),
 //! [`Prefix::LEN_MAX`](crate::Prefix::LEN_MAX), [`Pepper::LEN_MIN`](crate::Pepper::LEN_MIN),

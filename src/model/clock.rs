@@ -1,4 +1,4 @@
-//! Instants, and the clock that gives them.
+//! Instants, and the clock that returns them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -161,30 +161,30 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Where the engine takes the time from.
+/// The engine's source of time.
 ///
-/// A clock may step back: the engine never lets time run behind the newest
-/// instant that it has committed, so that what has expired stays expired.
-/// It is asked on every verification, so it should be quick.
+/// A clock may step back: the engine never lets time run behind the newest instant that
+/// it has committed, so that an expired key stays expired. Most verifications read the
+/// clock, so it should be fast.
 ///
 /// # Panics
-/// A panic in a clock goes to the caller of a verification or a listing. A change
-/// whose transaction has not begun to commit is not applied then, and fails with
-/// [`Error::Store`](crate::Error::Store), as do those that share the transaction.
+/// A panic in a clock propagates to the caller of a verification or a listing. In a
+/// change whose transaction has not begun to commit, it makes the change fail,
+/// unapplied, with [`Error::Store`](crate::Error::Store), as it does for all that share
+/// the transaction.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present.
     fn now(&self) -> Timestamp;
 
-    /// The present, or an instant at most 10 ms before it where that is cheaper
-    /// to have: for notes of use, which are kept by the minute. No decision
-    /// rests on it.
+    /// The present, or an instant at most 10 ms before it where that is cheaper. It is
+    /// for notes of use, which are kept by the minute; no decision depends on it.
     fn coarse_now(&self) -> Timestamp {
         self.now()
     }
 
-    /// How much time has passed since an instant that stays the same, by a clock that
-    /// nobody sets and that goes on while the machine sleeps: what the present is
-    /// compared with to notice that it has leapt. `None`: no leap is noticed.
+    /// The time since a fixed instant, by a clock that cannot be set and that runs
+    /// while the machine sleeps. The engine compares the present with it to notice
+    /// leaps. `None`: the engine notices none.
     fn steady(&self) -> Option<Duration> {
         None
     }
@@ -196,9 +196,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        // A clock before 1970 or after 9999 is a clock that nobody set. Before
-        // 1970 the committed high-water mark takes over; after 9999 whatever
-        // can expire has.
+        // A clock before 1970 or after 9999 was never set. Before 1970 the newest
+        // committed instant takes over; after 9999 every key that can expire has
+        // expired.
         match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => {
                 let ms = since.as_secs().saturating_mul(1000) + u64::from(since.subsec_millis());
@@ -236,9 +236,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move, for tests.
+/// A clock for tests, which stands still until a test moves it.
 ///
-/// Clones share the same hands.
+/// Clones share the time.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What can go wrong. A denial is not an error: see [`Denial`](crate::Denial).
+//! Errors. A denial is not an error: see [`Denial`](crate::Denial).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed.
 ///
-/// The variants are kept apart by what a caller can do about them: mend the
-/// input ([`Invalid`](Error::Invalid), [`NotFound`](Error::NotFound)), accept
-/// that the store's state forbids it ([`Conflict`](Error::Conflict)), or look at
-/// the disk (the rest). No error carries a token, a secret or a digest.
+/// The variants differ by what a caller can do about them: correct the input
+/// ([`Invalid`](Error::Invalid), [`NotFound`](Error::NotFound)), accept that the
+/// store's state forbids the change ([`Conflict`](Error::Conflict)), or look at the
+/// disk (most others). No error carries a token, a secret or a digest.
 ///
 /// ```
 /// use gatekey::{Engine, Error, Invalid, NewKeyspace};
@@ -29,17 +29,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(error.to_string().contains("Acme Live"));
 /// ```
 ///
-/// `Debug` prints the sentence of `Display`, so that a `main` that returns this error ends
-/// with words.
+/// `Debug` prints the same sentence as `Display`, so that a `main` that returns this
+/// error prints a sentence.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The store could not be opened; the file is as it was.
     #[error("cannot open the store at {}: {reason}", path.display())]
     Open {
-        /// The path as given; empty for a store in memory.
+        /// The path as the caller gave it; empty for a store in memory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         reason: OpenError,
     },
@@ -66,29 +66,32 @@ pub enum Error {
     /// restore from a backup.
     #[error("the store is corrupted: {0}")]
     Corrupted(Corruption),
-    /// The commit failed, and so did all that the engine did to find out whether the
-    /// change has reached the disk. The engine takes no further change before it knows;
-    /// the state that is found once [`Engine::health`](crate::Engine::health) is well
-    /// again is the truth. Until then, verifications answer as before the change.
+    /// The commit failed, and the engine could not find out whether the change has
+    /// reached the disk. It takes no further change before it knows. Until then,
+    /// verifications answer as before the change. Read the state again once
+    /// [`Engine::health`](crate::Engine::health) reports that the store takes changes.
     #[error(
-        "the outcome of the change is unknown, since its commit failed ({0}); look once the store is well again"
+        "the commit failed ({0}), and its outcome is unknown; read the state again once the store takes changes"
     )]
     OutcomeUnknown(StoreFailure),
     /// The store could not be read or written. The change was not applied.
     #[error("the store failed: {0}")]
     Store(StoreFailure),
-    /// The engine's file was removed or replaced while it was open. No change is
-    /// taken any more, since whoever opens the store next would not find it.
+    /// The store's file was removed or replaced while the engine was open. The engine
+    /// takes no more changes, since the next engine to open the path would not find
+    /// them.
     #[error(
-        "the store's file was removed or replaced, and it takes no more changes: put the file back, or close the engine and open the store again"
+        "the store's file was removed or replaced, so the engine takes no more changes; put the file back, or close the engine and open the store again"
     )]
     NeedsReopen,
     /// The store has taken no changes for longer than
-    /// [`Options::fail_closed_after`](crate::Options::fail_closed_after) allows: nothing
-    /// is verified before it does.
-    #[error("the store has taken no changes since {since}, and the options say not to verify then")]
+    /// [`Options::fail_closed_after`](crate::Options::fail_closed_after) allows. No
+    /// token is verified until it does.
+    #[error(
+        "the store has taken no changes since {since}, longer than fail_closed_after allows, so no token is verified"
+    )]
     FailedClosed {
-        /// When it began.
+        /// When the store began to fail.
         since: Timestamp,
     },
     /// The engine was closed.
@@ -134,9 +137,9 @@ impl From<std::convert::Infallible> for Error {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process, or another engine of this process, has the store open.
-    /// It was tried again for some 30 ms, since another may only have looked at it.
-    #[error("it is in use by another engine; one engine at a time may hold a store")]
+    /// Another process, or another engine of this process, has the store open. The call
+    /// retried for about 30 ms, since the other may hold the file only for a moment.
+    #[error("another engine has the store open; only one at a time may")]
     InUse,
     /// The file exists but was not written by gatekey.
     #[error("the file is not a gatekey store ({0})")]
@@ -157,13 +160,14 @@ pub enum OpenError {
     /// The directory that should hold the file does not exist.
     #[error("the directory {} does not exist", .0.display())]
     MissingDirectory(PathBuf),
-    /// There is no such file, or nothing in it.
+    /// The file does not exist, or is empty.
     #[error(
         "the file does not exist or is empty; if its volume is mounted and a new store is wanted, call create or open_or_create"
     )]
     Missing,
-    /// A store is to be created where a file is that is not empty. It is left as it is.
-    #[error("a file is there already; call open to open a store that exists")]
+    /// The call would create a store, and a file exists that is not empty. The call
+    /// left it as it is.
+    #[error("the file exists already; call open to open it")]
     Exists,
     /// A pepper has the right id but not the bytes that this store knows.
     #[error("the pepper with id {id} is not the one this store was made with")]
@@ -180,10 +184,10 @@ pub enum OpenError {
         known: Vec<u8>,
     },
     /// Keys are still hashed under a pepper that was not given;
-    /// [`Engine::peppers`](crate::Engine::peppers) tells before. A key moves to
-    /// the newest pepper when its token is used. Those that are expired or out
-    /// of grace do not: [`Engine::purge`](crate::Engine::purge) removes them;
-    /// those that nobody uses are to be rotated or revoked.
+    /// [`Engine::peppers`](crate::Engine::peppers) lists them beforehand. A key moves
+    /// to the newest pepper when its token is used. Expired keys and those out of grace
+    /// do not: [`Engine::purge`](crate::Engine::purge) removes them. Rotate or revoke
+    /// keys that nobody uses.
     #[error("{keys} keys are still hashed under the pepper with id {id}, which was not given")]
     MissingPepper {
         /// The id of the pepper.
@@ -197,18 +201,19 @@ pub enum OpenError {
         /// The ids that the store knows.
         known: Vec<u8>,
     },
-    /// The store was made without a pepper, and one was given. Accepting it
-    /// would accept a store that somebody else put in the place of yours.
+    /// The store was made without a pepper, and one was given. Accepting it would
+    /// accept a store that an attacker put in place of yours.
     #[error("the store was made without a pepper, and one was given")]
     PepperNotExpected,
     /// The options contradict each other or are out of range.
-    #[error("bad option: {0}")]
+    #[error("invalid option: {0}")]
     Options(String),
-    /// A part of the store that must be read at opening is corrupt. So is, often, a copy
-    /// that another program made while the store was open: it holds pages of several
-    /// commits. [`Engine::backup`](crate::Engine::backup) makes copies that open.
+    /// A part of the store that opening must read is corrupt. This is also what happens
+    /// to a copy that another program made while the store was open: it mixes pages of
+    /// several commits. [`Engine::backup`](crate::Engine::backup) makes copies that
+    /// open.
     #[error(
-        "the store is corrupted: {0}; if the file is a copy made while the store was open, such a copy does not hold together: make copies with Engine::backup"
+        "the store is corrupted: {0}; if the file is a copy made while the store was open, it mixes pages of several commits: make copies with Engine::backup"
     )]
     Corrupted(String),
     /// The file could not be read or written.
@@ -245,10 +250,10 @@ pub enum Invalid {
     /// A value does not have the form that its kind asks for.
     #[error(transparent)]
     Malformed(#[from] ParseError),
-    /// There is more of something than its limit allows.
+    /// The input has more of something than its limit allows.
     #[error("{count} {what} are more than the {max} allowed")]
     TooMany {
-        /// What there is too much of.
+        /// What the input has too much of.
         what: &'static str,
         /// How many there are.
         count: usize,
@@ -307,7 +312,7 @@ pub enum Invalid {
         /// The present, by the engine's clock.
         now: Timestamp,
     },
-    /// A key whose life would end before it begins.
+    /// The key would end before it begins.
     #[error("not-before {not_before} is not before the expiry {expires_at}")]
     NotBeforeAfterExpiry {
         /// The not-before that was given.
@@ -322,7 +327,7 @@ pub enum Invalid {
         keyspace: Prefix,
         /// The longest life it allows.
         max: Duration,
-        /// What was asked for: an instant or `never`.
+        /// The requested expiry: an instant or `never`.
         asked: String,
     },
     /// An instant, or the sum of an instant and a duration, that cannot be represented.
@@ -336,7 +341,7 @@ impl Invalid {
     }
 }
 
-/// What a call names but the store does not hold.
+/// The store does not hold what a call names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotFound {
@@ -349,30 +354,30 @@ pub enum NotFound {
     /// The audit trail does not hold this entry any more.
     #[error("audit entry {seq} was trimmed away; the trail begins with entry {first}")]
     AuditEntry {
-        /// The position that was asked for.
+        /// The requested position.
         seq: u64,
-        /// The position of the first entry that is there, or the next to come.
+        /// The position of the first entry that is there, or of the next to come.
         first: u64,
     },
-    /// The token in hand belongs to no key of this store.
+    /// The token belongs to no key of this store.
     #[error("the token belongs to no key of this store")]
     Token,
 }
 
-/// A change that the state of the store forbids.
+/// The state of the store forbids a change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
     /// The prefix belongs to another keyspace.
     #[error("keyspace {0} exists already")]
     PrefixTaken(Prefix),
-    /// The keyspace exists, and is not as [`ensure_keyspace`](crate::Engine::ensure_keyspace)
-    /// was asked for it.
+    /// The keyspace exists, and differs from what
+    /// [`ensure_keyspace`](crate::Engine::ensure_keyspace) was called with.
     #[error("keyspace {keyspace} differs from what was asked for: {}", .differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     KeyspaceDiffers {
         /// The keyspace.
         keyspace: Prefix,
-        /// In which points; one at the least.
+        /// The fields that differ, at least one.
         differences: Vec<Difference>,
     },
     /// The key was revoked, which is final.
@@ -380,7 +385,7 @@ pub enum Conflict {
     Revoked {
         /// The key.
         key: KeyId,
-        /// When it was revoked, or when its grace ended.
+        /// When the key was revoked, or when its grace ended.
         at: Timestamp,
     },
     /// The key has expired, which is final.
@@ -391,18 +396,19 @@ pub enum Conflict {
         /// When it expired.
         expired_at: Timestamp,
     },
-    /// Time is to be set back, and is not ahead.
-    #[error("time cannot be set back to {to}, since it is {now}")]
+    /// Time cannot be set back, since the engine's present is not ahead.
+    #[error("time cannot be set back to {to}: the engine's present is {now}")]
     TimeNotAhead {
         /// The present.
         now: Timestamp,
-        /// What it was to be, or what the clock says where that is later.
+        /// The instant to go back to: the requested one, or that of the clock if it is
+        /// later.
         to: Timestamp,
     },
     /// The key is disabled.
     #[error("key {0} is disabled; enable it first")]
     Disabled(KeyId),
-    /// The key was rotated already and is in its grace.
+    /// The key was rotated already, and is in its grace.
     #[error("key {key} was rotated to {successor} already; rotate that one")]
     AlreadyRotated {
         /// The key.
@@ -445,12 +451,12 @@ pub enum Conflict {
     #[error("the store holds settings of {0} owners, which is the limit")]
     TooManyOwnerSettings(u64),
     /// The idempotency key was given before, with another request.
-    #[error("the idempotency key was given with another request before; give this one its own")]
+    #[error("the idempotency key belongs to another request; use a new one for this request")]
     AnotherRequest,
-    /// The request was answered before, and its answer may have arrived: the key was used
-    /// or changed since, or is gone, or the engine keeps no usage and cannot know.
+    /// The request was answered before, and the answer may have arrived: the key was
+    /// used, changed or removed since, or the engine keeps no usage and cannot know.
     #[error(
-        "the request was answered with key {key} before, which may be in use: if nobody has its token, revoke it and ask with another idempotency key"
+        "the request was answered before, with key {key}, which may be in use; if nobody has its token, revoke the key and repeat the request under a new idempotency key"
     )]
     AlreadyAnswered {
         /// The key of the answer.
@@ -459,32 +465,32 @@ pub enum Conflict {
     /// Neither a backup nor a restore overwrites a file.
     #[error("the target {} exists already", .0.display())]
     TargetExists(PathBuf),
-    /// A backup is written under another name until it is whole, and that is taken.
+    /// A backup has another name until it is complete, and a file of that name exists.
     #[error(
         "{} exists: a backup to there is under way, or one was cut off; if none is, remove the file",
         .0.display()
     )]
     BackupUnderWay(PathBuf),
-    /// A restore is written under another name until it is whole, and that is taken.
+    /// A restore has another name until it is complete, and a file of that name exists.
     #[error(
         "{} exists: a restore to there is under way, or one was cut off; if none is, remove the file",
         .0.display()
     )]
     RestoreUnderWay(PathBuf),
-    /// A backup was ended by its caller, and nothing is left of it.
+    /// The caller stopped the backup, and nothing is left of it.
     #[error("the backup was stopped by its caller")]
     BackupStopped,
 }
 
-/// A point in which what the store holds is not as it was asked for.
+/// A field in which the store differs from what the caller asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
     /// The name of the field.
     pub field: String,
-    /// What the store holds, as text.
+    /// The stored value, as text.
     pub found: String,
-    /// What was asked for, as text.
+    /// The requested value, as text.
     pub asked: String,
 }
 
@@ -513,7 +519,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What was found to be damaged.
+/// A damaged record, or the damaged file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -527,7 +533,7 @@ pub struct Corruption {
 }
 
 impl Corruption {
-    /// The table's place where it is the file itself that cannot be read.
+    /// Stands for the table where the file itself cannot be read.
     pub(crate) const FILE: &'static str = "file";
 }
 
@@ -544,7 +550,7 @@ impl fmt::Display for Corruption {
 impl std::error::Error for Corruption {}
 
 impl Error {
-    /// A store that could not be opened; without a path, one in memory.
+    /// A failure to open a store; without a path, one in memory.
     pub(crate) fn open(path: Option<&Path>, reason: OpenError) -> Self {
         Self::Open {
             path: path.map(Path::to_owned).unwrap_or_default(),
@@ -564,8 +570,8 @@ impl Error {
         })
     }
 
-    /// Keeps apart a record that is damaged, around which a walk can go, and a failure
-    /// of the file, which ends it.
+    /// Separates damage of one record, which a walk can skip, from a failure of the
+    /// file, which ends the walk.
     pub(crate) fn or_damaged<T>(
         result: Result<T, Self>,
     ) -> Result<std::result::Result<T, Corruption>, Self> {
@@ -576,9 +582,9 @@ impl Error {
         }
     }
 
-    /// Whether the call may be tried again as it is, once the cause is gone:
-    /// `true` for what the disk or the system did, `false` for what the input
-    /// or the store's state did.
+    /// Whether a caller may retry the call unchanged once the cause is gone: `true` for
+    /// errors of the disk or the system, `false` for those of the input or the store's
+    /// state.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -596,8 +602,8 @@ impl Error {
     }
 }
 
-/// A failure of the storage engine below, as text: its own error type is kept
-/// private, so that it can change.
+/// A failure of the storage engine, as text. Its own error type is private, so that it
+/// can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFailure {
     message: String,
@@ -612,8 +618,8 @@ impl StoreFailure {
         }
     }
 
-    /// The kind of the I/O error below, where there was one: `StorageFull`,
-    /// for example.
+    /// The kind of the I/O error behind it, if there was one: for example
+    /// `StorageFull`.
     #[must_use]
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
         self.io_kind
@@ -635,3 +641,6 @@ impl fmt::Display for StoreFailure {
 }
 
 impl std::error::Error for StoreFailure {}
+
+#[cfg(test)]
+mod tests;

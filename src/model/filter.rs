@@ -1,4 +1,4 @@
-//! Asking for keys, page by page.
+//! Listing keys, page by page.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,11 @@ use crate::model::key::{Key, KeyState};
 use crate::model::owner::OwnerPath;
 use crate::model::parse::ParseError;
 
-/// Which keys to list. All that is asked for must hold.
+/// Selects keys to list. A key must match every condition.
 ///
-/// The order is by age, the oldest first (to the millisecond: keys issued in the
-/// same one are in no order); where an owner is asked for, by owner
-/// and then by keyspace and age; where an expiry is asked for, by expiry.
+/// The order is by age, the oldest first; keys issued in the same millisecond are in no
+/// order. With an owner, the order is by owner, keyspace and age; with an expiry, by
+/// expiry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,38 +48,38 @@ impl KeyFilter {
         Self::default()
     }
 
-    /// Those of a keyspace.
+    /// Keys of a keyspace.
     #[must_use]
     pub fn keyspace(mut self, prefix: Prefix) -> Self {
         self.keyspace = Some(prefix);
         self
     }
 
-    /// Those of exactly this owner.
+    /// Keys of exactly this owner.
     #[must_use]
     pub fn owner(mut self, owner: OwnerPath) -> Self {
         self.owner = Some((owner, false));
         self
     }
 
-    /// Those of this owner and of all below it.
+    /// Keys of this owner and of all owners below it.
     #[must_use]
     pub fn owner_and_below(mut self, owner: OwnerPath) -> Self {
         self.owner = Some((owner, true));
         self
     }
 
-    /// Those in a state, at the instant of the answer. Each key is in one: the first in
-    /// the order of [`KeyState`] that is true of it. So a disabled key that has expired
-    /// is [`Disabled`](KeyState::Disabled) here; [`expired`](Self::expired) finds it.
+    /// Keys in a state, at the instant of the answer. Each key is in one: the first of
+    /// [`KeyState`] that is true of it. So a disabled key that has expired is
+    /// [`Disabled`](KeyState::Disabled) here; [`expired`](Self::expired) finds it.
     #[must_use]
     pub fn state(mut self, state: KeyState) -> Self {
         self.state = Some(state);
         self
     }
 
-    /// Those that are over by their expiry, suspended or disabled as they may be; or,
-    /// with `false`, all others. What is revoked is over by that, and not expired.
+    /// Keys that are past their expiry, whether or not they are suspended or disabled;
+    /// with `false`, all others. A revoked key does not count as expired.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -107,53 +107,52 @@ impl KeyFilter {
         self
     }
 
-    /// Those that are disabled, suspended or expired as they may be; or, with `false`,
-    /// all others. A revoked key is not disabled.
+    /// Keys that are disabled, whether or not they are suspended or expired; with
+    /// `false`, all others. A revoked key does not count as disabled.
     #[must_use]
     pub fn disabled(mut self, disabled: bool) -> Self {
         self.disabled = Some(disabled);
         self
     }
 
-    /// Those whose owner is suspended, disabled or expired as they may be; or, with
-    /// `false`, all others. A revoked key is not suspended.
+    /// Keys whose owner is suspended, whether or not they are disabled or expired; with
+    /// `false`, all others. A revoked key does not count as suspended.
     #[must_use]
     pub fn suspended(mut self, suspended: bool) -> Self {
         self.suspended = Some(suspended);
         self
     }
 
-    /// Those that need the pepper of an id: see [`Engine::peppers`](crate::Engine::peppers).
-    /// Revoked keys need none.
+    /// Keys that need the pepper with an id: see
+    /// [`Engine::peppers`](crate::Engine::peppers). Revoked keys need none.
     #[must_use]
     pub fn pepper(mut self, id: u8) -> Self {
         self.pepper = Some(id);
         self
     }
 
-    /// Those with a label, whatever its value.
+    /// Keys with a label, whatever its value.
     #[must_use]
     pub fn has_label(mut self, name: impl Into<String>) -> Self {
         self.labels.push((name.into(), None));
         self
     }
 
-    /// Those with a label of this value.
+    /// Keys with a label of this value.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((name.into(), Some(value.into())));
         self
     }
 
-    /// Those that are good now or later, and will not be any more in this time:
-    /// that expire, or whose grace ends.
+    /// Keys that expire, or whose grace ends, within `time`.
     #[must_use]
     pub fn expires_within(mut self, time: Duration) -> Self {
         self.expires_within = Some(time);
         self
     }
 
-    /// The index that serves this filter, and so the order.
+    /// The index that serves this filter, and that gives the order.
     pub(crate) fn order(&self) -> Order {
         if self.owner.is_some() {
             Order::Owner
@@ -166,7 +165,7 @@ impl KeyFilter {
         }
     }
 
-    /// Whether a key that the index gave, and whose state is asked for, is asked for.
+    /// Whether a key from the index matches, given its state.
     pub(crate) fn matches(&self, key: &Key, now: Timestamp) -> bool {
         let ends_soon = |within: Duration| {
             let end = [key.expires_at, key.retiring_until]
@@ -212,9 +211,9 @@ impl Order {
 /// Where a page ended. As text it can travel to a client and back; it says no
 /// more than the key, or the owner, that the page ended with.
 ///
-/// A listing that goes on from a cursor neither repeats nor skips a key that
-/// existed all along, whatever is issued, revoked or purged meanwhile; listed
-/// by expiry, a key whose expiry is changed meanwhile moves.
+/// A listing that continues from a cursor neither repeats nor skips a key that existed
+/// throughout, whatever is issued, revoked or purged meanwhile. In a listing by expiry,
+/// a key moves when its expiry is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub(crate) order: Order,
@@ -269,7 +268,8 @@ impl FromStr for Cursor {
     }
 }
 
-/// A cursor that does not fit. It is not shown: it may be anything.
+/// The error for a cursor that does not fit. It does not show the cursor, which may
+/// contain anything.
 pub(crate) fn bad_cursor(why: &str) -> ParseError {
     ParseError::hidden("cursor", "what was given", why)
 }
@@ -281,10 +281,11 @@ pub(crate) fn bad_cursor(why: &str) -> ParseError {
 pub struct KeyPage {
     /// The keys.
     pub keys: Vec<Key>,
-    /// What on the way could not be read: whether the filter asks for it cannot be known.
-    /// It grants nothing; [`Engine::repair`](crate::Engine::repair) removes or rebuilds it.
+    /// Records that could not be read, so that the filter cannot be applied to them.
+    /// They grant nothing; [`Engine::repair`](crate::Engine::repair) removes or
+    /// rebuilds them.
     pub damaged: Vec<Corruption>,
-    /// Where to go on; `None`: there is no more.
+    /// Where the next page begins; `None` if this is the last.
     pub next: Option<Cursor>,
 }
 

@@ -1,4 +1,4 @@
-//! Whether the store can be written to, and what to do where it cannot.
+//! Whether the store can be written to, and what to do if not.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,21 +40,21 @@ impl serde::Serialize for Health {
 }
 
 impl Health {
-    /// Whether the store takes changes, as far as the engine knows: a failure is
-    /// noticed by the first call that meets it.
+    /// Whether the store takes changes, as far as the engine knows: it notices a
+    /// failure with the first call that meets it.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.failure.is_none()
     }
 
-    /// What is wrong, where something is.
+    /// The failure, if there is one.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 }
 
-/// A store that takes no changes at present.
+/// A failure because of which the store takes no changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
@@ -81,7 +81,7 @@ impl serde::Serialize for Failure {
 }
 
 impl Failure {
-    /// When it began, by the engine's clock.
+    /// When the failure began, by the engine's clock.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.since
@@ -93,20 +93,20 @@ impl Failure {
         &self.cause
     }
 
-    /// How often the engine has tried to recover since, in vain.
+    /// How many attempts to recover have failed since.
     #[must_use]
     pub fn attempts(&self) -> u64 {
         self.attempts
     }
 
-    /// The error of the last attempt to recover, where there was one.
+    /// The error of the last attempt to recover, if there was one.
     #[must_use]
     pub fn last(&self) -> Option<&StoreFailure> {
         self.last.as_ref()
     }
 
-    /// Whether the engine recovers by itself once the cause is gone. It does not where
-    /// its file was removed or replaced.
+    /// Whether the engine recovers by itself once the cause is gone. It does not if its
+    /// file was removed or replaced.
     #[must_use]
     pub fn is_recoverable(&self) -> bool {
         !self.is_lost
@@ -130,7 +130,7 @@ impl Failure {
                 "let the engine write to the file and to its directory: it then recovers by itself"
             }
             _ => {
-                "look at the disk and at the system's log: once it is well, the engine recovers by itself"
+                "check the disk and the system's log: once the disk works, the engine recovers by itself"
             }
         }
     }
@@ -151,7 +151,7 @@ impl fmt::Display for Failure {
 pub(crate) struct Hook(pub(crate) Arc<dyn Fn(&Failure) + Send + Sync>);
 
 impl Hook {
-    /// Calls back. A panic goes no further.
+    /// Calls back, and catches a panic.
     pub(crate) fn call(&self, failure: &Failure) {
         let call = || (self.0)(failure);
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
@@ -207,8 +207,8 @@ impl Alarm {
         }
     }
 
-    /// The present. A caller's clock that panics must not keep a failure from being told,
-    /// nor a recovery from going on: then it is the system's.
+    /// The present. A panic in the caller's clock must not hide a failure or stop a
+    /// recovery: then this is the system's time.
     fn now(&self) -> Timestamp {
         let now = || self.clock.now();
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(now))
@@ -234,7 +234,7 @@ impl Alarm {
         }
     }
 
-    /// Notes an attempt to recover that was in vain.
+    /// Notes a failed attempt to recover.
     pub(crate) fn attempted(&self, error: &StoreFailure) {
         self.raise(error);
         if let Some(failure) = &mut self.watch().failure {
@@ -256,13 +256,13 @@ impl Alarm {
         }
     }
 
-    /// Whether there is a failure. It costs a load.
+    /// Whether there is a failure. Costs one load.
     pub(crate) fn is_raised(&self) -> bool {
         self.since_ms.load(Ordering::Relaxed) != 0
     }
 
-    /// Waits for a time, and less where a failure begins. `false`: the wait is over for
-    /// good.
+    /// Waits for a time, or until a failure begins. `false`: stop waiting, the engine
+    /// closes.
     pub(crate) fn wait(&self, time: Duration) -> bool {
         let watch = self.watch();
         let was_failing = watch.failure.is_some();

@@ -8,8 +8,8 @@ use crate::model::parse::ParseError;
 
 /// The public name of a key: 10 base62 characters, which also stand in its token.
 ///
-/// Its high bits are the millisecond of issue, its low bits are random, so ids
-/// sort by age, and an id tells when its key was issued. It guards nothing.
+/// Its high bits are the millisecond of issue and its low bits are random. So ids sort
+/// by age, and an id reveals when its key was issued. An id is not a secret.
 ///
 /// ```
 /// use gatekey::KeyId;
@@ -51,7 +51,7 @@ impl KeyId {
     /// The low bits of an id, which are random; above them are 41 of milliseconds.
     const RANDOM_BITS: u32 = 18;
 
-    /// The millisecond that an id says it was issued in.
+    /// The millisecond in which the id was issued.
     pub(crate) const fn unix_ms(self) -> u64 {
         (self.0 >> Self::RANDOM_BITS).saturating_add(Self::FIRST_MS)
     }
@@ -145,11 +145,11 @@ impl Prefix {
     /// A regular expression, in the syntax that RE2, PCRE and Rust share, that
     /// finds every token of this keyspace: for a secret scanner.
     ///
-    /// What stands before and behind a token does not matter, since it may be the last
-    /// letter of an escape (`\n`, `%3D`, a terminal's colour) as well as a space. So it
-    /// asks for no boundary: a longer run of letters and digits is found too, and so is
-    /// a token of a keyspace whose prefix ends with this one. Inside the token, the
-    /// separators may be escaped, as Markdown (`\_`) and URLs (`%5F`) do.
+    /// The pattern needs no word boundary around a token, since the character before
+    /// may be the last one of an escape (`\n`, `%3D`, a terminal's colour). So it also
+    /// matches inside a longer run of letters and digits, and matches tokens of a
+    /// keyspace whose prefix ends with this one. Inside the token, the separators may
+    /// be escaped as Markdown (`\_`) and URLs (`%5F`) do.
     ///
     /// It does not find a token that is encoded as a whole, as in Basic, or broken over
     /// two lines. gitleaks decodes base64 by itself.

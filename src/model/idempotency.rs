@@ -1,14 +1,13 @@
-//! Requests that can be asked again: the key that the caller gives to one, and what
-//! tells it from another.
+//! Repeatable requests: the key that the caller gives to a request.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::model::parse::ParseError;
 
-/// What a caller names a request by, so that it can be asked again: 1 to 255 visible
-/// ASCII characters, as in the header `Idempotency-Key`. Make it of 16 random bytes or
-/// more, for each request anew.
+/// A caller's name for a request, with which the caller can repeat it: 1 to 255 visible
+/// ASCII characters, as in the header `Idempotency-Key`. Make a new one of at least 16
+/// random bytes for each request.
 ///
 /// ```
 /// use gatekey::IdempotencyKey;

@@ -1,4 +1,4 @@
-//! Keys: what a caller asks for, and what the store answers. Never the digest.
+//! Keys: what a caller asks for, and what the store returns. Never the digest.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,11 +27,11 @@ use crate::model::secret::Token;
 )]
 #[non_exhaustive]
 pub enum Expiry {
-    /// As the keyspace says: its default lifetime from now, at most its maximum
-    /// from the issue; never where it has neither.
+    /// As the keyspace says: its default lifetime from now, at most its maximum from
+    /// the issue. Never, if the keyspace has neither.
     #[default]
     Default,
-    /// Never. Refused where the keyspace has a maximum lifetime.
+    /// Never. An error if the keyspace has a maximum lifetime.
     Never,
     /// At an instant: the last good millisecond is the one before.
     At(Timestamp),
@@ -42,7 +42,7 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    /// The instant that this means in a keyspace for a key issued at `issued_at`.
+    /// Computes the instant for a keyspace and a key issued at `issued_at`.
     pub(crate) fn resolve(
         self,
         keyspace: &Keyspace,
@@ -155,8 +155,8 @@ impl NewKey {
     /// A key for an owner, with no permissions and the keyspace's lifetime.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for what is not a prefix or not an owner path.
-    /// What the setters take is checked by [`Engine::issue`](crate::Engine::issue).
+    /// [`Invalid::Malformed`] for a malformed prefix or owner path.
+    /// [`Engine::issue`](crate::Engine::issue) checks what the setters are given.
     pub fn new(
         keyspace: impl TryInto<Prefix, Error: Into<Error>>,
         owner: impl TryInto<OwnerPath, Error: Into<Error>>,
@@ -178,7 +178,8 @@ impl NewKey {
         })
     }
 
-    /// Adds permissions by name, as the keyspace has them at the issue.
+    /// Adds permissions by name; the keyspace must have the names when the key is
+    /// issued.
     #[must_use]
     pub fn permissions<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.permission_names
@@ -193,7 +194,7 @@ impl NewKey {
         self
     }
 
-    /// A name for people, at most [`bounds::NAME_LEN_MAX`] bytes.
+    /// Sets a name for people, at most [`bounds::NAME_LEN_MAX`] bytes.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -261,7 +262,8 @@ impl NewKey {
         self
     }
 
-    /// The plan that it follows, by name; without one, the keyspace's default.
+    /// Sets the plan that the key follows, by name; the keyspace's default plan if not
+    /// called.
     #[must_use]
     pub fn plan(mut self, name: impl Into<String>) -> Self {
         self.plan = Some(name.into());
@@ -293,7 +295,7 @@ impl NewKey {
         self
     }
 
-    /// How many requests it is good for; without one, any number.
+    /// Sets how many requests the key is good for; any number if not called.
     #[must_use]
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
@@ -327,7 +329,7 @@ pub(crate) fn check_descriptive(
     )
 }
 
-/// Changes to a key. What is not named stays as it is.
+/// Changes to a key. Fields that are not set stay as they are.
 ///
 /// ```
 /// # use gatekey::{Engine, NewKey, NewKeyspace};
@@ -366,14 +368,14 @@ impl KeyUpdate {
         Self::default()
     }
 
-    /// A new name, or `None` to take it away.
+    /// Sets a new name, or removes it with `None`.
     #[must_use]
     pub fn name<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
         self.name = Some(name.into().map(str::to_owned));
         self
     }
 
-    /// A new description, or `None` to take it away.
+    /// Sets a new description, or removes it with `None`.
     #[must_use]
     pub fn description<'a>(mut self, text: impl Into<Option<&'a str>>) -> Self {
         self.description = Some(text.into().map(str::to_owned));
@@ -387,7 +389,7 @@ impl KeyUpdate {
         self
     }
 
-    /// Takes a label away; it need not be there.
+    /// Removes a label, if the key has it.
     #[must_use]
     pub fn remove_label(mut self, name: impl Into<String>) -> Self {
         self.labels.insert(name.into(), None);
@@ -416,7 +418,7 @@ impl KeyUpdate {
         self
     }
 
-    /// Takes permissions away, by name; retired names too.
+    /// Removes permissions, by name; retired names too.
     #[must_use]
     pub fn remove_permissions<N: Into<String>>(
         mut self,
@@ -452,8 +454,8 @@ impl KeyUpdate {
         self
     }
 
-    /// Another plan, by name, or `None` for no limits: from the next request on,
-    /// with nothing counted yet.
+    /// Sets another plan by name, or no limits with `None`. It applies from the next
+    /// request on, with counters at zero.
     #[must_use]
     pub fn plan<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
         self.plan = Some(name.into().map(str::to_owned));
@@ -476,8 +478,8 @@ impl KeyUpdate {
         self
     }
 
-    /// Another quota, full, for this key and all that share it, or `None` for none
-    /// for this key. In a rotation it is the new key's own.
+    /// Sets another quota, full, for this key and all that share it; `None` removes the
+    /// quota of this key. In a rotation, the quota belongs to the new key alone.
     #[must_use]
     pub fn quota(mut self, quota: impl Into<Option<Quota>>) -> Self {
         self.quota = Some(quota.into());
@@ -485,7 +487,7 @@ impl KeyUpdate {
     }
 }
 
-/// How a key is replaced by a new one of the same owner.
+/// How to replace a key with a new one of the same owner.
 ///
 /// The new key inherits owner, permissions, name, description, labels, networks,
 /// plan, limits of its own, expiry and the rest of the quota, unless [`changing`](Rotation::changing) says otherwise.
@@ -511,7 +513,7 @@ impl Rotation {
         }
     }
 
-    /// What the new key has otherwise than the old one.
+    /// Sets what the new key has differently from the old one.
     #[must_use]
     pub fn changing(mut self, changes: KeyUpdate) -> Self {
         self.changes = changes;
@@ -555,9 +557,9 @@ impl From<Reason> for Revocation {
     }
 }
 
-/// A key's state at an instant, by the first of these that is true: so each key is in
-/// one. What of the rest is true as well, [`Key`] tells field by field, and
-/// [`KeyFilter`](crate::KeyFilter) can ask for.
+/// A key's state at an instant: the first of these that is true. Several may be true at
+/// once; the fields of [`Key`] say which, and [`KeyFilter`](crate::KeyFilter) can
+/// select by each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -572,7 +574,7 @@ pub enum KeyState {
     Suspended,
     /// Disabled; it can be enabled again.
     Disabled,
-    /// Its not-before is still to come.
+    /// Its not-before is in the future.
     NotYetValid,
     /// Expired. Final.
     Expired,
@@ -596,7 +598,7 @@ impl fmt::Display for KeyState {
     }
 }
 
-/// A key, as it stands at the instant of the answer. Never its digest.
+/// A key, as of the instant of the answer. Never its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -613,8 +615,7 @@ pub struct Key {
     pub disabled: bool,
     /// Whether it is suspended with its owner, whatever its state; a revoked key is not.
     pub suspended: bool,
-    /// Whether it is over by its expiry, whatever its state; a revoked key is over by
-    /// that.
+    /// Whether it is past its expiry, whatever its state; `false` for a revoked key.
     pub expired: bool,
     /// What it may do.
     pub permissions: Permissions,
@@ -631,26 +632,25 @@ pub struct Key {
     /// Limits of its own in the place of its plan's; `None`: the plan's. An empty list is
     /// no limit.
     pub limits: Option<Vec<Limit>>,
-    /// How many requests it is good for, and how many are left; `None`: any
-    /// number.
+    /// How many requests it is good for, and how many are left; `None` for any number.
     pub quota: Option<QuotaStatus>,
     /// The first instant at which it is good; `None`: its issue.
     pub not_before: Option<Timestamp>,
     /// When it expires; `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// Where it was rotated with a grace: until when it is accepted.
+    /// When its grace ends, if it was rotated with a grace.
     pub retiring_until: Option<Timestamp>,
     /// When it was issued.
     pub created_at: Timestamp,
     /// Who issued it.
     pub created_by: Option<String>,
-    /// The key that it replaced. That key may be purged since.
+    /// The key that it replaced, which may have been purged since.
     pub predecessor: Option<KeyId>,
     /// The key that replaced it.
     pub successor: Option<KeyId>,
-    /// Where it is revoked: when, why and by whom.
+    /// When, why and by whom it was revoked, if it was.
     pub revoked: Option<Revoked>,
-    /// When it was last used and how often, as far as written to the store.
+    /// When it was last used, and how often, as of the last flush.
     pub usage: Usage,
 }
 
@@ -661,7 +661,7 @@ pub struct Key {
 pub struct Revoked {
     /// The key.
     pub key: KeyId,
-    /// From when on: the instant of the call, or the end of a grace.
+    /// When the key was revoked: the instant of the call, or the end of a grace.
     pub at: Timestamp,
     /// Why.
     pub reason: Reason,
@@ -671,29 +671,29 @@ pub struct Revoked {
     pub by: Option<String>,
 }
 
-/// How many keys a revocation of an owner or of a keyspace reached.
+/// The result of revoking the keys of an owner or of a keyspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RevokedMany {
-    /// The keys in reach, all of which are revoked now.
+    /// How many keys were in scope; all of them are revoked now.
     pub keys: u64,
-    /// Those of them that were not before.
+    /// How many of them this call revoked.
     pub newly: u64,
-    /// Keys in reach whose record is damaged. They grant nothing, and are
-    /// passed over; [`Engine::check`](crate::Engine::check) names them.
+    /// How many keys in scope have a damaged record. They grant nothing;
+    /// [`Engine::check`](crate::Engine::check) names them.
     pub damaged: u64,
 }
 
-/// What a purge removed.
+/// The result of a purge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Purged {
     /// How many keys were removed.
     pub keys: u64,
-    /// How many keys could not be looked at, since their records or what names them
-    /// are damaged. They are still there, and grant nothing:
+    /// How many keys the purge could not read, since their records or index entries are
+    /// damaged. They remain, and grant nothing:
     /// [`Engine::repair`](crate::Engine::repair) removes them.
     pub damaged: u64,
 }
@@ -703,7 +703,7 @@ pub struct Purged {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Usage {
-    /// When it was last granted, cut to the minute; `None`: never seen.
+    /// When it was last granted, rounded down to the minute; `None` if never.
     pub last_used: Option<Timestamp>,
     /// How often it was granted.
     pub count: u64,
@@ -715,7 +715,7 @@ pub struct Usage {
 pub struct Issued {
     /// The key.
     pub key: Key,
-    /// Its token: the one time that it can be seen.
+    /// Its token. This is the only time that it can be read.
     pub token: Token,
 }
 
@@ -731,7 +731,7 @@ pub struct Rotated {
     pub old: Key,
 }
 
-/// What of a key is read on occasion: the cold record.
+/// The cold record: the part of a key that a verification does not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColdRecord {
     pub(crate) name: Option<String>,

@@ -12,8 +12,8 @@ use crate::model::permissions::Permissions;
 use crate::model::plan::Plan;
 use crate::model::quota::Quota;
 
-/// How many keys an owner may hold in a keyspace. Counted are keys that are not
-/// revoked, expired or retiring; a disabled or suspended key counts.
+/// How many keys an owner may hold in a keyspace. Keys that are revoked, expired or
+/// retiring do not count; disabled and suspended keys do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -22,11 +22,11 @@ use crate::model::quota::Quota;
 )]
 #[non_exhaustive]
 pub enum KeysPerOwner {
-    /// One. A new issue revokes what the owner holds, in the same transaction, and
-    /// also what is in the grace of a rotation: the old tokens are refused from the
-    /// instant that the new one exists.
+    /// One. A new issue revokes the owner's keys in the same transaction, also those in
+    /// the grace of a rotation: the old tokens are denied from the instant that the new
+    /// one exists.
     SingleSuperseding,
-    /// One. A new issue is refused while the owner holds a key.
+    /// One. A new issue fails while the owner holds a key.
     SingleRefusing,
     /// Several, with an optional cap.
     Many {
@@ -57,8 +57,8 @@ impl KeysPerOwner {
 pub struct PermissionName {
     /// The name.
     pub name: String,
-    /// Whether the name is retired: no key can be given it any more, no
-    /// verification can require it, and its bit is not given to another name.
+    /// Whether the name is retired: no key can get it any more, no verification can
+    /// require it, and no other name gets its bit.
     pub retired: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Keyspace {
     /// The prefix of its tokens, which is also its name and never changes.
     /// [`Prefix::scanner_pattern`] is a regular expression that finds them.
     pub prefix: Prefix,
-    /// What it is for.
+    /// What the keyspace is for.
     pub description: String,
     /// Its permission names; the position of a name is its bit.
     pub permissions: Vec<PermissionName>,
@@ -87,7 +87,7 @@ pub struct Keyspace {
         serde(serialize_with = "crate::model::serialized::maybe_duration")
     )]
     pub default_lifetime: Option<Duration>,
-    /// The longest that a key may live, from its issue.
+    /// The longest lifetime of a key, from its issue.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::model::serialized::maybe_duration")
@@ -110,8 +110,8 @@ impl Keyspace {
     /// The mask of some of its permissions.
     ///
     /// # Errors
-    /// [`Invalid::UnknownPermission`] or [`Invalid::RetiredPermission`] for a
-    /// name that cannot be given.
+    /// [`Invalid::UnknownPermission`] or [`Invalid::RetiredPermission`] for an unknown
+    /// or retired name.
     pub fn mask<N: AsRef<str>>(
         &self,
         names: impl IntoIterator<Item = N>,
@@ -144,7 +144,7 @@ impl Keyspace {
         }
     }
 
-    /// The bit of a name that can be required, without an allocation.
+    /// The bit of a name that is not retired, without an allocation.
     pub(crate) fn required_bit(&self, name: &str) -> Option<Permissions> {
         self.permissions
             .iter()
@@ -152,8 +152,8 @@ impl Keyspace {
             .map(Permissions::bit)
     }
 
-    /// The names of the bits in a mask, in the order of the bits. A bit without
-    /// a name is left out; retired names are given.
+    /// The names of the bits in a mask, in the order of the bits. A bit without a name
+    /// is left out; retired names are included.
     #[must_use]
     pub fn names(&self, mask: Permissions) -> Vec<&str> {
         self.permissions
@@ -176,7 +176,7 @@ impl Keyspace {
             })
     }
 
-    /// Resolves names and bits that a caller gives to a key.
+    /// Resolves the names and bits that a caller asks for.
     pub(crate) fn resolve(
         &self,
         names: &[String],
@@ -193,7 +193,7 @@ impl Keyspace {
         Ok(bits | self.mask(names)?)
     }
 
-    /// Appends names, each of which gets the next bit.
+    /// Appends names. Each gets the next bit.
     pub(crate) fn add_permissions(&mut self, names: &[String]) -> Result<(), Error> {
         for name in names {
             bounds::check_identifier("permission name", name)?;
@@ -282,9 +282,9 @@ impl Keyspace {
         }
     }
 
-    /// Checks what a new or changed keyspace says of itself.
+    /// Checks the fields of a new or changed keyspace.
     ///
-    /// Its description apart: see [`check_description`].
+    /// Not its description: see [`check_description`].
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if let KeysPerOwner::Many { cap } = self.keys_per_owner {
             check_cap(cap)?;
@@ -342,8 +342,8 @@ impl Keyspace {
     }
 }
 
-/// Checks a description that is given, and not one that is stored: the rule for text
-/// may have become stricter since, and must not stop other changes.
+/// Checks a description that a caller gives. A stored one is not checked again: the
+/// rule for text may have become stricter, and must not prevent other changes.
 fn check_description(text: &str) -> Result<(), Error> {
     bounds::check_text("description", text, bounds::DESCRIPTION_LEN_MAX)
 }
@@ -432,8 +432,8 @@ impl NewKeyspace {
         self
     }
 
-    /// The longest that a key may live. A key whose issue does not say, in a
-    /// keyspace without a default lifetime, lives this long.
+    /// Sets the longest lifetime of a key. In a keyspace without a default lifetime, it
+    /// is also that of keys whose issue does not set an expiry.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
@@ -447,8 +447,8 @@ impl NewKeyspace {
         self
     }
 
-    /// The plan of a key whose issue does not name one. Without it, such a key
-    /// has no limits.
+    /// Sets the plan of keys whose issue does not name one. Without it, such keys have
+    /// no limits.
     #[must_use]
     pub fn default_plan(mut self, name: impl Into<String>) -> Self {
         self.default_plan = Some(name.into());
@@ -506,9 +506,9 @@ impl NewKeyspace {
 
 /// Changes to a keyspace. The prefix never changes: it stands in every token.
 ///
-/// Changed lifetimes, caps and default plans hold for what is issued or changed
-/// from then on; existing keys are left as they are. A changed plan holds for all
-/// keys that follow it, at once.
+/// Changed lifetimes, caps and default plans apply to keys issued or changed from then
+/// on; existing keys stay as they are. A changed plan applies at once to all keys that
+/// follow it.
 #[derive(Debug, Clone, Default)]
 pub struct KeyspaceUpdate {
     pub(crate) description: Option<String>,
@@ -543,7 +543,8 @@ impl KeyspaceUpdate {
         self
     }
 
-    /// Names to retire: from then on they cannot be given or required.
+    /// Retires names: from then on no key can get them, and no verification can require
+    /// them.
     #[must_use]
     pub fn retire_permissions<N: Into<String>>(
         mut self,
@@ -553,30 +554,30 @@ impl KeyspaceUpdate {
         self
     }
 
-    /// How many keys an owner may hold. Refused where it would become
-    /// single-active while an owner holds several.
+    /// Sets how many keys an owner may hold. The update fails if the keyspace would
+    /// become single-active while an owner holds several.
     #[must_use]
     pub fn keys_per_owner(mut self, policy: KeysPerOwner) -> Self {
         self.keys_per_owner = Some(policy);
         self
     }
 
-    /// A default lifetime, or `None` to take it away.
+    /// Sets a default lifetime, or removes it with `None`.
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.default_lifetime = Some(lifetime.into());
         self
     }
 
-    /// A maximum lifetime, or `None` to take it away.
+    /// Sets a maximum lifetime, or removes it with `None`.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.max_lifetime = Some(lifetime.into());
         self
     }
 
-    /// Adds a plan, or replaces the one of its name: the keys that follow it
-    /// begin to be counted anew. A plan is never removed.
+    /// Adds a plan, or replaces the one with its name and resets its counters. A plan
+    /// cannot be removed.
     #[must_use]
     pub fn plan(mut self, plan: Plan) -> Self {
         self.plans.push(plan);

@@ -9,12 +9,12 @@ use ipnet::IpNet;
 
 /// An IPv4 or IPv6 network in CIDR notation; a bare address is a network of one.
 ///
-/// An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) counts as IPv4, on both
-/// sides. An address behind a NAT64 of the well-known prefix (`64:ff9b::192.0.2.1`,
-/// RFC 6052) is inside what holds it or the global IPv4 address that it stands for. One of
-/// the local-use prefix `64:ff9b:1::/48` (RFC 8215) stays an IPv6 address: each network
-/// chooses its own prefix length there, and with it the place of the IPv4 address. Bits set
-/// past the prefix are refused, since they are usually a slip.
+/// An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) counts as IPv4, on both sides. An
+/// address behind a NAT64 of the well-known prefix (`64:ff9b::192.0.2.1`, RFC 6052) is
+/// inside a network that contains it, or the global IPv4 address that it stands for.
+/// One of the local-use prefix `64:ff9b:1::/48` (RFC 8215) stays an IPv6 address: each
+/// network chooses its own prefix length there, and with it the place of the IPv4
+/// address. Bits set past the prefix are an error, since they are usually a mistake.
 ///
 /// ```
 /// use gatekey::Network;
@@ -93,15 +93,16 @@ pub(crate) fn is_nat64(address: Ipv6Addr) -> bool {
     address.to_bits() >> 32 == 0x0064_ff9b << 64
 }
 
-/// The IPv4 address that one under the well-known prefix stands for. It stands for no
-/// private one (RFC 6052, 3.1): a translator outside must not make its hosts ours.
+/// The IPv4 address that one under the well-known prefix stands for. It never stands
+/// for a private address (RFC 6052, 3.1): an outside translator must not pass its hosts
+/// off as internal ones.
 fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = Ipv4Addr::from_bits(u32::try_from(address.to_bits() & 0xffff_ffff).ok()?);
     let is_local = v4.is_private()
         || v4.is_loopback()
         || v4.is_link_local()
         || v4.is_unspecified()
-        // What carriers share (RFC 6598).
+        // The shared address space of carriers (RFC 6598).
         || v4.to_bits() >> 22 == 0x6440_0000 >> 22;
     (is_nat64(address) && !is_local).then_some(v4)
 }

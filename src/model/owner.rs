@@ -1,4 +1,4 @@
-//! Who holds the keys.
+//! The owners of keys.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,10 +10,10 @@ use crate::model::parse::ParseError;
 /// The owner of keys: a path of 1 to 8 segments, as in `acme/ingest/etl-bot`
 /// (organisation / project / service account).
 ///
-/// A segment is 1 to 64 characters of printable ASCII without `/` and space,
-/// and is neither `.` nor `..`; the path is at most 255 bytes. Paths are
-/// compared segment by segment: `acme/in` is not above `acme/ingest`. Nothing
-/// is folded or normalised: `Acme` and `acme` are two owners.
+/// A segment is 1 to 64 characters of printable ASCII without `/` and space, and is
+/// neither `.` nor `..`; the path is at most 255 bytes. Paths are compared segment by
+/// segment: `acme/in` is not above `acme/ingest`. gatekey does not fold or normalise
+/// paths: `Acme` and `acme` are two owners.
 ///
 /// ```
 /// use gatekey::OwnerPath;
@@ -184,28 +184,28 @@ impl fmt::Debug for OwnerPath {
 pub struct OwnerState {
     /// The owner.
     pub owner: OwnerPath,
-    /// Its own suspension.
+    /// The owner's own suspension.
     pub suspended: Option<Suspension>,
     /// The shortest path above it that is suspended.
     pub suspended_above: Option<OwnerPath>,
 }
 
 impl OwnerState {
-    /// Whether its keys are refused, by its own suspension or one above.
+    /// Whether its keys are denied, because of its own suspension or one above.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.suspended.is_some() || self.suspended_above.is_some()
     }
 }
 
-/// A suspension that holds.
+/// A suspension in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Suspension {
-    /// Since when.
+    /// When the owner was suspended.
     pub at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub by: Option<String>,
     /// The note.
     pub note: Option<String>,

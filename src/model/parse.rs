@@ -1,5 +1,5 @@
-//! The error of a value that does not have the form of its type. It knows nothing of
-//! the engine, so that every type of the model can fail with it.
+//! The error for a value that does not have the form of its type. It does not depend on
+//! the engine, so that every type of the model can use it.
 
 use crate::model::withheld::holds_a_secret;
 
@@ -34,7 +34,7 @@ impl ParseError {
         Self::hidden(what, shown(value), why)
     }
 
-    /// The same, of a value that is described and not shown.
+    /// As [`new`](Self::new), with a description in place of the value.
     pub(crate) fn hidden(
         what: &'static str,
         value: impl Into<String>,
@@ -48,9 +48,9 @@ impl ParseError {
     }
 }
 
-/// Quotes a value for an error message: cut to 64 characters, and withheld
-/// where it holds a run of base62 as long as a token's secret, which somebody
-/// may have put into the wrong argument.
+/// Quotes a value for an error message. It is cut to 64 characters, and withheld where
+/// it contains a run of base62 as long as a token's secret: a caller may have passed a
+/// token in the wrong argument.
 pub(crate) fn shown(value: &str) -> String {
     const CUT: usize = 64;
     if holds_a_secret(value) {

@@ -1,4 +1,4 @@
-//! The mask of what a key may do.
+//! The mask of a key's permissions.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Sub};

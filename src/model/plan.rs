@@ -33,17 +33,17 @@ use crate::model::limit::Limit;
 pub struct Plan {
     /// Its name, unique in the keyspace.
     pub name: String,
-    /// Its limits; none of them: no limit.
+    /// Its limits; an empty list means no limit.
     pub limits: Vec<Limit>,
-    /// Whether all keys of an owner in the keyspace that follow the plan are
-    /// counted together.
+    /// Whether the keys of an owner in the keyspace that follow the plan share their
+    /// counters.
     pub shared_by_owner: bool,
     /// Whether a request that is counted under the plan is not charged to the limits of
     /// the levels above the one that has the plan.
     pub replaces_levels_above: bool,
 }
 
-/// A plan as it is read, which need not be one.
+/// A plan as it is deserialised, before it is checked.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,8 +74,9 @@ impl TryFrom<Given> for Plan {
 }
 
 impl Plan {
-    /// A plan without limits, counted by key. Checked where it is used: a name
-    /// as a permission's, at most [`bounds::LIMITS_PER_PLAN_MAX`] limits.
+    /// A plan without limits, counted by key. The engine checks it when it is used: the
+    /// name has the form of a permission's, and there are at most
+    /// [`bounds::LIMITS_PER_PLAN_MAX`] limits.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -93,7 +94,7 @@ impl Plan {
         self
     }
 
-    /// Counts all keys of an owner in the keyspace together.
+    /// Makes the keys of an owner in the keyspace share their counters.
     #[must_use]
     pub fn shared_by_owner(mut self) -> Self {
         self.shared_by_owner = true;

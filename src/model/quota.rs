@@ -1,9 +1,10 @@
-//! Quotas: a key good for so many requests, perhaps refilled each day or month.
+//! Quotas: how many requests a key is good for, with an optional refill each day or
+//! month.
 
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 
-/// When a quota is refilled, in UTC. A refill replaces what is left; nothing is
+/// When a quota is refilled, in UTC. A refill replaces the remainder; nothing is
 /// carried over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
@@ -49,8 +50,7 @@ impl std::fmt::Display for Refill {
     }
 }
 
-/// How many requests a key is good for. A key and those that it is rotated to
-/// share one.
+/// How many requests a key is good for. A key and its successors by rotation share one.
 ///
 /// ```
 /// use gatekey::{Denial, Engine, NewKey, NewKeyspace, Quota, Verdict};
@@ -77,7 +77,7 @@ pub struct Quota {
     pub(crate) refill: Option<Refill>,
 }
 
-/// A quota as it is read, which need not be one.
+/// A quota as it is deserialised, before it is checked.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,8 +105,8 @@ impl Quota {
     /// The most requests of a quota.
     pub const REQUESTS_MAX: u64 = 1 << 53;
 
-    /// So many requests, once. Checked where it is used: 1 to
-    /// [`REQUESTS_MAX`](Self::REQUESTS_MAX).
+    /// A number of requests, without a refill. The engine checks it when it is used: 1
+    /// to [`REQUESTS_MAX`](Self::REQUESTS_MAX).
     #[must_use]
     pub const fn new(requests: u64) -> Self {
         Self {
@@ -115,7 +115,7 @@ impl Quota {
         }
     }
 
-    /// So many requests a day or a month.
+    /// A number of requests a day or a month.
     #[must_use]
     pub const fn refilled(mut self, refill: Refill) -> Self {
         self.refill = Some(refill);
@@ -128,7 +128,7 @@ impl Quota {
         self.requests
     }
 
-    /// When it is refilled; `None`: never.
+    /// When the quota is refilled; `None` for never.
     #[must_use]
     pub const fn refill(self) -> Option<Refill> {
         self.refill
@@ -142,7 +142,7 @@ impl Quota {
         Ok(())
     }
 
-    /// How much of it is taken into memory at a time.
+    /// How much of it the engine takes into memory at once.
     pub(crate) fn slice(self) -> u64 {
         (self.requests / 100).clamp(10, 1000)
     }
@@ -164,9 +164,9 @@ impl std::fmt::Display for Quota {
 pub struct QuotaStatus {
     /// The quota.
     pub quota: Quota,
-    /// What is left in the store. The engine may hold a little more in memory,
-    /// which it puts back when it closes.
+    /// What is left in the store. The engine may hold a slice more in memory, and puts
+    /// it back when it closes.
     pub remaining: u64,
-    /// When it is refilled next; `None`: never.
+    /// The next refill; `None` for never.
     pub refills_at: Option<Timestamp>,
 }

@@ -16,18 +16,18 @@ pub enum Reason {
     /// No reason was given.
     #[default]
     Unspecified,
-    /// The token is, or may be, in the wrong hands.
+    /// An unauthorised party has, or may have, the token.
     KeyCompromise,
     /// Another key took its place.
     Superseded,
     /// The owner's relation to the service has changed.
     AffiliationChanged,
-    /// The owner lost the right that the key stood for.
+    /// The owner no longer has the right to the key.
     PrivilegeWithdrawn,
     /// The key is not needed any more.
     Cessation,
-    /// A later version of this crate wrote a reason that this one does not know. It is
-    /// kept as it is, and only read from a store.
+    /// A reason that this version does not know: a later version of this crate wrote
+    /// it. It is kept as it is, and only read from a store.
     #[non_exhaustive]
     Other {
         /// Its number in the store, which none of the others has.

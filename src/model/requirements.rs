@@ -1,12 +1,12 @@
-//! What a request asks of a token.
+//! What a request requires of a token.
 
 use std::net::IpAddr;
 
 use crate::model::id::Prefix;
 use crate::model::permissions::Permissions;
 
-/// What a caller of [`Engine::verify_with`](crate::Engine::verify_with) asks of
-/// a token. Cheap to make and to copy; it can be a constant.
+/// What a caller of [`Engine::verify_with`](crate::Engine::verify_with) requires of a
+/// token. It is cheap to build and to copy, and can be a constant.
 ///
 /// ```
 /// use gatekey::Requirements;
@@ -22,7 +22,7 @@ pub struct Requirements<'a> {
     pub(crate) permission_names: &'a [&'a str],
     pub(crate) source: Option<IpAddr>,
     pub(crate) cost: u32,
-    /// That this request's use of its key is counted already.
+    /// Says that this request's use of its key is counted already.
     pub(crate) is_counted: bool,
 }
 
@@ -33,7 +33,7 @@ impl Default for Requirements<'_> {
 }
 
 impl<'a> Requirements<'a> {
-    /// Nothing but a good token.
+    /// No requirement beyond a good token.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -46,40 +46,41 @@ impl<'a> Requirements<'a> {
         }
     }
 
-    /// Only tokens of this keyspace; those of others read as unknown.
+    /// Requires a token of this keyspace; tokens of others are denied as unknown.
     #[must_use]
     pub const fn keyspace(mut self, prefix: Prefix) -> Self {
         self.keyspace = Some(prefix);
         self
     }
 
-    /// All of these permissions, by mask. A bit means something else in every
-    /// keyspace: ask for the [`keyspace`](Self::keyspace) too, or by name.
+    /// Requires all of these permissions, by mask. A bit has a different meaning in
+    /// each keyspace: set the [`keyspace`](Self::keyspace) too, or use names.
     #[must_use]
     pub const fn permission_mask(mut self, mask: Permissions) -> Self {
         self.permissions = mask;
         self
     }
 
-    /// All of these permissions, by name, in the key's keyspace. A name that
-    /// the keyspace does not have, or has retired, is always missing: misspelt,
-    /// it denies every key. [`Keyspace::mask`](crate::Keyspace::mask) tells, at start.
+    /// Requires all of these permissions, by name, in the key's keyspace. No key has a
+    /// name that the keyspace does not have or has retired: a misspelt name denies
+    /// every key. [`Keyspace::mask`](crate::Keyspace::mask) finds such a name when the
+    /// server starts.
     #[must_use]
     pub const fn permissions(mut self, names: &'a [&'a str]) -> Self {
         self.permission_names = names;
         self
     }
 
-    /// The address that the request comes from. Without it, a key that is
-    /// bound to networks is refused.
+    /// Sets the address that the request comes from. Without it, a key that is bound to
+    /// networks is denied.
     #[must_use]
     pub const fn source(mut self, address: IpAddr) -> Self {
         self.source = Some(address);
         self
     }
 
-    /// What the request is charged to the limits of the key's plan and to its
-    /// quota; 1 if not said. 0 charges nothing and passes every limit.
+    /// Sets how much the request costs, in the limits of the key's plan and in its
+    /// quota; 1 by default. A cost of 0 charges nothing and passes every limit.
     #[must_use]
     pub const fn cost(mut self, cost: u32) -> Self {
         self.cost = cost;

@@ -1,4 +1,4 @@
-//! What must not be printed, and is wiped when dropped.
+//! Secrets: never printed, and wiped when dropped.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::model::id::KeyId;
 use crate::model::parse::ParseError;
 
-/// A token just made: the one time that its secret can be seen.
+/// A new token. This is the only time that its secret can be read.
 ///
 /// It is never stored. `Debug` shows the key id alone, and the text is wiped
 /// from memory on drop.
@@ -21,8 +21,8 @@ impl Token {
         Self { key, text }
     }
 
-    /// The token as text, to be handed to its holder once. This is the only
-    /// way to the secret.
+    /// Returns the token as text, to hand to its holder once. This is the only way to
+    /// read the secret.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
@@ -41,12 +41,12 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A secret of the server's own that goes into every stored hash, so that the
-/// file alone is not enough to forge or to test a token.
+/// A secret of the server that goes into every stored digest, so that the file alone is
+/// not enough to forge or to test a token.
 ///
-/// Keep it outside the store: in the environment, a secret manager or a KMS.
-/// Losing it loses every key. It has an id, so that a newer one can take over:
-/// the pepper with the highest id signs, the others still verify.
+/// Keep it outside the store: in the environment, a secret manager or a KMS. If you
+/// lose it, you lose every key. Its id lets a newer pepper take over: the one with the
+/// highest id signs, the others still verify.
 ///
 /// ```
 /// use gatekey::{Engine, Options, Pepper};
@@ -68,7 +68,8 @@ impl Pepper {
     /// The longest pepper, in bytes.
     pub const LEN_MAX: usize = 1024;
 
-    /// A pepper with an id from 1 to 255. The bytes are copied; wipe your own.
+    /// Makes a pepper with an id from 1 to 255. It copies the bytes; wipe your own
+    /// copy.
     ///
     /// # Errors
     /// [`Invalid::Malformed`](crate::Invalid::Malformed) for the id 0 and for fewer than 16 or more than

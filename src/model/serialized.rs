@@ -1,6 +1,6 @@
-//! What the feature `serde` shares: types that are written as their text, and durations.
+//! Helpers of the feature `serde`: types that are written as their text, and durations.
 //!
-//! Nothing that is stored passes through here; see [`crate::store::stored`].
+//! Stored records do not use them: see [`crate::store::stored`].
 
 use std::fmt::{self, Display, Formatter};
 use std::marker::PhantomData;

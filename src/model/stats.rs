@@ -20,9 +20,9 @@ pub struct Stats {
     pub resident_keys: usize,
     /// How many keys fit into the resident table.
     pub resident_capacity: usize,
-    /// How many keys are counted for the limits of their plans.
+    /// How many keys the limiter counts.
     pub limited_keys: usize,
-    /// How many uses of keys were not counted, for want of room between two
+    /// How many uses of keys were not counted, since there was no room between two
     /// flushes.
     pub usage_lost: u64,
     /// Whether the store takes changes.
@@ -49,7 +49,7 @@ pub struct PepperKeys {
 pub struct KeyCounts {
     /// Good.
     pub active: u64,
-    /// Replaced, and in their grace.
+    /// Rotated, and in their grace.
     pub retiring: u64,
     /// Not good yet.
     pub not_yet_valid: u64,
@@ -61,9 +61,9 @@ pub struct KeyCounts {
     pub expired: u64,
     /// Revoked.
     pub revoked: u64,
-    /// Over by their expiry: all of `expired`, and those of `disabled` and `suspended`
-    /// that have expired. Not a state of its own, and not in the
-    /// [`total`](Self::total) a second time.
+    /// Past their expiry: all of `expired`, and those of `disabled` and `suspended`
+    /// that have expired. This is not a state of its own, so the [`total`](Self::total)
+    /// does not add it.
     pub over_by_expiry: u64,
 }
 

@@ -1,19 +1,20 @@
-//! What free text may hold: names, descriptions, labels, notes, actors.
+//! What free text may contain: names, descriptions, labels, notes, actors.
 //!
-//! Whoever reads such a text in a log, a listing or the audit trail must see all of
-//! it, in its order, on its line. So nothing is taken that cannot be seen (Unicode's
-//! `Default_Ignorable_Code_Point`), that turns the direction of what follows, or that
-//! ends a line. Two kinds are let through where they show, and refused elsewhere:
+//! Whoever reads such a text in a log, a listing or the audit trail must see all of it,
+//! in order, on one line. So it must not contain invisible characters (Unicode's
+//! `Default_Ignorable_Code_Point`), characters that change the direction of text, or
+//! line breaks. Two kinds are allowed where they have a visible effect, and refused
+//! elsewhere:
 //!
 //! - joiners (U+200C, U+200D) between two letters of a script that joins (Arabic to
 //!   Sinhala, Myanmar, Khmer, Mongolian), where they change how the letters look and are
 //!   part of the spelling of Persian and others; U+200D also between two pictographs;
 //! - presentation selectors (U+FE0E, U+FE0F) behind a pictograph, or in a keycap.
 //!
-//! The flags that are spelled with tags (England, Scotland, Wales) are refused: tags
-//! can spell any hidden text.
+//! Flags spelled with tag characters (England, Scotland, Wales) are refused: tag
+//! characters can spell any hidden text.
 
-/// Why a text cannot be taken, or `None` where it can.
+/// Why a text is refused, or `None` if it is allowed.
 pub(crate) fn flaw(text: &str) -> Option<String> {
     let mut before = None;
     let mut chars = text.chars().peekable();
@@ -68,7 +69,8 @@ fn is_hidden(char: char) -> bool {
     )
 }
 
-/// Whether a character that is hidden by itself shows between its neighbours.
+/// Whether a character that is invisible alone has a visible effect between its
+/// neighbours.
 fn shows(before: Option<char>, char: char, after: Option<char>) -> bool {
     let both = |is: fn(char) -> bool| before.is_some_and(is) && after.is_some_and(is);
     match char {

@@ -1,5 +1,5 @@
-//! The engine's time: the clock's, or the newest instant that counted where that is
-//! later; and what is noticed of a clock that is wrong.
+//! The engine's time: the later of the clock and the newest instant that counted. And
+//! how the engine notices a wrong clock.
 
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ const INSTANT_BITS: u32 = 48;
 const INSTANT_MASK: u64 = (1 << INSTANT_BITS) - 1;
 const ERA_MAX: u64 = u64::MAX >> INSTANT_BITS;
 
-/// The newest instant that was committed, or at which a key was told to be over. Time
-/// never runs behind it, until it is set back, which begins another *era*.
+/// The newest instant that was committed, or at which the engine said that a key is
+/// over. Time never runs behind it, until a call sets time back, which begins a new
+/// *era*.
 ///
-/// One word, the era above the instant, that only ever grows: whoever read the time
-/// in an earlier era can hold nothing in a later one.
+/// One word, the era above the instant, that only grows: a thread that read the time in
+/// an earlier era cannot hold time in a later one.
 pub(crate) struct Time(AtomicU64);
 
-/// What the time was when it was asked for.
+/// The time when it was read.
 #[derive(Clone, Copy)]
 pub(crate) struct Present {
     pub(crate) at: Timestamp,
@@ -58,8 +59,8 @@ impl Time {
 
     /// The present.
     pub(crate) fn now(&self, clock: &dyn Clock) -> Present {
-        // The clock after the era: what it said before time was set back is held by
-        // nobody after.
+        // The clock is read after the era, so that nobody holds what it said before
+        // time was set back.
         let latest = self.read();
         latest.moved_to(latest.at.max(clock.now()))
     }
@@ -86,13 +87,13 @@ impl Time {
     }
 }
 
-/// A leap of the clock: it went from where it should have been to elsewhere.
+/// A leap of the clock, from where it should have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ClockLeap {
-    /// What the clock should have said, by what it said before and by how much time
-    /// has passed since.
+    /// What the clock should have said, given what it said before and how much time has
+    /// passed since.
     pub expected: Timestamp,
     /// What it said.
     pub found: Timestamp,
@@ -105,26 +106,27 @@ pub struct ClockLeap {
 pub struct ClockStatus {
     /// What the clock says.
     pub clock: Timestamp,
-    /// The engine's present: the clock's, or the newest instant that counted where
-    /// that is later.
+    /// The engine's present: the later of the clock and the newest instant that
+    /// counted.
     pub now: Timestamp,
     /// The newest instant that the store has committed.
     pub committed: Timestamp,
-    /// How far the clock is behind the engine's present, which stands still meanwhile.
+    /// How far the clock lags behind the engine's present, which stands still
+    /// meanwhile.
     #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))]
     pub behind: Duration,
-    /// How many leaps were noticed since the engine was opened, forward and back.
+    /// How many leaps the engine has noticed since it was opened, forward and back.
     pub leaps: u64,
     /// The last of them.
     pub last_leap: Option<ClockLeap>,
-    /// By how much a clock may be off without being told of:
+    /// How far a clock may be off without a report:
     /// [`Options::clock_leap`](crate::Options::clock_leap).
     #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))]
     pub allowed: Duration,
 }
 
 impl ClockStatus {
-    /// Whether somebody should look at the host's clock: it is behind the engine's
+    /// Whether an operator should look at the host's clock: it lags behind the engine's
     /// present by more than is allowed, or it has leapt since the engine was opened.
     /// [`Engine::set_time_back`](crate::Engine::set_time_back) helps where the present
     /// is wrong.
@@ -134,7 +136,7 @@ impl ClockStatus {
     }
 }
 
-/// Compares the clock with one that nobody sets.
+/// Compares the clock with one that cannot be set.
 pub(crate) struct Watch {
     allowed: Duration,
     seen: Mutex<Seen>,
@@ -142,7 +144,7 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct Seen {
-    /// What both clocks said, the one that is set slowly moved to where it goes.
+    /// What both clocks said, with slow adjustments of the settable one followed.
     last: Option<(Timestamp, Duration)>,
     leaps: u64,
     last_leap: Option<ClockLeap>,
@@ -176,8 +178,8 @@ impl Watch {
             seen.last = Some((found, steady));
             return;
         }
-        // A clock that is brought in line slowly is followed, at a thousandth: small
-        // steps that come often still add up to a leap.
+        // Follows a clock that is adjusted slowly, at a rate of a thousandth: frequent
+        // small steps still add up to a leap.
         let follow = off.min(passed / 1000);
         let near = match found >= expected {
             true => expected.saturating_add(follow),

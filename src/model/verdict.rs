@@ -1,4 +1,4 @@
-//! What a verification says.
+//! Verdicts: a grant or a denial.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,9 +21,9 @@ use crate::model::reason::Reason;
 )]
 #[must_use = "a verdict that is not looked at protects nothing"]
 pub enum Verdict {
-    /// The token is good for what was asked.
+    /// The token is good and fulfils the requirements.
     Granted(Grant),
-    /// It is not, and why.
+    /// The token is denied, with the reason.
     Denied(Denial),
 }
 
@@ -34,7 +34,7 @@ impl Verdict {
         matches!(self, Self::Granted(_))
     }
 
-    /// The grant, or the denial as an error, for `?`.
+    /// Converts into a `Result`, for `?`.
     ///
     /// # Errors
     /// The denial.
@@ -92,7 +92,7 @@ pub struct Grant {
     pub(crate) limits: Option<Standing>,
 }
 
-/// Where a key stands in the limits of its plan, a request counted.
+/// What is left of the limits of a key's plan, after a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) tightest: LimitStatus,
@@ -100,7 +100,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Takes another limit in.
+    /// Adds another limit.
     pub(crate) fn with(self, status: LimitStatus) -> Self {
         let is_tighter = status.remaining() < self.tightest.remaining();
         let is_longer = status.limit().window() > self.longest.limit().window();
@@ -135,35 +135,34 @@ impl Grant {
         self.owner.as_str()
     }
 
-    /// What the key may do, in the bits of its keyspace; retired ones are left
-    /// out.
+    /// The key's permissions, in the bits of its keyspace, without retired ones.
     #[must_use]
     pub fn permissions(&self) -> Permissions {
         self.permissions
     }
 
-    /// When the key expires; `None`: never.
+    /// When the key expires; `None` for never.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// Where the key was rotated and is in its grace: until when it is
-    /// accepted. A server may tell its caller to move to the new key.
+    /// When the key's grace ends, if the key was rotated. A server can tell its caller
+    /// to move to the new key.
     #[must_use]
     pub fn retiring_until(&self) -> Option<Timestamp> {
         self.retiring_until
     }
 
-    /// Of the limits of the key's plan, the one of which the least is left, this
-    /// request counted; `None`: the key has no plan, or a plan without limits.
+    /// Of the limits of the key's plan, the one with the least left after this request;
+    /// `None` if the key has no plan, or a plan without limits.
     #[must_use]
     pub fn tightest_limit(&self) -> Option<LimitStatus> {
         self.limits.map(|limits| limits.tightest)
     }
 
-    /// Of the limits of the key's plan, the one with the longest window: what a
-    /// subscription is known by, as "1,000 an hour" where 50 a second hold too.
+    /// Of the limits of the key's plan, the one with the longest window. It usually
+    /// names a subscription: "1,000 an hour", although 50 a second apply too.
     #[must_use]
     pub fn longest_limit(&self) -> Option<LimitStatus> {
         self.limits.map(|limits| limits.longest)
@@ -204,17 +203,17 @@ impl fmt::Debug for Grant {
 /// The longest owner's path that a grant holds without an allocation, in bytes.
 pub(crate) const SHORT_OWNER_LEN: usize = 48;
 
-/// An owner's path, without an allocation unless it is long. A record that is
-/// resident has none that is.
+/// An owner's path, without an allocation unless it is long. The paths of resident
+/// records never are.
 #[derive(Clone)]
 pub(crate) enum InlinePath {
     Short(ShortPath),
     Long(Box<[u8]>),
 }
 
-/// What is behind the first `len` bytes is of no account. Aligned, so that it
-/// is moved in whole words: reading back half of a word that was just written
-/// costs more than all the rest of a grant.
+/// What is behind the first `len` bytes is of no account. It is aligned, so that it is
+/// moved in whole words: reading back half of a word just written costs more than all
+/// the rest of a grant.
 #[derive(Clone)]
 #[repr(align(8))]
 pub(crate) struct ShortPath {
@@ -260,10 +259,10 @@ impl Eq for InlinePath {}
 
 /// Why a token was not granted: the first of these that is true, in this order.
 ///
-/// Every variant from [`Revoked`](Denial::Revoked) on is given only where the
-/// secret was right, and so may carry the key's id. What of it a server tells
-/// its caller is the server's to decide; as a rule, unknown, revoked, disabled
-/// and suspended read the same from outside.
+/// The engine returns the variants from [`Revoked`](Denial::Revoked) on only for a
+/// right secret, so they carry the key's id. The server decides how much of it its
+/// caller learns; usually unknown, revoked, disabled and suspended keys get the same
+/// answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -272,8 +271,8 @@ impl Eq for InlinePath {}
 )]
 #[non_exhaustive]
 pub enum Denial {
-    /// Too many attempts from the request's address have failed; this one was
-    /// not looked at. Only where [`Options::failed_attempts`] is set.
+    /// Too many attempts from the request's address have failed, and the engine did not
+    /// look at this token. Only with [`Options::failed_attempts`].
     ///
     /// [`Options::failed_attempts`]: crate::Options::failed_attempts
     TooManyAttempts {
@@ -283,8 +282,8 @@ pub enum Denial {
     },
     /// The text does not have the form of a token, or its check is wrong.
     Malformed,
-    /// No key of this store, or of the keyspace asked for, has this token: its
-    /// id is unknown or its secret is wrong. Which of the two is not told.
+    /// No key of this store, or of the required keyspace, has this token: the id is
+    /// unknown, or the secret is wrong. The denial does not say which.
     Unknown,
     /// The key was revoked, or the grace of its rotation is over.
     Revoked {
@@ -311,7 +310,7 @@ pub enum Denial {
     NotYetValid {
         /// The key.
         key: KeyId,
-        /// When it will be.
+        /// When the key becomes good.
         not_before: Timestamp,
     },
     /// The key has expired.
@@ -325,8 +324,8 @@ pub enum Denial {
     NetworkNotAllowed {
         /// The key.
         key: KeyId,
-        /// The address; `None` where the request did not say, and the key is
-        /// bound to networks.
+        /// The address; `None` if the request had none, and the key is bound to
+        /// networks.
         source: Option<IpAddr>,
     },
     /// The key lacks a permission that was required.
@@ -335,18 +334,18 @@ pub enum Denial {
         key: KeyId,
         /// The bits it lacks.
         missing: Permissions,
-        /// The names it lacks; also those required that its keyspace does not
-        /// have, for which there are no bits.
+        /// The names it lacks, including required names that its keyspace does not
+        /// have, which have no bits.
         names: Vec<String>,
     },
     /// A limit of the key's plan is reached.
     RateLimited {
         /// The key.
         key: KeyId,
-        /// The limit; of several that are reached, the one to wait longest for.
+        /// The limit; if several are reached, the one with the longest wait.
         status: LimitStatus,
-        /// How long to wait until the request would be granted if no other came;
-        /// `None`: its cost is more than the limit ever allows.
+        /// How long to wait until the request would be granted if no other came; `None`
+        /// if its cost is more than the limit ever allows.
         #[cfg_attr(
             feature = "serde",
             serde(serialize_with = "crate::model::serialized::maybe_duration")
@@ -357,13 +356,13 @@ pub enum Denial {
     QuotaExhausted {
         /// The key.
         key: KeyId,
-        /// When it is refilled; `None`: never.
+        /// The next refill; `None` for never.
         refills_at: Option<Timestamp>,
     },
 }
 
 impl Denial {
-    /// The key, where the secret was right.
+    /// The key, if the secret was right.
     #[must_use]
     pub fn key_id(&self) -> Option<KeyId> {
         match self {

@@ -1,4 +1,4 @@
-//! Token shapes in texts of others: finding them, and showing such a text without them.
+//! Finding tokens in untrusted text, and showing the text without them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -13,17 +13,17 @@ const RUN_RANDOM: usize = 20;
 /// From this one on, where it follows what could be the id of a key.
 const RUN_AFTER_ID: usize = 4;
 
-/// A text of others, fit for a log: what looks like a token, or a piece of one, is
-/// replaced by `(withheld)`, and what cannot be printed is escaped.
+/// Makes untrusted text safe for a log: replaces whatever looks like a token, or a part
+/// of one, with `(withheld)`, and escapes characters that cannot be printed.
 ///
-/// The id of a key stays, since it is public. What is withheld:
+/// The id of a key stays, since it is public. The function withholds:
 /// - 32 letters and digits in a row: a secret, whatever stands before it; also the
 ///   base64 of a token, and digests in hexadecimal;
 /// - 20 of them that read as random ones: the end of a secret;
 /// - 4 of them behind ten that could be an id: the beginning of a secret.
 ///
-/// Percent encoding is seen through, also where it was applied several times; so are
-/// characters that cannot be seen. Control characters and those that change the
+/// The function sees through percent encoding, even if it was applied several times,
+/// and through invisible characters. Control characters and those that change the
 /// direction of writing are escaped, so that one text stays one line.
 ///
 /// Linear in the length. Allocates where something is withheld or escaped.
@@ -55,7 +55,7 @@ pub fn withheld(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a text holds what [`withheld`] would not show.
+/// Whether a text contains anything that [`withheld`] would hide.
 pub(crate) fn holds_a_secret(text: &str) -> bool {
     !secrets(text).is_empty()
 }

@@ -1,11 +1,10 @@
-//! A database's access to its ground, which can be taken away from it.
+//! A database's access to its ground, which the store can revoke.
 //!
-//! An access is *direct* as a rule. It is *apart* when it keeps in memory, by blocks,
-//! what is written through it: from the start for a look, so that a file that was not
-//! closed can be repaired and read without being changed; and from the first call on
-//! that fails, so that the transaction under way comes to its end, the snapshots of
-//! before go on being read, and nothing more reaches the ground. Once it is *over*,
-//! every call fails.
+//! An access is usually *direct*. It is *apart* when it keeps writes in memory, by
+//! blocks. A look is apart from the start, so that a file that was not closed can be
+//! repaired and read without changing it. Any other access becomes apart with the first
+//! call that fails: the current transaction can end and older snapshots stay readable,
+//! but nothing more reaches the ground. Once it is *over*, every call fails.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -120,7 +119,7 @@ impl Access {
         self.mode() == OVER
     }
 
-    /// The first call that failed, where one did.
+    /// The first call that failed, if one did.
     pub(super) fn fault(&self) -> Option<&Fault> {
         self.0.fault.get()
     }
@@ -135,8 +134,8 @@ impl Access {
         self.0.syncs.load(Ordering::Acquire)
     }
 
-    /// Tries what failed once more, where that can do no harm: a page that the
-    /// transaction which failed was given to itself, or the room for one.
+    /// Retries the failed call where that can do no harm: writing a page that only the
+    /// failed transaction used, or making room for one.
     pub(super) fn redo(&self) -> io::Result<()> {
         let ground = &self.0.ground;
         match self.fault().map(|fault| &fault.redo) {
@@ -327,7 +326,7 @@ impl StorageBackend for Access {
         )
     }
 
-    // A look takes no lock of its own: whoever looks has the file locked for the time.
+    // A look takes no lock of its own: its caller has the file locked meanwhile.
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         match self.mode() {
             DIRECT => self.0.ground.try_lock(start, end),

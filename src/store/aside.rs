@@ -1,4 +1,4 @@
-//! A copy of a store in the making: a backup, or a store that is restored.
+//! A copy of a store before it gets its name: a backup, or a restored store.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +9,7 @@ use crate::store::file::{ends_in_a_name, name_with};
 use crate::store::open::locked;
 use crate::store::partial::Partial;
 
-/// A copy that has its name once it is whole and durable, with words for errors.
+/// A copy that gets its name once it is complete and durable, with texts for errors.
 pub(crate) struct Aside {
     /// What is made: `backup`, as in "the backup to ..."
     what: &'static str,
@@ -17,8 +17,8 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
-    /// Begins a copy for a name that nothing has yet. `under_way` words that another is
-    /// being made for it, or was left behind.
+    /// Begins a copy for a name that no file has. `under_way` makes the error for
+    /// another copy under way, or left behind.
     pub(crate) fn begin(
         what: &'static str,
         target: &Path,
@@ -30,7 +30,7 @@ impl Aside {
             let why = "the path names no file: it is empty, or ends in a separator, `.` or `..`";
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
         }
-        // A link is a name as well, also one that leads to nothing.
+        // A symbolic link counts as a file, even if it leads nowhere.
         match target.symlink_metadata() {
             Ok(_) => return Err(Conflict::TargetExists(target.to_owned()).into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -70,7 +70,7 @@ impl Aside {
         failed(self.what, self.partial.target(), error)
     }
 
-    /// Fills it with the bytes of a store that nobody has open.
+    /// Fills it with the bytes of a store that no engine has open.
     pub(crate) fn fill_from(&self, source: &Path) -> Result<(), Error> {
         let refuse = |reason| Error::open(Some(source), reason);
         let mut from = match File::open(source) {
@@ -82,7 +82,7 @@ impl Aside {
         if fs::metadata(source).is_ok_and(|metadata| metadata.is_dir()) {
             return Err(refuse(OpenError::not_a_store("it is a directory")));
         }
-        // Whoever has it open for writing would change it meanwhile.
+        // An engine that has it open for writing would change it meanwhile.
         locked(from.try_lock_shared()).map_err(refuse)?;
         let copied = io::copy(&mut from, &mut self.partial.file())
             .and_then(|_| self.partial.file().sync_all());
@@ -90,7 +90,7 @@ impl Aside {
         copied.map_err(|error| self.failed(&error))
     }
 
-    /// Gives the file its name, durably. It is to be whole and durable itself.
+    /// Gives the file its name, durably. The file itself must be complete and durable.
     pub(crate) fn finish(mut self) -> Result<(), Error> {
         match self.partial.take_name() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -1,6 +1,7 @@
-//! Copying a snapshot to another file, while the store serves.
+//! Copying a snapshot to another file, while the engine is in use.
 //!
-//! A copy is written, read back from the file and compared, and only then gets its name.
+//! The copy is written, read back from the file and compared, and only then gets its
+//! name.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -23,52 +24,51 @@ use crate::store::mark::{Mark, Marking, UNFINISHED};
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{self, META, META_COPY, State, Tagged, each_table};
 
-/// After how many records progress is told.
+/// After how many records progress is reported.
 const PER_REPORT: u64 = 4096;
 
-/// A backup that was made: see [`Engine::backup`](crate::Engine::backup).
+/// The result of a backup: see [`Engine::backup`](crate::Engine::backup).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Backup {
-    /// The newest instant that was committed to what it holds.
+    /// The newest committed instant in it.
     pub at: Timestamp,
-    /// The position of the last audit entry that it holds; 0 for none.
+    /// The position of its last audit entry; 0 for none.
     pub audit_seq: u64,
-    /// How many records it holds, of every kind.
+    /// How many records it has, of every kind.
     pub records: u64,
     /// The length of its file, in bytes.
     pub file_bytes: u64,
-    /// Records that it holds as the store does, and that cannot be read: the first
-    /// hundred. They grant nothing. [`Engine::repair`](crate::Engine::repair) removes or
-    /// rebuilds them, in the store or in the copy;
-    /// [`Engine::check`](crate::Engine::check) finds also what can be read and does not
-    /// agree.
+    /// The damaged records that it has, as the store has them: the first hundred. They
+    /// grant nothing. [`Engine::repair`](crate::Engine::repair) removes or rebuilds
+    /// them, in the store or in the copy; [`Engine::check`](crate::Engine::check) also
+    /// finds records that can be read but are inconsistent.
     pub damaged: Vec<Corruption>,
-    /// How many of these there are in all.
+    /// How many damaged records there are in all.
     pub damaged_total: u64,
 }
 
-/// How far a backup or a compaction has come: see
+/// The progress of a backup or a compaction: see
 /// [`Engine::backup_with`](crate::Engine::backup_with) and
 /// [`Engine::compact_with`](crate::Engine::compact_with).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BackupProgress {
-    /// How many records were copied, and then how many were read back.
+    /// How many records were copied; in the second phase, how many were read back.
     pub records: u64,
-    /// How many there are to copy, and then to read back.
+    /// How many records each phase processes.
     pub records_total: u64,
-    /// Whether the copy is written, and is being read back.
+    /// Whether the copy is written and is being read back: the second phase.
     pub is_verifying: bool,
 }
 
-/// Told of the progress; `Break` ends the backup.
+/// Gets the progress; `Break` stops the backup.
 pub(crate) type OnProgress<'a> = &'a mut dyn FnMut(BackupProgress) -> ControlFlow<()>;
 
-/// Copies a snapshot to a file that does not exist yet. It is written under
-/// another name, and gets its own once it is whole and durable.
+/// Copies a snapshot to a new file, which has another name until it is complete and
+/// durable.
 pub(crate) fn backup(
     snapshot: Arc<Snapshot>,
     target: &Path,
@@ -101,7 +101,7 @@ fn copy_and_compare(
         &mut damage,
     )?;
     let (damaged, damaged_total) = damage.finish();
-    // The pages that it holds in the store's file may be used again.
+    // From here on, the store's file may reuse the pages of the snapshot.
     drop(snapshot);
     meter.begin(true)?;
     let copied = aside.file()?;
@@ -116,8 +116,8 @@ fn copy_and_compare(
     })
 }
 
-/// Copies everything in one transaction: each page is written once, and what a crash
-/// leaves is not a store. Says what was to be copied.
+/// Copies everything in one transaction: each page is written once, and a crash leaves
+/// no store. Returns what was to be copied.
 fn copy(
     snapshot: &Snapshot,
     state: &State,
@@ -199,7 +199,7 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     mut damage: Option<&mut Damage<'_>>,
 ) -> Result<(), Error> {
     let from = snapshot.table(definition)?;
-    // What the table says of itself, and not what is found here: that is compared.
+    // The count that the table keeps, not one made here: the two are compared.
     let count = from.len().or_store()?;
     let name = redb::TableHandle::name(&definition).to_owned();
     marking.table(&name, count);
@@ -239,7 +239,7 @@ fn compare(
     }
 }
 
-/// Reads the mark of what stands on a ground, to which nothing is written any more.
+/// Reads the mark of the store on a ground that is no longer written to.
 pub(super) fn read_back(
     ground: &Arc<Ground>,
     state: &State,
@@ -259,7 +259,7 @@ pub(super) fn read_back(
     Ok(found)
 }
 
-/// Counts records, and tells of them.
+/// Counts records and reports progress.
 pub(super) struct Meter<'a> {
     records: u64,
     total: u64,

@@ -11,7 +11,7 @@ use crate::store::ground::Ground;
 use crate::sync::{Mutex, lock};
 
 /// An open database. A store that recovers opens another one beneath its engine; the
-/// former lives as long as a snapshot of it is read.
+/// old one lives as long as a snapshot of it is in use.
 pub(super) struct Base {
     /// `None` once it is closed.
     db: Mutex<Option<Database>>,
@@ -40,7 +40,7 @@ impl Base {
         }
     }
 
-    /// Closes it. What still reads from a snapshot of it fails.
+    /// Closes it. Reads from its snapshots fail from then on.
     pub(super) fn close(&self) -> Result<(), Error> {
         match lock(&self.db).take() {
             Some(db) => guarded(|| db.close().or_store()),
@@ -49,8 +49,8 @@ impl Base {
     }
 }
 
-/// What is not closed has been replaced by another, or could not be opened to the end,
-/// and must not write.
+/// A database that was not closed was replaced by another, or its opening failed
+/// half-way: it must not write.
 impl Drop for Base {
     fn drop(&mut self) {
         let Some(mut db) = lock(&self.db).take() else {

@@ -1,4 +1,4 @@
-//! Walking the whole store, to find what does not agree.
+//! Walking the whole store to find inconsistencies.
 
 mod indexes;
 mod keys;
@@ -29,7 +29,7 @@ use crate::store::{extension, read};
 /// How many findings a report lists; the rest is counted.
 const LISTED_MAX: usize = 1000;
 
-/// What a walk of the whole store found.
+/// The result of [`Engine::check`](crate::Engine::check).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -38,7 +38,7 @@ pub struct CheckReport {
     pub keys: u64,
     /// How many audit entries were looked at.
     pub audit_entries: u64,
-    /// What does not agree, the first thousand.
+    /// The inconsistencies, the first thousand.
     pub findings: Vec<Finding>,
     /// How many findings there are in all.
     pub findings_total: u64,
@@ -52,16 +52,16 @@ impl CheckReport {
     }
 }
 
-/// Something in the store that does not agree with the rest of it.
+/// An inconsistency in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Finding {
     /// The table.
     pub table: &'static str,
-    /// The key of the record, in a readable form.
+    /// The key of the record, in readable form.
     pub record: String,
-    /// What does not agree.
+    /// What is wrong with the record.
     pub problem: String,
 }
 
@@ -103,8 +103,8 @@ struct Walk<'a> {
     /// Whether an owner is suspended, by the audit trail, and since which entry.
     suspended: BTreeMap<OwnerPath, (bool, u64)>,
     settings_told: Told,
-    /// Entries of the trail that are missing or do not follow, and why; what they said
-    /// cannot be asked for.
+    /// Entries of the trail that are missing or do not follow, and why. Nothing can be
+    /// checked against them.
     broken: BTreeMap<u64, String>,
     /// The last audit entry about each keyspace.
     keyspace_revisions: BTreeMap<Prefix, u64>,
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes a corrupt record down as a finding, and passes other errors on.
+    /// Records a corrupt record as a finding, and returns other errors.
     fn sound<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
         match result {
             Ok(value) => Ok(Some(value)),
@@ -170,7 +170,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A copy to which nothing was done is what was copied.
+    /// Compares an unchanged copy with its mark.
     fn copy(&mut self) -> Result<(), Error> {
         let snapshot = self.snapshot;
         let mark = mark::read(&snapshot.table(META)?, snapshot.ring(), &self.state);
@@ -228,8 +228,7 @@ impl<'a> Walk<'a> {
             self.sound(read)?;
             let is_trimmed = self.state.audit_floor_seq > 0;
             match path.value().parse::<OwnerPath>() {
-                // What is left of the trail need not tell of it, and what cannot be read
-                // of it may have.
+                // The entry may have been trimmed, or may be one that cannot be read.
                 Ok(owner) => match self.suspended.remove(&owner) {
                     Some((true, _)) => {}
                     None if is_trimmed => {}
@@ -247,7 +246,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether an entry behind another cannot be read.
+    /// Whether an entry after another cannot be read.
     fn is_broken_after(&self, seq: u64) -> bool {
         self.broken.range(seq..).next().is_some()
     }

@@ -1,9 +1,9 @@
 //! The encoding of every record but the hot one: serde through bincode 2.
 //!
-//! bincode is no longer maintained, and without a limit a forged length makes
-//! it abort. It is named in this file alone, with a limit, and decodes only
-//! what has passed its tag. To replace it, add a version to
-//! [`crate::store`]'s envelope and decode both.
+//! bincode is no longer maintained, and without a limit a forged length makes it abort.
+//! Only this file names it; it always sets a limit, and decodes only bytes whose tag
+//! was right. To replace it, add a version to [`crate::store`]'s envelope and decode
+//! both.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

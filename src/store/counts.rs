@@ -1,15 +1,16 @@
-//! How many keys each keyspace has, by state: kept with every change, not counted.
+//! How many keys each keyspace has, by state. Every change updates the counts.
 //!
-//! Time alone changes the state of a key, too. So the counts are those as of one place in
-//! time, the *reach*, and say nothing of what comes after it. **The invariant**: a count is
-//! the sum over the keys of a keyspace, each in the state that it has as of the reach. It
-//! holds wherever the reach is. A change of a key takes it out of the counts as it was and
-//! puts it in as it is, both as of the reach; moving the reach does the same for the keys
-//! that have an instant in between, of which the indexes `by_end` and `by_turn` name all.
+//! Time alone also changes the state of a key. So the counts are those as of one place
+//! in time, the *reach*, and say nothing of what comes after it. **The invariant**: a
+//! count is the sum over the keys of a keyspace, each in the state that it has as of
+//! the reach. It holds wherever the reach is. A change of a key takes it out of the
+//! counts as it was and puts it in as it is, both as of the reach; moving the reach
+//! does the same for the keys that have an instant in between, of which the indexes
+//! `by_end` and `by_turn` name all.
 //!
-//! Whoever asks for the counts moves a copy of them from the reach to the present, so that
-//! the answer is right wherever the reach is; the nearer it is, the less there is to read.
-//! Changes and flushes move the stored reach: see [`super::tx`].
+//! A caller that asks for the counts moves a copy of them from the reach to the
+//! present. So the answer is right wherever the reach is; the nearer it is, the less
+//! there is to read. Changes and flushes move the stored reach: see [`super::tx`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -249,7 +250,7 @@ impl Snapshot {
         let mut numbers = Vec::new();
         for entry in ReadableTable::iter(&self.table(PREFIXES)?).or_store()? {
             let (prefix, number) = entry.or_store()?;
-            // One that is no prefix is not a keyspace's.
+            // A malformed prefix belongs to no keyspace.
             if let Ok(prefix) = prefix.value().parse() {
                 numbers.push((prefix, number.value()));
             }

@@ -1,5 +1,5 @@
-//! What of a snapshot cannot be read, as it is copied: each record by itself, without a
-//! look at any other.
+//! Finding damaged records while a snapshot is copied: each record alone, without a
+//! look at others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ pub(super) struct Damage<'a> {
     links: Links,
     /// Entries of the trail that are missing or do not follow, and why.
     broken: BTreeMap<u64, String>,
-    /// Those that a repair has marked.
+    /// The entries that a repair has marked.
     marked: BTreeSet<u64>,
     listed: Vec<Corruption>,
     total: u64,

@@ -1,10 +1,10 @@
-//! The delta of a transaction: what it changed, and all that the engine needs to let it
-//! take effect.
+//! The delta of a transaction: what it changed, and all that the engine needs to
+//! publish it.
 //!
-//! A delta is complete. Whoever keeps something in memory that depends on the file can
-//! follow the file by deltas alone: between two snapshots, the records of these tables
-//! that differ are those that the deltas between them name, with what they were and what
-//! they are. It is by value, and each entry is of bounded size.
+//! A delta is complete. Anything in memory that depends on the file can follow the file
+//! by deltas alone: the records of these tables in which two snapshots differ are those
+//! that the deltas between them name, with their old and new values. It is by value,
+//! and each entry is of bounded size.
 //!
 //! | table | an entry holds | what in memory depends on it |
 //! |---|---|---|
@@ -16,8 +16,8 @@
 //! | `owner_settings` | the settings | the settings of owners |
 //! | `owner_quotas` | of an owner, the number of its quota | the names of the purses |
 //!
-//! [`Waiting`] is the one part that is of this process alone: who waits for the commit.
-//! A delta that came from elsewhere has nobody in it.
+//! Only [`Waiting`] belongs to this process: the callers that wait for the commit. A
+//! delta from elsewhere has none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,10 +37,11 @@ use crate::sync::atomic::AtomicBool;
 #[cfg(not(gatekey_shuttle))]
 mod tests;
 
-/// Lets what a delta says take effect for all readers, with the snapshot that it leads to.
+/// Publishes a delta to all readers, with the snapshot that it leads to.
 ///
-/// The one call from the store up into the engine: beneath the engine, a recovery may find
-/// that the commit it came for is durable, and must publish it before anybody writes again.
+/// This is the only call from the store up into the engine: a recovery beneath the
+/// engine may find that the pending commit is durable, and must publish it before the
+/// next write.
 pub(crate) trait Publish {
     /// The delta is empty where the snapshot only stands on another database than the one
     /// before.
@@ -71,8 +72,8 @@ impl<K: Ord + Clone, T: PartialEq> Changes<K, T> {
         Self(BTreeMap::new())
     }
 
-    /// Notes that a record was put, or removed where `new` is `None`. What it was before
-    /// the transaction is what it was at the first note.
+    /// Notes that a record was put, or removed where `new` is `None`. The first note
+    /// has its value before the transaction.
     pub(super) fn note(&mut self, key: K, old: Result<Option<T>, Error>, new: Option<T>) {
         let was_damaged = old.is_err();
         let change = self.0.entry(key).or_insert_with(|| Change {
@@ -83,7 +84,7 @@ impl<K: Ord + Clone, T: PartialEq> Changes<K, T> {
         change.new = new;
     }
 
-    /// Leaves out what is as it was.
+    /// Removes entries without a difference.
     fn settle(&mut self) {
         self.0.retain(|_, change| !change.is_none());
     }
@@ -97,12 +98,12 @@ impl<K: Ord + Clone, T: PartialEq> Changes<K, T> {
     }
 }
 
-/// Who in this process waits for a transaction to take effect.
+/// The callers in this process that wait for a transaction.
 #[derive(Clone, Default)]
 pub(crate) struct Waiting {
     /// Requests that wait for a slice of a quota, and purses that were called in, in order.
     pub(crate) slices: Vec<QuotaEvent>,
-    /// Flushes, to be told that their uses are written.
+    /// Flushes that wait until their uses are written.
     pub(crate) flushes: Vec<Arc<AtomicBool>>,
 }
 
@@ -119,11 +120,12 @@ pub(crate) struct Delta {
     pub(crate) owner_settings: Changes<OwnerName, OwnerSettingsRecord>,
     /// The number of the quota that an owner has in a keyspace.
     pub(crate) owner_quota_of: Changes<OwnerName, u64>,
-    /// Keys whose records cannot be read, or are gone: no copy may be granted any more.
+    /// Keys whose records are damaged or missing: copies in memory must not grant any
+    /// more.
     pub(crate) unreadable: Vec<KeyId>,
     /// The instant of the commit, behind which time never runs again.
     pub(crate) at: Timestamp,
-    /// That instant is where time was set back to.
+    /// Whether the transaction set time back to that instant.
     pub(crate) sets_time_back: bool,
     /// How many commits there are with this one.
     pub(crate) commits: u64,
@@ -160,7 +162,7 @@ impl Delta {
         self.owner_quota_of.settle();
     }
 
-    /// The keys of which no copy in memory may stay.
+    /// The keys whose copies in memory must go.
     pub(crate) fn stale_keys(&self) -> Vec<KeyId> {
         let changed = self.keys.iter().map(|(id, _)| id);
         changed.chain(self.unreadable.iter().copied()).collect()

@@ -1,4 +1,4 @@
-//! The audit trail outside of the store: places in its chain, and exports of it.
+//! Exports of the audit trail, and their verification without the store.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,16 +17,16 @@ const HEADING: &str = "gatekey audit trail 1";
 /// The longest line that is read, in bytes: an entry of the longest encoding.
 const LINE_LEN_MAX: u64 = 4 * codec::LEN_MAX as u64;
 
-/// The key with which the audit trail of a store, and exports of it, can be verified
-/// without the store.
+/// The key that verifies exports of a store's audit trail without the store.
 ///
-/// It comes from the store's key, and says nothing of that or of any token. But whoever
-/// has it can make entries that verify: give it to who judges an export, and not to who
-/// delivers it. It is wiped from memory on drop, and `Debug` does not show it.
+/// It derives from the store's key, and reveals neither that key nor any token. But its
+/// holder can forge entries that verify: give it to the party that verifies an export,
+/// not to the one that delivers it. It is wiped from memory on drop, and `Debug` does
+/// not show it.
 pub struct AuditKey(ChainKey);
 
 impl AuditKey {
-    /// The key with these bytes, as [`expose`](AuditKey::expose) gave them.
+    /// Makes a key from the bytes that [`expose`](AuditKey::expose) returned.
     #[must_use]
     pub fn new(bytes: [u8; DIGEST_LEN]) -> Self {
         Self(ChainKey::new(bytes))
@@ -40,7 +40,7 @@ impl AuditKey {
         &self.0
     }
 
-    /// Its bytes, to be kept where the export is judged.
+    /// Returns its bytes, to keep where exports are verified.
     #[must_use]
     pub fn expose(&self) -> &[u8; DIGEST_LEN] {
         self.0.expose()
@@ -54,24 +54,24 @@ impl fmt::Debug for AuditKey {
 }
 
 /// Reads an export of [`Engine::export_audit`](crate::Engine::export_audit), verifies
-/// each entry, and calls `each` with it; then says which stretch of the trail it is.
+/// each entry, and calls `each` with it; then returns the span of the trail that it
+/// covers.
 ///
-/// It needs no store. An `Ok` proves, to whoever trusts that those who could write the
-/// export do not have the key: the entries are the store's, none was altered, none is
-/// missing between [`after`](AuditSpan::after) and [`last`](AuditSpan::last), and none was
-/// put in between. Of entries that were damaged the export holds the positions alone, and
-/// an entry behind them, that of [`Engine::repair`](crate::Engine::repair), marks each; `each`
-/// is not called for them. Compare `after` with the `last` of the export before, and `last` with a
-/// link that was noted elsewhere: an export by itself cannot show that nothing comes after
+/// It needs no store. If nobody who could write the export has the key, `Ok` proves:
+/// the entries are the store's, none was altered, none is missing between
+/// [`after`](AuditSpan::after) and [`last`](AuditSpan::last), and none was inserted.
+/// For damaged entries the export has only the positions, and a later entry, written by
+/// [`Engine::repair`](crate::Engine::repair), marks each; the function does not call
+/// `each` for them. Compare `after` with the `last` of the previous export, and `last`
+/// with a link saved elsewhere: an export alone cannot show that nothing comes after
 /// it. Without the key, only the links can be compared.
 ///
 /// Reads the export once, line by line.
 ///
 /// # Errors
-/// [`Error::Corrupted`] names the first entry that does not follow on the one before it;
-/// [`Invalid::Malformed`] for what is not an export, or is one that was cut off;
-/// [`Error::Store`] where it cannot be read. What `each` returns as an error ends the
-/// reading.
+/// [`Error::Corrupted`] names the first entry that does not follow the one before it;
+/// [`Invalid::Malformed`] for a text that is not an export, or is cut off;
+/// [`Error::Store`] where it cannot be read. An error of `each` ends the call.
 ///
 /// ```
 /// # use gatekey::{Engine, NewKeyspace};
@@ -128,7 +128,7 @@ pub(crate) fn verify_with(
         None => return Err(malformed(2, "it does not say after what it begins")),
     };
     let mut last = after;
-    // Said to be broken, and not marked so by an entry yet.
+    // Positions that the export says are broken, and that no entry has marked yet.
     let mut broken = BTreeSet::new();
     loop {
         each_link(last)?;

@@ -1,12 +1,12 @@
-//! Failures of redb and of the file, as the crate's own: no error of redb's is public,
-//! and no panic of redb's goes further.
+//! Converts failures of redb and of the file into the crate's errors: no redb error is
+//! public, and no panic of redb leaves the store.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::model::error::{Error, StoreFailure};
 
-/// Turns redb's errors into the crate's own, so that none of them is public.
+/// Converts redb's errors into the crate's own.
 pub(crate) trait OrStore<T> {
     fn or_store(self) -> Result<T, Error>;
 }

@@ -1,5 +1,5 @@
-//! The store's file and its name: whether the two still belong together, and how a
-//! file is made.
+//! The store's file and its name: whether the name still leads to the file, and how
+//! files are created.
 
 use std::fs::File;
 use std::io;
@@ -36,10 +36,10 @@ impl NamedFile {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Whether what is written to the file would be missed by whoever opens it next:
-    /// it has no name any more, or its name is another file's. A file that was only
-    /// moved is where it was moved to. Windows does not let go of the name of an open
-    /// file.
+    /// Whether the next engine to open the name would miss what is written to the file:
+    /// the file has no name any more, or its name leads to another file. A file that
+    /// was only moved keeps its content under the new name. Windows does not free the
+    /// name of an open file.
     pub(crate) fn is_lost(&self) -> bool {
         match leads_to(&self.path, &self.file) {
             Ok(true) => false,
@@ -66,7 +66,7 @@ pub(crate) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
     }
 }
 
-/// What cannot be told counts as no: nothing is acknowledged then.
+/// An unknown answer counts as no: nothing is acknowledged then.
 fn has_a_name(file: &File) -> bool {
     #[cfg(unix)]
     {
@@ -121,16 +121,16 @@ pub(crate) fn ends_in_a_name(path: &Path) -> bool {
     }
 }
 
-/// A file's name with something behind it: that of a file that is not whole yet.
+/// A file's name with a suffix: the name of a file that is not complete yet.
 pub(crate) fn name_with(target: &Path, suffix: &str) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Gives a file that is whole the name that it is for, and takes the other one away:
-/// what was made under that name meanwhile stays (`AlreadyExists`), and so does what
-/// has taken the other name (`NotFound`).
+/// Renames a complete file to its final name. A file created under that name meanwhile
+/// stays (`AlreadyExists`), and so does one that has taken the temporary name
+/// (`NotFound`).
 pub(crate) fn rename_to_new(partial: &Path, file: &File, target: &Path) -> io::Result<()> {
     if !leads_to(partial, file)? {
         return Err(io::ErrorKind::NotFound.into());
@@ -149,9 +149,8 @@ pub(crate) fn rename_to_new(partial: &Path, file: &File, target: &Path) -> io::R
     remove_own(partial, file)
 }
 
-/// Gives a new file the name of an old one, and takes the old one's name away: whoever
-/// opens the name finds one or the other. `false`: the name was another file's, and
-/// still is.
+/// Gives a new file the name of an old one, and removes the old one: an opener finds
+/// one or the other. `false`: the name led to another file, and still does.
 pub(super) fn take_place(partial: &Path, new: &File, old: &File, end: &Path) -> io::Result<bool> {
     if !leads_to(partial, new)? || !leads_to(end, old)? {
         return Ok(false);
@@ -174,7 +173,7 @@ fn exchange(partial: &Path, old: &File, end: &Path) -> io::Result<Option<bool>> 
         Err(Errno::INVAL | Errno::NOSYS) => Ok(None),
         Err(error) => Err(error.into()),
         Ok(()) if leads_to(partial, old)? => {
-            // What cannot be removed now, the next opening removes.
+            // If it cannot be removed now, the next opening removes it.
             let _ = remove_own(partial, old);
             Ok(Some(true))
         }

@@ -1,6 +1,6 @@
-//! What a store's bytes are on, with the locks on it: it outlives every database that
-//! is opened on it, so that a store can be opened again beneath its engine while no
-//! other engine can come between.
+//! The file or memory that has a store's bytes, with the locks on it. It outlives every
+//! database that is opened on it, so that a store can be opened again beneath its
+//! engine without another engine coming between.
 
 use std::io;
 use std::ops::Bound;
@@ -18,7 +18,8 @@ pub(super) struct Ground {
     bytes: Box<dyn StorageBackend>,
     /// The ranges that are locked until the ground is released.
     locked: Mutex<Vec<Range>>,
-    /// Whether a sync has failed: what reads back well need not be durable then.
+    /// Whether a sync has failed: data that reads back correctly need not be durable
+    /// then.
     is_doubtful: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! What the audit trail tells of one key, without reading all of it.
+//! The audit entries about one key, found without reading the whole trail.
 //!
 //! An index names the entries about each key. It follows the trail at a distance: a row
 //! stands on another page than all else that a change writes, and would make a durable

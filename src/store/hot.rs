@@ -12,9 +12,8 @@ use crate::store::record::{FIXED_LEN, LINEAGE_LEN, View};
 const LEN_MAX: usize =
     FIXED_LEN + OwnerPath::LEN_MAX + NETWORKS_MAX * Network::ENCODED_LEN + LINEAGE_LEN + TAG_LEN;
 
-/// Room for a hot record. Whoever reads one copies it here and lets go of the page of
-/// the file before anything is decided: a decision may call the caller's clock, or wait
-/// for a commit.
+/// Room for a hot record. A reader copies the record here and releases the page of the
+/// file before the decision, which may call the caller's clock, or wait for a commit.
 pub(crate) struct HotCopy {
     bytes: [u8; LEN_MAX],
     /// `None` where there is no record.

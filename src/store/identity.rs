@@ -1,4 +1,4 @@
-//! Who a store is: its format, its key and the peppers that the key is sealed under.
+//! The identity of a store: its format, its key and the peppers that seal the key.
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 use zeroize::Zeroizing;
@@ -18,7 +18,7 @@ use crate::store::tables::{
     Stored, Tagged, each_table,
 };
 
-/// Who the store is, and how its key is kept.
+/// The store's identity, and how its key is kept.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(super) store_id: [u8; 16],
@@ -33,7 +33,7 @@ pub(super) enum StoredKey {
     Sealed(Vec<Seal>),
 }
 
-/// What a file that could be opened turned out to be.
+/// What opening a file found.
 // One at a time, while a store is opened.
 #[allow(clippy::large_enum_variant)]
 pub(super) enum Found {
@@ -47,7 +47,7 @@ pub(super) enum Found {
     },
 }
 
-/// Reads who the store is, and opens its key with the peppers given.
+/// Reads the store's identity, and opens its key with the given peppers.
 pub(super) fn identify(peppers: &[Pepper], txn: &ReadTransaction) -> Result<Found, OpenError> {
     let meta = match txn.open_table(META) {
         Ok(meta) => meta,

@@ -1,4 +1,4 @@
-//! Where a key stands in its life: the one place that orders its states.
+//! A key's state: the only place that orders the states.
 
 use crate::model::clock::Timestamp;
 use crate::model::filter::KeyFilter;
@@ -6,7 +6,7 @@ use crate::model::key::KeyState;
 use crate::model::reason::Reason;
 use crate::store::record::{KeyRecord, Phase, View};
 
-/// What of a record says where the key stands in its life.
+/// The fields of a record that decide the key's state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Life {
     pub(crate) phase: Phase,

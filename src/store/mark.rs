@@ -1,5 +1,5 @@
-//! What a copy of a store says of itself: how many records each table was given, and
-//! a digest over all of them.
+//! The mark of a copy of a store: how many records each table has, and a digest over
+//! all of them.
 //!
 //! The mark counts until the first change of the copy. Until then an opening compares the
 //! counts, and a check compares the digest too.

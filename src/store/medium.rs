@@ -1,5 +1,5 @@
-//! What a store asks of the thing that its bytes are on, for tests that stop it,
-//! cut its power or let it fail.
+//! The storage beneath a store, as tests replace it: to stop it, to cut its power or to
+//! make it fail.
 
 use std::fmt;
 use std::io;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 /// A medium for a store other than a file: bytes that are durable once synced.
 ///
-/// With the feature `proof` alone, and not part of the interface that versions
-/// speak of: the project's own tests stand a simulated disk behind it.
+/// Only with the feature `proof`, and not part of the stable interface: the project's
+/// own tests put a simulated disk behind it.
 pub trait Medium: fmt::Debug + Send + Sync + 'static {
     /// How many bytes there are.
     ///
@@ -48,8 +48,8 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Lets the copy that was begun last be found where this one was found so far, as a
-    /// renaming does: at once, and durable after [`sync_place`](Self::sync_place).
+    /// Puts the copy begun last in the place of this one, as a rename does: at once,
+    /// and durable after [`sync_place`](Self::sync_place).
     ///
     /// # Errors
     /// See [`size`](Self::size).

@@ -1,4 +1,4 @@
-//! Opening a store that is there, or creating one. What is refused is left as it was.
+//! Opening a store, or creating one. A file that is refused stays as it was.
 
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -103,7 +103,8 @@ fn open_ground(
     }
 }
 
-/// Who loses a race against others who make, remove or replace the file looks again.
+/// A caller that loses a race against others that create, remove or replace the file
+/// looks again.
 fn open_file(settings: &Settings, path: &Path) -> Result<Opened, OpenError> {
     for attempt in 0..ATTEMPTS_MAX {
         match try_to_open(settings, path) {
@@ -120,7 +121,7 @@ fn open_file(settings: &Settings, path: &Path) -> Result<Opened, OpenError> {
     )))
 }
 
-/// Refuses a path that cannot be a file's, before anything is made of it.
+/// Refuses a path that cannot name a file, before anything is created.
 fn refuse_unnamed(path: &Path) -> Result<(), OpenError> {
     if ends_in_a_name(path) {
         return Ok(());
@@ -170,7 +171,7 @@ fn what_is_at(settings: &Settings, path: &Path) -> Result<AtPath, OpenError> {
     }
 }
 
-/// Opens a file that is there, or gives `None` where its name leads elsewhere by now.
+/// Opens an existing file; `None` if its name leads elsewhere by now.
 fn open_existing(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenError> {
     let file = match File::options().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -213,9 +214,9 @@ fn ground_on(file: &File) -> Result<Ground, OpenError> {
     Ok(Ground::new(file))
 }
 
-/// Creates a store under a name that nobody else uses, and gives it its own once it is
-/// whole and durable: a crash on the way leaves nothing under that name. `None`: look
-/// again.
+/// Creates a store under a temporary name that nobody else uses, and renames it once it
+/// is complete and durable: a crash meanwhile leaves nothing under the final name.
+/// `None`: look again.
 fn create_file(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenError> {
     let end = end_of_links(path);
     refuse_unnamed(&end)?;
@@ -227,7 +228,7 @@ fn create_file(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenE
     let mut partial = Partial::create(end, beside.clone()).map_err(|error| at(&beside, &error))?;
     let opened = open_on_file(settings, partial.file())?;
     match partial.take_name() {
-        // Another was quicker.
+        // Another creation was quicker.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         taken => taken.map_err(OpenError::io)?,
     }
@@ -248,7 +249,7 @@ fn at(path: &Path, error: &io::Error) -> OpenError {
     ))
 }
 
-/// Removes what a crash has left of a store that was being written anew.
+/// Removes the file that a crash during a rewrite has left.
 pub(super) fn clear_copy(partial: &Path) -> io::Result<()> {
     if !is_plain(partial)? {
         return Err(io::ErrorKind::AlreadyExists.into());

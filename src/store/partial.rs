@@ -1,5 +1,5 @@
-//! A file that is made under another name than the one that it is for, and gets that
-//! once it is whole and durable.
+//! A file with a temporary name, which gets its final name once it is complete and
+//! durable.
 
 use std::fs::File;
 use std::io;
@@ -9,11 +9,11 @@ use crate::store::file::{
     Directory, create_private, directory_of, leads_to, remove_own, rename_to_new, take_place,
 };
 
-/// A file in the making. It is removed where it is dropped before it has its name.
+/// A file that is being written. Dropping it before it has its final name removes it.
 pub(super) struct Partial {
-    /// The name that it is for.
+    /// The final name.
     target: PathBuf,
-    /// The name that it has until then.
+    /// The temporary name.
     path: PathBuf,
     file: File,
     directory: Directory,
@@ -21,8 +21,8 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Creates an empty file, for its owner alone. Whoever creates it is the one who may
-    /// remove it.
+    /// Creates an empty file, readable and writable by its owner only. Its creator
+    /// alone may remove it.
     pub(super) fn create(target: PathBuf, path: PathBuf) -> io::Result<Self> {
         let directory = Directory::open(&directory_of(&target))?;
         let file = create_private(&path)?;
@@ -47,7 +47,8 @@ impl Partial {
         &self.target
     }
 
-    /// Gives the file its name, durably. What has that name stays (`AlreadyExists`).
+    /// Gives the file its final name, durably. An existing file of that name stays
+    /// (`AlreadyExists`).
     pub(super) fn take_name(&mut self) -> io::Result<()> {
         let taken = self.rename().and_then(|()| self.directory.sync());
         self.is_finished = taken.is_ok();

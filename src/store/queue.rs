@@ -1,8 +1,8 @@
 //! Group commit: writers that wait together share one transaction.
 //!
-//! Whoever comes first leads: takes all that wait as a [`Batch`], has the engine drive it,
-//! and gives every change its result. Those that came meanwhile are led by the first of
-//! them.
+//! The first caller leads: it takes all waiting changes as a [`Batch`], lets the engine
+//! drive it, and gives every change its result. The first of those that arrived
+//! meanwhile leads the next batch.
 //!
 //! A change sees what those before it in the batch have written, so that two rivals
 //! cannot both win. One that is refused has written nothing (it validates first); should
@@ -37,7 +37,7 @@ enum Stage<T> {
     Done(Result<T, Error>),
 }
 
-/// The place of a change in the line, at which whoever submitted it waits.
+/// The place of a change in the queue, where its caller waits.
 struct Place<T> {
     stage: Mutex<Stage<T>>,
     changed: Condvar,
@@ -52,9 +52,9 @@ impl<T> Place<T> {
 
 /// A place in the line, whatever its change gives.
 trait Waits: Send + Sync {
-    /// Takes the change out, for a leader.
+    /// Hands the change to a leader.
     fn take(self: Arc<Self>) -> Option<Box<dyn Job>>;
-    /// Tells whoever waits there to lead.
+    /// Makes the caller that waits there the leader.
     fn pass_lead(&self);
 }
 
@@ -157,7 +157,7 @@ struct Line {
     led: bool,
 }
 
-/// The line in which changes wait.
+/// The queue in which changes wait.
 #[derive(Default)]
 pub(crate) struct Queue {
     line: Mutex<Line>,

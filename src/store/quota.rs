@@ -1,4 +1,4 @@
-//! What the store has of a quota.
+//! The stored part of a quota.
 
 use std::sync::Weak;
 

@@ -148,9 +148,9 @@ pub(crate) fn decode_audit_with(
     Ok((body.at_position(seq), *hash))
 }
 
-/// Follows the chain of the audit trail, and goes on behind what is broken. That loses
-/// nothing: without the key, no entry can be made that follows on anything, nor one of
-/// another place be put into this one.
+/// Follows the chain of the audit trail, and continues after a broken entry. That loses
+/// no safety: without the key, nobody can make an entry that follows another, or move
+/// an entry to another place.
 pub(super) struct Links {
     /// The position of the next entry, and of the last.
     next: u64,

@@ -1,7 +1,7 @@
-//! Writing a store anew: into another file, which then takes the place of the first.
+//! Rewriting a store into another file, which then replaces the first.
 //!
-//! It is done where a sync failed, since what reads back well then need not be on the
-//! disk, and to make a file smaller.
+//! The store is rewritten after a failed sync, since data that reads back correctly
+//! need not be on the disk then, and to make the file smaller.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ use crate::store::open::clear_copy;
 use crate::store::partial::Partial;
 use crate::store::snapshot::Snapshot;
 
-/// A store that has been written anew, and has taken the place of the one before.
+/// A rewritten store, which has replaced the old one.
 pub(super) struct Rewritten {
     pub(super) base: Base,
     pub(super) home: Home,
@@ -31,8 +31,8 @@ pub(super) struct Rewritten {
     pub(super) is_not_durable: Option<StoreFailure>,
 }
 
-/// Writes a snapshot to a new file beside a store's, checks it, and lets it take the
-/// store's place. Until then, what fails leaves the store as it is.
+/// Writes a snapshot to a new file beside the store's, checks it, and renames it over
+/// the old one. A failure before that leaves the store as it is.
 pub(super) fn rewrite(
     home: &Home,
     snapshot: &Snapshot,

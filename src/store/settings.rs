@@ -1,4 +1,4 @@
-//! What the store is told by whoever opens it.
+//! The settings with which a store is opened.
 
 use crate::model::secret::Pepper;
 

@@ -71,9 +71,9 @@ impl Snapshot {
         &self.base
     }
 
-    /// Copies a key's hot record out of the file, its tag checked, or that there is none.
-    /// This is a verification's way to the file: it opens nothing, and holds no page of
-    /// it once it returns.
+    /// Copies a key's hot record out of the file and checks its tag; or notes that
+    /// there is none. Verifications read the file this way: it opens no table, and
+    /// holds no page once it returns.
     pub(crate) fn hot(&self, id: KeyId, into: &mut HotCopy) -> Result<(), Error> {
         guarded(|| {
             let record = ReadableTable::get(&self.keys, id.raw()).or_store()?;

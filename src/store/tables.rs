@@ -68,8 +68,8 @@ pub(crate) const REQUESTS_BY_TIME: TableDefinition<'_, (u64, &[u8; DIGEST_LEN]),
 /// name -> what there is one of
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
 
-/// Does something with every table but [`META`], whatever the types of its entries are.
-/// A table that is added here is made when an older store is opened.
+/// Expands a macro for every table except [`META`], whatever the types of its entries.
+/// Opening an older store creates the tables that it lacks.
 macro_rules! each_table {
     (|$table:ident| $does:expr) => {
         each_table!(
@@ -143,9 +143,9 @@ impl Tagged {
     }
 }
 
-/// What is stored in an envelope, through a form that the store alone knows: see
-/// [`stored`](crate::store::stored). A record whose fields change gets the next version,
-/// and reads the older ones.
+/// A record in an envelope, through a form private to the store: see
+/// [`stored`](crate::store::stored). A record whose fields change gets the next
+/// version, and reads the older ones.
 pub(crate) trait Stored: Sized {
     /// The version that is written.
     const VERSION: u8 = 1;

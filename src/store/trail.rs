@@ -1,4 +1,4 @@
-//! The audit trail in the file: where it begins, and what is kept of its beginning.
+//! The audit trail in the file: trims, and the entries that a trim keeps.
 //!
 //! A trimming removes entries from the beginning. The state holds the position and the
 //! hash of the last one removed, the *floor*, so that the chain can be verified from there

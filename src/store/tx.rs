@@ -31,14 +31,14 @@ use crate::store::tables::{
     META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
 
-/// The keys that an owner has in a keyspace and that are not known to be over.
+/// The keys of an owner in a keyspace that are not known to be over.
 #[derive(Default)]
 pub(crate) struct Holdings {
     pub(crate) good: Vec<KeyRecord>,
     /// Those that time has ended: expired, or out of grace.
     pub(crate) lapsed: Vec<KeyRecord>,
-    /// Those whose record is damaged or missing. They are not counted: the file grants
-    /// them to nobody, and whoever issues or rotates has the copy in memory forgotten.
+    /// Those whose record is damaged or missing. They do not count: the file does not
+    /// grant them, and an issue or a rotation drops the copy in memory.
     pub(crate) damaged: Vec<KeyId>,
 }
 

@@ -1,5 +1,5 @@
-//! An open store: runs changes in transactions, one after the other, and publishes what
-//! they came to.
+//! An open store: runs changes in transactions, one after the other, and publishes
+//! their deltas.
 
 mod recovery;
 
@@ -34,7 +34,7 @@ pub(crate) struct Store {
     cache_bytes: usize,
 }
 
-/// Where a store stands that has failed.
+/// The state of a store that has failed.
 #[derive(Default)]
 struct Recovery {
     /// Whether it must recover before it takes a change.
@@ -46,7 +46,7 @@ struct Recovery {
     last: Option<StoreFailure>,
 }
 
-/// What changes go through, one after the other.
+/// The part of the store that one change at a time uses.
 struct Inner {
     /// `None` once it is closed.
     base: Option<Arc<Base>>,

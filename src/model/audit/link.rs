@@ -1,4 +1,4 @@
-//! Places in the audit trail, and stretches of it.
+//! Places in the audit trail, and spans of it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ use crate::model::parse::ParseError;
 /// A place in the audit trail: the position of an entry, and the hash that chains it to
 /// all entries before it. Position 0 is the place before the first entry.
 ///
-/// Two trails of which one link is the same are the same up to there. Note the newest
-/// link where whoever can write the file cannot: a trail that no longer leads through it
-/// was altered, cut or put back.
+/// If two trails share a link, they are equal up to it. Save the newest link where an
+/// attacker who can write the file cannot reach it: a trail that no longer contains
+/// that link was altered, cut or rolled back.
 ///
 /// ```
 /// # use gatekey::{Engine, Link, NewKeyspace};
@@ -64,7 +64,7 @@ impl FromStr for Link {
     }
 }
 
-/// A stretch of the audit trail.
+/// A span of the audit trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -87,17 +87,18 @@ impl AuditSpan {
     }
 }
 
-/// What a trimming of the audit trail did: see
+/// The result of a trim of the audit trail: see
 /// [`Engine::trim_audit`](crate::Engine::trim_audit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Trimmed {
-    /// How many entries were removed from the trail.
+    /// How many entries the trim removed from the trail.
     pub removed: u64,
-    /// How many of these are kept beside the trail, since a revoked key's record says
-    /// with them by whom and why it was revoked.
+    /// How many of these the store keeps beside the trail, since they say who revoked a
+    /// key and why.
     pub kept: u64,
-    /// The last entry that was removed, now or before: the trail begins after it.
+    /// The last removed entry, of this trim or an earlier one: the trail begins after
+    /// it.
     pub through: Link,
 }

@@ -1,12 +1,12 @@
-//! The audit trail as text, for logs and people: an entry is one line, and has one
-//! reading. What somebody wrote stands in quotes, and lists in brackets.
+//! The audit trail as text, for logs and people. An entry is one line, and has one
+//! reading: text that people wrote is in quotes, and lists are in brackets.
 
 use std::fmt::{self, Display, Formatter};
 
 use super::{AuditEntry, AuditEvent, Change, Repair, Scope};
 
 /// As `7 2026-01-01T00:00:00Z "alice" key 01ABcdEFgh revoked for key compromise, note
-/// "seen in public"`; `-` stands for an actor that nobody named.
+/// "seen in public"`; `-` stands for a missing actor.
 impl Display for AuditEntry {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.seq, self.at)?;
@@ -144,7 +144,7 @@ impl Display for AuditEvent {
     }
 }
 
-/// The record and what was done are quoted: both may hold anything.
+/// The record and the step are quoted: both may contain anything.
 impl Display for Repair {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self {

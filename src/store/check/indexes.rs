@@ -11,8 +11,8 @@ use crate::store::tables::{self, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, COLD, U
 use crate::store::{counts, read};
 
 impl Walk<'_> {
-    /// Each key has its entries, or was found not to: what is left to look for
-    /// are entries without a key.
+    /// The walk over the keys has found missing entries: this looks for entries without
+    /// a key.
     pub(super) fn indexes(&mut self) -> Result<(), Error> {
         let snapshot = self.snapshot;
         for entry in snapshot.table(COLD)?.iter().or_store()? {

@@ -52,7 +52,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The counts of keys by state, beside what was counted now.
+    /// Compares the stored counts of keys by state with what the walk has counted.
     fn counts(&mut self, mut counted: BTreeMap<u32, Counted>) -> Result<(), Error> {
         let meta = self.snapshot.table(META)?;
         for number in self.known.keys() {
@@ -135,7 +135,7 @@ impl Walk<'_> {
         let is_over = Life::from(key).is_over(self.now);
         for (relative, is_successor) in [(cold.successor, true), (cold.predecessor, false)] {
             let Some(relative) = relative else { continue };
-            // It may be purged, or corrupt and found by itself.
+            // It may be purged; if it is corrupt, another step finds it.
             if let Ok(other) = read::cold(&self.cold, ring, relative)
                 && !read::is_named_back(key.id, &cold, &other, is_successor, is_over)
             {
@@ -188,7 +188,7 @@ impl Walk<'_> {
             );
         }
         if self.broken.contains_key(&key.revision) {
-            // What that entry said cannot be asked for.
+            // That entry cannot be read.
             return Ok(());
         }
         let entry = match key.revision > self.state.audit_floor_seq {
@@ -196,7 +196,7 @@ impl Walk<'_> {
             false if matches!(key.phase, Phase::Revoked { .. }) => {
                 read::kept(&self.kept, ring, key.revision)
             }
-            // The entry that tells of it was trimmed away.
+            // Its entry was trimmed away.
             false => return Ok(()),
         };
         let Some(entry) = self.sound(entry)? else {

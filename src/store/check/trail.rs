@@ -47,7 +47,7 @@ impl Walk<'_> {
             }
         }
         self.broken.extend(links.missing_before(u64::MAX));
-        // Of an entry that cannot be read, nobody knows which rows it had.
+        // The rows of an unreadable entry are not known.
         let damage = self.rows.damage();
         let is_known = damage.is_none();
         if let Some(damage) = damage {
@@ -74,8 +74,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The entries that were trimmed away and kept: they tell of revocations, as those
-    /// of the trail do.
+    /// Follows the entries that a trim kept: they record revocations, as those of the
+    /// trail do.
     fn kept(&mut self) -> Result<(), Error> {
         let kept = self.snapshot.table(KEPT)?;
         for entry in kept.iter().or_store()? {
@@ -91,7 +91,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Takes down what an audit entry tells of the records.
+    /// Notes what an audit entry says of the records.
     fn follow(&mut self, entry: &AuditEntry) {
         let seq = entry.seq;
         self.settings_told.follow(entry);
@@ -117,7 +117,7 @@ impl Walk<'_> {
         }
         for id in entry.event.keys() {
             let read = read::key(&self.keys, self.snapshot.ring(), id);
-            // A record that is corrupt is found when the keys are walked.
+            // The walk over the keys finds corrupt records.
             if let Ok(Some(key)) = read
                 && key.revision < seq
             {

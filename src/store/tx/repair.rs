@@ -1,9 +1,8 @@
-//! Removing and rebuilding what is damaged, so that nothing is granted that was not
-//! before.
+//! Removing and rebuilding damaged records, without widening a right.
 //!
-//! What stands for a right goes where it cannot be read (a hot record), or becomes the
-//! narrowest that it may have been (an owner is suspended, a quota is used up). What
-//! describes begins anew, and what follows from other records is made from them again.
+//! A record that stands for a right is removed if it cannot be read (a hot record), or
+//! becomes the narrowest that it may have been (an owner is suspended, a quota is used
+//! up). Descriptions start empty, and derived records are rebuilt.
 
 mod cold;
 mod counts;

@@ -16,7 +16,7 @@ use crate::store::rewrite::{Rewritten, rewrite};
 use crate::store::snapshot::Snapshot;
 use crate::sync::lock;
 
-/// After an attempt in vain, so many times its own time passes before the next.
+/// After a failed attempt, this many times its duration passes before the next.
 const REST: u32 = 4;
 
 impl Store {
