@@ -1,62 +1,157 @@
 #!/usr/bin/env python3
-"""Draws docs/figures.svg from the output of `cargo bench --bench figures`.
+"""Draws the charts of docs/COMPARE.md from the output of benches/peers.
 
-    cargo bench --bench figures > docs/figures.txt
-    pip install matplotlib
-    python3 benches/chart.py docs/figures.txt docs/figures.svg
+    python3 benches/chart.py          # docs/peers.txt -> docs/throughput.svg, docs/latency.svg
+
+The charts follow the reader's light or dark theme, and need nothing but Python.
 """
 
-import sys
+import math
+import re
+from html import escape
 from pathlib import Path
 
-import matplotlib
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+WIDTH, LEFT, RIGHT, TOP, ROW = 860, 230, 40, 84, 32
 
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
+STYLE = """
+    .card { fill: #ffffff; stroke: #d0d7de; }
+    .text { fill: #1c2430; }
+    .head { fill: #1c2430; font-weight: 600; font-size: 16px; }
+    .note { fill: #4c5967; font-size: 12.5px; }
+    .grid { stroke: #dde3e9; }
+    .ours { fill: #2f855a; }
+    .peer { fill: #8896a4; }
+    .span { stroke: #8896a4; stroke-width: 3; }
+    .span.ours { stroke: #2f855a; }
+    .ring { fill: #ffffff; stroke: #8896a4; stroke-width: 2; }
+    .ring.ours { fill: #ffffff; stroke: #2f855a; }
+    @media (prefers-color-scheme: dark) {
+      .card { fill: #161b22; stroke: #3d444d; }
+      .text, .head { fill: #e6edf3; }
+      .note { fill: #a3afbb; }
+      .grid { stroke: #30363d; }
+      .ours { fill: #4cae7a; }
+      .peer { fill: #76828f; }
+      .span { stroke: #76828f; }
+      .span.ours { stroke: #4cae7a; }
+      .ring { fill: #161b22; stroke: #76828f; }
+      .ring.ours { fill: #161b22; stroke: #4cae7a; }
+    }
+"""
 
-# What each ratio must not exceed, or must reach: the reaches of the figures.
-AT_MOST = {
-    "verify_hit_over_floor_1m": 1.5,
-    "verify_hit_over_floor_1k": 1.5,
-    "verify_many_over_hit_1m": 0.6,
-    "verify_cold_over_redb_get_1m": 1.4,
-    "verify_cold_10m_over_1m": 2.0,
-    "verify_unknown_over_wrong_secret": 1.25,
-    "verify_p999_under_writes_over_idle": 5.0,
-}
-AT_LEAST = {
-    "verify_threads_2_speedup": 1.8,
-    "verify_same_key_threads_2_speedup": 1.8,
-    "revoke_durable_64_over_1": 15.0,
-}
+
+def peers(text):
+    """The rows of the table: name, checks a second with 2 threads, p50 and p99 with 1."""
+    lines = iter(text.splitlines())
+    next(line for line in lines if line.startswith("-----"))
+    for line in lines:
+        if not line.strip():
+            return
+        name, *cells = re.split(r"\s{2,}", re.sub(r"^(.{28}) +", r"\1  ", line))
+        numbers = [float(cell.replace(",", "")) for cell in cells[:6]]
+        yield name, numbers[3], numbers[1], numbers[2]
+
+
+def label(name):
+    known = {
+        "gatekey, resident": "gatekey, key in memory",
+        "gatekey, not resident": "gatekey, key from the file",
+        "redb, a transaction a check": "redb, a transaction per check",
+    }
+    return known.get(name, name)
+
+
+class Chart:
+    def __init__(self, title, subtitle, rows):
+        self.height = TOP + ROW * rows + 46
+        self.title = title
+        self.parts = [
+            f'<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{self.height - 1}" rx="8"/>',
+        ]
+        self.put("head", 24, 34, title)
+        self.put("note", 24, 56, subtitle)
+
+    def put(self, kind, x, y, text, anchor="start"):
+        self.parts.append(
+            f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+        )
+
+    def line(self, kind, x1, y1, x2, y2):
+        self.parts.append(
+            f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+        )
+
+    def ticks(self, ticks):
+        bottom = self.height - 46
+        for x, text in ticks:
+            self.line("grid", x, TOP - 10, x, bottom)
+            self.put("note", x, bottom + 20, text, "middle")
+
+    def row(self, at, name):
+        y = TOP + ROW * at + ROW / 2
+        self.put("text", LEFT - 12, y + 5, label(name), "end")
+        return y, "ours" if name.startswith("gatekey") else "peer"
+
+    def write(self, path, about):
+        body = "\n  ".join(self.parts)
+        path.write_text(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.height}" '
+            "font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\" "
+            'font-size="14" role="img" aria-labelledby="title desc">\n'
+            f'  <title id="title">{escape(self.title)}</title>\n'
+            f'  <desc id="desc">{escape(about)}</desc>\n'
+            f"  <style>{STYLE}  </style>\n  {body}\n</svg>\n"
+        )
+
+
+def throughput(rows, where):
+    rows = sorted(rows, key=lambda row: -row[1])
+    chart = Chart("Checks per second, 2 threads", f"More is better. {where}", len(rows))
+    most, room = 5e6, WIDTH - LEFT - RIGHT
+    chart.ticks([(LEFT + room * n / 5, f"{n} million" if n else "0") for n in range(6)])
+    for at, (name, checks, _, _) in enumerate(rows):
+        y, kind = chart.row(at, name)
+        length = room * checks / most
+        chart.parts.append(
+            f'<rect class="{kind}" x="{LEFT}" y="{y - 9:.1f}" width="{max(length, 1):.1f}" height="18" rx="2"/>'
+        )
+        chart.put("note", LEFT + length + 8, y + 4.5, f"{checks:,.0f}")
+    about = "; ".join(f"{label(name)}: {checks:,.0f}" for name, checks, _, _ in rows)
+    chart.write(DOCS / "throughput.svg", about)
+
+
+def latency(rows, where):
+    rows = sorted(rows, key=lambda row: row[3])
+    subtitle = "From the median (filled) to the 99th percentile (ring). Less is better; each line is 10 times the one before."
+    chart = Chart("Time of a check, 1 thread", subtitle, len(rows))
+    low, high = math.log10(0.1), math.log10(100_000)
+    place = lambda us: LEFT + (WIDTH - LEFT - RIGHT) * (math.log10(us) - low) / (high - low)
+    words = ["0.1 us", "1 us", "10 us", "100 us", "1 ms", "10 ms", "100 ms"]
+    chart.ticks([(place(10.0**n), word) for n, word in enumerate(words, -1)])
+    for at, (name, _, p50, p99) in enumerate(rows):
+        y, kind = chart.row(at, name)
+        chart.line(f"span {kind}", place(p50), y, place(p99), y)
+        chart.parts.append(f'<circle class="{kind}" cx="{place(p50):.1f}" cy="{y:.1f}" r="6"/>')
+        chart.parts.append(
+            f'<circle class="ring {kind}" cx="{place(p99):.1f}" cy="{y:.1f}" r="5"/>'
+        )
+        text = f"{p50:,.2f} to {p99:,.2f} us" if p99 < 1000 else f"{p50 / 1000:.0f} to {p99 / 1000:.0f} ms"
+        if p99 < 1000:
+            chart.put("note", place(p99) + 12, y + 4.5, text)
+        else:
+            chart.put("note", place(p50) - 12, y + 4.5, text, "end")
+    about = "; ".join(f"{label(name)}: {p50:,.2f} to {p99:,.2f} us" for name, _, p50, p99 in rows)
+    chart.write(DOCS / "latency.svg", f"{about}. {where}")
 
 
 def main():
-    source, target = sys.argv[1:]
-    head, *lines = Path(source).read_text().splitlines()
-    figures = {}
-    for line in lines:
-        name, value, _unit = line.split()
-        figures[name] = float(value)
-    shown = [name for name in {**AT_MOST, **AT_LEAST} if name in figures]
-    # As a share of the reach: below 1 is good for AT_MOST, above for AT_LEAST.
-    share = [figures[name] / {**AT_MOST, **AT_LEAST}[name] for name in shown]
-    good = [value <= 1 if name in AT_MOST else value >= 1 for name, value in zip(shown, share)]
-    figure, axes = plt.subplots(figsize=(9, 0.5 * len(shown) + 1.6))
-    colours = ["#2a7f62" if ok else "#b3402a" for ok in good]
-    bars = axes.barh(range(len(shown)), share, color=colours)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(shown)), [
-        f"{name} ({'at most' if name in AT_MOST else 'at least'} {({**AT_MOST, **AT_LEAST})[name]:g})"
-        for name in shown
-    ])
-    axes.invert_yaxis()
-    axes.bar_label(bars, [f"{figures[name]:g}" for name in shown], padding=3)
-    axes.margins(x=0.12)
-    axes.set_xlabel("share of the reach")
-    axes.set_title(head.removeprefix("# "), fontsize=9)
-    figure.tight_layout()
-    figure.savefig(target)
+    text = (DOCS / "peers.txt").read_text()
+    head = dict(line.split(": ", 1) for line in text.splitlines()[:4])
+    where = f"1 million keys; {head['machine']}; {head['date'].split()[0]}."
+    rows = list(peers(text))
+    throughput(rows, where)
+    latency(rows, where)
 
 
 main()

@@ -167,7 +167,7 @@ fn ordinary_text_is_not_taken_for_a_token() {
     for file in [
         "Cargo.lock",
         "docs/DESIGN.md",
-        "docs/figures.svg",
+        "docs/throughput.svg",
         "LICENSE-APACHE",
     ] {
         text.push_str(&std::fs::read_to_string(root.join(file)).unwrap());
