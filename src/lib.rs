@@ -56,6 +56,7 @@
 //! | issue, one or thousands | [`NewKey`], [`Engine::issue_batch`] |
 //! | replace a key without an outage | [`Engine::rotate`], [`Rotation`] |
 //! | take access away | [`Engine::revoke`], [`Engine::revoke_token`], [`Engine::revoke_owner`], [`Engine::disable`], [`Engine::suspend`] |
+//! | give a customer a tier | [`Engine::update_owner`], [`OwnerUpdate`], [`LevelDefaults`], [`Plan`] |
 //! | look | [`Engine::find_key`], [`Engine::keys_page`], [`KeyFilter`], [`Engine::audit`], [`Engine::stats`] |
 //! | care for the file | [`Engine::health`], [`Engine::check`], [`Engine::backup`], [`Engine::purge`], [`Engine::compact`] |
 //! | mend a wrong clock | [`Engine::clock_status`], [`Engine::set_time_back`] |
@@ -107,8 +108,8 @@
 //! hexadecimal digits, so that no bit is lost where numbers have 64 bits; names of
 //! variants are in `snake_case`.
 //!
-//! What a caller sends ([`Limit`], [`Plan`], [`Quota`], [`KeysPerOwner`], [`Expiry`])
-//! is read as strictly as its constructors are, and fields that are not known are
+//! What a caller sends ([`Limit`], [`Plan`], [`Quota`], [`KeysPerOwner`],
+//! [`LevelDefaults`], [`Expiry`]) is read as strictly as its constructors are, and fields that are not known are
 //! refused. Types that only an engine can make ([`Keyspace`], [`Grant`], [`Denial`],
 //! [`Stats`], [`Health`], reports) can be serialised, and not deserialised. [`Token`],
 //! [`Pepper`] and types that contain one ([`Issued`], [`Rotated`]) can be neither: only

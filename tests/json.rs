@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use gatekey::{
     AuditEntry, AuditEvent, Clock as _, Denial, Engine, Expiry, IdempotencyKey, Key, KeyCounts,
-    KeyFilter, KeyId, KeysPerOwner, Limit, LimitStatus, Link, ManualClock, Network, NewKey,
-    NewKeyspace, Options, OwnerPath, Permissions, Plan, Prefix, Quota, QuotaStatus, Reason, Refill,
-    Requirements, Timestamp, Verdict,
+    KeyFilter, KeyId, KeysPerOwner, LevelDefaults, Limit, LimitStatus, Link, ManualClock, Network,
+    NewKey, NewKeyspace, Options, OwnerPath, OwnerSettings, OwnerUpdate, Permissions, Plan, Prefix,
+    Quota, QuotaStatus, Reason, Refill, Requirements, Timestamp, Verdict,
 };
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -50,7 +50,8 @@ fn engine(clock: &ManualClock) -> Engine {
         .permissions(["read", "write"])
         .keys_per_owner(KeysPerOwner::Many { cap: Some(5) })
         .default_lifetime(Duration::from_secs(90 * 86_400))
-        .plan(Plan::new("gold").limit(Limit::per_minute(1)));
+        .plan(Plan::new("gold").limit(Limit::per_minute(1)))
+        .owner_defaults(1, LevelDefaults::new().plan("gold").cap(3));
     engine.create_keyspace(new).unwrap();
     engine
 }
@@ -76,6 +77,7 @@ fn a_key_reads_as_a_person_would_write_it() {
             "labels": {"team": "data"},
             "networks": ["192.0.2.0/24", "2001:db8::/32"],
             "plan": "gold",
+            "limits": [{"requests": 60, "window": "PT1M"}],
             "quota": {
                 "quota": {"requests": 1000, "refill": "monthly"},
                 "remaining": 990,
@@ -115,7 +117,27 @@ fn small_types_have_these_texts() {
             "resets_at": "2026-01-01T00:01:00Z"}"#,
     );
     reads_and_writes::<Plan>(
-        r#"{"name": "gold", "limits": [{"requests": 5, "window": "PT1H"}], "shared_by_owner": true}"#,
+        r#"{"name": "gold", "limits": [{"requests": 5, "window": "PT1H"}], "shared_by_owner": true,
+            "replaces_levels_above": false}"#,
+    );
+    reads_and_writes::<LevelDefaults>(
+        r#"{"plan": "free", "quota": {"requests": 9, "refill": "daily"}, "cap": 5}"#,
+    );
+    reads_and_writes::<OwnerSettings>(
+        r#"{
+            "keyspace": "acme_live",
+            "owner": "acme/ingest",
+            "plan": "gold",
+            "limits": [{"requests": 60, "window": "PT1M"}],
+            "quota": {
+                "quota": {"requests": 1000, "refill": null},
+                "remaining": 990,
+                "refills_at": null
+            },
+            "cap": 5,
+            "updated_at": "2026-01-01T00:00:00Z",
+            "updated_by": "ops"
+        }"#,
     );
     reads_and_writes::<Quota>(r#"{"requests": 9, "refill": null}"#);
     reads_and_writes::<KeysPerOwner>(r#""single_superseding""#);
@@ -142,6 +164,8 @@ fn small_types_have_these_texts() {
     assert_eq!(plan, Plan::new("free"));
     let quota: Quota = serde_json::from_str(r#"{"requests": 9}"#).unwrap();
     assert_eq!(quota, Quota::new(9));
+    let defaults: LevelDefaults = serde_json::from_str(r#"{"cap": 5}"#).unwrap();
+    assert_eq!(defaults, LevelDefaults::new().cap(5));
 }
 
 #[test]
@@ -175,6 +199,9 @@ fn every_entry_of_the_audit_trail_has_its_text() {
         {"type": "store_restored", "backup": link, "trail": link},
         {"type": "time_set_back", "from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z",
             "revived": 1},
+        {"type": "owner_updated", "keyspace": "acme_live", "owner": "acme",
+            "changes": [{"field": "cap", "before": "none", "after": "5"}]},
+        {"type": "owner_quota_begun", "keyspace": "acme_live", "owner": "acme"},
     ]);
     for event in events.as_array().unwrap() {
         let entry = json!({
@@ -206,6 +233,12 @@ fn what_an_engine_answers_with_reads_back() {
     assert_eq!(stats["health"], json!({"is_well": true, "failure": null}));
     let counts = &stats["keyspaces"]["acme_live"];
     round(&serde_json::from_value::<KeyCounts>(counts.clone()).unwrap());
+    let update = OwnerUpdate::new().limits([]).quota(Quota::new(9)).cap(2);
+    round(&engine.update_owner("acme_live", "acme", update).unwrap());
+    let page = engine.owner_settings_page("acme_live", None, 1).unwrap();
+    let page = serde_json::to_value(page).unwrap();
+    assert_eq!(page["owners"][0]["quota"]["remaining"], 9);
+    assert_eq!(page["next"], "s0000000061636d65");
     let page = engine.keys_page(&KeyFilter::new(), None, 10).unwrap();
     let page = serde_json::to_value(page).unwrap();
     assert_eq!(page["keys"][0]["id"], issued.key.id.to_string());
@@ -226,8 +259,10 @@ fn what_an_engine_answers_with_reads_back() {
                 "name": "gold",
                 "limits": [{"requests": 1, "window": "PT1M"}],
                 "shared_by_owner": false,
+                "replaces_levels_above": false,
             }],
             "default_plan": null,
+            "owner_defaults": {"1": {"plan": "gold", "quota": null, "cap": 3}},
             "created_at": "2026-01-01T00:00:00.123Z",
             "updated_at": "2026-01-01T00:00:00.123Z",
         })
@@ -415,6 +450,13 @@ fn what_no_constructor_makes_is_not_read() {
     refused::<Plan>(&json!({"name": "gold", "limits": limits}));
     refused::<Plan>(&json!({"name": "Not a name!"}));
     refused::<Plan>(&json!({"name": "gold", "shared": true}));
+    for defaults in [
+        json!({"cap": 0}),
+        json!({"quota": {"requests": 0}}),
+        json!({"limits": []}),
+    ] {
+        refused::<LevelDefaults>(&defaults);
+    }
     for quota in [
         json!({"requests": 0}),
         json!({"requests": Quota::REQUESTS_MAX + 1}),
