@@ -113,9 +113,18 @@ mod tests {
             opened: Some(opened),
             written: written.clone(),
         };
-        let writer = LineWriter::new(4, stuck);
-        for line in 0..1_000 {
-            writer.write(&line.to_string());
+        let writer = Arc::new(LineWriter::new(4, stuck));
+        let queue = writer.clone();
+        let caller = thread::spawn(move || {
+            for line in 0..1_000 {
+                queue.write(&line.to_string());
+            }
+        });
+        // Generous: whoever waits for the reader waits for ever.
+        let begun = Instant::now();
+        while !caller.is_finished() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "a caller waits");
+            thread::sleep(Duration::from_millis(1));
         }
         writer.flush(Duration::from_millis(1));
         assert!(written.lock().unwrap().is_empty());
