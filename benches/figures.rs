@@ -15,25 +15,25 @@
     clippy::panic
 )]
 
+#[path = "figures/world.rs"]
+mod world;
+
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gatekey::{
-    Clock, Engine, KeyId, NewKey, NewKeyspace, Options, Reason, Requirements, Rotation,
-    SystemClock, Verdict,
-};
+use gatekey::{Clock, Engine, KeyId, NewKey, Options, Reason, Rotation, SystemClock, Verdict};
 use gatekey_testkit::forge;
 use hdrhistogram::Histogram;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
-use subtle::ConstantTimeEq;
+
+use world::{Floor, READ, World, build, lay_out, options, spec};
 
 const POOL: usize = 65_536;
 const BATCH: usize = 10_000;
@@ -149,67 +149,8 @@ fn compare(
     (median(&mut lefts), median(&mut rights), median(&mut ratios))
 }
 
-/// A store of `count` keys, and a shuffled pool of their tokens.
-struct World {
-    path: PathBuf,
-    all: Vec<String>,
-    /// In one piece of memory, in the order of use, as the floor's pool is: a
-    /// request's token is at hand, and finding it is no part of a verification.
-    pool: Vec<&'static str>,
-}
-
-fn options(resident_bytes: usize) -> Options {
-    Options::new().resident_bytes(resident_bytes)
-}
-
-fn spec(at: usize) -> NewKey {
-    NewKey::new("acme_live", format!("acme/team-{}/bot-{at}", at % 97))
-        .unwrap()
-        .permissions(["read"])
-}
-
-fn build(path: &Path, count: usize) -> World {
-    let engine = options(0).create(path).unwrap();
-    engine
-        .create_keyspace(
-            NewKeyspace::new("acme_live")
-                .unwrap()
-                .permissions(["read", "write"]),
-        )
-        .unwrap();
-    let mut all = Vec::with_capacity(count);
-    for from in (0..count).step_by(BATCH) {
-        let batch = (from..count.min(from + BATCH)).map(spec).collect();
-        let issued = engine.issue_batch(batch).unwrap();
-        all.extend(issued.iter().map(|key| key.token.expose().to_owned()));
-    }
-    engine.close().unwrap();
-    let pool = lay_out(&all, 7);
-    World {
-        path: path.to_owned(),
-        all,
-        pool,
-    }
-}
-
-/// Up to [`POOL`] of the tokens, shuffled, one behind the other.
-fn lay_out(tokens: &[String], seed: u64) -> Vec<&'static str> {
-    let mut order: Vec<&str> = tokens.iter().map(String::as_str).collect();
-    order.shuffle(&mut StdRng::seed_from_u64(seed));
-    order.truncate(POOL);
-    let mut rest: &'static str = Box::leak(order.concat().into_boxed_str());
-    order
-        .iter()
-        .map(|token| {
-            let (head, tail) = rest.split_at(token.len());
-            rest = tail;
-            head
-        })
-        .collect()
-}
-
 fn granted(engine: &Engine, token: &str) {
-    let verdict = engine.verify(black_box(token)).unwrap();
+    let verdict = engine.verify_with(black_box(token), &READ).unwrap();
     assert!(black_box(&verdict).is_granted());
 }
 
@@ -227,70 +168,6 @@ fn with_unknown_id(token: &str, taken: &HashSet<u64>) -> String {
     let mut unknown = token.as_bytes().to_vec();
     forge::make_unknown(&mut unknown, |number| taken.contains(&number));
     String::from_utf8(unknown).unwrap()
-}
-
-#[derive(Default)]
-struct FastHasher(u64);
-
-impl Hasher for FastHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("ids are u64");
-    }
-    fn write_u64(&mut self, id: u64) {
-        let mixed = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-/// What no verification can do without: the hash of 60 bytes, a probe of a hash
-/// map that holds the record, and a comparison in constant time. No parsing, no
-/// policy, no clock, no answer.
-struct Floor {
-    key: [u8; 32],
-    map: HashMap<u64, [u8; 144], BuildHasherDefault<FastHasher>>,
-    /// The id and the last 60 characters of each token of the pool.
-    pool: Vec<(u64, [u8; 60])>,
-}
-
-impl Floor {
-    fn new(world: &World) -> Self {
-        let key = [7; 32];
-        let mut map: HashMap<u64, [u8; 144], BuildHasherDefault<FastHasher>> = HashMap::default();
-        let mut raw = HashMap::new();
-        for (at, token) in world.all.iter().enumerate() {
-            let signed: [u8; 60] = token.as_bytes()[token.len() - 60..].try_into().unwrap();
-            let mut record = [0; 144];
-            record[72..104].copy_from_slice(blake3::keyed_hash(&key, &signed).as_bytes());
-            let id = (at as u64).wrapping_mul(0x2545_F491_4F6C_DD1D);
-            map.insert(id, record);
-            raw.insert(token.as_str(), id);
-        }
-        let pool = world
-            .pool
-            .iter()
-            .map(|token| {
-                let signed = token.as_bytes()[token.len() - 60..].try_into().unwrap();
-                (raw[*token], signed)
-            })
-            .collect();
-        Self { key, map, pool }
-    }
-
-    fn check(&self, at: usize) {
-        let (id, signed) = black_box(&self.pool[at % self.pool.len()]);
-        let digest = *blake3::keyed_hash(&self.key, signed).as_bytes();
-        let record = &self.map[id];
-        let (left, _) = digest.as_chunks::<8>();
-        let (right, _) = record[72..104].as_chunks::<8>();
-        let mut equal = subtle::Choice::from(1);
-        for (left, right) in left.iter().zip(right) {
-            equal &= u64::from_le_bytes(*left).ct_eq(&u64::from_le_bytes(*right));
-        }
-        assert!(bool::from(black_box(equal)));
-    }
 }
 
 fn hits(run: &Run) {
@@ -331,7 +208,6 @@ fn hits(run: &Run) {
         print("verify_hit_over_floor_1m", ratio, "ratio");
     }
     if run.wants(&["verify_many_over_hit_1m"]) {
-        let requirements = Requirements::new();
         // A pool for each side: with one for both, each would find in the
         // processor's caches what the other has just had.
         let singles = lay_out(&world.all, 8);
@@ -340,7 +216,7 @@ fn hits(run: &Run) {
             300,
             |at| {
                 let tokens = black_box(&world.pool[at % (POOL / 64) * 64..][..64]);
-                let verdicts = engine.verify_many(tokens, &requirements);
+                let verdicts = engine.verify_many(tokens, &READ);
                 let is_granted =
                     |verdict: &Result<Verdict, _>| verdict.as_ref().is_ok_and(Verdict::is_granted);
                 assert!(black_box(&verdicts).iter().all(is_granted));
@@ -487,20 +363,88 @@ fn percentiles(run: &Run, engine: &Engine, world: &World) {
     );
 }
 
+/// Hits in small stores, in a table that would hold a million keys.
 fn small(run: &Run) {
-    if !run.wants(&["verify_hit_over_floor_1k"]) {
+    for (count, name) in [
+        (1_000, "verify_hit_over_floor_1k"),
+        (100_000, "verify_hit_over_floor_100k"),
+    ] {
+        let hot_name = "verify_hot_over_floor";
+        let has_hot = count == 1_000;
+        if !(run.wants(&[name]) || has_hot && run.wants(&[hot_name])) {
+            continue;
+        }
+        let world = build(&run.path(&format!("{count}.redb")), count);
+        let engine = options(ROOMY).open(&world.path).unwrap();
+        for token in &world.all {
+            granted(&engine, token);
+        }
+        let floor = Floor::new(&world);
+        let in_pool = |at: usize| at % world.pool.len();
+        if run.wants(&[name]) {
+            let (_, _, ratio) = compare(
+                run.rounds(),
+                20_000,
+                |at| granted(&engine, world.pool[in_pool(at)]),
+                |at| floor.check(at),
+            );
+            print(name, ratio, "ratio");
+        }
+        if has_hot && run.wants(&[hot_name]) {
+            let (_, _, ratio) = compare(
+                run.rounds(),
+                20_000,
+                |_| granted(&engine, world.pool[0]),
+                |_| floor.check(0),
+            );
+            print(hot_name, ratio, "ratio");
+        }
+        engine.close().unwrap();
+    }
+}
+
+/// The tail of a hit's time, 200,000 keys with the default options, over the floor's own:
+/// in turns, each reading the clock as often.
+fn tail(run: &Run) {
+    let quantiles = [
+        (0.5, "verify_p50_over_floor"),
+        (0.99, "verify_p99_over_floor"),
+        (0.999, "verify_p999_over_floor"),
+        (0.9999, "verify_p9999_over_floor"),
+    ];
+    if !run.wants(&quantiles.map(|(_, name)| name)) {
         return;
     }
-    let world = build(&run.path("1k.redb"), 1000);
-    let engine = options(ROOMY / 64).open(&world.path).unwrap();
+    let world = build(&run.path("200k.redb"), 200_000);
+    let engine = Engine::open(&world.path).unwrap();
+    for token in &world.all {
+        granted(&engine, token);
+    }
     let floor = Floor::new(&world);
-    let (_, _, ratio) = compare(
-        run.rounds(),
-        20_000,
-        |at| granted(&engine, world.pool[at % 1000]),
-        |at| floor.check(at),
-    );
-    print("verify_hit_over_floor_1k", ratio, "ratio");
+    let mut histograms = [(); 2].map(|()| Histogram::<u64>::new(3).unwrap());
+    let count = if run.quick { 600_000 } else { 4_000_000 };
+    // In stretches, so that the two meet the same hindrances of the machine.
+    for from in (0..count).step_by(2_000) {
+        for at in from..from + 2_000 {
+            let start = Instant::now();
+            granted(&engine, world.pool[at % POOL]);
+            histograms[0]
+                .record(start.elapsed().as_nanos() as u64)
+                .unwrap();
+        }
+        for at in from + POOL / 2..from + POOL / 2 + 2_000 {
+            let start = Instant::now();
+            floor.check(at);
+            histograms[1]
+                .record(start.elapsed().as_nanos() as u64)
+                .unwrap();
+        }
+    }
+    for (quantile, name) in quantiles {
+        let [hit, bare] = [0, 1].map(|of: usize| histograms[of].value_at_quantile(quantile));
+        eprintln!("{name}: {hit} ns over {bare} ns");
+        print(name, hit as f64 / bare as f64, "ratio");
+    }
     engine.close().unwrap();
 }
 
@@ -631,7 +575,8 @@ fn writes(run: &Run) {
         let batches = if run.quick { 5 } else { 20 };
         let mut rates: Vec<f64> = (0..batches)
             .map(|batch| {
-                let batch: Vec<NewKey> = (0..BATCH).map(|at| spec(batch * BATCH + at)).collect();
+                let from = world.all.len() + batch * BATCH;
+                let batch: Vec<NewKey> = (from..from + BATCH).map(spec).collect();
                 let start = Instant::now();
                 assert_eq!(engine.issue_batch(batch).unwrap().len(), BATCH);
                 BATCH as f64 / start.elapsed().as_secs_f64()
@@ -798,6 +743,7 @@ fn main() {
     print_head();
     let start = Instant::now();
     small(&run);
+    tail(&run);
     hits(&run);
     cold(&run);
     growth(&run);
