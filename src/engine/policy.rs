@@ -14,14 +14,17 @@ use crate::model::verdict::Denial;
 use crate::store::life::Life;
 use crate::store::record::View;
 
-/// Decides on a key whose token was proven. `life` is its state, and `held` are the
-/// permissions of its record that are not retired. Calls `keyspace` only where
-/// permissions are required by name, or missing.
+/// Decides on a key whose secret was right, that stands in its life as `life` says, and
+/// that holds the permissions `held`: those of its record that are not retired. `holds`
+/// says whether one is among them, by name. Asks for the `keyspace` only where one is
+/// missing.
+#[inline]
 pub(crate) fn decide<'k>(
     view: &View<'_>,
     life: &Life,
     held: Permissions,
     requirements: &Requirements<'_>,
+    holds: impl Fn(&str) -> bool,
     keyspace: impl FnOnce() -> &'k Keyspace,
     now: Timestamp,
 ) -> Result<(), Denial> {
@@ -51,7 +54,8 @@ pub(crate) fn decide<'k>(
             source: requirements.source,
         });
     }
-    if requirements.permission_names.is_empty() && held.contains(requirements.permissions) {
+    let mut names = requirements.permission_names.iter();
+    if held.contains(requirements.permissions) && names.all(|name| holds(name)) {
         return Ok(());
     }
     require_named(view, held, requirements, keyspace())
@@ -85,6 +89,7 @@ fn source_is_allowed(view: &View<'_>, source: Option<IpAddr>) -> bool {
     })
 }
 
+#[cold]
 fn require_named(
     view: &View<'_>,
     held: Permissions,
@@ -178,7 +183,16 @@ mod tests {
         let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
         let (life, held) = (Life::from(&view), view.permissions());
         let keyspace = nameless().unwrap();
-        match decide(&view, &life, held, requirements, || &keyspace, NOW) {
+        let decision = decide(
+            &view,
+            &life,
+            held,
+            requirements,
+            |_| false,
+            || &keyspace,
+            NOW,
+        );
+        match decision {
             Ok(()) => "granted",
             Err(denial) => denial.code(),
         }
@@ -253,7 +267,8 @@ mod tests {
         let held = view.permissions();
         let life = Life::from(&view);
         let names = || -> &Keyspace { panic!("nothing is asked for by name") };
-        let denial = decide(&view, &life, held, &Requirements::new(), names, NOW).unwrap_err();
+        let asked = Requirements::new();
+        let denial = decide(&view, &life, held, &asked, |_| true, names, NOW).unwrap_err();
         assert_eq!(
             denial,
             Denial::Suspended {
@@ -288,51 +303,70 @@ mod tests {
         assert_eq!(verdict(&good(), &asked), "permission_missing");
     }
 
-    /// The clock is read only for a state that depends on it, so that what is called
-    /// timeless must be.
     #[test]
-    fn a_life_is_timeless_if_no_instant_changes_its_state() {
+    fn a_name_that_is_held_is_not_looked_up() {
+        let record = good();
+        let ring = Keyring::new(&Zeroizing::new([0; 32]), &[]);
+        let bytes = record.encode(&ring).unwrap();
+        let (view, _) = View::open(&bytes, record.id, &ring).unwrap();
+        let (life, held) = (Life::from(&view), view.permissions());
+        let names = || -> &Keyspace { panic!("the name is held") };
+        let asked = Requirements::new().permissions(&["read", "list"]);
+        assert!(decide(&view, &life, held, &asked, |_| true, names, NOW).is_ok());
+        let keyspace = nameless().unwrap();
+        let holds = |name: &str| name == "read";
+        let denial = decide(&view, &life, held, &asked, holds, || &keyspace, NOW).unwrap_err();
+        assert_eq!(denial.code(), "permission_missing");
+    }
+
+    /// The exact clock is read only for a state that turns soon, so that one that does not
+    /// must be the same for a while.
+    #[test]
+    fn a_state_that_does_not_turn_soon_is_the_same_within_a_minute() {
         let current = Life::from(&good());
-        let mut lives = vec![];
-        for phase in [
-            Phase::Current,
-            Phase::Retiring { until: NOW },
-            Phase::Revoked {
-                at: NOW,
-                reason: Reason::Unspecified,
-            },
-        ] {
-            for not_before in [Timestamp::MIN, NOW] {
-                for expires_at in [
-                    None,
-                    Some(NOW.saturating_add(std::time::Duration::from_secs(9))),
-                ] {
-                    lives.push(Life {
+        let after = |seconds: u64| NOW.saturating_add(std::time::Duration::from_secs(seconds));
+        let instants = [
+            Timestamp::MIN,
+            NOW,
+            Timestamp::from_raw(NOW.unix_ms() + 1),
+            after(60),
+            Timestamp::from_raw(after(60).unix_ms() + 1),
+            after(3600),
+            Timestamp::MAX,
+        ];
+        let phases = instants.into_iter().flat_map(|at| {
+            let reason = Reason::Unspecified;
+            [Phase::Retiring { until: at }, Phase::Revoked { at, reason }]
+        });
+        let mut calm = 0;
+        for phase in phases.chain([Phase::Current]) {
+            for not_before in instants {
+                for expires_at in instants.map(Some).into_iter().chain([None]) {
+                    let life = Life {
                         phase,
                         not_before,
                         expires_at,
                         ..current
-                    });
+                    };
+                    let first = life.state(NOW);
+                    let later = [Timestamp::from_raw(NOW.unix_ms() + 1), after(1), after(60)];
+                    let changes = later.iter().any(|now| life.state(*now) != first);
+                    assert!(!changes || life.turns_soon(NOW), "{life:?}");
+                    calm += usize::from(!life.turns_soon(NOW));
+                    for now in instants {
+                        let state = life.state(now);
+                        let over = matches!(state, KeyState::Revoked | KeyState::Expired);
+                        // What is not valid yet may be over by its record, and is not by
+                        // its state.
+                        if state != KeyState::NotYetValid {
+                            assert_eq!(life.is_over(now), over, "{life:?} at {now:?}");
+                        }
+                    }
                 }
             }
         }
-        for life in lives {
-            let instants = [Timestamp::MIN, NOW, Timestamp::MAX];
-            let first = life.state(Timestamp::MIN);
-            let changes = instants.iter().any(|now| life.state(*now) != first);
-            assert!(!(life.is_timeless() && changes), "{life:?}");
-            let plain = life.phase != Phase::Retiring { until: NOW }
-                && life.not_before == Timestamp::MIN
-                && life.expires_at.is_none();
-            assert_eq!(life.is_timeless(), plain, "{life:?}");
-            for now in instants {
-                let state = life.state(now);
-                let over = matches!(state, KeyState::Revoked | KeyState::Expired);
-                // What is not valid yet may be over by its record, and is not by its state.
-                if state != KeyState::NotYetValid {
-                    assert_eq!(life.is_over(now), over, "{life:?} at {now:?}");
-                }
-            }
-        }
+        // Five of the seven instants are not soon.
+        assert_eq!(calm, (5 + 7 + 1) * 5 * (5 + 1));
+        assert!(!current.turns_soon(NOW));
     }
 }

@@ -10,12 +10,11 @@ use crate::memory::process::Step;
 use crate::memory::registry::{Entry, Once};
 use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Resident};
 use crate::memory::usage::Renewal;
-use crate::model::clock::Timestamp;
 use crate::model::error::{Error, NotFound};
 use crate::model::id::KeyId;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
-use crate::model::time::Present;
+use crate::model::time::{Now, Present};
 use crate::model::verdict::{Denial, Standing, Verdict};
 use crate::store::hot::HotCopy;
 use crate::store::life::Life;
@@ -34,7 +33,17 @@ struct Proven<'a> {
     entry: &'a Entry,
 }
 
-/// A token during the look-up in memory.
+/// What a token that was proven is judged to be: denied, or good, and charged.
+type Judged = Result<Good, Denial>;
+
+struct Good {
+    /// Of its key's permissions those that are not retired.
+    held: Permissions,
+    standing: Option<Standing>,
+    now: Now,
+}
+
+/// A token on its way through memory.
 #[derive(Default)]
 struct Look<'t> {
     /// `None`: the text is no token.
@@ -163,9 +172,9 @@ impl Core {
         if look.found.is_some()
             && let Some(view) = View::parse(copy)
             && let Some(proven) = self.prove(view, parts, look.ahead.as_ref())?
-            && let Some(verdict) = self.judge(&proven, parts.signed, requirements)?
+            && let Some(judged) = self.judge(&proven, requirements)?
         {
-            return Ok(verdict);
+            return self.conclude(&proven, parts.signed, requirements, judged);
         }
         self.verify_from_file(parts, requirements)
     }
@@ -190,8 +199,8 @@ impl Core {
             if let (Some(resident), Some(leave)) = (&self.resident, leave) {
                 resident.fill(leave, parts.id, copy.body());
             }
-            if let Some(verdict) = self.judge(&proven, parts.signed, requirements)? {
-                return Ok(verdict);
+            if let Some(judged) = self.judge(&proven, requirements)? {
+                return self.conclude(&proven, parts.signed, requirements, judged);
             }
         }
     }
@@ -264,53 +273,78 @@ impl Core {
         Ok(is_its_prefix.then_some(Proven { view, entry }))
     }
 
-    /// Decides on a record whose token was proven. `None` where the quota was changed
-    /// since the record was read: the caller reads it again.
+    /// Decides on a record that the token has been proven to be its own, and charges it.
+    /// `None` where its quota was changed since the record was read: read it again.
     #[inline]
     fn judge(
         &self,
         proven: &Proven<'_>,
-        signed: &Signed,
         requirements: &Requirements<'_>,
-    ) -> Result<Option<Verdict>, Error> {
+    ) -> Result<Option<Judged>, Error> {
         let Proven { view, entry } = proven;
         let asked_elsewhere = requirements
             .keyspace
             .is_some_and(|prefix| prefix != entry.prefix);
         if asked_elsewhere {
-            return self.deny(Denial::Unknown);
+            return Ok(Some(Err(Denial::Unknown)));
         }
         let life = Life::from(view);
         let is_counted = view.plan() != 0 || view.has_quota();
-        let present = match is_counted || !life.is_timeless() {
-            true => Some(self.present()),
-            false => None,
+        let now = self.time.coarse(&*self.clock);
+        let present = match is_counted || life.turns_soon(now.present.at) {
+            true => self.present(),
+            false => now.present,
         };
-        let now = present.map_or(Timestamp::MIN, |present| present.at);
         let held = view.permissions() & entry.active();
         let keyspace = Once::new(entry);
-        if let Err(denial) = policy::decide(view, &life, held, requirements, || keyspace.get(), now)
-        {
-            if let Some(present) = present {
-                self.hold_time(&denial, present);
-            }
-            return self.deny(denial);
+        let decision = policy::decide(
+            view,
+            &life,
+            held,
+            requirements,
+            |name| entry.holds(held, name),
+            || keyspace.get(),
+            present.at,
+        );
+        if let Err(denial) = decision {
+            self.hold_time(&denial, present);
+            return Ok(Some(Err(denial)));
         }
         let mut standing = None;
-        if is_counted && let Some(present) = present {
+        if is_counted {
             match self.charge(view, &keyspace, requirements.cost, present)? {
                 Charged::Admitted(charged) => standing = charged,
-                Charged::OverLimit(denial) => return self.deny(denial),
+                Charged::OverLimit(denial) => return Ok(Some(Err(denial))),
                 Charged::Gone => return Ok(None),
             }
         }
-        self.grant(proven, signed, requirements, held, standing)
+        Ok(Some(Ok(Good {
+            held,
+            standing,
+            now,
+        })))
     }
 
-    /// Denies, unless this process is a fork, whose state may be out of date.
-    fn deny(&self, denial: Denial) -> Result<Option<Verdict>, Error> {
+    /// Makes the verdict, where the caller wants it: to move one that was just made costs
+    /// more than to make it.
+    #[inline]
+    fn conclude(
+        &self,
+        proven: &Proven<'_>,
+        signed: &Signed,
+        requirements: &Requirements<'_>,
+        judged: Judged,
+    ) -> Result<Verdict, Error> {
+        match judged {
+            Ok(good) => self.grant(proven, signed, requirements, &good),
+            Err(denial) => self.deny(denial),
+        }
+    }
+
+    /// Denies what may be another's to know by now: the parent's, where this is a fork.
+    fn deny(&self, denial: Denial) -> Result<Verdict, Error> {
         self.look_home()?;
-        Ok(Some(Verdict::Denied(denial)))
+        Ok(Verdict::Denied(denial))
     }
 
     #[inline]
@@ -319,29 +353,25 @@ impl Core {
         proven: &Proven<'_>,
         signed: &Signed,
         requirements: &Requirements<'_>,
-        held: Permissions,
-        standing: Option<Standing>,
-    ) -> Result<Option<Verdict>, Error> {
+        good: &Good,
+    ) -> Result<Verdict, Error> {
         let Proven { view, entry } = proven;
-        let coarse = self.clock.coarse_now();
+        let Good { held, now, .. } = *good;
         let ask = || self.home.check();
         match self.tracks_usage && !requirements.is_counted {
-            true => {
-                let now = coarse.max(self.time.latest());
-                self.notes.used(view.id(), now, Step::of(coarse), ask)?;
-            }
-            false => self.notes.look(Step::of(coarse), ask)?,
+            true => self
+                .notes
+                .used(view.id(), now.present.at, Step::of(now.clock), ask)?,
+            false => self.notes.look(Step::of(now.clock), ask)?,
         }
         if view.pepper() != self.signing_pepper() {
             self.note_renewal(view, signed);
         }
-        let grant = view.grant(held, entry.prefix);
-        // Written to only where there is something to write, so that it need not be
-        // moved.
-        Ok(Some(Verdict::Granted(match standing {
-            None => grant,
-            standing => grant.with_limits(standing),
-        })))
+        // In two ways, so that nothing is moved where there is nothing to move.
+        Ok(Verdict::Granted(match good.standing {
+            None => view.grant(held, entry.prefix, None),
+            Some(standing) => view.grant(held, entry.prefix, Some(standing)),
+        }))
     }
 
     /// Keeps time from running behind an instant at which the engine said that a key is

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::limit::{Charged, Counter};
 use crate::model::verdict::Standing;
-use crate::{Denial, Engine, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
+use crate::{Denial, Engine, Grant, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
 
 const NOW_MS: u64 = 1_640_000_000_000;
 
@@ -124,10 +124,13 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
     let now = Timestamp::from_unix_ms(NOW_MS + 1).unwrap();
     assert_eq!(Dialect::default().limit_headers(&grant, now).count(), 0);
 
-    let grant = grant.with_limits(Some(Standing {
-        tightest: charged(Limit::per_minute(50), 49),
-        longest: charged(Limit::per_hour(1_000), 1),
-    }));
+    let grant = Grant {
+        limits: Some(Standing {
+            tightest: charged(Limit::per_minute(50), 49),
+            longest: charged(Limit::per_hour(1_000), 1),
+        }),
+        ..grant
+    };
     let told = |dialect: &Dialect| -> Vec<(String, String)> {
         dialect
             .limit_headers(&grant, now)

@@ -24,6 +24,9 @@ pub(crate) struct Entry {
     /// The low and the high half of the permissions that are not retired. The bits are
     /// independent, so that halves of different ages do no harm.
     active: [AtomicU64; 2],
+    /// The names of the permissions, by bit, also of those that are retired: a bit is never
+    /// given to another name.
+    names: Box<[OnceLock<Box<str>>]>,
 }
 
 impl Entry {
@@ -32,6 +35,9 @@ impl Entry {
             prefix: keyspace.prefix,
             current: ArcSwap::new(keyspace),
             active: [AtomicU64::new(0), AtomicU64::new(0)],
+            names: (0..Permissions::COUNT_MAX)
+                .map(|_| OnceLock::new())
+                .collect(),
         }
     }
 
@@ -41,7 +47,19 @@ impl Entry {
         Permissions::from_bits(half(low) | half(high) << 64)
     }
 
+    /// Whether a name is that of a permission among `held`, which are all
+    /// [`active`](Self::active). Takes no lock, and loads no keyspace.
+    pub(crate) fn holds(&self, held: Permissions, name: &str) -> bool {
+        let names = self.names.iter().map_while(OnceLock::get);
+        names
+            .enumerate()
+            .any(|(at, known)| **known == *name && held.contains(Permissions::bit(at)))
+    }
+
     fn publish(&self, keyspace: Arc<Keyspace>) {
+        for (name, known) in self.names.iter().zip(&keyspace.permissions) {
+            name.get_or_init(|| known.name.as_str().into());
+        }
         let bits = keyspace.active_mask().bits();
         let [low, high] = &self.active;
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
@@ -112,5 +130,58 @@ impl Registry {
         slot.get_or_init(|| Entry::new(keyspace.clone()))
             .publish(keyspace);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::clock::Timestamp;
+    use crate::model::keyspace::{KeysPerOwner, PermissionName};
+
+    fn keyspace(names: &[(&str, bool)]) -> Keyspace {
+        let names = names.iter().map(|(name, retired)| PermissionName {
+            name: (*name).to_owned(),
+            retired: *retired,
+        });
+        Keyspace {
+            id: 0,
+            revision: 1,
+            prefix: "acme".parse().unwrap(),
+            description: String::new(),
+            permissions: names.collect(),
+            keys_per_owner: KeysPerOwner::Many { cap: None },
+            default_lifetime: None,
+            max_lifetime: None,
+            plans: Vec::new(),
+            default_plan: None,
+            owner_defaults: std::collections::BTreeMap::new(),
+            created_at: Timestamp::MIN,
+            updated_at: Timestamp::MIN,
+        }
+    }
+
+    #[test]
+    fn a_name_is_held_where_its_bit_is() {
+        let registry = Registry::new();
+        registry
+            .publish(keyspace(&[("read", false), ("write", false)]))
+            .unwrap();
+        let entry = registry.get(0).unwrap();
+        let read = Permissions::bit(0);
+        assert!(entry.holds(read, "read"));
+        assert!(!entry.holds(read, "write") && !entry.holds(read, "list"));
+        assert!(!entry.holds(Permissions::NONE, "read"));
+        // Names come, and are retired, while the engine is open.
+        registry
+            .publish(keyspace(&[
+                ("read", true),
+                ("write", false),
+                ("list", false),
+            ]))
+            .unwrap();
+        let held = Permissions::from_bits(0b111) & entry.active();
+        assert!(!entry.holds(held, "read"));
+        assert!(entry.holds(held, "write") && entry.holds(held, "list"));
     }
 }

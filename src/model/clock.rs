@@ -176,8 +176,10 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// The present.
     fn now(&self) -> Timestamp;
 
-    /// The present, or an instant at most 10 ms before it where that is cheaper. It is
-    /// for notes of use, which are kept by the minute; no decision depends on it.
+    /// The present, or an instant at most 10 ms before it where that is cheaper
+    /// to have: for notes of use, which are kept by the minute, and for keys that
+    /// neither become valid nor end within a minute of it. Nearer to that, and where a
+    /// plan or a quota is charged, the engine asks for [`now`](Clock::now).
     fn coarse_now(&self) -> Timestamp {
         self.now()
     }

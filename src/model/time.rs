@@ -28,6 +28,14 @@ pub(crate) struct Present {
     era: u64,
 }
 
+/// The present by the coarse clock.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) present: Present,
+    /// What the clock said.
+    pub(crate) clock: Timestamp,
+}
+
 impl Present {
     /// The same, at another instant.
     pub(crate) fn moved_to(self, at: Timestamp) -> Self {
@@ -52,17 +60,22 @@ impl Time {
         }
     }
 
-    /// The newest instant that counted.
-    pub(crate) fn latest(&self) -> Timestamp {
-        self.read().at
-    }
-
     /// The present.
     pub(crate) fn now(&self, clock: &dyn Clock) -> Present {
         // The clock is read after the era, so that nobody holds what it said before
         // time was set back.
         let latest = self.read();
         latest.moved_to(latest.at.max(clock.now()))
+    }
+
+    /// The present, or an instant shortly before it.
+    pub(crate) fn coarse(&self, clock: &dyn Clock) -> Now {
+        let latest = self.read();
+        let clock = clock.coarse_now();
+        Now {
+            present: latest.moved_to(latest.at.max(clock)),
+            clock,
+        }
     }
 
     /// Keeps time from running behind an instant.
@@ -331,12 +344,12 @@ mod tests {
         clock.set(ms(2_000));
         time.set_back(ms(2_000));
         time.hold(early);
-        assert_eq!(time.latest(), ms(2_000));
+        assert_eq!(time.read().at, ms(2_000));
         time.hold(time.now(&clock).moved_to(ms(3_000)));
-        assert_eq!(time.latest(), ms(3_000));
+        assert_eq!(time.read().at, ms(3_000));
         time.hold_commit(ms(2_500));
-        assert_eq!(time.latest(), ms(3_000));
+        assert_eq!(time.read().at, ms(3_000));
         time.hold_commit(Timestamp::MAX);
-        assert_eq!(time.latest(), Timestamp::MAX);
+        assert_eq!(time.read().at, Timestamp::MAX);
     }
 }

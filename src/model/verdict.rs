@@ -112,11 +112,6 @@ impl Standing {
 }
 
 impl Grant {
-    pub(crate) fn with_limits(mut self, limits: Option<Standing>) -> Self {
-        self.limits = limits;
-        self
-    }
-
     /// The id of the key.
     #[must_use]
     pub fn key_id(&self) -> KeyId {

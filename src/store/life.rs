@@ -1,12 +1,19 @@
 //! A key's state: the only place that orders the states.
 
+use std::time::Duration;
+
 use crate::model::clock::Timestamp;
 use crate::model::filter::KeyFilter;
 use crate::model::key::KeyState;
 use crate::model::reason::Reason;
 use crate::store::record::{KeyRecord, Phase, View};
 
-/// The fields of a record that decide the key's state.
+/// How near a key's end or beginning must be for the exact clock to be asked. The coarse
+/// one is at most 10 ms behind it: so much more, because a machine that was held up may
+/// be late to move it on.
+const SOON: Duration = Duration::from_secs(60);
+
+/// What of a record says where the key stands in its life.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Life {
     pub(crate) phase: Phase,
@@ -74,12 +81,13 @@ impl Life {
         self.expires_at.filter(|expires_at| now >= *expires_at)
     }
 
-    /// Whether the state is the same at every instant, so that the clock need
-    /// not be read.
-    pub(crate) fn is_timeless(&self) -> bool {
-        self.expires_at.is_none()
-            && self.not_before == Timestamp::MIN
-            && !matches!(self.phase, Phase::Retiring { .. })
+    /// Whether the state may change within [`SOON`] from an instant on: if not, it is the
+    /// same at that instant and at one shortly after.
+    pub(crate) fn turns_soon(&self, from: Timestamp) -> bool {
+        let is_soon = |at: Timestamp| from < at && at <= from.saturating_add(SOON);
+        is_soon(self.not_before)
+            | self.expires_at.is_some_and(is_soon)
+            | matches!(self.phase, Phase::Retiring { until } if is_soon(until))
     }
 
     /// Whether the key is over by its expiry, suspended or disabled as it may be; what

@@ -32,7 +32,7 @@ use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::reason::Reason;
-use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN};
+use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN, Standing};
 
 /// The number of the table in the records' tags.
 pub(crate) const TABLE: u8 = 1;
@@ -252,7 +252,12 @@ impl<'a> View<'a> {
 
     /// The grant of a key that is good, and that holds the permissions `held`.
     #[inline]
-    pub(crate) fn grant(&self, held: Permissions, keyspace: Prefix) -> Grant {
+    pub(crate) fn grant(
+        &self,
+        held: Permissions,
+        keyspace: Prefix,
+        limits: Option<Standing>,
+    ) -> Grant {
         Grant {
             key: self.id(),
             keyspace,
@@ -266,7 +271,7 @@ impl<'a> View<'a> {
                 Phase::Retiring { until } => Some(until),
                 Phase::Current | Phase::Revoked { .. } => None,
             },
-            limits: None,
+            limits,
         }
     }
 

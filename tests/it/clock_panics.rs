@@ -32,8 +32,8 @@ impl Clock for Broken {
     }
 }
 
-/// An engine with four keys, for whose verification the clock is asked, and whose records
-/// are read from memory or from the file.
+/// An engine with four keys, for whose verification the exact clock is asked, and whose
+/// records are read from memory or from the file.
 fn engine(resident_bytes: usize) -> (Engine, Broken, Vec<Token>) {
     let clock = Broken::default();
     let options = Options::new().clock(clock.clone());
@@ -48,7 +48,7 @@ fn engine(resident_bytes: usize) -> (Engine, Broken, Vec<Token>) {
     engine.create_keyspace(keyspace).unwrap();
     let new = || NewKey::new("acme", "acme").unwrap();
     let tokens = [
-        new().expires_in(Duration::from_secs(3600)),
+        new().expires_in(Duration::from_secs(60)),
         new().plan("small"),
         new().quota(Quota::new(100)),
         new().quota(Quota::new(100)).plan("small"),
@@ -84,6 +84,36 @@ fn a_panic_in_the_clock_reaches_who_verifies_from_memory_and_from_the_file() {
         assert!(engine.check().unwrap().is_sound());
         engine.close().unwrap();
     }
+}
+
+/// That clock is slow. What does not turn within a minute is decided by the coarse one.
+#[test]
+fn the_exact_clock_is_asked_only_shortly_before_a_key_turns_or_where_it_is_charged() {
+    let (engine, clock, tokens) = engine(1 << 16);
+    let new = || NewKey::new("acme", "acme").unwrap();
+    let issue = |new| engine.issue(new).unwrap().token;
+    let after = |ms: u64| clock.now().saturating_add(Duration::from_millis(ms));
+    let far = [
+        issue(new()),
+        issue(new().expires_at(after(60_001))),
+        issue(new().not_before(after(60_001))),
+    ];
+    let near = [
+        issue(new().expires_at(after(1))),
+        issue(new().expires_at(after(60_000))),
+        issue(new().not_before(after(1))),
+        issue(new().not_before(after(60_000))),
+    ];
+    clock.set(true);
+    for token in &far {
+        assert_eq!(panic_of(|| engine.verify(token.expose())), None);
+    }
+    for token in near.iter().chain(&tokens) {
+        let told = panic_of(|| engine.verify(token.expose()));
+        assert_eq!(told.as_deref(), Some("the clock is broken"));
+    }
+    clock.set(false);
+    engine.close().unwrap();
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn hot(stored: &[u8]) -> bool {
             .permissions(&["read"]);
         let (life, held) = (Life::from(&view), view.permissions());
         let nameless = policy::nameless().unwrap();
-        let _ = policy::decide(&view, &life, held, &asked, || &nameless, now);
+        let _ = policy::decide(&view, &life, held, &asked, |_| false, || &nameless, now);
         let _ = (life.state(now), view.short_owner(), view.lineage());
     }
     let Ok(record) = KeyRecord::from_view(&view) else {
