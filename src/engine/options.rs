@@ -65,8 +65,9 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The default of [`resident_bytes`](Options::resident_bytes): 64 MiB.
-    pub const RESIDENT_BYTES: usize = 64 << 20;
+    /// The default of [`resident_bytes`](Options::resident_bytes): 192 MiB, for a million
+    /// keys and more. It is taken up as keys come into use.
+    pub const RESIDENT_BYTES: usize = 192 << 20;
     /// The default of [`cache_bytes`](Options::cache_bytes): 64 MiB.
     pub const CACHE_BYTES: usize = 64 << 20;
     /// The default of [`usage_interval`](Options::usage_interval): 10 seconds.
@@ -94,11 +95,16 @@ impl Options {
         self
     }
 
-    /// Memory for the resident table, in bytes; with 0, every verification reads the
-    /// file. A key takes 153 bytes, and the table grows in sets of eight keys. A key has
-    /// 48 bytes for its owner's path; 8 of them are taken in a key that another was
-    /// rotated to, and 18 by each of a key's networks. A key that needs more is always
-    /// read from the file.
+    /// Memory for keys in front of the file, in bytes; 0 reads every key from
+    /// the file. A key takes 129 bytes; what does not fill a set of eight keys
+    /// is left unused. The memory is taken up as keys come into use: about a thousand at
+    /// first, then twice as much whenever keys crowd each other out, up to all of it. Each
+    /// time the keys in use are read from the file once more.
+    ///
+    /// A key whose owner's path is longer than 48 bytes is always read from the file. Of
+    /// these 48, networks take 18 each, and 8 each the line of a key that came of a
+    /// rotation, a "not before", an end of grace or a revocation, and permissions from the
+    /// 65th on.
     pub fn resident_bytes(mut self, bytes: usize) -> Self {
         self.resident_bytes = bytes;
         self

@@ -128,7 +128,7 @@ impl Core {
     /// Copies the records that tokens name out of memory. Each step is done for all
     /// tokens before the next: its loads do not depend on each other, so that the waits
     /// for memory overlap, also with the hashes.
-    #[inline]
+    #[inline(always)]
     fn look_in_memory<const N: usize>(&self, looks: &mut [Look<'_>; N], into: &mut [Copied; N]) {
         let Some(resident) = &self.resident else {
             return;
@@ -155,11 +155,14 @@ impl Core {
         }
     }
 
-    /// Answers a token after the look-up in memory. If the key is there and the token
-    /// is proven, nothing else of the token need be checked: the digest covers all of
-    /// it. All other tokens go to the file, so that a wrong secret costs what an
-    /// unknown id costs, whether or not its key is in memory.
-    #[inline]
+    /// Answers a token that was looked for in memory. A key that is there, and whose
+    /// token this is, is answered without a look at the token's other digits: the digest
+    /// covers them. All else goes to the file, so that a wrong secret costs what an
+    /// unknown id costs, whether its key is in memory or not.
+    ///
+    /// Compiled as one with the steps that it calls: what they hand on is large, and would
+    /// be moved through memory from each to the next.
+    #[inline(always)]
     fn answer(
         &self,
         look: &Look<'_>,
@@ -252,9 +255,9 @@ impl Core {
         }
     }
 
-    /// Whether a token is that of a record, by its digest and its prefix. This is the
-    /// only place that decides it.
-    #[inline]
+    /// Whether a token is that of a record, by its digest and its prefix: nowhere else is
+    /// this asked.
+    #[inline(always)]
     fn prove<'a>(
         &'a self,
         view: View<'a>,
@@ -275,7 +278,7 @@ impl Core {
 
     /// Decides on a record that the token has been proven to be its own, and charges it.
     /// `None` where its quota was changed since the record was read: read it again.
-    #[inline]
+    #[inline(always)]
     fn judge(
         &self,
         proven: &Proven<'_>,
@@ -327,7 +330,7 @@ impl Core {
 
     /// Makes the verdict, where the caller wants it: to move one that was just made costs
     /// more than to make it.
-    #[inline]
+    #[inline(always)]
     fn conclude(
         &self,
         proven: &Proven<'_>,
@@ -347,7 +350,7 @@ impl Core {
         Ok(Verdict::Denied(denial))
     }
 
-    #[inline]
+    #[inline(always)]
     fn grant(
         &self,
         proven: &Proven<'_>,

@@ -11,7 +11,7 @@ use loom::thread;
 
 use super::*;
 
-const KEY: u64 = 7;
+const KEY: u64 = 9;
 const OLD: u8 = 1;
 const NEW: u8 = 2;
 
@@ -29,8 +29,12 @@ struct Store {
 
 impl Store {
     fn new() -> Arc<Self> {
+        Self::with_sets(1, 1)
+    }
+
+    fn with_sets(sets: usize, sets_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            table: Resident::new(SET_BYTES).unwrap().unwrap(),
+            table: Resident::with_sets(sets, sets_max).unwrap(),
             published: AtomicU64::new(u64::from(OLD)),
             returned: AtomicBool::new(false),
         })
@@ -69,6 +73,13 @@ impl Store {
             self.fill(leave, KEY, read);
         }
         read
+    }
+
+    /// The table grows, if it may.
+    fn grow(&self) {
+        if let Some(leave) = self.table.leave_to_fill() {
+            self.table.grow(leave);
+        }
     }
 
     /// A commit that changes the key.
@@ -182,6 +193,44 @@ fn a_commit_of_two_keys_is_never_seen_of_one_alone() {
             store.published.store(u64::from(NEW), Ordering::Release);
         });
         reader.join().unwrap();
+    });
+}
+
+/// The key moves to another set as the table grows.
+#[test]
+fn a_publication_that_races_the_growth_of_the_table_clears_the_key_wherever_it_is() {
+    explore(3, || {
+        let store = Store::with_sets(1, 2);
+        store.verify();
+        let grower = thread::spawn({
+            let store = store.clone();
+            move || {
+                store.grow();
+                store.verify_after();
+            }
+        });
+        store.revoke();
+        assert_eq!(store.verify(), NEW, "a stale grant after the call returned");
+        grower.join().unwrap();
+        assert!(store.resident(KEY).is_none_or(|found| found == NEW));
+        let sets = [1, 2].map(|sets| Resident::with_sets(sets, 2).unwrap().place_of(id(KEY)).sets);
+        assert_ne!(sets[0][0], sets[1][0]);
+    });
+}
+
+#[test]
+fn a_fill_that_races_the_growth_of_the_table_is_cleared_by_the_next_publication() {
+    explore(3, || {
+        let store = Store::with_sets(1, 2);
+        let reader = thread::spawn({
+            let store = store.clone();
+            move || store.verify_after()
+        });
+        store.grow();
+        store.revoke();
+        assert_eq!(store.verify(), NEW, "a stale grant after the call returned");
+        reader.join().unwrap();
+        assert!(store.resident(KEY).is_none_or(|found| found == NEW));
     });
 }
 
