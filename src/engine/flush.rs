@@ -19,8 +19,13 @@ const USAGE_PER_TRANSACTION: usize = 4096;
 const RENEWALS_PER_TRANSACTION: usize = NAMED_MAX;
 
 impl Core {
-    /// Writes what verifications have noted. Every use noted before the call is in the
-    /// file when it returns, even if another flush had taken the note.
+    /// Adds up the uses that threads have noted, before their logs are full.
+    pub(super) fn gather_uses(&self) {
+        self.notes.gather();
+    }
+
+    /// Writes what verifications have noted. Every use that was noted before the call is
+    /// in the file after it, also where another flush had taken the note.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.home.check()?;
         self.watch.look(&*self.clock);

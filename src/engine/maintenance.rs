@@ -1,5 +1,5 @@
-//! The thread that periodically writes what verifications have noted, and that makes a
-//! failed store recover.
+//! The thread that gathers what verifications have noted, writes it now and then, and lets
+//! a store recover which has failed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::shared::Core;
 use crate::model::error::{Error, StoreFailure};
-use crate::model::health::{Alarm, Failure, Hook};
+use crate::model::health::{Alarm, Failure, Hook, Waited};
 
 /// How long it waits between attempts while the store has failed.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -57,10 +57,19 @@ impl Maintenance {
                 true => to_flush,
                 false => to_flush.min(wait),
             };
-            if !alarm.wait(time) {
-                return;
-            }
-            let Some(core) = core.upgrade() else { return };
+            let begun = Instant::now();
+            let core = loop {
+                let rest = time.saturating_sub(begun.elapsed());
+                let waited = alarm.wait(rest, !before.is_well());
+                if matches!(waited, Waited::Over) {
+                    return;
+                }
+                let Some(core) = core.upgrade() else { return };
+                match waited {
+                    Waited::Called => core.gather_uses(),
+                    _ => break core,
+                }
+            };
             let found = alarm.health();
             if let (true, Some(failure)) = (before.is_well(), found.failure()) {
                 tell(failure);

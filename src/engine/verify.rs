@@ -362,9 +362,11 @@ impl Core {
         let Good { held, now, .. } = *good;
         let ask = || self.home.check();
         match self.tracks_usage && !requirements.is_counted {
-            true => self
-                .notes
-                .used(view.id(), now.present.at, Step::of(now.clock), ask)?,
+            true => {
+                let (at, step) = (now.present.at, Step::of(now.clock));
+                let call = || self.store.alarm().call();
+                self.notes.used(view.id(), at, step, ask, call)?;
+            }
             false => self.notes.look(Step::of(now.clock), ask)?,
         }
         if view.pepper() != self.signing_pepper() {

@@ -50,7 +50,7 @@ impl Step {
     }
 }
 
-/// How many verifications of a thread, that note no use, pass before it asks again.
+/// How many verifications of a thread pass before it asks again.
 const LOOKS_MAX: u64 = 1024;
 
 /// When a thread last asked whether it is in the engine's process. No other thread

@@ -16,8 +16,10 @@ use crate::store::tx::uses::Used;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
-/// How many uses a thread notes before they are added up.
-const LOG_LEN: usize = 1024;
+/// How many uses a thread takes down before it must add them up itself.
+const LOG_LEN: usize = 4096;
+/// With how many it calls for another to add them up.
+const CALL_LEN: usize = LOG_LEN / 2;
 /// How many keys are added up between two flushes. Past that, the uses of keys
 /// that are not among them yet are counted as lost.
 const KEYS_MAX: usize = 262_144;
@@ -57,21 +59,31 @@ impl Log {
         }
     }
 
-    /// Notes a use; or says that the caller must first check the process, and add the
-    /// log up if it is full or of another minute.
-    fn push(&self, id: KeyId, minute: u64, step: Step) -> bool {
+    /// How many uses are taken down, ever, and how many of them wait.
+    fn waiting(&self) -> (usize, usize) {
         let written = self.written.load(Ordering::Relaxed);
         // Acquire: what is overwritten has been read.
         let waiting = written.wrapping_sub(self.read.load(Ordering::Acquire));
-        let has_room = waiting < LOG_LEN
-            && self.minute.load(Ordering::Relaxed) == minute
-            && self.asked.is_in(step);
-        if let Some(slot) = self.ids.get(written % LOG_LEN).filter(|_| has_room) {
-            slot.store(id.raw(), Ordering::Relaxed);
-            self.written
-                .store(written.wrapping_add(1), Ordering::Release);
+        (written, waiting)
+    }
+
+    /// Whether the log takes no use of this minute before it is added up.
+    fn is_full(&self, waiting: usize, minute: u64) -> bool {
+        waiting >= LOG_LEN || self.minute.load(Ordering::Relaxed) != minute
+    }
+
+    /// Takes a use down and says how many wait with it; or `None` where it must be asked
+    /// first whose process this is, or the log be added up.
+    fn push(&self, id: KeyId, minute: u64, step: Step) -> Option<usize> {
+        let (written, waiting) = self.waiting();
+        if self.is_full(waiting, minute) || !self.asked.is_recent(step) {
+            return None;
         }
-        has_room
+        let slot = self.ids.get(written % LOG_LEN)?;
+        slot.store(id.raw(), Ordering::Relaxed);
+        self.written
+            .store(written.wrapping_add(1), Ordering::Release);
+        Some(waiting + 1)
     }
 
     /// Adds up what is in the log, and says how many uses found no room. The
@@ -137,24 +149,39 @@ impl Notes {
         }
     }
 
-    /// Notes that a key was granted at an instant. Periodically, and before it takes a
-    /// lock, it calls `ask` to check that this is the engine's process; an error of
-    /// `ask` is returned, with nothing noted.
+    /// Notes that a key was granted at an instant. Once in a while, and before it
+    /// takes a lock, it lets `ask` find out whether this is the engine's process: an
+    /// error of that is given back, with nothing noted. It calls `call` once the thread's
+    /// log is half full: where somebody [gathers](Self::gather) the notes before it is full,
+    /// this never adds them up itself.
     pub(crate) fn used(
         &self,
         id: KeyId,
         now: Timestamp,
         step: Step,
         ask: impl FnOnce() -> Result<(), Error>,
+        call: impl FnOnce(),
     ) -> Result<(), Error> {
         let minute = now.unix_ms() / MINUTE_MS;
         let log = self.logs.get_or(Log::new);
-        if !log.push(id, minute, step) {
+        let mut waiting = log.push(id, minute, step);
+        if waiting.is_none() {
             ask()?;
             self.make_room(log, minute, step);
-            log.push(id, minute, step);
+            waiting = log.push(id, minute, step);
+        }
+        if waiting == Some(CALL_LEN) {
+            call();
         }
         Ok(())
+    }
+
+    /// Adds up what the threads have noted.
+    pub(crate) fn gather(&self) {
+        let mut sums = lock(&self.sums);
+        for log in &self.logs {
+            self.note_lost(log.add_up(&mut sums));
+        }
     }
 
     /// As [`used`](Self::used), for a verification that notes no use.
@@ -174,6 +201,9 @@ impl Notes {
     #[cold]
     fn make_room(&self, log: &Log, minute: u64, step: Step) {
         log.asked.note(step);
+        if !log.is_full(log.waiting().1, minute) {
+            return;
+        }
         let mut sums = lock(&self.sums);
         self.note_lost(log.add_up(&mut sums));
         log.minute.store(minute, Ordering::Relaxed);
@@ -215,13 +245,8 @@ impl Notes {
 
     /// Takes what was used since the last call, in the order of the ids.
     pub(crate) fn take_used(&self) -> Vec<(KeyId, Used)> {
-        let sums = {
-            let mut sums = lock(&self.sums);
-            for log in &self.logs {
-                self.note_lost(log.add_up(&mut sums));
-            }
-            std::mem::take(&mut *sums)
-        };
+        self.gather();
+        let sums = std::mem::take(&mut *lock(&self.sums));
         let mut used: Vec<_> = sums
             .into_iter()
             .map(|(id, used)| (KeyId::from_raw(id), used))
@@ -259,7 +284,9 @@ mod tests {
     use super::*;
 
     fn used(notes: &Notes, key: KeyId, now: Timestamp) {
-        notes.used(key, now, Step::of(now), || Ok(())).unwrap();
+        notes
+            .used(key, now, Step::of(now), || Ok(()), || ())
+            .unwrap();
     }
 
     #[test]
@@ -327,6 +354,46 @@ mod tests {
         });
         let rest: u64 = notes.take_used().iter().map(|(_, used)| used.count).sum();
         assert_eq!(taken + rest, 2 * uses);
+    }
+
+    #[test]
+    fn who_gathers_when_called_leaves_nothing_to_add_up_to_the_thread() {
+        let notes = Notes::new();
+        let (now, mut calls) = (Timestamp::MIN, 0);
+        for raw in 0..10 * LOG_LEN as u64 {
+            let gather = || {
+                calls += 1;
+                notes.gather();
+            };
+            let step = Step::of(now);
+            notes
+                .used(KeyId::from_raw(raw), now, step, || Ok(()), gather)
+                .unwrap();
+            let (_, waiting) = notes.logs.get().unwrap().waiting();
+            assert!(waiting < CALL_LEN);
+        }
+        assert_eq!(calls, 20);
+        assert_eq!(notes.take_used().len(), 10 * LOG_LEN);
+    }
+
+    #[test]
+    fn a_log_of_which_nobody_takes_is_added_up_by_its_thread_and_calls_each_time() {
+        let notes = Notes::new();
+        let (now, mut calls, mut asked) = (Timestamp::MIN, 0, 0);
+        for raw in 0..10 * LOG_LEN as u64 {
+            let ask = || {
+                asked += 1;
+                Ok(())
+            };
+            let step = Step::of(now);
+            notes
+                .used(KeyId::from_raw(raw), now, step, ask, || calls += 1)
+                .unwrap();
+        }
+        assert_eq!(calls, 10);
+        // Whose process this is, once in 1,024, whether the log is full or not.
+        assert_eq!(asked, 10 * LOG_LEN / 1024);
+        assert_eq!(notes.take_used().len(), 10 * LOG_LEN);
     }
 
     #[test]

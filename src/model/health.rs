@@ -174,10 +174,21 @@ pub(crate) struct Alarm {
     changed: Condvar,
 }
 
+/// How a wait ended.
+pub(crate) enum Waited {
+    /// The time is over, or a failure has begun.
+    Ended,
+    /// Somebody called.
+    Called,
+    /// All waits are over for good.
+    Over,
+}
+
 #[derive(Default)]
 struct Watch {
     failure: Option<Failure>,
     is_over: bool,
+    is_called: bool,
 }
 
 impl Alarm {
@@ -261,14 +272,30 @@ impl Alarm {
         self.since_ms.load(Ordering::Relaxed) != 0
     }
 
-    /// Waits for a time, or until a failure begins. `false`: stop waiting, the engine
-    /// closes.
-    pub(crate) fn wait(&self, time: Duration) -> bool {
+    /// Waits for a time, and less where somebody calls, or there is a failure and was none.
+    pub(crate) fn wait(&self, time: Duration, was_failing: bool) -> Waited {
         let watch = self.watch();
-        let was_failing = watch.failure.is_some();
-        let goes_on = |watch: &mut Watch| !watch.is_over && watch.failure.is_some() <= was_failing;
+        let goes_on = |watch: &mut Watch| {
+            !watch.is_over && !watch.is_called && watch.failure.is_some() <= was_failing
+        };
         let waited = self.changed.wait_timeout_while(watch, time, goes_on);
-        !waited.unwrap_or_else(PoisonError::into_inner).0.is_over
+        let (mut watch, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_called = std::mem::take(&mut watch.is_called);
+        match is_called && watch.failure.is_some() <= was_failing {
+            _ if watch.is_over => Waited::Over,
+            true => Waited::Called,
+            false => Waited::Ended,
+        }
+    }
+
+    /// Ends a wait. Takes no lock that another holds: it may be that of a thread which is
+    /// not in a fork. Whoever is called once too little does the work later.
+    #[cold]
+    pub(crate) fn call(&self) {
+        if let Ok(mut watch) = self.watch.try_lock() {
+            watch.is_called = true;
+            self.changed.notify_all();
+        }
     }
 
     /// Ends every wait.
