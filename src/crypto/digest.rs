@@ -261,9 +261,8 @@ fn cut(hash: blake3::Hash) -> Tag {
     tag
 }
 
-/// Whether two digests are equal, in a time that does not depend on where they
-/// differ. Compared as four words: `subtle` on words costs about a seventh of
-/// what it costs on bytes.
+/// Whether two digests are equal, in a time that does not depend on where they differ.
+/// Compares four words: with `subtle`, words cost about a seventh of bytes.
 #[inline]
 pub(crate) fn digests_equal(left: &Digest, right: &Digest) -> bool {
     words_equal(left, right)

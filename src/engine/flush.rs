@@ -24,8 +24,8 @@ impl Core {
         self.notes.gather();
     }
 
-    /// Writes what verifications have noted. Every use that was noted before the call is
-    /// in the file after it, also where another flush had taken the note.
+    /// Writes what verifications have noted. Every use noted before the call is in the
+    /// file when it returns, even if another flush had taken the note.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.home.check()?;
         self.watch.look(&*self.clock);

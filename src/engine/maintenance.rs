@@ -1,5 +1,5 @@
-//! The thread that gathers what verifications have noted, writes it now and then, and lets
-//! a store recover which has failed.
+//! The thread that gathers what verifications have noted and periodically writes it, and
+//! that makes a failed store recover.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -14,10 +14,9 @@ use crate::model::verdict::Denial;
 use crate::store::life::Life;
 use crate::store::record::View;
 
-/// Decides on a key whose secret was right, that stands in its life as `life` says, and
-/// that holds the permissions `held`: those of its record that are not retired. `holds`
-/// says whether one is among them, by name. Asks for the `keyspace` only where one is
-/// missing.
+/// Decides on a key whose token was proven. `life` is its state, and `held` are the
+/// permissions of its record that are not retired; `holds` says whether one is among
+/// them, by name. Calls `keyspace` only where one is missing.
 #[inline]
 pub(crate) fn decide<'k>(
     view: &View<'_>,

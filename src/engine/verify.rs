@@ -15,7 +15,7 @@ use crate::model::id::KeyId;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::time::{Now, Present};
-use crate::model::verdict::{Denial, Standing, Verdict};
+use crate::model::verdict::{Denial, InlinePath, Standing, Verdict};
 use crate::store::hot::HotCopy;
 use crate::store::life::Life;
 use crate::store::record::View;
@@ -43,7 +43,7 @@ struct Good {
     now: Now,
 }
 
-/// A token on its way through memory.
+/// A token during the look-up in memory.
 #[derive(Default)]
 struct Look<'t> {
     /// `None`: the text is no token.
@@ -155,10 +155,10 @@ impl Core {
         }
     }
 
-    /// Answers a token that was looked for in memory. A key that is there, and whose
-    /// token this is, is answered without a look at the token's other digits: the digest
-    /// covers them. All else goes to the file, so that a wrong secret costs what an
-    /// unknown id costs, whether its key is in memory or not.
+    /// Answers a token after the look-up in memory. If the key is there and the token
+    /// is proven, nothing else of the token need be checked: the digest covers all of
+    /// it. All other tokens go to the file, so that a wrong secret costs what an
+    /// unknown id costs, whether or not its key is in memory.
     ///
     /// Compiled as one with the steps that it calls: what they hand on is large, and would
     /// be moved through memory from each to the next.
@@ -255,8 +255,8 @@ impl Core {
         }
     }
 
-    /// Whether a token is that of a record, by its digest and its prefix: nowhere else is
-    /// this asked.
+    /// Whether a token is that of a record, by its digest and its prefix. This is the
+    /// only place that decides it.
     #[inline(always)]
     fn prove<'a>(
         &'a self,
@@ -276,8 +276,8 @@ impl Core {
         Ok(is_its_prefix.then_some(Proven { view, entry }))
     }
 
-    /// Decides on a record that the token has been proven to be its own, and charges it.
-    /// `None` where its quota was changed since the record was read: read it again.
+    /// Decides on a record whose token was proven, and charges it. `None` where the quota
+    /// was changed since the record was read: the caller reads it again.
     #[inline(always)]
     fn judge(
         &self,
@@ -344,7 +344,7 @@ impl Core {
         }
     }
 
-    /// Denies what may be another's to know by now: the parent's, where this is a fork.
+    /// Denies, unless this process is a fork, whose state may be out of date.
     fn deny(&self, denial: Denial) -> Result<Verdict, Error> {
         self.look_home()?;
         Ok(Verdict::Denied(denial))
@@ -372,11 +372,20 @@ impl Core {
         if view.pepper() != self.signing_pepper() {
             self.note_renewal(view, signed);
         }
-        // In two ways, so that nothing is moved where there is nothing to move.
-        Ok(Verdict::Granted(match good.standing {
-            None => view.grant(held, entry.prefix, None),
-            Some(standing) => view.grant(held, entry.prefix, Some(standing)),
-        }))
+        // The usual grant in one piece, which is written where the caller wants it: put
+        // together from parts, it would be moved there.
+        if let (Some((len, path)), None) = (view.short_owner(), &good.standing) {
+            let owner = InlinePath::short(path, len);
+            return Ok(Verdict::Granted(view.grant(
+                held,
+                entry.prefix,
+                owner,
+                None,
+            )));
+        }
+        let owner = InlinePath::new(view.owner());
+        let grant = view.grant(held, entry.prefix, owner, good.standing);
+        Ok(Verdict::Granted(grant))
     }
 
     /// Keeps time from running behind an instant at which the engine said that a key is

@@ -491,7 +491,7 @@ impl Resident {
             word.store(kept, Ordering::Relaxed);
         }
         slot.version
-            .store(before + 2 | record.rare, Ordering::Release);
+            .store((before + 2) | record.rare, Ordering::Release);
     }
 
     /// How many keys are in the table, and how many fit.

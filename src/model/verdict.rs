@@ -218,7 +218,7 @@ pub(crate) struct ShortPath {
 
 impl InlinePath {
     /// What is behind the first `len` of `bytes` is of no account.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn short(bytes: &[u8; SHORT_OWNER_LEN], len: u8) -> Self {
         Self::Short(ShortPath { bytes: *bytes, len })
     }

@@ -13,7 +13,7 @@ use crate::store::record::{KeyRecord, Phase, View};
 /// be late to move it on.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What of a record says where the key stands in its life.
+/// The fields of a record that decide the key's state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Life {
     pub(crate) phase: Phase,

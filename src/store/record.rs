@@ -249,20 +249,18 @@ impl<'a> View<'a> {
     }
 
     /// The grant of a key that is good, and that holds the permissions `held`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn grant(
         &self,
         held: Permissions,
         keyspace: Prefix,
+        owner: InlinePath,
         limits: Option<Standing>,
     ) -> Grant {
         Grant {
             key: self.id(),
             keyspace,
-            owner: match self.short_owner() {
-                Some((len, bytes)) => InlinePath::short(bytes, len),
-                None => InlinePath::new(self.owner()),
-            },
+            owner,
             permissions: held,
             expires_at: self.expires_at(),
             retiring_until: match self.phase() {
