@@ -172,7 +172,7 @@ pub use model::key::{
 };
 pub use model::keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
 pub use model::level::LevelDefaults;
-pub use model::limit::{Limit, LimitStatus};
+pub use model::limit::{Algorithm, Level, Limit, LimitStatus};
 pub use model::network::Network;
 pub use model::owner::{OwnerPath, OwnerState, Suspension};
 pub use model::owner_settings::{OwnerSettings, OwnerSettingsPage, OwnerUpdate};

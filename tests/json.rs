@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use gatekey::{
     AuditEntry, AuditEvent, Clock as _, Denial, Engine, Expiry, IdempotencyKey, Key, KeyCounts,
-    KeyFilter, KeyId, KeysPerOwner, LevelDefaults, Limit, LimitStatus, Link, ManualClock, Network,
-    NewKey, NewKeyspace, Options, OwnerPath, OwnerSettings, OwnerUpdate, Permissions, Plan, Prefix,
-    Quota, QuotaStatus, Reason, Refill, Requirements, Timestamp, Verdict,
+    KeyFilter, KeyId, KeysPerOwner, Level, LevelDefaults, Limit, LimitStatus, Link, ManualClock,
+    Network, NewKey, NewKeyspace, Options, OwnerPath, OwnerSettings, OwnerUpdate, Permissions,
+    Plan, Prefix, Quota, QuotaStatus, Reason, Refill, Requirements, Timestamp, Verdict,
 };
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -345,6 +345,7 @@ fn a_verdict_tells_its_code_and_no_secret() {
         Denial::NetworkNotAllowed { key, source: None },
         Denial::QuotaExhausted {
             key,
+            level: Level::Key,
             refills_at: None,
         },
     ] {
@@ -382,7 +383,7 @@ proptest! {
         let permissions = Permissions::from_bits(bits);
         prop_assert_eq!(json!(permissions), json!(format!("{bits:#x}")));
         round(&permissions);
-        let inner = Inner { permissions, at: Timestamp::MIN, limit: Limit::per_day(1) };
+        let inner = Inner { permissions, at: Timestamp::MIN, limit: Limit::per_hour(1) };
         round(&Flattened { name: "n".to_owned(), inner });
         round(&Untagged::Mask { permissions });
     }
@@ -390,7 +391,8 @@ proptest! {
     #[test]
     fn what_is_written_reads_back(
         ms in 0..=Timestamp::MAX.unix_ms(),
-        requests in 1..=Limit::REQUESTS_MAX,
+        requests in 1..=u32::MAX,
+        burst in 1..=u32::MAX,
         seconds in 1..=Limit::WINDOW_MAX.as_secs(),
         quota in 1..=Quota::REQUESTS_MAX,
         nanos in 0..=u64::MAX,
@@ -401,7 +403,9 @@ proptest! {
     ) {
         round(&Timestamp::from_unix_ms(ms).unwrap());
         let limit = Limit::new(requests, Duration::from_secs(seconds)).unwrap();
-        round(&limit);
+        for limit in [limit, limit.fixed(), limit.bucket(burst)] {
+            round(&limit);
+        }
         round(&Plan::new("gold").limit(limit));
         let quota = match refill {
             Some(refill) => Quota::new(quota).refilled(refill),
@@ -432,16 +436,20 @@ fn what_no_constructor_makes_is_not_read() {
     let window = "PT1M";
     for limit in [
         json!({"requests": 0, "window": window}),
-        json!({"requests": Limit::REQUESTS_MAX + 1, "window": window}),
+        json!({"requests": u64::from(u32::MAX) + 1, "window": window}),
         json!({"requests": -1, "window": window}),
         json!({"requests": 1, "window": "PT0S"}),
         json!({"requests": 1, "window": "PT0.5S"}),
-        json!({"requests": 1, "window": "P32D"}),
+        json!({"requests": 1, "window": "PT1H1S"}),
         json!({"requests": 1, "window": "-PT1M"}),
         json!({"requests": 1, "window": "1 minute"}),
         json!({"requests": 1, "window": 60}),
         json!({"requests": 1}),
         json!({"requests": 1, "window": window, "burst": 5}),
+        json!({"requests": 1, "window": window, "algorithm": "fixed", "burst": 5}),
+        json!({"requests": 1, "window": window, "algorithm": "bucket"}),
+        json!({"requests": 1, "window": window, "algorithm": "bucket", "burst": 0}),
+        json!({"requests": 1, "window": window, "algorithm": "leaky"}),
     ] {
         refused::<Limit>(&limit);
         refused::<Plan>(&json!({"name": "gold", "limits": [limit]}));

@@ -5,19 +5,22 @@
 use std::sync::Weak;
 
 use crate::memory::quota::Quotas;
+use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::quota::{Asked, QuotaEvent};
 use crate::store::tx::Tx;
 
-/// Takes a slice of a key's quota for a request whose cost memory does not cover, or
-/// finds that it covers it now. Publishing the change answers the request. `false`: the
-/// key has no quota any more, or is gone.
+/// Takes a slice of a key's quota for a request of a cost that memory does not cover, or
+/// finds that it covers it now, given what the clock said for the request, which is
+/// answered as this is published. `false`:
+/// the key has no quota by now, or is gone.
 pub(crate) fn take_slice(
     tx: &mut Tx<'_>,
     quotas: &Quotas,
     key: KeyId,
     cost: u64,
+    clock: Timestamp,
     asked: &Weak<Asked>,
 ) -> Result<bool, Error> {
     if !tx.find_key(key)?.is_some_and(|key| key.has_quota) {
@@ -27,10 +30,17 @@ pub(crate) fn take_slice(
         .cold(key)?
         .quota
         .ok_or_else(|| Error::corrupted("cold", key, "its key has a quota, and it names none"))?;
-    let old = tx.quota(number)?;
-    // Makes room by putting back a few that were not used lately.
-    put_back(tx, quotas, &quotas.make_room(key, number))?;
-    let mut new = old.at(tx.now());
+    let mut old = tx.quota(number)?;
+    let clock = clock.max(tx.clock());
+    if old.is_too_far_ahead(clock) {
+        // What is in memory is of the period that the wrong clock said.
+        put_back(tx, quotas, &[number])?;
+        old = tx.quota(number)?;
+    }
+    // A few of those that were not used lately make room for it.
+    put_back(tx, quotas, &quotas.make_room(key.raw(), number))?;
+    // The later of the two readings: a refill that is due for the request is due here.
+    let mut new = old.at(clock);
     let slice = new.take_slice(number, cost, quotas.in_memory(number, &new));
     if new != old {
         tx.put_quota(number, &new)?;
@@ -57,8 +67,9 @@ pub(crate) fn put_back(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Res
         };
         let mut left = 0;
         if let Some(old) = old {
-            let mut new = old.at(tx.now());
+            let mut new = old.clone();
             new.put_back(slice);
+            let new = new.at(tx.clock());
             left = new.remaining;
             if new != old {
                 tx.put_quota(number, &new)?;

@@ -32,7 +32,7 @@ impl Core {
         let present = self.present();
         let mut writer = self.store.writer(self)?;
         let run = &mut |tx: &mut Tx<'_>| self.run_each(batch, tx, present);
-        let Some(written) = writer.run(present.at, run)? else {
+        let Some(written) = writer.run(present, run)? else {
             return Ok(());
         };
         batch.commits();

@@ -38,7 +38,9 @@ impl Engine {
     pub fn stats(&self) -> Result<Stats> {
         let mut stats = self.core.tell(kept)?;
         stats.usage_lost = self.core.notes().lost();
-        stats.limited_keys = self.core.limiter().len();
+        let limiter = self.core.limiter();
+        stats.limited_keys = limiter.len();
+        (stats.limits_refused_for_room, stats.limits_evicted) = limiter.crowding();
         stats.file_bytes = self.core.file_bytes();
         stats.health = self.core.health();
         if let Some(resident) = self.core.resident() {

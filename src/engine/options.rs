@@ -140,10 +140,15 @@ impl Options {
         self
     }
 
-    /// The most keys whose requests the limiter counts at once; about 150 bytes each.
-    /// It forgets a key when nothing in the windows of its limits counts any more.
-    /// While it is full, it denies the requests of further keys as rate limited, since
-    /// it cannot count them.
+    /// The most keys and owners whose requests are counted at a time, for limits; about
+    /// 160 bytes each. A key and those that it is rotated to take one place. A place is free
+    /// again when nothing of its windows counts any more: after two hours at most.
+    ///
+    /// Where there is no room, each organisation (the first segment of an owner's path) has
+    /// an equal share. One that is below its share gets a place, for which those above
+    /// theirs lose the counts of a few keys. One that is above its share is refused as rate
+    /// limited: what cannot be counted is not let through. [`Stats`](crate::Stats) tells how
+    /// often either happened.
     ///
     /// The same number bounds the keys with quotas, and the quotas, in memory; about
     /// 200 bytes each. While that is full, a request of a further key waits for a
@@ -153,15 +158,14 @@ impl Options {
         self
     }
 
-    /// Limits failed attempts by source address: malformed and unknown tokens. Once a
-    /// source has reached the limit, the engine denies its requests before the lookup,
-    /// good tokens too; a success resets nothing. An IPv6 address counts by its /64
-    /// network; of each /48, eight /64 networks count on their own, and the rest
-    /// together. An IPv6 address that carries an IPv4 address (NAT64, 6to4) counts as
-    /// that address. Takes 1.6 MiB, however many attempts fail. Concurrent attempts do
-    /// not see each other. It needs
-    /// [`Requirements::source`](crate::Requirements::source), which behind a proxy must
-    /// be the client's address and not the proxy's. No limit by default.
+    /// Refuses, ahead of the lookup, what comes from an address from which so many
+    /// attempts have failed: with a token that is malformed or unknown. An IPv6
+    /// address counts by its network of 64 bits; of a network of 48 bits, eight of those
+    /// count by themselves, and the rest together. One that carries an address of IPv4
+    /// (NAT64, 6to4) counts as that. Good tokens from there are refused too, and a success
+    /// resets nothing. Takes 2.1 MiB, and no more however many fail. Attempts under way at the same time do not see
+    /// each other. Needs [`Requirements::source`](crate::Requirements::source), which
+    /// behind a proxy must not be the proxy's; none by default.
     pub fn failed_attempts(mut self, limit: Limit) -> Self {
         self.failed_attempts = Some(limit);
         self

@@ -7,14 +7,14 @@ use crate::model::verdict::Standing;
 use crate::store::hot::HotCopy;
 
 impl Core {
-    /// What is left of the limits of a key's plan, with nothing charged; `None` where
-    /// the key has no plan, or its counters cannot be read.
+    /// Where a key stands in the limits of its levels, with nothing charged; `None` where
+    /// it has none, or that cannot be said.
     pub(crate) fn standing(&self, key: KeyId) -> Option<Standing> {
         let mut copy = HotCopy::new();
         self.snapshot().ok()?.hot(key, &mut copy).ok()?;
-        let view = copy.view().filter(|view| view.plan() != 0)?;
+        let view = copy.view()?;
         let keyspace = Once::new(self.registry.get(view.keyspace())?);
-        let charged = self.charge_plan(&view, keyspace.get(), 0, self.now());
-        Some(charged.ok()?.ok()??.standing)
+        let statuses = self.look_at_limits(&view, &keyspace, self.clock.now());
+        Standing::of_all(statuses.ok()?)
     }
 }

@@ -67,8 +67,7 @@ impl Core {
         };
         self.must_be_open()?;
         self.look_home()?;
-        let now = self.now();
-        if let Some(retry_after) = attempts.wait(source, now) {
+        if let Some(retry_after) = attempts.wait(source, self.clock.now(), &self.home)? {
             return Ok(Verdict::Denied(Denial::TooManyAttempts { retry_after }));
         }
         let verdict = self.verify(text, requirements)?;
@@ -76,10 +75,8 @@ impl Core {
             verdict,
             Verdict::Denied(Denial::Malformed | Denial::Unknown)
         ) {
-            // Before taking a lock: in a fork, a thread of the parent may hold it for
-            // ever.
-            self.home.check()?;
-            attempts.failed(source, now);
+            // Counted by the clock, also where that is behind the engine's time.
+            attempts.failed(source, self.clock.now(), &self.home)?;
         }
         Ok(verdict)
     }

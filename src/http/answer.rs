@@ -267,16 +267,8 @@ impl Answer<'_> {
     #[must_use]
     pub fn limit(&self) -> Option<LimitStatus> {
         match self.denial()? {
-            // The reset is no earlier than the instant at which the request would be
-            // granted: a client that waits for it must not be rejected again.
-            Denial::RateLimited {
-                status,
-                retry_after,
-                ..
-            } => Some(match retry_after {
-                Some(wait) => status.resetting_at_least_at(self.at, *wait),
-                None => *status,
-            }),
+            // Its reset is the instant at which the request is granted.
+            Denial::RateLimited { status, .. } => Some(*status),
             _ => self.standing,
         }
     }

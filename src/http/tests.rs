@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::limit::{Charged, Counter};
+use crate::model::counter::Counter;
+use crate::model::limit::Level;
 use crate::model::verdict::Standing;
 use crate::{Denial, Engine, Grant, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
 
@@ -13,9 +14,9 @@ const NOW_MS: u64 = 1_640_000_000_000;
 /// A limit of which so much was requested at [`NOW_MS`].
 fn charged(limit: Limit, cost: u32) -> LimitStatus {
     let now = Timestamp::from_unix_ms(NOW_MS).unwrap();
-    match Counter::default().charge(limit, cost, now) {
-        Charged::Admitted(_, status) | Charged::Refused(status, _) => status,
-    }
+    let mut counter = Counter::default();
+    counter.add(limit, cost.into(), now);
+    counter.status(limit, Level::Key, now)
 }
 
 fn rate_limited(dialect: &Dialect, limit: Limit, wait_ms: Option<u64>) -> Rejection {
@@ -43,7 +44,7 @@ fn header<'r>(response: &'r ::http::Response<Vec<u8>>, name: &str) -> Option<&'r
 fn a_limit_that_is_reached_reads_as_in_the_text_of_the_tiers() {
     let refused = rate_limited(
         &presets::tiered_bearer(),
-        Limit::per_hour(1_000),
+        Limit::per_hour(1_000).fixed(),
         Some(3_599_001),
     );
     let response = refused.response();
@@ -59,8 +60,7 @@ fn a_limit_that_is_reached_reads_as_in_the_text_of_the_tiers() {
     assert_eq!(header(&response, "cache-control"), Some("no-store"));
     assert_eq!(header(&response, "x-ratelimit-limit"), Some("1000"));
     assert_eq!(header(&response, "x-ratelimit-remaining"), Some("0"));
-    // The hour ends in 1,600 s, and the request would be granted later: the reset is no
-    // earlier.
+    // An hour after the first request, not at the end of an hour of the clock.
     assert_eq!(header(&response, "x-ratelimit-reset"), Some("1640003600"));
     assert_eq!(header(&response, "ratelimit"), None);
     assert_eq!(header(&response, "www-authenticate"), None);
@@ -93,12 +93,13 @@ fn a_cost_that_is_never_admitted_is_not_told_to_wait() {
 
 #[test]
 fn the_draft_fields_name_the_policy_and_count_down() {
-    let response = rate_limited(&Dialect::default(), Limit::per_hour(1_000), Some(1)).response();
+    let response =
+        rate_limited(&Dialect::default(), Limit::per_hour(1_000).fixed(), Some(1)).response();
     assert_eq!(
         header(&response, "ratelimit-policy"),
         Some(r#""hour";q=1000;w=3600"#)
     );
-    assert_eq!(header(&response, "ratelimit"), Some(r#""hour";r=0;t=1600"#));
+    assert_eq!(header(&response, "ratelimit"), Some(r#""hour";r=0;t=3600"#));
     assert_eq!(header(&response, "x-ratelimit-limit"), None);
 
     let odd = Limit::new(5, std::time::Duration::from_secs(300)).unwrap();
@@ -126,8 +127,8 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
 
     let grant = Grant {
         limits: Some(Standing {
-            tightest: charged(Limit::per_minute(50), 49),
-            longest: charged(Limit::per_hour(1_000), 1),
+            tightest: charged(Limit::per_minute(50).fixed(), 49),
+            longest: charged(Limit::per_hour(1_000).fixed(), 1),
         }),
         ..grant
     };
@@ -143,15 +144,15 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
         [
             pair("x-ratelimit-limit", "1000"),
             pair("x-ratelimit-remaining", "999"),
-            pair("x-ratelimit-reset", "1640001600"),
+            pair("x-ratelimit-reset", "1640003600"),
         ]
     );
     assert_eq!(
         told(&Dialect::default()),
         [
             pair("ratelimit-policy", r#""minute";q=50;w=60"#),
-            // 39.999 s, rounded up.
-            pair("ratelimit", r#""minute";r=1;t=40"#),
+            // 59.999 s, rounded up.
+            pair("ratelimit", r#""minute";r=1;t=60"#),
         ]
     );
     let both = Dialect::builder()

@@ -18,18 +18,19 @@
 //! rest there joins that rest, or else the source with the lowest count makes room. So
 //! the next failure is counted, and the sources with the most failures are kept.
 
-use std::array;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::memory::process::{Home, lock_at_home};
 use crate::model::clock::Timestamp;
-use crate::model::limit::{Charged, Counter, Limit};
+use crate::model::counter::Counter;
+use crate::model::error::Error;
+use crate::model::limit::Limit;
 use crate::model::network;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
-/// How many buckets, of how many places: 65,536 sources, in 1.6 MiB.
+/// How many buckets, of how many places: 65,536 sources, in 2.1 MiB.
 const BUCKETS: usize = 4_096;
 const PLACES: usize = 16;
 /// The most networks of 64 bits that are counted by themselves in one of 48.
@@ -39,20 +40,18 @@ pub(crate) struct Attempts {
     limit: Limit,
     /// Sources are an attacker's to choose: the hash is keyed.
     hasher: RandomState,
-    buckets: Box<[Bucket]>,
+    buckets: Box<[Mutex<Bucket>]>,
 }
 
-struct Bucket {
-    /// The site of each place. Counting takes this lock; asking does not.
-    sites: Mutex<[u64; PLACES]>,
-    places: [Place; PLACES],
-}
+type Bucket = [Place; PLACES];
 
-/// A source's counter. The name is a hash of the source; 0 means free. The name is 0
-/// while the counter changes hands, so that no source reads the counter of another.
+/// A source's counter, and of which site it is. The name is a hash of the source, and 0
+/// that of nobody.
+#[derive(Default)]
 struct Place {
-    name: AtomicU64,
-    counter: AtomicU64,
+    name: u64,
+    site: u64,
+    counter: Counter,
 }
 
 /// A source, by hashes.
@@ -68,69 +67,70 @@ impl Attempts {
         Self {
             limit,
             hasher: RandomState::new(),
-            buckets: (0..BUCKETS).map(|_| Bucket::new()).collect(),
+            buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
         }
     }
 
-    /// How long a source has to wait, if too many of its attempts have failed.
-    pub(crate) fn wait(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
+    /// How long a source has to wait, where too many of its attempts have failed. `now`
+    /// is the clock's: one that is corrected must not block a source until it has
+    /// caught up.
+    pub(crate) fn wait(
+        &self,
+        source: IpAddr,
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<Option<Duration>, Error> {
         let source = self.name(source);
-        let bucket = self.bucket(&source)?;
-        let counter = bucket
-            .counter_of(source.own)
-            .or_else(|| bucket.counter_of(source.rest?))?;
-        match counter.charge(self.limit, 1, now) {
-            Charged::Admitted(..) => None,
-            Charged::Refused(_, wait) => wait,
-        }
+        let Some(bucket) = self.bucket(&source) else {
+            return Ok(None);
+        };
+        let mut places = lock_at_home(bucket, home)?;
+        let found = find(&places, source.own).or_else(|| find(&places, source.rest?));
+        let Some(place) = found.and_then(|at| places.get_mut(at)) else {
+            return Ok(None);
+        };
+        place.counter = place.counter.moved_to(self.limit, now);
+        let admits_at = place.counter.admits_at(self.limit, 1, now);
+        let wait = admits_at.map(|at| at.saturating_since(now));
+        Ok(wait.filter(|wait| !wait.is_zero()))
     }
 
     /// Counts an attempt that has failed.
-    pub(crate) fn failed(&self, source: IpAddr, now: Timestamp) {
+    pub(crate) fn failed(&self, source: IpAddr, now: Timestamp, home: &Home) -> Result<(), Error> {
         let source = self.name(source);
         let Some(bucket) = self.bucket(&source) else {
-            return;
+            return Ok(());
         };
-        let mut sites = lock(&bucket.sites);
-        let (name, place) = bucket.place_for(&source, &sites, self.limit, now);
-        let Some((place, site)) = place.and_then(|at| {
-            let place = bucket.places.get(at)?;
-            Some((place, sites.get_mut(at)?))
-        }) else {
-            return;
+        let mut places = lock_at_home(bucket, home)?;
+        let (name, at) = place_for(&places, &source, self.limit, now);
+        let Some(place) = at.and_then(|at| places.get_mut(at)) else {
+            return Ok(());
         };
-        let is_new = place.name.load(Ordering::Relaxed) != name;
-        let old = match is_new {
-            true => Counter::default(),
-            false => place.counter(),
+        let old = match place.name == name {
+            true => place.counter,
+            false => Counter::default(),
         };
-        // Refused: it is at its limit already.
-        if let Charged::Admitted(new, _) = old.charge(self.limit, 1, now) {
-            if is_new {
-                *site = source.site;
-                place.name.store(0, Ordering::Relaxed);
-            }
-            // Released after the name: whoever sees this counter sees whose it is not.
-            place.counter.store(new.0, Ordering::Release);
-            place.name.store(name, Ordering::Release);
+        let mut counter = old.moved_to(self.limit, now);
+        // Else it is at its limit already.
+        if counter.room(self.limit, now) > 0 {
+            counter.add(self.limit, 1, now);
+            *place = Place {
+                name,
+                site: source.site,
+                counter,
+            };
         }
+        Ok(())
     }
 
     /// Resets all counters, as a restart does.
     pub(crate) fn forget(&self) {
         for bucket in &self.buckets {
-            let mut sites = lock(&bucket.sites);
-            for (place, site) in bucket.places.iter().zip(sites.iter_mut()) {
-                place.name.store(0, Ordering::Relaxed);
-                let none = Counter::default().0;
-                // Released after the name, as where it is counted.
-                place.counter.store(none, Ordering::Release);
-                *site = 0;
-            }
+            *lock(bucket) = Bucket::default();
         }
     }
 
-    fn bucket(&self, source: &Source) -> Option<&Bucket> {
+    fn bucket(&self, source: &Source) -> Option<&Mutex<Bucket>> {
         let count = u64::try_from(self.buckets.len()).ok()?;
         let at = source.site.checked_rem(count)?;
         self.buckets.get(usize::try_from(at).ok()?)
@@ -160,90 +160,56 @@ impl Attempts {
     }
 }
 
-impl Bucket {
-    fn new() -> Self {
-        Self {
-            sites: Mutex::new([0; PLACES]),
-            places: array::from_fn(|_| Place {
-                name: AtomicU64::new(0),
-                counter: AtomicU64::new(Counter::default().0),
-            }),
-        }
-    }
+fn find(places: &Bucket, name: u64) -> Option<usize> {
+    places.iter().position(|place| place.name == name)
+}
 
-    /// The counter under a name, without a lock.
-    fn counter_of(&self, name: u64) -> Option<Counter> {
-        let place = self.places.get(self.find(name)?)?;
-        let counter = place.counter();
-        // It may have become another's since.
-        (place.name.load(Ordering::Relaxed) == name).then_some(counter)
+/// Under which name a failure counts, and where.
+fn place_for(
+    places: &Bucket,
+    source: &Source,
+    limit: Limit,
+    now: Timestamp,
+) -> (u64, Option<usize>) {
+    if let Some(own) = find(places, source.own) {
+        return (source.own, Some(own));
     }
+    let counts = |place: &Place| !place.is_free(limit, now);
+    let free = places.iter().position(|place| !counts(place));
+    let Some(rest) = source.rest else {
+        return (source.own, free.or_else(|| least(places, limit, now)));
+    };
+    let own_count = (places.iter())
+        .filter(|place| place.site == source.site && place.name != rest && counts(place))
+        .count();
+    if own_count < OWN_MAX && free.is_some() {
+        return (source.own, free);
+    }
+    if let Some(found) = find(places, rest) {
+        return (rest, Some(found));
+    }
+    // With nothing of its site counted here, it is not the rest of anything.
+    let name = match own_count {
+        0 => source.own,
+        _ => rest,
+    };
+    (name, free.or_else(|| least(places, limit, now)))
+}
 
-    fn find(&self, name: u64) -> Option<usize> {
-        self.places
-            .iter()
-            .position(|place| place.name.load(Ordering::Acquire) == name)
-    }
-
-    /// Under which name a failure counts, and where.
-    fn place_for(
-        &self,
-        source: &Source,
-        sites: &[u64; PLACES],
-        limit: Limit,
-        now: Timestamp,
-    ) -> (u64, Option<usize>) {
-        if let Some(own) = self.find(source.own) {
-            return (source.own, Some(own));
-        }
-        let counts = |place: &Place| !place.is_free(limit, now);
-        let free = self.places.iter().position(|place| !counts(place));
-        let Some(rest) = source.rest else {
-            return (source.own, free.or_else(|| self.least(sites, limit, now)));
-        };
-        let own_count = (self.places.iter().zip(sites))
-            .filter(|(place, site)| {
-                **site == source.site && place.name.load(Ordering::Relaxed) != rest && counts(place)
-            })
-            .count();
-        if own_count < OWN_MAX && free.is_some() {
-            return (source.own, free);
-        }
-        if let Some(found) = self.find(rest) {
-            return (rest, Some(found));
-        }
-        // With nothing of its site counted here, it is not the rest of anything.
-        let name = match own_count {
-            0 => source.own,
-            _ => rest,
-        };
-        (name, free.or_else(|| self.least(sites, limit, now)))
-    }
-
-    /// The place that makes room: one whose site's rest is counted here too, under which
-    /// it falls then; else that of the source of which the least counts now.
-    fn least(&self, sites: &[u64; PLACES], limit: Limit, now: Timestamp) -> Option<usize> {
-        let left = |place: &Place| match place.counter().charge(limit, 0, now) {
-            Charged::Admitted(_, status) | Charged::Refused(status, _) => status.remaining(),
-        };
-        // The rest of a site has the site's name.
-        let has_rest = |place: &Place, site: u64| {
-            place.name.load(Ordering::Relaxed) != site && self.find(site).is_some()
-        };
-        let places = self.places.iter().zip(sites).enumerate();
-        places
-            .max_by_key(|(_, (place, site))| (has_rest(place, **site), left(place)))
-            .map(|(at, _)| at)
-    }
+/// The place that makes room: one whose site's rest is counted here too, under which
+/// it falls then; else that of the source of which the least counts now.
+fn least(places: &Bucket, limit: Limit, now: Timestamp) -> Option<usize> {
+    let left = |place: &Place| place.counter.moved_to(limit, now).room(limit, now);
+    // The rest of a site has the site's name.
+    let has_rest = |place: &Place| place.name != place.site && find(places, place.site).is_some();
+    let each = places.iter().enumerate();
+    each.max_by_key(|(_, place)| (has_rest(place), left(place)))
+        .map(|(at, _)| at)
 }
 
 impl Place {
-    fn counter(&self) -> Counter {
-        Counter(self.counter.load(Ordering::Acquire))
-    }
-
     fn is_free(&self, limit: Limit, now: Timestamp) -> bool {
-        self.name.load(Ordering::Relaxed) == 0 || self.counter().is_idle(limit, now)
+        self.name == 0 || self.counter.is_idle(limit, now)
     }
 }
 
@@ -289,6 +255,14 @@ mod tests {
         Timestamp::from_raw(1_000_000)
     }
 
+    fn wait(attempts: &Attempts, source: IpAddr, now: Timestamp) -> Option<Duration> {
+        attempts.wait(source, now, &Home::new()).unwrap()
+    }
+
+    fn note_failed(attempts: &Attempts, source: IpAddr) {
+        attempts.failed(source, now(), &Home::new()).unwrap();
+    }
+
     /// The network number `subnet` of 64 bits of a site.
     fn of_site(site: u64, subnet: u16) -> IpAddr {
         let bits = u128::from(0x2001_0db8_0000 + site) << 80 | u128::from(subnet) << 64 | 1;
@@ -302,8 +276,8 @@ mod tests {
     /// Fails until it has to wait, and tells how often.
     fn fail(attempts: &Attempts, source: IpAddr, times_max: u32) -> u32 {
         let mut failed = 0;
-        while failed < times_max && attempts.wait(source, now()).is_none() {
-            attempts.failed(source, now());
+        while failed < times_max && wait(attempts, source, now()).is_none() {
+            note_failed(attempts, source);
             failed += 1;
         }
         failed
@@ -319,12 +293,7 @@ mod tests {
             }
         }
         assert_eq!(failed, (OWN_MAX as u32 + 1) * LIMIT);
-        let is_used = |bucket: &&Bucket| {
-            bucket
-                .places
-                .iter()
-                .any(|place| place.name.load(Ordering::Relaxed) != 0)
-        };
+        let is_used = |bucket: &&Mutex<Bucket>| lock(bucket).iter().any(|place| place.name != 0);
         assert_eq!(attempts.buckets.iter().filter(is_used).count(), 1);
         // Everybody else is counted as ever.
         for number in 0..1_000 {
@@ -342,20 +311,26 @@ mod tests {
         let known = of_site(0, 0);
         assert_eq!(fail(&attempts, known, 100), LIMIT);
         for number in 0..150_000 {
-            attempts.failed(v4(number), now());
+            note_failed(&attempts, v4(number));
         }
-        assert!(attempts.wait(known, now()).is_some(), "it is still counted");
+        assert!(
+            wait(&attempts, known, now()).is_some(),
+            "it is still counted"
+        );
         let bytes = size_of_val(&*attempts.buckets);
-        assert!(bytes <= 1_700_000, "{bytes}");
+        assert!(bytes <= 2_200_000, "{bytes}");
         // All are full of others; each that fails next is counted, to its limit.
         for number in 150_000..150_100 {
             assert_eq!(fail(&attempts, v4(number), 100), LIMIT);
-            assert!(attempts.wait(v4(number), now()).is_some());
+            assert!(wait(&attempts, v4(number), now()).is_some());
         }
-        assert!(attempts.wait(known, now()).is_some(), "it is still counted");
+        assert!(
+            wait(&attempts, known, now()).is_some(),
+            "it is still counted"
+        );
         // Once they are idle, nothing is counted any more.
         let later = now().saturating_add(Duration::from_secs(3600));
-        assert_eq!(attempts.wait(known, later), None);
+        assert_eq!(wait(&attempts, known, later), None);
     }
 
     #[test]
@@ -363,9 +338,9 @@ mod tests {
         let attempts = attempts();
         for source in [v4(7), of_site(3, 1)] {
             assert_eq!(fail(&attempts, source, 100), LIMIT);
-            assert!(attempts.wait(source, now()).is_some());
+            assert!(wait(&attempts, source, now()).is_some());
             attempts.forget();
-            assert_eq!(attempts.wait(source, now()), None);
+            assert_eq!(wait(&attempts, source, now()), None);
             assert_eq!(fail(&attempts, source, 100), LIMIT);
         }
     }
@@ -393,7 +368,7 @@ mod tests {
     fn nobody_waits_for_what_others_failed_but_the_rest_of_a_site() {
         let attempts = attempts();
         // In buckets of their own, which nobody else fills.
-        let mut used: HashSet<*const Bucket> = HashSet::new();
+        let mut used: HashSet<*const Mutex<Bucket>> = HashSet::new();
         let mut is_alone = |source: &IpAddr| {
             let bucket = attempts.bucket(&attempts.name(*source));
             used.insert(std::ptr::from_ref(bucket.unwrap()))
@@ -421,12 +396,12 @@ mod tests {
             };
             let count = exact.entry(source).or_default();
             let of_site = site.map(|site| of_sites.entry(site).or_default());
-            if attempts.wait(source, now()).is_some() {
+            if wait(&attempts, source, now()).is_some() {
                 let of_site = of_site.map_or(0, |count| *count);
                 assert!(*count == LIMIT || of_site > LIMIT, "{source} {count}");
                 continue;
             }
-            attempts.failed(source, now());
+            note_failed(&attempts, source);
             *count += 1;
             assert!(*count <= LIMIT, "{source} failed {count} times");
             if let Some(of_site) = of_site {
@@ -474,12 +449,12 @@ mod tests {
                 let attempts = &attempts;
                 scope.spawn(move || {
                     for number in 0..20_000 {
-                        attempts.failed(v4(2 + thread * 20_000 + number), now());
+                        note_failed(attempts, v4(2 + thread * 20_000 + number));
                     }
                 });
             }
             for _ in 0..50_000 {
-                assert!(attempts.wait(known, now()).is_some());
+                assert!(wait(&attempts, known, now()).is_some());
             }
         });
     }
@@ -499,12 +474,9 @@ mod tests {
         let edge = Timestamp::from_raw((now().unix_ms() / 60_000 + 1) * 60_000);
         for instant in [now(), edge, edge.saturating_add(Duration::from_secs(1))] {
             for number in &ours[1..] {
-                attempts.failed(v4(*number), instant);
+                attempts.failed(v4(*number), instant, &Home::new()).unwrap();
             }
-            assert!(
-                attempts.wait(known, instant).is_some(),
-                "it is still counted"
-            );
+            assert!(wait(&attempts, known, instant).is_some(), "still counted");
         }
     }
 }

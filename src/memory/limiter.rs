@@ -1,12 +1,17 @@
-//! Where the counters of limits live: in memory, bounded, by key.
+//! What is counted of limits, at every level that a request is charged to.
 //!
-//! A counter is one atomic word a limit, changed by compare-and-swap: no lock is
-//! taken for a key that is known. A request is charged limit by limit; one that a
-//! later limit refuses is taken back from those before. So no limit is ever
-//! passed. While a dear request is being refused, a cheap one may be refused with
-//! it; requests of equal cost that fit are never refused.
-//!
-//! Counters are not durable: a restart begins all windows anew.
+//! A *meter* counts the limits of one level: of an owner, or of a key with those that it
+//! is rotated to. Meters live in shards, each a map under a lock. A request locks the
+//! shards of all its levels, in their order, asks every limit, and counts only where
+//! none refuses. So a request that one level refuses is never seen by another level, and
+//! at no instant is any level over its limit. How a limit counts is
+//! [`counter`](crate::model::counter)'s matter; which meters make room where there are
+//! too many is [`room`]'s.
+
+mod room;
+#[cfg(test)]
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+mod tests;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -14,439 +19,399 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::memory::hash::IdHasher;
-use crate::memory::sweep::Sweeps;
+use crate::memory::levels::{LEVELS_MAX, PerLevel};
+use crate::memory::owner_names::{Name, OwnerNames};
+use crate::memory::process::{Home, lock_at_home};
 use crate::model::bounds::LIMITS_PER_PLAN_MAX;
 use crate::model::clock::Timestamp;
-use crate::model::id::KeyId;
-use crate::model::limit::{Charged, Counter, Limit, LimitStatus};
-use crate::model::plan::Plan;
+use crate::model::counter::Counter;
+use crate::model::error::Error;
+use crate::model::limit::{Level, Limit, LimitStatus};
 use crate::model::verdict::Standing;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, lock};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, lock};
+use room::Room;
 
-/// In the first word of counters that were dropped for being idle. No counter
-/// reads so: [`Limit::REQUESTS_MAX`] is too small.
-const DEAD: u64 = u64::MAX;
+/// How many shards there are. A request holds its locks for some tens of nanoseconds.
+const SHARDS: usize = 256;
 
-/// A keyspace, a plan's number and an owner.
-type SharedBy = (u32, u16, Vec<u8>);
-/// By key and plan: a request that was judged by an older plan of its key does not
-/// meet the counters of the newer.
-type Map = papaya::HashMap<(u64, u16), Arc<Counters>, BuildHasherDefault<IdHasher>>;
+type Shard = HashMap<Name, Meter, BuildHasherDefault<IdHasher>>;
+
+/// The shard of a name.
+fn shard_of(name: Name) -> usize {
+    // Ids are in the order of time, and end in random bits; hashes are random.
+    let mixed = (name.0 ^ name.1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    usize::try_from(mixed).unwrap_or(0) % SHARDS
+}
+
+/// The limits that hold at a level, and since when they do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) limits: Box<[Limit]>,
+    /// The position of the audit entry of the change that made them so. A request that
+    /// knows only older terms is counted under the newer.
+    pub(crate) revision: u64,
+}
+
+/// One level of a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) name: Name,
+    pub(crate) level: Level,
+    pub(crate) terms: &'a Arc<Terms>,
+    /// Whose first segment says whose share of the meters it takes.
+    pub(crate) owner: &'a [u8],
+}
+
+struct Meter {
+    terms: Arc<Terms>,
+    counters: [Counter; LIMITS_PER_PLAN_MAX],
+    /// The hash of the owner's first segment.
+    organisation: u64,
+    level: Level,
+}
 
 /// Why a request is not admitted.
+#[derive(Debug)]
 pub(crate) struct OverLimit {
     pub(crate) status: LimitStatus,
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Who is counted, and under what.
-pub(crate) struct Subject<'a> {
-    pub(crate) key: KeyId,
-    pub(crate) keyspace: u32,
-    /// The keyspace's, by which an older state of a plan is told from a newer.
-    pub(crate) revision: u64,
-    pub(crate) owner: &'a [u8],
-    pub(crate) plan_number: u16,
-    pub(crate) plan: &'a Plan,
-}
-
-impl Subject<'_> {
-    fn place(&self) -> (u64, u16) {
-        (self.key.raw(), self.plan_number)
-    }
-}
-
-/// A charge that may be taken back.
-pub(crate) struct Receipt {
-    counters: Arc<Counters>,
-    cost: u32,
-    charged: [Counter; LIMITS_PER_PLAN_MAX],
-}
-
-/// What a request was charged to, and where that leaves its key.
-pub(crate) struct Admitted {
-    pub(crate) standing: Standing,
-    pub(crate) receipt: Option<Receipt>,
-}
-
-impl Receipt {
-    /// Takes the charge back: the request was refused for another reason.
-    pub(crate) fn give_back(self) {
-        self.counters.give_back(&self.charged, self.cost);
-    }
+/// What charging a request came to.
+pub(crate) enum Charged<E> {
+    /// With where that leaves its limits, if it has any.
+    Admitted(Option<Standing>),
+    /// Charged to nothing.
+    OverLimit(OverLimit),
+    /// Charged to nothing: what was to be done with it failed.
+    Failed(E),
 }
 
 pub(crate) struct Limiter {
-    counters: Map,
-    /// The counters that the keys of an owner share. Its lock is held whenever
-    /// `counters` gets or loses a key.
-    shared: Mutex<HashMap<SharedBy, Arc<Counters>>>,
-    /// The most keys that are counted at a time.
-    keys_max: usize,
-    sweeps: Sweeps,
+    names: OwnerNames,
+    shards: Box<[Mutex<Shard>]>,
+    /// How many meters there are.
+    len: AtomicUsize,
+    room: Room,
 }
 
-struct Counters {
-    limits: Box<[Limit]>,
-    shared: bool,
-    /// The revision of the keyspace in which the plan read so.
-    revision: u64,
-    words: [AtomicU64; LIMITS_PER_PLAN_MAX],
+/// The locks that a request holds, of each shard once, in the order of the shards.
+struct Held<'a> {
+    guards: [Option<(usize, MutexGuard<'a, Shard>)>; LEVELS_MAX],
 }
 
 impl Limiter {
-    pub(crate) fn new(keys_max: usize) -> Self {
+    pub(crate) fn new(meters_max: usize) -> Self {
         Self {
-            counters: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
-            shared: Mutex::default(),
-            keys_max,
-            sweeps: Sweeps::new(keys_max),
+            names: OwnerNames::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            len: AtomicUsize::new(0),
+            room: Room::new(meters_max),
         }
     }
 
-    /// Charges a request to all limits of a plan, or to none. With a receipt, where
-    /// it is asked for.
-    pub(crate) fn charge(
+    /// Charges a request to the limits of all its levels, or to none. Where all admit it,
+    /// `also` is called, and where that fails nothing is charged. `now` is the clock's.
+    ///
+    /// The levels are those of one owner's path, the shortest first, and the key.
+    pub(crate) fn charge<E>(
         &self,
-        subject: &Subject<'_>,
+        asks: &PerLevel<Ask<'_>>,
         cost: u32,
         now: Timestamp,
-        with_receipt: bool,
-    ) -> Result<Option<Admitted>, OverLimit> {
-        let Some(first) = subject.plan.limits.first() else {
-            return Ok(None);
+        home: &Home,
+        also: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Charged<E>, Error> {
+        let mut held = match self.hold_all(asks, now, home)? {
+            Ok(held) => held,
+            // Fail closed: what cannot be counted is not let through.
+            Err(missing) => {
+                return Ok(Charged::OverLimit(OverLimit::for_want_of_room(
+                    &missing, now,
+                )));
+            }
         };
-        let counters = self.counters.pin();
-        loop {
-            let known = counters.get(&subject.place());
-            let Some(found) = known.filter(|known| known.count_for(subject)) else {
-                if !self.admit(subject, now) {
-                    // Fail closed: what cannot be counted is not let through.
-                    return Err(OverLimit::for_want_of_room(*first, now));
-                }
+        let mut refused: Option<OverLimit> = None;
+        for ask in asks.iter() {
+            let Some(meter) = held.meter(&ask) else {
                 continue;
             };
-            let mut charged = [Counter::default(); LIMITS_PER_PLAN_MAX];
-            if let Some(result) = found.charge(cost, now, &mut charged) {
-                return result.map(|standing| {
-                    Some(Admitted {
-                        standing,
-                        receipt: with_receipt.then(|| Receipt {
-                            counters: found.clone(),
-                            cost,
-                            charged,
-                        }),
-                    })
-                });
+            meter.move_to(&ask, now);
+            let longest = meter.longest_wait(ask.level, cost, now);
+            refused = match (refused, longest) {
+                (Some(first), Some(other)) => Some(first.or_longer(other)),
+                (first, other) => first.or(other),
+            };
+        }
+        if let Some(refused) = refused {
+            return Ok(Charged::OverLimit(refused));
+        }
+        if let Err(failed) = also() {
+            return Ok(Charged::Failed(failed));
+        }
+        let mut standing: Option<Standing> = None;
+        for ask in asks.iter() {
+            if let Some(meter) = held.meter(&ask) {
+                standing = meter.count(ask.level, cost, now, standing);
             }
         }
+        Ok(Charged::Admitted(standing))
+    }
+
+    /// Where a request stands, with nothing charged. What was never counted gets no meter.
+    pub(crate) fn look(
+        &self,
+        asks: &PerLevel<Ask<'_>>,
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<Vec<LimitStatus>, Error> {
+        let mut held = self.hold(asks, home)?;
+        let mut statuses = Vec::new();
+        for ask in asks.iter() {
+            let unused = [Counter::default(); LIMITS_PER_PLAN_MAX];
+            let (terms, counters) = match held.meter(&ask) {
+                Some(meter) => {
+                    meter.move_to(&ask, now);
+                    (&meter.terms, meter.counters)
+                }
+                None => (ask.terms, unused),
+            };
+            let each = terms.limits.iter().zip(counters);
+            statuses.extend(each.map(|(limit, counter)| counter.status(*limit, ask.level, now)));
+        }
+        Ok(statuses)
+    }
+
+    #[cfg(test)]
+    /// Counts what an earlier request, charged at an instant, cost more or less than it
+    /// was charged. Asks no limit: what was used was used.
+    pub(crate) fn settle(
+        &self,
+        asks: &PerLevel<Ask<'_>>,
+        difference: i64,
+        charged_at: Timestamp,
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<(), Error> {
+        let mut held = match difference > 0 {
+            true => match self.hold_all(asks, now, home)? {
+                Ok(held) => held,
+                Err(_) => return Ok(()),
+            },
+            // What has no meter any more has nothing to take back.
+            false => self.hold(asks, home)?,
+        };
+        for ask in asks.iter() {
+            let Some(meter) = held.meter(&ask) else {
+                continue;
+            };
+            meter.move_to(&ask, now);
+            for (limit, counter) in meter.terms.limits.iter().zip(&mut meter.counters) {
+                let requests = difference.unsigned_abs();
+                match difference > 0 {
+                    true => counter.add(*limit, requests, now),
+                    false => counter.take_back(*limit, requests, charged_at),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Begins all windows anew, as a restart does.
     pub(crate) fn forget(&self) {
-        let mut shared = lock(&self.shared);
-        self.counters.pin().clear();
-        shared.clear();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            self.len.fetch_sub(shard.len(), Ordering::Relaxed);
+            shard.clear();
+        }
     }
 
-    /// How many keys are counted.
+    pub(crate) fn names(&self) -> &OwnerNames {
+        &self.names
+    }
+
+    /// How many meters there are.
     pub(crate) fn len(&self) -> usize {
-        self.counters.len()
+        self.len.load(Ordering::Relaxed)
     }
 
-    /// Gives a key counters, or those that it shares, unless it has them; says
-    /// whether there was room. One at a time, so that no two of a key's requests
-    /// are counted apart.
-    fn admit(&self, subject: &Subject<'_>, now: Timestamp) -> bool {
-        let mut shared = lock(&self.shared);
-        let counters = self.counters.pin();
-        let known = counters.get(&subject.place());
-        if known.is_some_and(|known| known.count_for(subject)) {
+    /// Locks the shards of all levels, in their order, each once.
+    fn hold(&self, asks: &PerLevel<Ask<'_>>, home: &Home) -> Result<Held<'_>, Error> {
+        let mut wanted = [usize::MAX; LEVELS_MAX];
+        for (wanted, ask) in wanted.iter_mut().zip(asks.iter()) {
+            *wanted = shard_of(ask.name);
+        }
+        if asks.len() > 1 {
+            wanted.sort_unstable();
+        }
+        let mut guards = [const { None }; LEVELS_MAX];
+        let mut last = usize::MAX;
+        for (guard, at) in guards.iter_mut().zip(wanted) {
+            // The sentinel has no shard.
+            if let Some(shard) = self.shards.get(at).filter(|_| at != last) {
+                *guard = Some((at, lock_at_home(shard, home)?));
+                last = at;
+            }
+        }
+        Ok(Held { guards })
+    }
+
+    /// The same, where each level has its meter then, which is made where there is room.
+    /// Else gives a level for which there is none.
+    fn hold_all<'a>(
+        &self,
+        asks: &PerLevel<Ask<'a>>,
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<Result<Held<'_>, Ask<'a>>, Error> {
+        let mut has_made_room = false;
+        loop {
+            let mut held = self.hold(asks, home)?;
+            let mut all = asks.iter();
+            let Some(missing) = all.find(|ask| !self.find(&mut held, ask, has_made_room)) else {
+                return Ok(Ok(held));
+            };
+            drop(held);
+            if !self.make_room(&missing, now, home)? {
+                return Ok(Err(missing));
+            }
+            has_made_room = true;
+        }
+    }
+
+    /// Whether a level has its meter, which is made where there is room.
+    fn find(&self, held: &mut Held<'_>, ask: &Ask<'_>, has_made_room: bool) -> bool {
+        let Some(shard) = held.shard(ask.name) else {
+            return false;
+        };
+        if shard.contains_key(&ask.name) {
             return true;
         }
-        if known.is_none() && self.sweeps.is_due(counters.len()) {
-            self.sweep(&mut shared, now);
-            if counters.len() >= self.keys_max {
-                return false;
-            }
+        let len = self.len.fetch_add(1, Ordering::Relaxed);
+        if self.room.is_full(len) || !has_made_room && self.room.is_sweep_due(len) {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+            return false;
         }
-        let admitted = if subject.plan.shared_by_owner {
-            let name = (
-                subject.keyspace,
-                subject.plan_number,
-                subject.owner.to_vec(),
-            );
-            let found = shared.get(&name).filter(|found| found.count_for(subject));
-            match found {
-                Some(found) => found.clone(),
-                None => {
-                    let new = Arc::new(Counters::new(subject));
-                    if let Some(old) = shared.insert(name, new.clone()) {
-                        // Else those who share it would go on with the old ones.
-                        old.die();
-                    }
-                    new
-                }
-            }
-        } else {
-            Arc::new(Counters::new(subject))
-        };
-        counters.insert(subject.place(), admitted);
+        shard.insert(
+            ask.name,
+            Meter::new(ask, self.names.organisation(ask.owner)),
+        );
         true
     }
+}
 
-    /// Drops what is idle.
-    fn sweep(&self, shared: &mut HashMap<SharedBy, Arc<Counters>>, now: Timestamp) {
-        // Where nothing was idle a moment ago, nothing is.
-        if self.sweeps.is_paused(now) {
-            return;
-        }
-        let before = self.counters.len();
-        self.counters
-            .pin()
-            .retain(|_, counters| !counters.die_if_idle(now));
-        shared.retain(|_, counters| !counters.is_dead() && !counters.die_if_idle(now));
-        let len = self.counters.len();
-        if len == before {
-            self.sweeps.pause(now);
-        }
-        self.sweeps.left(len);
+impl Held<'_> {
+    fn shard(&mut self, name: Name) -> Option<&mut Shard> {
+        let wanted = shard_of(name);
+        let mut held = self.guards.iter_mut().flatten();
+        held.find(|(at, _)| *at == wanted)
+            .map(|(_, shard)| &mut **shard)
+    }
+
+    fn meter(&mut self, ask: &Ask<'_>) -> Option<&mut Meter> {
+        self.shard(ask.name)?.get_mut(&ask.name)
     }
 }
 
 impl OverLimit {
-    fn for_want_of_room(limit: Limit, now: Timestamp) -> Self {
-        let status = match Counter::default().charge(limit, 0, now) {
-            Charged::Admitted(_, status) | Charged::Refused(status, _) => status.exhausted(),
-        };
+    fn for_want_of_room(ask: &Ask<'_>, now: Timestamp) -> Self {
+        // Within the longest of its windows, others are idle.
+        let longest = ask.terms.limits.iter().max_by_key(|limit| limit.window());
+        let limit = longest.copied().unwrap_or(Limit::per_hour(1));
+        let retry_after = limit.window();
         Self {
-            status,
-            retry_after: Some(Duration::from_secs(1)),
+            status: LimitStatus {
+                limit,
+                level: ask.level,
+                remaining: 0,
+                resets_at: now.saturating_add(retry_after),
+            },
+            retry_after: Some(retry_after),
+        }
+    }
+
+    fn or_longer(self, other: Self) -> Self {
+        let wait = |refused: &Self| refused.retry_after.unwrap_or(Duration::MAX);
+        match wait(&other) > wait(&self) {
+            true => other,
+            false => self,
         }
     }
 }
 
-impl Counters {
-    fn new(subject: &Subject<'_>) -> Self {
+impl Meter {
+    fn new(ask: &Ask<'_>, organisation: u64) -> Self {
         Self {
-            limits: subject.plan.limits.clone().into_boxed_slice(),
-            shared: subject.plan.shared_by_owner,
-            revision: subject.revision,
-            words: std::array::from_fn(|_| AtomicU64::new(Counter::default().0)),
+            terms: ask.terms.clone(),
+            counters: Default::default(),
+            organisation,
+            level: ask.level,
         }
     }
 
-    /// Whether they still count, and under the plan as it is now: a changed one
-    /// counts anew. A request that knows only an older state of the plan is counted
-    /// under the newer.
-    fn count_for(&self, subject: &Subject<'_>) -> bool {
-        let plan = subject.plan;
-        let is_same = *self.limits == *plan.limits && self.shared == plan.shared_by_owner;
-        !self.is_dead() && (is_same || self.revision > subject.revision)
+    /// Brings it to an instant, and to the terms of a request unless it knows newer ones.
+    /// What was counted of a limit is counted of the one of its kind that takes its place.
+    fn move_to(&mut self, ask: &Ask<'_>, now: Timestamp) {
+        if !Arc::ptr_eq(&self.terms, ask.terms) && ask.terms.revision >= self.terms.revision {
+            let old = self.counters;
+            for (counter, limit) in self.counters.iter_mut().zip(&ask.terms.limits) {
+                let of_kind = self.terms.limits.iter().zip(old);
+                let mut of_kind = of_kind.filter(|(known, _)| known.counts_as(*limit));
+                *counter = of_kind.next().map_or_else(Counter::default, |(_, old)| old);
+            }
+            self.terms = ask.terms.clone();
+        }
+        for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
+            *counter = counter.moved_to(*limit, now);
+        }
     }
 
-    fn each(&self) -> impl Iterator<Item = (Limit, &AtomicU64)> {
-        self.limits.iter().copied().zip(&self.words)
+    /// Of the limits that refuse a request, the one to wait longest for.
+    fn longest_wait(&self, level: Level, cost: u32, now: Timestamp) -> Option<OverLimit> {
+        let mut longest: Option<OverLimit> = None;
+        for (limit, counter) in self.terms.limits.iter().zip(self.counters) {
+            if cost <= counter.room(*limit, now) {
+                continue;
+            }
+            let status = counter.status(*limit, level, now);
+            let admits_at = counter.admits_at(*limit, cost.into(), now);
+            let refused = OverLimit {
+                status: LimitStatus {
+                    resets_at: admits_at.unwrap_or(status.resets_at),
+                    ..status
+                },
+                retry_after: admits_at.map(|at| at.saturating_since(now)),
+            };
+            longest = Some(match longest {
+                Some(first) => first.or_longer(refused),
+                None => refused,
+            });
+        }
+        longest
     }
 
-    /// `None` where the counters were dropped meanwhile.
-    fn charge(
-        &self,
+    fn count(
+        &mut self,
+        level: Level,
         cost: u32,
         now: Timestamp,
-        charged: &mut [Counter; LIMITS_PER_PLAN_MAX],
-    ) -> Option<Result<Standing, OverLimit>> {
-        let mut standing: Option<Standing> = None;
-        for (at, (limit, word)) in self.each().enumerate() {
-            let mut old = word.load(Ordering::Relaxed);
-            let status = loop {
-                // Only the first word can say so: whoever drops the counters
-                // changes that one, and it is charged first.
-                if old == DEAD {
-                    return None;
-                }
-                let (new, status) = match Counter(old).charge(limit, cost, now) {
-                    Charged::Admitted(new, status) => (new, status),
-                    Charged::Refused(status, retry_after) => {
-                        self.give_back(charged.get(..at).unwrap_or(&[]), cost);
-                        let refused = OverLimit {
-                            status,
-                            retry_after,
-                        };
-                        return Some(Err(self.longest_wait(at + 1, refused, cost, now)));
-                    }
-                };
-                match word.compare_exchange_weak(old, new.0, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => {
-                        if let Some(charged) = charged.get_mut(at) {
-                            *charged = new;
-                        }
-                        break status;
-                    }
-                    Err(newer) => old = newer,
-                }
-            };
+        mut standing: Option<Standing>,
+    ) -> Option<Standing> {
+        for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
+            counter.add(*limit, cost.into(), now);
+            let status = counter.status(*limit, level, now);
             standing = Some(match standing {
-                None => Standing {
-                    tightest: status,
-                    longest: status,
-                },
+                None => Standing::of(status),
                 Some(standing) => standing.with(status),
             });
         }
-        standing.map(Ok)
+        standing
     }
 
-    /// Of a refusal and those of the limits from `from` on, the one to wait
-    /// longest for.
-    fn longest_wait(&self, from: usize, first: OverLimit, cost: u32, now: Timestamp) -> OverLimit {
-        let later = self.each().skip(from).filter_map(|(limit, word)| {
-            match Counter(word.load(Ordering::Relaxed)).charge(limit, cost, now) {
-                Charged::Admitted(..) => None,
-                Charged::Refused(status, retry_after) => Some(OverLimit {
-                    status,
-                    retry_after,
-                }),
-            }
-        });
-        let wait = |refused: &OverLimit| refused.retry_after.unwrap_or(Duration::MAX);
-        later.fold(first, |longest, other| {
-            match wait(&other) > wait(&longest) {
-                true => other,
-                false => longest,
-            }
-        })
-    }
-
-    /// Takes a charge back from the first limits, given what their counters were
-    /// right after it.
-    fn give_back(&self, charged: &[Counter], cost: u32) {
-        for ((_, word), charged) in self.each().zip(charged) {
-            // An error: the counters were dropped, and nothing is owed.
-            let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-                (old != DEAD).then(|| Counter(old).give_back(cost, *charged).0)
-            });
-        }
-    }
-
-    /// Makes whoever is counted here be admitted anew.
-    fn die(&self) {
-        if let Some(first) = self.words.first() {
-            first.store(DEAD, Ordering::Release);
-        }
-    }
-
-    fn is_dead(&self) -> bool {
-        self.words
-            .first()
-            .is_none_or(|word| word.load(Ordering::Relaxed) == DEAD)
-    }
-
-    /// Marks them as dropped where nothing in them counts any more, and says
-    /// whether they are.
-    fn die_if_idle(&self, now: Timestamp) -> bool {
-        let Some(first) = self.words.first() else {
-            return true;
-        };
-        // Before the others are looked at: a request that is charged meanwhile
-        // changes the first word.
-        let seen = first.load(Ordering::Acquire);
-        if seen == DEAD {
-            return true;
-        }
-        let is_idle = self
-            .each()
-            .all(|(limit, word)| Counter(word.load(Ordering::Acquire)).is_idle(limit, now));
-        is_idle
-            && first
-                .compare_exchange(seen, DEAD, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_charge_goes_back_to_the_plan_that_it_was_made_in() {
-        let now = Timestamp::from_raw(1_767_225_600_000);
-        let limiter = Limiter::new(10);
-        let plans = ["a", "b"].map(|name| Plan::new(name).limit(Limit::per_hour(6)));
-        let charge = |number: u16| {
-            let subject = Subject {
-                key: KeyId::from_raw(1),
-                keyspace: 0,
-                revision: 1,
-                owner: b"acme",
-                plan_number: number,
-                plan: &plans[usize::from(number) - 1],
-            };
-            limiter.charge(&subject, 1, now, true)
-        };
-        let in_a = charge(1)
-            .ok()
-            .flatten()
-            .and_then(|admitted| admitted.receipt);
-        assert!((0..6).all(|_| charge(2).is_ok()));
-        in_a.unwrap().give_back();
-        assert!(charge(2).is_err(), "nothing of it is b's");
-        assert!((0..6).all(|_| charge(1).is_ok()));
-        assert!(charge(1).is_err());
-    }
-
-    fn counted<'a>(owner: &'a [u8], key: u64, plan: &'a Plan) -> Subject<'a> {
-        Subject {
-            key: KeyId::from_raw(key),
-            keyspace: 0,
-            revision: 1,
-            owner,
-            plan_number: 1,
-            plan,
-        }
-    }
-
-    #[test]
-    fn counters_that_an_owner_shares_are_dropped_with_those_of_its_keys() {
-        let plan = Plan::new("team")
-            .limit(Limit::per_minute(5))
-            .shared_by_owner();
-        let limiter = Limiter::new(100);
-        let mut now = Timestamp::from_raw(1_767_225_600_000);
-        for round in 0..20 {
-            for at in 0..100_u64 {
-                let owner = (round * 100 + at / 2).to_be_bytes();
-                let key = round * 100 + at;
-                let charged = limiter.charge(&counted(&owner, key, &plan), 1, now, false);
-                assert!(charged.is_ok());
-            }
-            assert_eq!(limiter.len(), 100);
-            let shared = lock(&limiter.shared).len();
-            assert_eq!(shared, 50, "round {round}");
-            now = now.saturating_add(Duration::from_secs(120));
-        }
-    }
-
-    #[test]
-    fn a_charge_that_races_the_end_of_idle_counters_is_kept_or_made_anew() {
-        let plan = Plan::new("p").limit(Limit::per_minute(1_000_000));
-        let limiter = Limiter::new(1);
-        let now = Timestamp::from_raw(1_767_225_600_000);
-        let subject = counted(b"acme", 1, &plan);
-        for _ in 0..200 {
-            limiter.forget();
-            limiter.admit(&subject, now);
-            let found = limiter.counters.pin().get(&subject.place()).cloned();
-            let found = found.unwrap();
-            let mut charged = [Counter::default(); LIMITS_PER_PLAN_MAX];
-            let (is_charged, is_dropped) = std::thread::scope(|scope| {
-                let dropper = scope.spawn(|| found.die_if_idle(now));
-                let is_charged = found.charge(1, now, &mut charged).is_some();
-                (is_charged, dropper.join().unwrap())
-            });
-            assert_ne!(is_charged, is_dropped);
-            assert_eq!(found.is_dead(), is_dropped);
-        }
+    fn is_idle(&self, now: Timestamp) -> bool {
+        let each = self.terms.limits.iter().zip(self.counters);
+        each.into_iter()
+            .all(|(limit, counter)| counter.is_idle(*limit, now))
     }
 }

@@ -3,7 +3,9 @@
 
 pub(crate) mod attempts;
 pub(crate) mod hash;
+pub(crate) mod levels;
 pub(crate) mod limiter;
+pub(crate) mod owner_names;
 pub(crate) mod process;
 pub(crate) mod quota;
 pub(crate) mod registry;

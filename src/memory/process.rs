@@ -3,10 +3,12 @@
 //! be given back, and shares the file with its parent: it must write nothing.
 
 // The standard library's, also under a model checker: nothing is ordered by them.
+use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// The process that opened an engine.
 pub(crate) struct Home(AtomicU32);
@@ -36,6 +38,30 @@ impl Home {
         // No process that forks has this id.
         self.0.store(0, Ordering::Relaxed);
     }
+}
+
+/// How often a lock that another thread holds is tried before it is waited for.
+#[cfg(not(gatekey_shuttle))]
+const TRIES: usize = 64;
+#[cfg(gatekey_shuttle)]
+const TRIES: usize = 1;
+
+/// Takes a lock that is held for a moment only. Where another thread holds it for longer,
+/// asks first whether this is the process: in a child of a fork, a lock may be held by a
+/// thread that is not there, for ever.
+pub(crate) fn lock_at_home<'a, T>(
+    mutex: &'a Mutex<T>,
+    home: &Home,
+) -> Result<MutexGuard<'a, T>, Error> {
+    for _ in 0..TRIES {
+        match mutex.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+        }
+    }
+    home.check()?;
+    Ok(lock(mutex))
 }
 
 /// A stretch of the clock of 1,024 ms, in which a thread asks at most once, for all of

@@ -9,7 +9,7 @@
 mod purses;
 mod spend;
 
-pub(crate) use spend::Quotas;
+pub(crate) use spend::{Fetched, Name, Quotas, Taken};
 
 #[cfg(test)]
 #[cfg(gatekey_loom)]

@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::memory::limiter::Terms;
 use crate::model::bounds;
 use crate::model::error::Error;
 use crate::model::id::Prefix;
 use crate::model::keyspace::Keyspace;
 use crate::model::permissions::Permissions;
+use crate::model::plan::Plan;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The keyspaces, in memory. A number is never reused and a prefix never changes, so
@@ -20,25 +22,53 @@ pub(crate) struct Registry {
 
 pub(crate) struct Entry {
     pub(crate) prefix: Prefix,
-    pub(crate) current: ArcSwap<Keyspace>,
-    /// The low and the high half of the permissions that are not retired. The bits are
-    /// independent, so that halves of different ages do no harm.
+    current: ArcSwap<Published>,
+    /// The low and the high half of the permissions that are not retired. Each
+    /// bit stands for itself, so that halves of two ages do no harm.
     active: [AtomicU64; 2],
     /// The names of the permissions, by bit, also of those that are retired: a bit is never
     /// given to another name.
     names: Box<[OnceLock<Box<str>>]>,
 }
 
+/// A keyspace, and the terms of its plans in their order.
+struct Published {
+    keyspace: Keyspace,
+    plans: Box<[Arc<Terms>]>,
+}
+
+impl Published {
+    /// Terms that are as they were stay the same, so that whoever has them finds so by
+    /// their place.
+    fn after(before: Option<&Self>, keyspace: Keyspace) -> Arc<Self> {
+        let known = before.map_or(&[][..], |before| &before.plans);
+        let terms = |(at, plan): (usize, &Plan)| match known.get(at) {
+            Some(known) if *known.limits == *plan.limits => known.clone(),
+            _ => Arc::new(Terms {
+                limits: plan.limits.clone().into_boxed_slice(),
+                revision: keyspace.revision,
+            }),
+        };
+        let plans = keyspace.plans.iter().enumerate().map(terms).collect();
+        Arc::new(Self { keyspace, plans })
+    }
+}
+
 impl Entry {
-    fn new(keyspace: Arc<Keyspace>) -> Self {
+    fn new(keyspace: Keyspace) -> Self {
         Self {
             prefix: keyspace.prefix,
-            current: ArcSwap::new(keyspace),
+            current: ArcSwap::new(Published::after(None, keyspace)),
             active: [AtomicU64::new(0), AtomicU64::new(0)],
             names: (0..Permissions::COUNT_MAX)
                 .map(|_| OnceLock::new())
                 .collect(),
         }
+    }
+
+    /// The keyspace as it is now.
+    pub(crate) fn keyspace(&self) -> Keyspace {
+        self.current.load().keyspace.clone()
     }
 
     pub(crate) fn active(&self) -> Permissions {
@@ -56,7 +86,7 @@ impl Entry {
             .any(|(at, known)| **known == *name && held.contains(Permissions::bit(at)))
     }
 
-    fn publish(&self, keyspace: Arc<Keyspace>) {
+    fn publish(&self, keyspace: Keyspace) {
         for (name, known) in self.names.iter().zip(&keyspace.permissions) {
             name.get_or_init(|| known.name.as_str().into());
         }
@@ -65,7 +95,8 @@ impl Entry {
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
         low.store(half(bits), Ordering::Release);
         high.store(half(bits >> 64), Ordering::Release);
-        self.current.store(keyspace);
+        let published = Published::after(Some(&self.current.load()), keyspace);
+        self.current.store(published);
     }
 }
 
@@ -73,7 +104,7 @@ impl Entry {
 /// revision of it, and most verifications load none.
 pub(crate) struct Once<'a> {
     entry: &'a Entry,
-    loaded: OnceCell<Guard<Arc<Keyspace>>>,
+    loaded: OnceCell<Guard<Arc<Published>>>,
 }
 
 impl<'a> Once<'a> {
@@ -85,6 +116,17 @@ impl<'a> Once<'a> {
     }
 
     pub(crate) fn get(&self) -> &Keyspace {
+        &self.published().keyspace
+    }
+
+    /// The terms of the plan of a number, which a key has; `None` for 0.
+    pub(crate) fn terms(&self, plan: u16) -> Option<&Arc<Terms>> {
+        self.published()
+            .plans
+            .get(usize::from(plan).checked_sub(1)?)
+    }
+
+    fn published(&self) -> &Published {
         self.loaded.get_or_init(|| self.entry.current.load())
     }
 }
@@ -102,17 +144,15 @@ impl Registry {
         self.entries.get(usize::try_from(number).ok()?)?.get()
     }
 
-    pub(crate) fn find(&self, prefix: Prefix) -> Option<Arc<Keyspace>> {
+    pub(crate) fn find(&self, prefix: Prefix) -> Option<Keyspace> {
         self.iter()
             .find(|entry| entry.prefix == prefix)
-            .map(|entry| entry.current.load_full())
+            .map(Entry::keyspace)
     }
 
     /// All keyspaces, as they are in memory.
     pub(crate) fn all(&self) -> Vec<Keyspace> {
-        self.iter()
-            .map(|entry| Keyspace::clone(&entry.current.load()))
-            .collect()
+        self.iter().map(Entry::keyspace).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
@@ -126,7 +166,6 @@ impl Registry {
             .ok_or_else(|| {
                 Error::corrupted("keyspaces", keyspace.id, "its number is over the limit")
             })?;
-        let keyspace = Arc::new(keyspace);
         slot.get_or_init(|| Entry::new(keyspace.clone()))
             .publish(keyspace);
         Ok(())

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod base62;
 pub mod bounds;
 pub(crate) mod clock;
+pub(crate) mod counter;
 pub(crate) mod error;
 pub(crate) mod filter;
 pub(crate) mod health;

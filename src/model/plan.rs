@@ -1,7 +1,7 @@
 //! Plans: named lists of limits, which a keyspace defines and a key follows.
 
 use crate::model::bounds;
-use crate::model::error::{Error, Invalid};
+use crate::model::error::Error;
 use crate::model::limit::Limit;
 
 /// A named list of limits. A request is charged to all of them or to none.
@@ -128,9 +128,7 @@ impl Plan {
 pub(crate) fn check_limits(what: &'static str, limits: &[Limit]) -> Result<(), Error> {
     bounds::check_count(what, limits.len(), bounds::LIMITS_PER_PLAN_MAX)?;
     for limit in limits {
-        limit
-            .validate()
-            .map_err(|why| Invalid::malformed("limit", &limit.to_string(), why))?;
+        limit.validate()?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Quotas: how many requests a key is good for, with an optional refill each day or
 //! month.
 
+use std::time::Duration;
+
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 
@@ -142,7 +144,17 @@ impl Quota {
         Ok(())
     }
 
-    /// How much of it the engine takes into memory at once.
+    /// How far ahead the refill after the next can be.
+    pub(crate) fn reach(self) -> Duration {
+        const DAY: Duration = Duration::from_secs(86_400);
+        match self.refill {
+            Some(Refill::Daily) => DAY * 2,
+            Some(Refill::Monthly) => DAY * 62,
+            None => Duration::MAX,
+        }
+    }
+
+    /// How much of it is taken into memory at a time.
     pub(crate) fn slice(self) -> u64 {
         (self.requests / 100).clamp(10, 1000)
     }

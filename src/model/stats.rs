@@ -20,9 +20,16 @@ pub struct Stats {
     pub resident_keys: usize,
     /// How many keys fit into the resident table.
     pub resident_capacity: usize,
-    /// How many keys the limiter counts.
+    /// How many keys and owners are counted for limits: at most
+    /// [`Options::limited_keys`](crate::Options::limited_keys).
     pub limited_keys: usize,
-    /// How many uses of keys were not counted, since there was no room between two
+    /// How many requests were refused since the store was opened because their owner
+    /// had more keys counted than its share, and there was no room for one more.
+    pub limits_refused_for_room: u64,
+    /// How many keys of owners above their share lost their counts since the store was
+    /// opened, to make room for other owners.
+    pub limits_evicted: u64,
+    /// How many uses of keys were not counted, for want of room between two
     /// flushes.
     pub usage_lost: u64,
     /// Whether the store takes changes.

@@ -25,6 +25,9 @@ pub(crate) struct Time(AtomicU64);
 #[derive(Clone, Copy)]
 pub(crate) struct Present {
     pub(crate) at: Timestamp,
+    /// What the clock said. For what is counted in windows: a clock that was ahead and is
+    /// corrected must not hold up callers until it has caught up.
+    pub(crate) clock: Timestamp,
     era: u64,
 }
 
@@ -54,8 +57,10 @@ impl Time {
 
     fn read(&self) -> Present {
         let word = self.0.load(Ordering::Acquire);
+        let at = Timestamp::from_raw(word & INSTANT_MASK);
         Present {
-            at: Timestamp::from_raw(word & INSTANT_MASK),
+            at,
+            clock: at,
             era: word >> INSTANT_BITS,
         }
     }
@@ -65,7 +70,12 @@ impl Time {
         // The clock is read after the era, so that nobody holds what it said before
         // time was set back.
         let latest = self.read();
-        latest.moved_to(latest.at.max(clock.now()))
+        let clock = clock.now();
+        Present {
+            at: latest.at.max(clock),
+            clock,
+            ..latest
+        }
     }
 
     /// The present, or an instant shortly before it.
@@ -91,7 +101,11 @@ impl Time {
     /// Sets time back, once that is committed.
     pub(crate) fn set_back(&self, to: Timestamp) {
         let era = self.read().era.saturating_add(1).min(ERA_MAX);
-        self.hold(Present { at: to, era });
+        self.hold(Present {
+            at: to,
+            clock: to,
+            era,
+        });
     }
 
     /// Whether time can be set back once more without opening the store again.

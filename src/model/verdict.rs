@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
-use crate::model::limit::LimitStatus;
+use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::reason::Reason;
@@ -100,7 +100,21 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Adds another limit.
+    pub(crate) fn of(status: LimitStatus) -> Self {
+        Self {
+            tightest: status,
+            longest: status,
+        }
+    }
+
+    /// Of several; `None` of none.
+    pub(crate) fn of_all(statuses: impl IntoIterator<Item = LimitStatus>) -> Option<Self> {
+        let mut statuses = statuses.into_iter();
+        let first = Self::of(statuses.next()?);
+        Some(statuses.fold(first, Self::with))
+    }
+
+    /// Takes another limit in.
     pub(crate) fn with(self, status: LimitStatus) -> Self {
         let is_tighter = status.remaining() < self.tightest.remaining();
         let is_longer = status.limit().window() > self.longest.limit().window();
@@ -347,11 +361,15 @@ pub enum Denial {
         )]
         retry_after: Option<Duration>,
     },
-    /// The key's quota is used up.
+    /// A quota that the request is charged to is used up, or has less left than the
+    /// request costs.
     QuotaExhausted {
         /// The key.
         key: KeyId,
-        /// The next refill; `None` for never.
+        /// Whose quota it is.
+        level: Level,
+        /// When it is refilled; `None`: never, or the request costs more than the whole
+        /// quota.
         refills_at: Option<Timestamp>,
     },
 }

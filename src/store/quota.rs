@@ -1,6 +1,7 @@
 //! The stored part of a quota.
 
 use std::sync::Weak;
+use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::model::quota::{Quota, QuotaStatus};
@@ -28,6 +29,10 @@ pub(crate) struct Slice {
     pub(crate) requests: u64,
     /// Until when it may be spent.
     pub(crate) refills_at: Timestamp,
+    /// How far ahead that can be, by a clock that is right.
+    pub(crate) reach: Duration,
+    /// How many requests the whole quota is.
+    pub(crate) whole: u64,
     /// The revision of the quota that it is of.
     pub(crate) revision: u64,
     /// What the store has left.
@@ -60,17 +65,16 @@ impl Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spent {
     Covered,
-    Exhausted {
-        refills_at: Option<Timestamp>,
-    },
-    /// The key has no quota any more, or is gone: look at it again.
-    Gone,
+    Exhausted { refills_at: Option<Timestamp> },
 }
 
 impl Spent {
-    pub(crate) fn exhausted(refills_at: Timestamp) -> Self {
+    /// For a request of a cost, of a quota of so many requests. What costs more than the
+    /// whole waits for no refill.
+    pub(crate) fn exhausted(refills_at: Timestamp, cost: u64, whole: u64) -> Self {
+        let helps = refills_at < Timestamp::MAX && cost <= whole;
         Self::Exhausted {
-            refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
+            refills_at: helps.then_some(refills_at),
         }
     }
 }
@@ -116,11 +120,29 @@ impl QuotaRecord {
         (self.revision, self.refills_at) == (slice.revision, slice.refills_at)
     }
 
-    /// As it reads at an instant: refilled, where that is due.
-    pub(crate) fn at(&self, now: Timestamp) -> Self {
-        match is_due(self.refills_at, now) {
-            true => Self::new(self.quota, self.keys, self.revision, now),
-            false => self.clone(),
+    /// As it reads at an instant of the clock: refilled, where that is due. Where the
+    /// clock was ahead and is corrected, the refill is brought near again: to the one
+    /// after the next, since the next was given early.
+    pub(crate) fn at(&self, clock: Timestamp) -> Self {
+        if is_due(self.refills_at, clock) {
+            return Self::new(self.quota, self.keys, self.revision, clock);
+        }
+        Self {
+            refills_at: self.refills_at.min(self.latest_refill(clock)),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the refill is further away than a clock that is right puts it.
+    pub(crate) fn is_too_far_ahead(&self, clock: Timestamp) -> bool {
+        self.refills_at > self.latest_refill(clock)
+    }
+
+    /// The refill after the next.
+    fn latest_refill(&self, clock: Timestamp) -> Timestamp {
+        match self.quota.refill {
+            Some(refill) => refill.after(refill.after(clock)),
+            None => Timestamp::MAX,
         }
     }
 
@@ -141,6 +163,8 @@ impl QuotaRecord {
             number,
             requests,
             refills_at: self.refills_at,
+            reach: self.quota.reach(),
+            whole: self.quota.requests,
             revision: self.revision,
             left: self.remaining,
         }

@@ -22,6 +22,7 @@ use crate::model::audit::{AuditBody, AuditEvent};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::model::time::Present;
 use crate::store::delta::Delta;
 use crate::store::failure::OrStore;
 use crate::store::read;
@@ -46,6 +47,7 @@ pub(crate) struct Tx<'t> {
     pub(super) txn: &'t WriteTransaction,
     pub(super) ring: &'t Keyring,
     now: Timestamp,
+    clock: Timestamp,
     keys: Table<'t, u64, Bytes>,
     cold: Table<'t, u64, Bytes>,
     keyspaces: Table<'t, u32, Bytes>,
@@ -76,15 +78,16 @@ impl<'t> Tx<'t> {
     pub(crate) fn open(
         txn: &'t WriteTransaction,
         ring: &'t Keyring,
-        now: Timestamp,
+        present: Present,
     ) -> Result<Self, Error> {
         let meta = txn.open_table(META).or_store()?;
         let state = read::state(&meta, ring)?;
-        let now = now.max(state.clock);
+        let now = present.at.max(state.clock);
         Ok(Self {
             txn,
             ring,
             now,
+            clock: present.clock,
             keys: txn.open_table(KEYS).or_store()?,
             cold: txn.open_table(COLD).or_store()?,
             keyspaces: txn.open_table(KEYSPACES).or_store()?,
@@ -159,6 +162,12 @@ impl<'t> Tx<'t> {
     /// The present, the same for the whole transaction.
     pub(crate) fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// What the clock said as the transaction began, which may be behind the present. By
+    /// this, quotas are refilled.
+    pub(crate) fn clock(&self) -> Timestamp {
+        self.clock
     }
 
     /// Notes that a caller is told that a key is over, so that time must not run

@@ -9,9 +9,9 @@ use std::time::Instant;
 use redb::WriteTransaction;
 
 use crate::crypto::digest::Keyring;
-use crate::model::clock::Timestamp;
 use crate::model::error::{Error, OpenError, StoreFailure};
 use crate::model::health::Alarm;
+use crate::model::time::Present;
 use crate::store::base::Base;
 use crate::store::delta::{Delta, Publish};
 use crate::store::failure::{OrStore, failure, failure_of, guarded, guarded_any, panicked};
@@ -201,7 +201,7 @@ impl Writer<'_> {
     /// was written.
     pub(crate) fn run(
         &mut self,
-        now: Timestamp,
+        present: Present,
         run: &mut dyn FnMut(&mut Tx<'_>) -> Progress,
     ) -> Result<Option<Written>, Error> {
         let (base, ring) = (&self.base, &self.store.ring);
@@ -211,7 +211,7 @@ impl Writer<'_> {
                 // Immediate durability is the default. Two phases: whoever can crash
                 // the process while it commits cannot choose what is recovered.
                 txn.set_two_phase_commit(true);
-                let mut tx = Tx::open(&txn, ring, now)?;
+                let mut tx = Tx::open(&txn, ring, present)?;
                 if let Progress::Again = run(&mut tx) {
                     continue;
                 }

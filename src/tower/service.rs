@@ -205,7 +205,8 @@ mod tests {
 
     use super::*;
     use crate::http::presets;
-    use crate::model::limit::{Charged, Counter};
+    use crate::model::counter::Counter;
+    use crate::model::limit::Level;
     use crate::tower::AuthLayer;
     use crate::{Engine, Limit};
 
@@ -214,10 +215,10 @@ mod tests {
     #[test]
     fn a_granted_response_tells_what_is_left_unless_the_handler_did_or_shares_it() {
         let engine = Engine::open_in_memory().unwrap();
-        let charged = Counter::default().charge(Limit::per_hour(1_000), 1, engine.now());
-        let Charged::Admitted(_, limit) = charged else {
-            panic!("rejected");
-        };
+        let (limit, now) = (Limit::per_hour(1_000), engine.now());
+        let mut counter = Counter::default();
+        counter.add(limit, 1, now);
+        let limit = counter.status(limit, Level::Key, now);
         let layer = AuthLayer::new(engine, presets::tiered_bearer());
         let answer = |response: Response<()>| {
             let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gatekey::http::{AnswerKind, Carrier, Challenge, Dialect, RejectionReason, presets};
-use gatekey::{Denial, Error, NewKey, Reason};
+use gatekey::{Denial, Error, Level, NewKey, Reason};
 use http::{HeaderMap, StatusCode};
 
 use crate::common::{DIALECTS, World, carry, dialect, header};
@@ -82,6 +82,7 @@ fn every_401_has_a_challenge_and_nothing_is_cached() {
             Denial::NetworkNotAllowed { key, source: None },
             Denial::QuotaExhausted {
                 key,
+                level: Level::Key,
                 refills_at: None,
             },
             Denial::TooManyAttempts {
@@ -118,7 +119,11 @@ fn a_quota_says_when_it_is_refilled_where_it_is() {
         .checked_add(Duration::from_secs(100));
     let quota = |refills_at| {
         Dialect::default()
-            .denied(Denial::QuotaExhausted { key, refills_at })
+            .denied(Denial::QuotaExhausted {
+                key,
+                level: Level::Key,
+                refills_at,
+            })
             .response()
     };
     let response = quota(from_now);

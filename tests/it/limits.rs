@@ -94,13 +94,14 @@ fn a_window_resets_when_it_says() {
         (hour.limit(), hour.remaining()),
         (Limit::per_hour(1_000), 999)
     );
-    assert_eq!(hour.resets_at(), at(HOUR));
+    // One request in this hour counts as one to the end of the next.
+    assert_eq!(hour.resets_at(), at(2 * HOUR));
     let second = grant.tightest_limit().unwrap();
     assert_eq!(
         (second.limit(), second.remaining()),
         (Limit::per_second(50), 49)
     );
-    assert_eq!(second.resets_at(), at(HOUR / 2 + SECOND));
+    assert_eq!(second.resets_at(), at(HOUR / 2 + 2 * SECOND));
 }
 
 #[test]
@@ -212,6 +213,9 @@ fn a_changed_plan_holds_at_once() {
         let narrow = Plan::new("pro").limit(Limit::per_second(3));
         let change = KeyspaceUpdate::new().plan(narrow);
         store.engine.update_keyspace("acme_live", change).unwrap();
+        // What was counted of its second counts on.
+        assert_eq!(granted(&store.engine, token, 300), 0);
+        store.clock.set(at(HOUR + 2 * SECOND));
         assert_eq!(granted(&store.engine, token, 300), 3);
     });
 }
@@ -255,13 +259,13 @@ fn keys_of_an_owner_can_share_a_plan() {
 #[test]
 fn sixty_four_threads_on_one_key_admit_exactly_the_limit() {
     let plans = [
-        Plan::new("one").limit(Limit::per_day(5_000)),
+        Plan::new("one").limit(Limit::per_hour(5_000)),
         Plan::new("several")
-            .limit(Limit::per_day(6_000))
+            .limit(Limit::per_hour(6_000))
             .limit(Limit::per_hour(5_000))
             .limit(Limit::per_minute(5_500)),
         Plan::new("shared")
-            .limit(Limit::per_day(5_000))
+            .limit(Limit::per_hour(5_000))
             .shared_by_owner(),
     ];
     for plan in plans {
@@ -356,7 +360,7 @@ fn plans_that_make_no_sense_are_refused() {
     let new = || NewKeyspace::new("acme_live").unwrap();
     let of = |limit| new().plan(Plan::new("p").limit(limit));
     assert!(refused(of(Limit::per_hour(0))).contains("requests"));
-    assert!(refused(of(Limit::per_hour(u32::MAX))).contains("requests"));
+    assert!(refused(of(Limit::per_hour(1).bucket(0))).contains("burst"));
     assert!(refused(new().plan(Plan::new(""))).contains("empty"));
     assert!(refused(new().plan(Plan::new("a b"))).contains("\"a b\""));
     assert!(refused(new().plan(Plan::new("p")).plan(Plan::new("p"))).contains("\"p\""));

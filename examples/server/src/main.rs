@@ -58,8 +58,8 @@ fn systems() -> Result<Vec<System>, Error> {
             "tiered",
             NewKeyspace::new("tiered")?
                 .permissions(["read", WRITE])
-                .plan(tier("free", 50).limit(Limit::per_hour(1_000)))
-                .plan(tier("pro", 200).limit(Limit::per_hour(10_000)))
+                .plan(tier("free", 50).limit(Limit::per_hour(1_000).fixed()))
+                .plan(tier("pro", 200).limit(Limit::per_hour(10_000).fixed()))
                 .plan(tier("enterprise", 1_000))
                 .default_plan("free"),
             presets::tiered_bearer(),

@@ -86,6 +86,11 @@ impl Store {
                 self.publish(QuotaEvent::Taken { name, slice, asked });
             }
             if let Some(spent) = asked.answer() {
+                if spent == Spent::Covered {
+                    // No other level refuses it.
+                    let purse = self.names.find(name);
+                    purse.inspect(|purse| purse.decide(cost, true));
+                }
                 return spent == Spent::Covered;
             }
         }

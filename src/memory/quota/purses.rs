@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Slice, Spent, is_due};
@@ -37,9 +38,16 @@ pub(crate) struct Purse {
     number: u64,
     revision: u64,
     refills_at: Timestamp,
+    /// How far ahead that can be.
+    reach: Duration,
+    /// How many requests the whole quota is.
+    whole: u64,
     /// How many requests are here, with the flags above. One word, so that who finds too
     /// little here and who finds the store empty find both at one instant.
     word: AtomicU64,
+    /// What was taken for requests that waited for it, and that may still be refused by
+    /// another level, which gives it back. While there is any, the quota is not exhausted.
+    undecided: AtomicU64,
 }
 
 impl Purse {
@@ -48,11 +56,14 @@ impl Purse {
             number: slice.number,
             revision: slice.revision,
             refills_at: slice.refills_at,
+            reach: slice.reach,
+            whole: slice.whole,
             word: AtomicU64::new(0),
+            undecided: AtomicU64::new(0),
         }
     }
 
-    fn is_of(&self, revision: u64, refills_at: Timestamp) -> bool {
+    pub(super) fn is_of(&self, revision: u64, refills_at: Timestamp) -> bool {
         (self.revision, self.refills_at) == (revision, refills_at)
     }
 
@@ -62,7 +73,7 @@ impl Purse {
 
     /// `None` where the store must be asked.
     pub(crate) fn spend(&self, cost: u64, now: Timestamp) -> Option<Spent> {
-        if is_due(self.refills_at, now) {
+        if is_due(self.refills_at, now) || self.is_too_far_ahead(now) {
             return None;
         }
         let mut word = self.word.load(Ordering::Acquire);
@@ -72,7 +83,16 @@ impl Purse {
             } else if word & REQUESTS >= cost {
                 (word - cost, Spent::Covered)
             } else if word & STORE_IS_EMPTY != 0 {
-                (word, Spent::exhausted(self.refills_at))
+                if self.undecided.load(Ordering::Acquire) > 0 {
+                    return None;
+                }
+                // What was given back before that is seen now.
+                let again = self.word.load(Ordering::Acquire);
+                if again != word {
+                    word = again;
+                    continue;
+                }
+                (word, Spent::exhausted(self.refills_at, cost, self.whole))
             } else {
                 return None;
             };
@@ -81,6 +101,34 @@ impl Purse {
                 Err(newer) => word = newer,
             }
         }
+    }
+
+    /// Whether the refill is further away than it can be by a clock that is right: the
+    /// clock was ahead when it was set, and the store knows what is due.
+    fn is_too_far_ahead(&self, now: Timestamp) -> bool {
+        self.refills_at < Timestamp::MAX && self.refills_at > now.saturating_add(self.reach)
+    }
+
+    /// Whether it has so much, without taking it.
+    pub(super) fn has(&self, cost: u64, now: Timestamp) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        !is_due(self.refills_at, now)
+            && !self.is_too_far_ahead(now)
+            && word & IS_VOID == 0
+            && word & REQUESTS >= cost
+    }
+
+    /// Puts back what was taken from here and is not spent after all.
+    pub(super) fn put_back(&self, requests: u64) {
+        self.put_in(requests);
+    }
+
+    /// Decides on what was taken for a request that waited: spent, or given back.
+    pub(super) fn decide(&self, cost: u64, is_spent: bool) {
+        if !is_spent {
+            self.put_in(cost);
+        }
+        self.undecided.fetch_sub(cost, Ordering::AcqRel);
     }
 
     fn replace(&self, old: u64, new: u64) -> Result<(), u64> {
@@ -95,23 +143,33 @@ impl Purse {
     /// Adds what was taken, answers who waited for it, in their order, and notes what the
     /// store has left: all at one instant.
     fn settle(&self, added: u64, left: u64, asked: &[Arc<Asked>]) {
+        // Before anybody can see that it is gone from here.
+        let at_most: u64 = asked.iter().map(|asked| asked.cost).sum();
+        let before = self.undecided.fetch_add(at_most, Ordering::AcqRel);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let mut requests = (word & REQUESTS) + added;
+            let mut undecided = before;
             let answers: Vec<Option<Spent>> = asked
                 .iter()
                 .map(|asked| match requests.checked_sub(asked.cost) {
                     Some(rest) => {
                         requests = rest;
+                        undecided += asked.cost;
                         Some(Spent::Covered)
                     }
-                    None if requests + left < asked.cost => Some(Spent::exhausted(self.refills_at)),
+                    // What is undecided may come back.
+                    None if requests + left + undecided < asked.cost => {
+                        Some(Spent::exhausted(self.refills_at, asked.cost, self.whole))
+                    }
                     None => None,
                 })
                 .collect();
             let new = requests | IS_USED | if left == 0 { STORE_IS_EMPTY } else { 0 };
             match self.replace(word, new) {
                 Ok(()) => {
+                    self.undecided
+                        .fetch_sub(at_most - (undecided - before), Ordering::AcqRel);
                     for (asked, answer) in asked.iter().zip(answers) {
                         *lock(&asked.answer) = answer;
                     }
@@ -141,7 +199,7 @@ impl Purse {
     fn void_if_empty(&self, store_is_empty: bool) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let is_empty = word & REQUESTS == 0;
+            let is_empty = word & REQUESTS == 0 && self.undecided.load(Ordering::Acquire) == 0;
             let new = match (is_empty, store_is_empty) {
                 (true, _) => IS_VOID,
                 (false, true) => word | STORE_IS_EMPTY,
@@ -269,6 +327,8 @@ impl Purses {
             number,
             requests,
             refills_at: purse.refills_at,
+            reach: purse.reach,
+            whole: purse.whole,
             revision: purse.revision,
             left: 0,
         };

@@ -7,7 +7,6 @@ use super::purses::{Index, Purse, Purses};
 use crate::memory::hash::IdHasher;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::model::id::KeyId;
 use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Slice, Spent};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, table};
@@ -17,11 +16,43 @@ const LANES: usize = 64;
 /// The most quotas that one transaction of a closing puts back.
 const PER_TRANSACTION: usize = 1000;
 
-/// The purse of a key, found without a lock.
-type ByKey = papaya::HashMap<u64, Arc<Purse>, BuildHasherDefault<IdHasher>>;
+/// Under what a purse is found: the raw id of a key.
+pub(crate) type Name = u64;
 
-impl Index for ByKey {
-    fn find(&self, name: u64) -> Option<Arc<Purse>> {
+/// What the store had of a quota for a request.
+pub(crate) enum Fetched {
+    /// Memory has enough now, for whoever is first.
+    InMemory,
+    /// So much is the request's: for it to decide what becomes of it.
+    Taken(Taken),
+    Exhausted {
+        refills_at: Option<Timestamp>,
+    },
+    /// There is no such quota any more: look at the key again.
+    Gone,
+}
+
+/// What was taken of a quota for a request. Given back where that is not granted.
+#[must_use]
+pub(crate) struct Taken {
+    /// `None` where the quota was changed since: nothing is owed.
+    purse: Option<Arc<Purse>>,
+    cost: u64,
+}
+
+impl Taken {
+    pub(crate) fn decide(self, is_spent: bool) {
+        if let Some(purse) = self.purse {
+            purse.decide(self.cost, is_spent);
+        }
+    }
+}
+
+/// The purses by their names, found without a lock.
+type ByName = papaya::HashMap<Name, Arc<Purse>, BuildHasherDefault<IdHasher>>;
+
+impl Index for ByName {
+    fn find(&self, name: Name) -> Option<Arc<Purse>> {
         self.pin().get(&name).cloned()
     }
 
@@ -36,7 +67,7 @@ impl Index for ByKey {
 
 /// The quotas of an engine, as they are in memory.
 pub(crate) struct Quotas {
-    by_key: ByKey,
+    by_name: ByName,
     purses: table::Mutex<Purses>,
     lanes: [sync::Mutex<()>; LANES],
     is_closing: AtomicBool,
@@ -48,7 +79,7 @@ pub(crate) struct Quotas {
 impl Quotas {
     pub(crate) fn new(keys_max: usize) -> Self {
         Self {
-            by_key: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
+            by_name: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
             purses: table::Mutex::new(Purses::default()),
             lanes: std::array::from_fn(|_| sync::Mutex::default()),
             is_closing: AtomicBool::new(false),
@@ -56,50 +87,66 @@ impl Quotas {
         }
     }
 
-    /// Spends `cost` of a key's quota, of which memory had too little. `take` asks the
-    /// store in a transaction, whose publication answers; it says `false` where the key
-    /// has no quota.
-    pub(crate) fn spend(
+    /// Has the store asked for `cost` of a quota, of which memory had too little. `take`
+    /// asks it in a transaction, whose publication answers; it says `false` where there
+    /// is no such quota.
+    pub(crate) fn fetch(
         &self,
-        key: KeyId,
+        name: Name,
         cost: u64,
         now: Timestamp,
         take: impl Fn(&Arc<Asked>) -> Result<bool, Error>,
-    ) -> Result<Spent, Error> {
-        let _lane = self.lane(key);
-        // Another may have taken a slice meanwhile.
-        if let Some(spent) = self.spend_from_memory(key, cost, now) {
-            return Ok(spent);
-        }
+    ) -> Result<Fetched, Error> {
+        let _lane = self.lane(name);
         loop {
+            // Another may have taken a slice meanwhile.
+            if let Some(purse) = self.by_name.pin().get(&name)
+                && purse.has(cost, now)
+            {
+                return Ok(Fetched::InMemory);
+            }
             if self.is_closing.load(Ordering::Acquire) {
                 return Err(Error::Closed);
             }
             let asked = Arc::new(Asked::new(cost));
             if !take(&asked)? {
-                return Ok(Spent::Gone);
+                return Ok(Fetched::Gone);
             }
-            if let Some(spent) = asked.answer() {
-                return Ok(spent);
+            match asked.answer() {
+                Some(Spent::Exhausted { refills_at }) => {
+                    return Ok(Fetched::Exhausted { refills_at });
+                }
+                Some(Spent::Covered) => {
+                    let purse = self.by_name.find(name);
+                    return Ok(Fetched::Taken(Taken { purse, cost }));
+                }
+                None => {}
             }
         }
     }
 
-    /// `None` where the store must be asked.
-    pub(crate) fn spend_from_memory(&self, key: KeyId, cost: u64, now: Timestamp) -> Option<Spent> {
-        self.by_key.pin().get(&key.raw())?.spend(cost, now)
+    /// Spends of a quota's purse. `None` where the store must be asked.
+    pub(crate) fn spend(&self, name: Name, cost: u64, now: Timestamp) -> Option<Spent> {
+        self.by_name.pin().get(&name)?.spend(cost, now)
     }
 
-    fn lane(&self, key: KeyId) -> sync::MutexGuard<'_, ()> {
+    /// Puts back into a quota's purse what was just spent from there.
+    pub(crate) fn put_back(&self, name: Name, cost: u64) {
+        if let Some(purse) = self.by_name.pin().get(&name) {
+            purse.put_back(cost);
+        }
+    }
+
+    fn lane(&self, name: Name) -> sync::MutexGuard<'_, ()> {
         // Ids end in random bits. The remainder is below the number of lanes.
-        let at = usize::try_from(key.raw() % LANES as u64).unwrap_or(0);
+        let at = usize::try_from(name % LANES as u64).unwrap_or(0);
         sync::lock(&self.lanes[at])
     }
 
     #[cfg(test)]
     #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
     pub(crate) fn finds(&self, key: u64) -> bool {
-        self.by_key.find(key).is_some()
+        self.by_name.find(key).is_some()
     }
 
     // For the transaction that runs
@@ -109,14 +156,14 @@ impl Quotas {
         table::lock(&self.purses).in_memory(number, record)
     }
 
-    /// Which quotas the transaction must call in for there to be room for a key of a
+    /// Which quotas the transaction must call in for there to be room for a name of a
     /// quota: a few, and none mostly.
-    pub(crate) fn make_room(&self, key: KeyId, number: u64) -> Vec<u64> {
+    pub(crate) fn make_room(&self, name: Name, number: u64) -> Vec<u64> {
         let mut purses = table::lock(&self.purses);
-        let len = purses.len().max(self.by_key.len());
-        match len < self.keys_max || self.by_key.find(key.raw()).is_some() {
+        let len = purses.len().max(self.by_name.len());
+        match len < self.keys_max || self.by_name.find(name).is_some() {
             true => Vec::new(),
-            false => purses.choose(number, &self.by_key),
+            false => purses.choose(number, &self.by_name),
         }
     }
 
@@ -130,7 +177,7 @@ impl Quotas {
     /// Lets a commit, or a transaction that had nothing to commit, take effect.
     pub(crate) fn publish(&self, events: &[QuotaEvent]) {
         if !events.is_empty() {
-            table::lock(&self.purses).publish(events, &self.by_key);
+            table::lock(&self.purses).publish(events, &self.by_name);
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::*;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::model::id::KeyId;
 use crate::model::quota::Quota;
 use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Spent};
 
@@ -24,6 +23,29 @@ struct Store {
 }
 
 const SHARED: u64 = 1_000_000;
+
+/// Spends as a request does that no other level refuses; `None`: there is no quota.
+fn spend(
+    quotas: &Quotas,
+    name: u64,
+    cost: u64,
+    take: impl Fn(&Arc<Asked>) -> Result<bool, Error>,
+) -> Result<Option<Spent>, Error> {
+    loop {
+        if let Some(spent) = quotas.spend(name, cost, at(0)) {
+            return Ok(Some(spent));
+        }
+        match quotas.fetch(name, cost, at(0), &take)? {
+            Fetched::InMemory => {}
+            Fetched::Taken(taken) => {
+                taken.decide(true);
+                return Ok(Some(Spent::Covered));
+            }
+            Fetched::Exhausted { refills_at } => return Ok(Some(Spent::Exhausted { refills_at })),
+            Fetched::Gone => return Ok(None),
+        }
+    }
+}
 
 impl Store {
     fn new(keys_max: usize, quotas: &[(u64, u64)]) -> Self {
@@ -65,7 +87,7 @@ impl Store {
     /// What [`crate::change::quota::take_slice`] does.
     fn take(&self, key: u64, cost: u64, asked: &Arc<Asked>) -> Vec<QuotaEvent> {
         let number = Self::number_of(key);
-        let mut events = self.put_back(&self.quotas.make_room(KeyId::from_raw(key), number));
+        let mut events = self.put_back(&self.quotas.make_room(key, number));
         let mut records = self.records.borrow_mut();
         let record = records.get_mut(&number).unwrap();
         let in_memory = self.quotas.in_memory(number, record);
@@ -98,8 +120,7 @@ impl Store {
             self.publish(&events);
             Ok(true)
         };
-        let spent = self.quotas.spend(KeyId::from_raw(key), cost, at(0), take);
-        matches!(spent.unwrap(), Spent::Covered)
+        spend(&self.quotas, key, cost, take).unwrap() == Some(Spent::Covered)
     }
 
     fn spend(&self, key: u64, cost: u64) -> bool {
@@ -184,15 +205,15 @@ fn a_key_that_leaves_a_quota_does_not_spend_it_and_one_that_stays_does() {
     let moved = || vec![QuotaEvent::Moved(SHARED)];
     assert!(store.spend_beside(SHARED, 20, &moved));
     let gone = |_: &Arc<Asked>| Ok(false);
-    let spend = |key| store.quotas.spend(KeyId::from_raw(key), 1, at(0), gone);
-    assert_eq!(spend(SHARED).unwrap(), Spent::Gone);
-    assert_eq!(spend(SHARED + 1).unwrap(), Spent::Covered);
+    let spend = |key| spend(&store.quotas, key, 1, gone).unwrap();
+    assert_eq!(spend(SHARED), None, "it is gone");
+    assert_eq!(spend(SHARED + 1), Some(Spent::Covered));
     let asked = Arc::new(Asked::new(1));
     let mut events = moved();
     events.extend(store.take(SHARED, 1, &asked));
     store.publish(&events);
     assert_eq!(asked.answer(), Some(Spent::Covered));
-    assert_eq!(spend(SHARED).unwrap(), Spent::Covered);
+    assert_eq!(spend(SHARED), Some(Spent::Covered));
 }
 
 #[test]
@@ -346,6 +367,26 @@ fn closing_puts_all_back_in_parts_and_takes_none_any_more() {
         assert_eq!(store.in_store(number), 100 - (1 + number % 10), "{number}");
     }
     let take = |_: &Arc<Asked>| panic!("it is closed");
-    let spent = store.quotas.spend(KeyId::from_raw(1), 1, at(0), take);
+    let spent = spend(&store.quotas, 1, 1, take);
     assert!(matches!(spent, Err(Error::Closed)));
+}
+
+#[test]
+fn what_a_request_gives_back_is_there_for_others() {
+    let store = Store::new(10, &[(1, 1)]);
+    let take = |asked: &Arc<Asked>| {
+        store.publish(&store.take(1, 1, asked));
+        Ok(true)
+    };
+    let Ok(Fetched::Taken(taken)) = store.quotas.fetch(1, 1, at(0), take) else {
+        panic!("there is one");
+    };
+    // Another level may refuse it yet: so far nobody can be told that none is left.
+    assert_eq!(store.quotas.spend(1, 1, at(0)), None);
+    let asked = Arc::new(Asked::new(1));
+    store.publish(&store.take(1, 1, &asked));
+    assert_eq!(asked.answer(), None);
+    taken.decide(false);
+    assert!(store.spend(1, 1));
+    assert!(!store.spend(1, 1));
 }

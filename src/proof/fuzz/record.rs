@@ -15,10 +15,11 @@ use crate::engine::policy;
 use crate::memory::registry::Registry;
 use crate::model::audit::AuditBody;
 use crate::model::clock::Timestamp;
+use crate::model::counter::Counter;
 use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::Keyspace;
-use crate::model::limit::Counter;
+use crate::model::limit::Level;
 use crate::model::requirements::Requirements;
 use crate::model::secret::Pepper;
 use crate::model::stats::KeyCounts;
@@ -159,7 +160,9 @@ fn use_keyspace(keyspace: &Keyspace) {
         let _ = format!("{plan:?}");
         for limit in plan.limits.iter().take(4) {
             for now in INSTANTS {
-                let _ = format!("{limit} {:?}", Counter::default().charge(*limit, 1, now));
+                let mut counter = Counter::default();
+                counter.add(*limit, 1, now);
+                let _ = format!("{limit} {:?}", counter.status(*limit, Level::Key, now));
             }
         }
     }

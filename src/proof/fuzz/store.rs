@@ -302,7 +302,7 @@ fn look_at_all(engine: &Engine) -> Option<()> {
 
 /// Keys in every state, and enough of them for trees of more than a page.
 fn fill(engine: &Engine, clock: &ManualClock) -> Vec<(String, KeyId)> {
-    let plan = Plan::new("gold").limit(Limit::per_day(1_000_000));
+    let plan = Plan::new("gold").limit(Limit::per_hour(1_000_000));
     let keyspace = NewKeyspace::new("acme_live").unwrap().plan(plan);
     let keyspace = keyspace.permissions(["read", "write"]);
     engine.create_keyspace(keyspace).unwrap();

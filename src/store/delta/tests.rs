@@ -216,7 +216,7 @@ fn a_delta_is_what_differs_between_the_snapshots_before_and_after() {
             let asked = Arc::new(crate::store::quota::Asked::new(1));
             let asked = Arc::downgrade(&asked);
             core.mutate(move |tx| {
-                change::quota::take_slice(tx, &quotas, key, 1, &asked)?;
+                change::quota::take_slice(tx, &quotas, key, 1, tx.clock(), &asked)?;
                 change::quota::put_back(tx, &quotas, &[number])
             })
             .unwrap();

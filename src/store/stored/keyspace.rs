@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::keyspace::{KeysPerOwner, Keyspace, PermissionName};
 use crate::model::level::LevelDefaults;
-use crate::model::limit::Limit;
+use crate::model::limit::{Algorithm, Limit};
 use crate::model::plan::Plan;
 use crate::store::codec;
 use crate::store::stored::quota::AllowanceForm;
@@ -30,7 +30,8 @@ pub(crate) struct KeyspaceForm {
     pub(super) owner_defaults: Vec<LevelForm>,
 }
 
-/// Version 1: its plans did not say whether they replace, and levels had no defaults.
+/// Version 1: its limits all slid, its plans did not say whether they replace, and levels
+/// had no defaults.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeyspaceForm1 {
     pub(super) id: u32,
@@ -81,12 +82,29 @@ pub(super) struct PlanForm {
 #[derive(Serialize, Deserialize)]
 pub(super) struct PlanForm1 {
     pub(super) name: String,
-    pub(super) limits: Vec<LimitForm>,
+    pub(super) limits: Vec<LimitForm1>,
     pub(super) shared_by_owner: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LimitForm {
+    pub(super) requests: u32,
+    pub(super) window_s: u32,
+    pub(super) algorithm: AlgorithmForm,
+    pub(super) capacity: u32,
+}
+
+/// New variants go to the end: the encoding counts them.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum AlgorithmForm {
+    Fixed,
+    Sliding,
+    Bucket,
+}
+
+/// A limit of version 1: all slid.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LimitForm1 {
     pub(super) requests: u32,
     pub(super) window_s: u32,
 }
@@ -216,9 +234,15 @@ impl PlanForm {
 
 impl PlanForm1 {
     fn renew(self) -> PlanForm {
+        let renew = |limit: LimitForm1| LimitForm {
+            requests: limit.requests,
+            window_s: limit.window_s,
+            algorithm: AlgorithmForm::Sliding,
+            capacity: limit.requests,
+        };
         PlanForm {
             name: self.name,
-            limits: self.limits,
+            limits: self.limits.into_iter().map(renew).collect(),
             shared_by_owner: self.shared_by_owner,
             replaces_levels_above: false,
         }
@@ -230,14 +254,24 @@ impl LimitForm {
         let of = |limit: &Limit| Self {
             requests: limit.requests(),
             window_s: limit.window_s(),
+            algorithm: match limit.algorithm() {
+                Algorithm::Fixed => AlgorithmForm::Fixed,
+                Algorithm::Sliding => AlgorithmForm::Sliding,
+                Algorithm::Bucket => AlgorithmForm::Bucket,
+            },
+            capacity: limit.capacity(),
         };
         limits.iter().map(of).collect()
     }
 
     pub(super) fn read_all(forms: Vec<Self>) -> Option<Vec<Limit>> {
         let read = |form: Self| {
-            let window = Duration::from_secs(form.window_s.into());
-            Limit::new(form.requests, window).ok()
+            let algorithm = match form.algorithm {
+                AlgorithmForm::Fixed => Algorithm::Fixed,
+                AlgorithmForm::Sliding => Algorithm::Sliding,
+                AlgorithmForm::Bucket => Algorithm::Bucket,
+            };
+            Limit::stored(form.requests, form.window_s, algorithm, form.capacity)
         };
         forms.into_iter().map(read).collect()
     }

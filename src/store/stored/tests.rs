@@ -14,7 +14,7 @@ use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::{KeysPerOwner, Keyspace, PermissionName};
 use crate::model::level::LevelDefaults;
-use crate::model::limit::Limit;
+use crate::model::limit::{Algorithm, Limit};
 use crate::model::plan::Plan;
 use crate::model::quota::{Quota, Refill};
 use crate::model::reason::Reason;
@@ -89,8 +89,8 @@ fn keyspaces() -> [Keyspace; 3] {
         max_lifetime: Some(Duration::from_secs(86_400)),
         plans: vec![
             Plan::new("gold")
-                .limit(Limit::per_minute(60))
-                .limit(Limit::per_day(100_000)),
+                .limit(Limit::per_minute(60).fixed())
+                .limit(Limit::per_hour(100_000).bucket(500)),
             Plan::new("free").shared_by_owner(),
             Plan::new("batch").replaces_levels_above(),
         ],
@@ -421,6 +421,11 @@ fn records_of_version_1_are_read_without_what_came_later() {
     let [mut full, superseding, refusing] = keyspaces();
     full.owner_defaults.clear();
     full.plans.truncate(2);
+    // Limits slid, and a window of a day could be given.
+    let slid = |requests, window_s| {
+        Limit::stored(requests, window_s, Algorithm::Sliding, requests).unwrap()
+    };
+    full.plans[0].limits = vec![slid(60, 60), slid(100_000, 86_400)];
     let read = |bytes: &Vec<u8>| Keyspace::decode(1, bytes).unwrap();
     assert_eq!(
         older("keyspace/1").iter().map(read).collect::<Vec<_>>(),

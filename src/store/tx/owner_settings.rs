@@ -126,7 +126,7 @@ impl Tx<'_> {
         quota: Quota,
     ) -> Result<u64, Error> {
         if let Some(number) = self.find_owner_quota(keyspace, owner)? {
-            let record = QuotaRecord::new(quota, 1, self.next_seq(), self.now);
+            let record = QuotaRecord::new(quota, 1, self.next_seq(), self.clock);
             self.put_quota(number, &record)?;
             return Ok(number);
         }
@@ -193,7 +193,7 @@ impl Tx<'_> {
                     &self.quotas,
                     self.ring,
                     name,
-                    self.now,
+                    self.clock,
                 )?)
             }
             None => None,

@@ -39,7 +39,7 @@ impl Tx<'_> {
     /// Makes a quota for a key, under the number of the mutation's audit entry.
     pub(crate) fn new_quota(&mut self, quota: Quota) -> Result<u64, Error> {
         let number = self.next_seq();
-        let record = QuotaRecord::new(quota, 1, number, self.now);
+        let record = QuotaRecord::new(quota, 1, number, self.clock);
         self.put_quota(number, &record)?;
         Ok(number)
     }
@@ -48,7 +48,7 @@ impl Tx<'_> {
     /// memory of the old one becomes void.
     pub(crate) fn replace_quota(&mut self, number: u64, quota: Quota) -> Result<(), Error> {
         let keys = self.quota(number)?.keys;
-        let record = QuotaRecord::new(quota, keys, self.next_seq(), self.now);
+        let record = QuotaRecord::new(quota, keys, self.next_seq(), self.clock);
         self.put_quota(number, &record)
     }
 

@@ -339,7 +339,7 @@ fn the_trail_goes_on_behind_entries_that_are_broken_and_says_which() {
 /// A file with every kind of record, closed, and the tokens of its keys.
 fn furnished(path: &Path, clock: &ManualClock) -> Vec<(KeyId, String)> {
     let engine = open(path, clock);
-    let plan = Plan::new("gold").limit(Limit::per_day(1_000_000));
+    let plan = Plan::new("gold").limit(Limit::per_hour(1_000_000));
     let keyspace = NewKeyspace::new("acme_live").unwrap().plan(plan);
     engine
         .create_keyspace(keyspace.permissions(["read"]))

@@ -8,7 +8,7 @@ use gatekey::{
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::limits::{Quota, SLICE};
+use super::limits::SLICE;
 use super::op::{Ask, NAMES, OWNERS, PLANS, PREFIXES, each_of};
 use super::plain::{Entry, Revoked, STATES, Why, is_single};
 use super::text::{length, ms, name, networks, path, plan, plan_name, policy, prefix, quota};
@@ -140,10 +140,9 @@ impl World<'_> {
             if lost > Some(0) {
                 self.note("a crash lost a slice");
             }
-            self.model.meters.quotas[at] = Quota {
-                remaining: told.remaining,
-                ..expected
-            };
+            // What was told of a refill that the clock has not come to is told alone.
+            let quota = &mut self.model.meters.quotas[at];
+            quota.remaining -= lost.unwrap_or(0).min(quota.remaining);
         }
         Ok(())
     }

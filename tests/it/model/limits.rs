@@ -82,10 +82,7 @@ impl<S: Ord + Copy> Meters<S> {
         let mut standings = None;
         if let Some((who, plan, limits)) = counted {
             let counters = self.counters.entry((who, plan)).or_default();
-            // A plan that was changed counts anew.
-            if counters.limits != limits {
-                *counters = Counters::new(limits);
-            }
+            counters.follow(limits);
             standings = Some(counters.charge(cost, now).map_err(Unpaid::Limited)?);
         }
         if let (Some(number), true) = (quota, cost > 0)
@@ -134,11 +131,19 @@ impl Quota {
         }
     }
 
-    /// As it reads at an instant: full again, where a refill is due.
+    /// As it reads at an instant: full again, where a refill is due. No refill is further
+    /// away than the one after the next.
     pub(crate) fn at(&self, now: i64) -> Self {
-        match self.refills_at.is_some_and(|at| now >= at) {
+        let Some(at) = self.refills_at else {
+            return self.clone();
+        };
+        let next = |now| Self::new(self.spec, now).refills_at;
+        match now >= at {
             true => Self::new(self.spec, now),
-            false => self.clone(),
+            false => Self {
+                refills_at: next(now).and_then(next).map(|latest| at.min(latest)),
+                ..self.clone()
+            },
         }
     }
 
@@ -147,7 +152,12 @@ impl Quota {
         *self = self.at(now);
         match self.remaining.checked_sub(cost) {
             Some(rest) => self.remaining = rest,
-            None => return Err(self.refills_at),
+            // What costs more than the whole waits for no refill.
+            None => {
+                return Err(self
+                    .refills_at
+                    .filter(|_| cost <= self.spec.requests.into()));
+            }
         }
         Ok(())
     }
@@ -192,12 +202,25 @@ struct Counters {
     counts: Vec<Option<Count>>,
 }
 
+/// How far a counter may be ahead of the clock, which threads read a little apart.
+const SKEW: i64 = 1_000;
+
 impl Counters {
-    fn new(limits: &[Limit]) -> Self {
-        Self {
-            limits: limits.to_vec(),
-            counts: vec![None; limits.len()],
+    /// What was counted carries over to a limit of the same window.
+    fn follow(&mut self, limits: &[Limit]) {
+        if self.limits == limits {
+            return;
         }
+        let old: Vec<_> = self.limits.iter().zip(&self.counts).collect();
+        let count = |limit: &Limit| {
+            let of_kind = old.iter().find(|(known, _)| known.1 == limit.1);
+            of_kind.and_then(|(_, count)| **count)
+        };
+        let counts = limits.iter().map(count).collect();
+        *self = Self {
+            limits: limits.to_vec(),
+            counts,
+        };
     }
 
     /// Charges a cost to all limits, or to none: then the longest wait is told.
@@ -208,22 +231,58 @@ impl Counters {
         for (limit, slot) in self.limits.iter().zip(&mut self.counts) {
             let (requests, window) = (i64::from(limit.0), limit.1);
             let number = now.div_euclid(window);
-            // Where the clock stepped back, its window counts as one that begins now.
-            let (count, then) = match *slot {
+            let known = slot.filter(|count| count.before + count.current > 0);
+            let (count, then) = match known {
+                // The clock was ahead by more than it may be: what was counted counts now.
+                Some(count) if count.number * window > now + SKEW => {
+                    (Count { number, ..count }, now)
+                }
+                // A little ahead, its window counts as one that begins now.
                 Some(count) if count.number > number => (count, count.number * window),
-                count => (count.unwrap_or_default().moved_to(number), now),
+                count => (
+                    count.map_or(
+                        Count {
+                            number,
+                            ..Count::default()
+                        },
+                        |count| count.moved_to(number),
+                    ),
+                    now,
+                ),
             };
+            *slot = Some(count);
             let left = |paid: i64, at: i64| (requests - paid) * window - count.weight(window, at);
-            let standing = |paid: i64| Standing {
-                limit: *limit,
-                remaining: left(paid, then).max(0) / window,
-                resets_at: (number + 1) * window,
+            // The first millisecond at which a cost fits beside what is paid: once it
+            // does, it does from then on.
+            let fits_at = |paid: i64, cost: i64| {
+                let fits = |at: i64| {
+                    let count = Count {
+                        current: count.current + paid,
+                        ..count
+                    };
+                    (requests - cost) * window - count.weight(window, at) >= 0
+                };
+                (cost <= requests).then(|| {
+                    let (mut no, mut yes) = (then - 1, then + 2 * window);
+                    while yes - no > 1 {
+                        let middle = i64::midpoint(no, yes);
+                        match fits(middle) {
+                            true => yes = middle,
+                            false => no = middle,
+                        }
+                    }
+                    if yes == then { now } else { yes }
+                })
+            };
+            let standing = |paid: i64| {
+                let remaining = left(paid, then).max(0) / window;
+                Standing {
+                    limit: *limit,
+                    remaining,
+                    resets_at: fits_at(paid, remaining + 1).unwrap_or(now),
+                }
             };
             if left(cost, then) >= 0 {
-                // Of a refusal, the limits before the first that refuses keep their windows.
-                if refused.is_none() {
-                    *slot = Some(count);
-                }
                 let new = standing(cost);
                 let all = standings.get_or_insert(Standings {
                     tightest: new,
@@ -237,21 +296,15 @@ impl Counters {
                 }
                 continue;
             }
-            // The first millisecond at which it fits: once it does, it does from then on.
-            let wait = (cost <= requests).then(|| {
-                let (mut no, mut yes) = (0, 2 * window);
-                while yes - no > 1 {
-                    let middle = i64::midpoint(no, yes);
-                    match left(cost, then + middle) >= 0 {
-                        true => yes = middle,
-                        false => no = middle,
-                    }
-                }
-                yes
-            });
+            let at = fits_at(0, cost);
+            let wait = at.map(|at| at - now);
             let is_longer = |old: &Limited| wait.unwrap_or(i64::MAX) > old.wait.unwrap_or(i64::MAX);
             if refused.as_ref().is_none_or(is_longer) {
                 let standing = standing(0);
+                let standing = Standing {
+                    resets_at: at.unwrap_or(standing.resets_at),
+                    ..standing
+                };
                 refused = Some(Limited { standing, wait });
             }
         }

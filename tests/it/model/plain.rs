@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatekey::{Conflict, Denial, KeyId, KeyState, NotFound, Permissions, Reason};
+use gatekey::{Conflict, Denial, KeyId, KeyState, Level, NotFound, Permissions, Reason};
 
 use super::limits::{Limit, Limited, Meters, Standings, Unpaid};
 use super::op::{
@@ -157,6 +157,8 @@ pub(crate) struct Key {
     pub(crate) created_at: i64,
     pub(crate) created_by: Option<String>,
     pub(crate) predecessor: Option<KeyId>,
+    /// The first of those that were rotated to it: they are counted together.
+    pub(crate) lineage: KeyId,
     pub(crate) successor: Option<KeyId>,
     pub(crate) last_used: Option<i64>,
     pub(crate) uses: u64,
@@ -422,11 +424,12 @@ impl Model {
 
     /// Charges a cost to the limits of a key's plan and to its quota, or to none.
     fn charge(&mut self, id: KeyId, key: &Key, cost: u32) -> Result<Option<Standings>, Refused> {
-        let now = self.now;
+        // What the clock shows, also where it stepped back.
+        let now = self.clock;
         let plans = &self.spaces[&key.keyspace].plans;
         let plan = key.plan.map(|plan| {
             let counted = match is_shared(plan) {
-                false => Counted::Key(id),
+                false => Counted::Key(key.lineage),
                 true => Counted::Owner {
                     keyspace: key.keyspace,
                     owner: key.owner,
@@ -439,6 +442,7 @@ impl Model {
             Unpaid::Limited(limited) => Refused::Limited(limited),
             Unpaid::Exhausted(refill) => Refused::Denied(Denial::QuotaExhausted {
                 key: id,
+                level: Level::Key,
                 refills_at: refill.map(ts),
             }),
         })

@@ -198,12 +198,15 @@ impl Model {
             created_at: now,
             created_by: self.actor.clone(),
             predecessor: None,
+            lineage: id,
             successor: None,
             last_used: None,
             uses: 0,
             pepper: self.pepper,
             plan: spec.plan.or(space.default_plan),
-            quota: spec.quota.map(|spec| self.meters.new_quota(spec, now)),
+            quota: spec
+                .quota
+                .map(|spec| self.meters.new_quota(spec, self.clock)),
         };
         self.revoke_all(&superseded, Reason::Superseded, None);
         self.keys.insert(id, key);
@@ -305,7 +308,6 @@ impl Model {
     }
 
     pub(crate) fn update(&mut self, id: KeyId, edit: &Edit) {
-        let now = self.now();
         let old = &self.keys[&id];
         let mut new = self.edited(old, edit, old.created_at);
         let facts = |key: &Key| {
@@ -315,8 +317,8 @@ impl Model {
         let old = facts(old);
         match (edit.quota, new.quota) {
             // Also of those that share it, and full where it is the same again.
-            (Some(Some(spec)), Some(at)) => self.meters.quotas[at] = Quota::new(spec, now),
-            (Some(Some(spec)), None) => new.quota = Some(self.meters.new_quota(spec, now)),
+            (Some(Some(spec)), Some(at)) => self.meters.quotas[at] = Quota::new(spec, self.clock),
+            (Some(Some(spec)), None) => new.quota = Some(self.meters.new_quota(spec, self.clock)),
             (Some(None), _) => new.quota = None,
             (None, _) => {}
         }
@@ -436,7 +438,7 @@ impl Model {
         }
         // They share a quota, unless the new key is given one of its own, or none.
         if let Some(own) = edit.quota {
-            new.quota = own.map(|spec| self.meters.new_quota(spec, now));
+            new.quota = own.map(|spec| self.meters.new_quota(spec, self.clock));
         }
         self.keys.insert(new_id, new);
         self.wrote("rotated", ending.into_iter().chain([id, new_id]));

@@ -32,7 +32,7 @@ struct Server {
 
 /// A server with the layer; one that is behind a proxy asks it where requests come from.
 fn server(behind_proxy: bool) -> Server {
-    let limit = Limit::per_day(FAILED_MAX);
+    let limit = Limit::per_hour(FAILED_MAX);
     let engine = Options::new()
         .failed_attempts(limit)
         .open_in_memory()

@@ -1,0 +1,160 @@
+//! Room for meters: how many there may be, and who makes way.
+//!
+//! Meters in which nothing counts any more go first; a window is an hour at most, so
+//! that all others go within two. Where there are still too many, each organisation (the
+//! first segment of an owner's path) has an equal share: one that is below its share gets
+//! a place, for which those that are above theirs lose the meters of a few keys; one that
+//! is above its share is refused. So no owner can crowd out another, however many keys
+//! it has, and what is refused or counted anew is told ([`Limiter::crowding`]).
+
+use std::collections::HashMap;
+
+use super::{Ask, Limiter};
+use crate::memory::process::{Home, lock_at_home};
+use crate::memory::sweep::Sweeps;
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::limit::Level;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+pub(super) struct Room {
+    meters_max: usize,
+    sweeps: Sweeps,
+    /// Held by who makes room, so that one does.
+    making: Mutex<()>,
+    refused: AtomicU64,
+    evicted: AtomicU64,
+}
+
+impl Room {
+    pub(super) fn new(meters_max: usize) -> Self {
+        Self {
+            meters_max,
+            sweeps: Sweeps::new(meters_max),
+            making: Mutex::new(()),
+            refused: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there are as many as there may be.
+    pub(super) fn is_full(&self, len: usize) -> bool {
+        len >= self.meters_max
+    }
+
+    /// Whether there are so many more than lately that those which are idle are to go.
+    pub(super) fn is_sweep_due(&self, len: usize) -> bool {
+        self.sweeps.is_due(len)
+    }
+}
+
+impl Limiter {
+    /// How many requests were refused since there was no room to count them, and how many
+    /// meters made way that still counted.
+    pub(crate) fn crowding(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.room.refused), read(&self.room.evicted))
+    }
+
+    /// Makes room for the meter of a level; `false` where there is none for it.
+    pub(super) fn make_room(
+        &self,
+        ask: &Ask<'_>,
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<bool, Error> {
+        let _making = lock_at_home(&self.room.making, home)?;
+        let room = &self.room;
+        if !room.is_full(self.len()) && !room.is_sweep_due(self.len()) {
+            return Ok(true);
+        }
+        // Where nothing was idle a moment ago, nothing is.
+        if !room.sweeps.is_paused(now) {
+            let before = self.len();
+            self.retain(home, |meter| !meter.is_idle(now))?;
+            if self.len() == before {
+                room.sweeps.pause(now);
+            }
+        }
+        room.sweeps.left(self.len());
+        if !room.is_full(self.len()) || self.evict(ask, home)? {
+            return Ok(true);
+        }
+        room.refused.fetch_add(1, Ordering::Relaxed);
+        Ok(false)
+    }
+
+    fn retain(
+        &self,
+        home: &Home,
+        mut keep: impl FnMut(&super::Meter) -> bool,
+    ) -> Result<(), Error> {
+        for shard in &self.shards {
+            let mut shard = lock_at_home(shard, home)?;
+            let before = shard.len();
+            shard.retain(|_, meter| keep(meter));
+            self.len.fetch_sub(before - shard.len(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Lets organisations that have more than their share lose the meters of some keys;
+    /// `false` where that is the asker's own.
+    fn evict(&self, ask: &Ask<'_>, home: &Home) -> Result<bool, Error> {
+        let mut counts: HashMap<u64, usize> = HashMap::new();
+        for shard in &self.shards {
+            for meter in lock_at_home(shard, home)?.values() {
+                *counts.entry(meter.organisation).or_default() += 1;
+            }
+        }
+        let organisation = self.names.organisation(ask.owner);
+        let own = counts.get(&organisation).copied().unwrap_or(0);
+        let target = self.room.meters_max - (self.room.meters_max / 16).clamp(1, 4_096);
+        let share = share_of(counts.values().copied().collect(), target, own == 0);
+        if own >= share {
+            return Ok(false);
+        }
+        // Of each that has more, what is beyond its share; the meters of owners stay.
+        let mut beyond: HashMap<u64, usize> = (counts.into_iter())
+            .filter(|(_, count)| *count > share)
+            .map(|(organisation, count)| (organisation, count - share))
+            .collect();
+        let before = self.len();
+        self.retain_but(home, &mut beyond)?;
+        let evicted = before.saturating_sub(self.len());
+        let counted = u64::try_from(evicted).unwrap_or(u64::MAX);
+        self.room.evicted.fetch_add(counted, Ordering::Relaxed);
+        Ok(evicted > 0)
+    }
+
+    fn retain_but(&self, home: &Home, beyond: &mut HashMap<u64, usize>) -> Result<(), Error> {
+        self.retain(home, |meter| match beyond.get_mut(&meter.organisation) {
+            Some(left) if *left > 0 && meter.level == Level::Key => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        })
+    }
+}
+
+/// The share of each organisation, given how many meters each has, for all together to
+/// have at most `target`; of one more organisation than there are, where one is new.
+fn share_of(mut counts: Vec<usize>, target: usize, is_one_new: bool) -> usize {
+    if is_one_new {
+        counts.push(1);
+    }
+    counts.sort_unstable();
+    let mut left = target;
+    let mut others = counts.len();
+    for count in counts {
+        let share = left / others.max(1);
+        if count >= share {
+            return share.max(1);
+        }
+        left -= count;
+        others -= 1;
+    }
+    usize::MAX
+}

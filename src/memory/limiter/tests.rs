@@ -1,0 +1,243 @@
+use super::*;
+use crate::memory::owner_names::{Name, of_key};
+use crate::model::clock::Timestamp;
+use crate::model::id::KeyId;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_raw(1_767_225_600_000 + ms)
+}
+
+fn terms(revision: u64, limits: &[Limit]) -> Arc<Terms> {
+    Arc::new(Terms {
+        limits: limits.into(),
+        revision,
+    })
+}
+
+fn ask<'a>(name: Name, level: Level, terms: &'a Arc<Terms>, owner: &'a str) -> Ask<'a> {
+    Ask {
+        name,
+        level,
+        terms,
+        owner: owner.as_bytes(),
+    }
+}
+
+fn key<'a>(number: u64, terms: &'a Arc<Terms>, owner: &'a str) -> Ask<'a> {
+    ask(of_key(KeyId::from_raw(number), 1), Level::Key, terms, owner)
+}
+
+fn charge(limiter: &Limiter, asks: &[Ask<'_>], cost: u32, now: Timestamp) -> Result<(), OverLimit> {
+    let mut levels = PerLevel::default();
+    asks.iter().for_each(|ask| levels.push(*ask));
+    let home = Home::new();
+    match limiter.charge(&levels, cost, now, &home, || Ok::<(), ()>(())) {
+        Ok(Charged::Admitted(_)) => Ok(()),
+        Ok(Charged::OverLimit(refused)) => Err(refused),
+        Ok(Charged::Failed(())) | Err(_) => panic!("nothing fails"),
+    }
+}
+
+fn left(limiter: &Limiter, ask: &Ask<'_>, now: Timestamp) -> u32 {
+    let mut levels = PerLevel::default();
+    levels.push(*ask);
+    let statuses = limiter.look(&levels, now, &Home::new()).unwrap();
+    statuses[0].remaining()
+}
+
+#[test]
+fn a_request_that_one_level_refuses_is_counted_at_none() {
+    let limiter = Limiter::new(100);
+    let organisation = terms(1, &[Limit::per_hour(100)]);
+    let small = terms(1, &[Limit::per_hour(3), Limit::per_minute(50)]);
+    let above = ask(Name(7, 7), Level::Owner(1), &organisation, "acme");
+    let below = key(1, &small, "acme");
+    for _ in 0..3 {
+        charge(&limiter, &[above, below], 1, at(0)).unwrap();
+    }
+    for _ in 0..10 {
+        let refused = charge(&limiter, &[above, below], 1, at(0)).unwrap_err();
+        assert_eq!(refused.status.level(), Level::Key);
+    }
+    assert_eq!(left(&limiter, &above, at(0)), 97);
+    let failed = {
+        let mut levels = PerLevel::default();
+        levels.push(above);
+        limiter.charge(&levels, 1, at(0), &Home::new(), || Err("no quota"))
+    };
+    assert!(matches!(failed, Ok(Charged::Failed("no quota"))));
+    assert_eq!(left(&limiter, &above, at(0)), 97);
+}
+
+#[test]
+fn threads_over_many_keys_of_an_organisation_admit_exactly_its_limit() {
+    let limiter = Limiter::new(10_000);
+    let organisation = terms(1, &[Limit::per_hour(5_000).fixed()]);
+    let own = terms(1, &[Limit::per_hour(1_000_000)]);
+    let granted = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let (limiter, organisation, own, granted) = (&limiter, &organisation, &own, &granted);
+            scope.spawn(move || {
+                let above = ask(Name(7, 7), Level::Owner(1), organisation, "acme");
+                for round in 0..1_000 {
+                    let below = key(round * 8 + thread, own, "acme");
+                    if charge(limiter, &[above, below], 1, at(0)).is_ok() {
+                        granted.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(granted.into_inner(), 5_000);
+}
+
+#[test]
+fn a_refusal_tells_the_longest_wait_of_all_levels() {
+    for is_above_longer in [true, false] {
+        let limiter = Limiter::new(100);
+        let (long, short) = (Limit::per_hour(5).fixed(), Limit::per_minute(5).fixed());
+        let (above, below) = match is_above_longer {
+            true => (long, short),
+            false => (short, long),
+        };
+        let (above, below) = (terms(1, &[above]), terms(1, &[below]));
+        let asks = [
+            ask(Name(7, 7), Level::Owner(1), &above, "acme"),
+            key(1, &below, "acme"),
+        ];
+        charge(&limiter, &asks, 5, at(0)).unwrap();
+        let refused = charge(&limiter, &asks, 1, at(1_000)).unwrap_err();
+        assert_eq!(refused.status.limit(), long);
+        assert_eq!(refused.retry_after, Some(Duration::from_secs(3_599)));
+        assert_eq!(refused.status.resets_at(), at(3_600_000));
+        // What no waiting brings is told so, whatever the others say.
+        let refused = charge(&limiter, &asks, 6, at(1_000)).unwrap_err();
+        assert_eq!(refused.retry_after, None);
+    }
+}
+
+#[test]
+fn counts_carry_over_to_the_limit_that_takes_the_place_of_one_of_its_kind() {
+    let limiter = Limiter::new(100);
+    let free = terms(1, &[Limit::per_hour(10), Limit::per_minute(10)]);
+    let paid = terms(2, &[Limit::per_minute(10).fixed(), Limit::per_hour(100)]);
+    charge(&limiter, &[key(1, &free, "acme")], 10, at(0)).unwrap();
+    assert!(charge(&limiter, &[key(1, &free, "acme")], 1, at(0)).is_err());
+    let now = key(1, &paid, "acme");
+    charge(&limiter, &[now], 10, at(0)).unwrap();
+    assert_eq!(left(&limiter, &now, at(0)), 0, "of ten a minute");
+    assert_eq!(left(&limiter, &now, at(60_000)), 10);
+    let hourly = {
+        let mut levels = PerLevel::default();
+        levels.push(now);
+        limiter.look(&levels, at(0), &Home::new()).unwrap()[1]
+    };
+    assert_eq!(hourly.remaining(), 80, "both tens count");
+    // A request that was judged by the older terms is counted under the newer.
+    charge(&limiter, &[key(1, &free, "acme")], 5, at(60_000)).unwrap();
+    assert_eq!(left(&limiter, &now, at(60_000)), 5);
+}
+
+#[test]
+fn no_organisation_can_crowd_out_another() {
+    let limiter = Limiter::new(320);
+    let plan = terms(1, &[Limit::per_hour(5)]);
+    let mut refused = 0;
+    for number in 0..5_000 {
+        refused += u32::from(charge(&limiter, &[key(number, &plan, "big/x")], 1, at(0)).is_err());
+        assert!(limiter.len() <= 320);
+    }
+    assert_eq!(refused, 5_000 - 320, "it has them all, and gets no more");
+    for number in 0..150 {
+        let owner = format!("small-{number}");
+        for _ in 0..5 {
+            let known = key(10_000 + number, &plan, &owner);
+            charge(&limiter, &[known], 1, at(0)).unwrap();
+        }
+        // Each is counted for as long as it needs it.
+        for before in 0..=number {
+            let owner = format!("small-{before}");
+            let known = key(10_000 + before, &plan, &owner);
+            assert!(charge(&limiter, &[known], 1, at(0)).is_err(), "{before}");
+        }
+        assert!(limiter.len() <= 320);
+    }
+    let (refused, evicted) = limiter.crowding();
+    assert_eq!(refused, 5_000 - 320);
+    assert!((150 - 20..=320).contains(&evicted), "{evicted}");
+}
+
+#[test]
+fn a_refusal_for_want_of_room_tells_a_wait_after_which_there_is_room() {
+    let limiter = Limiter::new(1);
+    let plan = terms(1, &[Limit::per_minute(5), Limit::per_second(1)]);
+    charge(&limiter, &[key(1, &plan, "acme")], 1, at(0)).unwrap();
+    let refused = charge(&limiter, &[key(2, &plan, "acme")], 1, at(0)).unwrap_err();
+    let wait = refused.retry_after.unwrap();
+    assert!(wait >= Duration::from_secs(60), "{wait:?}");
+    let then = at(0).saturating_add(wait * 2);
+    charge(&limiter, &[key(2, &plan, "acme")], 1, then).unwrap();
+    assert_eq!(limiter.len(), 1);
+}
+
+#[test]
+fn idle_meters_go_and_busy_ones_stay() {
+    let limiter = Limiter::new(10_000);
+    let plan = terms(1, &[Limit::per_minute(5)]);
+    let busy = key(0, &plan, "busy");
+    for round in 0..40_u64 {
+        // Two thirds of a window: what is counted in one still counts in the next.
+        let now = at(round * 40_000);
+        charge(&limiter, &[busy], u32::from(round % 3 == 0), now).unwrap();
+        for number in 0..400 {
+            charge(
+                &limiter,
+                &[key(1 + round * 400 + number, &plan, "acme")],
+                1,
+                now,
+            )
+            .unwrap();
+        }
+        assert!(limiter.len() <= 4_000, "{}", limiter.len());
+    }
+    assert!(left(&limiter, &busy, at(39 * 40_000)) < 5);
+}
+
+#[test]
+fn a_settlement_charges_beyond_the_limit_and_gives_back_what_still_counts() {
+    let limiter = Limiter::new(10);
+    let plan = terms(1, &[Limit::per_minute(100).fixed()]);
+    let mut levels = PerLevel::default();
+    levels.push(key(1, &plan, "acme"));
+    let home = Home::new();
+    let settle = |difference, charged_at, now| {
+        limiter
+            .settle(&levels, difference, charged_at, now, &home)
+            .unwrap();
+    };
+    let ask = key(1, &plan, "acme");
+    charge(&limiter, &[ask], 10, at(0)).unwrap();
+    settle(500, at(0), at(1_000));
+    assert_eq!(left(&limiter, &ask, at(1_000)), 0);
+    assert!(charge(&limiter, &[ask], 1, at(59_999)).is_err());
+    charge(&limiter, &[ask], 10, at(60_000)).unwrap();
+    settle(-7, at(60_000), at(61_000));
+    assert_eq!(left(&limiter, &ask, at(61_000)), 97);
+    settle(-90, at(0), at(61_000));
+    assert_eq!(left(&limiter, &ask, at(61_000)), 97, "that window is over");
+}
+
+#[test]
+fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
+    let limiter = Limiter::new(10);
+    let plan = terms(1, &[Limit::per_minute(100)]);
+    let mut levels = PerLevel::default();
+    levels.push(key(1, &plan, "acme"));
+    let home = Home::new();
+    let held = limiter.hold(&levels, &home).unwrap();
+    home.leave();
+    let charged = limiter.charge(&levels, 1, at(0), &home, || Ok::<(), ()>(()));
+    assert!(matches!(charged, Err(Error::Forked)));
+    drop(held);
+}

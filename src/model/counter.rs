@@ -1,0 +1,486 @@
+//! What is counted of a limit: pure arithmetic, in whole milliseconds and whole
+//! requests, so that nothing is rounded. Where counters live is
+//! [`crate::memory::meters`]'s matter.
+//!
+//! # Bounds
+//! Let `n` be the requests of a limit, `w` its window, and `b` a bucket's burst.
+//!
+//! **Fixed.** A window is opened at `s` by the first request, and ends at `s + w`. In it,
+//! at most `n` are admitted. (Each is admitted only if the count with it is at most `n`.)
+//! An interval of a length up to `w` meets at most two windows: at most `2 n`.
+//!
+//! **Sliding.** Windows begin at multiples of `w`. A request of cost `c` is admitted at
+//! `e` into a window if
+//! ```text
+//! previous * (w - e) + current * w + c * w  <=  n * w
+//! ```
+//! In any interval of a length `t` up to `w`, at most `n * (1 + t / w)` are admitted: at the
+//! edge of a window, where `t` is small, no more than `n`. (Let an edge be in the interval,
+//! `x` requests before it and `y` after, the last at `e`, so that `e <= t`. The rule says
+//! `x * (w - e) + y * w <= n * w`, since the window before had at least `x`; and `x <= n`.
+//! Hence `x + y <= n + x * e / w <= n * (1 + t / w)`.)
+//!
+//! **Bucket.** The level is counted in parts of a request, `w` of which are one. Each
+//! millisecond drains `n` parts. A request of cost `c` is admitted if `level + c * w <=
+//! b * w`. In any interval of a length `t` at most `b + n * t / w` are admitted. (The level
+//! is never below 0, so that it begins at 0 at least and ends at `b * w` at most; it was
+//! raised by what was admitted, times `w`, and lowered by `n * t` at most.)
+//!
+//! A settlement ([`Counter::add`] without a question) may go beyond all of these.
+//!
+//! # Clocks
+//! Counters use what the clock says, and not the engine's time, which never runs
+//! backwards: a clock that was wrong and is corrected must not block callers until it
+//! has caught up. Where a counter is ahead of the clock by up to [`SKEW_MS`], it stands
+//! still; threads read the clock a little apart. Where it is further ahead, the clock was
+//! corrected, and what was counted counts as if it had been counted now: so a wait is
+//! never longer than the counter's windows, whatever the clock said before.
+
+use crate::model::clock::Timestamp;
+use crate::model::limit::{Algorithm, Level, Limit, LimitStatus};
+
+/// How far a counter may be ahead of the clock before it is moved back, in milliseconds.
+const SKEW_MS: u64 = 1_000;
+
+/// A counter. All zeros: nothing counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counter {
+    /// Fixed: when the window was opened. Sliding: when the window began. Bucket: of when
+    /// the level is. In milliseconds.
+    at: u64,
+    /// Fixed: the requests. Sliding: those of the window before, and in the lower half
+    /// those of this one. Bucket: the level, in parts.
+    count: u64,
+}
+
+/// The requests of two windows.
+fn halves(count: u64) -> (u64, u64) {
+    (count >> 32, count & u64::from(u32::MAX))
+}
+
+fn joined(previous: u64, current: u64) -> u64 {
+    let half = |count: u64| count.min(u64::from(u32::MAX));
+    half(previous) << 32 | half(current)
+}
+
+impl Counter {
+    /// The same at an instant: what no longer counts is dropped.
+    #[must_use]
+    pub(crate) fn moved_to(self, limit: Limit, now: Timestamp) -> Self {
+        let now = now.unix_ms();
+        if self.count == 0 {
+            return Self::default();
+        }
+        let is_ahead = self.at > now.saturating_add(SKEW_MS);
+        let window = limit.window_ms();
+        match limit.algorithm() {
+            Algorithm::Fixed if is_ahead => Self { at: now, ..self },
+            Algorithm::Fixed if now >= self.at.saturating_add(window) => Self::default(),
+            Algorithm::Fixed => self,
+            Algorithm::Sliding => {
+                let start = now - now % window;
+                let (_, current) = halves(self.count);
+                if start == self.at || self.at > now && !is_ahead {
+                    self
+                } else if is_ahead {
+                    Self { at: start, ..self }
+                } else if start == self.at.saturating_add(window) {
+                    Self {
+                        at: start,
+                        count: joined(current, 0),
+                    }
+                } else {
+                    Self::default()
+                }
+            }
+            Algorithm::Bucket if is_ahead => Self { at: now, ..self },
+            Algorithm::Bucket => {
+                let drained = now.saturating_sub(self.at);
+                let drained = drained.saturating_mul(limit.requests().into());
+                Self {
+                    at: self.at.max(now),
+                    count: self.count.saturating_sub(drained),
+                }
+            }
+        }
+    }
+
+    /// How many requests would be admitted now. This and what follows asks a counter that
+    /// was moved to the instant.
+    pub(crate) fn room(self, limit: Limit, now: Timestamp) -> u32 {
+        let window = limit.window_ms();
+        let capacity = u64::from(limit.capacity());
+        let room = match limit.algorithm() {
+            Algorithm::Fixed => capacity.saturating_sub(self.count),
+            Algorithm::Sliding => {
+                let (previous, current) = halves(self.count);
+                let elapsed = now.unix_ms().saturating_sub(self.at).min(window);
+                // In two words: counts that a settlement raised may be of any size.
+                let weight = u128::from(previous) * u128::from(window - elapsed);
+                let taken = weight.div_ceil(window.into()) + u128::from(current);
+                u128::from(capacity)
+                    .saturating_sub(taken)
+                    .try_into()
+                    .unwrap_or(0)
+            }
+            Algorithm::Bucket => (capacity * window).saturating_sub(self.count) / window,
+        };
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+
+    /// Counts requests, whether or not there is room for them.
+    pub(crate) fn add(&mut self, limit: Limit, requests: u64, now: Timestamp) {
+        if requests == 0 {
+            return;
+        }
+        let (now, window) = (now.unix_ms(), limit.window_ms());
+        let is_new = self.count == 0;
+        match limit.algorithm() {
+            Algorithm::Fixed => {
+                self.at = if is_new { now } else { self.at };
+                self.count = self.count.saturating_add(requests);
+            }
+            Algorithm::Sliding => {
+                let (previous, current) = halves(self.count);
+                self.at = if is_new { now - now % window } else { self.at };
+                self.count = joined(previous, current.saturating_add(requests));
+            }
+            Algorithm::Bucket => {
+                self.at = self.at.max(now);
+                self.count = self.count.saturating_add(requests.saturating_mul(window));
+            }
+        }
+    }
+
+    #[cfg(test)]
+    /// Takes back requests that were counted at an instant: as far as they still count.
+    pub(crate) fn take_back(&mut self, limit: Limit, requests: u64, counted_at: Timestamp) {
+        let (then, window) = (counted_at.unix_ms(), limit.window_ms());
+        match limit.algorithm() {
+            Algorithm::Fixed => {
+                if self.at <= then && then < self.at.saturating_add(window) {
+                    self.count = self.count.saturating_sub(requests);
+                }
+            }
+            Algorithm::Sliding => {
+                let (previous, current) = halves(self.count);
+                let start = then - then % window;
+                if start == self.at {
+                    self.count = joined(previous, current.saturating_sub(requests));
+                } else if start.saturating_add(window) == self.at {
+                    self.count = joined(previous.saturating_sub(requests), current);
+                }
+            }
+            Algorithm::Bucket => {
+                // As if what drained since had been these: so it is never too much.
+                let drained = self.at.saturating_sub(then);
+                let drained = drained.saturating_mul(limit.requests().into());
+                let parts = requests.saturating_mul(window).saturating_sub(drained);
+                self.count = self.count.saturating_sub(parts);
+            }
+        }
+    }
+
+    /// The first instant at which a request would be admitted if no other came before;
+    /// `None`: never.
+    pub(crate) fn admits_at(self, limit: Limit, cost: u64, now: Timestamp) -> Option<Timestamp> {
+        let window = limit.window_ms();
+        let free = u64::from(limit.capacity()).checked_sub(cost)?;
+        if cost <= u64::from(self.room(limit, now)) {
+            return Some(now);
+        }
+        let at = match limit.algorithm() {
+            Algorithm::Fixed => self.at.saturating_add(window),
+            Algorithm::Sliding => {
+                let (previous, current) = halves(self.count);
+                // Of a window with so many in it, `covered` may still be covered: the
+                // most for which `count * covered <= free * window`.
+                let covered = |free: u64, count: u64| match count {
+                    0 => window,
+                    _ => (free * window / count).min(window),
+                };
+                match free.checked_sub(current) {
+                    Some(free) => self.at + (window - covered(free, previous)),
+                    // In the next window, what is current now is the one before.
+                    None => self.at + window + (window - covered(free, current)),
+                }
+            }
+            Algorithm::Bucket => {
+                let over = self.count.saturating_sub(free * window);
+                self.at
+                    .saturating_add(over.div_ceil(limit.requests().into()))
+            }
+        };
+        let at = at.min(Timestamp::MAX.unix_ms());
+        Some(Timestamp::from_raw(at).max(now))
+    }
+
+    /// How much is left, and when there will be more.
+    pub(crate) fn status(self, limit: Limit, level: Level, now: Timestamp) -> LimitStatus {
+        let remaining = self.room(limit, now);
+        let more = u64::from(remaining) + 1;
+        LimitStatus {
+            limit,
+            level,
+            remaining,
+            // Nothing counts: there will not be more.
+            resets_at: self.admits_at(limit, more, now).unwrap_or(now),
+        }
+    }
+
+    /// Whether nothing counts any more.
+    pub(crate) fn is_idle(self, limit: Limit, now: Timestamp) -> bool {
+        let moved = self.moved_to(limit, now);
+        moved.count == 0
+            || limit.algorithm() == Algorithm::Sliding && {
+                let (previous, current) = halves(moved.count);
+                let elapsed = now.unix_ms().saturating_sub(moved.at);
+                current == 0 && (previous == 0 || elapsed >= limit.window_ms())
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_raw(1_767_225_600_000 + ms)
+    }
+
+    /// Charges a request that is admitted.
+    fn charge(counter: Counter, limit: Limit, cost: u32, now: Timestamp) -> Option<Counter> {
+        let mut moved = counter.moved_to(limit, now);
+        if cost > moved.room(limit, now) {
+            return None;
+        }
+        moved.add(limit, cost.into(), now);
+        Some(moved)
+    }
+
+    fn limits() -> impl Strategy<Value = Limit> {
+        let windows = prop_oneof![Just(1), Just(2), Just(7), Just(60), Just(3_600)];
+        (1_u32..200, windows, 0_u8..3, 1_u32..100).prop_map(|(requests, window, which, burst)| {
+            let limit = Limit::new(requests, Duration::from_secs(window)).unwrap();
+            match which {
+                0 => limit.fixed(),
+                1 => limit,
+                _ => limit.bucket(burst),
+            }
+        })
+    }
+
+    /// Steps of a part of a window, or of several windows, and costs.
+    fn requests() -> impl Strategy<Value = Vec<(u64, u32)>> {
+        let step = prop_oneof![4 => 0_u64..50, 4 => 50_u64..1_100, 1 => 1_100_u64..4_000];
+        proptest::collection::vec((step, 0_u32..40), 1..200)
+    }
+
+    /// The most that an interval of a length may admit, times the window.
+    fn bound(limit: Limit, length: u64) -> Option<u64> {
+        let (requests, window) = (u64::from(limit.requests()), limit.window_ms());
+        match limit.algorithm() {
+            Algorithm::Fixed => (length < window).then_some(2 * requests * window),
+            Algorithm::Sliding => (length <= window).then_some(requests * (window + length)),
+            Algorithm::Bucket => Some(u64::from(limit.capacity()) * window + requests * length),
+        }
+    }
+
+    proptest! {
+        /// The bounds of the module's documentation, over every interval.
+        #[test]
+        fn no_interval_admits_more_than_the_bound(limit in limits(), requests in requests()) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let mut now = 0;
+            let mut admitted: Vec<(u64, u64)> = Vec::new();
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                if let Some(new) = charge(counter, limit, cost, at(now)) {
+                    counter = new;
+                    admitted.push((now, u64::from(cost)));
+                }
+            }
+            for (from, (start, _)) in admitted.iter().enumerate() {
+                let mut sum = 0;
+                for (end, cost) in admitted.iter().skip(from) {
+                    sum += cost;
+                    if let Some(bound) = bound(limit, end - start) {
+                        prop_assert!(sum * window <= bound, "{sum} in {} ms", end - start);
+                    }
+                }
+            }
+        }
+
+        /// A fixed window admits its requests from when it was opened to when it ends, and
+        /// no more, whatever came before.
+        #[test]
+        fn a_fixed_window_admits_its_requests_and_no_more(
+            limit in limits().prop_map(Limit::fixed), requests in requests(),
+        ) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let (mut now, mut opened, mut sum) = (0, None, 0);
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                if opened.is_some_and(|opened| now >= opened + window) {
+                    (opened, sum) = (None, 0);
+                }
+                let fits = sum + cost <= limit.requests();
+                let charged = charge(counter, limit, cost, at(now));
+                prop_assert_eq!(charged.is_some(), fits);
+                if let Some(new) = charged {
+                    counter = new;
+                    sum += cost;
+                    if sum > 0 {
+                        opened = opened.or(Some(now));
+                    }
+                }
+            }
+        }
+
+        /// The instant that is told is the first at which the request is admitted, and
+        /// what is said to remain remains.
+        #[test]
+        fn the_told_instant_and_the_rest_are_exact(limit in limits(), requests in requests()) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let mut now = 0;
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                if let Some(new) = charge(counter, limit, cost, at(now)) {
+                    counter = new;
+                }
+                let moved = counter.moved_to(limit, at(now));
+                let status = moved.status(limit, Level::Key, at(now));
+                let remaining = status.remaining();
+                prop_assert!(charge(counter, limit, remaining, at(now)).is_some());
+                prop_assert!(charge(counter, limit, remaining + 1, at(now)).is_none());
+                for cost in [1, cost, remaining + 1, limit.capacity(), limit.capacity() + 1] {
+                    let Some(instant) = moved.admits_at(limit, cost.into(), at(now)) else {
+                        prop_assert!(cost > limit.capacity());
+                        continue;
+                    };
+                    prop_assert!(charge(counter, limit, cost, instant).is_some());
+                    if instant > at(now) {
+                        let before = Timestamp::from_raw(instant.unix_ms() - 1);
+                        prop_assert!(charge(counter, limit, cost, before).is_none());
+                    }
+                }
+                let more = moved.admits_at(limit, u64::from(remaining) + 1, at(now));
+                prop_assert_eq!(status.resets_at(), more.unwrap_or(at(now)));
+            }
+        }
+
+        /// A charge that is taken back is worth no more than it was, and exactly that
+        /// where nothing else came between.
+        #[test]
+        fn what_is_taken_back_is_what_was_charged(
+            limit in limits(), requests in requests(), later in 0_u64..3_000,
+        ) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let mut now = 0;
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                let Some(charged) = charge(counter, limit, cost, at(now)) else {
+                    continue;
+                };
+                let mut at_once = charged;
+                at_once.take_back(limit, cost.into(), at(now));
+                let was = counter.moved_to(limit, at(now));
+                prop_assert_eq!(at_once.room(limit, at(now)), was.room(limit, at(now)));
+                let then = at(now + later * window / 1000);
+                let mut back = charged.moved_to(limit, then);
+                back.take_back(limit, cost.into(), at(now));
+                let never = counter.moved_to(limit, then);
+                prop_assert!(back.room(limit, then) <= never.room(limit, then));
+                if limit.algorithm() == Algorithm::Sliding {
+                    prop_assert_eq!(back.room(limit, then), never.room(limit, then));
+                }
+                counter = charged;
+            }
+        }
+
+        /// What a settlement puts over the limit is waited for, and never overflows.
+        #[test]
+        fn a_counter_that_is_over_its_limit_recovers(limit in limits(), over in 0_u32..10_000_000) {
+            let mut counter = Counter::default();
+            counter.add(limit, over.into(), at(0));
+            let told = counter.admits_at(limit, 1, at(0)).unwrap();
+            prop_assert!(charge(counter, limit, 1, told).is_some());
+        }
+
+        /// A clock that was ahead and is corrected makes nobody wait for longer than the
+        /// counter's windows, and a wait that is obeyed is the last.
+        #[test]
+        fn a_corrected_clock_makes_nobody_wait_for_long(
+            limit in limits(), ahead in 1_100_u64..100_000_000, spent in 1_u32..100,
+        ) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            for _ in 0..spent {
+                counter = charge(counter, limit, 1, at(ahead)).unwrap_or(counter);
+            }
+            let moved = counter.moved_to(limit, at(0));
+            let told = moved.admits_at(limit, 1, at(0)).unwrap();
+            let drains = u64::from(limit.capacity()) * window / u64::from(limit.requests());
+            prop_assert!(told.unix_ms() <= at(0).unix_ms() + (2 * window).max(drains + 1));
+            prop_assert!(charge(moved, limit, 1, told).is_some());
+        }
+
+        /// An idle counter is one that counts nothing, at that instant and after.
+        #[test]
+        fn an_idle_counter_is_like_a_new_one(limit in limits(), requests in requests()) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let mut now = 0;
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                if counter.is_idle(limit, at(now)) {
+                    let moved = counter.moved_to(limit, at(now));
+                    prop_assert_eq!(moved.room(limit, at(now)), limit.capacity());
+                }
+                counter = charge(counter, limit, cost, at(now)).unwrap_or(counter);
+                let again = at(now + 2 * window + 3_600_000_000);
+                prop_assert!(counter.is_idle(limit, again));
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let hour = Limit::WINDOW_MAX;
+        let largest = Limit::new(u32::MAX, hour).unwrap();
+        // A limit of an older store may have a longer window.
+        let old = Limit::stored(4_194_302, 31 * 86_400, Algorithm::Sliding, 4_194_302).unwrap();
+        for limit in [largest.fixed(), largest, largest.bucket(u32::MAX), old] {
+            for now in [Timestamp::MIN, at(0), Timestamp::MAX] {
+                let full = charge(Counter::default(), limit, limit.capacity(), now).unwrap();
+                assert_eq!(full.status(limit, Level::Key, now).remaining(), 0);
+                assert!(charge(full, limit, 1, now).is_none());
+                assert!(charge(full, limit, 0, now).is_some());
+                assert!(full.admits_at(limit, 1, now).is_some());
+                let mut over = full;
+                over.add(limit, u64::MAX, now);
+                assert_eq!(over.room(limit, now), 0);
+                over.take_back(limit, u64::MAX, now);
+            }
+        }
+    }
+
+    #[test]
+    fn one_bucket_of_the_second_system_drains_one_request_in_3_6_seconds() {
+        let limit = Limit::per_hour(1_000).bucket(50);
+        let mut counter = Counter::default();
+        for _ in 0..50 {
+            counter = charge(counter, limit, 1, at(0)).unwrap();
+        }
+        assert!(charge(counter, limit, 1, at(3_599)).is_none());
+        assert!(charge(counter, limit, 1, at(3_600)).is_some());
+    }
+}
