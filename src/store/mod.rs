@@ -28,6 +28,7 @@ pub(crate) mod history;
 mod home;
 pub(crate) mod hot;
 pub(crate) mod identity;
+mod leftovers;
 pub(crate) mod life;
 mod mark;
 #[cfg(feature = "proof")]

@@ -1,8 +1,7 @@
 //! Opening a store, or creating one. A file that is refused stays as it was.
 
 use std::fs::{File, TryLockError};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read, Seek};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,24 +18,18 @@ use crate::store::access::Access;
 use crate::store::base::Base;
 use crate::store::failure::failure;
 use crate::store::file::{
-    Directory, NamedFile, directory_of, end_of_links, ends_in_a_name, is_plain, name_with,
-    remove_own,
+    Directory, NamedFile, directory_of, end_of_links, ends_in_a_name, name_with,
 };
 use crate::store::ground::Ground;
 use crate::store::home::{Home, SUFFIX};
 use crate::store::identity::{Found, identify, make_ready};
+use crate::store::leftovers::{REDB_MAGIC, clear_copy, clear_creations, creating_name, head};
 use crate::store::partial::Partial;
 use crate::store::place::Place;
 use crate::store::settings::{Intent, Settings};
 
-/// The bytes with which a redb file begins.
-const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
-
 /// How often a file is looked at anew that others make, remove or replace meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
-
-/// Behind a store's name and a number: that of a store that is being created.
-const CREATING: &str = ".gatekey-create";
 
 /// How often, of these, one that is in use: another may only look at it, or be closing
 /// it. With waits of 1, 2, 4, 8 and 16 milliseconds.
@@ -183,6 +176,7 @@ fn open_existing(settings: &Settings, path: &Path) -> Result<Option<Opened>, Ope
     if let Ok(end) = std::fs::canonicalize(path) {
         // Nobody else writes the store anew while this engine has it.
         let _ = clear_copy(&name_with(&end, SUFFIX));
+        clear_creations(&end);
         let _ = Directory::open(&directory_of(&end)).and_then(|directory| directory.sync());
     }
     named(opened, file, path)
@@ -224,21 +218,24 @@ fn create_file(settings: &Settings, path: &Path) -> Result<Option<Opened>, OpenE
     if !directory.is_dir() {
         return Err(OpenError::MissingDirectory(directory));
     }
-    let beside = name_with(&end, &format!(".{:016x}{CREATING}", any_number()));
+    let beside = creating_name(&end);
     let mut partial = Partial::create(end, beside.clone()).map_err(|error| at(&beside, &error))?;
     let opened = open_on_file(settings, partial.file())?;
     match partial.take_name() {
-        // Another creation was quicker.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        // Another creation was quicker, or the temporary name is gone.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+            ) =>
+        {
+            return Ok(None);
+        }
         taken => taken.map_err(OpenError::io)?,
     }
+    clear_creations(partial.target());
     let file = partial.file().try_clone().map_err(OpenError::io)?;
     named(opened, file, path)
-}
-
-/// A number that no other creation uses, at no cost in secret randomness.
-fn any_number() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// An error that concerns another path than the store's.
@@ -247,25 +244,6 @@ fn at(path: &Path, error: &io::Error) -> OpenError {
         error.kind(),
         format!("{}: {error}", path.display()),
     ))
-}
-
-/// Removes the file that a crash during a rewrite has left.
-pub(super) fn clear_copy(partial: &Path) -> io::Result<()> {
-    if !is_plain(partial)? {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    let file = File::open(partial)?;
-    file.try_lock()?;
-    let head = head(&file)?;
-    let removed = match head == REDB_MAGIC || head.iter().all(|byte| *byte == 0) {
-        true => remove_own(partial, &file),
-        false => Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            format!("{} is in the way: move it away", partial.display()),
-        )),
-    };
-    let _ = file.unlock();
-    removed
 }
 
 /// The storage engine keeps a whole file locked as long as it has it open for writing.
@@ -350,14 +328,6 @@ fn check_magic(file: &File) -> Result<(), OpenError> {
         )),
         false => Err(OpenError::not_a_store("it is too short")),
     }
-}
-
-/// The first bytes of a file, as many as say that it is the storage engine's.
-fn head(mut file: &File) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    file.rewind()?;
-    file.take(REDB_MAGIC.len() as u64).read_to_end(&mut head)?;
-    Ok(head)
 }
 
 fn panicked() -> OpenError {

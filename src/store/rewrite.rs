@@ -19,7 +19,7 @@ use crate::store::failure::{OrStore, guarded};
 use crate::store::file::{NamedFile, leads_to, name_with};
 use crate::store::ground::Ground;
 use crate::store::home::{Home, SUFFIX};
-use crate::store::open::clear_copy;
+use crate::store::leftovers::clear_copy;
 use crate::store::partial::Partial;
 use crate::store::snapshot::Snapshot;
 

@@ -429,8 +429,8 @@ fn the_child_that_creates() {
 
 const CHILD_CREATES: &str = "GATEKEY_TEST_CHILD_CREATES";
 
-/// Killed at any moment, a creation has made a whole store, or none, and what it leaves
-/// beside is in nobody's way.
+/// Killed at any moment, a creation has made a whole store, or none. The next opening or
+/// creation removes its temporary file.
 #[test]
 fn a_creation_that_is_killed_leaves_a_whole_store_or_none() {
     let dir = tempfile::tempdir().unwrap();
@@ -466,6 +466,18 @@ fn a_creation_that_is_killed_leaves_a_whole_store_or_none() {
                 none += 1;
             }
             Err(error) => panic!("round {round}: {error}"),
+        }
+        let beside = format!("keys-{round}.");
+        for (path, bytes) in contents(dir.path()) {
+            let is_beside = path
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(&beside);
+            // An empty one may be another's that is not locked yet.
+            let is_empty = bytes.is_some_and(|bytes| bytes.is_empty());
+            assert!(!is_beside || is_empty, "{path:?} was left");
         }
     }
     assert!(whole >= 10 && none + whole == 40, "{none} {whole}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gatekey::{Error, KeyFilter, NewKey, NewKeyspace, OpenError, Reason};
 
@@ -71,6 +71,66 @@ fn a_creation_touches_nothing_but_its_own_file_which_is_its_owners_alone() {
     assert_eq!(engine.keys(KeyFilter::new()).count(), 0, "it is a new one");
     engine.close().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    fs::remove_file(&path).unwrap();
+    assert!(contents(dir.path()) == before);
+}
+
+/// The names in a directory, in their order.
+fn names(directory: &Path) -> Vec<String> {
+    let name = |(path, _): (PathBuf, _)| path.file_name().unwrap().to_str().unwrap().to_owned();
+    contents(directory).into_iter().map(name).collect()
+}
+
+fn creating_name(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("keys.{number:016x}.gatekey-create"))
+}
+
+#[test]
+fn the_next_opening_removes_what_a_crash_during_creation_has_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, store) = (dir.path().join("keys"), dir.path().join("store"));
+    closed_store(small(), &store);
+    // Cut off before the first write, before the first sync, and before the rename.
+    let leave = || {
+        let empty = fs::File::create(creating_name(dir.path(), 1)).unwrap();
+        let hour = Duration::from_secs(3600);
+        empty.set_modified(SystemTime::now() - hour).unwrap();
+        fs::write(creating_name(dir.path(), 2), [0; 4096]).unwrap();
+        fs::copy(&store, creating_name(dir.path(), u64::MAX)).unwrap();
+    };
+    leave();
+    let token = closed_store(small(), &path);
+    assert_eq!(names(dir.path()), ["keys", "store"], "after a creation");
+    leave();
+    assert!(is_granted(&path, &token));
+    assert_eq!(names(dir.path()), ["keys", "store"], "after an opening");
+}
+
+#[test]
+fn a_creation_under_way_keeps_its_file_and_so_does_anybody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, store) = (dir.path().join("keys"), dir.path().join("store"));
+    closed_store(small(), &store);
+    // One that is being written, and one that is not locked yet.
+    fs::copy(&store, creating_name(dir.path(), 1)).unwrap();
+    let writes = fs::File::open(creating_name(dir.path(), 1)).unwrap();
+    writes.lock().unwrap();
+    fs::File::create(creating_name(dir.path(), 2)).unwrap();
+    // What no creation of this store has made.
+    fs::write(creating_name(dir.path(), 3), "notes of somebody else").unwrap();
+    symlink(&store, creating_name(dir.path(), 4)).unwrap();
+    fs::create_dir(creating_name(dir.path(), 5)).unwrap();
+    for name in [
+        "other.0000000000000001.gatekey-create",
+        "keys.0123456789ABCDEF.gatekey-create",
+        "keys.00000000000000001.gatekey-create",
+        "keys.0000000000000001.gatekey-create.old",
+    ] {
+        fs::copy(&store, dir.path().join(name)).unwrap();
+    }
+    let before = contents(dir.path());
+    let token = closed_store(small(), &path);
+    assert!(is_granted(&path, &token));
     fs::remove_file(&path).unwrap();
     assert!(contents(dir.path()) == before);
 }
