@@ -68,6 +68,20 @@ impl Engine {
     ///
     /// # Panics
     /// Where `progress` panics, after the engine has deleted what it wrote.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// use std::ops::ControlFlow;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let compacted = engine.compact_with(|progress| {
+    ///     println!("{} of {}", progress.records, progress.records_total);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// println!("{} bytes before, {} after", compacted.file_bytes_before, compacted.file_bytes);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn compact_with(
         &self,
         mut progress: impl FnMut(BackupProgress) -> ControlFlow<()>,

@@ -266,6 +266,18 @@ impl Engine {
     /// # Errors
     /// See [`Engine`]. A store that takes no changes is an error even if there is
     /// nothing to write. The next flush retries what this one could not write.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// engine.verify(issued.token.expose())?;
+    /// engine.flush()?;
+    /// assert_eq!(engine.key(issued.key.id)?.usage.count, 1);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn flush(&self) -> Result<()> {
         self.core.flush()
     }
@@ -274,6 +286,16 @@ impl Engine {
     ///
     /// # Errors
     /// The error that kept the usage from being written. The file is closed even so.
+    ///
+    /// ```
+    /// use gatekey::{Engine, Error};
+    ///
+    /// let engine = Engine::open_in_memory()?;
+    /// let other = engine.clone();
+    /// engine.close()?;
+    /// assert!(matches!(other.verify("a token"), Err(Error::Closed)));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn close(self) -> Result<()> {
         self.closer.close()
     }
@@ -290,6 +312,23 @@ impl Engine {
     /// # Errors
     /// See [`Engine`]. An error says nothing about the token: answer the request with
     /// an error of your service, not of the caller.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::{Denial, Verdict};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// match engine.verify(issued.token.expose())? {
+    ///     Verdict::Granted(grant) => assert_eq!(grant.owner(), "acme/ingest"),
+    ///     Verdict::Denied(denial) => println!("401: {}", denial.code()),
+    /// }
+    /// let verdict = engine.verify("not a token")?;
+    /// assert!(matches!(verdict, Verdict::Denied(Denial::Malformed)));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn verify(&self, token: impl AsRef<[u8]>) -> Result<Verdict> {
         self.verify_with(token, &Requirements::new())
     }
@@ -364,6 +403,17 @@ impl Engine {
     /// change, and in the background (see [`Options::usage_interval`]). Until then
     /// verifications answer from the acknowledged state, unless
     /// [`Options::fail_closed_after`] says otherwise. The call does not touch the disk.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// if let Some(failure) = engine.health().failure() {
+    ///     eprintln!("{failure}; {}", failure.advice());
+    /// }
+    /// assert!(engine.health().is_well());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn health(&self) -> Health {
         self.core.health()
@@ -376,12 +426,34 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`] where the file cannot be read. A damaged record is a finding in
     /// the report, not an error.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let report = engine.check()?;
+    /// for finding in &report.findings {
+    ///     eprintln!("{} {}: {}", finding.table, finding.record, finding.problem);
+    /// }
+    /// assert!(report.is_sound());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn check(&self) -> Result<CheckReport> {
         self.core.tell(check::check)
     }
 
     /// The engine's present: the later of what its clock says and the newest instant
     /// that it has committed.
+    ///
+    /// ```
+    /// use gatekey::{Clock, ManualClock, Options, SystemClock};
+    ///
+    /// let clock = ManualClock::at(SystemClock.now());
+    /// let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// assert_eq!(engine.now(), clock.now());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.core.now()

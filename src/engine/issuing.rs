@@ -15,6 +15,18 @@ impl Engine {
     /// [`Conflict::OwnerHasKey`](crate::Conflict::OwnerHasKey) and
     /// [`Conflict::OwnerAtCap`](crate::Conflict::OwnerAtCap) as the keyspace says;
     /// [`Error::Invalid`] for a field of the request.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// let new = NewKey::new("acme_live", "acme/ingest")?.permissions(["read"]);
+    /// let issued = engine.issue(new)?;
+    /// // Show the token to its owner now: the engine does not store it.
+    /// assert!(issued.token.expose().starts_with("acme_live_"));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn issue(&self, new: NewKey) -> Result<Issued> {
         only(self.issue_batch(vec![new]))
     }
@@ -25,6 +37,17 @@ impl Engine {
     /// # Errors
     /// [`Error::Batch`] says which item was refused, and why. A batch for a
     /// single-active keyspace must not name an owner twice.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// let new = (0..3).map(|n| Ok(NewKey::new("acme_live", format!("acme/device-{n}"))?));
+    /// let issued = engine.issue_batch(new.collect::<gatekey::Result<_>>()?)?;
+    /// assert_eq!(issued[2].key.owner.as_str(), "acme/device-2");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn issue_batch(&self, new: Vec<NewKey>) -> Result<Vec<Issued>> {
         self.change(move |tx, actor| change::issue::issue(tx, &new, actor))
     }
@@ -37,6 +60,20 @@ impl Engine {
     /// [`Conflict::Revoked`](crate::Conflict::Revoked) and
     /// [`Conflict::Expired`](crate::Conflict::Expired), which are final;
     /// [`Error::Invalid`] for a field of the update.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::KeyUpdate;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// let update = KeyUpdate::new().add_permissions(["write"]).name("nightly import");
+    /// let key = engine.update(issued.key.id, update)?;
+    /// assert_eq!(key.name.as_deref(), Some("nightly import"));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn update(&self, key: KeyId, update: KeyUpdate) -> Result<Key> {
         self.change(move |tx, actor| change::update::update(tx, key, &update, actor))
     }
@@ -80,6 +117,17 @@ impl Engine {
     /// # Errors
     /// [`NotFound::Key`](crate::NotFound::Key); [`Conflict::Revoked`](crate::Conflict::Revoked) and
     /// [`Conflict::Expired`](crate::Conflict::Expired).
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// engine.disable(issued.key.id)?;
+    /// assert!(!engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn disable(&self, key: KeyId) -> Result<Key> {
         self.change(move |tx, actor| change::update::set_disabled(tx, key, true, actor))
     }
@@ -88,6 +136,18 @@ impl Engine {
     ///
     /// # Errors
     /// As [`disable`](Engine::disable): a revoked key stays revoked.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// engine.disable(issued.key.id)?;
+    /// engine.enable(issued.key.id)?;
+    /// assert!(engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn enable(&self, key: KeyId) -> Result<Key> {
         self.change(move |tx, actor| change::update::set_disabled(tx, key, false, actor))
     }

@@ -15,6 +15,16 @@ impl Engine {
     /// [`Conflict::PrefixTaken`](crate::Conflict::PrefixTaken),
     /// [`Conflict::TooManyKeyspaces`](crate::Conflict::TooManyKeyspaces), and
     /// [`Error::Invalid`] for a field of the builder.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// let new = NewKeyspace::new("acme_live")?.permissions(["read", "write"]);
+    /// let keyspace = engine.create_keyspace(new)?;
+    /// assert_eq!(keyspace.prefix.as_str(), "acme_live");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn create_keyspace(&self, new: NewKeyspace) -> Result<Keyspace> {
         self.change(move |tx, actor| change::keyspace::create(tx, &new, actor))
     }
@@ -82,6 +92,17 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFound::Keyspace`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// // Finds a misspelt permission when the server starts.
+    /// let write = engine.keyspace("acme_live")?.mask(&["write"])?;
+    /// assert_eq!(write.to_string(), "0x2");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn keyspace(&self, prefix: impl TryInto<Prefix, Error: Into<Error>>) -> Result<Keyspace> {
         let prefix = prefix.try_into().map_err(Into::into)?;
         self.core.snapshot()?;
@@ -95,6 +116,18 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// for keyspace in engine.keyspaces()? {
+    ///     println!("{} {:?}", keyspace.prefix, keyspace.keys_per_owner);
+    /// }
+    /// assert_eq!(engine.keyspaces()?.len(), 1);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn keyspaces(&self) -> Result<Vec<Keyspace>> {
         self.core.read(Snapshot::keyspaces)
     }
@@ -107,6 +140,19 @@ impl Engine {
     /// [`NotFound::Keyspace`],
     /// [`Conflict::OwnerHoldsSeveral`](crate::Conflict::OwnerHoldsSeveral), and
     /// [`Error::Invalid`] for a field of the update.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// use gatekey::KeyspaceUpdate;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// let update = KeyspaceUpdate::new().add_permissions(["admin"]).retire_permissions(["write"]);
+    /// let keyspace = engine.update_keyspace("acme_live", update)?;
+    /// assert!(keyspace.mask(&["admin"]).is_ok() && keyspace.mask(&["write"]).is_err());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn update_keyspace(
         &self,
         prefix: impl TryInto<Prefix, Error: Into<Error>>,

@@ -40,6 +40,17 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFound::Key`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// let key = engine.key(issued.key.id)?;
+    /// println!("{} of {} is {}", key.id, key.owner, key.state);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn key(&self, key: KeyId) -> Result<Key> {
         let present = self.core.present();
         let key = self.core.read(|snapshot| snapshot.key(key, present.at))?;
@@ -102,6 +113,21 @@ impl Engine {
     /// order or of another owner, and for a limit of 0; [`Invalid::TooMany`] for a
     /// limit over the maximum; [`NotFound::Keyspace`]. The call does not compare the
     /// rest of the filter: continue with the same one.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::KeyFilter;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// let filter = KeyFilter::new().keyspace("acme_live".parse()?);
+    /// let page = engine.keys_page(&filter, None, 100)?;
+    /// assert_eq!(page.keys.len(), 1);
+    /// assert!(page.next.is_none(), "with a cursor, ask for the next page");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn keys_page(
         &self,
         filter: &KeyFilter,

@@ -20,6 +20,19 @@ impl Options {
     /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
     /// [`OpenError::Missing`](crate::OpenError::Missing) where there is no file, or an
     /// empty one.
+    ///
+    /// ```
+    /// use gatekey::{Error, OpenError, Options};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// let missing = Options::new().open(&path);
+    /// assert!(matches!(missing, Err(Error::Open { reason: OpenError::Missing, .. })));
+    /// Options::new().create(&path)?.close()?;
+    /// let engine = Options::new().open(&path)?;
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn open(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
         self.open_as(Intent::Open, path.as_ref())
     }
@@ -59,6 +72,16 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
+    ///
+    /// ```
+    /// use gatekey::Options;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// let engine = Options::new().open_or_create(&path)?;
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn open_or_create(self, path: impl AsRef<Path>) -> Result<Engine, Error> {
         self.open_as(Intent::OpenOrCreate, path.as_ref())
     }
@@ -72,6 +95,17 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Open`] for options that contradict each other.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::{Clock, ManualClock, Options, SystemClock};
+    ///
+    /// let clock = ManualClock::at(SystemClock.now());
+    /// let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// clock.advance(Duration::from_secs(3_600));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn open_in_memory(mut self) -> Result<Engine, Error> {
         self.store.intent = Intent::Create;
         Engine::open_with(self, Place::Memory)

@@ -46,6 +46,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the path.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// engine.suspend("acme", Some("unpaid"))?;
+    /// assert!(!engine.verify(issued.token.expose())?.is_granted());
+    /// engine.resume("acme")?;
+    /// assert!(engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn resume(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner = owner.try_into().map_err(Into::into)?;
         self.change(move |tx, actor| change::owner::resume(tx, &owner, actor))
@@ -56,6 +69,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the path.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// engine.suspend("acme", Some("unpaid"))?;
+    /// let state = engine.owner("acme/ingest")?;
+    /// assert!(state.is_suspended() && state.suspended.is_none());
+    /// assert_eq!(state.suspended_above, Some("acme".parse()?));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn owner(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
         self.core.read(|snapshot| snapshot.owner(&owner))

@@ -45,6 +45,21 @@ impl Engine {
     /// # Errors
     /// [`NotFound::Token`] for an unknown id or a wrong secret; the error does not
     /// reveal whether the id exists.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::Reason;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// let leaked = issued.token.expose();
+    /// let revoked = engine.revoke_token(leaked, Reason::KeyCompromise)?;
+    /// assert_eq!(revoked.key, issued.key.id);
+    /// assert!(!engine.verify(leaked)?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn revoke_token(
         &self,
         token: impl AsRef<[u8]>,
@@ -71,6 +86,21 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for the path or the note. An owner without keys is
     /// not an error.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::Reason;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// // Also the keys of acme/ingest, which is below acme.
+    /// let revoked = engine.revoke_owner("acme", Reason::Cessation)?;
+    /// assert_eq!(revoked.newly, 1);
+    /// assert!(!engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn revoke_owner(
         &self,
         owner: impl TryInto<OwnerPath, Error: Into<Error>>,
@@ -87,6 +117,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFound::Keyspace`], and [`Error::Invalid`] for the note.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::Reason;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// let revoked = engine.revoke_keyspace("acme_live", Reason::KeyCompromise)?;
+    /// assert_eq!((revoked.keys, revoked.newly, revoked.damaged), (1, 1, 0));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn revoke_keyspace(
         &self,
         prefix: impl TryInto<Prefix, Error: Into<Error>>,
@@ -111,6 +154,21 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use std::time::Duration;
+    /// use gatekey::Reason;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme/ingest")?)?;
+    /// engine.revoke(issued.key.id, Reason::Cessation)?;
+    /// let purged = engine.purge(Duration::from_secs(90 * 86_400))?;
+    /// assert_eq!(purged.keys, 0, "it was revoked just now");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn purge(&self, age: Duration) -> Result<Purged> {
         let over_before = self.core.now().saturating_sub(age);
         let mut purged = Purged::default();

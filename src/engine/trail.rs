@@ -78,6 +78,18 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// let span = engine.audit_span()?;
+    /// assert_eq!((span.after.seq, span.last.seq), (0, 1));
+    /// // Save it where a thief of the file cannot change it: "1:9f86d081..."
+    /// println!("{}", span.last);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn audit_span(&self) -> Result<AuditSpan> {
         let state = self.core.read(Snapshot::state)?;
         Ok(AuditSpan::new(state.floor(), state.head()))
@@ -136,6 +148,25 @@ impl Engine {
     }
 
     /// Returns the key that verifies exports of this store's audit trail elsewhere.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// use gatekey::verify_audit_export;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(gatekey::NewKeyspace::new("acme_live")?)?;
+    /// let mut export = Vec::new();
+    /// engine.export_audit(0, &mut export)?;
+    /// // Elsewhere, without the store:
+    /// let key = engine.audit_key();
+    /// let span = verify_audit_export(export.as_slice(), &key, |entry| {
+    ///     println!("{entry}");
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(span, engine.audit_span()?);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn audit_key(&self) -> AuditKey {
         AuditKey::of(self.core.ring().chain_key().clone())

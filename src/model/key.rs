@@ -663,11 +663,11 @@ pub struct Revoked {
     pub key: KeyId,
     /// When the key was revoked: the instant of the call, or the end of a grace.
     pub at: Timestamp,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// The note of the first call that revoked it.
     pub note: Option<String>,
-    /// Who revoked it.
+    /// The actor.
     pub by: Option<String>,
 }
 
