@@ -307,7 +307,9 @@ impl Core {
             present.at,
         );
         if let Err(denial) = decision {
-            self.hold_time(&denial, present);
+            if is_counted || life.turns() {
+                self.hold_time(&denial, present);
+            }
             return Ok(Some(Err(denial)));
         }
         let mut standing = None;

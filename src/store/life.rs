@@ -81,6 +81,13 @@ impl Life {
         self.expires_at.filter(|expires_at| now >= *expires_at)
     }
 
+    /// Whether time alone changes the state at some instant.
+    pub(crate) fn turns(&self) -> bool {
+        self.expires_at.is_some()
+            || self.not_before > Timestamp::MIN
+            || matches!(self.phase, Phase::Retiring { .. })
+    }
+
     /// Whether the state may change within [`SOON`] from an instant on: if not, it is the
     /// same at that instant and at one shortly after.
     pub(crate) fn turns_soon(&self, from: Timestamp) -> bool {

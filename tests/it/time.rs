@@ -229,3 +229,25 @@ fn a_clock_that_leaps_is_told_of_and_so_is_one_that_is_behind_the_store() {
     assert_eq!((status.now, status.committed), (should_be, should_be));
     engine.close().unwrap();
 }
+
+#[test]
+fn a_key_that_is_revoked_at_every_instant_holds_no_time() {
+    let now = at(0);
+    let clock = gatekey::ManualClock::at(now);
+    let options = Options::new().clock(clock.clone()).usage_interval(None);
+    let engine = options.open_in_memory().unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("acme").unwrap())
+        .unwrap();
+    let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
+    engine
+        .revoke(issued.key.id, gatekey::Reason::Cessation)
+        .unwrap();
+    // A clock that leaps while somebody presents the token must not stop time.
+    clock.advance(DAY);
+    let verdict = engine.verify(issued.token.expose()).unwrap();
+    assert_eq!(code(&verdict), "revoked");
+    clock.set(now);
+    assert_eq!(engine.clock_status().unwrap().behind, Duration::ZERO);
+    engine.close().unwrap();
+}
