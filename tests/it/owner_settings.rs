@@ -458,8 +458,12 @@ fn a_backup_and_a_restore_carry_settings() {
     let engine = &store.engine;
     engine.create_keyspace(keyspace("acme_live")).unwrap();
     set(engine, "acme", full());
+    let new = NewKey::new("acme_live", "acme").unwrap();
+    let issued = engine.issue(new.limits([Limit::per_second(3)])).unwrap();
     let copy = store.dir().join("copy.redb");
     engine.backup(&copy).unwrap();
+    let limits = KeyUpdate::new().limits([Limit::per_second(9)]);
+    engine.update(issued.key.id, limits).unwrap();
     // The trail goes on; what it tells of settings is left as the backup has it.
     set(engine, "acme", OwnerUpdate::new().cap(2));
     set(engine, "globex", OwnerUpdate::new().cap(2));
@@ -476,6 +480,10 @@ fn a_backup_and_a_restore_carry_settings() {
     assert_eq!(settings(&restored, "acme").cap, Some(7));
     assert_eq!(settings(&restored, "acme").quota.unwrap().remaining, 1_000);
     assert!(settings(&restored, "globex").is_empty());
+    // A change of its limits takes nothing away: the key is not disabled for it.
+    let key = restored.key(issued.key.id).unwrap();
+    assert_eq!(key.limits, Some(vec![Limit::per_second(3)]));
+    assert!(restored.verify(issued.token.expose()).unwrap().is_granted());
     let report = restored.check().unwrap();
     assert!(report.is_sound(), "{report:#?}");
     restored.close().unwrap();
@@ -624,6 +632,21 @@ fn a_quota_of_an_owner_that_is_lost_is_used_up() {
         let quota = settings(&store.engine, "acme").quota.unwrap();
         assert_eq!(quota.remaining, 1_000);
     }
+}
+
+#[test]
+fn an_old_number_of_an_owners_quota_is_found_and_its_quota_used_up() {
+    let mut store = with_settings();
+    let old = row(&mut store, QUOTAS, "acme");
+    set(&store.engine, "acme", OwnerUpdate::new().quota(None));
+    set(
+        &store.engine,
+        "acme",
+        OwnerUpdate::new().quota(monthly(1_000)),
+    );
+    put(&mut store, true, "acme", Some(&old));
+    let found = repaired_as(&store, "quotas", "owner_quotas");
+    assert_eq!(found.quota.unwrap().remaining, 0);
 }
 
 #[test]

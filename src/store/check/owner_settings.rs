@@ -1,9 +1,12 @@
 //! The settings of owners, beside what the audit trail tells of them.
 
+use std::collections::BTreeMap;
+
 use redb::ReadableTable;
 
 use super::Walk;
 use crate::model::error::Error;
+use crate::model::id::Prefix;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
@@ -19,10 +22,13 @@ impl Walk<'_> {
         let settings = snapshot.table(OWNER_SETTINGS)?;
         let quotas = snapshot.table(OWNER_QUOTAS)?;
         let told = std::mem::take(&mut self.settings_told);
+        // Taken out, so that no owner costs a copy of its keyspace.
+        let known = std::mem::take(&mut self.known);
         for entry in settings.iter().or_store()? {
             let name = entry.or_store()?.0;
             let (number, path) = name.value();
-            let Some((keyspace, owner)) = self.owner_named("owner_settings", number, path) else {
+            let Some((keyspace, owner)) = self.owner_named(&known, "owner_settings", number, path)
+            else {
                 continue;
             };
             let read = find_settings(&settings, snapshot.ring(), number, path);
@@ -50,7 +56,10 @@ impl Walk<'_> {
         for entry in quotas.iter().or_store()? {
             let name = entry.or_store()?.0;
             let (number, path) = name.value();
-            if self.owner_named("owner_quotas", number, path).is_none() {
+            if self
+                .owner_named(&known, "owner_quotas", number, path)
+                .is_none()
+            {
                 continue;
             }
             let read = find_quota(&quotas, snapshot.ring(), number, path);
@@ -58,9 +67,10 @@ impl Walk<'_> {
                 *self.sharing.entry(found.number).or_insert(0) += 1;
             }
         }
+        let by_prefix: BTreeMap<Prefix, &Keyspace> =
+            known.values().map(|known| (known.prefix, known)).collect();
         for (prefix, owner, told) in told.iter() {
-            let known = self.known.values().find(|known| known.prefix == prefix);
-            let Some(keyspace) = known.cloned() else {
+            let Some(keyspace) = by_prefix.get(&prefix) else {
                 continue;
             };
             let name = (keyspace.id, owner.as_str());
@@ -80,17 +90,19 @@ impl Walk<'_> {
                 self.find("owner_quotas", &record_name, "it is missing");
             }
         }
+        self.known = known;
         Ok(())
     }
 
     /// The keyspace and the owner that a record is about.
-    fn owner_named(
+    fn owner_named<'k>(
         &mut self,
+        known: &'k BTreeMap<u32, Keyspace>,
         table: &'static str,
         number: u32,
         path: &str,
-    ) -> Option<(Keyspace, OwnerPath)> {
-        let Some(keyspace) = self.known.get(&number).cloned() else {
+    ) -> Option<(&'k Keyspace, OwnerPath)> {
+        let Some(keyspace) = known.get(&number) else {
             self.find(table, shown(number, path), "its keyspace does not exist");
             return None;
         };

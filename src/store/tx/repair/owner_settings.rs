@@ -4,7 +4,7 @@
 //! an hour and one key. A quota of which it is not known what is left is used up, until
 //! its next refill. So an owner keeps neither more nor longer than it had.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::ReadableTable;
 
@@ -29,37 +29,47 @@ fn narrowest() -> Vec<Limit> {
     vec![Limit::per_hour(1)]
 }
 
+/// The keyspaces by their numbers; `None` for one that cannot be read.
+type Known = BTreeMap<u32, Option<Keyspace>>;
+
 /// A record that is about a keyspace and an owner, or about none.
-enum About {
-    Owner(Box<Keyspace>, OwnerPath),
+enum About<'k> {
+    Owner(&'k Keyspace, OwnerPath),
     /// The keyspace cannot be read, and the record is left as it is.
     Unknown,
     Nobody(&'static str),
 }
 
+fn about<'k>(known: &'k Known, number: u32, path: &str) -> About<'k> {
+    match (known.get(&number), path.parse()) {
+        (None, _) => About::Nobody("its keyspace does not exist: removed"),
+        (Some(None), _) => About::Unknown,
+        (Some(Some(keyspace)), Ok(owner)) => About::Owner(keyspace, owner),
+        (Some(Some(_)), Err(_)) => About::Nobody("it is not a path: removed"),
+    }
+}
+
 impl Mender<'_, '_> {
-    fn about(&self, number: u32, path: &str) -> Result<About, Error> {
-        if self.tx.keyspaces.get(number).or_store()?.is_none() {
-            return Ok(About::Nobody("its keyspace does not exist: removed"));
+    fn known(&self) -> Result<Known, Error> {
+        let mut known = Known::new();
+        for entry in self.tx.keyspaces.iter().or_store()? {
+            let number = entry.or_store()?.0.value();
+            let keyspace = Error::or_damaged(self.tx.keyspace_numbered(number))?;
+            known.insert(number, keyspace.ok());
         }
-        let Ok(keyspace) = Error::or_damaged(self.tx.keyspace_numbered(number))? else {
-            return Ok(About::Unknown);
-        };
-        Ok(match path.parse() {
-            Ok(owner) => About::Owner(Box::new(keyspace), owner),
-            Err(_) => About::Nobody("it is not a path: removed"),
-        })
+        Ok(known)
     }
 
     pub(super) fn owner_settings(&mut self, trail: &Trail) -> Result<(), Error> {
         let floor = self.tx.state.audit_floor_seq;
+        let known = self.known()?;
         let mut wrong: Vec<(OwnerName, u64, String)> = Vec::new();
         let (mut of_nobody, mut found) = (Vec::new(), BTreeSet::new());
         let table = self.tx.open_owner_settings()?;
         for entry in table.iter().or_store()? {
             let name = entry.or_store()?.0;
             let (number, path) = name.value();
-            let (keyspace, owner) = match self.about(number, path)? {
+            let (keyspace, owner) = match about(&known, number, path) {
                 About::Owner(keyspace, owner) => (keyspace, owner),
                 About::Unknown => continue,
                 About::Nobody(why) => {
@@ -140,13 +150,14 @@ impl Mender<'_, '_> {
 
     /// The numbers of owners' quotas: each that is lost is made again, used up.
     pub(super) fn owner_quotas(&mut self, trail: &Trail) -> Result<(), Error> {
+        let known = self.known()?;
         let mut lost: Vec<(Keyspace, OwnerPath, String)> = Vec::new();
         let (mut of_nobody, mut found) = (Vec::new(), BTreeSet::new());
         let table = self.tx.open_owner_quotas()?;
         for entry in table.iter().or_store()? {
             let name = entry.or_store()?.0;
             let (number, path) = name.value();
-            let (keyspace, owner) = match self.about(number, path)? {
+            let (keyspace, owner) = match about(&known, number, path) {
                 About::Owner(keyspace, owner) => (keyspace, owner),
                 About::Unknown => continue,
                 About::Nobody(why) => {
@@ -165,21 +176,21 @@ impl Mender<'_, '_> {
                 Ok(None) => continue,
                 Err(damage) => damage.why,
             };
-            lost.push((*keyspace, owner, why));
+            lost.push((keyspace.clone(), owner, why));
         }
         drop(table);
         let table = self.tx.open_owner_settings()?;
         for entry in table.iter().or_store()? {
             let name = entry.or_store()?.0;
             let (number, path) = name.value();
-            let About::Owner(keyspace, owner) = self.about(number, path)? else {
+            let About::Owner(keyspace, owner) = about(&known, number, path) else {
                 continue;
             };
             let read = find_settings(&table, self.tx.ring, number, path);
             let has_quota = Error::or_damaged(read)?
                 .is_ok_and(|record| record.is_some_and(|record| record.quota.is_some()));
             if has_quota && found.insert((number, owner.clone())) {
-                lost.push((*keyspace, owner, "it was missing".to_owned()));
+                lost.push((keyspace.clone(), owner, "it was missing".to_owned()));
             }
         }
         drop(table);
