@@ -4,10 +4,11 @@
 
 use std::sync::Weak;
 
-use crate::memory::quota::Quotas;
+use crate::memory::quota::{Name, Quotas};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::model::owner::OwnerPath;
 use crate::store::quota::{Asked, QuotaEvent};
 use crate::store::tx::Tx;
 
@@ -30,6 +31,36 @@ pub(crate) fn take_slice(
         .cold(key)?
         .quota
         .ok_or_else(|| Error::corrupted("cold", key, "its key has a quota, and it names none"))?;
+    take_slice_of(tx, quotas, (key.raw(), number), cost, clock, asked)?;
+    Ok(true)
+}
+
+/// The same, of the quota that an owner has in a keyspace, of its own or by the defaults
+/// of its level. `name`: under which its purse is found.
+pub(crate) fn take_slice_of_owner(
+    tx: &mut Tx<'_>,
+    quotas: &Quotas,
+    (keyspace, owner, name): (u32, &OwnerPath, Name),
+    cost: u64,
+    clock: Timestamp,
+    asked: &Weak<Asked>,
+) -> Result<bool, Error> {
+    let keyspace = tx.keyspace_numbered(keyspace)?;
+    let Some(number) = tx.owner_quota(&keyspace, owner)? else {
+        return Ok(false);
+    };
+    take_slice_of(tx, quotas, (name, number), cost, clock, asked)?;
+    Ok(true)
+}
+
+fn take_slice_of(
+    tx: &mut Tx<'_>,
+    quotas: &Quotas,
+    (name, number): (Name, u64),
+    cost: u64,
+    clock: Timestamp,
+    asked: &Weak<Asked>,
+) -> Result<(), Error> {
     let mut old = tx.quota(number)?;
     let clock = clock.max(tx.clock());
     if old.is_too_far_ahead(clock) {
@@ -38,7 +69,7 @@ pub(crate) fn take_slice(
         old = tx.quota(number)?;
     }
     // A few of those that were not used lately make room for it.
-    put_back(tx, quotas, &quotas.make_room(key.raw(), number))?;
+    put_back(tx, quotas, &quotas.make_room(name, number))?;
     // The later of the two readings: a refill that is due for the request is due here.
     let mut new = old.at(clock);
     let slice = new.take_slice(number, cost, quotas.in_memory(number, &new));
@@ -46,11 +77,11 @@ pub(crate) fn take_slice(
         tx.put_quota(number, &new)?;
     }
     tx.note_slice(QuotaEvent::Taken {
-        name: key.raw(),
+        name,
         slice,
         asked: asked.clone(),
     });
-    Ok(true)
+    Ok(())
 }
 
 /// Puts the slices in memory back. Skips a quota that is gone or damaged, so that the

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use crate::change::quota;
 use crate::engine::shared::Core;
 use crate::memory::levels::{LEVELS_MAX, PerLevel};
-use crate::memory::limiter::{Ask, Charged as Counted};
+use crate::memory::limiter::{Ask, Charged as Counted, Terms};
 use crate::memory::owner_names;
+use crate::memory::owner_terms::{Own, Pinned};
 use crate::memory::quota::{Fetched, Name as PurseName, Taken};
-use crate::memory::registry::Once;
+use crate::memory::registry::{Entry, Once};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::limit::{Level, LimitStatus};
+use crate::model::owner::OwnerPath;
 use crate::model::time::Present;
 use crate::model::verdict::{Denial, Standing};
 use crate::store::quota::{Asked, Spent};
@@ -39,6 +41,8 @@ struct Levels<'a> {
 #[derive(Clone, Copy)]
 struct Quota {
     level: Level,
+    /// How many segments the owner's path has; 0: it is the key's.
+    depth: usize,
     purse: PurseName,
 }
 
@@ -58,11 +62,15 @@ impl Core {
     pub(super) fn charge(
         &self,
         view: &View<'_>,
-        keyspace: &Once<'_>,
+        entry: &Entry,
         cost: u32,
         present: Present,
     ) -> Result<Charged, Error> {
-        let levels = self.levels(view, keyspace)?;
+        let owners = self.owner_terms.pin();
+        let own = self.own_limits(view)?;
+        // After what owners have: the plans that they name are there.
+        let keyspace = Once::new(entry);
+        let levels = self.levels(view, entry, &keyspace, &owners, own.as_ref())?;
         let key = view.id();
         // What was taken of quotas for this request while it waited for the store.
         let mut taken = [const { None::<Taken> }; LEVELS_MAX];
@@ -129,45 +137,97 @@ impl Core {
     pub(super) fn look_at_limits(
         &self,
         view: &View<'_>,
-        keyspace: &Once<'_>,
+        entry: &Entry,
         now: Timestamp,
     ) -> Result<Vec<LimitStatus>, Error> {
-        let levels = self.levels(view, keyspace)?;
+        let owners = self.owner_terms.pin();
+        let own = self.own_limits(view)?;
+        let keyspace = Once::new(entry);
+        let levels = self.levels(view, entry, &keyspace, &owners, own.as_ref())?;
         self.limiter.look(&levels.limits, now, &self.home)
     }
 
-    /// What a request of a key is charged to.
-    fn levels<'a>(&self, view: &View<'a>, keyspace: &'a Once<'_>) -> Result<Levels<'a>, Error> {
+    /// What a request of a key is charged to: the shortest path first, the key last.
+    fn levels<'a>(
+        &self,
+        view: &View<'a>,
+        entry: &Entry,
+        keyspace: &'a Once<'_>,
+        owners: &'a Pinned<'_>,
+        own: Option<&'a Arc<Terms>>,
+    ) -> Result<Levels<'a>, Error> {
         let mut levels = Levels::default();
         let owner = view.owner();
-        match view.plan() {
-            0 => {}
-            plan => {
-                let terms = keyspace.terms(plan);
-                let terms = terms.ok_or_else(|| {
-                    Error::corrupted("keys", view.id(), "its plan does not exist")
-                })?;
-                let is_shared =
-                    (keyspace.get().plan_numbered(plan)).is_some_and(|plan| plan.shared_by_owner);
-                let name = match is_shared {
-                    true => self.limiter.names().shared(view.keyspace(), plan, owner),
-                    false => owner_names::of_key(view.lineage(), plan),
+        if entry.charges_owners() {
+            let names = self.limiter.names().levels(view.keyspace(), owner);
+            for (depth, name) in (1..).zip(names) {
+                let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
+                let (default_plan, default_quota) = keyspace.defaults(depth);
+                let (plan, limits, has_quota) = match owners.get(&name) {
+                    None => (default_plan, None, default_quota),
+                    Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
+                    Some(Own::Settings {
+                        plan,
+                        limits,
+                        has_quota,
+                    }) => {
+                        let plan = if *plan == 0 { default_plan } else { *plan };
+                        (plan, limits.as_ref(), *has_quota || default_quota)
+                    }
                 };
-                levels.limits.push(Ask {
+                if has_quota {
+                    levels.quotas.push(Quota {
+                        level,
+                        depth,
+                        purse: name.purse(),
+                    });
+                }
+                levels.add(keyspace, plan, limits, |terms| Ask {
                     name,
-                    level: Level::Key,
+                    level,
                     terms,
                     owner,
-                });
+                })?;
             }
+        }
+        if view.plan() != 0 || own.is_some() {
+            let plan = view.plan();
+            let is_shared =
+                (keyspace.get().plan_numbered(plan)).is_some_and(|plan| plan.shared_by_owner);
+            let name = match (own, is_shared) {
+                (Some(_), _) => owner_names::of_key(view.lineage(), u16::MAX),
+                (None, true) => self.limiter.names().shared(view.keyspace(), plan, owner),
+                (None, false) => owner_names::of_key(view.lineage(), plan),
+            };
+            levels.add(keyspace, plan, own, |terms| Ask {
+                name,
+                level: Level::Key,
+                terms,
+                owner,
+            })?;
         }
         if view.has_quota() {
             levels.quotas.push(Quota {
                 level: Level::Key,
+                depth: 0,
                 purse: view.id().raw(),
             });
         }
         Ok(levels)
+    }
+
+    /// The limits that a key has of its own, if it has any.
+    fn own_limits(&self, view: &View<'_>) -> Result<Option<Arc<Terms>>, Error> {
+        if !view.has_own_limits() {
+            return Ok(None);
+        }
+        let key = view.id();
+        if let Some(known) = self.own_limits.get(key) {
+            return Ok(Some(known));
+        }
+        let changes = self.own_limits.changes();
+        let limits = self.read(|snapshot| snapshot.own_limits(key))?;
+        Ok(limits.map(|limits| self.own_limits.keep(key, limits, changes)))
     }
 
     /// Spends a request's cost of all its quotas from memory, or of none: but of those of
@@ -213,9 +273,21 @@ impl Core {
         // Before any lock: a thread that is not in a fork may have it there for ever.
         self.home.check()?;
         let (key, cost, clock) = (view.id(), u64::from(cost), present.clock);
+        let owner = match quota.depth {
+            0 => None,
+            depth => Some(path_of(view, depth)?),
+        };
+        let (keyspace, purse) = (view.keyspace(), quota.purse);
         let take = |asked: &Arc<Asked>| {
             let (quotas, asked) = (self.quotas.clone(), Arc::downgrade(asked));
-            self.mutate(move |tx| quota::take_slice(tx, &quotas, key, cost, clock, &asked))
+            let owner = owner.clone();
+            self.mutate(move |tx| match &owner {
+                None => quota::take_slice(tx, &quotas, key, cost, clock, &asked),
+                Some(owner) => {
+                    let owner = (keyspace, owner, purse);
+                    quota::take_slice_of_owner(tx, &quotas, owner, cost, clock, &asked)
+                }
+            })
         };
         self.quotas.fetch(quota.purse, cost, clock, take)
     }
@@ -224,6 +296,42 @@ impl Core {
         let quotas = self.quotas.clone();
         self.mutate(move |tx| quota::put_back(tx, &quotas, &numbers))
     }
+}
+
+impl<'a> Levels<'a> {
+    /// Adds the limits of a level: its own, or those of its plan.
+    fn add(
+        &mut self,
+        keyspace: &'a Once<'_>,
+        plan: u16,
+        own: Option<&'a Arc<Terms>>,
+        ask: impl FnOnce(&'a Arc<Terms>) -> Ask<'a>,
+    ) -> Result<(), Error> {
+        let terms = match own {
+            Some(own) => own,
+            None if plan == 0 => return Ok(()),
+            None => keyspace.terms(plan).ok_or_else(|| {
+                Error::corrupted("keyspaces", plan, "a plan that is followed does not exist")
+            })?,
+        };
+        let plan = keyspace.get().plan_numbered(plan);
+        if plan.is_some_and(|plan| plan.replaces_levels_above) {
+            self.limits.clear();
+        }
+        if !terms.limits.is_empty() {
+            self.limits.push(ask(terms));
+        }
+        Ok(())
+    }
+}
+
+/// The first segments of the path of a key's owner.
+fn path_of(view: &View<'_>, depth: usize) -> Result<OwnerPath, Error> {
+    let owner = view.owner_text().unwrap_or_default();
+    let end = owner.match_indices('/').nth(depth - 1);
+    let path = end.map_or(owner, |(at, _)| owner.get(..at).unwrap_or(owner));
+    path.parse()
+        .map_err(|_| Error::corrupted("keys", view.id(), "its owner is no path"))
 }
 
 /// Decides on what was taken of quotas for a request.

@@ -87,6 +87,14 @@ impl Publish for Core {
                 self.registry.publish(keyspace.clone())?;
             }
         }
+        // After the keyspaces, whose plans they name.
+        for ((keyspace, owner), change) in delta.owner_settings.iter() {
+            let name = self.limiter.names().of_owner(keyspace, &owner);
+            let more = self.owner_terms.publish(name, change.new.as_ref());
+            if let Some(entry) = self.registry.get(keyspace) {
+                entry.count_owners(more);
+            }
+        }
         self.quotas.publish(&delta.quota_events());
         for is_written in &delta.waiting.flushes {
             is_written.store(true, Ordering::Release);
@@ -114,6 +122,9 @@ impl Publish for Core {
             Some(resident) => resident.publish(&delta.stale_keys(), swap),
             None => swap(),
         }
+        // What is read of them from now on is read of the new snapshot.
+        self.own_limits
+            .forget(delta.limits_of.iter().map(|(key, _)| key));
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use crate::crypto::digest::Keyring;
 use crate::engine::options::Options;
 use crate::memory::attempts::Attempts;
 use crate::memory::limiter::Limiter;
+use crate::memory::owner_terms::{OwnLimits, OwnerTerms};
 use crate::memory::process::Home;
 use crate::memory::quota::Quotas;
 use crate::memory::registry::Registry;
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     pub(super) dark: AtomicBool,
     pub(super) notes: Notes,
     pub(super) limiter: Limiter,
+    pub(super) owner_terms: OwnerTerms,
+    pub(super) own_limits: OwnLimits,
     pub(crate) quotas: Arc<Quotas>,
     pub(super) attempts: Option<Attempts>,
     pub(super) tracks_usage: bool,
@@ -77,12 +80,27 @@ impl Core {
         let alarm = Arc::new(Alarm::new(options.clock.clone()));
         let store = Store::open(&options.store, place, alarm)?;
         let registry = Registry::new();
+        let limiter = Limiter::new(options.limited_keys);
+        let owner_terms = OwnerTerms::default();
         let loaded = guarded(|| {
             let snapshot = store.snapshot()?;
             let state = snapshot.state()?;
             for keyspace in snapshot.keyspaces()? {
                 registry.publish(keyspace)?;
             }
+            snapshot.each_owner_settings(|(keyspace, owner), record| {
+                let name = limiter.names().of_owner(keyspace, &owner);
+                let more = match record {
+                    Ok(record) => owner_terms.publish(name, Some(&record)),
+                    Err(damage) => {
+                        owner_terms.publish_damage(name, damage);
+                        1
+                    }
+                };
+                if let Some(entry) = registry.get(keyspace) {
+                    entry.count_owners(more);
+                }
+            })?;
             Ok((snapshot, state))
         });
         let (snapshot, state) =
@@ -101,7 +119,9 @@ impl Core {
             clock: options.clock.clone(),
             cache_bytes: options.store.cache_bytes,
             notes: Notes::new(),
-            limiter: Limiter::new(options.limited_keys),
+            limiter,
+            owner_terms,
+            own_limits: OwnLimits::default(),
             quotas: Arc::new(Quotas::new(options.limited_keys)),
             attempts: options.failed_attempts.map(Attempts::new),
             tracks_usage: options.usage_interval.is_some(),

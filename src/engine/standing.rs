@@ -1,7 +1,6 @@
 //! What is left of a key's limits, for an answer to the key's holder alone.
 
 use crate::engine::shared::Core;
-use crate::memory::registry::Once;
 use crate::model::id::KeyId;
 use crate::model::verdict::Standing;
 use crate::store::hot::HotCopy;
@@ -13,8 +12,8 @@ impl Core {
         let mut copy = HotCopy::new();
         self.snapshot().ok()?.hot(key, &mut copy).ok()?;
         let view = copy.view()?;
-        let keyspace = Once::new(self.registry.get(view.keyspace())?);
-        let statuses = self.look_at_limits(&view, &keyspace, self.clock.now());
+        let entry = self.registry.get(view.keyspace())?;
+        let statuses = self.look_at_limits(&view, entry, self.clock.now());
         Standing::of_all(statuses.ok()?)
     }
 }

@@ -289,7 +289,8 @@ impl Core {
             return Ok(Some(Err(Denial::Unknown)));
         }
         let life = Life::from(view);
-        let is_counted = view.plan() != 0 || view.has_quota();
+        let is_counted =
+            view.plan() != 0 || view.has_quota() || view.has_own_limits() || entry.charges_owners();
         let now = self.time.coarse(&*self.clock);
         let present = match is_counted || life.turns_soon(now.present.at) {
             true => self.present(),
@@ -314,7 +315,7 @@ impl Core {
         }
         let mut standing = None;
         if is_counted {
-            match self.charge(view, &keyspace, requirements.cost, present)? {
+            match self.charge(view, entry, requirements.cost, present)? {
                 Charged::Admitted(charged) => standing = charged,
                 Charged::OverLimit(denial) => return Ok(Some(Err(denial))),
                 Charged::Gone => return Ok(None),

@@ -40,4 +40,9 @@ impl<T: Copy> PerLevel<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = T> + '_ {
         self.items.iter().take(self.len).copied().flatten()
     }
+
+    /// Leaves out what came so far.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
 }

@@ -6,6 +6,7 @@ pub(crate) mod hash;
 pub(crate) mod levels;
 pub(crate) mod limiter;
 pub(crate) mod owner_names;
+pub(crate) mod owner_terms;
 pub(crate) mod process;
 pub(crate) mod quota;
 pub(crate) mod registry;

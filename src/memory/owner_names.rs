@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use crate::model::id::KeyId;
+use crate::model::owner::OwnerPath;
 
 /// The name of a meter: two numbers, of which the first is random or a keyed hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +26,6 @@ impl OwnerNames {
         Self(std::array::from_fn(|at| RandomState::new().hash_one(at)))
     }
 
-    #[cfg(test)]
     /// The names of an owner's levels in a keyspace: of its path, and of those above it,
     /// the shortest first.
     pub(crate) fn levels(&self, keyspace: u32, owner: &[u8]) -> impl Iterator<Item = Name> {
@@ -34,6 +34,13 @@ impl OwnerNames {
             lanes = self.absorb(lanes, segment);
             Name(lanes.0, lanes.1 & !OF_A_KEY)
         })
+    }
+
+    /// The name of an owner in a keyspace.
+    pub(crate) fn of_owner(&self, keyspace: u32, owner: &OwnerPath) -> Name {
+        let levels = self.levels(keyspace, owner.as_str().as_bytes());
+        // A path has a segment at least.
+        levels.last().unwrap_or(Name(0, 0))
     }
 
     /// The name of an owner's whole path under a plan, where its keys share one.
@@ -72,6 +79,13 @@ impl OwnerNames {
             );
         }
         lanes
+    }
+}
+
+impl Name {
+    /// Under what the purse of the owner's quota is found. No key's id is as large.
+    pub(crate) fn purse(self) -> u64 {
+        self.0 | 1 << 63
     }
 }
 

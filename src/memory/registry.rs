@@ -10,9 +10,11 @@ use crate::model::bounds;
 use crate::model::error::Error;
 use crate::model::id::Prefix;
 use crate::model::keyspace::Keyspace;
+use crate::model::level::LevelDefaults;
+use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::plan::Plan;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The keyspaces, in memory. A number is never reused and a prefix never changes, so
 /// readers need no lock for either.
@@ -26,6 +28,10 @@ pub(crate) struct Entry {
     /// The low and the high half of the permissions that are not retired. Each
     /// bit stands for itself, so that halves of two ages do no harm.
     active: [AtomicU64; 2],
+    /// How many owners have settings in the keyspace.
+    owners: AtomicUsize,
+    /// Whether owners of some level have a plan or a quota by default.
+    has_owner_defaults: AtomicBool,
     /// The names of the permissions, by bit, also of those that are retired: a bit is never
     /// given to another name.
     names: Box<[OnceLock<Box<str>>]>,
@@ -35,6 +41,9 @@ pub(crate) struct Entry {
 struct Published {
     keyspace: Keyspace,
     plans: Box<[Arc<Terms>]>,
+    /// By depth, from 1: the number of the plan that owners have by default, 0 for none,
+    /// and whether they have a quota.
+    defaults: [(u16, bool); OwnerPath::DEPTH_MAX],
 }
 
 impl Published {
@@ -50,7 +59,20 @@ impl Published {
             }),
         };
         let plans = keyspace.plans.iter().enumerate().map(terms).collect();
-        Arc::new(Self { keyspace, plans })
+        let mut defaults = [(0, false); OwnerPath::DEPTH_MAX];
+        for (depth, level) in &keyspace.owner_defaults {
+            if let Some(at) = depth.checked_sub(1).and_then(|at| defaults.get_mut(at)) {
+                let plan = level.plan.as_deref();
+                // A plan that does not exist is a damage that `check` finds.
+                let plan = plan.map_or(0, |name| keyspace.plan_number(name).unwrap_or(u16::MAX));
+                *at = (plan, level.quota.is_some());
+            }
+        }
+        Arc::new(Self {
+            keyspace,
+            plans,
+            defaults,
+        })
     }
 }
 
@@ -60,6 +82,8 @@ impl Entry {
             prefix: keyspace.prefix,
             current: ArcSwap::new(Published::after(None, keyspace)),
             active: [AtomicU64::new(0), AtomicU64::new(0)],
+            owners: AtomicUsize::new(0),
+            has_owner_defaults: AtomicBool::new(false),
             names: (0..Permissions::COUNT_MAX)
                 .map(|_| OnceLock::new())
                 .collect(),
@@ -86,6 +110,21 @@ impl Entry {
             .any(|(at, known)| **known == *name && held.contains(Permissions::bit(at)))
     }
 
+    /// Whether requests of the keyspace's keys may be charged to owners. Where they are
+    /// not, nothing else is looked at.
+    pub(crate) fn charges_owners(&self) -> bool {
+        self.owners.load(Ordering::Acquire) > 0 || self.has_owner_defaults.load(Ordering::Acquire)
+    }
+
+    /// Notes that so many more owners have settings than before.
+    pub(crate) fn count_owners(&self, more: isize) {
+        self.owners
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |owners| {
+                owners.checked_add_signed(more)
+            })
+            .ok();
+    }
+
     fn publish(&self, keyspace: Keyspace) {
         for (name, known) in self.names.iter().zip(&keyspace.permissions) {
             name.get_or_init(|| known.name.as_str().into());
@@ -95,8 +134,13 @@ impl Entry {
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
         low.store(half(bits), Ordering::Release);
         high.store(half(bits >> 64), Ordering::Release);
+        let charges = |level: &LevelDefaults| level.plan.is_some() || level.quota.is_some();
+        let has_owner_defaults = keyspace.owner_defaults.values().any(charges);
         let published = Published::after(Some(&self.current.load()), keyspace);
         self.current.store(published);
+        // After the keyspace: whoever sees that there are some finds them.
+        self.has_owner_defaults
+            .store(has_owner_defaults, Ordering::Release);
     }
 }
 
@@ -124,6 +168,14 @@ impl<'a> Once<'a> {
         self.published()
             .plans
             .get(usize::from(plan).checked_sub(1)?)
+    }
+
+    /// What owners of a level have by default: the number of their plan, 0 for none, and
+    /// whether they have a quota.
+    pub(crate) fn defaults(&self, depth: usize) -> (u16, bool) {
+        let defaults = &self.published().defaults;
+        let at = depth.checked_sub(1).and_then(|at| defaults.get(at));
+        at.copied().unwrap_or((0, false))
     }
 
     fn published(&self) -> &Published {

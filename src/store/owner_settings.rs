@@ -196,7 +196,6 @@ impl Snapshot {
 
     /// Calls `each` with every owner that has settings, and with them, or with what is
     /// wrong with their record.
-    #[allow(dead_code, reason = "for whoever keeps settings in memory")]
     pub(crate) fn each_owner_settings(
         &self,
         mut each: impl FnMut(OwnerName, Result<OwnerSettingsRecord, Corruption>),

@@ -13,6 +13,7 @@ use crate::model::filter::{Cursor, KeyFilter, KeyPage, Order, bad_cursor};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::Key;
 use crate::model::keyspace::Keyspace;
+use crate::model::limit::Limit;
 use crate::model::owner::{OwnerPath, OwnerState};
 use crate::store::base::Base;
 use crate::store::failure::{OrStore, guarded};
@@ -84,6 +85,11 @@ impl Snapshot {
 
     pub(crate) fn record(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
         read::key(&self.keys, &self.ring, id)
+    }
+
+    /// The limits that a key has of its own.
+    pub(crate) fn own_limits(&self, id: KeyId) -> Result<Option<Vec<Limit>>, Error> {
+        Ok(read::cold(&self.table(COLD)?, &self.ring, id)?.limits)
     }
 
     pub(crate) fn state(&self) -> Result<State, Error> {

@@ -31,6 +31,7 @@ mod rotate;
 mod scanners;
 mod self_service;
 mod slices;
+mod tenants;
 mod threads;
 mod time;
 mod update;

@@ -151,7 +151,6 @@ impl Tx<'_> {
     /// The number of the quota that a request of an owner is charged to: of the owner's
     /// own, or of the defaults of its level. One of the defaults is made here, full, where
     /// the owner has not spent of it yet, or where the defaults have changed since.
-    #[allow(dead_code, reason = "for whoever charges owners")]
     pub(crate) fn owner_quota(
         &mut self,
         keyspace: &Keyspace,

@@ -1,0 +1,132 @@
+//! What owners have of their own, and keys of limits of their own: in memory, to be read
+//! without a lock by every verification that is charged.
+//!
+//! Settings of owners are all here; there are at most
+//! [`OWNER_SETTINGS_MAX`](crate::bounds::OWNER_SETTINGS_MAX). Limits of keys come here as
+//! they are first used, and go as they change.
+
+use std::collections::hash_map::RandomState;
+use std::sync::Arc;
+
+use crate::memory::limiter::Terms;
+use crate::memory::owner_names::Name;
+use crate::model::error::Corruption;
+use crate::model::id::KeyId;
+use crate::model::limit::Limit;
+use crate::store::owner_settings::OwnerSettingsRecord;
+use crate::sync::{Mutex, lock};
+
+/// The most keys whose own limits are kept. Where there are more, all are read anew.
+const OWN_LIMITS_MAX: usize = 65_536;
+
+/// What of an owner's settings a verification needs.
+pub(crate) enum Own {
+    Settings {
+        /// The number of its plan; 0: as the defaults of its level say.
+        plan: u16,
+        /// Limits in the place of the plan's.
+        limits: Option<Arc<Terms>>,
+        has_quota: bool,
+    },
+    /// They cannot be read: nothing below the owner can be charged.
+    Damaged(Corruption),
+}
+
+#[derive(Default)]
+pub(crate) struct OwnerTerms {
+    by_name: papaya::HashMap<Name, Own, RandomState>,
+}
+
+/// The settings of owners, as one verification reads them.
+pub(crate) type Pinned<'a> = papaya::HashMapRef<'a, Name, Own, RandomState, papaya::LocalGuard<'a>>;
+
+impl OwnerTerms {
+    pub(crate) fn pin(&self) -> Pinned<'_> {
+        self.by_name.pin()
+    }
+
+    /// Lets the settings of an owner be as they are in the store; `None`: it has none.
+    /// Says how many more owners have settings than before.
+    pub(crate) fn publish(&self, name: Name, record: Option<&OwnerSettingsRecord>) -> isize {
+        let known = self.by_name.pin();
+        let old = match record {
+            Some(record) => known.insert(name, Own::of(record)).is_some(),
+            None => known.remove(&name).is_some(),
+        };
+        isize::from(record.is_some()) - isize::from(old)
+    }
+
+    /// Notes that the settings of an owner cannot be read.
+    pub(crate) fn publish_damage(&self, name: Name, damage: Corruption) {
+        self.by_name.pin().insert(name, Own::Damaged(damage));
+    }
+}
+
+impl Own {
+    fn of(record: &OwnerSettingsRecord) -> Self {
+        let terms = |limits: &Vec<Limit>| {
+            Arc::new(Terms {
+                limits: limits.as_slice().into(),
+                revision: record.revision,
+            })
+        };
+        Self::Settings {
+            plan: record.plan,
+            limits: record.limits.as_ref().map(terms),
+            has_quota: record.quota.is_some(),
+        }
+    }
+}
+
+/// Limits that keys have of their own.
+#[derive(Default)]
+pub(crate) struct OwnLimits {
+    by_key: papaya::HashMap<u64, Arc<Terms>, RandomState>,
+    /// How often limits of keys were changed. What was read before a change is not kept
+    /// after it.
+    changes: Mutex<u64>,
+}
+
+impl OwnLimits {
+    pub(crate) fn get(&self, key: KeyId) -> Option<Arc<Terms>> {
+        self.by_key.pin().get(&key.raw()).cloned()
+    }
+
+    /// How often limits were changed so far: to be asked before they are read.
+    pub(crate) fn changes(&self) -> u64 {
+        *lock(&self.changes)
+    }
+
+    /// Keeps what was read of a key, unless limits were changed since.
+    pub(crate) fn keep(&self, key: KeyId, limits: Vec<Limit>, changes: u64) -> Arc<Terms> {
+        let terms = Arc::new(Terms {
+            limits: limits.into_boxed_slice(),
+            // Of two readings, the one after more changes is the newer.
+            revision: changes,
+        });
+        let now = lock(&self.changes);
+        if *now == changes {
+            let known = self.by_key.pin();
+            if known.len() >= OWN_LIMITS_MAX {
+                known.clear();
+            }
+            known.insert(key.raw(), terms.clone());
+        }
+        terms
+    }
+
+    /// Forgets what was read of keys whose limits are others now. After their change can
+    /// be read.
+    pub(crate) fn forget(&self, keys: impl Iterator<Item = KeyId>) {
+        let mut keys = keys.peekable();
+        if keys.peek().is_none() {
+            return;
+        }
+        let mut changes = lock(&self.changes);
+        *changes += 1;
+        let known = self.by_key.pin();
+        keys.for_each(|key| {
+            known.remove(&key.raw());
+        });
+    }
+}
