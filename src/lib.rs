@@ -197,6 +197,10 @@ pub use store::export::{AuditKey, verify_audit_export};
 struct LimitsPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/TIERS.md")]
+struct TiersPage;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/OPERATING.md")]
 struct OperatingPage;
 

@@ -265,12 +265,17 @@ impl Core {
         if !ring.proves(parts.signed, ahead, view.pepper(), view.digest()) {
             return Ok(None);
         }
-        let entry = self
-            .registry
-            .get(view.keyspace())
-            .ok_or_else(|| Error::corrupted("keys", view.id(), "its keyspace does not exist"))?;
+        let entry = self.entry_of(&view)?;
         let is_its_prefix = entry.prefix.as_bytes() == parts.prefix;
         Ok(is_its_prefix.then_some(Proven { view, entry }))
+    }
+
+    /// The keyspace of a key.
+    #[inline]
+    pub(super) fn entry_of(&self, view: &View<'_>) -> Result<&Entry, Error> {
+        self.registry
+            .get(view.keyspace())
+            .ok_or_else(|| Error::corrupted("keys", view.id(), "its keyspace does not exist"))
     }
 
     /// Decides on a record whose token was proven, and charges it. `None` where the quota

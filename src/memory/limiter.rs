@@ -183,41 +183,6 @@ impl Limiter {
         Ok(statuses)
     }
 
-    #[cfg(test)]
-    /// Counts what an earlier request, charged at an instant, cost more or less than it
-    /// was charged. Asks no limit: what was used was used.
-    pub(crate) fn settle(
-        &self,
-        asks: &PerLevel<Ask<'_>>,
-        difference: i64,
-        charged_at: Timestamp,
-        now: Timestamp,
-        home: &Home,
-    ) -> Result<(), Error> {
-        let mut held = match difference > 0 {
-            true => match self.hold_all(asks, now, home)? {
-                Ok(held) => held,
-                Err(_) => return Ok(()),
-            },
-            // What has no meter any more has nothing to take back.
-            false => self.hold(asks, home)?,
-        };
-        for ask in asks.iter() {
-            let Some(meter) = held.meter(&ask) else {
-                continue;
-            };
-            meter.move_to(&ask, now);
-            for (limit, counter) in meter.terms.limits.iter().zip(&mut meter.counters) {
-                let requests = difference.unsigned_abs();
-                match difference > 0 {
-                    true => counter.add(*limit, requests, now),
-                    false => counter.take_back(*limit, requests, charged_at),
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Begins all windows anew, as a restart does.
     pub(crate) fn forget(&self) {
         for shard in &self.shards {

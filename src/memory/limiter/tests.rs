@@ -205,30 +205,6 @@ fn idle_meters_go_and_busy_ones_stay() {
 }
 
 #[test]
-fn a_settlement_charges_beyond_the_limit_and_gives_back_what_still_counts() {
-    let limiter = Limiter::new(10);
-    let plan = terms(1, &[Limit::per_minute(100).fixed()]);
-    let mut levels = PerLevel::default();
-    levels.push(key(1, &plan, "acme"));
-    let home = Home::new();
-    let settle = |difference, charged_at, now| {
-        limiter
-            .settle(&levels, difference, charged_at, now, &home)
-            .unwrap();
-    };
-    let ask = key(1, &plan, "acme");
-    charge(&limiter, &[ask], 10, at(0)).unwrap();
-    settle(500, at(0), at(1_000));
-    assert_eq!(left(&limiter, &ask, at(1_000)), 0);
-    assert!(charge(&limiter, &[ask], 1, at(59_999)).is_err());
-    charge(&limiter, &[ask], 10, at(60_000)).unwrap();
-    settle(-7, at(60_000), at(61_000));
-    assert_eq!(left(&limiter, &ask, at(61_000)), 97);
-    settle(-90, at(0), at(61_000));
-    assert_eq!(left(&limiter, &ask, at(61_000)), 97, "that window is over");
-}
-
-#[test]
 fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
     let limiter = Limiter::new(10);
     let plan = terms(1, &[Limit::per_minute(100)]);

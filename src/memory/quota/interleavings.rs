@@ -93,6 +93,8 @@ impl Store {
                 }
                 return spent == Spent::Covered;
             }
+            // What another has not decided on may come back: it is its turn.
+            thread::yield_now();
         }
     }
 
