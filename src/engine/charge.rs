@@ -66,11 +66,13 @@ impl Core {
         cost: u32,
         present: Present,
     ) -> Result<Charged, Error> {
+        // Before any of its terms is looked up.
+        let epoch = self.limiter.epoch();
         let owners = self.owner_terms.pin();
         let own = self.own_limits(view)?;
         // After what owners have: the plans that they name are there.
         let keyspace = Once::new(entry);
-        let levels = self.levels(view, entry, &keyspace, &owners, own.as_ref())?;
+        let levels = self.levels(view, entry, &keyspace, epoch, &owners, own.as_ref())?;
         let key = view.id();
         // What was taken of quotas for this request while it waited for the store.
         let mut taken = [const { None::<Taken> }; LEVELS_MAX];
@@ -140,10 +142,12 @@ impl Core {
         entry: &Entry,
         now: Timestamp,
     ) -> Result<Vec<LimitStatus>, Error> {
+        // Before any of its terms is looked up.
+        let epoch = self.limiter.epoch();
         let owners = self.owner_terms.pin();
         let own = self.own_limits(view)?;
         let keyspace = Once::new(entry);
-        let levels = self.levels(view, entry, &keyspace, &owners, own.as_ref())?;
+        let levels = self.levels(view, entry, &keyspace, epoch, &owners, own.as_ref())?;
         self.limiter.look(&levels.limits, now, &self.home)
     }
 
@@ -153,6 +157,7 @@ impl Core {
         view: &View<'a>,
         entry: &Entry,
         keyspace: &'a Once<'_>,
+        epoch: u64,
         owners: &'a Pinned<'_>,
         own: Option<&'a Arc<Terms>>,
     ) -> Result<Levels<'a>, Error> {
@@ -162,30 +167,31 @@ impl Core {
             let names = self.limiter.names().levels(view.keyspace(), owner);
             for (depth, name) in (1..).zip(names) {
                 let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
-                let (default_plan, default_quota) = keyspace.defaults(depth);
-                let (plan, limits, has_quota) = match owners.get(&name) {
-                    None => (default_plan, None, default_quota),
+                let defaults = keyspace.defaults(depth);
+                let (plan, limits, has_own_quota) = match owners.get(&name) {
+                    None => (defaults.plan, None, false),
                     Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
                     Some(Own::Settings {
                         plan,
                         limits,
                         has_quota,
                     }) => {
-                        let plan = if *plan == 0 { default_plan } else { *plan };
-                        (plan, limits.as_ref(), *has_quota || default_quota)
+                        let plan = if *plan == 0 { defaults.plan } else { *plan };
+                        (plan, limits.as_ref(), *has_quota)
                     }
                 };
-                if has_quota {
+                if has_own_quota || defaults.quota.is_some() {
                     levels.quotas.push(Quota {
                         level,
                         depth,
-                        purse: name.purse(),
+                        purse: name.purse(defaults.quota.filter(|_| !has_own_quota)),
                     });
                 }
                 levels.add(keyspace, plan, limits, |terms| Ask {
                     name,
                     level,
                     terms,
+                    epoch,
                     owner,
                 })?;
             }
@@ -203,6 +209,7 @@ impl Core {
                 name,
                 level: Level::Key,
                 terms,
+                epoch,
                 owner,
             })?;
         }
@@ -227,7 +234,9 @@ impl Core {
         }
         let changes = self.own_limits.changes();
         let limits = self.read(|snapshot| snapshot.own_limits(key))?;
-        Ok(limits.map(|limits| self.own_limits.keep(key, limits, changes)))
+        limits
+            .map(|limits| self.own_limits.keep(key, limits, changes, &self.home))
+            .transpose()
     }
 
     /// Spends a request's cost of all its quotas from memory, or of none: but of those of

@@ -122,9 +122,12 @@ impl Publish for Core {
             Some(resident) => resident.publish(&delta.stale_keys(), swap),
             None => swap(),
         }
-        // What is read of them from now on is read of the new snapshot.
-        self.own_limits
-            .forget(delta.limits_of.iter().map(|(key, _)| key));
+        if delta.changes_terms() {
+            // What is read of them from now on is read of the new snapshot.
+            self.own_limits
+                .forget(delta.limits_of.iter().map(|(key, _)| key));
+            self.limiter.begin_epoch();
+        }
         Ok(())
     }
 }

@@ -25,7 +25,6 @@ pub(crate) mod repair;
 pub(crate) mod restore;
 mod revoking;
 pub(crate) mod shared;
-#[cfg(feature = "http")]
 mod standing;
 mod time;
 mod trail;

@@ -1,10 +1,12 @@
 //! What is left of a key's limits, for an answer to the key's holder alone.
 
 use crate::engine::handle::Engine;
+#[cfg(feature = "http")]
 use crate::engine::shared::Core;
 use crate::model::error::{NotFound, Result};
 use crate::model::id::KeyId;
 use crate::model::limit::LimitStatus;
+#[cfg(feature = "http")]
 use crate::model::verdict::Standing;
 use crate::store::hot::HotCopy;
 
@@ -45,6 +47,7 @@ impl Engine {
     }
 }
 
+#[cfg(feature = "http")]
 impl Core {
     /// Where a key stands in the limits of its levels, with nothing charged; `None` where
     /// it has none, or that cannot be said.

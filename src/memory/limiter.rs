@@ -28,7 +28,7 @@ use crate::model::counter::Counter;
 use crate::model::error::Error;
 use crate::model::limit::{Level, Limit, LimitStatus};
 use crate::model::verdict::Standing;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 use room::Room;
 
@@ -44,13 +44,10 @@ fn shard_of(name: Name) -> usize {
     usize::try_from(mixed).unwrap_or(0) % SHARDS
 }
 
-/// The limits that hold at a level, and since when they do.
+/// The limits that hold at a level.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) limits: Box<[Limit]>,
-    /// The position of the audit entry of the change that made them so. A request that
-    /// knows only older terms is counted under the newer.
-    pub(crate) revision: u64,
 }
 
 /// One level of a request.
@@ -59,12 +56,17 @@ pub(crate) struct Ask<'a> {
     pub(crate) name: Name,
     pub(crate) level: Level,
     pub(crate) terms: &'a Arc<Terms>,
+    /// The [epoch](Limiter::epoch) before the terms were looked up. A request that knows
+    /// only older terms is counted under the newer.
+    pub(crate) epoch: u64,
     /// Whose first segment says whose share of the meters it takes.
     pub(crate) owner: &'a [u8],
 }
 
 struct Meter {
     terms: Arc<Terms>,
+    /// The latest epoch of a request that was counted here.
+    epoch: u64,
     counters: [Counter; LIMITS_PER_PLAN_MAX],
     /// The hash of the owner's first segment.
     organisation: u64,
@@ -90,6 +92,8 @@ pub(crate) enum Charged<E> {
 
 pub(crate) struct Limiter {
     names: OwnerNames,
+    /// How often limits were changed, of whatever level.
+    epoch: AtomicU64,
     shards: Box<[Mutex<Shard>]>,
     /// How many meters there are.
     len: AtomicUsize,
@@ -105,6 +109,7 @@ impl Limiter {
     pub(crate) fn new(meters_max: usize) -> Self {
         Self {
             names: OwnerNames::new(),
+            epoch: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
             room: Room::new(meters_max),
@@ -190,6 +195,18 @@ impl Limiter {
             self.len.fetch_sub(shard.len(), Ordering::Relaxed);
             shard.clear();
         }
+    }
+
+    /// How often limits were changed: to be asked before the limits of a request are
+    /// looked up.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Notes that limits were changed, once all who look them up find them so, and before
+    /// the change returns.
+    pub(crate) fn begin_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn names(&self) -> &OwnerNames {
@@ -309,6 +326,7 @@ impl Meter {
     fn new(ask: &Ask<'_>, organisation: u64) -> Self {
         Self {
             terms: ask.terms.clone(),
+            epoch: ask.epoch,
             counters: Default::default(),
             organisation,
             level: ask.level,
@@ -318,7 +336,9 @@ impl Meter {
     /// Brings it to an instant, and to the terms of a request unless it knows newer ones.
     /// What was counted of a limit is counted of the one of its kind that takes its place.
     fn move_to(&mut self, ask: &Ask<'_>, now: Timestamp) {
-        if !Arc::ptr_eq(&self.terms, ask.terms) && ask.terms.revision >= self.terms.revision {
+        let is_known = self.epoch > ask.epoch || Arc::ptr_eq(&self.terms, ask.terms);
+        self.epoch = self.epoch.max(ask.epoch);
+        if !is_known {
             let old = self.counters;
             for (counter, limit) in self.counters.iter_mut().zip(&ask.terms.limits) {
                 let of_kind = self.terms.limits.iter().zip(old);

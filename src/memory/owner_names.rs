@@ -83,9 +83,11 @@ impl OwnerNames {
 }
 
 impl Name {
-    /// Under what the purse of the owner's quota is found. No key's id is as large.
-    pub(crate) fn purse(self) -> u64 {
-        self.0 | 1 << 63
+    /// Under what the purse of the owner's quota is found: of its own, or of the defaults
+    /// that a revision of the keyspace gave. No key's id is as large.
+    pub(crate) fn purse(self, defaults: Option<u64>) -> u64 {
+        let of_defaults = |revision: u64| (revision + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (self.0 ^ defaults.map_or(0, of_defaults)) | 1 << 63
     }
 }
 

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use crate::memory::limiter::Terms;
 use crate::memory::owner_names::Name;
-use crate::model::error::Corruption;
+use crate::memory::process::{Home, lock_at_home};
+use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::limit::Limit;
 use crate::store::owner_settings::OwnerSettingsRecord;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
 /// The most keys whose own limits are kept. Where there are more, all are read anew.
@@ -67,7 +69,6 @@ impl Own {
         let terms = |limits: &Vec<Limit>| {
             Arc::new(Terms {
                 limits: limits.as_slice().into(),
-                revision: record.revision,
             })
         };
         Self::Settings {
@@ -84,7 +85,9 @@ pub(crate) struct OwnLimits {
     by_key: papaya::HashMap<u64, Arc<Terms>, RandomState>,
     /// How often limits of keys were changed. What was read before a change is not kept
     /// after it.
-    changes: Mutex<u64>,
+    changes: AtomicU64,
+    /// Held while limits are kept or forgotten.
+    keeping: Mutex<()>,
 }
 
 impl OwnLimits {
@@ -94,36 +97,36 @@ impl OwnLimits {
 
     /// How often limits were changed so far: to be asked before they are read.
     pub(crate) fn changes(&self) -> u64 {
-        *lock(&self.changes)
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Keeps what was read of a key, unless limits were changed since.
-    pub(crate) fn keep(&self, key: KeyId, limits: Vec<Limit>, changes: u64) -> Arc<Terms> {
+    pub(crate) fn keep(
+        &self,
+        key: KeyId,
+        limits: Vec<Limit>,
+        changes: u64,
+        home: &Home,
+    ) -> Result<Arc<Terms>, Error> {
         let terms = Arc::new(Terms {
             limits: limits.into_boxed_slice(),
-            // Of two readings, the one after more changes is the newer.
-            revision: changes,
         });
-        let now = lock(&self.changes);
-        if *now == changes {
+        let _keeping = lock_at_home(&self.keeping, home)?;
+        if self.changes() == changes {
             let known = self.by_key.pin();
             if known.len() >= OWN_LIMITS_MAX {
                 known.clear();
             }
             known.insert(key.raw(), terms.clone());
         }
-        terms
+        Ok(terms)
     }
 
     /// Forgets what was read of keys whose limits are others now. After their change can
     /// be read.
     pub(crate) fn forget(&self, keys: impl Iterator<Item = KeyId>) {
-        let mut keys = keys.peekable();
-        if keys.peek().is_none() {
-            return;
-        }
-        let mut changes = lock(&self.changes);
-        *changes += 1;
+        let _keeping = lock(&self.keeping);
+        self.changes.fetch_add(1, Ordering::AcqRel);
         let known = self.by_key.pin();
         keys.for_each(|key| {
             known.remove(&key.raw());

@@ -37,13 +37,21 @@ pub(crate) struct Entry {
     names: Box<[OnceLock<Box<str>>]>,
 }
 
+/// What owners of a level have by default.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct OwnerDefaults {
+    /// The number of their plan; 0: none.
+    pub(crate) plan: u16,
+    /// The revision of the keyspace that gave them their quota, if they have one.
+    pub(crate) quota: Option<u64>,
+}
+
 /// A keyspace, and the terms of its plans in their order.
 struct Published {
     keyspace: Keyspace,
     plans: Box<[Arc<Terms>]>,
-    /// By depth, from 1: the number of the plan that owners have by default, 0 for none,
-    /// and whether they have a quota.
-    defaults: [(u16, bool); OwnerPath::DEPTH_MAX],
+    /// By depth, from 1: what owners have by default.
+    defaults: [OwnerDefaults; OwnerPath::DEPTH_MAX],
 }
 
 impl Published {
@@ -55,24 +63,34 @@ impl Published {
             Some(known) if *known.limits == *plan.limits => known.clone(),
             _ => Arc::new(Terms {
                 limits: plan.limits.clone().into_boxed_slice(),
-                revision: keyspace.revision,
             }),
         };
         let plans = keyspace.plans.iter().enumerate().map(terms).collect();
-        let mut defaults = [(0, false); OwnerPath::DEPTH_MAX];
+        let mut defaults = [OwnerDefaults::default(); OwnerPath::DEPTH_MAX];
         for (depth, level) in &keyspace.owner_defaults {
-            if let Some(at) = depth.checked_sub(1).and_then(|at| defaults.get_mut(at)) {
-                let plan = level.plan.as_deref();
+            let plan = level.plan.as_deref();
+            let place = depth.checked_sub(1).and_then(|at| defaults.get_mut(at));
+            let Some(place) = place else { continue };
+            let old = before.filter(|old| old.keyspace.default_quota(*depth) == level.quota);
+            let old = old.and_then(|old| old.defaults(*depth).quota);
+            *place = OwnerDefaults {
                 // A plan that does not exist is a damage that `check` finds.
-                let plan = plan.map_or(0, |name| keyspace.plan_number(name).unwrap_or(u16::MAX));
-                *at = (plan, level.quota.is_some());
-            }
+                plan: plan.map_or(0, |name| keyspace.plan_number(name).unwrap_or(u16::MAX)),
+                quota: level.quota.map(|_| old.unwrap_or(keyspace.revision)),
+            };
         }
         Arc::new(Self {
             keyspace,
             plans,
             defaults,
         })
+    }
+}
+
+impl Published {
+    fn defaults(&self, depth: usize) -> OwnerDefaults {
+        let at = depth.checked_sub(1).and_then(|at| self.defaults.get(at));
+        at.copied().unwrap_or_default()
     }
 }
 
@@ -170,12 +188,9 @@ impl<'a> Once<'a> {
             .get(usize::from(plan).checked_sub(1)?)
     }
 
-    /// What owners of a level have by default: the number of their plan, 0 for none, and
-    /// whether they have a quota.
-    pub(crate) fn defaults(&self, depth: usize) -> (u16, bool) {
-        let defaults = &self.published().defaults;
-        let at = depth.checked_sub(1).and_then(|at| defaults.get(at));
-        at.copied().unwrap_or((0, false))
+    /// What owners of a level have by default.
+    pub(crate) fn defaults(&self, depth: usize) -> OwnerDefaults {
+        self.published().defaults(depth)
     }
 
     fn published(&self) -> &Published {

@@ -108,6 +108,7 @@ impl Standing {
     }
 
     /// Of several; `None` of none.
+    #[cfg(feature = "http")]
     pub(crate) fn of_all(statuses: impl IntoIterator<Item = LimitStatus>) -> Option<Self> {
         let mut statuses = statuses.into_iter();
         let first = Self::of(statuses.next()?);

@@ -93,6 +93,10 @@ impl<K: Ord + Clone, T: PartialEq> Changes<K, T> {
         self.0.get(key)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &Change<T>)> {
         self.0.iter().map(|(key, change)| (key.clone(), change))
     }
@@ -166,6 +170,11 @@ impl Delta {
     pub(crate) fn stale_keys(&self) -> Vec<KeyId> {
         let changed = self.keys.iter().map(|(id, _)| id);
         changed.chain(self.unreadable.iter().copied()).collect()
+    }
+
+    /// Whether limits may hold that did not hold before, or the other way round.
+    pub(crate) fn changes_terms(&self) -> bool {
+        !(self.keyspaces.is_empty() && self.owner_settings.is_empty() && self.limits_of.is_empty())
     }
 
     /// What this does to the purses of quotas, in order.

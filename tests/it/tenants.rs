@@ -330,3 +330,48 @@ fn a_key_of_no_owner_with_settings_is_not_counted() {
     update(&engine, "acme", OwnerUpdate::nothing());
     assert_eq!(ask(&engine, &counted, 100), 100);
 }
+
+#[test]
+fn a_setting_that_names_what_is_older_holds_at_once() {
+    let (engine, _) = engine_of(keyspace().owner_defaults(1, LevelDefaults::new().plan("free")));
+    let key = issue(&engine, "acme/x");
+    update(&engine, "acme", OwnerUpdate::new().plan("pro"));
+    // Of all plans, the newest.
+    let newer = Plan::new("pro").limit(Limit::per_hour(600).fixed());
+    engine
+        .update_keyspace("acme_live", KeyspaceUpdate::new().plan(newer))
+        .unwrap();
+    assert_eq!(ask(&engine, &key, 60), 60);
+    update(&engine, "acme", OwnerUpdate::new().plan("key"));
+    assert_eq!(ask(&engine, &key, 1), 0, "60 of 40");
+    update(&engine, "acme", OwnerUpdate::new().plan("pro"));
+    assert_eq!(ask(&engine, &key, 1), 1);
+    // By the defaults, of which there is no record.
+    update(&engine, "acme", OwnerUpdate::nothing());
+    assert_eq!(ask(&engine, &key, 1), 0, "61 of 50");
+    let defaults = LevelDefaults::new().plan("apart");
+    let change = KeyspaceUpdate::new().owner_defaults(1, defaults);
+    engine.update_keyspace("acme_live", change).unwrap();
+    assert_eq!(ask(&engine, &key, 1), 0, "61 of 20");
+    let none = KeyspaceUpdate::new().owner_defaults(1, LevelDefaults::new());
+    engine.update_keyspace("acme_live", none).unwrap();
+    assert_eq!(ask(&engine, &key, 100), 100);
+}
+
+#[test]
+fn a_default_quota_that_is_raised_is_raised_for_whoever_has_used_it_up() {
+    let defaults = |requests| LevelDefaults::new().quota(Quota::new(requests));
+    let (engine, _) = engine_of(keyspace().owner_defaults(1, defaults(5)));
+    let [one, two] = ["a/x", "b/x"].map(|owner| issue(&engine, owner));
+    assert_eq!([ask(&engine, &one, 9), ask(&engine, &two, 2)], [5, 2]);
+    let change = KeyspaceUpdate::new().owner_defaults(1, defaults(8));
+    engine.update_keyspace("acme_live", change).unwrap();
+    assert_eq!(
+        [ask(&engine, &one, 20), ask(&engine, &two, 20)],
+        [8, 8],
+        "they begin anew"
+    );
+    let change = KeyspaceUpdate::new().owner_defaults(1, defaults(1));
+    engine.update_keyspace("acme_live", change).unwrap();
+    assert_eq!([ask(&engine, &one, 20), ask(&engine, &two, 20)], [1, 1]);
+}

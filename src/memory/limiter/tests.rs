@@ -7,10 +7,9 @@ fn at(ms: u64) -> Timestamp {
     Timestamp::from_raw(1_767_225_600_000 + ms)
 }
 
-fn terms(revision: u64, limits: &[Limit]) -> Arc<Terms> {
+fn terms(limits: &[Limit]) -> Arc<Terms> {
     Arc::new(Terms {
         limits: limits.into(),
-        revision,
     })
 }
 
@@ -19,6 +18,7 @@ fn ask<'a>(name: Name, level: Level, terms: &'a Arc<Terms>, owner: &'a str) -> A
         name,
         level,
         terms,
+        epoch: 0,
         owner: owner.as_bytes(),
     }
 }
@@ -48,8 +48,8 @@ fn left(limiter: &Limiter, ask: &Ask<'_>, now: Timestamp) -> u32 {
 #[test]
 fn a_request_that_one_level_refuses_is_counted_at_none() {
     let limiter = Limiter::new(100);
-    let organisation = terms(1, &[Limit::per_hour(100)]);
-    let small = terms(1, &[Limit::per_hour(3), Limit::per_minute(50)]);
+    let organisation = terms(&[Limit::per_hour(100)]);
+    let small = terms(&[Limit::per_hour(3), Limit::per_minute(50)]);
     let above = ask(Name(7, 7), Level::Owner(1), &organisation, "acme");
     let below = key(1, &small, "acme");
     for _ in 0..3 {
@@ -72,8 +72,8 @@ fn a_request_that_one_level_refuses_is_counted_at_none() {
 #[test]
 fn threads_over_many_keys_of_an_organisation_admit_exactly_its_limit() {
     let limiter = Limiter::new(10_000);
-    let organisation = terms(1, &[Limit::per_hour(5_000).fixed()]);
-    let own = terms(1, &[Limit::per_hour(1_000_000)]);
+    let organisation = terms(&[Limit::per_hour(5_000).fixed()]);
+    let own = terms(&[Limit::per_hour(1_000_000)]);
     let granted = std::sync::atomic::AtomicU32::new(0);
     std::thread::scope(|scope| {
         for thread in 0..8_u64 {
@@ -101,7 +101,7 @@ fn a_refusal_tells_the_longest_wait_of_all_levels() {
             true => (long, short),
             false => (short, long),
         };
-        let (above, below) = (terms(1, &[above]), terms(1, &[below]));
+        let (above, below) = (terms(&[above]), terms(&[below]));
         let asks = [
             ask(Name(7, 7), Level::Owner(1), &above, "acme"),
             key(1, &below, "acme"),
@@ -120,11 +120,14 @@ fn a_refusal_tells_the_longest_wait_of_all_levels() {
 #[test]
 fn counts_carry_over_to_the_limit_that_takes_the_place_of_one_of_its_kind() {
     let limiter = Limiter::new(100);
-    let free = terms(1, &[Limit::per_hour(10), Limit::per_minute(10)]);
-    let paid = terms(2, &[Limit::per_minute(10).fixed(), Limit::per_hour(100)]);
+    let free = terms(&[Limit::per_hour(10), Limit::per_minute(10)]);
+    let paid = terms(&[Limit::per_minute(10).fixed(), Limit::per_hour(100)]);
     charge(&limiter, &[key(1, &free, "acme")], 10, at(0)).unwrap();
     assert!(charge(&limiter, &[key(1, &free, "acme")], 1, at(0)).is_err());
-    let now = key(1, &paid, "acme");
+    let now = Ask {
+        epoch: 1,
+        ..key(1, &paid, "acme")
+    };
     charge(&limiter, &[now], 10, at(0)).unwrap();
     assert_eq!(left(&limiter, &now, at(0)), 0, "of ten a minute");
     assert_eq!(left(&limiter, &now, at(60_000)), 10);
@@ -137,12 +140,18 @@ fn counts_carry_over_to_the_limit_that_takes_the_place_of_one_of_its_kind() {
     // A request that was judged by the older terms is counted under the newer.
     charge(&limiter, &[key(1, &free, "acme")], 5, at(60_000)).unwrap();
     assert_eq!(left(&limiter, &now, at(60_000)), 5);
+    // And whoever comes after a later change, under what holds then, be it what held once.
+    let back = Ask {
+        epoch: 2,
+        ..key(1, &free, "acme")
+    };
+    assert_eq!(left(&limiter, &back, at(60_000)), 0, "85 of 10 an hour");
 }
 
 #[test]
 fn no_organisation_can_crowd_out_another() {
     let limiter = Limiter::new(320);
-    let plan = terms(1, &[Limit::per_hour(5)]);
+    let plan = terms(&[Limit::per_hour(5)]);
     let mut refused = 0;
     for number in 0..5_000 {
         refused += u32::from(charge(&limiter, &[key(number, &plan, "big/x")], 1, at(0)).is_err());
@@ -171,7 +180,7 @@ fn no_organisation_can_crowd_out_another() {
 #[test]
 fn a_refusal_for_want_of_room_tells_a_wait_after_which_there_is_room() {
     let limiter = Limiter::new(1);
-    let plan = terms(1, &[Limit::per_minute(5), Limit::per_second(1)]);
+    let plan = terms(&[Limit::per_minute(5), Limit::per_second(1)]);
     charge(&limiter, &[key(1, &plan, "acme")], 1, at(0)).unwrap();
     let refused = charge(&limiter, &[key(2, &plan, "acme")], 1, at(0)).unwrap_err();
     let wait = refused.retry_after.unwrap();
@@ -184,7 +193,7 @@ fn a_refusal_for_want_of_room_tells_a_wait_after_which_there_is_room() {
 #[test]
 fn idle_meters_go_and_busy_ones_stay() {
     let limiter = Limiter::new(10_000);
-    let plan = terms(1, &[Limit::per_minute(5)]);
+    let plan = terms(&[Limit::per_minute(5)]);
     let busy = key(0, &plan, "busy");
     for round in 0..40_u64 {
         // Two thirds of a window: what is counted in one still counts in the next.
@@ -207,7 +216,7 @@ fn idle_meters_go_and_busy_ones_stay() {
 #[test]
 fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
     let limiter = Limiter::new(10);
-    let plan = terms(1, &[Limit::per_minute(100)]);
+    let plan = terms(&[Limit::per_minute(100)]);
     let mut levels = PerLevel::default();
     levels.push(key(1, &plan, "acme"));
     let home = Home::new();
