@@ -14,7 +14,7 @@ use crate::model::quota::{Quota, QuotaStatus};
 ///
 /// An owner at any level can have settings, and no key need exist below it. Plans are
 /// those of the keyspace, so that settings are of one keyspace: an owner has others in
-/// another. What an owner does not have of its own, [`LevelDefaults`] may say for its
+/// another. What an owner does not have of its own, [`LevelDefaults`](crate::LevelDefaults) may say for its
 /// level. [`Engine::update_owner`](crate::Engine::update_owner) changes settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
