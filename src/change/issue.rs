@@ -16,7 +16,8 @@ use crate::model::reason::Reason;
 use crate::model::secret::Token;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase};
-use crate::store::tx::{Holdings, Tx};
+use crate::store::tx::Tx;
+use crate::store::tx::held::{Holdings, Lapsed};
 
 /// Issues keys, all or none. The answers are in the order of the specs.
 pub(crate) fn issue(
@@ -117,9 +118,9 @@ struct Plan {
     quota: Option<Quota>,
     /// The keys to revoke for it.
     superseded: Vec<KeyRecord>,
-    /// The owner's keys that time has ended.
-    lapsed: Vec<KeyRecord>,
-    /// The owner's keys that cannot be read.
+    /// Keys of the owner that time has ended.
+    lapsed: Vec<Lapsed>,
+    /// Keys of the owner that cannot be read.
     damaged: Vec<KeyId>,
 }
 
@@ -129,9 +130,7 @@ impl Plan {
         for old in &self.superseded {
             supersede(tx, old, seq)?;
         }
-        for key in &self.lapsed {
-            tx.set_over(key)?;
-        }
+        tx.forget_lapsed(&self.lapsed)?;
         for id in &self.damaged {
             tx.forget(*id);
         }
@@ -162,7 +161,9 @@ pub(crate) fn supersede(tx: &mut Tx<'_>, old: &KeyRecord, seq: u64) -> Result<()
         revision: seq,
         ..old.clone()
     };
-    tx.replace_key(old, &revoked)
+    tx.replace_key(old, &revoked)?;
+    // Its row is beside that of the key which takes its place.
+    tx.forget_lapsed(&[Lapsed::of(old)])
 }
 
 /// Whether a key counts among those that its owner holds.

@@ -211,7 +211,6 @@ fn replace(
         ..old_cold.clone()
     };
     supersede(tx, old, seq)?;
-    tx.set_over(old)?;
     let replaced = ColdRecord {
         successor: Some(new.id),
         ..old_cold.clone()

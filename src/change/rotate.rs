@@ -12,7 +12,8 @@ use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::store::life::Life;
 use crate::store::record::{KeyRecord, Phase};
-use crate::store::tx::{Holdings, Tx};
+use crate::store::tx::Tx;
+use crate::store::tx::held::{Holdings, Lapsed};
 
 pub(crate) fn rotate(
     tx: &mut Tx<'_>,
@@ -86,13 +87,14 @@ pub(crate) fn rotate(
     for key in &older.good {
         supersede(tx, key, seq)?;
     }
-    for key in &older.lapsed {
-        tx.set_over(key)?;
-    }
+    tx.forget_lapsed(&older.lapsed)?;
     for id in &older.damaged {
         tx.forget(*id);
     }
     tx.replace_key(&old, &retired)?;
+    if until <= now {
+        tx.forget_lapsed(&[Lapsed::of(&old)])?;
+    }
     tx.put_cold(old.id, &retired_cold)?;
     match replaced {
         Replaced::Over(id, cold) => tx.put_cold(
@@ -214,7 +216,7 @@ fn older_retiring(
     };
     match Error::or_damaged(tx.find_key(id))? {
         Ok(Some(key)) if is_retiring(&key) => match Life::from(&key).is_over(tx.now()) {
-            true => older.lapsed.push(key),
+            true => older.lapsed.push(Lapsed::of(&key)),
             false => older.good.push(key),
         },
         Ok(_) => {}

@@ -20,7 +20,7 @@ use crate::store::mark::{self, Mark};
 use crate::store::owner_told::Told;
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{
-    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, KEPT, KEYS, KEYSPACES, META,
+    AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEPT, KEYS, KEYSPACES, META,
     META_COPY, OWNERS, PREFIXES, QUOTAS, REQUESTS, REQUESTS_BY_TIME, State,
 };
 use crate::store::tx::requests;
@@ -93,6 +93,7 @@ struct Walk<'a> {
     kept: ReadOnlyTable<u64, Bytes>,
     owners: ReadOnlyTable<&'static str, Bytes>,
     by_owner: ReadOnlyTable<Bytes, u8>,
+    held: ReadOnlyTable<Bytes, (u64, u64)>,
     by_keyspace: ReadOnlyTable<(u32, u64), ()>,
     by_end: ReadOnlyTable<(u64, u64), ()>,
     by_turn: ReadOnlyTable<(u64, u64), ()>,
@@ -125,6 +126,7 @@ impl<'a> Walk<'a> {
             kept: snapshot.table(KEPT)?,
             owners: snapshot.table(OWNERS)?,
             by_owner: snapshot.table(BY_OWNER)?,
+            held: snapshot.table(HELD)?,
             by_keyspace: snapshot.table(BY_KEYSPACE)?,
             by_end: snapshot.table(BY_END)?,
             by_turn: snapshot.table(BY_TURN)?,

@@ -10,6 +10,7 @@ use crate::model::secret::Pepper;
 use crate::store::counts;
 use crate::store::extension;
 use crate::store::failure::{OrStore, failure};
+use crate::store::held;
 use crate::store::mark;
 use crate::store::read;
 use crate::store::settings::{Intent, Settings};
@@ -272,7 +273,7 @@ fn initialise(peppers: &[Pepper], db: &Database) -> Result<Keyring, Error> {
 }
 
 /// Brings a store of an older format up to date, in one transaction, for which every key is
-/// read once. Records are written
+/// read twice. Records are written
 /// in their newest version whenever they change; only the state is at once, so that an
 /// older version of this crate is told of the format before anything else.
 fn upgrade(db: &Database, ring: &Keyring) -> Result<(), Error> {
@@ -282,6 +283,7 @@ fn upgrade(db: &Database, ring: &Keyring) -> Result<(), Error> {
         each_table!(|table| txn.open_table(table).or_store()?);
         let mut state = read::state(&txn.open_table(META).or_store()?, ring)?;
         counts::build(&txn, ring, &mut state)?;
+        held::build(&txn, ring, state.clock)?;
         // A copy is no longer what was copied.
         state.commits += 1;
         let mut meta = txn.open_table(META).or_store()?;

@@ -24,6 +24,7 @@ mod extension;
 pub(crate) mod failure;
 pub(crate) mod file;
 mod ground;
+mod held;
 pub(crate) mod history;
 mod home;
 pub(crate) mod hot;

@@ -13,11 +13,12 @@ use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState, Suspension};
 use crate::model::quota::QuotaStatus;
 use crate::store::failure::OrStore;
+use crate::store::held::is_over;
 use crate::store::life::Life;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::tables::{
-    Bytes, META_STATE, OVER, OwnerRecord, State, Stored, Tagged, owner_index_parts, unseal,
+    Bytes, META_STATE, OwnerRecord, State, Stored, Tagged, held_in, held_parts, unseal,
 };
 
 /// The state of the store.
@@ -423,24 +424,25 @@ pub(crate) fn suspended_mask(
 /// lets it: more than one current key, or more than one retiring; and `damaged` with
 /// every key that cannot be read.
 pub(crate) fn each_crowded_owner(
-    by_owner: &impl ReadableTable<Bytes, u8>,
+    held: &impl ReadableTable<Bytes, (u64, u64)>,
     keys: &impl ReadableTable<u64, Bytes>,
     ring: &Keyring,
     now: Timestamp,
-    is_asked_for: impl Fn(u32) -> bool,
+    keyspace: u32,
     mut each: impl FnMut(OwnerPath),
     mut damaged: impl FnMut(KeyId),
 ) -> Result<(), Error> {
-    // The index is sorted by owner and then by keyspace, so that the keys of
-    // one owner in one keyspace follow on each other.
-    let mut group: Option<(Vec<u8>, u32)> = None;
+    // The keys of one owner follow on each other.
+    let mut group: Option<Vec<u8>> = None;
     let (mut current, mut retiring) = (0, 0);
-    for entry in by_owner.iter().or_store()? {
-        let (index, standing) = entry.or_store()?;
-        let Some((path, number, id)) = owner_index_parts(index.value()) else {
+    let (from, to) = held_in(keyspace);
+    let range = from.as_slice()..=to.as_slice();
+    for entry in held.range::<&[u8]>(range).or_store()? {
+        let (place, row) = entry.or_store()?;
+        let Some((_, path, id)) = held_parts(place.value()) else {
             continue;
         };
-        if standing.value() == OVER || !is_asked_for(number) {
+        if is_over(row.value(), now) {
             continue;
         }
         // One that is damaged is not counted: it grants nothing.
@@ -451,11 +453,8 @@ pub(crate) fn each_crowded_owner(
         if Life::from(&record).is_over(now) {
             continue;
         }
-        if group
-            .as_ref()
-            .is_none_or(|(last_path, last)| last_path != path || *last != number)
-        {
-            group = Some((path.to_vec(), number));
+        if group.as_ref().is_none_or(|last| last != path) {
+            group = Some(path.to_vec());
             (current, retiring) = (0, 0);
         }
         let count = match record.phase {

@@ -19,7 +19,8 @@ use crate::store::reach::Reach;
 /// 2: a version for each kind of record; `state` counts commits, and says where the audit
 /// trail begins.
 ///
-/// 3: the counts of keys by state, and the index by turn; settings of owners.
+/// 3: the counts of keys by state, the index by turn, and the index of held keys; settings
+/// of owners.
 pub(crate) const FORMAT: u32 = 3;
 
 pub(crate) type Bytes = &'static [u8];
@@ -40,8 +41,11 @@ pub(crate) const OWNER_SETTINGS: TableDefinition<'_, (u32, &str), Bytes> =
 /// keyspace, path -> the number of the owner's quota in the keyspace
 pub(crate) const OWNER_QUOTAS: TableDefinition<'_, (u32, &str), Bytes> =
     TableDefinition::new("owner_quotas");
-/// owner, keyspace, id -> [`HELD`] or [`OVER`]
+/// owner, keyspace, id -> [`NAMED`]
 pub(crate) const BY_OWNER: TableDefinition<'_, Bytes, u8> = TableDefinition::new("by_owner");
+/// keyspace, owner, id of a key that may be accepted -> the instant from which it is over
+/// (all ones: none), its lineage
+pub(crate) const HELD: TableDefinition<'_, Bytes, (u64, u64)> = TableDefinition::new("held");
 /// keyspace, id
 pub(crate) const BY_KEYSPACE: TableDefinition<'_, (u32, u64), ()> =
     TableDefinition::new("by_keyspace");
@@ -74,7 +78,7 @@ macro_rules! each_table {
     (|$table:ident| $does:expr) => {
         each_table!(
             |$table| $does;
-            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER BY_KEYSPACE BY_END BY_TURN AUDIT
+            KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER HELD BY_KEYSPACE BY_END BY_TURN AUDIT
             KEPT BY_KEY USAGE QUOTAS OWNER_SETTINGS OWNER_QUOTAS
             REQUESTS REQUESTS_BY_TIME
         )
@@ -101,10 +105,10 @@ pub(crate) const META_COPY: &str = "copy";
 /// In [`META`]: how far [`BY_KEY`] follows the trail.
 pub(crate) const META_INDEXED: &str = "indexed";
 
-/// In [`BY_OWNER`]: the key may count among those that its owner holds.
-pub(crate) const HELD: u8 = 0;
-/// In [`BY_OWNER`]: the key is over for good.
-pub(crate) const OVER: u8 = 1;
+/// In [`BY_OWNER`]: the key is the owner's.
+pub(crate) const NAMED: u8 = 0;
+/// In [`BY_OWNER`], by versions without an index of held keys: it is over for good, too.
+pub(crate) const NAMED_OVER: u8 = 1;
 
 /// The numbers of the tables in the records' tags; 1 is [`crate::store::record::TABLE`].
 #[derive(Clone, Copy)]
@@ -275,35 +279,61 @@ pub(crate) struct OwnerRecord {
 /// The key of [`BY_OWNER`]. `/` stands as 1 and the path ends with 0, so that
 /// the keys of a path and of all below it are one range.
 pub(crate) fn owner_index_key(owner: &OwnerPath, keyspace: u32, id: KeyId) -> Vec<u8> {
-    let mut key = owner_index_start(owner);
+    let mut key: Vec<u8> = ordered(owner.as_str()).collect();
     key.push(0);
     key.extend(keyspace.to_be_bytes());
     key.extend(id.raw().to_be_bytes());
     key
 }
 
-fn owner_index_start(owner: &OwnerPath) -> Vec<u8> {
-    let encode = |byte: u8| if byte == b'/' { 1 } else { byte };
-    owner.as_str().bytes().map(encode).collect()
+/// The bytes of a path, in an order in which what is below a path follows on it.
+fn ordered(path: &str) -> impl Iterator<Item = u8> + '_ {
+    path.bytes().map(|byte| if byte == b'/' { 1 } else { byte })
 }
 
 /// The range of [`BY_OWNER`] that an owner, and all below it where `below`,
 /// takes up: from the first key to before the second.
 pub(crate) fn owner_index_range(owner: &OwnerPath, below: bool) -> (Vec<u8>, Vec<u8>) {
-    let start = owner_index_start(owner);
-    let end_byte = if below { 2 } else { 1 };
-    (
-        [start.as_slice(), &[0]].concat(),
-        [start.as_slice(), &[end_byte]].concat(),
-    )
+    let start: Vec<u8> = ordered(owner.as_str()).collect();
+    range_of(&start, below)
 }
 
-/// The range of [`BY_OWNER`] for one owner in one keyspace.
-pub(crate) fn holdings_range(owner: &OwnerPath, keyspace: u32) -> (Vec<u8>, Vec<u8>) {
-    (
-        owner_index_key(owner, keyspace, KeyId::from_raw(0)),
-        owner_index_key(owner, keyspace, KeyId::from_raw(u64::MAX)),
-    )
+fn range_of(start: &[u8], below: bool) -> (Vec<u8>, Vec<u8>) {
+    let end_byte = if below { 2 } else { 1 };
+    ([start, &[0]].concat(), [start, &[end_byte]].concat())
+}
+
+/// The key of [`HELD`]: the keyspace, the path as in [`BY_OWNER`], and the id.
+pub(crate) fn held_key(keyspace: u32, owner: &OwnerPath, id: KeyId) -> Vec<u8> {
+    let mut key = keyspace.to_be_bytes().to_vec();
+    key.extend(ordered(owner.as_str()));
+    key.push(0);
+    key.extend(id.raw().to_be_bytes());
+    key
+}
+
+/// The range of [`HELD`] for a keyspace and an owner, and all below it where `below`.
+pub(crate) fn held_range(keyspace: u32, owner: &str, below: bool) -> (Vec<u8>, Vec<u8>) {
+    let mut start = keyspace.to_be_bytes().to_vec();
+    start.extend(ordered(owner));
+    range_of(&start, below)
+}
+
+/// The range of [`HELD`] for a keyspace, with both its ends.
+pub(crate) fn held_in(keyspace: u32) -> (Vec<u8>, Vec<u8>) {
+    let from = keyspace.to_be_bytes();
+    (from.to_vec(), [from.as_slice(), &[0xff]].concat())
+}
+
+/// The keyspace, the owner and the id in a key of [`HELD`].
+pub(crate) fn held_parts(key: &[u8]) -> Option<(u32, &[u8], KeyId)> {
+    let (keyspace, rest) = key.split_first_chunk::<4>()?;
+    let (owner, id) = rest.split_last_chunk::<8>()?;
+    Some((
+        u32::from_be_bytes(*keyspace),
+        owner,
+        KeyId::from_raw(u64::from_be_bytes(*id)),
+    ))
 }
 
 /// The keyspace and the id at the end of a key of [`BY_OWNER`].

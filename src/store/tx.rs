@@ -3,6 +3,7 @@
 //! trail, and notes its delta, which the engine publishes.
 
 mod counts;
+pub(crate) mod held;
 mod keys;
 mod keyspaces;
 mod owner_settings;
@@ -26,22 +27,10 @@ use crate::model::time::Present;
 use crate::store::delta::Delta;
 use crate::store::failure::OrStore;
 use crate::store::read;
-use crate::store::record::KeyRecord;
 use crate::store::tables::{
-    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, KEYS, KEYSPACES, META,
+    self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
     META_STATE, OWNERS, PREFIXES, QUOTAS, State, Tagged, USAGE,
 };
-
-/// The keys of an owner in a keyspace that are not known to be over.
-#[derive(Default)]
-pub(crate) struct Holdings {
-    pub(crate) good: Vec<KeyRecord>,
-    /// Those that time has ended: expired, or out of grace.
-    pub(crate) lapsed: Vec<KeyRecord>,
-    /// Those whose record is damaged or missing. They do not count: the file does not
-    /// grant them, and an issue or a rotation drops the copy in memory.
-    pub(crate) damaged: Vec<KeyId>,
-}
 
 pub(crate) struct Tx<'t> {
     pub(super) txn: &'t WriteTransaction,
@@ -54,6 +43,7 @@ pub(crate) struct Tx<'t> {
     prefixes: Table<'t, &'static str, u32>,
     owners: Table<'t, &'static str, Bytes>,
     by_owner: Table<'t, Bytes, u8>,
+    held: Table<'t, Bytes, (u64, u64)>,
     by_keyspace: Table<'t, (u32, u64), ()>,
     by_end: Table<'t, (u64, u64), ()>,
     by_turn: Table<'t, (u64, u64), ()>,
@@ -94,6 +84,7 @@ impl<'t> Tx<'t> {
             prefixes: txn.open_table(PREFIXES).or_store()?,
             owners: txn.open_table(OWNERS).or_store()?,
             by_owner: txn.open_table(BY_OWNER).or_store()?,
+            held: txn.open_table(HELD).or_store()?,
             by_keyspace: txn.open_table(BY_KEYSPACE).or_store()?,
             by_end: txn.open_table(BY_END).or_store()?,
             by_turn: txn.open_table(BY_TURN).or_store()?,

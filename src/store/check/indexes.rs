@@ -7,7 +7,7 @@ use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::failure::OrStore;
-use crate::store::tables::{self, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, COLD, USAGE};
+use crate::store::tables::{self, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, COLD, HELD, USAGE};
 use crate::store::{counts, read};
 
 impl Walk<'_> {
@@ -44,6 +44,20 @@ impl Walk<'_> {
                     index.value().escape_ascii(),
                     "it names no key of that owner",
                 );
+            }
+        }
+        for entry in snapshot.table(HELD)?.iter().or_store()? {
+            let (place, _) = entry.or_store()?;
+            let found = match tables::held_parts(place.value()) {
+                Some((number, _, id)) => read::key(&self.keys, snapshot.ring(), id)
+                    .ok()
+                    .flatten()
+                    .is_some_and(|key| tables::held_key(number, &key.owner, id) == place.value()),
+                None => false,
+            };
+            if !found {
+                let record = place.value().escape_ascii();
+                self.find("held", record, "it names no key of that owner");
             }
         }
         for entry in snapshot.table(BY_KEYSPACE)?.iter().or_store()? {
@@ -85,23 +99,23 @@ impl Walk<'_> {
 
     pub(super) fn single_active(&mut self) -> Result<(), Error> {
         let mut crowded = Vec::new();
-        let walked = read::each_crowded_owner(
-            &self.by_owner,
-            &self.keys,
-            self.snapshot.ring(),
-            self.now,
-            |number| {
-                self.known
-                    .get(&number)
-                    .is_some_and(|keyspace| keyspace.keys_per_owner.is_single())
-            },
-            |owner| crowded.push(owner),
-            |_| {},
-        );
-        self.sound(walked)?;
+        let known = self.known.values();
+        let single = known.filter(|keyspace| keyspace.keys_per_owner.is_single());
+        for number in single.map(|keyspace| keyspace.id).collect::<Vec<_>>() {
+            let walked = read::each_crowded_owner(
+                &self.held,
+                &self.keys,
+                self.snapshot.ring(),
+                self.now,
+                number,
+                |owner| crowded.push(owner),
+                |_| {},
+            );
+            self.sound(walked)?;
+        }
         for owner in crowded {
             self.find(
-                "by_owner",
+                "held",
                 owner,
                 "it holds several keys in a single-active keyspace",
             );

@@ -10,10 +10,11 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::counts::{self, Counted};
 use crate::store::failure::OrStore;
+use crate::store::held;
 use crate::store::life::Life;
 use crate::store::read;
 use crate::store::record::{KeyRecord, Phase, View};
-use crate::store::tables::{self, HELD, KEYS, META, OVER};
+use crate::store::tables::{self, KEYS, META, NAMED, NAMED_OVER};
 
 impl Walk<'_> {
     pub(super) fn keys(&mut self) -> Result<(), Error> {
@@ -79,11 +80,23 @@ impl Walk<'_> {
             .or_store()?
             .map(|standing| standing.value());
         match standing {
-            Some(OVER) if !Life::from(key).is_over(self.now) => {
+            Some(NAMED_OVER) if !Life::from(key).is_over(self.now) => {
                 self.find("by_owner", id, "it says that a good key is over");
             }
-            Some(HELD | OVER) => {}
+            Some(NAMED | NAMED_OVER) => {}
             _ => self.find("by_owner", id, "it does not name the key"),
+        }
+        let place = tables::held_key(key.keyspace, &key.owner, id);
+        let row = ReadableTable::get(&self.held, place.as_slice())
+            .or_store()?
+            .map(|row| row.value());
+        // One that is over leaves the index when it is met.
+        let right = held::row_of(key);
+        if row.is_none() && !Life::from(key).is_over(self.now) {
+            self.find("held", id, "it does not name a key that is held");
+        }
+        if row.is_some() && right.is_some() && row != right {
+            self.find("held", id, "it does not agree with the key");
         }
         if ReadableTable::get(&self.by_keyspace, (key.keyspace, id.raw()))
             .or_store()?

@@ -2,7 +2,7 @@
 
 use redb::ReadableTable;
 
-use super::{Holdings, Replaced, Tx};
+use super::{Replaced, Tx};
 use crate::crypto::digest::Keyring;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, NotFound};
@@ -14,10 +14,9 @@ use crate::model::owner::OwnerPath;
 use crate::model::quota::QuotaStatus;
 use crate::store::delta::tag_of;
 use crate::store::failure::OrStore;
-use crate::store::life::Life;
 use crate::store::read;
 use crate::store::record::{KeyRecord, Phase};
-use crate::store::tables::{self, HELD, OVER, Tagged};
+use crate::store::tables::{self, NAMED, Tagged};
 
 impl Tx<'_> {
     pub(crate) fn find_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
@@ -118,7 +117,8 @@ impl Tx<'_> {
         self.put_hot(key)?;
         self.put_cold(key.id, cold)?;
         let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
-        self.by_owner.insert(index.as_slice(), HELD).or_store()?;
+        self.by_owner.insert(index.as_slice(), NAMED).or_store()?;
+        self.move_held(None, Some(key))?;
         self.by_keyspace
             .insert((key.keyspace, key.id.raw()), ())
             .or_store()?;
@@ -150,6 +150,7 @@ impl Tx<'_> {
                     .or_store()?;
             }
         }
+        self.move_held(Some(old), Some(new))?;
         self.move_turns(Some(old), Some(new))?;
         let is_revoked = |key: &KeyRecord| matches!(key.phase, Phase::Revoked { .. });
         if !is_revoked(old) {
@@ -166,15 +167,6 @@ impl Tx<'_> {
         let old = self.keys.insert(key.id.raw(), bytes.as_slice());
         let old = old.or_store()?.map(|old| tag_of(old.value()));
         self.delta.keys.note(key.id, Ok(old), Some(tag_of(&bytes)));
-        Ok(())
-    }
-
-    /// Notes in the owner's index that a key is over for good, so that it need
-    /// not be looked at when the owner's keys are counted.
-    pub(crate) fn set_over(&mut self, key: &KeyRecord) -> Result<(), Error> {
-        self.writing();
-        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
-        self.by_owner.insert(index.as_slice(), OVER).or_store()?;
         Ok(())
     }
 
@@ -195,6 +187,7 @@ impl Tx<'_> {
         }
         let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
         self.by_owner.remove(index.as_slice()).or_store()?;
+        self.move_held(Some(key), None)?;
         self.by_keyspace
             .remove((key.keyspace, key.id.raw()))
             .or_store()?;
@@ -208,41 +201,6 @@ impl Tx<'_> {
             self.state.count_digest(key.pepper, -1);
         }
         Ok(())
-    }
-
-    /// The keys of an owner in a keyspace.
-    ///
-    /// Passes over every key that the owner ever had there and that is not
-    /// purged, but reads the records only of those not known to be over. What is
-    /// damaged is kept apart: it must not bar its owner from a new key for ever.
-    pub(crate) fn holdings(&self, owner: &OwnerPath, keyspace: u32) -> Result<Holdings, Error> {
-        let (from, to) = tables::holdings_range(owner, keyspace);
-        let mut holdings = Holdings::default();
-        let range = self
-            .by_owner
-            .range::<&[u8]>(from.as_slice()..=to.as_slice())
-            .or_store()?;
-        for entry in range {
-            let (index, standing) = entry.or_store()?;
-            if standing.value() == OVER {
-                continue;
-            }
-            let Some((_, _, id)) = tables::owner_index_parts(index.value()) else {
-                continue;
-            };
-            let Ok(Some(key)) = Error::or_damaged(self.find_key(id))? else {
-                holdings.damaged.push(id);
-                continue;
-            };
-            if Life::from(&key).is_over(self.now) {
-                // The answer does not count it.
-                self.tell_over();
-                holdings.lapsed.push(key);
-            } else {
-                holdings.good.push(key);
-            }
-        }
-        Ok(holdings)
     }
 
     /// Up to `count` ids of keys of an owner and of all below it, from after a
@@ -333,11 +291,11 @@ impl Tx<'_> {
     ) -> Result<(Option<OwnerPath>, Vec<KeyId>), Error> {
         let (mut found, mut damaged) = (None, Vec::new());
         read::each_crowded_owner(
-            &self.by_owner,
+            &self.held,
             &self.keys,
             self.ring,
             self.now,
-            |number| number == keyspace,
+            keyspace,
             |owner| found = found.take().or(Some(owner)),
             |id| damaged.push(id),
         )?;

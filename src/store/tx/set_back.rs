@@ -12,8 +12,7 @@ use crate::model::id::KeyId;
 use crate::store::failure::OrStore;
 use crate::store::quota::QuotaRecord;
 use crate::store::read;
-use crate::store::record::KeyRecord;
-use crate::store::tables::{self, HELD, Tagged};
+use crate::store::tables::{self, Tagged};
 
 impl Tx<'_> {
     /// Makes another instant the present, for the rest of the transaction and, once it
@@ -60,14 +59,6 @@ impl Tx<'_> {
             .or_store()?
             .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
             .collect()
-    }
-
-    /// Notes in the owner's index that a key is not over after all.
-    pub(crate) fn set_held(&mut self, key: &KeyRecord) -> Result<(), Error> {
-        self.writing();
-        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
-        self.by_owner.insert(index.as_slice(), HELD).or_store()?;
-        Ok(())
     }
 
     /// Lets no quota wait for its refill longer than it would if it had been made at

@@ -8,23 +8,31 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::counts;
 use crate::store::failure::OrStore;
+use crate::store::held;
 use crate::store::life::Life;
-use crate::store::tables::{self, HELD, OVER};
+use crate::store::tables::{self, NAMED, NAMED_OVER};
 
 impl Mender<'_, '_> {
     /// Makes the indexes from the records.
     pub(super) fn indexes(&mut self) -> Result<(), Error> {
         self.remove_index_entries()?;
-        let (mut owners, mut keyspaces) = (Vec::new(), Vec::new());
+        let (mut owners, mut held, mut keyspaces) = (Vec::new(), Vec::new(), Vec::new());
         let (mut ends, mut turns) = (Vec::new(), Vec::new());
         self.tx.each_key(|key| {
             let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
             let is_over = Life::from(&key).is_over(self.tx.now);
             let standing = self.tx.by_owner.get(index.as_slice()).or_store()?;
             match standing.map(|standing| standing.value()) {
-                Some(HELD) => {}
-                Some(OVER) if is_over => {}
-                _ => owners.push((key.id, index, if is_over { OVER } else { HELD })),
+                Some(NAMED) => {}
+                Some(NAMED_OVER) if is_over => {}
+                _ => owners.push((key.id, index)),
+            }
+            let place = tables::held_key(key.keyspace, &key.owner, key.id);
+            let row = self.tx.held.get(place.as_slice()).or_store()?;
+            if let Some(right) = held::row_of(&key).filter(|_| !is_over)
+                && row.map(|row| row.value()) != Some(right)
+            {
+                held.push((key.id, place, right));
             }
             let place = (key.keyspace, key.id.raw());
             if self.tx.by_keyspace.get(place).or_store()?.is_none() {
@@ -44,12 +52,14 @@ impl Mender<'_, '_> {
             Ok(())
         })?;
         const DONE: &str = "its entry was missing or wrong: made again";
-        for (id, index, standing) in owners {
-            self.tx
-                .by_owner
-                .insert(index.as_slice(), standing)
-                .or_store()?;
+        for (id, index) in owners {
+            let by_owner = &mut self.tx.by_owner;
+            by_owner.insert(index.as_slice(), NAMED).or_store()?;
             self.note_index("by_owner", id, DONE);
+        }
+        for (id, place, row) in held {
+            self.tx.held.insert(place.as_slice(), row).or_store()?;
+            self.note_index("held", id, DONE);
         }
         for place in keyspaces {
             self.tx.by_keyspace.insert(place, ()).or_store()?;
@@ -87,6 +97,26 @@ impl Mender<'_, '_> {
         for index in wrong {
             self.tx.by_owner.remove(index.as_slice()).or_store()?;
             self.note_index("by_owner", index.escape_ascii(), DONE);
+        }
+        let mut wrong = Vec::new();
+        for entry in self.tx.held.iter().or_store()? {
+            let (place, row) = entry.or_store()?;
+            let key = match tables::held_parts(place.value()) {
+                Some((_, _, id)) => self.tx.readable(id)?,
+                None => None,
+            };
+            let is_right = key.is_some_and(|key| {
+                let right = tables::held_key(key.keyspace, &key.owner, key.id);
+                right == place.value()
+                    && held::row_of(&key).is_none_or(|right| right == row.value())
+            });
+            if !is_right {
+                wrong.push(place.value().to_vec());
+            }
+        }
+        for place in wrong {
+            self.tx.held.remove(place.as_slice()).or_store()?;
+            self.note_index("held", place.escape_ascii(), DONE);
         }
         let mut wrong = Vec::new();
         for entry in self.tx.by_keyspace.iter().or_store()? {
