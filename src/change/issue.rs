@@ -1,7 +1,9 @@
 //! Issuing keys, one or a batch.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::caps::{self, Cap};
 use crate::crypto::token::{self, Entropy};
 use crate::model::audit::AuditEvent;
 use crate::model::bounds;
@@ -17,7 +19,7 @@ use crate::model::secret::Token;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
-use crate::store::tx::held::{Holdings, Lapsed};
+use crate::store::tx::held::{Holdings, Lapsed, weigh};
 
 /// Issues keys, all or none. The answers are in the order of the specs.
 pub(crate) fn issue(
@@ -171,27 +173,18 @@ pub(crate) fn is_current(key: &KeyRecord) -> bool {
     matches!(key.phase, Phase::Current)
 }
 
-/// Refuses another key if an owner holds as many as its keyspace allows.
-pub(crate) fn refuse_at_cap(owner: &OwnerPath, held: u64, cap: Option<u32>) -> Result<(), Error> {
-    match cap {
-        Some(cap) if held >= u64::from(cap) => Err(Conflict::OwnerAtCap {
-            owner: owner.clone(),
-            held,
-            cap,
-        }
-        .into()),
-        _ => Ok(()),
-    }
-}
-
 /// What the items of a batch share, so that none breaks a rule together with another.
 #[derive(Default)]
 struct Batch {
     keyspaces: BTreeMap<Prefix, Keyspace>,
     suspended: BTreeMap<OwnerPath, u8>,
     ids: BTreeSet<KeyId>,
-    /// How many keys the batch has planned for an owner in a keyspace.
-    held: BTreeMap<(OwnerPath, u32), u64>,
+    /// Who has a key of the batch in a single-active keyspace.
+    single: BTreeSet<(OwnerPath, u32)>,
+    /// The caps that bound the keys of an owner in a keyspace.
+    caps: BTreeMap<(OwnerPath, u32), Vec<Cap>>,
+    /// How many keys count towards a cap in a keyspace, those of the batch among them.
+    held: BTreeMap<(Cap, u32), u64>,
     entropy: Option<Entropy>,
 }
 
@@ -275,42 +268,76 @@ impl Batch {
         keyspace: &Keyspace,
         owner: &OwnerPath,
     ) -> Result<Holdings, Error> {
-        if keyspace.keys_per_owner == (KeysPerOwner::Many { cap: None }) {
-            return Ok(Holdings::default());
-        }
-        let mut holdings = tx.holdings(owner, keyspace.id)?;
-        let planned = self.held.entry((owner.clone(), keyspace.id)).or_insert(0);
-        let mut current = holdings.good.iter().filter(|key| is_current(key));
-        match keyspace.keys_per_owner {
-            KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing if *planned > 0 => {
-                // The second would revoke the first before anybody has its token.
+        let mut room = Holdings::default();
+        if keyspace.keys_per_owner.is_single() {
+            if !self.single.insert((owner.clone(), keyspace.id)) {
+                // The second would revoke the first before anybody has it.
                 return Err(Invalid::Duplicate {
                     what: "owner in a batch for a single-active keyspace",
                     value: owner.to_string(),
                 }
                 .into());
             }
-            KeysPerOwner::SingleSuperseding => {}
-            KeysPerOwner::SingleRefusing => {
-                if let Some(key) = current.next() {
-                    return Err(Conflict::OwnerHasKey {
-                        owner: owner.clone(),
-                        key: key.id,
-                    }
-                    .into());
+            room = tx.holdings(owner, keyspace.id)?;
+        }
+        if keyspace.keys_per_owner == KeysPerOwner::SingleRefusing {
+            let is_held = |key: &&KeyRecord| keyspace.count_retiring || is_current(key);
+            if let Some(key) = room.good.iter().find(is_held) {
+                return Err(Conflict::OwnerHasKey {
+                    owner: owner.clone(),
+                    key: key.id,
                 }
-                holdings.good.clear();
+                .into());
             }
-            KeysPerOwner::Many { cap } => {
-                refuse_at_cap(owner, current.count() as u64 + *planned, cap)?;
-                holdings.good.clear();
+            room.good.clear();
+        }
+        let freed = weigh(keyspace, room.good.iter().map(|key| key.lineage));
+        self.count(tx, keyspace, owner, freed, &mut room)?;
+        Ok(room)
+    }
+
+    /// Counts a further key of an owner, for which so many go, towards each of its caps.
+    fn count(
+        &mut self,
+        tx: &Tx<'_>,
+        keyspace: &Keyspace,
+        owner: &OwnerPath,
+        freed: u64,
+        room: &mut Holdings,
+    ) -> Result<(), Error> {
+        let caps = match self.caps.entry((owner.clone(), keyspace.id)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(caps::of(tx, keyspace, owner)?),
+        };
+        let mut refusing = Vec::new();
+        for cap in &*caps {
+            let held = match self.held.entry((cap.clone(), keyspace.id)) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(place) => {
+                    let tally = tx.tally(keyspace, &cap.owner, cap.below, cap.cap)?;
+                    room.lapsed.extend(tally.lapsed);
+                    room.damaged.extend(tally.damaged);
+                    *place.insert(tally.count)
+                }
+            };
+            // What takes the place of another adds none.
+            if freed == 0 && held >= u64::from(cap.cap) {
+                refusing.push((cap.clone(), held));
             }
         }
-        *planned += 1;
-        if *planned > 1 {
-            // The first of the batch has noted them already.
-            holdings.lapsed.clear();
+        if let Some((cap, held)) = caps::tightest(refusing) {
+            return Err(Conflict::OwnerAtCap {
+                owner: cap.owner,
+                held,
+                cap: cap.cap,
+            }
+            .into());
         }
-        Ok(holdings)
+        for cap in &*caps {
+            if let Some(held) = self.held.get_mut(&(cap.clone(), keyspace.id)) {
+                *held = (*held + 1).saturating_sub(freed);
+            }
+        }
+        Ok(())
     }
 }

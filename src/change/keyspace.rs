@@ -161,6 +161,15 @@ fn changes(old: &Keyspace, new: &Keyspace) -> Vec<Change> {
         &new.max_lifetime,
         lifetime,
     );
+    let grace = (&old.max_grace, &new.max_grace);
+    Change::note(&mut changes, "maximum grace", grace.0, grace.1, lifetime);
+    Change::note(
+        &mut changes,
+        "count retiring",
+        &old.count_retiring,
+        &new.count_retiring,
+        ToString::to_string,
+    );
     Change::note(&mut changes, "plans", &old.plans, &new.plans, |plans| {
         let plans: Vec<_> = plans.iter().map(ToString::to_string).collect();
         plans.join("; ")

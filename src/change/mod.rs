@@ -3,6 +3,7 @@
 //! A verb reads and validates first, and writes only when nothing but a failure of the
 //! store can stop it.
 
+mod caps;
 pub(crate) mod issue;
 pub(crate) mod keyspace;
 pub(crate) mod once;

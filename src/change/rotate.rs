@@ -1,19 +1,19 @@
 //! Replacing a key with a new one of the same owner.
 
-use super::issue::{draw, is_current, refuse_at_cap, supersede};
-use super::{refuse_if_over, update};
+use super::issue::{draw, is_current, supersede};
+use super::{caps, refuse_if_over, update};
 use crate::crypto::token::Entropy;
 use crate::model::audit::AuditEvent;
 use crate::model::error::{Conflict, Error};
 use crate::model::id::KeyId;
 use crate::model::key::{ColdRecord, Rotated, Rotation, check_life};
-use crate::model::keyspace::{KeysPerOwner, Keyspace};
+use crate::model::keyspace::Keyspace;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::store::life::Life;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
-use crate::store::tx::held::{Holdings, Lapsed};
+use crate::store::tx::held::{Holdings, Lapsed, weigh};
 
 pub(crate) fn rotate(
     tx: &mut Tx<'_>,
@@ -43,10 +43,21 @@ pub(crate) fn rotate(
         }
     };
     check_life(new.not_before, new.expires_at)?;
-    if matches!(old.phase, Phase::Retiring { .. }) {
+    rotation.check_grace(&keyspace)?;
+    if matches!(old.phase, Phase::Retiring { .. }) && keyspace.keys_per_owner.is_single() {
         refuse_without_room(tx, &old, &keyspace)?;
     }
     let older = older_retiring(tx, &old, &old_cold, &keyspace)?;
+    // A grace that runs already is not lengthened.
+    let grace_end = now.saturating_add(rotation.grace);
+    let until = old.ends_at().map_or(grace_end, |at| at.min(grace_end));
+    let ended = older.good.iter().map(|key| key.lineage);
+    let before = weigh(&keyspace, ended.chain([old.lineage]));
+    let kept = (until > now).then_some(old.lineage);
+    let after = weigh(&keyspace, kept.into_iter().chain([old.lineage]));
+    if after > before {
+        caps::refuse_grace(tx, &keyspace, &old, after - before)?;
+    }
     let drawn = draw(tx, &keyspace.prefix, &mut Entropy::new(), |_| false)?;
 
     let seq = tx.next_seq();
@@ -64,9 +75,6 @@ pub(crate) fn rotate(
     new.has_quota =
         own_quota.is_some() || (rotation.changes.quota.is_none() && old_cold.quota.is_some());
 
-    // A rotation does not lengthen a grace that runs already.
-    let grace_end = now.saturating_add(rotation.grace);
-    let until = old.ends_at().map_or(grace_end, |at| at.min(grace_end));
     let retired = KeyRecord {
         phase: if until > now {
             Phase::Retiring { until }
@@ -172,24 +180,17 @@ fn refuse_unless_rotatable(
     }
 }
 
-/// A key in its grace does not count among its owner's keys, and its successor does. So
-/// this refuses if the owner may not hold another key.
+/// Where an owner may have one active key, a key in its grace is not one, and what it is
+/// rotated to is: refuses where the owner has another.
 fn refuse_without_room(tx: &Tx<'_>, key: &KeyRecord, keyspace: &Keyspace) -> Result<(), Error> {
-    if keyspace.keys_per_owner == (KeysPerOwner::Many { cap: None }) {
-        return Ok(());
-    }
     let holdings = tx.holdings(&key.owner, keyspace.id)?;
-    let mut current = holdings.good.iter().filter(|key| is_current(key));
-    match keyspace.keys_per_owner {
-        KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing => match current.next() {
-            Some(held) => Err(Conflict::OwnerHasKey {
-                owner: key.owner.clone(),
-                key: held.id,
-            }
-            .into()),
-            None => Ok(()),
-        },
-        KeysPerOwner::Many { cap } => refuse_at_cap(&key.owner, current.count() as u64, cap),
+    match holdings.good.iter().find(|key| is_current(key)) {
+        Some(held) => Err(Conflict::OwnerHasKey {
+            owner: key.owner.clone(),
+            key: held.id,
+        }
+        .into()),
+        None => Ok(()),
     }
 }
 

@@ -13,7 +13,8 @@ impl Engine {
     /// # Errors
     /// [`NotFound::Keyspace`](crate::NotFound::Keyspace);
     /// [`Conflict::OwnerHasKey`](crate::Conflict::OwnerHasKey) and
-    /// [`Conflict::OwnerAtCap`](crate::Conflict::OwnerAtCap) as the keyspace says;
+    /// [`Conflict::OwnerAtCap`](crate::Conflict::OwnerAtCap) as the keyspace and the caps of
+    /// the owner and of those above it say;
     /// [`Error::Invalid`] for a field of the request.
     ///
     /// ```
@@ -90,7 +91,9 @@ impl Engine {
     /// [`Conflict::Expired`](crate::Conflict::Expired),
     /// [`Conflict::Disabled`](crate::Conflict::Disabled) and
     /// [`Conflict::AlreadyRotated`](crate::Conflict::AlreadyRotated);
-    /// [`Error::Invalid`] for a change that the rotation asks for.
+    /// [`Conflict::NoRoomForGrace`](crate::Conflict::NoRoomForGrace) where the keyspace counts
+    /// a key in its grace;
+    /// [`Error::Invalid`] for what the rotation changes, and a grace that is too long.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace};

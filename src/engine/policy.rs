@@ -139,6 +139,8 @@ pub(crate) fn nameless() -> Result<Keyspace, crate::Error> {
         plans: Vec::new(),
         default_plan: None,
         owner_defaults: std::collections::BTreeMap::new(),
+        max_grace: None,
+        count_retiring: false,
         created_at: Timestamp::MIN,
         updated_at: Timestamp::MIN,
     })

@@ -262,6 +262,8 @@ mod tests {
             plans: Vec::new(),
             default_plan: None,
             owner_defaults: std::collections::BTreeMap::new(),
+            max_grace: None,
+            count_retiring: false,
             created_at: Timestamp::MIN,
             updated_at: Timestamp::MIN,
         }

@@ -330,6 +330,16 @@ pub enum Invalid {
         /// The requested expiry: an instant or `never`.
         asked: String,
     },
+    /// A grace longer than the keyspace allows.
+    #[error("keyspace {keyspace} allows a grace of at most {max:?}; {asked:?} was asked for")]
+    GraceTooLong {
+        /// The keyspace.
+        keyspace: Prefix,
+        /// The longest grace it allows.
+        max: Duration,
+        /// What was asked for.
+        asked: Duration,
+    },
     /// An instant, or the sum of an instant and a duration, that cannot be represented.
     #[error("{0} is outside the instants that can be represented (1970 to 9999)")]
     TimeOutOfRange(String),
@@ -424,14 +434,29 @@ pub enum Conflict {
         /// The key that the owner holds.
         key: KeyId,
     },
-    /// The owner holds as many keys as the keyspace allows.
-    #[error("owner {owner} holds {held} keys, and the keyspace allows {cap}")]
+    /// The owner, or one above it, holds as many keys as it may.
+    #[error("owner {owner} holds {held} keys and may hold {cap}")]
     OwnerAtCap {
-        /// The owner.
+        /// Whose cap it is: the owner of the key, or one above it. Of several that refuse,
+        /// the lowest is told.
         owner: OwnerPath,
-        /// How many keys the owner holds.
+        /// How many keys count, no further than one above the cap.
         held: u64,
-        /// How many the keyspace allows.
+        /// How many may be held: at the owner, by the keyspace; or at it and below it, by
+        /// a cap of its own or of its level.
+        cap: u32,
+    },
+    /// The keyspace counts a key in its grace beside its successor, and a cap leaves no
+    /// room for both. A rotation without a grace is not refused.
+    #[error("owner {owner} holds {held} keys and may hold {cap}: rotate key {key} without a grace")]
+    NoRoomForGrace {
+        /// The key that was to be rotated.
+        key: KeyId,
+        /// Whose cap it is: the key's owner, or one above it.
+        owner: OwnerPath,
+        /// How many keys count, no further than one above the cap.
+        held: u64,
+        /// How many may be held.
         cap: u32,
     },
     /// A keyspace cannot become single-active while an owner holds several keys.

@@ -504,7 +504,8 @@ impl Rotation {
         Self::default()
     }
 
-    /// The old key is accepted for `grace` longer, and never past its expiry.
+    /// The old key is accepted for `grace` longer, and never past its expiry. A keyspace
+    /// may bound it: see [`NewKeyspace::max_grace`](crate::NewKeyspace::max_grace).
     #[must_use]
     pub fn with_grace(grace: Duration) -> Self {
         Self {
@@ -518,6 +519,19 @@ impl Rotation {
     pub fn changing(mut self, changes: KeyUpdate) -> Self {
         self.changes = changes;
         self
+    }
+
+    /// Refuses a grace that a keyspace does not allow.
+    pub(crate) fn check_grace(&self, keyspace: &Keyspace) -> Result<(), Error> {
+        match keyspace.max_grace {
+            Some(max) if self.grace > max => Err(Invalid::GraceTooLong {
+                keyspace: keyspace.prefix,
+                max,
+                asked: self.grace,
+            }
+            .into()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -12,8 +12,13 @@ use crate::model::permissions::Permissions;
 use crate::model::plan::Plan;
 use crate::model::quota::Quota;
 
-/// How many keys an owner may hold in a keyspace. Keys that are revoked, expired or
-/// retiring do not count; disabled and suspended keys do.
+/// How many keys an owner may hold in a keyspace.
+///
+/// Counted are all keys that are accepted or may be again: a disabled, suspended or not
+/// yet valid key counts, a revoked or expired one does not. A key in the grace of a rotation
+/// counts as one with the key that it was rotated to, as long as that is accepted, or beside
+/// it: see [`NewKeyspace::count_retiring`]. A cap refuses new tokens; it takes none away,
+/// where it is lowered, or where a change of the time makes expired keys good again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -100,6 +105,14 @@ pub struct Keyspace {
     /// What owners have that do not have it of their own, by the number of segments of
     /// their paths.
     pub owner_defaults: BTreeMap<usize, LevelDefaults>,
+    /// The longest grace of a rotation.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialized::maybe_duration")
+    )]
+    pub max_grace: Option<Duration>,
+    /// Whether a key in its grace counts beside the key that it was rotated to.
+    pub count_retiring: bool,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -376,6 +389,8 @@ pub struct NewKeyspace {
     pub(crate) plans: Vec<Plan>,
     pub(crate) default_plan: Option<String>,
     pub(crate) owner_defaults: BTreeMap<usize, LevelDefaults>,
+    pub(crate) max_grace: Option<Duration>,
+    pub(crate) count_retiring: bool,
 }
 
 impl NewKeyspace {
@@ -395,6 +410,8 @@ impl NewKeyspace {
             plans: Vec::new(),
             default_plan: None,
             owner_defaults: BTreeMap::new(),
+            max_grace: None,
+            count_retiring: false,
         })
     }
 
@@ -437,6 +454,45 @@ impl NewKeyspace {
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// The longest grace of a rotation; zero allows rotations without a grace alone. A
+    /// rotation that asks for more is refused with [`Invalid::GraceTooLong`].
+    #[must_use]
+    pub fn max_grace(mut self, grace: Duration) -> Self {
+        self.max_grace = Some(grace);
+        self
+    }
+
+    /// Whether a key in the grace of a rotation counts towards caps beside the key that it
+    /// was rotated to.
+    ///
+    /// It does not by default: the two count as one, so that an owner at its cap can change
+    /// its key without an interruption, and at most twice as many tokens as its cap are
+    /// accepted at an instant. Where it does, never more than the cap are, and a rotation
+    /// with a grace at the cap is refused with
+    /// [`Conflict::NoRoomForGrace`](crate::Conflict::NoRoomForGrace); in a single-active
+    /// keyspace that is every rotation with a grace.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::{Conflict, Engine, Error, KeysPerOwner, NewKey, NewKeyspace, Rotation};
+    ///
+    /// let engine = Engine::open_in_memory()?;
+    /// let one = KeysPerOwner::Many { cap: Some(1) };
+    /// engine.create_keyspace(NewKeyspace::new("strict")?.keys_per_owner(one).count_retiring(true))?;
+    /// let key = engine.issue(NewKey::new("strict", "acme")?)?.key.id;
+    /// let hour = Duration::from_secs(3600);
+    /// let refused = engine.rotate(key, Rotation::with_grace(hour));
+    /// assert!(matches!(refused, Err(Error::Conflict(Conflict::NoRoomForGrace { .. }))));
+    /// engine.rotate(key, Rotation::at_once())?;
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn count_retiring(mut self, counts: bool) -> Self {
+        self.count_retiring = counts;
         self
     }
 
@@ -493,6 +549,8 @@ impl NewKeyspace {
             plans: self.plans.clone(),
             default_plan: self.default_plan.clone(),
             owner_defaults: self.owner_defaults.clone(),
+            max_grace: self.max_grace,
+            count_retiring: self.count_retiring,
             created_at: now,
             updated_at: now,
         };
@@ -520,6 +578,8 @@ pub struct KeyspaceUpdate {
     pub(crate) plans: Vec<Plan>,
     pub(crate) default_plan: Option<Option<String>>,
     pub(crate) owner_defaults: BTreeMap<usize, Option<LevelDefaults>>,
+    pub(crate) max_grace: Option<Option<Duration>>,
+    pub(crate) count_retiring: Option<bool>,
 }
 
 impl KeyspaceUpdate {
@@ -576,6 +636,22 @@ impl KeyspaceUpdate {
         self
     }
 
+    /// A longest grace of rotations, or `None` to take it away. Graces that run already are
+    /// left as they are.
+    #[must_use]
+    pub fn max_grace(mut self, grace: impl Into<Option<Duration>>) -> Self {
+        self.max_grace = Some(grace.into());
+        self
+    }
+
+    /// Whether a key in its grace counts beside the key that it was rotated to: see
+    /// [`NewKeyspace::count_retiring`].
+    #[must_use]
+    pub fn count_retiring(mut self, counts: bool) -> Self {
+        self.count_retiring = Some(counts);
+        self
+    }
+
     /// Adds a plan, or replaces the one with its name and resets its counters. A plan
     /// cannot be removed.
     #[must_use]
@@ -616,6 +692,8 @@ impl KeyspaceUpdate {
         new.keys_per_owner = self.keys_per_owner.unwrap_or(old.keys_per_owner);
         new.default_lifetime = self.default_lifetime.unwrap_or(old.default_lifetime);
         new.max_lifetime = self.max_lifetime.unwrap_or(old.max_lifetime);
+        new.max_grace = self.max_grace.unwrap_or(old.max_grace);
+        new.count_retiring = self.count_retiring.unwrap_or(old.count_retiring);
         new.put_plans(&self.plans);
         if let Some(name) = &self.default_plan {
             new.default_plan.clone_from(name);

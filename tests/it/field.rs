@@ -228,6 +228,9 @@ fn no_way_around_an_issue_leads_past_the_cap() {
             .engine
             .revoke(rotated.key.id, Reason::Cessation)
             .unwrap();
+        // The key in its grace is accepted still, and counts.
+        at_cap(store.engine.issue(new()).map(drop));
+        store.engine.revoke(second, Reason::Cessation).unwrap();
         store.engine.issue(new()).unwrap();
         at_cap(store.engine.issue(new()).map(drop));
         let active = KeyFilter::new().state(KeyState::Active);

@@ -1,5 +1,6 @@
 //! Issuing: what a key is given, how long it lives, how many an owner may hold.
 
+mod caps;
 mod held;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -28,10 +28,12 @@ pub(crate) struct KeyspaceForm {
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
     pub(super) owner_defaults: Vec<LevelForm>,
+    pub(super) max_grace: Option<Duration>,
+    pub(super) count_retiring: bool,
 }
 
-/// Version 1: its limits all slid, its plans did not say whether they replace, and levels
-/// had no defaults.
+/// Version 1: its limits all slid, its plans did not say whether they replace, levels had no
+/// defaults, and nothing was said of graces.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeyspaceForm1 {
     pub(super) id: u32,
@@ -137,6 +139,8 @@ impl Stored for Keyspace {
             created_at: self.created_at.unix_ms(),
             updated_at: self.updated_at.unix_ms(),
             owner_defaults: self.owner_defaults.iter().map(LevelForm::of).collect(),
+            max_grace: self.max_grace,
+            count_retiring: self.count_retiring,
         }
     }
 
@@ -169,6 +173,8 @@ impl Stored for Keyspace {
             created_at: instant(form.created_at)?,
             updated_at: instant(form.updated_at)?,
             owner_defaults: owner_defaults?,
+            max_grace: form.max_grace,
+            count_retiring: form.count_retiring,
         })
     }
 
@@ -188,6 +194,8 @@ impl Stored for Keyspace {
             created_at: form.created_at,
             updated_at: form.updated_at,
             owner_defaults: Vec::new(),
+            max_grace: None,
+            count_retiring: false,
         })
     }
 }

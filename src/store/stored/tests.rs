@@ -105,6 +105,8 @@ fn keyspaces() -> [Keyspace; 3] {
             ),
             (8, LevelDefaults::new().cap(1)),
         ]),
+        max_grace: Some(Duration::from_secs(3600)),
+        count_retiring: true,
         created_at: AT,
         updated_at: LATER,
     };
@@ -116,6 +118,8 @@ fn keyspaces() -> [Keyspace; 3] {
         plans: Vec::new(),
         default_plan: None,
         owner_defaults: BTreeMap::new(),
+        max_grace: None,
+        count_retiring: false,
         ..full.clone()
     };
     let refusing = Keyspace {
@@ -426,6 +430,7 @@ fn records_of_version_1_are_read_without_what_came_later() {
         Limit::stored(requests, window_s, Algorithm::Sliding, requests).unwrap()
     };
     full.plans[0].limits = vec![slid(60, 60), slid(100_000, 86_400)];
+    (full.max_grace, full.count_retiring) = (None, false);
     let read = |bytes: &Vec<u8>| Keyspace::decode(1, bytes).unwrap();
     assert_eq!(
         older("keyspace/1").iter().map(read).collect::<Vec<_>>(),

@@ -1,10 +1,13 @@
 //! What owners hold, by the index of held keys.
 
+use std::collections::BTreeMap;
+
 use redb::ReadableTable;
 
 use super::Tx;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
 use crate::store::held::{is_over, row_of};
@@ -29,6 +32,19 @@ pub(crate) struct Holdings {
     pub(crate) lapsed: Vec<Lapsed>,
     /// Those whose record is damaged or missing. They are not counted: the file grants
     /// them to nobody, and whoever issues or rotates has the copy in memory forgotten.
+    pub(crate) damaged: Vec<KeyId>,
+}
+
+/// How many rows of keys that are over one change takes away.
+const LAPSED_MAX: usize = 1024;
+
+/// How many keys count at an owner, or at it and below it.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) count: u64,
+    /// Rows of keys that are over, as far as they were met.
+    pub(crate) lapsed: Vec<Lapsed>,
+    /// Keys that cannot be read, and are not counted.
     pub(crate) damaged: Vec<KeyId>,
 }
 
@@ -101,4 +117,84 @@ impl Tx<'_> {
         }
         Ok(holdings)
     }
+
+    /// Counts the keys of an owner in a keyspace, and those of all below it where `below`,
+    /// no further than one above the cap.
+    ///
+    /// It reads no record unless the count reaches the cap.
+    pub(crate) fn tally(
+        &self,
+        keyspace: &Keyspace,
+        owner: &OwnerPath,
+        below: bool,
+        cap: u32,
+    ) -> Result<Tally, Error> {
+        let range = tables::held_range(keyspace.id, owner.as_str(), below);
+        let tally = self.tally_rows(&range, keyspace, cap, false)?;
+        match tally.count < u64::from(cap) {
+            true => Ok(tally),
+            // Among them are keys that were revoked since, or are damaged.
+            false => self.tally_rows(&range, keyspace, cap, true),
+        }
+    }
+
+    fn tally_rows(
+        &self,
+        (from, to): &(Vec<u8>, Vec<u8>),
+        keyspace: &Keyspace,
+        cap: u32,
+        reads: bool,
+    ) -> Result<Tally, Error> {
+        let mut tally = Tally::default();
+        let mut lines: BTreeMap<u64, u64> = BTreeMap::new();
+        let range = self.held.range::<&[u8]>(from.as_slice()..to.as_slice());
+        for entry in range.or_store()? {
+            let (place, row) = entry.or_store()?;
+            let Some((_, _, id)) = tables::held_parts(place.value()) else {
+                continue;
+            };
+            let mut is_over = is_over(row.value(), self.now);
+            if reads && !is_over {
+                match Error::or_damaged(self.find_key(id))? {
+                    Ok(Some(key)) => is_over = Life::from(&key).is_over(self.now),
+                    Ok(None) | Err(_) => {
+                        tally.damaged.push(id);
+                        continue;
+                    }
+                }
+            }
+            if is_over {
+                // The answer does not count it.
+                self.tell_over();
+                if tally.lapsed.len() < LAPSED_MAX {
+                    tally.lapsed.push(Lapsed(place.value().to_vec()));
+                }
+                continue;
+            }
+            let keys = lines.entry(row.value().1).or_insert(0);
+            *keys += 1;
+            tally.count += counts_for(keyspace, *keys);
+            if tally.count > u64::from(cap) {
+                break;
+            }
+        }
+        Ok(tally)
+    }
+}
+
+/// How much a further key of a lineage counts, of which there are so many with it: a key
+/// in its grace and the one that it was rotated to are one, where the keyspace says so.
+fn counts_for(keyspace: &Keyspace, keys: u64) -> u64 {
+    u64::from(keyspace.count_retiring || keys != 2)
+}
+
+/// How much keys of some lineages count together.
+pub(crate) fn weigh(keyspace: &Keyspace, lineages: impl IntoIterator<Item = KeyId>) -> u64 {
+    let mut lines: BTreeMap<KeyId, u64> = BTreeMap::new();
+    let counted = lineages.into_iter().map(|lineage| {
+        let keys = lines.entry(lineage).or_insert(0);
+        *keys += 1;
+        counts_for(keyspace, *keys)
+    });
+    counted.sum()
 }

@@ -162,7 +162,8 @@ fn a_cap_counts_what_an_owner_holds_and_nothing_else() {
         assert_full();
         store.engine.resume("a").unwrap();
 
-        // A rotation adds none, and a key in its grace does not count.
+        // A rotation adds none: a key in its grace counts as one with its successor, and
+        // for itself where that is revoked.
         let grace = Rotation::with_grace(DAY * 9);
         let rotated = store.engine.rotate(first.key.id, grace).unwrap();
         assert_full();
@@ -171,9 +172,14 @@ fn a_cap_counts_what_an_owner_holds_and_nothing_else() {
             .revoke(rotated.key.id, Reason::Cessation)
             .unwrap();
         assert_eq!(store.verdict(first.token.expose()), "granted");
+        assert_full();
+        store
+            .engine
+            .revoke(first.key.id, Reason::Cessation)
+            .unwrap();
         store.issue("acme", "a");
         assert_full();
-        // Nor does one that has expired.
+        // What has expired does not count.
         store.clock.advance(DAY);
         store.issue("acme", "a");
         assert_full();

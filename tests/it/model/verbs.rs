@@ -1,6 +1,8 @@
 //! The model's verbs, each in two halves: the faults for which it may be
 //! refused, and what it does where there are none.
 
+use std::collections::BTreeMap;
+
 use gatekey::{Conflict, KeyId, NotFound, Reason};
 
 use super::limits::Quota;
@@ -161,16 +163,33 @@ impl Model {
                     key,
                 })
             })),
-            Policy::Cap(cap) if held.len() + planned >= cap.into() => {
-                whys.push(Why::Refused(Conflict::OwnerAtCap {
-                    owner: owner(),
-                    held: (held.len() + planned) as u64,
-                    cap: cap.into(),
-                }));
+            Policy::Cap(cap) => {
+                let counted = self.counted(spec.owner, spec.keyspace);
+                // It is counted no further than one above the cap.
+                let held = counted.min(usize::from(cap) + 1) + planned;
+                if held >= cap.into() {
+                    whys.push(Why::Refused(Conflict::OwnerAtCap {
+                        owner: owner(),
+                        held: held as u64,
+                        cap: cap.into(),
+                    }));
+                }
             }
             _ => {}
         }
         whys
+    }
+
+    /// How many keys count towards an owner's cap: of the keys of one line that are not
+    /// over, two count as one.
+    fn counted(&self, owner: u8, keyspace: u8) -> usize {
+        let mut lines: BTreeMap<KeyId, usize> = BTreeMap::new();
+        for (_, key) in self.held_by(owner, keyspace) {
+            if !key.is_over(self.now()) {
+                *lines.entry(key.lineage).or_default() += 1;
+            }
+        }
+        lines.values().map(|keys| (keys - 1).max(1)).sum()
     }
 
     pub(crate) fn issue(&mut self, spec: &Spec, id: KeyId) {
@@ -373,13 +392,6 @@ impl Model {
                 Some(Why::Refused(Conflict::OwnerHasKey {
                     owner: path(),
                     key: *key,
-                }))
-            }
-            (Policy::Cap(cap), _) if held.len() >= usize::from(cap) => {
-                Some(Why::Refused(Conflict::OwnerAtCap {
-                    owner: path(),
-                    held: held.len() as u64,
-                    cap: cap.into(),
                 }))
             }
             _ => None,

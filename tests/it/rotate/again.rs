@@ -132,7 +132,18 @@ fn what_its_owner_holds_meanwhile_is_counted_when_a_key_rotates_again() {
             let held = match policy {
                 // It would end the grace.
                 KeysPerOwner::SingleSuperseding => None,
-                _ => Some(store.issue(prefix, "u")),
+                KeysPerOwner::SingleRefusing => Some(store.issue(prefix, "u")),
+                // The key in its grace is what its owner may hold.
+                _ => {
+                    let another = store.engine.issue(NewKey::new(prefix, "u").unwrap());
+                    let at_cap = Conflict::OwnerAtCap {
+                        owner: "u".parse().unwrap(),
+                        held: 1,
+                        cap: 1,
+                    };
+                    assert_eq!(refusal(another), at_cap);
+                    None
+                }
             };
             if let Some(held) = held {
                 let refused = assert_unwritten(&store.engine, || {
@@ -140,12 +151,7 @@ fn what_its_owner_holds_meanwhile_is_counted_when_a_key_rotates_again() {
                     store.engine.rotate(first.key.id, rotation)
                 });
                 match refusal(refused) {
-                    Conflict::OwnerHasKey { key, .. } if policy.is_single() => {
-                        assert_eq!(key, held.key.id);
-                    }
-                    Conflict::OwnerAtCap {
-                        held: 1, cap: 1, ..
-                    } if !policy.is_single() => {}
+                    Conflict::OwnerHasKey { key, .. } => assert_eq!(key, held.key.id),
                     other => panic!("{other:?}"),
                 }
                 store.engine.revoke(held.key.id, cessation).unwrap();
