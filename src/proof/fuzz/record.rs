@@ -376,6 +376,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 5728);
+        assert_eq!(flips, 5776);
     }
 }
