@@ -217,10 +217,37 @@ mod tests {
             named(Some("a"), "b"),
             named(Some("ab"), "a"),
             named(Some("b"), "ab"),
+            named(None, "ac"),
         ];
         assert_eq!(BTreeSet::from(names).len(), names.len());
         let other = Keyring::new(&Zeroizing::new([8; 32]), &[]);
         assert_ne!(name(&other, None, &"ab".parse().unwrap()), names[0]);
+    }
+
+    #[test]
+    fn each_kind_of_request_and_of_expiry_says_which_it_is() {
+        let ring = ring();
+        let kinds = [NAME, ISSUE, ROTATE].map(|kind| Hash::new(&ring, kind).finish());
+        assert_eq!(BTreeSet::from(kinds).len(), kinds.len());
+        let hashed = |hash: &dyn Fn(&mut Hash)| {
+            let mut hashed = Hash::new(&ring, ISSUE);
+            hash(&mut hashed);
+            hashed.finish()
+        };
+        let (at, lifetime) = (Timestamp::from_raw, Duration::from_nanos);
+        let expiries = [
+            hashed(&|_| {}),
+            hashed(&|hash| hash.instant(at(5))),
+            hashed(&|hash| hash.duration(lifetime(5))),
+            hashed(&|hash| hash.expiry(Expiry::Default)),
+            hashed(&|hash| hash.expiry(Expiry::Never)),
+            hashed(&|hash| hash.expiry(Expiry::At(at(0)))),
+            hashed(&|hash| hash.expiry(Expiry::At(at(1)))),
+            hashed(&|hash| hash.expiry(Expiry::At(at(5)))),
+            hashed(&|hash| hash.expiry(Expiry::After(lifetime(5)))),
+            hashed(&|hash| hash.expiry(Expiry::After(lifetime(6)))),
+        ];
+        assert_eq!(BTreeSet::from(expiries).len(), expiries.len());
     }
 
     #[test]
@@ -241,7 +268,11 @@ mod tests {
             vec![new().description("x")],
             vec![new().label("x", "")],
             vec![new().label("", "x")],
+            vec![new().label("x", "x")],
+            vec![new().label("x", "y")],
+            vec![new().label("y", "x")],
             vec![new().not_before(Timestamp::from_raw(5))],
+            vec![new().not_before(Timestamp::from_raw(6))],
             vec![new().expires_at(Timestamp::from_raw(5))],
             vec![new().expires_in(Duration::from_millis(5))],
             vec![new().never_expires()],
@@ -250,8 +281,10 @@ mod tests {
             vec![new().plan("x")],
             vec![new().limits([])],
             vec![new().limits([Limit::per_minute(5)])],
+            vec![new().limits([Limit::per_minute(6)])],
             vec![new().limits([Limit::per_hour(5)])],
             vec![new().quota(Quota::new(5))],
+            vec![new().quota(Quota::new(6))],
             vec![new().quota(Quota::new(5).refilled(Refill::Daily))],
             vec![new().quota(Quota::new(5).refilled(Refill::Monthly))],
         ];
@@ -268,9 +301,11 @@ mod tests {
             update().description("x"),
             update().plan("x"),
             update().label("x", "y"),
+            update().label("y", "y"),
             update().remove_label("x"),
             update().set_permissions(["x"]),
             update().set_permission_mask(Permissions::NONE),
+            update().set_permission_mask(Permissions::from_bits(1)),
             update().add_permissions(["x"]),
             update().remove_permissions(["x"]),
             update().expiry(Expiry::Default),
