@@ -5,6 +5,7 @@ that the test named beside it fails.
     tests/faults.py             seed them all
     tests/faults.py TEXT ...    those whose name or file holds one of the texts
     tests/faults.py --new [TEXT ...]    the same, of those that were never seeded
+    tests/faults.py --alone [TEXT ...]  with a build for each
     tests/faults.py --pending   lists what is new as still to be seeded
     tests/faults.py --check     whether each can still be seeded, and is listed
 
@@ -13,9 +14,14 @@ Each row of docs/faults.txt is of the last time that its fault was seeded.
 A fault that does not build shows nothing, and one that its test lets pass is a
 hole in the proof: both make this program fail. Before that, every test must pass
 on the source as it is, or its failing would mean nothing.
+
+Faults in the bodies of the crate's functions are built together: each body is there
+once for each of its faults, and an environment variable says which is run. What
+cannot be built so, or is not caught so, is built by itself.
 """
 
 import datetime
+import json
 import os
 import platform
 import re
@@ -29,13 +35,28 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "faults"
 ROWS = ROOT / "docs" / "faults.txt"
-# A fault may make a test wait for ever.
+# A fault may make a test wait for ever, and the build of all of them takes its time.
 SECONDS_MAX = 600
+BUILD_SECONDS_MAX = 3_600
 FEATURES = "--all-features"
 # The verdict on a fault that is listed and was never seeded.
 PENDING = "pending"
 # Each fault is a build of its own, which takes longer than its one test.
 QUICK = ["--config", "profile.dev.package.gatekey.opt-level=0", "--config", "profile.dev.package.gatekey.debug=0"]
+
+SEEDED = "GATEKEY_FAULT"
+SWITCH = f"""//! Which fault is seeded.
+
+use std::sync::OnceLock;
+
+pub(crate) fn is(number: usize) -> bool {{
+    static SEEDED: OnceLock<Option<usize>> = OnceLock::new();
+    *SEEDED.get_or_init(|| std::env::var("{SEEDED}").ok()?.parse().ok()) == Some(number)
+}}
+"""
+NOT_CODE = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|\bb?r(\#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?'(?:\\.[^']*|[^'\\])'""", re.DOTALL
+)
 
 
 def read_faults():
@@ -81,22 +102,126 @@ def command(fault, *more):
     return ["cargo", "test", "--quiet", *QUICK, FEATURES, *more, *fault["test"]]
 
 
-def run(fault, tree, *more):
-    """Whether a command succeeds, and the last of what it printed."""
+def run(fault, tree, *more, command=command, seeded=None):
+    """Whether a command succeeds, and what it printed."""
     env = dict(os.environ, CARGO_TERM_COLOR="never", RUST_BACKTRACE="0")
     env["CARGO_TARGET_DIR"] = str(WORK / "target")
     env["GATEKEY_TOOLS_BIN"] = str(ROOT / "target" / "tools" / "bin")
     if "rustc" in fault:
         env["RUSTC_WORKSPACE_WRAPPER"] = str(ROOT / fault["rustc"])
     env.update(fault.get("env", {}))
+    if seeded is not None:
+        env[SEEDED] = str(seeded)
     try:
         done = subprocess.run(
             command(fault, *more), cwd=tree, env=env, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_MAX,
+            stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=BUILD_SECONDS_MAX if command is building else SECONDS_MAX,
         )
     except subprocess.TimeoutExpired:
         return False, "it took too long"
     return done.returncode == 0, done.stdout + done.stderr
+
+
+def bodies(text):
+    """Where the bodies of functions are that need not be constant."""
+    code = NOT_CODE.sub(lambda found: " " * len(found.group()), text)
+    for found in re.finditer(r"\b(const\s+)?fn\s+\w+", code):
+        depth, at = 0, found.end()
+        while depth > 0 or code[at] not in "{;":
+            depth += (code[at] in "([") - (code[at] in ")]")
+            at += 1
+        if code[at] == ";" or found.group(1):
+            continue
+        begun, depth = at, 0
+        while True:
+            depth += (code[at] == "{") - (code[at] == "}")
+            if depth == 0:
+                break
+            at += 1
+        yield begun + 1, at
+
+
+def building(_fault):
+    return ["cargo", "test", *QUICK, FEATURES, "--no-run", "--lib", "--message-format=json"]
+
+
+class Together:
+    """Faults of the crate in one build."""
+
+    def __init__(self, faults, tree):
+        self.tree = tree
+        # By file and body.
+        self.places = {}
+        self.numbers = {}
+        for number, fault in enumerate(faults):
+            if not fault["file"].startswith("src/"):
+                continue
+            text = (ROOT / fault["file"]).read_text()
+            start = text.index(fault["find"])
+            around = [b for b in bodies(text) if b[0] <= start and start + len(fault["find"]) <= b[1]]
+            if around:
+                # The outermost, so that no two lie within each other.
+                self.places.setdefault((fault["file"], min(around)), []).append(number)
+                self.numbers[number] = fault
+
+    def write(self):
+        copy_source(self.tree)
+        (self.tree / "src" / "seeded.rs").write_text(SWITCH)
+        lib = self.tree / "src" / "lib.rs"
+        texts = {"src/lib.rs": lib.read_text() + "\n#[allow(missing_docs)]\nmod seeded;\n"}
+        # From the end, so that places stay where they are.
+        for (file, (start, end)), numbers in sorted(self.places.items(), reverse=True):
+            text = texts.get(file) or (ROOT / file).read_text()
+            body = text[start:end]
+            seeded = [
+                f"/*<{number}*/if crate::seeded::is({number}) {{"
+                f"{body.replace(self.numbers[number]['find'], self.numbers[number]['replace'])}"
+                f"}}/*{number}>*/ else "
+                for number in numbers
+            ]
+            whole = "".join(seeded) + f"{{{body}}}" if numbers else body
+            texts[file] = f"{text[:start]}{whole}{text[end:]}"
+        for file, text in texts.items():
+            (self.tree / file).write_text(text)
+
+    def drop(self, file, at):
+        """Takes out what stands where the compiler found an error."""
+        text = (self.tree / file).read_bytes().decode() if (self.tree / file).is_file() else ""
+        here = [place for place in self.places if place[0] == file]
+        for place in here:
+            for number in self.places[place]:
+                if text.index(f"/*<{number}*/") <= at <= text.index(f"/*{number}>*/"):
+                    return [(place, number)]
+        # Between two, or in the part of a function before its body.
+        before = [
+            place for place in here
+            if self.places[place] and text.index(f"/*<{self.places[place][0]}*/") - 300 <= at
+        ]
+        places = [max(before)] if before else here or list(self.places)
+        return [(place, number) for place in places for number in self.places[place]]
+
+    def build(self):
+        """Builds what can be built; what cannot is taken out."""
+        while self.numbers:
+            self.write()
+            fault = next(iter(self.numbers.values()))
+            built, output = run(fault, self.tree, command=building)
+            if built:
+                return
+            dropped = set()
+            for line in output.splitlines():
+                found = json.loads(line) if line.startswith("{") else {}
+                message = found.get("message", {})
+                if found.get("reason") == "compiler-message" and message["level"] == "error":
+                    for span in message["spans"]:
+                        if span["is_primary"]:
+                            dropped.update(self.drop(span["file_name"], span["byte_start"]))
+            dropped = dropped or {(place, number) for place in self.places for number in self.places[place]}
+            print(f"{len(dropped)} of {len(self.numbers)} are not built with the others", flush=True)
+            for place, number in dropped:
+                self.places[place].remove(number)
+                del self.numbers[number]
 
 
 def ran_a_test(output):
@@ -169,6 +294,8 @@ def main():
         return
     if wanted[:1] == ["--new"]:
         faults, wanted = never, wanted[1:]
+    is_alone = wanted[:1] == ["--alone"]
+    wanted = wanted[is_alone:]
     if wanted:
         faults = [
             fault for fault in faults
@@ -177,21 +304,11 @@ def main():
         if not faults:
             sys.exit(f"no fault's name or file holds any of {wanted}")
     tree = WORK / "tree"
-    copy_source(tree)
     failures = []
-    sound = {}
     rows = []
     begun = time.monotonic()
-    # All of these before the first fault: each change of the source is a build.
-    for fault in faults:
-        what = what_runs(fault)
-        if what not in sound:
-            passed, output = run(fault, tree)
-            sound[what] = passed and ran_a_test(output)
-            if not sound[what]:
-                failures.append(f"{fault['test']} does not pass, or runs nothing, on the sound source:\n{output}")
-    for fault in faults:
-        verdict, output = seed(fault, tree) if sound[what_runs(fault)] else ("NO SOUND TEST", "")
+
+    def note(fault, verdict, output):
         if verdict != "caught":
             failures.append(f"{fault['name']}: {verdict}\n{output[-3000:]}")
         row = row_of(fault, verdict)
@@ -199,6 +316,34 @@ def main():
         print(row, flush=True)
         # After each, so that a run that is cut off has not run for nothing.
         write_rows(rows, time.monotonic() - begun)
+
+    alone = list(faults)
+    for rustc in {fault.get("rustc") for fault in faults} if not is_alone else ():
+        together = Together([fault for fault in faults if fault.get("rustc") == rustc], tree)
+        together.build()
+        sound = {}
+        for number, fault in together.numbers.items():
+            what = what_runs(fault)
+            if what not in sound:
+                passed, output = run(fault, tree)
+                sound[what] = passed and ran_a_test(output)
+            if sound[what]:
+                passed, output = run(fault, tree, seeded=number)
+                if not passed:
+                    alone.remove(fault)
+                    note(fault, "caught", output)
+    copy_source(tree)
+    sound = {}
+    # All of these before the first fault: each change of the source is a build.
+    for fault in alone:
+        what = what_runs(fault)
+        if what not in sound:
+            passed, output = run(fault, tree)
+            sound[what] = passed and ran_a_test(output)
+            if not sound[what]:
+                failures.append(f"{fault['test']} does not pass, or runs nothing, on the sound source:\n{output}")
+    for fault in alone:
+        note(fault, *(seed(fault, tree) if sound[what_runs(fault)] else ("NO SOUND TEST", "")))
     if failures:
         sys.exit("\n\n".join(failures))
 
