@@ -77,7 +77,7 @@ fn a_key_reads_as_a_person_would_write_it() {
             "labels": {"team": "data"},
             "networks": ["192.0.2.0/24", "2001:db8::/32"],
             "plan": "gold",
-            "limits": [{"requests": 60, "window": "PT1M"}],
+            "limits": [{"requests": 60, "window": "PT1M", "algorithm": "sliding"}],
             "quota": {
                 "quota": {"requests": 1000, "refill": "monthly"},
                 "remaining": 990,
@@ -110,14 +110,19 @@ fn small_types_have_these_texts() {
     reads_and_writes::<Timestamp>(r#""2026-01-01T00:00:00Z""#);
     reads_and_writes::<IdempotencyKey>(r#""order-17""#);
     reads_and_writes::<Link>(&format!("\"7:{}\"", "0a".repeat(32)));
-    reads_and_writes::<Limit>(r#"{"requests": 60, "window": "PT1M"}"#);
-    reads_and_writes::<Limit>(r#"{"requests": 5, "window": "P31D"}"#);
+    reads_and_writes::<Limit>(r#"{"requests": 60, "window": "PT1M", "algorithm": "sliding"}"#);
+    reads_and_writes::<Limit>(r#"{"requests": 5, "window": "PT1H", "algorithm": "fixed"}"#);
+    reads_and_writes::<Limit>(
+        r#"{"requests": 5, "window": "PT1S", "algorithm": "bucket", "burst": 9}"#,
+    );
+    let sliding: Limit = serde_json::from_str(r#"{"requests": 5, "window": "PT1S"}"#).unwrap();
+    assert_eq!(sliding, Limit::per_second(5));
     reads_and_writes::<LimitStatus>(
-        r#"{"limit": {"requests": 60, "window": "PT1S"}, "remaining": 9,
+        r#"{"limit": {"requests": 60, "window": "PT1S", "algorithm": "fixed"}, "level": {"owner": 1}, "remaining": 9,
             "resets_at": "2026-01-01T00:01:00Z"}"#,
     );
     reads_and_writes::<Plan>(
-        r#"{"name": "gold", "limits": [{"requests": 5, "window": "PT1H"}], "shared_by_owner": true,
+        r#"{"name": "gold", "limits": [{"requests": 5, "window": "PT1H", "algorithm": "sliding"}], "shared_by_owner": true,
             "replaces_levels_above": false}"#,
     );
     reads_and_writes::<LevelDefaults>(
@@ -128,7 +133,7 @@ fn small_types_have_these_texts() {
             "keyspace": "acme_live",
             "owner": "acme/ingest",
             "plan": "gold",
-            "limits": [{"requests": 60, "window": "PT1M"}],
+            "limits": [{"requests": 60, "window": "PT1M", "algorithm": "sliding"}],
             "quota": {
                 "quota": {"requests": 1000, "refill": null},
                 "remaining": 990,
@@ -257,7 +262,7 @@ fn what_an_engine_answers_with_reads_back() {
             "max_lifetime": null,
             "plans": [{
                 "name": "gold",
-                "limits": [{"requests": 1, "window": "PT1M"}],
+                "limits": [{"requests": 1, "window": "PT1M", "algorithm": "sliding"}],
                 "shared_by_owner": false,
                 "replaces_levels_above": false,
             }],
@@ -287,9 +292,10 @@ fn a_verdict_tells_its_code_and_no_secret() {
     };
     let any = Requirements::new();
     let limit = json!({
-        "limit": {"requests": 1, "window": "PT1M"},
+        "limit": {"requests": 1, "window": "PT1M", "algorithm": "sliding"},
+        "level": {"owner": 1},
         "remaining": 0,
-        "resets_at": "2026-01-01T00:01:00Z",
+        "resets_at": "2026-01-01T00:02:00Z",
     });
     assert_eq!(
         verify(&any).1,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::change::quota;
 use crate::engine::shared::Core;
-use crate::memory::levels::{LEVELS_MAX, PerLevel};
+use crate::memory::levels::PerLevel;
 use crate::memory::limiter::{Ask, Charged as Counted, Terms};
-use crate::memory::owner_names;
+use crate::memory::owner_names::{self, Name};
 use crate::memory::owner_terms::{Own, Pinned};
 use crate::memory::quota::{Fetched, Name as PurseName, Taken};
 use crate::memory::registry::{Entry, Once};
@@ -35,6 +35,8 @@ pub(super) enum Charged {
 struct Levels<'a> {
     limits: PerLevel<Ask<'a>>,
     quotas: PerLevel<Quota>,
+    /// The names of the levels that have quotas.
+    quota_names: PerLevel<Name>,
 }
 
 /// A quota that a request is charged to.
@@ -52,8 +54,8 @@ enum NotSpent {
         level: Level,
         refills_at: Option<Timestamp>,
     },
-    /// Too little of the quota at this place is in memory.
-    AskStore(usize),
+    /// Too little of the quota is in memory.
+    AskStore(Quota),
 }
 
 impl Core {
@@ -70,22 +72,25 @@ impl Core {
         let epoch = self.limiter.epoch();
         let owners = self.owner_terms.pin();
         let own = self.own_limits(view)?;
-        // After what owners have: the plans that they name are there.
         let keyspace = Once::new(entry);
         let levels = self.levels(view, entry, &keyspace, epoch, &owners, own.as_ref())?;
         let key = view.id();
-        // What was taken of quotas for this request while it waited for the store.
-        let mut taken = [const { None::<Taken> }; LEVELS_MAX];
+        // A request that needs one quota has what it waited for as its own. One that needs
+        // several holds none while it waits for another: two that held what the other
+        // needs would wait for ever.
+        let takes = levels.quotas.len() == 1;
+        let mut taken: Option<Taken> = None;
         let charged = loop {
             let charged = self.limiter.charge(
                 &levels.limits,
+                &levels.quota_names,
                 cost,
                 present.clock,
                 &self.home,
                 // What costs nothing takes no slice either, and waits for no commit.
-                || match cost {
-                    0 => Ok(()),
-                    cost => self.spend(&levels, &taken, cost, present.clock),
+                || match cost > 0 && taken.is_none() {
+                    true => self.spend(&levels, cost, present.clock),
+                    false => Ok(()),
                 },
             )?;
             match charged {
@@ -104,34 +109,25 @@ impl Core {
                         refills_at,
                     });
                 }
-                Counted::Failed(NotSpent::AskStore(at)) => {
-                    let Some(quota) = levels.quotas.get(at) else {
-                        return Err(Error::Internal("a quota that was asked is not there"));
-                    };
-                    match self.fetch(view, quota, cost, present) {
-                        Ok(Fetched::InMemory) => {}
-                        Ok(Fetched::Taken(slice)) => {
-                            if let Some(place) = taken.get_mut(at) {
-                                *place = Some(slice);
-                            }
-                        }
-                        Ok(Fetched::Exhausted { refills_at }) => {
+                Counted::Failed(NotSpent::AskStore(quota)) => {
+                    match self.fetch(view, quota, cost, takes, present)? {
+                        Fetched::InMemory => {}
+                        Fetched::Taken(slice) => taken = Some(slice),
+                        Fetched::Exhausted { refills_at } => {
                             break Charged::OverLimit(Denial::QuotaExhausted {
                                 key,
                                 level: quota.level,
                                 refills_at,
                             });
                         }
-                        Ok(Fetched::Gone) => break Charged::Gone,
-                        Err(error) => {
-                            decide(taken, false);
-                            return Err(error);
-                        }
+                        Fetched::Gone => break Charged::Gone,
                     }
                 }
             }
         };
-        decide(taken, matches!(charged, Charged::Admitted(_)));
+        if let Some(taken) = taken {
+            taken.decide(matches!(charged, Charged::Admitted(_)));
+        }
         Ok(charged)
     }
 
@@ -165,10 +161,13 @@ impl Core {
         let owner = view.owner();
         if entry.charges_owners() {
             let names = self.limiter.names().levels(view.keyspace(), owner);
-            for (depth, name) in (1..).zip(names) {
+            // All of them before the keyspace is loaded: the plans that they name are there.
+            let mut found = PerLevel::default();
+            names.for_each(|name| found.push((name, owners.get(&name))));
+            for (depth, (name, settings)) in (1..).zip(found.iter()) {
                 let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
                 let defaults = keyspace.defaults(depth);
-                let (plan, limits, has_own_quota) = match owners.get(&name) {
+                let (plan, limits, has_own_quota) = match settings {
                     None => (defaults.plan, None, false),
                     Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
                     Some(Own::Settings {
@@ -181,6 +180,7 @@ impl Core {
                     }
                 };
                 if has_own_quota || defaults.quota.is_some() {
+                    levels.quota_names.push(name);
                     levels.quotas.push(Quota {
                         level,
                         depth,
@@ -201,7 +201,7 @@ impl Core {
             let is_shared =
                 (keyspace.get().plan_numbered(plan)).is_some_and(|plan| plan.shared_by_owner);
             let name = match (own, is_shared) {
-                (Some(_), _) => owner_names::of_key(view.lineage(), u16::MAX),
+                (Some(own), _) => owner_names::of_own_limits(view.lineage(), own.kinds()),
                 (None, true) => self.limiter.names().shared(view.keyspace(), plan, owner),
                 (None, false) => owner_names::of_key(view.lineage(), plan),
             };
@@ -214,6 +214,8 @@ impl Core {
             })?;
         }
         if view.has_quota() {
+            let name = owner_names::of_key(view.lineage(), 0);
+            levels.quota_names.push(name);
             levels.quotas.push(Quota {
                 level: Level::Key,
                 depth: 0,
@@ -239,36 +241,31 @@ impl Core {
             .transpose()
     }
 
-    /// Spends a request's cost of all its quotas from memory, or of none: but of those of
-    /// which it was taken for the request before.
-    fn spend(
-        &self,
-        levels: &Levels<'_>,
-        taken: &[Option<Taken>; LEVELS_MAX],
-        cost: u32,
-        now: Timestamp,
-    ) -> Result<(), NotSpent> {
-        let cost = u64::from(cost);
-        let due = || {
-            let each = levels.quotas.iter().zip(taken).enumerate();
-            each.filter(|(_, (_, taken))| taken.is_none())
-                .map(|(at, (quota, _))| (at, quota))
-        };
-        for (at, quota) in due() {
-            let failed = match self.quotas.spend(quota.purse, cost, now) {
-                Some(Spent::Covered) => continue,
-                Some(Spent::Exhausted { refills_at }) => NotSpent::Exhausted {
+    /// Spends a request's cost of all its quotas from memory, or of none.
+    fn spend(&self, levels: &Levels<'_>, cost: u32, now: Timestamp) -> Result<(), NotSpent> {
+        if levels.quotas.len() == 0 {
+            return Ok(());
+        }
+        let mut purses = PerLevel::default();
+        for (at, quota) in levels.quotas.iter().enumerate() {
+            purses.push((at, quota.purse));
+        }
+        let spent = self.quotas.spend(&purses, cost.into(), now);
+        spent.map_err(|(at, spent)| {
+            let quota = levels.quotas.get(at);
+            match (spent, quota) {
+                (Some(Spent::Exhausted { refills_at }), Some(quota)) => NotSpent::Exhausted {
                     level: quota.level,
                     refills_at,
                 },
-                None => NotSpent::AskStore(at),
-            };
-            for (_, spent) in due().take_while(|(before, _)| *before < at) {
-                self.quotas.put_back(spent.purse, cost);
+                (_, Some(quota)) => NotSpent::AskStore(quota),
+                // Places are those that were given.
+                (_, None) => NotSpent::Exhausted {
+                    level: Level::Key,
+                    refills_at: None,
+                },
             }
-            return Err(failed);
-        }
-        Ok(())
+        })
     }
 
     /// Has the store asked for what memory lacks of a quota: waits for a durable commit.
@@ -277,6 +274,7 @@ impl Core {
         view: &View<'_>,
         quota: Quota,
         cost: u32,
+        takes: bool,
         present: Present,
     ) -> Result<Fetched, Error> {
         // Before any lock: a thread that is not in a fork may have it there for ever.
@@ -298,7 +296,7 @@ impl Core {
                 }
             })
         };
-        self.quotas.fetch(quota.purse, cost, clock, take)
+        self.quotas.fetch(quota.purse, cost, takes, clock, take)
     }
 
     pub(super) fn put_back(&self, numbers: Vec<u64>) -> Result<(), Error> {
@@ -341,11 +339,4 @@ fn path_of(view: &View<'_>, depth: usize) -> Result<OwnerPath, Error> {
     let path = end.map_or(owner, |(at, _)| owner.get(..at).unwrap_or(owner));
     path.parse()
         .map_err(|_| Error::corrupted("keys", view.id(), "its owner is no path"))
-}
-
-/// Decides on what was taken of quotas for a request.
-fn decide(taken: [Option<Taken>; LEVELS_MAX], is_spent: bool) {
-    for taken in taken.into_iter().flatten() {
-        taken.decide(is_spent);
-    }
 }

@@ -34,6 +34,8 @@ use room::Room;
 
 /// How many shards there are. A request holds its locks for some tens of nanoseconds.
 const SHARDS: usize = 256;
+/// The most shards of a request: of its limits, and of its quotas.
+const SHARDS_MAX: usize = 2 * LEVELS_MAX;
 
 type Shard = HashMap<Name, Meter, BuildHasherDefault<IdHasher>>;
 
@@ -48,6 +50,16 @@ fn shard_of(name: Name) -> usize {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) limits: Box<[Limit]>,
+}
+
+impl Terms {
+    /// A number of the kinds of its limits: what is counted of one is counted of another
+    /// only where they have the same.
+    pub(crate) fn kinds(&self) -> u64 {
+        let kind = |limit: &Limit| (limit.algorithm() as u64) << 32 | u64::from(limit.window_s());
+        let mix = |mixed: u64, kind: u64| (mixed ^ kind).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.limits.iter().map(kind).fold(1, mix)
+    }
 }
 
 /// One level of a request.
@@ -102,7 +114,7 @@ pub(crate) struct Limiter {
 
 /// The locks that a request holds, of each shard once, in the order of the shards.
 struct Held<'a> {
-    guards: [Option<(usize, MutexGuard<'a, Shard>)>; LEVELS_MAX],
+    guards: [Option<(usize, MutexGuard<'a, Shard>)>; SHARDS_MAX],
 }
 
 impl Limiter {
@@ -120,15 +132,18 @@ impl Limiter {
     /// `also` is called, and where that fails nothing is charged. `now` is the clock's.
     ///
     /// The levels are those of one owner's path, the shortest first, and the key.
+    /// `locked_too`: levels that have something else, which `also` changes: two requests
+    /// that have one of them call it one after the other.
     pub(crate) fn charge<E>(
         &self,
         asks: &PerLevel<Ask<'_>>,
+        locked_too: &PerLevel<Name>,
         cost: u32,
         now: Timestamp,
         home: &Home,
         also: impl FnOnce() -> Result<(), E>,
     ) -> Result<Charged<E>, Error> {
-        let mut held = match self.hold_all(asks, now, home)? {
+        let mut held = match self.hold_all(asks, locked_too, now, home)? {
             Ok(held) => held,
             // Fail closed: what cannot be counted is not let through.
             Err(missing) => {
@@ -171,7 +186,7 @@ impl Limiter {
         now: Timestamp,
         home: &Home,
     ) -> Result<Vec<LimitStatus>, Error> {
-        let mut held = self.hold(asks, home)?;
+        let mut held = self.hold(asks, &PerLevel::default(), home)?;
         let mut statuses = Vec::new();
         for ask in asks.iter() {
             let unused = [Counter::default(); LIMITS_PER_PLAN_MAX];
@@ -219,15 +234,21 @@ impl Limiter {
     }
 
     /// Locks the shards of all levels, in their order, each once.
-    fn hold(&self, asks: &PerLevel<Ask<'_>>, home: &Home) -> Result<Held<'_>, Error> {
-        let mut wanted = [usize::MAX; LEVELS_MAX];
-        for (wanted, ask) in wanted.iter_mut().zip(asks.iter()) {
-            *wanted = shard_of(ask.name);
+    fn hold(
+        &self,
+        asks: &PerLevel<Ask<'_>>,
+        locked_too: &PerLevel<Name>,
+        home: &Home,
+    ) -> Result<Held<'_>, Error> {
+        let mut wanted = [usize::MAX; SHARDS_MAX];
+        let names = asks.iter().map(|ask| ask.name).chain(locked_too.iter());
+        for (wanted, name) in wanted.iter_mut().zip(names) {
+            *wanted = shard_of(name);
         }
-        if asks.len() > 1 {
+        if asks.len() + locked_too.len() > 1 {
             wanted.sort_unstable();
         }
-        let mut guards = [const { None }; LEVELS_MAX];
+        let mut guards = [const { None }; SHARDS_MAX];
         let mut last = usize::MAX;
         for (guard, at) in guards.iter_mut().zip(wanted) {
             // The sentinel has no shard.
@@ -244,12 +265,13 @@ impl Limiter {
     fn hold_all<'a>(
         &self,
         asks: &PerLevel<Ask<'a>>,
+        locked_too: &PerLevel<Name>,
         now: Timestamp,
         home: &Home,
     ) -> Result<Result<Held<'_>, Ask<'a>>, Error> {
         let mut has_made_room = false;
         loop {
-            let mut held = self.hold(asks, home)?;
+            let mut held = self.hold(asks, locked_too, home)?;
             let mut all = asks.iter();
             let Some(missing) = all.find(|ask| !self.find(&mut held, ask, has_made_room)) else {
                 return Ok(Ok(held));

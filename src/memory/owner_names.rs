@@ -96,6 +96,13 @@ pub(crate) fn of_key(lineage: KeyId, plan: u16) -> Name {
     Name(lineage.raw(), OF_A_KEY | u64::from(plan))
 }
 
+/// The name of the meter of a key with limits of its own, of certain kinds. Keys of one
+/// lineage may have limits of different kinds, which must not be counted in one place.
+pub(crate) fn of_own_limits(lineage: KeyId, kinds: u64) -> Name {
+    // Above all numbers of plans.
+    Name(lineage.raw(), OF_A_KEY | 1 << 62 | kinds >> 2)
+}
+
 fn fold(left: u64, right: u64) -> u64 {
     let product = u128::from(left) * u128::from(right);
     let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);

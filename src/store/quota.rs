@@ -1,6 +1,6 @@
 //! The stored part of a quota.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
@@ -39,25 +39,53 @@ pub(crate) struct Slice {
     pub(crate) left: u64,
 }
 
+/// Where what was taken for a request is given back, if the request is refused.
+pub(crate) trait Decide: Send + Sync {
+    fn decide(&self, cost: u64, is_spent: bool);
+}
+
 /// A request that waits for a commit.
-#[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) cost: u64,
-    pub(crate) answer: Mutex<Option<Spent>>,
+    /// Whether it is to have the cost as its own, or only to be told that it is there: a
+    /// request that needs several quotas holds none while it waits for another.
+    pub(crate) takes: bool,
+    answer: Mutex<Option<Answer>>,
+}
+
+/// What a request that waited is told.
+pub(crate) struct Answer {
+    pub(crate) spent: Spent,
+    /// Where the cost was taken, if it was.
+    pub(crate) taken_from: Option<Arc<dyn Decide>>,
 }
 
 impl Asked {
-    pub(crate) fn new(cost: u64) -> Self {
+    pub(crate) fn new(cost: u64, takes: bool) -> Self {
         Self {
             cost,
+            takes,
             answer: Mutex::new(None),
         }
     }
 
+    pub(crate) fn tell(&self, answer: Option<Answer>) {
+        *lock(&self.answer) = answer;
+    }
+
     /// `None`: the quota was changed meanwhile, or others spent what this request would
     /// have needed.
-    pub(crate) fn answer(&self) -> Option<Spent> {
-        *lock(&self.answer)
+    pub(crate) fn take_answer(&self) -> Option<Answer> {
+        lock(&self.answer).take()
+    }
+}
+
+impl Drop for Asked {
+    /// What was taken for a request that is gone is given back.
+    fn drop(&mut self) {
+        if let Some(purse) = self.take_answer().and_then(|answer| answer.taken_from) {
+            purse.decide(self.cost, false);
+        }
     }
 }
 

@@ -133,7 +133,8 @@ fn an_update_touches_no_key_and_settings_outlive_the_keys() {
     store.clock.advance(2 * DAY);
     assert_eq!(engine.purge(DAY / 2).unwrap().keys, 1);
     assert_eq!(settings(engine, "acme").cap, Some(7));
-    assert_eq!(settings(engine, "acme").quota.unwrap().remaining, 1_000);
+    // The verification took a slice of a hundredth.
+    assert_eq!(settings(engine, "acme").quota.unwrap().remaining, 990);
     store.assert_sound();
 }
 

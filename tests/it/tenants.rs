@@ -375,3 +375,60 @@ fn a_default_quota_that_is_raised_is_raised_for_whoever_has_used_it_up() {
     engine.update_keyspace("acme_live", change).unwrap();
     assert_eq!([ask(&engine, &one, 20), ask(&engine, &two, 20)], [1, 1]);
 }
+
+#[test]
+fn keys_of_one_lineage_with_limits_of_other_kinds_do_not_reset_each_other() {
+    let (engine, _) = engine_of(keyspace());
+    let spec = NewKey::new("acme_live", "acme").unwrap();
+    let old = engine
+        .issue(spec.limits([Limit::per_hour(5).fixed()]))
+        .unwrap();
+    let changed = KeyUpdate::new().limits([Limit::per_minute(5)]);
+    let rotation = Rotation::with_grace(Duration::from_secs(600)).changing(changed);
+    let rotated = engine.rotate(old.key.id, rotation).unwrap();
+    let tokens = [old.token.expose(), rotated.token.expose()];
+    let sum: u32 = (0..50)
+        .map(|round| granted(&engine, tokens[round % 2], 1))
+        .sum();
+    assert_eq!(sum, 10);
+}
+
+#[test]
+fn threads_that_need_quotas_of_several_owners_use_each_up_and_none_waits_for_ever() {
+    let (engine, _) = engine_of(keyspace());
+    update(&engine, "acme", OwnerUpdate::new().quota(Quota::new(700)));
+    for project in 0..4 {
+        let owner = format!("acme/p{project}");
+        update(&engine, &owner, OwnerUpdate::new().quota(Quota::new(200)));
+    }
+    let keys: Vec<_> = (0..64)
+        .map(|at| {
+            let spec = NewKey::new("acme_live", format!("acme/p{}/{at}", at % 4)).unwrap();
+            engine.issue(spec.quota(Quota::new(15))).unwrap()
+        })
+        .collect();
+    let sum: u32 = std::thread::scope(|scope| {
+        let ask = |key: &Issued| ask(&engine, key, 20);
+        let threads: Vec<_> = keys
+            .iter()
+            .map(|key| scope.spawn(move || ask(key)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert_eq!(
+        sum, 700,
+        "64 keys of 15 want 960, and their projects allow 800"
+    );
+    assert_eq!(
+        engine
+            .owner_settings("acme_live", "acme")
+            .unwrap()
+            .quota
+            .unwrap()
+            .remaining,
+        0
+    );
+}

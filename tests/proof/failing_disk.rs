@@ -79,7 +79,9 @@ fn each_fault<T: Copy + Send + Sync>(faults: &[T], stride: u64, each: impl Fn(T)
 fn assert_tells(error: &Error, place: &str) {
     let text = error.to_string();
     let tells = match error {
-        Error::OutcomeUnknown(_) => text.contains("outcome") && text.contains("well again"),
+        Error::OutcomeUnknown(_) => {
+            text.contains("outcome") && text.contains("read the state again")
+        }
         Error::Store(_) => text.contains("the store failed"),
         Error::Open { reason, .. } => matches!(
             reason,

@@ -22,17 +22,28 @@ pub(super) struct Room {
     meters_max: usize,
     sweeps: Sweeps,
     /// Held by who makes room, so that one does.
-    making: Mutex<()>,
+    making: Mutex<Shares>,
     refused: AtomicU64,
     evicted: AtomicU64,
 }
+
+/// How many meters each organisation had when they were last counted, and its share.
+#[derive(Default)]
+struct Shares {
+    counted_at_ms: u64,
+    counts: HashMap<u64, usize>,
+    share: usize,
+}
+
+/// For how long a count serves to refuse those who were above their share.
+const RECOUNT_MS: u64 = 1_000;
 
 impl Room {
     pub(super) fn new(meters_max: usize) -> Self {
         Self {
             meters_max,
             sweeps: Sweeps::new(meters_max),
-            making: Mutex::new(()),
+            making: Mutex::default(),
             refused: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
         }
@@ -64,7 +75,7 @@ impl Limiter {
         now: Timestamp,
         home: &Home,
     ) -> Result<bool, Error> {
-        let _making = lock_at_home(&self.room.making, home)?;
+        let mut shares = lock_at_home(&self.room.making, home)?;
         let room = &self.room;
         if !room.is_full(self.len()) && !room.is_sweep_due(self.len()) {
             return Ok(true);
@@ -78,7 +89,7 @@ impl Limiter {
             }
         }
         room.sweeps.left(self.len());
-        if !room.is_full(self.len()) || self.evict(ask, home)? {
+        if !room.is_full(self.len()) || self.evict(ask, &mut shares, now, home)? {
             return Ok(true);
         }
         room.refused.fetch_add(1, Ordering::Relaxed);
@@ -101,24 +112,38 @@ impl Limiter {
 
     /// Lets organisations that have more than their share lose the meters of some keys;
     /// `false` where that is the asker's own.
-    fn evict(&self, ask: &Ask<'_>, home: &Home) -> Result<bool, Error> {
-        let mut counts: HashMap<u64, usize> = HashMap::new();
-        for shard in &self.shards {
-            for meter in lock_at_home(shard, home)?.values() {
-                *counts.entry(meter.organisation).or_default() += 1;
-            }
-        }
+    fn evict(
+        &self,
+        ask: &Ask<'_>,
+        shares: &mut Shares,
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<bool, Error> {
         let organisation = self.names.organisation(ask.owner);
-        let own = counts.get(&organisation).copied().unwrap_or(0);
-        let target = self.room.meters_max - (self.room.meters_max / 16).clamp(1, 4_096);
-        let share = share_of(counts.values().copied().collect(), target, own == 0);
-        if own >= share {
+        let own = |shares: &Shares| shares.counts.get(&organisation).copied().unwrap_or(0);
+        // Else each refusal would walk all meters.
+        if now.unix_ms().abs_diff(shares.counted_at_ms) < RECOUNT_MS && own(shares) >= shares.share
+        {
             return Ok(false);
         }
-        // Of each that has more, what is beyond its share; the meters of owners stay.
-        let mut beyond: HashMap<u64, usize> = (counts.into_iter())
-            .filter(|(_, count)| *count > share)
-            .map(|(organisation, count)| (organisation, count - share))
+        shares.counts.clear();
+        for shard in &self.shards {
+            for meter in lock_at_home(shard, home)?.values() {
+                *shares.counts.entry(meter.organisation).or_default() += 1;
+            }
+        }
+        let target = self.room.meters_max - (self.room.meters_max / 16).clamp(1, 4_096);
+        let counts = shares.counts.values().copied().collect();
+        shares.share = share_of(counts, target, own(shares) == 0);
+        shares.counted_at_ms = now.unix_ms();
+        if own(shares) >= shares.share {
+            return Ok(false);
+        }
+        // Of each that has more, what is beyond its share; the organisation's own stays.
+        let share = shares.share;
+        let mut beyond: HashMap<u64, usize> = (shares.counts.iter())
+            .filter(|(_, count)| **count > share)
+            .map(|(organisation, count)| (*organisation, count - share))
             .collect();
         let before = self.len();
         self.retain_but(home, &mut beyond)?;
@@ -130,7 +155,7 @@ impl Limiter {
 
     fn retain_but(&self, home: &Home, beyond: &mut HashMap<u64, usize>) -> Result<(), Error> {
         self.retain(home, |meter| match beyond.get_mut(&meter.organisation) {
-            Some(left) if *left > 0 && meter.level == Level::Key => {
+            Some(left) if *left > 0 && meter.level != Level::Owner(1) => {
                 *left -= 1;
                 false
             }

@@ -31,7 +31,9 @@ fn charge(limiter: &Limiter, asks: &[Ask<'_>], cost: u32, now: Timestamp) -> Res
     let mut levels = PerLevel::default();
     asks.iter().for_each(|ask| levels.push(*ask));
     let home = Home::new();
-    match limiter.charge(&levels, cost, now, &home, || Ok::<(), ()>(())) {
+    match limiter.charge(&levels, &PerLevel::default(), cost, now, &home, || {
+        Ok::<(), ()>(())
+    }) {
         Ok(Charged::Admitted(_)) => Ok(()),
         Ok(Charged::OverLimit(refused)) => Err(refused),
         Ok(Charged::Failed(())) | Err(_) => panic!("nothing fails"),
@@ -63,7 +65,14 @@ fn a_request_that_one_level_refuses_is_counted_at_none() {
     let failed = {
         let mut levels = PerLevel::default();
         levels.push(above);
-        limiter.charge(&levels, 1, at(0), &Home::new(), || Err("no quota"))
+        limiter.charge(
+            &levels,
+            &PerLevel::default(),
+            1,
+            at(0),
+            &Home::new(),
+            || Err("no quota"),
+        )
     };
     assert!(matches!(failed, Ok(Charged::Failed("no quota"))));
     assert_eq!(left(&limiter, &above, at(0)), 97);
@@ -220,9 +229,11 @@ fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
     let mut levels = PerLevel::default();
     levels.push(key(1, &plan, "acme"));
     let home = Home::new();
-    let held = limiter.hold(&levels, &home).unwrap();
+    let held = limiter.hold(&levels, &PerLevel::default(), &home).unwrap();
     home.leave();
-    let charged = limiter.charge(&levels, 1, at(0), &home, || Ok::<(), ()>(()));
+    let charged = limiter.charge(&levels, &PerLevel::default(), 1, at(0), &home, || {
+        Ok::<(), ()>(())
+    });
     assert!(matches!(charged, Err(Error::Forked)));
     drop(held);
 }

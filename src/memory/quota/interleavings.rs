@@ -77,7 +77,7 @@ impl Store {
             if let Some(spent) = found.and_then(|purse| purse.spend(cost, now())) {
                 return spent == Spent::Covered;
             }
-            let asked = Arc::new(Asked::new(cost));
+            let asked = Arc::new(Asked::new(cost, true));
             {
                 let mut record = lock(&self.record);
                 let in_memory = lock(&self.purses).in_memory(NUMBER, &record);
@@ -85,13 +85,10 @@ impl Store {
                 let asked = Arc::downgrade(&asked);
                 self.publish(QuotaEvent::Taken { name, slice, asked });
             }
-            if let Some(spent) = asked.answer() {
-                if spent == Spent::Covered {
-                    // No other level refuses it.
-                    let purse = self.names.find(name);
-                    purse.inspect(|purse| purse.decide(cost, true));
-                }
-                return spent == Spent::Covered;
+            if let Some(answer) = asked.take_answer() {
+                // No other level refuses it.
+                answer.taken_from.inspect(|purse| purse.decide(cost, true));
+                return answer.spent == Spent::Covered;
             }
             // What another has not decided on may come back: it is its turn.
             thread::yield_now();

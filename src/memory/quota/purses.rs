@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
-use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Slice, Spent, is_due};
-use crate::sync::table::{AtomicU64, Ordering, lock};
+use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Slice, Spent, is_due};
+use crate::sync::table::{AtomicU64, Ordering};
 
 /// The most purses that one request's transaction calls in, and the most names that it
 /// takes from a purse which has many.
@@ -48,6 +48,15 @@ pub(crate) struct Purse {
     /// What was taken for requests that waited for it, and that may still be refused by
     /// another level, which gives it back. While there is any, the quota is not exhausted.
     undecided: AtomicU64,
+}
+
+impl Decide for Purse {
+    fn decide(&self, cost: u64, is_spent: bool) {
+        if !is_spent {
+            self.put_in(cost);
+        }
+        self.undecided.fetch_sub(cost, Ordering::AcqRel);
+    }
 }
 
 impl Purse {
@@ -109,26 +118,26 @@ impl Purse {
         self.refills_at < Timestamp::MAX && self.refills_at > now.saturating_add(self.reach)
     }
 
-    /// Whether it has so much, without taking it.
-    pub(super) fn has(&self, cost: u64, now: Timestamp) -> bool {
+    /// What spending would come to, without spending.
+    pub(super) fn look(&self, cost: u64, now: Timestamp) -> Option<Spent> {
+        if is_due(self.refills_at, now) || self.is_too_far_ahead(now) {
+            return None;
+        }
+        let undecided = self.undecided.load(Ordering::Acquire);
         let word = self.word.load(Ordering::Acquire);
-        !is_due(self.refills_at, now)
-            && !self.is_too_far_ahead(now)
-            && word & IS_VOID == 0
-            && word & REQUESTS >= cost
+        match word & REQUESTS >= cost {
+            _ if word & IS_VOID != 0 => None,
+            true => Some(Spent::Covered),
+            false if word & STORE_IS_EMPTY != 0 && undecided == 0 => {
+                Some(Spent::exhausted(self.refills_at, cost, self.whole))
+            }
+            false => None,
+        }
     }
 
     /// Puts back what was taken from here and is not spent after all.
     pub(super) fn put_back(&self, requests: u64) {
         self.put_in(requests);
-    }
-
-    /// Decides on what was taken for a request that waited: spent, or given back.
-    pub(super) fn decide(&self, cost: u64, is_spent: bool) {
-        if !is_spent {
-            self.put_in(cost);
-        }
-        self.undecided.fetch_sub(cost, Ordering::AcqRel);
     }
 
     fn replace(&self, old: u64, new: u64) -> Result<(), u64> {
@@ -142,9 +151,10 @@ impl Purse {
 
     /// Adds what was taken, answers who waited for it, in their order, and notes what the
     /// store has left: all at one instant.
-    fn settle(&self, added: u64, left: u64, asked: &[Arc<Asked>]) {
+    fn settle(self: &Arc<Self>, added: u64, left: u64, asked: &[Arc<Asked>]) {
         // Before anybody can see that it is gone from here.
-        let at_most: u64 = asked.iter().map(|asked| asked.cost).sum();
+        let taking = asked.iter().filter(|asked| asked.takes);
+        let at_most: u64 = taking.map(|asked| asked.cost).sum();
         let before = self.undecided.fetch_add(at_most, Ordering::AcqRel);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -154,8 +164,10 @@ impl Purse {
                 .iter()
                 .map(|asked| match requests.checked_sub(asked.cost) {
                     Some(rest) => {
-                        requests = rest;
-                        undecided += asked.cost;
+                        if asked.takes {
+                            requests = rest;
+                            undecided += asked.cost;
+                        }
                         Some(Spent::Covered)
                     }
                     // What is undecided may come back.
@@ -171,7 +183,11 @@ impl Purse {
                     self.undecided
                         .fetch_sub(at_most - (undecided - before), Ordering::AcqRel);
                     for (asked, answer) in asked.iter().zip(answers) {
-                        *lock(&asked.answer) = answer;
+                        let takes = asked.takes && answer == Some(Spent::Covered);
+                        asked.tell(answer.map(|spent| Answer {
+                            spent,
+                            taken_from: takes.then(|| self.clone() as Arc<dyn Decide>),
+                        }));
                     }
                     return;
                 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::purses::{Index, Purse, Purses};
 use crate::memory::hash::IdHasher;
+use crate::memory::levels::PerLevel;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Slice, Spent};
+use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Slice, Spent};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, table};
 
@@ -21,7 +22,7 @@ pub(crate) type Name = u64;
 
 /// What the store had of a quota for a request.
 pub(crate) enum Fetched {
-    /// Memory has enough now, for whoever is first.
+    /// Memory has enough now, for whoever is first, or may have.
     InMemory,
     /// So much is the request's: for it to decide what becomes of it.
     Taken(Taken),
@@ -35,16 +36,13 @@ pub(crate) enum Fetched {
 /// What was taken of a quota for a request. Given back where that is not granted.
 #[must_use]
 pub(crate) struct Taken {
-    /// `None` where the quota was changed since: nothing is owed.
-    purse: Option<Arc<Purse>>,
+    purse: Arc<dyn Decide>,
     cost: u64,
 }
 
 impl Taken {
     pub(crate) fn decide(self, is_spent: bool) {
-        if let Some(purse) = self.purse {
-            purse.decide(self.cost, is_spent);
-        }
+        self.purse.decide(self.cost, is_spent);
     }
 }
 
@@ -89,52 +87,77 @@ impl Quotas {
 
     /// Has the store asked for `cost` of a quota, of which memory had too little. `take`
     /// asks it in a transaction, whose publication answers; it says `false` where there
-    /// is no such quota.
+    /// is no such quota. `takes`: what is found is the request's, to be decided on. Only for
+    /// a request that waits for nothing else while it has it.
     pub(crate) fn fetch(
         &self,
         name: Name,
         cost: u64,
+        takes: bool,
         now: Timestamp,
         take: impl Fn(&Arc<Asked>) -> Result<bool, Error>,
     ) -> Result<Fetched, Error> {
         let _lane = self.lane(name);
-        loop {
-            // Another may have taken a slice meanwhile.
-            if let Some(purse) = self.by_name.pin().get(&name)
-                && purse.has(cost, now)
-            {
-                return Ok(Fetched::InMemory);
-            }
-            if self.is_closing.load(Ordering::Acquire) {
-                return Err(Error::Closed);
-            }
-            let asked = Arc::new(Asked::new(cost));
-            if !take(&asked)? {
-                return Ok(Fetched::Gone);
-            }
-            match asked.answer() {
-                Some(Spent::Exhausted { refills_at }) => {
-                    return Ok(Fetched::Exhausted { refills_at });
-                }
-                Some(Spent::Covered) => {
-                    let purse = self.by_name.find(name);
-                    return Ok(Fetched::Taken(Taken { purse, cost }));
-                }
-                None => {}
-            }
+        // Another may have taken a slice meanwhile.
+        if let Some(purse) = self.by_name.pin().get(&name)
+            && purse.look(cost, now) == Some(Spent::Covered)
+        {
+            return Ok(Fetched::InMemory);
         }
+        if self.is_closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let asked = Arc::new(Asked::new(cost, takes));
+        if !take(&asked)? {
+            return Ok(Fetched::Gone);
+        }
+        Ok(match asked.take_answer() {
+            Some(Answer {
+                spent: Spent::Exhausted { refills_at },
+                ..
+            }) => Fetched::Exhausted { refills_at },
+            Some(Answer {
+                taken_from: Some(purse),
+                ..
+            }) => Fetched::Taken(Taken { purse, cost }),
+            // It is there for whoever is first, or another decides on it yet: look again,
+            // and without the lane, which those who decide may need.
+            Some(_) | None => Fetched::InMemory,
+        })
     }
 
-    /// Spends of a quota's purse. `None` where the store must be asked.
-    pub(crate) fn spend(&self, name: Name, cost: u64, now: Timestamp) -> Option<Spent> {
-        self.by_name.pin().get(&name)?.spend(cost, now)
-    }
-
-    /// Puts back into a quota's purse what was just spent from there.
-    pub(crate) fn put_back(&self, name: Name, cost: u64) {
-        if let Some(purse) = self.by_name.pin().get(&name) {
-            purse.put_back(cost);
+    /// Spends of all of some quotas, or of none. Fails with the place of the first that
+    /// does not cover it, and with what spending came to there, or with `None` where the
+    /// store must be asked.
+    ///
+    /// Who spends of one quota does so one after the other: under the lock of its level.
+    pub(crate) fn spend(
+        &self,
+        names: &PerLevel<(usize, Name)>,
+        cost: u64,
+        now: Timestamp,
+    ) -> Result<(), (usize, Option<Spent>)> {
+        let known = self.by_name.pin();
+        let mut purses = PerLevel::default();
+        for (at, name) in names.iter() {
+            let purse = known.get(&name).ok_or((at, None))?;
+            match purse.look(cost, now) {
+                Some(Spent::Covered) => purses.push((at, purse)),
+                other => return Err((at, other)),
+            }
         }
+        for (place, (at, purse)) in purses.iter().enumerate() {
+            match purse.spend(cost, now) {
+                Some(Spent::Covered) => {}
+                // It was called in meanwhile.
+                other => {
+                    let spent = purses.iter().take(place);
+                    spent.for_each(|(_, purse)| purse.put_back(cost));
+                    return Err((at, other));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn lane(&self, name: Name) -> sync::MutexGuard<'_, ()> {

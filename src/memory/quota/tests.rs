@@ -24,6 +24,25 @@ struct Store {
 
 const SHARED: u64 = 1_000_000;
 
+/// What a request is told, which it spends if it was taken for it.
+fn answer_of(asked: &Asked) -> Option<Spent> {
+    let answer = asked.take_answer()?;
+    answer
+        .taken_from
+        .inspect(|purse| purse.decide(asked.cost, true));
+    Some(answer.spent)
+}
+
+/// Spends of what is in memory; `None`: the store must be asked.
+fn from_memory(quotas: &Quotas, name: u64, cost: u64) -> Option<Spent> {
+    let mut names = crate::memory::levels::PerLevel::default();
+    names.push((0, name));
+    match quotas.spend(&names, cost, at(0)) {
+        Ok(()) => Some(Spent::Covered),
+        Err((_, spent)) => spent,
+    }
+}
+
 /// Spends as a request does that no other level refuses; `None`: there is no quota.
 fn spend(
     quotas: &Quotas,
@@ -32,10 +51,10 @@ fn spend(
     take: impl Fn(&Arc<Asked>) -> Result<bool, Error>,
 ) -> Result<Option<Spent>, Error> {
     loop {
-        if let Some(spent) = quotas.spend(name, cost, at(0)) {
+        if let Some(spent) = from_memory(quotas, name, cost) {
             return Ok(Some(spent));
         }
-        match quotas.fetch(name, cost, at(0), &take)? {
+        match quotas.fetch(name, cost, true, at(0), &take)? {
             Fetched::InMemory => {}
             Fetched::Taken(taken) => {
                 taken.decide(true);
@@ -208,11 +227,11 @@ fn a_key_that_leaves_a_quota_does_not_spend_it_and_one_that_stays_does() {
     let spend = |key| spend(&store.quotas, key, 1, gone).unwrap();
     assert_eq!(spend(SHARED), None, "it is gone");
     assert_eq!(spend(SHARED + 1), Some(Spent::Covered));
-    let asked = Arc::new(Asked::new(1));
+    let asked = Arc::new(Asked::new(1, true));
     let mut events = moved();
     events.extend(store.take(SHARED, 1, &asked));
     store.publish(&events);
-    assert_eq!(asked.answer(), Some(Spent::Covered));
+    assert_eq!(answer_of(&asked), Some(Spent::Covered));
     assert_eq!(spend(SHARED), Some(Spent::Covered));
 }
 
@@ -221,10 +240,10 @@ fn the_successor_of_a_key_is_granted_what_memory_and_store_have_together() {
     let store = Store::new(10, &[(SHARED, 20)]);
     assert!(store.spend(SHARED, 6));
     assert_eq!((store.in_memory(SHARED), store.in_store(SHARED)), (4, 10));
-    let asked = Arc::new(Asked::new(15));
+    let asked = Arc::new(Asked::new(15, true));
     store.publish(&store.take(SHARED + 1, 15, &asked));
     let refused = Spent::Exhausted { refills_at: None };
-    assert_eq!(asked.answer(), Some(refused), "there are 14");
+    assert_eq!(answer_of(&asked), Some(refused), "there are 14");
     assert_eq!(store.in_store(SHARED), 10, "which takes nothing");
     store.commits.set(0);
     assert!(store.spend(SHARED + 2, 12));
@@ -242,12 +261,12 @@ fn that_the_store_is_empty_is_known_until_something_is_put_back() {
 
     // Called in by a commit in which another takes of it: who asks finds it either way.
     assert!(store.spend(SHARED, 4));
-    let asked = Arc::new(Asked::new(8));
+    let asked = Arc::new(Asked::new(8, true));
     let mut events = store.take(SHARED + 1, 8, &asked);
     events.extend(store.put_back(&[SHARED]));
     store.publish(&events);
     let refused = Spent::Exhausted { refills_at: None };
-    assert_eq!(asked.answer(), Some(refused), "6 are left");
+    assert_eq!(answer_of(&asked), Some(refused), "6 are left");
     assert_eq!((store.in_memory(SHARED), store.in_store(SHARED)), (0, 6));
     assert_eq!(store.granted(SHARED, 9), 6);
 }
@@ -256,11 +275,11 @@ fn that_the_store_is_empty_is_known_until_something_is_put_back() {
 fn what_is_taken_out_in_a_commit_in_which_a_slice_is_taken_is_not_lost() {
     let store = Store::new(10, &[(SHARED, 40)]);
     assert!(store.spend(SHARED, 7));
-    let asked = Arc::new(Asked::new(5));
+    let asked = Arc::new(Asked::new(5, true));
     let mut events = store.take(SHARED + 1, 5, &asked);
     events.extend(store.put_back(&[SHARED]));
     store.publish(&events);
-    assert_eq!(asked.answer(), Some(Spent::Covered));
+    assert_eq!(answer_of(&asked), Some(Spent::Covered));
     assert_eq!((store.in_memory(SHARED), store.in_store(SHARED)), (5, 23));
 }
 
@@ -280,7 +299,7 @@ fn what_a_transaction_took_out_that_was_not_committed_is_in_memory_again() {
 #[test]
 fn a_slice_for_which_nobody_waits_any_more_is_for_the_next() {
     let store = Store::new(10, &[(1, 10)]);
-    let asked = Arc::new(Asked::new(4));
+    let asked = Arc::new(Asked::new(4, true));
     let events = store.take(1, 4, &asked);
     drop(asked);
     store.publish(&events);
@@ -378,14 +397,14 @@ fn what_a_request_gives_back_is_there_for_others() {
         store.publish(&store.take(1, 1, asked));
         Ok(true)
     };
-    let Ok(Fetched::Taken(taken)) = store.quotas.fetch(1, 1, at(0), take) else {
+    let Ok(Fetched::Taken(taken)) = store.quotas.fetch(1, 1, true, at(0), take) else {
         panic!("there is one");
     };
     // Another level may refuse it yet: so far nobody can be told that none is left.
-    assert_eq!(store.quotas.spend(1, 1, at(0)), None);
-    let asked = Arc::new(Asked::new(1));
+    assert_eq!(from_memory(&store.quotas, 1, 1), None);
+    let asked = Arc::new(Asked::new(1, true));
     store.publish(&store.take(1, 1, &asked));
-    assert_eq!(asked.answer(), None);
+    assert_eq!(answer_of(&asked), None);
     taken.decide(false);
     assert!(store.spend(1, 1));
     assert!(!store.spend(1, 1));

@@ -213,7 +213,7 @@ fn a_delta_is_what_differs_between_the_snapshots_before_and_after() {
         let with_quota = State::of(&core.snapshot().unwrap()).quota_of;
         if let Some((key, number)) = with_quota.iter().next() {
             let (key, number, quotas) = (*key, *number, core.quotas.clone());
-            let asked = Arc::new(crate::store::quota::Asked::new(1));
+            let asked = Arc::new(crate::store::quota::Asked::new(1, true));
             let asked = Arc::downgrade(&asked);
             core.mutate(move |tx| {
                 change::quota::take_slice(tx, &quotas, key, 1, tx.clock(), &asked)?;

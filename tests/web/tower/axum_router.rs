@@ -285,7 +285,7 @@ async fn a_grant_of_a_layer_in_front_is_not_that_of_one_that_found_nobody() {
 async fn a_request_is_charged_once_for_what_the_dearest_layer_asks() {
     let clock = ManualClock::at("2026-01-01T00:00:10Z".parse().unwrap());
     let engine = Options::new().clock(clock).open_in_memory().unwrap();
-    let plan = Plan::new("p").limit(Limit::per_minute(10));
+    let plan = Plan::new("p").limit(Limit::per_minute(10).fixed());
     engine
         .create_keyspace(
             NewKeyspace::new("acme_live")
@@ -311,19 +311,19 @@ async fn a_request_is_charged_once_for_what_the_dearest_layer_asks() {
         assert_eq!(fields["ratelimit-policy"], "\"minute\";q=10;w=60");
         assert_eq!(
             fields["ratelimit"],
-            format!("\"minute\";r={remaining};t=50")
+            format!("\"minute\";r={remaining};t=60")
         );
     }
     let (status, body, response) = ask(&app, request("GET", "/dear", token)).await;
     assert_eq!(status, 429);
     assert!(body.contains("\"code\":\"rate_limit_exceeded\""), "{body}");
-    // 9 are counted, of which 6 still are 20 s into the next window: longer than one.
-    assert_eq!(response.headers()["retry-after"], "70");
-    assert_eq!(response.headers()["ratelimit"], "\"minute\";r=1;t=70");
+    // 9 are counted, until the window resets as a whole.
+    assert_eq!(response.headers()["retry-after"], "60");
+    assert_eq!(response.headers()["ratelimit"], "\"minute\";r=1;t=60");
     // The layer in front had let it through and charged 1, the one behind had not.
     let (status, _, response) = ask(&app, request("GET", "/cheap", token)).await;
     assert_eq!(status, 200);
-    assert_eq!(response.headers()["ratelimit"], "\"minute\";r=0;t=50");
+    assert_eq!(response.headers()["ratelimit"], "\"minute\";r=0;t=60");
     let (status, ..) = ask(&app, request("GET", "/cheap", token)).await;
     assert_eq!(status, 429);
 }
