@@ -295,7 +295,8 @@ fn owners_with_settings_are_listed_by_keyspace_page_by_page() {
                 .keys_page(&KeyFilter::new(), Some(&cursor), 1)
                 .is_err()
         );
-        let spec = NewKey::new("acme_live", "acme").unwrap();
+        // Of an owner without a cap.
+        let spec = NewKey::new("acme_live", "nobody").unwrap();
         engine.issue_batch(vec![spec; 3]).unwrap();
         let keys = engine.keys_page(&KeyFilter::new(), None, 1).unwrap();
         let of_keys = keys.next.unwrap();
