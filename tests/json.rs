@@ -268,6 +268,8 @@ fn what_an_engine_answers_with_reads_back() {
             }],
             "default_plan": null,
             "owner_defaults": {"1": {"plan": "gold", "quota": null, "cap": 3}},
+            "count_retiring": false,
+            "max_grace": null,
             "created_at": "2026-01-01T00:00:00.123Z",
             "updated_at": "2026-01-01T00:00:00.123Z",
         })
