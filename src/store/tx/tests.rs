@@ -464,6 +464,33 @@ fn an_owner_that_was_issued_many_keys_has_rows_of_those_it_holds() {
 }
 
 #[test]
+fn a_key_whose_record_is_damaged_takes_up_no_room_at_a_cap() {
+    let (core, _) = store();
+    for (prefix, policy) in [
+        ("one", crate::KeysPerOwner::SingleRefusing),
+        ("few", crate::KeysPerOwner::Many { cap: Some(1) }),
+    ] {
+        let keyspace = NewKeyspace::new(prefix).unwrap().keys_per_owner(policy);
+        core.mutate(move |tx| change::keyspace::create(tx, &keyspace, None))
+            .unwrap();
+        let new = || NewKey::new(prefix, "acme/etl").unwrap();
+        let damaged = issue(&core, new());
+        let another = || {
+            let new = [new()];
+            core.mutate(move |tx| change::issue::issue(tx, &new, None).map(drop))
+        };
+        assert!(another().is_err(), "{prefix}");
+        look(&core, move |tx| {
+            tx.writing();
+            tx.keys.insert(damaged.raw(), b"?".as_slice()).or_store()?;
+            Ok(())
+        });
+        another().unwrap();
+        assert!(another().is_err(), "{prefix}");
+    }
+}
+
+#[test]
 fn a_damaged_index_of_held_keys_is_found_and_made_again() {
     let (core, clock) = store();
     issue(&core, new_key().expires_in(MINUTE));
