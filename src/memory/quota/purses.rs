@@ -82,33 +82,44 @@ impl Purse {
 
     /// `None` where the store must be asked.
     pub(crate) fn spend(&self, cost: u64, now: Timestamp) -> Option<Spent> {
+        loop {
+            let (word, spent) = self.read(cost, now)?;
+            if spent != Spent::Covered || self.replace(word, (word - cost) | IS_USED).is_ok() {
+                return Some(spent);
+            }
+        }
+    }
+
+    /// What spending would come to, without spending.
+    pub(super) fn look(&self, cost: u64, now: Timestamp) -> Option<Spent> {
+        self.read(cost, now).map(|(_, spent)| spent)
+    }
+
+    /// What spending comes to, and the word that says so; `None` where the store must be
+    /// asked.
+    fn read(&self, cost: u64, now: Timestamp) -> Option<(u64, Spent)> {
         if is_due(self.refills_at, now) || self.is_too_far_ahead(now) {
             return None;
         }
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let (new, spent) = if word & IS_VOID != 0 {
+            if word & IS_VOID != 0 {
                 return None;
-            } else if word & REQUESTS >= cost {
-                (word - cost, Spent::Covered)
-            } else if word & STORE_IS_EMPTY != 0 {
-                if self.undecided.load(Ordering::Acquire) > 0 {
-                    return None;
-                }
-                // What was given back before that is seen now.
-                let again = self.word.load(Ordering::Acquire);
-                if again != word {
-                    word = again;
-                    continue;
-                }
-                (word, Spent::exhausted(self.refills_at, cost, self.whole))
-            } else {
-                return None;
-            };
-            match self.replace(word, new | IS_USED) {
-                Ok(()) => return Some(spent),
-                Err(newer) => word = newer,
             }
+            if word & REQUESTS >= cost {
+                return Some((word, Spent::Covered));
+            }
+            // After the word: what is undecided was noted before it left the word.
+            if word & STORE_IS_EMPTY == 0 || self.undecided.load(Ordering::Acquire) > 0 {
+                return None;
+            }
+            // What was given back before that is seen now.
+            let again = self.word.fetch_or(IS_USED, Ordering::AcqRel);
+            if again & !IS_USED == word & !IS_USED {
+                let spent = Spent::exhausted(self.refills_at, cost, self.whole);
+                return Some((word, spent));
+            }
+            word = again;
         }
     }
 
@@ -116,28 +127,6 @@ impl Purse {
     /// clock was ahead when it was set, and the store knows what is due.
     fn is_too_far_ahead(&self, now: Timestamp) -> bool {
         self.refills_at < Timestamp::MAX && self.refills_at > now.saturating_add(self.reach)
-    }
-
-    /// What spending would come to, without spending.
-    pub(super) fn look(&self, cost: u64, now: Timestamp) -> Option<Spent> {
-        if is_due(self.refills_at, now) || self.is_too_far_ahead(now) {
-            return None;
-        }
-        let undecided = self.undecided.load(Ordering::Acquire);
-        let word = self.word.load(Ordering::Acquire);
-        match word & REQUESTS >= cost {
-            _ if word & IS_VOID != 0 => None,
-            true => Some(Spent::Covered),
-            false if word & STORE_IS_EMPTY != 0 && undecided == 0 => {
-                Some(Spent::exhausted(self.refills_at, cost, self.whole))
-            }
-            false => None,
-        }
-    }
-
-    /// Puts back what was taken from here and is not spent after all.
-    pub(super) fn put_back(&self, requests: u64) {
-        self.put_in(requests);
     }
 
     fn replace(&self, old: u64, new: u64) -> Result<(), u64> {
@@ -203,7 +192,8 @@ impl Purse {
         self.word.fetch_and(flags, Ordering::AcqRel) & REQUESTS
     }
 
-    fn put_in(&self, requests: u64) {
+    /// Puts in what was taken out, or spent, and is not after all.
+    pub(super) fn put_in(&self, requests: u64) {
         self.word.fetch_add(requests, Ordering::AcqRel);
     }
 

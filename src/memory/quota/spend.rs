@@ -152,7 +152,7 @@ impl Quotas {
                 // It was called in meanwhile.
                 other => {
                     let spent = purses.iter().take(place);
-                    spent.for_each(|(_, purse)| purse.put_back(cost));
+                    spent.for_each(|(_, purse)| purse.put_in(cost));
                     return Err((at, other));
                 }
             }
