@@ -12,10 +12,9 @@ use crate::model::owner::OwnerPath;
 use crate::store::quota::{Asked, QuotaEvent};
 use crate::store::tx::Tx;
 
-/// Takes a slice of a key's quota for a request of a cost that memory does not cover, or
-/// finds that it covers it now, given what the clock said for the request, which is
-/// answered as this is published. `false`:
-/// the key has no quota by now, or is gone.
+/// Takes a slice of a key's quota for a request whose cost memory does not cover, or finds
+/// that it covers it now. `clock`: what the clock said for the request. Publishing the change
+/// answers it. `false`: the key has no quota any more, or is gone.
 pub(crate) fn take_slice(
     tx: &mut Tx<'_>,
     quotas: &Quotas,

@@ -68,12 +68,46 @@ impl Core {
         cost: u32,
         present: Present,
     ) -> Result<Charged, Error> {
+        self.with_levels(view, entry, |levels| {
+            self.charge_levels(view, levels, cost, present)
+        })
+    }
+
+    /// Where the levels of a key stand in their limits, with nothing charged.
+    pub(super) fn look_at_limits(
+        &self,
+        view: &View<'_>,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Result<Vec<LimitStatus>, Error> {
+        self.with_levels(view, entry, |levels| {
+            self.limiter.look(&levels.limits, now, &self.home)
+        })
+    }
+
+    /// Looks up what a request of a key is charged to, and lends it.
+    #[inline]
+    fn with_levels<T>(
+        &self,
+        view: &View<'_>,
+        entry: &Entry,
+        run: impl FnOnce(&Levels<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         // Before any of its terms is looked up.
         let epoch = self.limiter.epoch();
         let owners = self.owner_terms.pin();
         let own = self.own_limits(view)?;
         let keyspace = Once::new(entry);
-        let levels = self.levels(view, entry, &keyspace, epoch, &owners, own.as_ref())?;
+        run(&self.levels(view, entry, &keyspace, epoch, &owners, own.as_ref())?)
+    }
+
+    fn charge_levels(
+        &self,
+        view: &View<'_>,
+        levels: &Levels<'_>,
+        cost: u32,
+        present: Present,
+    ) -> Result<Charged, Error> {
         let key = view.id();
         // A request that needs one quota has what it waited for as its own. One that needs
         // several holds none while it waits for another: two that held what the other
@@ -89,7 +123,7 @@ impl Core {
                 &self.home,
                 // What costs nothing takes no slice either, and waits for no commit.
                 || match cost > 0 && taken.is_none() {
-                    true => self.spend(&levels, cost, present.clock),
+                    true => self.spend(levels, cost, present.clock),
                     false => Ok(()),
                 },
             )?;
@@ -129,22 +163,6 @@ impl Core {
             taken.decide(matches!(charged, Charged::Admitted(_)));
         }
         Ok(charged)
-    }
-
-    /// Where the levels of a key stand in their limits, with nothing charged.
-    pub(super) fn look_at_limits(
-        &self,
-        view: &View<'_>,
-        entry: &Entry,
-        now: Timestamp,
-    ) -> Result<Vec<LimitStatus>, Error> {
-        // Before any of its terms is looked up.
-        let epoch = self.limiter.epoch();
-        let owners = self.owner_terms.pin();
-        let own = self.own_limits(view)?;
-        let keyspace = Once::new(entry);
-        let levels = self.levels(view, entry, &keyspace, epoch, &owners, own.as_ref())?;
-        self.limiter.look(&levels.limits, now, &self.home)
     }
 
     /// What a request of a key is charged to: the shortest path first, the key last.

@@ -455,7 +455,7 @@ impl KeyUpdate {
     }
 
     /// Sets another plan by name, or no limits with `None`. It applies from the next
-    /// request on, with counters at zero.
+    /// request on, which is counted under that plan.
     #[must_use]
     pub fn plan<'a>(mut self, name: impl Into<Option<&'a str>>) -> Self {
         self.plan = Some(name.into().map(str::to_owned));
