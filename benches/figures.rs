@@ -154,6 +154,13 @@ fn granted(engine: &Engine, token: &str) {
     assert!(black_box(&verdict).is_granted());
 }
 
+/// Brings all keys into memory. Twice: while its table grows, it forgets.
+fn warm(engine: &Engine, world: &World) {
+    for token in world.all.iter().chain(&world.all) {
+        granted(engine, token);
+    }
+}
+
 fn refused(engine: &Engine, token: &[u8]) {
     let verdict = engine.verify(black_box(token)).unwrap();
     assert!(!black_box(&verdict).is_granted());
@@ -192,9 +199,7 @@ fn hits(run: &Run) {
     }
     let world = run.world();
     let engine = options(ROOMY).open(&world.path).unwrap();
-    for token in &world.all {
-        granted(&engine, token);
-    }
+    warm(&engine, world);
     if run.wants(&names[..3]) {
         let floor = Floor::new(world);
         let (hit, bare, ratio) = compare(
@@ -376,9 +381,7 @@ fn small(run: &Run) {
         }
         let world = build(&run.path(&format!("{count}.redb")), count);
         let engine = options(ROOMY).open(&world.path).unwrap();
-        for token in &world.all {
-            granted(&engine, token);
-        }
+        warm(&engine, &world);
         let floor = Floor::new(&world);
         let in_pool = |at: usize| at % world.pool.len();
         if run.wants(&[name]) {
@@ -417,9 +420,7 @@ fn tail(run: &Run) {
     }
     let world = build(&run.path("200k.redb"), 200_000);
     let engine = Engine::open(&world.path).unwrap();
-    for token in &world.all {
-        granted(&engine, token);
-    }
+    warm(&engine, &world);
     let floor = Floor::new(&world);
     let mut histograms = [(); 2].map(|()| Histogram::<u64>::new(3).unwrap());
     let count = if run.quick { 600_000 } else { 4_000_000 };
@@ -718,7 +719,8 @@ fn counts(run: &Run) {
             let stats = black_box(engine.stats().unwrap());
             let time = start.elapsed().as_secs_f64() * 1e3;
             let counts = stats.keyspaces.values().next().unwrap();
-            assert_eq!((counts.active, counts.total()), (1_000_000, 1_000_000));
+            // What was measured before has revoked others.
+            assert!(counts.active == 1_000_000 && counts.total() >= 1_000_000);
             time
         })
         .collect();

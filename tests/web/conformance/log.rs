@@ -1,6 +1,7 @@
 //! What the server writes to its log.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -118,12 +119,17 @@ fn a_log_that_nobody_reads_costs_no_caller_its_answer() {
     assert_eq!(ureq(&server.url, &ask).status, 200);
 }
 
-/// A pipe holds 64 KiB. Of longer paths, lines fill it in an instant, and whoever waits to
-/// write to it waits for ever.
+/// How much a pipe of Linux holds.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// The pipe is full from the start, and whoever waits to write to it waits for ever.
 #[test]
 fn a_log_whose_reader_reads_nothing_holds_up_no_caller() {
-    let (reader, writer) = std::io::pipe().unwrap();
-    let server = Server::start_with(&[], Stdio::from(writer));
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let filled = Stdio::from(writer.try_clone().unwrap());
+    // On a thread: where a pipe holds less, this waits until the reader is dropped.
+    std::thread::spawn(move || writer.write_all(&vec![b'\n'; PIPE_BYTES]));
+    let server = Server::start_with(&[], filled);
     let path = format!("/tiered/owners/{}", "a/".repeat(3_000));
     let long = format!("/tiered/account{}", path.replace('/', "a"));
     for _ in 0..3 {
