@@ -130,23 +130,17 @@ fn a_log_whose_reader_reads_nothing_holds_up_no_caller() {
     // On a thread: where a pipe holds less, this waits until the reader is dropped.
     std::thread::spawn(move || writer.write_all(&vec![b'\n'; PIPE_BYTES]));
     let server = Server::start_with(&[], filled);
-    let path = format!("/tiered/owners/{}", "a/".repeat(3_000));
-    let long = format!("/tiered/account{}", path.replace('/', "a"));
-    for _ in 0..3 {
-        for path in [&path, &long] {
-            // curl ends by itself: with a log that blocks, so that the test fails.
-            let found = Command::new("curl")
-                .args(["--silent", "--max-time", "60", "--output", "/dev/null"])
-                .args(["--write-out", "%{http_code}\n", "--header"])
-                .arg("Authorization: Bearer bad")
-                .arg(format!("{}{path}?n=[1-30]", server.url))
-                .output()
-                .unwrap();
-            let found = String::from_utf8(found.stdout).unwrap();
-            assert_eq!(found.lines().count(), 30, "{found}");
-            assert!(!found.contains("000"), "{found}");
-        }
-    }
+    // curl ends by itself: with a log that blocks, so that the test fails.
+    let found = Command::new("curl")
+        .args(["--silent", "--fail-early", "--max-time", "60"])
+        .args(["--output", "/dev/null", "--write-out", "%{http_code}\n"])
+        .args(["--header", "Authorization: Bearer bad"])
+        .arg(format!("{}/tiered/account?n=[1-90]", server.url))
+        .output()
+        .unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    let statuses: Vec<&str> = found.lines().collect();
+    assert_eq!(statuses, ["401"; 90]);
     let key = server.issue("tiered", "acme", &json!({}));
     let ask = Ask::get("/tiered/account").bearer(&key.token);
     assert_eq!(ureq(&server.url, &ask).status, 200);
