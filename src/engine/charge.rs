@@ -1,6 +1,8 @@
 //! Charging a verification to the limits and quotas of all its levels, to all of them or
 //! to none.
 
+mod look;
+
 use std::sync::Arc;
 
 use crate::change::quota;
@@ -11,10 +13,13 @@ use crate::memory::owner_names::{self, Name};
 use crate::memory::owner_terms::{Own, Pinned};
 use crate::memory::quota::{Fetched, Name as PurseName, Taken};
 use crate::memory::registry::{Entry, Once};
+#[cfg(feature = "http")]
+use crate::model::allowances::Allowances;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
+use crate::model::requirements::Requirements;
 use crate::model::time::Present;
 use crate::model::verdict::{Denial, Standing};
 use crate::store::quota::{Asked, Spent};
@@ -65,11 +70,17 @@ impl Core {
         &self,
         view: &View<'_>,
         entry: &Entry,
-        cost: u32,
+        requirements: &Requirements<'_>,
         present: Present,
     ) -> Result<Charged, Error> {
+        let cost = requirements.cost;
         self.with_levels(view, entry, |levels| {
-            self.charge_levels(view, levels, cost, present)
+            let charged = self.charge_levels(view, levels, cost, present)?;
+            #[cfg(feature = "http")]
+            if let Some(told) = requirements.told {
+                self.tell_charged(view, levels, cost, present.clock, &charged, told);
+            }
+            Ok(charged)
         })
     }
 
@@ -81,7 +92,21 @@ impl Core {
         now: Timestamp,
     ) -> Result<Vec<LimitStatus>, Error> {
         self.with_levels(view, entry, |levels| {
-            self.limiter.look(&levels.limits, now, &self.home)
+            let found = self.limiter.look(&levels.limits, 0, now, &self.home)?;
+            Ok(found.into_iter().map(|found| found.status).collect())
+        })
+    }
+
+    /// What a request of a key would be charged to.
+    #[cfg(feature = "http")]
+    pub(super) fn look_at_levels(
+        &self,
+        view: &View<'_>,
+        entry: &Entry,
+        clock: Timestamp,
+    ) -> Result<Allowances, Error> {
+        self.with_levels(view, entry, |levels| {
+            self.allowances(view, levels, 0, clock)
         })
     }
 
@@ -114,6 +139,16 @@ impl Core {
         // needs would wait for ever.
         let takes = levels.quotas.len() == 1;
         let mut taken: Option<Taken> = None;
+        let exhausted = |level: Level, refills_at| {
+            let known = (level, refills_at);
+            let longest = self.longest_refill(view, levels, cost, present.clock, known);
+            let (level, refills_at) = longest;
+            Denial::QuotaExhausted {
+                key,
+                level,
+                refills_at,
+            }
+        };
         let charged = loop {
             let charged = self.limiter.charge(
                 &levels.limits,
@@ -133,26 +168,24 @@ impl Core {
                     break Charged::OverLimit(Denial::RateLimited {
                         key,
                         status: refused.status,
-                        retry_after: refused.retry_after,
+                        retry_after: self.wait_of(
+                            view,
+                            levels,
+                            cost,
+                            present.clock,
+                            refused.retry_after,
+                        ),
                     });
                 }
                 Counted::Failed(NotSpent::Exhausted { level, refills_at }) => {
-                    break Charged::OverLimit(Denial::QuotaExhausted {
-                        key,
-                        level,
-                        refills_at,
-                    });
+                    break Charged::OverLimit(exhausted(level, refills_at));
                 }
                 Counted::Failed(NotSpent::AskStore(quota)) => {
                     match self.fetch(view, quota, cost, takes, present)? {
                         Fetched::InMemory => {}
                         Fetched::Taken(slice) => taken = Some(slice),
                         Fetched::Exhausted { refills_at } => {
-                            break Charged::OverLimit(Denial::QuotaExhausted {
-                                key,
-                                level: quota.level,
-                                refills_at,
-                            });
+                            break Charged::OverLimit(exhausted(quota.level, refills_at));
                         }
                         Fetched::Gone => break Charged::Gone,
                     }

@@ -459,13 +459,19 @@ impl Engine {
         self.core.now()
     }
 
-    /// What is left of the limits of a key's plan, with nothing charged.
+    /// What is left of the limits and quotas that a request of a key would be charged to.
     #[cfg(feature = "http")]
-    pub(crate) fn standing(
+    pub(crate) fn allowances_of(
         &self,
         key: crate::model::id::KeyId,
-    ) -> Option<crate::model::verdict::Standing> {
-        self.core.standing(key)
+    ) -> Option<crate::model::allowances::Allowances> {
+        self.core.allowances_of(key)
+    }
+
+    /// What the clock says by itself: the instant that limits and quotas are counted by.
+    #[cfg(feature = "http")]
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.core.clock_now()
     }
 
     /// The actor of this handle.

@@ -3,11 +3,11 @@
 use crate::engine::handle::Engine;
 #[cfg(feature = "http")]
 use crate::engine::shared::Core;
+#[cfg(feature = "http")]
+use crate::model::allowances::Allowances;
 use crate::model::error::{NotFound, Result};
 use crate::model::id::KeyId;
 use crate::model::limit::LimitStatus;
-#[cfg(feature = "http")]
-use crate::model::verdict::Standing;
 use crate::store::hot::HotCopy;
 
 /// # Limits
@@ -49,14 +49,15 @@ impl Engine {
 
 #[cfg(feature = "http")]
 impl Core {
-    /// Where a key stands in the limits of its levels, with nothing charged; `None` where
-    /// it has none, or that cannot be said.
-    pub(crate) fn standing(&self, key: KeyId) -> Option<Standing> {
+    /// What is left of the limits and quotas that a request of a key would be charged to;
+    /// `None` where it has none, or that cannot be said.
+    pub(crate) fn allowances_of(&self, key: KeyId) -> Option<Allowances> {
         let mut copy = HotCopy::new();
         self.snapshot().ok()?.hot(key, &mut copy).ok()?;
         let view = copy.view()?;
         let entry = self.registry.get(view.keyspace())?;
-        let statuses = self.look_at_limits(&view, entry, self.clock.now());
-        Standing::of_all(statuses.ok()?)
+        let found = self.look_at_levels(&view, entry, self.clock.now()).ok()?;
+        let has_any = !found.limits.is_empty() || !found.quotas.is_empty();
+        has_any.then_some(found)
     }
 }

@@ -320,7 +320,7 @@ impl Core {
         }
         let mut standing = None;
         if is_counted {
-            match self.charge(view, entry, requirements.cost, present)? {
+            match self.charge(view, entry, requirements, present)? {
                 Charged::Admitted(charged) => standing = charged,
                 Charged::OverLimit(denial) => return Ok(Some(Err(denial))),
                 Charged::Gone => return Ok(None),

@@ -1,10 +1,13 @@
 //! What a rejected client learns.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ::http::StatusCode;
 
+use super::limit_fields::{ReportedLimit, name_alone, standing_of, violated};
 use super::reason::RejectionReason;
+use crate::model::allowances::Allowances;
 use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;
 use crate::model::limit::LimitStatus;
@@ -157,8 +160,9 @@ pub struct Answer<'a> {
     pub(super) presented: Option<KeyId>,
     /// The required permissions, separated by spaces.
     pub(super) scope: Option<&'a str>,
-    /// Where the key stands in its limits, although they did not reject it.
-    pub(super) standing: Option<LimitStatus>,
+    /// What the key has left, where the client may learn that it is good.
+    pub(super) allowances: Option<&'a Arc<Allowances>>,
+    pub(super) reported: ReportedLimit,
     /// When the client's wait begins.
     pub(super) at: Timestamp,
 }
@@ -267,9 +271,48 @@ impl Answer<'_> {
     #[must_use]
     pub fn limit(&self) -> Option<LimitStatus> {
         match self.denial()? {
-            // Its reset is the instant at which the request is granted.
+            // Its reset is the instant at which it admits the request.
             Denial::RateLimited { status, .. } => Some(*status),
-            _ => self.standing,
+            _ => {
+                let standing = self.allowances.and_then(|all| standing_of(all))?;
+                Some(self.reported.of(&standing))
+            }
+        }
+    }
+
+    /// The names of the limits and quotas that refuse the request, as `RateLimit-Policy`
+    /// has them: all of them, and not only the one that is waited for longest. Empty where
+    /// no limit and no quota refuses it.
+    ///
+    /// ```
+    /// use gatekey::http::Dialect;
+    /// use gatekey::{Engine, Limit, NewKey, NewKeyspace, Requirements};
+    /// use http::HeaderMap;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let hourly = [Limit::per_hour(1).fixed()];
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.limits(hourly))?;
+    /// let mut headers = HeaderMap::new();
+    /// let credential = format!("Bearer {}", issued.token.expose());
+    /// headers.insert("authorization", credential.parse().unwrap());
+    /// let ask = || Dialect::default().authenticate(&engine, &headers, &Requirements::new());
+    /// assert!(ask().is_ok());
+    /// assert_eq!(ask().unwrap_err().answer().violated_policies(), ["hour"]);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn violated_policies(&self) -> Vec<String> {
+        if self.status == StatusCode::NOT_FOUND {
+            return Vec::new();
+        }
+        match (self.denial(), self.allowances) {
+            (Some(Denial::RateLimited { .. } | Denial::QuotaExhausted { .. }), Some(all)) => {
+                violated(all)
+            }
+            (Some(Denial::RateLimited { status, .. }), None) => vec![name_alone(status)],
+            _ => Vec::new(),
         }
     }
 

@@ -1,22 +1,23 @@
 //! A dialect: how an API carries the token and words its rejections.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::{self, Carrier, Presented};
+use super::limit_fields::Report;
 use super::proxies::SourceFault;
 use super::reason::RejectionReason;
 use super::rejection::Rejection;
 use super::settings::{Bodies, Settings};
 use crate::engine::handle::Engine;
-use crate::model::clock::{Clock, SystemClock, Timestamp};
+use crate::model::allowances::Allowances;
+use crate::model::clock::{Clock, SystemClock};
 use crate::model::error::Error;
-use crate::model::limit::LimitStatus;
 use crate::model::permissions::Permissions;
-use crate::model::requirements::Requirements;
+use crate::model::requirements::{Requirements, Told};
 use crate::model::verdict::{Denial, Grant, Verdict};
 
 /// How an HTTP API carries the token and words its rejections. Cheap to clone.
@@ -212,9 +213,23 @@ impl Dialect {
         presented: &Presented<'_>,
         requirements: &Requirements<'_>,
     ) -> Result<Grant, Rejection> {
-        match engine.verify_with(presented.expose(), requirements) {
-            Ok(Verdict::Granted(grant)) => Ok(grant),
-            Ok(Verdict::Denied(denial)) => Err(self.deny(engine, denial, presented, requirements)),
+        let told = Told {
+            of_grants: self.0.limit_fields.tells_all(),
+            found: OnceLock::new(),
+        };
+        let telling = Requirements {
+            told: Some(&told),
+            ..*requirements
+        };
+        match engine.verify_with(presented.expose(), &telling) {
+            Ok(Verdict::Granted(mut grant)) => {
+                grant.allowances = told.found.into_inner().map(Arc::new);
+                Ok(grant)
+            }
+            Ok(Verdict::Denied(denial)) => {
+                let found = told.found.into_inner();
+                Err(self.deny(engine, denial, found, presented, requirements))
+            }
             Err(error) => Err(self.unavailable(error).of(presented.key_id())),
         }
     }
@@ -224,21 +239,21 @@ impl Dialect {
         &self,
         engine: &Engine,
         denial: Denial,
+        found: Option<Allowances>,
         presented: &Presented<'_>,
         requirements: &Requirements<'_>,
     ) -> Rejection {
         let scope = scope(&denial, requirements);
-        let has_limit = matches!(denial, Denial::RateLimited { .. });
+        let at = found.as_ref().map(|found| found.at);
         let rejection = self
             .reject(RejectionReason::Denied(denial))
             .of(presented.key_id())
             .requiring(scope)
-            .at(engine.now());
+            .at(at.unwrap_or_else(|| engine.clock_now()));
         match rejection.key_id() {
-            Some(key) if !has_limit && rejection.shows_key_is_good() => {
-                let standing = engine.standing(key);
-                let (fields, reported) = (self.0.limit_fields, self.0.reported_limit);
-                rejection.standing(standing.and_then(|at| fields.of_standing(reported, &at)))
+            Some(key) if rejection.shows_key_is_good() => {
+                let found = found.or_else(|| engine.allowances_of(key));
+                rejection.allowed(found.map(Arc::new))
             }
             _ => rejection,
         }
@@ -309,8 +324,16 @@ impl Dialect {
     /// assert_eq!(presets::pixxel().denied(Denial::Unknown).status(), 403);
     /// ```
     pub fn denied(&self, denial: Denial) -> Rejection {
-        self.reject(RejectionReason::Denied(denial))
-            .at(SystemClock.now())
+        let at = match &denial {
+            // The instant at which the engine denied it, so that all that is told agrees.
+            Denial::RateLimited {
+                status,
+                retry_after: Some(wait),
+                ..
+            } => status.resets_at().saturating_sub(*wait),
+            _ => SystemClock.now(),
+        };
+        self.reject(RejectionReason::Denied(denial)).at(at)
     }
 
     /// The rejection where the engine failed, for a server that calls it itself: 503,
@@ -329,9 +352,14 @@ impl Dialect {
         self.reject(RejectionReason::Unavailable(Arc::new(error)))
     }
 
-    /// The headers that tell the holder of a grant how much of its limit remains. None
-    /// where the key has no limit, or the dialect reports none. `now` is
-    /// [`Engine::now`](crate::Engine::now).
+    /// The headers that tell the holder of a grant how much of its limits and quotas
+    /// remains. None where there are no limits and no quotas, or where the dialect reports
+    /// none. `engine` is the one that granted.
+    ///
+    /// A grant of [`authenticate`](Self::authenticate) or of a layer tells all that
+    /// [`LimitFields`](super::LimitFields) names. A grant of
+    /// [`Engine::verify_with`](crate::Engine::verify_with) tells one limit, and no
+    /// `RateLimit-Policy`.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace};
@@ -344,32 +372,26 @@ impl Dialect {
     /// # let dialect = Dialect::default();
     /// # let grant = engine.verify(issued.token.expose())?.into_result().unwrap();
     /// let mut response = Response::new("hello");
-    /// response.headers_mut().extend(dialect.limit_headers(&grant, engine.now()));
+    /// response.headers_mut().extend(dialect.limit_headers(&engine, &grant));
     /// # engine.close()?;
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn limit_headers(
         &self,
+        engine: &Engine,
         grant: &Grant,
-        now: Timestamp,
     ) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
-        self.limit_of(grant)
-            .map(|status| self.limit_status_headers(&status, now))
+        let now = engine.clock_now();
+        let report = self.report_of(grant);
+        report
+            .map(|report| report.headers(now))
             .into_iter()
             .flatten()
     }
 
-    /// The limit of a grant that this dialect reports.
-    pub(crate) fn limit_of(&self, grant: &Grant) -> Option<LimitStatus> {
+    /// What this dialect reports of a grant.
+    pub(crate) fn report_of(&self, grant: &Grant) -> Option<Report> {
         self.0.limit_fields.of_grant(self.0.reported_limit, grant)
-    }
-
-    pub(crate) fn limit_status_headers(
-        &self,
-        status: &LimitStatus,
-        now: Timestamp,
-    ) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
-        self.0.limit_fields.headers(status, now)
     }
 
     /// Adds the headers that this dialect reads to `Vary`, unless it has them already.

@@ -16,7 +16,7 @@
 //!     match dialect.authenticate(engine, headers, &WRITE) {
 //!         Ok(Authenticated::Granted(grant)) => {
 //!             let mut response = Response::new(format!("hello, {}", grant.owner()).into_bytes());
-//!             response.headers_mut().extend(dialect.limit_headers(&grant, engine.now()));
+//!             response.headers_mut().extend(dialect.limit_headers(engine, &grant));
 //!             dialect.keep_private(response.headers_mut());
 //!             response
 //!         }
@@ -110,6 +110,7 @@ pub use rejection_log::RejectionLog;
 pub(crate) use self::{
     caching::{add_private, add_vary, is_shared},
     hook::call_hook,
+    limit_fields::Report,
 };
 
 #[cfg(test)]

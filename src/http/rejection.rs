@@ -10,9 +10,9 @@ use ::http::{HeaderValue, Response, StatusCode};
 use super::answer::{Answer, AnswerKind};
 use super::reason::RejectionReason;
 use super::settings::Settings;
+use crate::model::allowances::Allowances;
 use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;
-use crate::model::limit::LimitStatus;
 use crate::model::verdict::Denial;
 use crate::model::withheld::withheld;
 
@@ -58,8 +58,8 @@ pub struct Rejection {
 struct More {
     /// The required permissions, separated by spaces.
     scope: Option<Box<str>>,
-    /// Where the key stands in its limits, although they did not reject it.
-    standing: Option<LimitStatus>,
+    /// What the key has left, where its holder may learn that it is good.
+    allowances: Option<Arc<Allowances>>,
 }
 
 impl Rejection {
@@ -85,9 +85,9 @@ impl Rejection {
         self
     }
 
-    pub(super) fn standing(mut self, limit: Option<LimitStatus>) -> Self {
-        if limit.is_some() {
-            self.more.get_or_insert_default().standing = limit;
+    pub(super) fn allowed(mut self, allowances: Option<Arc<Allowances>>) -> Self {
+        if allowances.is_some() {
+            self.more.get_or_insert_default().allowances = allowances;
         }
         self
     }
@@ -154,7 +154,8 @@ impl Rejection {
             header: self.settings.header(),
             presented: self.presented,
             scope: more.and_then(|more| more.scope.as_deref()),
-            standing: more.and_then(|more| more.standing),
+            allowances: more.and_then(|more| more.allowances.as_ref()),
+            reported: self.settings.reported_limit,
             at: self.at,
         }
     }
@@ -236,8 +237,14 @@ impl Rejection {
         if let Some(seconds) = answer.retry_after_s() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(status) = answer.limit() {
-            headers.extend(self.settings.limit_fields.headers(&status, self.at));
+        if self.shows_key_is_good() {
+            let (fields, reported) = (self.settings.limit_fields, self.settings.reported_limit);
+            let report = fields.of_rejection(reported, self.denial(), answer.allowances, self.at);
+            headers.extend(
+                report
+                    .into_iter()
+                    .flat_map(|report| report.headers(self.at)),
+            );
         }
         response
     }

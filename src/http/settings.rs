@@ -114,17 +114,35 @@ impl Bodies {
 
     /// Problem details (RFC 9457).
     pub(super) fn problem() -> Self {
-        Self::json("application/problem+json", |answer| Problem {
-            r#type: "about:blank",
-            title: answer.status().canonical_reason().unwrap_or("Refused"),
-            status: answer.status().as_u16(),
-            detail: answer.message(),
-            code: answer.code(),
+        Self::json("application/problem+json", |answer| {
+            let violated = answer.violated_policies();
+            let (r#type, title) = match violated.is_empty() {
+                true => {
+                    let phrase = answer.status().canonical_reason();
+                    ("about:blank", phrase.unwrap_or("Refused"))
+                }
+                false => QUOTA_EXCEEDED,
+            };
+            Problem {
+                r#type,
+                title,
+                status: answer.status().as_u16(),
+                detail: answer.message(),
+                code: answer.code(),
+                violated,
+            }
         })
     }
 }
 
-/// The type is `about:blank`, and so the title is the status's phrase.
+/// The problem type of draft-ietf-httpapi-ratelimit-headers for a request that a policy
+/// refuses, be it a limit or a quota, and its title.
+const QUOTA_EXCEEDED: (&str, &str) = (
+    "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    "Request cannot be satisfied as assigned quota has been exceeded",
+);
+
+/// Where the type is `about:blank`, the title is the status's phrase.
 #[derive(Serialize)]
 struct Problem {
     r#type: &'static str,
@@ -132,4 +150,6 @@ struct Problem {
     status: u16,
     detail: &'static str,
     code: &'static str,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Vec::is_empty")]
+    violated: Vec<String>,
 }

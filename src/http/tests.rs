@@ -7,7 +7,7 @@ use super::*;
 use crate::model::counter::Counter;
 use crate::model::limit::Level;
 use crate::model::verdict::Standing;
-use crate::{Denial, Engine, Grant, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
+use crate::{Denial, Grant, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
 
 const NOW_MS: u64 = 1_640_000_000_000;
 
@@ -92,27 +92,93 @@ fn a_cost_that_is_never_admitted_is_not_told_to_wait() {
 }
 
 #[test]
-fn the_draft_fields_name_the_policy_and_count_down() {
-    let response =
-        rate_limited(&Dialect::default(), Limit::per_hour(1_000).fixed(), Some(1)).response();
-    assert_eq!(
-        header(&response, "ratelimit-policy"),
-        Some(r#""hour";q=1000;w=3600"#)
-    );
+fn what_is_told_of_a_denial_is_of_its_own_instant() {
+    let limit = Limit::per_hour(1_000).fixed();
+    let key = KeyId::from_raw(7);
+    // Long before the system's present.
+    let denial = Denial::RateLimited {
+        key,
+        status: charged(limit, limit.requests()),
+        retry_after: Some(std::time::Duration::from_secs(3_600)),
+    };
+    let response = Dialect::default().denied(denial).response();
+    assert_eq!(header(&response, "retry-after"), Some("3600"));
     assert_eq!(header(&response, "ratelimit"), Some(r#""hour";r=0;t=3600"#));
+    // One limit is not all policies.
+    assert_eq!(header(&response, "ratelimit-policy"), None);
     assert_eq!(header(&response, "x-ratelimit-limit"), None);
+    assert_eq!(body(&response)["violated-policies"], json!(["hour"]));
+}
 
-    let odd = Limit::new(5, std::time::Duration::from_secs(300)).unwrap();
-    let response = rate_limited(&Dialect::default(), odd, Some(1)).response();
-    assert_eq!(
-        header(&response, "ratelimit-policy"),
-        Some(r#""300s";q=5;w=300"#)
-    );
+#[test]
+fn of_limits_that_are_as_tight_the_one_that_resets_later_is_told() {
+    let minute = charged(Limit::per_minute(50).fixed(), 50);
+    let hour = charged(Limit::per_hour(1_000).fixed(), 1_000);
+    for both in [[minute, hour], [hour, minute]] {
+        assert_eq!(Standing::of_all(both).unwrap().tightest, hour);
+    }
+    let wide = charged(Limit::per_hour(10_000).fixed(), 1_000);
+    for both in [[wide, hour], [hour, wide]] {
+        assert_eq!(Standing::of_all(both).unwrap().longest, hour);
+    }
+}
+
+/// Many proxies take a response's head of 4,096 bytes at most.
+#[test]
+fn the_fields_of_as_many_limits_and_quotas_as_there_can_be_are_small() {
+    use crate::Quota;
+    use crate::Refill;
+    use crate::model::allowances::{Allowances, LimitAllowance, QuotaAllowance};
+    use limit_fields::{LimitFields, ReportedLimit};
+
+    let now = Timestamp::from_unix_ms(NOW_MS).unwrap();
+    let levels = || (1..=8).map(Level::Owner).chain([Level::Key]);
+    let odd = Limit::new(u32::MAX, std::time::Duration::from_secs(3_599)).unwrap();
+    let limit = |level| LimitAllowance {
+        status: LimitStatus {
+            level,
+            remaining: u32::MAX - 1,
+            resets_at: now.saturating_add(std::time::Duration::from_secs(2 * 3_599)),
+            ..charged(odd, 1)
+        },
+        refuses: false,
+        admits_at: None,
+    };
+    let quota = |level| QuotaAllowance {
+        level,
+        quota: Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly),
+        remaining: Quota::REQUESTS_MAX - 1,
+        refills_at: Some(now.saturating_add(std::time::Duration::from_secs(31 * 86_400))),
+    };
+    let all = std::sync::Arc::new(Allowances {
+        at: now,
+        cost: 0,
+        limits: levels().flat_map(|level| [limit(level); 4]).collect(),
+        quotas: levels().map(quota).collect(),
+    });
+    let report = LimitFields::Both.of_rejection(ReportedLimit::Tightest, None, Some(&all), all.at);
+    let headers: Vec<_> = report.unwrap().headers(now).collect();
+    let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names[3..], ["ratelimit-policy", "ratelimit"]);
+    for (name, value) in headers {
+        let value = value.to_str().unwrap();
+        assert!(value.len() <= 1_800, "{name}: {}", value.len());
+        if name.as_str().starts_with("ratelimit") {
+            // Each policy has a name of its own.
+            let items: std::collections::BTreeSet<_> = value
+                .split(", ")
+                .map(|item| item.split(';').next())
+                .collect();
+            assert_eq!(items.len(), 45, "{value}");
+        }
+    }
 }
 
 #[test]
 fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
-    let engine = Engine::open_in_memory().unwrap();
+    let now = Timestamp::from_unix_ms(NOW_MS + 1).unwrap();
+    let clock = crate::ManualClock::at(now);
+    let engine = crate::Options::new().clock(clock).open_in_memory().unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();
@@ -122,8 +188,7 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
         .unwrap()
         .into_result()
         .unwrap();
-    let now = Timestamp::from_unix_ms(NOW_MS + 1).unwrap();
-    assert_eq!(Dialect::default().limit_headers(&grant, now).count(), 0);
+    assert_eq!(Dialect::default().limit_headers(&engine, &grant).count(), 0);
 
     let grant = Grant {
         limits: Some(Standing {
@@ -134,7 +199,7 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
     };
     let told = |dialect: &Dialect| -> Vec<(String, String)> {
         dialect
-            .limit_headers(&grant, now)
+            .limit_headers(&engine, &grant)
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect()
     };
@@ -149,17 +214,14 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
     );
     assert_eq!(
         told(&Dialect::default()),
-        [
-            pair("ratelimit-policy", r#""minute";q=50;w=60"#),
-            // 59.999 s, rounded up.
-            pair("ratelimit", r#""minute";r=1;t=60"#),
-        ]
+        // 59.999 s, rounded up. One limit is not all policies.
+        [pair("ratelimit", r#""minute";r=1;t=60"#)]
     );
     let both = Dialect::builder()
         .limit_fields(LimitFields::Both, ReportedLimit::Longest)
         .build()
         .unwrap();
-    assert_eq!(told(&both).len(), 5);
+    assert_eq!(told(&both).len(), 4);
     let none = Dialect::builder()
         .limit_fields(LimitFields::None, ReportedLimit::Longest)
         .build()

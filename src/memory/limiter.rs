@@ -22,6 +22,7 @@ use crate::memory::hash::IdHasher;
 use crate::memory::levels::{LEVELS_MAX, PerLevel};
 use crate::memory::owner_names::{Name, OwnerNames};
 use crate::memory::process::{Home, lock_at_home};
+use crate::model::allowances::LimitAllowance;
 use crate::model::bounds::LIMITS_PER_PLAN_MAX;
 use crate::model::clock::Timestamp;
 use crate::model::counter::Counter;
@@ -179,15 +180,17 @@ impl Limiter {
         Ok(Charged::Admitted(standing))
     }
 
-    /// Where a request stands, with nothing charged. What was never counted gets no meter.
+    /// Where a request of a cost stands, with nothing charged. What was never counted gets
+    /// no meter.
     pub(crate) fn look(
         &self,
         asks: &PerLevel<Ask<'_>>,
+        cost: u32,
         now: Timestamp,
         home: &Home,
-    ) -> Result<Vec<LimitStatus>, Error> {
+    ) -> Result<Vec<LimitAllowance>, Error> {
         let mut held = self.hold(asks, &PerLevel::default(), home)?;
-        let mut statuses = Vec::new();
+        let mut found = Vec::new();
         for ask in asks.iter() {
             let unused = [Counter::default(); LIMITS_PER_PLAN_MAX];
             let (terms, counters) = match held.meter(&ask) {
@@ -198,9 +201,13 @@ impl Limiter {
                 None => (ask.terms, unused),
             };
             let each = terms.limits.iter().zip(counters);
-            statuses.extend(each.map(|(limit, counter)| counter.status(*limit, ask.level, now)));
+            found.extend(
+                each.map(|(limit, counter)| {
+                    LimitAllowance::of(counter, *limit, ask.level, cost, now)
+                }),
+            );
         }
-        Ok(statuses)
+        Ok(found)
     }
 
     /// Begins all windows anew, as a restart does.

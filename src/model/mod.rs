@@ -1,6 +1,7 @@
 //! The model: the types that callers and the store speak of. Nothing here reads a
 //! file, takes a hash or remembers a request.
 
+pub(crate) mod allowances;
 pub(crate) mod audit;
 pub(crate) mod base62;
 pub mod bounds;

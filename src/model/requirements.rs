@@ -1,7 +1,11 @@
 //! What a request requires of a token.
 
 use std::net::IpAddr;
+#[cfg(feature = "http")]
+use std::sync::OnceLock;
 
+#[cfg(feature = "http")]
+use crate::model::allowances::Allowances;
 use crate::model::id::Prefix;
 use crate::model::permissions::Permissions;
 
@@ -24,6 +28,19 @@ pub struct Requirements<'a> {
     pub(crate) cost: u32,
     /// Says that this request's use of its key is counted already.
     pub(crate) is_counted: bool,
+    /// Where to tell what the request was charged to.
+    #[cfg(feature = "http")]
+    pub(crate) told: Option<&'a Told>,
+}
+
+/// What a request was charged to, or what refused it, for an answer to the key's holder.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// Of a grant too, and not only of a denial.
+    pub(crate) of_grants: bool,
+    /// Empty where the key's levels have no limit and no quota.
+    pub(crate) found: OnceLock<Allowances>,
 }
 
 impl Default for Requirements<'_> {
@@ -43,6 +60,8 @@ impl<'a> Requirements<'a> {
             source: None,
             cost: 1,
             is_counted: false,
+            #[cfg(feature = "http")]
+            told: None,
         }
     }
 

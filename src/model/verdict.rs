@@ -1,9 +1,14 @@
 //! Verdicts: a grant or a denial.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
+#[cfg(feature = "http")]
+use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "http")]
+use crate::model::allowances::Allowances;
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::limit::{Level, LimitStatus};
@@ -90,6 +95,9 @@ pub struct Grant {
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) retiring_until: Option<Timestamp>,
     pub(crate) limits: Option<Standing>,
+    /// All that it was charged to, where the request asked for it.
+    #[cfg(feature = "http")]
+    pub(crate) allowances: Option<Arc<Allowances>>,
 }
 
 /// What is left of the limits of a key's plan, after a request.
@@ -115,10 +123,13 @@ impl Standing {
         Some(statuses.fold(first, Self::with))
     }
 
-    /// Takes another limit in.
+    /// Takes another limit in. Of two that are as tight, the tightest is the one that
+    /// resets later; of two that are as long, the longest is the tighter.
     pub(crate) fn with(self, status: LimitStatus) -> Self {
-        let is_tighter = status.remaining() < self.tightest.remaining();
-        let is_longer = status.limit().window() > self.longest.limit().window();
+        let tightness = |of: &LimitStatus| (of.remaining(), Reverse(of.resets_at()));
+        let length = |of: &LimitStatus| (of.limit().window(), Reverse(tightness(of)));
+        let is_tighter = tightness(&status) < tightness(&self.tightest);
+        let is_longer = length(&status) > length(&self.longest);
         Self {
             tightest: if is_tighter { status } else { self.tightest },
             longest: if is_longer { status } else { self.longest },
@@ -354,8 +365,10 @@ pub enum Denial {
         key: KeyId,
         /// The limit; if several are reached, the one with the longest wait.
         status: LimitStatus,
-        /// How long to wait until the request would be granted if no other came; `None`
-        /// if its cost is more than the limit ever allows.
+        /// How long to wait until the request would be granted if no other came: also
+        /// for a quota that does not cover it either. `None` if no waiting helps: it
+        /// costs more than a limit or quota ever allows, or than is left of a quota that
+        /// is never refilled.
         #[cfg_attr(
             feature = "serde",
             serde(serialize_with = "crate::model::serialized::maybe_duration")
@@ -367,7 +380,8 @@ pub enum Denial {
     QuotaExhausted {
         /// The key.
         key: KeyId,
-        /// Whose quota it is.
+        /// Whose quota it is; if several do not cover the request, of the one that is
+        /// refilled last.
         level: Level,
         /// When it is refilled; `None`: never, or the request costs more than the whole
         /// quota.
@@ -458,7 +472,7 @@ impl fmt::Display for Denial {
                 retry_after: None,
             } => write!(
                 f,
-                "the request costs more than key {key}'s limit of {} ever allows",
+                "key {key} is over its limit of {}, and no waiting helps",
                 status.limit()
             ),
             Self::RateLimited { key, status, .. } => {

@@ -15,6 +15,7 @@ use crate::model::owner::OwnerPath;
 use crate::model::owner_settings::{OwnerSettings, OwnerSettingsPage};
 use crate::model::quota::{Quota, QuotaStatus};
 use crate::store::failure::OrStore;
+use crate::store::quota::QuotaRecord;
 use crate::store::read;
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{
@@ -159,6 +160,31 @@ impl Snapshot {
         let number = self.keyspace_number(prefix)?;
         let keyspace = read::keyspace(&self.table(KEYSPACES)?, self.ring(), number)?;
         self.describe_owner(&keyspace, owner, now)
+    }
+
+    /// The quota that an owner's requests are charged to, of its own or of the defaults of its
+    /// level, as it stands at an instant of the clock: full, and without a number, where
+    /// nothing was spent of it yet. `None`: there is none.
+    pub(crate) fn owner_quota(
+        &self,
+        number: u32,
+        owner: &OwnerPath,
+        clock: Timestamp,
+    ) -> Result<Option<(Option<u64>, QuotaRecord)>, Error> {
+        let keyspace = read::keyspace(&self.table(KEYSPACES)?, self.ring(), number)?;
+        let settings = self.find_owner_settings(number, owner.as_str())?;
+        let own = settings.and_then(|settings| settings.quota);
+        let Some(quota) = own.or_else(|| keyspace.default_quota(owner.depth())) else {
+            return Ok(None);
+        };
+        let known = self.table(OWNER_QUOTAS)?;
+        if let Some(found) = find_quota(&known, self.ring(), number, owner.as_str())? {
+            let record = read::quota(&self.table(QUOTAS)?, self.ring(), found.number)?;
+            if record.quota == quota {
+                return Ok(Some((Some(found.number), record.at(clock))));
+            }
+        }
+        Ok(Some((None, QuotaRecord::new(quota, 1, 0, clock))))
     }
 
     fn describe_owner(

@@ -31,9 +31,8 @@ pub(crate) struct Slice {
     pub(crate) refills_at: Timestamp,
     /// How far ahead that can be, by a clock that is right.
     pub(crate) reach: Duration,
-    /// How many requests the whole quota is.
-    pub(crate) whole: u64,
-    /// The revision of the quota that it is of.
+    /// The quota that it is of, and its revision.
+    pub(crate) quota: Quota,
     pub(crate) revision: u64,
     /// What the store has left.
     pub(crate) left: u64,
@@ -192,7 +191,7 @@ impl QuotaRecord {
             requests,
             refills_at: self.refills_at,
             reach: self.quota.reach(),
-            whole: self.quota.requests,
+            quota: self.quota,
             revision: self.revision,
             left: self.remaining,
         }

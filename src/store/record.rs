@@ -268,6 +268,8 @@ impl<'a> View<'a> {
                 Phase::Current | Phase::Revoked { .. } => None,
             },
             limits,
+            #[cfg(feature = "http")]
+            allowances: None,
         }
     }
 

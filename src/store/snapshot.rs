@@ -19,6 +19,7 @@ use crate::store::base::Base;
 use crate::store::failure::{OrStore, guarded};
 use crate::store::hot::HotCopy;
 use crate::store::life::is_asked_for;
+use crate::store::quota::QuotaRecord;
 use crate::store::read;
 use crate::store::record::{KeyRecord, View};
 use crate::store::tables::{
@@ -90,6 +91,22 @@ impl Snapshot {
     /// The limits that a key has of its own.
     pub(crate) fn own_limits(&self, id: KeyId) -> Result<Option<Vec<Limit>>, Error> {
         Ok(read::cold(&self.table(COLD)?, &self.ring, id)?.limits)
+    }
+
+    /// The quota of a key, with its number, as it stands at an instant of the clock;
+    /// `None`: it has none.
+    pub(crate) fn key_quota(
+        &self,
+        id: KeyId,
+        clock: Timestamp,
+    ) -> Result<Option<(u64, QuotaRecord)>, Error> {
+        let number = read::cold(&self.table(COLD)?, &self.ring, id)?.quota;
+        number
+            .map(|number| {
+                let record = read::quota(&self.table(QUOTAS)?, &self.ring, number)?;
+                Ok((number, record.at(clock)))
+            })
+            .transpose()
     }
 
     pub(crate) fn state(&self) -> Result<State, Error> {

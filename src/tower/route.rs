@@ -11,9 +11,8 @@ use super::charge::Charges;
 use super::drain::DrainLimits;
 use crate::Timestamp;
 use crate::engine::handle::Engine;
-use crate::http::{Dialect, Presented, Rejection, RejectionReason, SourceFault, call_hook};
+use crate::http::{Dialect, Presented, Rejection, RejectionReason, Report, SourceFault, call_hook};
 use crate::model::id::{KeyId, Prefix};
-use crate::model::limit::LimitStatus;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Grant;
@@ -51,8 +50,8 @@ pub(super) type OnGranted = dyn Fn(&Grant, &Parts) + Send + Sync;
 
 /// The caller of a request that passes.
 pub(super) enum Passed {
-    /// The holder of a key, to whom this limit is reported.
-    Granted(Option<LimitStatus>),
+    /// The holder of a key, to whom this is reported.
+    Granted(Option<Report>),
     /// An anonymous caller.
     Anonymous,
     /// A caller whom another scheme knows, or has yet to judge.
@@ -126,7 +125,7 @@ impl Route {
         let extensions = request.extensions_mut();
         let found = found?;
         if let Found::Granted(grant, cost) = found {
-            let reported = self.dialect.limit_of(&grant);
+            let reported = self.dialect.report_of(&grant);
             let before = extensions.remove::<Charges>();
             let charges = Charges::new(self.engine.identity(), grant.key_id(), cost, before);
             extensions.insert(charges);
@@ -265,7 +264,8 @@ impl Route {
         self.dialect.vary_value()
     }
 
-    pub(super) fn now(&self) -> Timestamp {
-        self.engine.now()
+    /// What limits and quotas are counted by.
+    pub(super) fn clock_now(&self) -> Timestamp {
+        self.engine.clock_now()
     }
 }

@@ -14,8 +14,7 @@ use tower_service::Service;
 use super::drain::{Client, Drain};
 use super::respond::{ByDialect, Respond};
 use super::route::{Passed, Route};
-use crate::http::{Rejection, add_private, add_vary, is_shared, no_store};
-use crate::model::limit::LimitStatus;
+use crate::http::{Rejection, Report, add_private, add_vary, is_shared, no_store};
 
 /// A service behind an [`AuthLayer`](super::AuthLayer).
 #[derive(Clone)]
@@ -53,7 +52,7 @@ where
             Ok(passed) => {
                 let request = self.route.report_granted(&passed, request);
                 Step::Admitted {
-                    outgoing: Outgoing::new(&self.route, &passed),
+                    outgoing: Outgoing::new(&self.route, passed),
                     future: self.inner.call(request),
                 }
             }
@@ -99,17 +98,17 @@ struct Outgoing {
     no_store: bool,
     /// With the route only where there is a limit: threads contend on its reference
     /// count.
-    limit: Option<(LimitStatus, Arc<Route>)>,
+    report: Option<(Report, Arc<Route>)>,
 }
 
 impl Outgoing {
-    fn new(route: &Arc<Route>, passed: &Passed) -> Self {
+    fn new(route: &Arc<Route>, passed: Passed) -> Self {
         Self {
             vary: route.vary(),
             is_private: !matches!(passed, Passed::Anonymous),
             no_store: route.no_store,
-            limit: match passed {
-                Passed::Granted(Some(limit)) => Some((*limit, route.clone())),
+            report: match passed {
+                Passed::Granted(Some(report)) => Some((report, route.clone())),
                 _ => None,
             },
         }
@@ -126,11 +125,10 @@ impl Outgoing {
         }
         add_vary(headers, &self.vary);
         // A shared cache would give the figures of one caller to others.
-        if let Some((limit, route)) = &self.limit
+        if let Some((report, route)) = &self.report
             && !is_shared(headers)
         {
-            let now = route.now();
-            for (name, value) in route.dialect.limit_status_headers(limit, now) {
+            for (name, value) in report.headers(route.clock_now()) {
                 // An inner layer or the handler knows better.
                 headers.entry(name).or_insert(value);
             }
@@ -207,24 +205,36 @@ mod tests {
     use crate::http::presets;
     use crate::model::counter::Counter;
     use crate::model::limit::Level;
+    use crate::model::verdict::Standing;
     use crate::tower::AuthLayer;
-    use crate::{Engine, Limit};
+    use crate::{Engine, Grant, Limit, NewKey, NewKeyspace};
 
     type Answered = std::future::Ready<Result<Response<()>, Infallible>>;
 
     #[test]
     fn a_granted_response_tells_what_is_left_unless_the_handler_did_or_shares_it() {
         let engine = Engine::open_in_memory().unwrap();
+        let keyspace = NewKeyspace::new("acme").unwrap();
+        engine.create_keyspace(keyspace).unwrap();
         let (limit, now) = (Limit::per_hour(1_000), engine.now());
         let mut counter = Counter::default();
         counter.add(limit, 1, now);
         let limit = counter.status(limit, Level::Key, now);
+        let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
+        let verdict = engine.verify(issued.token.expose()).unwrap();
+        let grant = Grant {
+            limits: Some(Standing::of(limit)),
+            ..verdict.into_result().unwrap()
+        };
         let layer = AuthLayer::new(engine, presets::tiered_bearer());
         let answer = |response: Response<()>| {
             let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
                 step: Step::Admitted {
                     future: std::future::ready(Ok(response)),
-                    outgoing: Outgoing::new(&layer.route, &Passed::Granted(Some(limit))),
+                    outgoing: Outgoing::new(
+                        &layer.route,
+                        Passed::Granted(layer.route.dialect.report_of(&grant)),
+                    ),
                 },
             });
             let mut context = Context::from_waker(Waker::noop());

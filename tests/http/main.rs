@@ -5,5 +5,6 @@
 mod bodies;
 mod common;
 mod extractor;
+mod limits;
 mod rules;
 mod vectors;

@@ -357,7 +357,7 @@ impl ForwardAuth {
             headers.insert(name, value.unwrap_or(HeaderValue::from_static("-")));
         }
         if let Some(grant) = grant {
-            headers.extend(self.dialect.limit_headers(grant, self.engine.now()));
+            headers.extend(self.dialect.limit_headers(&self.engine, grant));
         }
         response
     }

@@ -43,8 +43,8 @@ fn charge(limiter: &Limiter, asks: &[Ask<'_>], cost: u32, now: Timestamp) -> Res
 fn left(limiter: &Limiter, ask: &Ask<'_>, now: Timestamp) -> u32 {
     let mut levels = PerLevel::default();
     levels.push(*ask);
-    let statuses = limiter.look(&levels, now, &Home::new()).unwrap();
-    statuses[0].remaining()
+    let statuses = limiter.look(&levels, 0, now, &Home::new()).unwrap();
+    statuses[0].status.remaining()
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn counts_carry_over_to_the_limit_that_takes_the_place_of_one_of_its_kind() {
     let hourly = {
         let mut levels = PerLevel::default();
         levels.push(now);
-        limiter.look(&levels, at(0), &Home::new()).unwrap()[1]
+        limiter.look(&levels, 0, at(0), &Home::new()).unwrap()[1].status
     };
     assert_eq!(hourly.remaining(), 80, "both tens count");
     // A request that was judged by the older terms is counted under the newer.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
+use crate::model::quota::Quota;
 use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Slice, Spent, is_due};
 use crate::sync::table::{AtomicU64, Ordering};
 
@@ -40,8 +41,10 @@ pub(crate) struct Purse {
     refills_at: Timestamp,
     /// How far ahead that can be.
     reach: Duration,
-    /// How many requests the whole quota is.
-    whole: u64,
+    quota: Quota,
+    /// What the store had left when a slice was last taken: lowered before that is in the
+    /// word, so that who reads the word first never finds a request in both.
+    left: AtomicU64,
     /// How many requests are here, with the flags above. One word, so that who finds too
     /// little here and who finds the store empty find both at one instant.
     word: AtomicU64,
@@ -66,7 +69,8 @@ impl Purse {
             revision: slice.revision,
             refills_at: slice.refills_at,
             reach: slice.reach,
-            whole: slice.whole,
+            quota: slice.quota,
+            left: AtomicU64::new(0),
             word: AtomicU64::new(0),
             undecided: AtomicU64::new(0),
         }
@@ -78,6 +82,17 @@ impl Purse {
 
     fn requests(&self) -> u64 {
         self.word.load(Ordering::Acquire) & REQUESTS
+    }
+
+    /// The quota, what is left of it, here and in the store, and when it is refilled; `None`
+    /// where the store must be asked.
+    pub(super) fn left(&self, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
+        if is_due(self.refills_at, now) || self.is_too_far_ahead(now) {
+            return None;
+        }
+        let word = self.word.load(Ordering::Acquire);
+        let left = (word & REQUESTS) + self.left.load(Ordering::Acquire);
+        (word & IS_VOID == 0).then_some((self.quota, left, self.refills_at))
     }
 
     /// `None` where the store must be asked.
@@ -116,7 +131,7 @@ impl Purse {
             // What was given back before that is seen now.
             let again = self.word.fetch_or(IS_USED, Ordering::AcqRel);
             if again & !IS_USED == word & !IS_USED {
-                let spent = Spent::exhausted(self.refills_at, cost, self.whole);
+                let spent = Spent::exhausted(self.refills_at, cost, self.quota.requests);
                 return Some((word, spent));
             }
             word = again;
@@ -145,6 +160,7 @@ impl Purse {
         let taking = asked.iter().filter(|asked| asked.takes);
         let at_most: u64 = taking.map(|asked| asked.cost).sum();
         let before = self.undecided.fetch_add(at_most, Ordering::AcqRel);
+        self.left.store(left, Ordering::Release);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let mut requests = (word & REQUESTS) + added;
@@ -160,9 +176,11 @@ impl Purse {
                         Some(Spent::Covered)
                     }
                     // What is undecided may come back.
-                    None if requests + left + undecided < asked.cost => {
-                        Some(Spent::exhausted(self.refills_at, asked.cost, self.whole))
-                    }
+                    None if requests + left + undecided < asked.cost => Some(Spent::exhausted(
+                        self.refills_at,
+                        asked.cost,
+                        self.quota.requests,
+                    )),
                     None => None,
                 })
                 .collect();
@@ -267,6 +285,11 @@ impl Purses {
         self.by_number.len().saturating_sub(self.outgoing.len())
     }
 
+    /// As [`Purse::left`], by the quota's number.
+    pub(super) fn left(&self, number: u64, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
+        self.by_number.get(&number)?.purse.left(now)
+    }
+
     /// What is in memory of a quota as it now is.
     pub(super) fn in_memory(&self, number: u64, record: &QuotaRecord) -> u64 {
         let held = self.by_number.get(&number);
@@ -334,7 +357,7 @@ impl Purses {
             requests,
             refills_at: purse.refills_at,
             reach: purse.reach,
-            whole: purse.whole,
+            quota: purse.quota,
             revision: purse.revision,
             left: 0,
         };

@@ -8,6 +8,7 @@ use crate::memory::hash::IdHasher;
 use crate::memory::levels::PerLevel;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
+use crate::model::quota::Quota;
 use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Slice, Spent};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, table};
@@ -158,6 +159,18 @@ impl Quotas {
             }
         }
         Ok(())
+    }
+
+    /// A quota, what is left of it, in memory and in the store, and when it is refilled;
+    /// `None` where the store must be asked.
+    pub(crate) fn left(&self, name: Name, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
+        self.by_name.pin().get(&name)?.left(now)
+    }
+
+    /// The same, by the quota's number: a key that was not used yet shares the purse of its
+    /// predecessor.
+    pub(crate) fn left_of(&self, number: u64, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
+        table::lock(&self.purses).left(number, now)
     }
 
     fn lane(&self, name: Name) -> sync::MutexGuard<'_, ()> {

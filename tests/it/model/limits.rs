@@ -56,7 +56,7 @@ pub(crate) struct Standings {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Limited {
     pub(crate) standing: Standing,
-    /// `None`: it costs more than the limit ever allows.
+    /// `None`: no waiting helps.
     pub(crate) wait: Option<i64>,
 }
 
@@ -83,7 +83,16 @@ impl<S: Ord + Copy> Meters<S> {
         if let Some((who, plan, limits)) = counted {
             let counters = self.counters.entry((who, plan)).or_default();
             counters.follow(limits);
-            standings = Some(counters.charge(cost, now).map_err(Unpaid::Limited)?);
+            let charged = counters.charge(cost, now).map_err(|limited| {
+                // A quota that does not cover it either is waited for too.
+                let quota = quota.and_then(|number| self.quotas[number].wait(cost.into(), now));
+                let wait = match quota {
+                    Some(refill) => limited.wait.zip(refill).map(|(one, other)| one.max(other)),
+                    None => limited.wait,
+                };
+                Unpaid::Limited(Limited { wait, ..limited })
+            });
+            standings = Some(charged?);
         }
         if let (Some(number), true) = (quota, cost > 0)
             && let Err(refill) = self.quotas[number].spend(cost.into(), now)
@@ -145,6 +154,12 @@ impl Quota {
                 ..self.clone()
             },
         }
+    }
+
+    /// How long a cost waits, perhaps for ever, that is not covered now.
+    fn wait(&self, cost: u64, now: i64) -> Option<Option<i64>> {
+        let refused = self.clone().spend(cost, now).err()?;
+        Some(refused.map(|at| at - now))
     }
 
     /// Spends a cost, or says when there is more.
@@ -288,10 +303,13 @@ impl Counters {
                     tightest: new,
                     longest: new,
                 });
-                if new.remaining < all.tightest.remaining {
+                // Of two alike, the one that resets later; of two as long, the tighter.
+                let tightness = |of: &Standing| (of.remaining, -of.resets_at);
+                if tightness(&new) < tightness(&all.tightest) {
                     all.tightest = new;
                 }
-                if window > all.longest.limit.1 {
+                let length = |of: &Standing| (of.limit.1, -of.remaining, of.resets_at);
+                if length(&new) > length(&all.longest) {
                     all.longest = new;
                 }
                 continue;
