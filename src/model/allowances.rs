@@ -10,6 +10,7 @@ use crate::model::limit::{Level, Limit, LimitStatus};
 use crate::model::quota::Quota;
 
 /// What a request was charged to, or what refused it: the shortest path first, the key last.
+#[cfg(feature = "http")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Allowances {
     pub(crate) at: Timestamp,
@@ -37,9 +38,9 @@ pub(crate) struct QuotaAllowance {
     pub(crate) refills_at: Option<Timestamp>,
 }
 
+#[cfg(feature = "http")]
 impl Allowances {
     /// Whether a quota does not cover the request.
-    #[cfg(feature = "http")]
     pub(crate) fn is_short(&self, quota: &QuotaAllowance) -> bool {
         quota.remaining < self.cost.into()
     }
