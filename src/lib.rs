@@ -150,6 +150,7 @@ pub mod tower;
 
 pub use change::time::TimeSetBack;
 pub use engine::compact::Compacted;
+pub use engine::extension;
 pub use engine::handle::Engine;
 pub use engine::once::Idempotent;
 pub use engine::options::Options;

@@ -207,6 +207,8 @@ fn every_entry_of_the_audit_trail_has_its_text() {
         {"type": "owner_updated", "keyspace": "acme_live", "owner": "acme",
             "changes": [{"field": "cap", "before": "none", "after": "5"}]},
         {"type": "owner_quota_begun", "keyspace": "acme_live", "owner": "acme"},
+        {"type": "extension_changed", "extension": "oauth", "event": "code_redeemed",
+            "subject": "s", "note": null},
     ]);
     for event in events.as_array().unwrap() {
         let entry = json!({

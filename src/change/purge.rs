@@ -17,6 +17,19 @@ pub(crate) struct Step {
     pub(crate) reached: Option<(Timestamp, KeyId)>,
 }
 
+/// Removes a key that is over, and says whether there was one.
+pub(crate) fn purge_one(tx: &mut Tx<'_>, key: KeyId, actor: Option<&str>) -> Result<bool, Error> {
+    let Some(record) = tx.find_key(key)? else {
+        return Ok(false);
+    };
+    let is_over = record.ends_at().is_some_and(|end| end <= tx.now());
+    if is_over {
+        tx.remove_key(&record)?;
+        tx.audit(actor, AuditEvent::KeysPurged { keys: vec![key] })?;
+    }
+    Ok(is_over)
+}
+
 /// Removes keys that were over before an instant, as many as one transaction takes,
 /// from after a place in the index of ends. Their tokens are unknown from then on.
 /// Damaged keys stay and are counted, so that they do not stop the others.

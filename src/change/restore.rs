@@ -166,7 +166,8 @@ impl Fates {
             | AuditEvent::AuditTrimmed { .. }
             | AuditEvent::StoreRestored { .. }
             | AuditEvent::OwnerUpdated { .. }
-            | AuditEvent::OwnerQuotaBegun { .. } => {}
+            | AuditEvent::OwnerQuotaBegun { .. }
+            | AuditEvent::ExtensionChanged { .. } => {}
             // The effect of an unknown event on a key is not known: the key is
             // disabled.
             #[allow(unreachable_patterns, reason = "for events that are yet to come")]

@@ -27,6 +27,7 @@ const CONTEXT_DIGEST: &str = "gatekey v1 token digest";
 const CONTEXT_TAG: &str = "gatekey v1 record tag";
 const CONTEXT_CHAIN: &str = "gatekey v1 audit chain";
 const CONTEXT_REQUEST: &str = "gatekey v1 idempotent request";
+const CONTEXT_EXTENSION: &str = "gatekey v1 extension";
 const CONTEXT_SEAL: &str = "gatekey v1 store key seal";
 const CONTEXT_SEAL_TAG: &str = "gatekey v1 store key seal tag";
 
@@ -37,6 +38,7 @@ pub(crate) struct Keyring {
     tag_key: SecretKey,
     chain_key: ChainKey,
     request_key: SecretKey,
+    extension_key: SecretKey,
 }
 
 impl Keyring {
@@ -59,6 +61,7 @@ impl Keyring {
             tag_key: derive(CONTEXT_TAG, &[store_key.as_slice()]),
             chain_key: ChainKey(derive(CONTEXT_CHAIN, &[store_key.as_slice()])),
             request_key: derive(CONTEXT_REQUEST, &[store_key.as_slice()]),
+            extension_key: derive(CONTEXT_EXTENSION, &[store_key.as_slice()]),
         }
     }
 
@@ -169,6 +172,11 @@ impl Keyring {
         self.chain_key.link(previous, seq, body)
     }
 
+    /// What the keys of extensions come from.
+    pub(super) fn extension_key(&self) -> &SecretKey {
+        &self.extension_key
+    }
+
     pub(crate) fn chain_key(&self) -> &ChainKey {
         &self.chain_key
     }
@@ -237,7 +245,7 @@ impl Contents {
     }
 }
 
-fn derive(context: &str, parts: &[&[u8]]) -> SecretKey {
+pub(super) fn derive(context: &str, parts: &[&[u8]]) -> SecretKey {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -253,7 +261,7 @@ fn digest_under(key: &SecretKey, signed: &Signed) -> Digest {
     *blake3::keyed_hash(key, signed).as_bytes()
 }
 
-fn cut(hash: blake3::Hash) -> Tag {
+pub(super) fn cut(hash: blake3::Hash) -> Tag {
     let mut tag = [0; TAG_LEN];
     for (to, from) in tag.iter_mut().zip(hash.as_bytes()) {
         *to = *from;
@@ -268,7 +276,7 @@ pub(crate) fn digests_equal(left: &Digest, right: &Digest) -> bool {
     words_equal(left, right)
 }
 
-fn tags_equal(left: &Tag, right: &Tag) -> bool {
+pub(super) fn tags_equal(left: &Tag, right: &Tag) -> bool {
     words_equal(left, right)
 }
 

@@ -2,4 +2,5 @@
 //! generator.
 
 pub(crate) mod digest;
+pub(crate) mod extension;
 pub(crate) mod token;

@@ -64,6 +64,17 @@ impl Core {
         progress
     }
 
+    /// Runs while nobody writes, with the newest snapshot.
+    pub(crate) fn while_nobody_writes<T>(
+        &self,
+        run: impl FnOnce(&Snapshot) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let writer = self.store.writer(self)?;
+        let done = run(&*self.snapshot()?);
+        drop(writer);
+        done
+    }
+
     /// Recovers the store if it has failed. `Ok`: the store takes changes.
     pub(crate) fn recover(&self) -> Result<(), Error> {
         self.home.check()?;
@@ -82,6 +93,7 @@ impl Publish for Core {
     /// snapshot. It works from the delta alone, also where another engine made the
     /// change.
     fn publish(&self, delta: &Delta, snapshot: Arc<Snapshot>) -> Result<(), Error> {
+        self.followers().publish(delta);
         for (_, change) in delta.keyspaces.iter() {
             if let Some(keyspace) = &change.new {
                 self.registry.publish(keyspace.clone())?;

@@ -439,7 +439,11 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn check(&self) -> Result<CheckReport> {
-        self.core.tell(check::check)
+        self.core.tell(|snapshot, now| {
+            let mut report = check::check(snapshot, now)?;
+            self.core.followers().check(snapshot, now, &mut report)?;
+            Ok(report)
+        })
     }
 
     /// The engine's present: the later of what its clock says and the newest instant

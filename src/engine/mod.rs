@@ -5,7 +5,10 @@ mod charge;
 mod commit;
 pub(crate) mod compact;
 mod counting;
+pub mod extension;
+mod extension_tx;
 mod flush;
+mod follower;
 #[cfg(test)]
 #[cfg(not(gatekey_shuttle))]
 mod forked;
@@ -29,3 +32,4 @@ mod standing;
 mod time;
 mod trail;
 mod verify;
+mod vouch;

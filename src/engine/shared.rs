@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::crypto::digest::Keyring;
+use crate::engine::follower::Followers;
 use crate::engine::options::Options;
 use crate::memory::attempts::Attempts;
 use crate::memory::limiter::Limiter;
@@ -62,6 +63,7 @@ pub(crate) struct Core {
     /// whose outcome was unknown.
     pub(super) flushing: Mutex<Option<Arc<OnTheWay>>>,
     pub(super) fails_closed_after: Option<Duration>,
+    followers: Followers,
     /// For a test: what was published, and between which snapshots.
     #[cfg(test)]
     pub(crate) published_deltas: Mutex<Option<Vec<PublishedDelta>>>,
@@ -128,6 +130,7 @@ impl Core {
             idempotency_window: options.idempotency_window,
             flushing: Mutex::new(None),
             fails_closed_after: options.fails_closed_after,
+            followers: Followers::default(),
             #[cfg(test)]
             published_deltas: Mutex::new(None),
         })
@@ -222,6 +225,10 @@ impl Core {
 
     pub(crate) fn signing_pepper(&self) -> u8 {
         self.store.ring().signing_pepper()
+    }
+
+    pub(crate) fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     pub(crate) fn notes(&self) -> &Notes {

@@ -27,16 +27,18 @@ use crate::sync::atomic::Ordering;
 const AT_ONCE: usize = 32;
 
 /// A record whose token was proven.
-struct Proven<'a> {
-    view: View<'a>,
+pub(super) struct Proven<'a> {
+    pub(super) view: View<'a>,
     /// Its keyspace.
-    entry: &'a Entry,
+    pub(super) entry: &'a Entry,
+    /// What the proof stands for of the key's permissions.
+    pub(super) within: Permissions,
 }
 
 /// What a token that was proven is judged to be: denied, or good, and charged.
-type Judged = Result<Good, Denial>;
+pub(super) type Judged = Result<Good, Denial>;
 
-struct Good {
+pub(super) struct Good {
     /// Of its key's permissions those that are not retired.
     held: Permissions,
     standing: Option<Standing>,
@@ -174,7 +176,7 @@ impl Core {
             && let Some(proven) = self.prove(view, parts, look.ahead.as_ref())?
             && let Some(judged) = self.judge(&proven, requirements)?
         {
-            return self.conclude(&proven, parts.signed, requirements, judged);
+            return self.conclude(&proven, Some(parts.signed), requirements, judged);
         }
         self.verify_from_file(parts, requirements)
     }
@@ -200,14 +202,18 @@ impl Core {
                 resident.fill(leave, parts.id, copy.body());
             }
             if let Some(judged) = self.judge(&proven, requirements)? {
-                return self.conclude(&proven, parts.signed, requirements, judged);
+                return self.conclude(&proven, Some(parts.signed), requirements, judged);
             }
         }
     }
 
     /// Copies a key's record out of the newest snapshot, and releases the snapshot.
     /// Returns the permit to put the record into memory.
-    fn copy_from_file(&self, id: KeyId, into: &mut HotCopy) -> Result<Option<FillLeave>, Error> {
+    pub(super) fn copy_from_file(
+        &self,
+        id: KeyId,
+        into: &mut HotCopy,
+    ) -> Result<Option<FillLeave>, Error> {
         loop {
             // Before the snapshot is loaded: see the protocol in `resident`.
             let leave = self.resident.as_ref().and_then(Resident::leave_to_fill);
@@ -267,7 +273,11 @@ impl Core {
         }
         let entry = self.entry_of(&view)?;
         let is_its_prefix = entry.prefix.as_bytes() == parts.prefix;
-        Ok(is_its_prefix.then_some(Proven { view, entry }))
+        Ok(is_its_prefix.then_some(Proven {
+            view,
+            entry,
+            within: Permissions::ALL,
+        }))
     }
 
     /// The keyspace of a key.
@@ -281,12 +291,16 @@ impl Core {
     /// Decides on a record whose token was proven, and charges it. `None` where the quota
     /// was changed since the record was read: the caller reads it again.
     #[inline(always)]
-    fn judge(
+    pub(super) fn judge(
         &self,
         proven: &Proven<'_>,
         requirements: &Requirements<'_>,
     ) -> Result<Option<Judged>, Error> {
-        let Proven { view, entry } = proven;
+        let Proven {
+            view,
+            entry,
+            within,
+        } = proven;
         let asked_elsewhere = requirements
             .keyspace
             .is_some_and(|prefix| prefix != entry.prefix);
@@ -301,7 +315,7 @@ impl Core {
             true => self.present(),
             false => now.present,
         };
-        let held = view.permissions() & entry.active();
+        let held = view.permissions() & entry.active() & *within;
         let keyspace = Once::new(entry);
         let decision = policy::decide(
             view,
@@ -336,10 +350,10 @@ impl Core {
     /// Makes the verdict, where the caller wants it: to move one that was just made costs
     /// more than to make it.
     #[inline(always)]
-    fn conclude(
+    pub(super) fn conclude(
         &self,
         proven: &Proven<'_>,
-        signed: &Signed,
+        signed: Option<&Signed>,
         requirements: &Requirements<'_>,
         judged: Judged,
     ) -> Result<Verdict, Error> {
@@ -359,11 +373,11 @@ impl Core {
     fn grant(
         &self,
         proven: &Proven<'_>,
-        signed: &Signed,
+        signed: Option<&Signed>,
         requirements: &Requirements<'_>,
         good: &Good,
     ) -> Result<Verdict, Error> {
-        let Proven { view, entry } = proven;
+        let Proven { view, entry, .. } = proven;
         let Good { held, now, .. } = *good;
         let ask = || self.home.check();
         match self.tracks_usage && !requirements.is_counted {
@@ -374,7 +388,9 @@ impl Core {
             }
             false => self.notes.look(Step::of(now.clock), ask)?,
         }
-        if view.pepper() != self.signing_pepper() {
+        if let Some(signed) = signed
+            && view.pepper() != self.signing_pepper()
+        {
             self.note_renewal(view, signed);
         }
         // The usual grant in one piece, which is written where the caller wants it: put
@@ -429,7 +445,7 @@ impl Core {
     }
 
     /// Fails where the store has taken no changes for longer than the options allow.
-    fn require_health(&self) -> Result<(), Error> {
+    pub(super) fn require_health(&self) -> Result<(), Error> {
         match self.store.alarm().is_raised() {
             true => self.require_recent_health(),
             false => Ok(()),
@@ -451,7 +467,7 @@ impl Core {
 
     /// Asks periodically whether this is the engine's process: a system call each time
     /// would cost more than a verification from memory. See docs/INTERNALS.md.
-    fn look_home(&self) -> Result<(), Error> {
+    pub(super) fn look_home(&self) -> Result<(), Error> {
         let step = Step::of(self.clock.coarse_now());
         self.notes.look(step, || self.home.check())
     }

@@ -324,6 +324,19 @@ pub enum AuditEvent {
         /// The owner.
         owner: OwnerPath,
     },
+    /// An extension changed records of its own: see
+    /// [`ExtensionTx::audit`](crate::extension::ExtensionTx::audit). What it did to keys in
+    /// the same transaction has entries of its own.
+    ExtensionChanged {
+        /// The name of the extension.
+        extension: String,
+        /// What happened, in the words of the extension: `code_redeemed`.
+        event: String,
+        /// The id of the record that it is about.
+        subject: String,
+        /// A note.
+        note: Option<String>,
+    },
 }
 
 /// One step of a repair.
@@ -358,7 +371,8 @@ impl AuditEvent {
             | Self::StoreRestored { .. }
             | Self::TimeSetBack { .. }
             | Self::OwnerUpdated { .. }
-            | Self::OwnerQuotaBegun { .. } => Vec::new(),
+            | Self::OwnerQuotaBegun { .. }
+            | Self::ExtensionChanged { .. } => Vec::new(),
             Self::KeyIssued {
                 key, superseded, ..
             } => [&[*key], superseded.as_slice()].concat(),

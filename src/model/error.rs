@@ -346,7 +346,10 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    pub(crate) fn malformed(what: &'static str, value: &str, why: impl Into<String>) -> Self {
+    /// A value that does not have the form that it should have: for crates that stand on the
+    /// engine, and refuse their callers' input as it does. A value that looks like a
+    /// secret is not shown.
+    pub fn malformed(what: &'static str, value: &str, why: impl Into<String>) -> Self {
         Self::Malformed(ParseError::new(what, value, why))
     }
 }

@@ -25,6 +25,8 @@ pub struct Permissions(u128);
 impl Permissions {
     /// No permission.
     pub const NONE: Self = Self(0);
+    /// All that a keyspace can name.
+    pub const ALL: Self = Self(u128::MAX);
     /// How many permissions a keyspace can name, retired ones included.
     pub const COUNT_MAX: usize = 128;
 

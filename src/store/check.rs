@@ -50,6 +50,14 @@ impl CheckReport {
     pub fn is_sound(&self) -> bool {
         self.findings_total == 0
     }
+
+    /// Adds a finding.
+    pub(crate) fn find(&mut self, finding: Finding) {
+        self.findings_total += 1;
+        if self.findings.len() < LISTED_MAX {
+            self.findings.push(finding);
+        }
+    }
 }
 
 /// An inconsistency in the store.
@@ -150,14 +158,11 @@ impl<'a> Walk<'a> {
         record: impl std::fmt::Display,
         problem: impl Into<String>,
     ) {
-        self.report.findings_total += 1;
-        if self.report.findings.len() < LISTED_MAX {
-            self.report.findings.push(Finding {
-                table,
-                record: record.to_string(),
-                problem: problem.into(),
-            });
-        }
+        self.report.find(Finding {
+            table,
+            record: record.to_string(),
+            problem: problem.into(),
+        });
     }
 
     /// Records a corrupt record as a finding, and returns other errors.

@@ -15,6 +15,7 @@
 //! | `cold` | of a key, the limits of its own | the limits of the key |
 //! | `owner_settings` | the settings | the settings of owners |
 //! | `owner_quotas` | of an owner, the number of its quota | the names of the purses |
+//! | `ext/NAME/TABLE` | the record | what the extension keeps in memory |
 //!
 //! Only [`Waiting`] belongs to this process: the callers that wait for the commit. A
 //! delta from elsewhere has none.
@@ -28,6 +29,7 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::keyspace::Keyspace;
 use crate::model::limit::Limit;
+use crate::store::extension::ExtensionRecord;
 use crate::store::owner_settings::{OwnerName, OwnerSettingsRecord};
 use crate::store::quota::{QuotaEvent, QuotaRecord};
 use crate::store::snapshot::Snapshot;
@@ -97,6 +99,11 @@ impl<K: Ord + Clone, T: PartialEq> Changes<K, T> {
         self.0.is_empty()
     }
 
+    /// As [`iter`](Self::iter), where keys are not copied.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&K, &Change<T>)> {
+        self.0.iter()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &Change<T>)> {
         self.0.iter().map(|(key, change)| (key.clone(), change))
     }
@@ -124,6 +131,8 @@ pub(crate) struct Delta {
     pub(crate) owner_settings: Changes<OwnerName, OwnerSettingsRecord>,
     /// The number of the quota that an owner has in a keyspace.
     pub(crate) owner_quota_of: Changes<OwnerName, u64>,
+    /// Of extensions, by the names of their tables.
+    pub(crate) extensions: Changes<(String, Vec<u8>), ExtensionRecord>,
     /// Keys whose records are damaged or missing: copies in memory must not grant any
     /// more.
     pub(crate) unreadable: Vec<KeyId>,
@@ -147,6 +156,7 @@ impl Delta {
             limits_of: Changes::new(),
             owner_settings: Changes::new(),
             owner_quota_of: Changes::new(),
+            extensions: Changes::new(),
             unreadable: Vec::new(),
             at: Timestamp::MIN,
             sets_time_back: false,
@@ -164,6 +174,7 @@ impl Delta {
         self.limits_of.settle();
         self.owner_settings.settle();
         self.owner_quota_of.settle();
+        self.extensions.settle();
     }
 
     /// The keys whose copies in memory must go.

@@ -11,14 +11,57 @@ use redb::{
 };
 
 use crate::crypto::digest::{Keyring, TAG_LEN};
-use crate::model::error::Error;
-use crate::store::failure::OrStore;
+use crate::model::error::{Error, Invalid};
+use crate::store::failure::{OrStore, guarded};
+use crate::store::snapshot::Snapshot;
 use crate::store::tables::{Bytes, Tagged};
+
+/// The longest name of an extension, and of one of its tables.
+pub(crate) const NAME_LEN_MAX: usize = 32;
+/// The longest key of a record.
+pub(crate) const KEY_LEN_MAX: usize = 255;
+/// The longest record, without its version.
+pub(crate) const RECORD_LEN_MAX: usize = 32 * 1024;
+/// The most records that one page has.
+pub(crate) const PAGE_MAX: usize = 1000;
 
 /// What the names of extensions' tables begin with, and no other name does.
 const PREFIX: &str = "ext/";
 /// The table that damage in an extension's table is reported under.
-const REPORTED: &str = "extension";
+pub(crate) const REPORTED: &str = "extension";
+
+/// A record of an extension, without its tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExtensionRecord {
+    pub(crate) version: u8,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Records of a table with their keys, in the order of the keys.
+pub(crate) type Page = Vec<(Vec<u8>, ExtensionRecord)>;
+
+/// Refuses a name that is none of 1 to 32 of `a-z 0-9 _`.
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    match (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+        true => Ok(()),
+        false => {
+            let why = "it is not 1 to 32 of a-z 0-9 _";
+            Err(Invalid::malformed(what, name, why).into())
+        }
+    }
+}
+
+/// The name in the file of an extension's table.
+pub(crate) fn table_name(extension: &str, table: &str) -> Result<String, Error> {
+    check_name("table of an extension", table)?;
+    Ok(format!("{PREFIX}{extension}/{table}"))
+}
+
+/// The extension and the table of a name in the file.
+pub(crate) fn parts_of(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(PREFIX)?.split_once('/')
+}
 
 pub(super) fn is_name(table: &str) -> bool {
     table.starts_with(PREFIX)
@@ -75,6 +118,95 @@ pub(super) fn look(ring: &Keyring, name: &str, key: &[u8], value: &[u8]) -> Resu
     }
 }
 
+/// A record as it is stored.
+pub(super) fn seal(ring: &Keyring, name: &str, key: &[u8], record: &ExtensionRecord) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + record.bytes.len() + TAG_LEN);
+    value.push(record.version);
+    value.extend_from_slice(&record.bytes);
+    let tag = ring.tag(Tagged::Extension as u8, &place(name, key), &value);
+    value.extend(tag);
+    value
+}
+
+/// Reads a record, after its tag was found to be right.
+pub(super) fn unseal(
+    ring: &Keyring,
+    name: &str,
+    key: &[u8],
+    value: &[u8],
+) -> Result<ExtensionRecord, Error> {
+    look(ring, name, key, value)?;
+    let body = value.split_last_chunk::<TAG_LEN>().map(|(body, _)| body);
+    let parts = body.and_then(<[u8]>::split_first);
+    let (version, bytes) = parts.ok_or(Error::Internal("a record that was looked at is short"))?;
+    Ok(ExtensionRecord {
+        version: *version,
+        bytes: bytes.to_vec(),
+    })
+}
+
+/// Up to `limit` records of a table from a key on, and before another.
+pub(super) fn page(
+    table: &impl ReadableTable<Bytes, Bytes>,
+    ring: &Keyring,
+    name: &str,
+    range: (&[u8], Option<&[u8]>),
+    limit: usize,
+) -> Result<Page, Error> {
+    let (from, before) = range;
+    let mut page = Page::new();
+    for entry in table.range::<&[u8]>(from..).or_store()? {
+        let (key, value) = entry.or_store()?;
+        let is_over = before.is_some_and(|before| key.value() >= before);
+        if is_over || page.len() >= limit.min(PAGE_MAX) {
+            break;
+        }
+        let record = unseal(ring, name, key.value(), value.value())?;
+        page.push((key.value().to_vec(), record));
+    }
+    Ok(page)
+}
+
+/// # Records of extensions
+impl Snapshot {
+    /// A record of an extension's table, which need not exist.
+    pub(crate) fn extension_record(
+        &self,
+        name: &str,
+        key: &[u8],
+    ) -> Result<Option<ExtensionRecord>, Error> {
+        guarded(|| {
+            let Some(table) = self.extension_table(name)? else {
+                return Ok(None);
+            };
+            let stored = ReadableTable::get(&table, key).or_store()?;
+            let read = |stored: redb::AccessGuard<'_, Bytes>| {
+                unseal(self.ring(), name, key, stored.value())
+            };
+            stored.map(read).transpose()
+        })
+    }
+
+    pub(crate) fn extension_page(
+        &self,
+        name: &str,
+        range: (&[u8], Option<&[u8]>),
+        limit: usize,
+    ) -> Result<Page, Error> {
+        guarded(|| match self.extension_table(name)? {
+            Some(table) => page(&table, self.ring(), name, range, limit),
+            None => Ok(Page::new()),
+        })
+    }
+
+    fn extension_table(&self, name: &str) -> Result<Option<ReadOnlyTable<Bytes, Bytes>>, Error> {
+        match self.txn().open_table(definition(name)) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            opened => opened.or_store().map(Some),
+        }
+    }
+}
+
 /// Looks at every record of every extension, and hands each answer on.
 pub(super) fn check(
     txn: &ReadTransaction,
@@ -107,10 +239,8 @@ mod tests {
 
     /// A record as an extension writes it.
     fn seal(ring: &Keyring, name: &str, key: &[u8], version: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut value = [&[version], bytes].concat();
-        let tag = ring.tag(Tagged::Extension as u8, &place(name, key), &value);
-        value.extend(tag);
-        value
+        let bytes = bytes.to_vec();
+        super::seal(ring, name, key, &ExtensionRecord { version, bytes })
     }
 
     fn ring_of(db: &Database) -> Keyring {

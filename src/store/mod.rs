@@ -20,7 +20,7 @@ pub(crate) mod counts;
 mod damage;
 pub(crate) mod delta;
 pub(crate) mod export;
-mod extension;
+pub(crate) mod extension;
 pub(crate) mod failure;
 pub(crate) mod file;
 mod ground;

@@ -3,6 +3,7 @@
 //! trail, and notes its delta, which the engine publishes.
 
 mod counts;
+mod extension;
 pub(crate) mod held;
 mod keys;
 mod keyspaces;

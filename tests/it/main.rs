@@ -12,6 +12,7 @@ mod charges;
 mod clock_panics;
 mod counts;
 mod durability;
+mod extension;
 mod field;
 mod history;
 mod idempotency;

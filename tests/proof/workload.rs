@@ -342,6 +342,28 @@ pub(crate) const SCRIPT: &[Verb] = &[
     ("revoke a keyspace", |w| {
         w.engine.revoke_keyspace("one", Reason::Cessation).map(drop)
     }),
+    ("put a record of an extension, with its key", |w| {
+        let new = NewKey::new("many", "acme")?;
+        let issued = w.engine.extension("devices")?.change(move |tx| {
+            let issued = tx.issue(&new)?;
+            tx.put("devices", b"7", 1, issued.key.id.to_string().as_bytes())?;
+            tx.put("places", b"hall", 1, b"7")?;
+            tx.audit("device_added", "7", None)?;
+            Ok(issued)
+        })?;
+        w.keep(&issued);
+        Ok(())
+    }),
+    ("remove a record of an extension, and revoke its key", |w| {
+        w.engine.extension("devices")?.change(|tx| {
+            let record = tx.get("devices", b"7")?.unwrap();
+            let key = String::from_utf8(record.bytes).unwrap().parse()?;
+            tx.revoke(key, Reason::KeyCompromise)?;
+            tx.put("devices", b"7", 2, b"stolen")?;
+            tx.remove("places", b"hall")?;
+            tx.audit("device_stolen", "7", Some("from the hall"))
+        })
+    }),
 ];
 
 /// What a store says of itself.
@@ -382,6 +404,15 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
             line(&settings);
         }
         line(&engine.owner(owner)?);
+    }
+    for table in ["devices", "places"] {
+        let read = |view: &gatekey::extension::ExtensionView<'_>| view.page(table, &[], None, 9);
+        for (key, record) in engine.extension("devices")?.read(read)? {
+            let [key, bytes] = [key, record.bytes]
+                .map(String::from_utf8)
+                .map(Result::unwrap);
+            line(&(table, key, record.version, bytes));
+        }
     }
     for entry in engine.audit_page(0, 1000)?.entries {
         // The hashes of the trail are those of this store.

@@ -127,6 +127,15 @@ impl Display for AuditEvent {
             Self::OwnerQuotaBegun { keyspace, owner } => {
                 write!(f, "quota of owner {owner} begun in {keyspace}")
             }
+            Self::ExtensionChanged {
+                extension,
+                event,
+                subject,
+                note,
+            } => {
+                write!(f, "{extension} {event} {subject:?}")?;
+                noting(f, note.as_deref())
+            }
             Self::KeysPurged { keys } => write!(f, "keys [{}] purged", List(keys)),
             Self::KeyReissued { old, new } => write!(f, "key {old} reissued as {new}, unused"),
             Self::StoreRepaired { repairs, .. } => write!(f, "store repaired: {}", List(repairs)),

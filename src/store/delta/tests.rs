@@ -30,7 +30,10 @@ struct State {
     limits_of: BTreeMap<KeyId, Vec<Limit>>,
     owner_settings: BTreeMap<OwnerName, OwnerSettingsRecord>,
     owner_quota_of: BTreeMap<OwnerName, u64>,
+    extensions: BTreeMap<(String, Vec<u8>), ExtensionRecord>,
 }
+
+const TABLES: [&str; 2] = ["ext/oauth/clients", "ext/oauth/codes"];
 
 impl State {
     fn of(snapshot: &Snapshot) -> Self {
@@ -43,7 +46,14 @@ impl State {
             limits_of: BTreeMap::new(),
             owner_settings: BTreeMap::new(),
             owner_quota_of: BTreeMap::new(),
+            extensions: BTreeMap::new(),
         };
+        for table in TABLES {
+            let page = snapshot.extension_page(table, (&[], None), 1000).unwrap();
+            let page = page.into_iter();
+            let named = page.map(|(key, record)| ((table.to_owned(), key), record));
+            state.extensions.extend(named);
+        }
         for entry in snapshot.table(KEYS).unwrap().iter().unwrap() {
             let (id, record) = entry.unwrap();
             let tag = tag_of(record.value());
@@ -108,7 +118,7 @@ fn verb(tx: &mut Tx<'_>, keys: &mut Vec<KeyId>, random: &mut StdRng) -> Result<(
         false => keys[random.random_range(0..keys.len())],
     };
     let limits = [Limit::per_minute(random.random_range(1..9))];
-    match random.random_range(0..24) {
+    match random.random_range(0..27) {
         0..4 => {
             let mut new = NewKey::new(prefix, owner)?;
             if random.random_range(0..2) == 0 {
@@ -176,6 +186,18 @@ fn verb(tx: &mut Tx<'_>, keys: &mut Vec<KeyId>, random: &mut StdRng) -> Result<(
             let update = KeyspaceUpdate::new().owner_defaults(1, defaults);
             change::keyspace::update(tx, prefix.parse()?, &update, None)?;
         }
+        24..26 => {
+            let table = TABLES[random.random_range(0..2)];
+            let record = ExtensionRecord {
+                version: 1,
+                bytes: vec![random.random_range(0..3)],
+            };
+            tx.put_extension(table, &[random.random_range(1..9)], record)?;
+        }
+        26 => {
+            let table = TABLES[random.random_range(0..2)];
+            tx.remove_extension(table, &[random.random_range(1..9)])?;
+        }
         23 => change::purge::purge(tx, tx.now(), None, None).map(|_| ())?,
         _ => tx.bring_refills_near()?,
     }
@@ -195,7 +217,7 @@ fn a_delta_is_what_differs_between_the_snapshots_before_and_after() {
         core.mutate(move |tx| change::keyspace::create(tx, &new, None))
             .unwrap();
     }
-    let (mut changed, mut removed) = ([0; 7], [0; 7]);
+    let (mut changed, mut removed) = ([0; 8], [0; 8]);
     for seed in 0..150 {
         let snapshot = core.snapshot().unwrap();
         let known: Vec<KeyId> = State::of(&snapshot).keys.into_keys().collect();
@@ -241,6 +263,8 @@ fn a_delta_is_what_differs_between_the_snapshots_before_and_after() {
             assert_eq!(delta.owner_settings, settings, "{seed}");
             let of_owners = differences(&old.owner_quota_of, &new.owner_quota_of);
             assert_eq!(delta.owner_quota_of, of_owners, "{seed}");
+            let of_extensions = differences(&old.extensions, &new.extensions);
+            assert_eq!(delta.extensions, of_extensions, "{seed}");
             assert_eq!(delta.commits, after.state().unwrap().commits);
             fn count<K: Ord + Clone, T: PartialEq>(changes: &Changes<K, T>) -> (usize, usize) {
                 let gone = changes.iter().filter(|(_, change)| change.new.is_none());
@@ -254,6 +278,7 @@ fn a_delta_is_what_differs_between_the_snapshots_before_and_after() {
                 count(&delta.limits_of),
                 count(&delta.owner_settings),
                 count(&delta.owner_quota_of),
+                count(&delta.extensions),
             ];
             for (at, (all, gone)) in counts.into_iter().enumerate() {
                 changed[at] += all;
@@ -265,6 +290,6 @@ fn a_delta_is_what_differs_between_the_snapshots_before_and_after() {
     assert!(report.is_sound(), "{report:#?}");
     // Of each there were many, and of each that can be removed, removals.
     assert!(changed.iter().all(|count| *count > 15), "{changed:?}");
-    let removable = [0, 2, 3, 4, 5, 6];
+    let removable = [0, 2, 3, 4, 5, 6, 7];
     assert!(removable.iter().all(|at| removed[*at] > 5), "{removed:?}");
 }

@@ -147,6 +147,12 @@ pub(super) enum EventForm {
         keyspace: String,
         owner: String,
     },
+    ExtensionChanged {
+        extension: String,
+        event: String,
+        subject: String,
+        note: Option<String>,
+    },
 }
 
 impl Stored for AuditBody {
@@ -371,6 +377,17 @@ impl EventForm {
                 keyspace: keyspace.as_str().to_owned(),
                 owner: owner.as_str().to_owned(),
             },
+            AuditEvent::ExtensionChanged {
+                extension,
+                event,
+                subject,
+                note,
+            } => Self::ExtensionChanged {
+                extension: extension.clone(),
+                event: event.clone(),
+                subject: subject.clone(),
+                note: note.clone(),
+            },
         }
     }
 
@@ -493,6 +510,17 @@ impl EventForm {
             Self::OwnerQuotaBegun { keyspace, owner } => AuditEvent::OwnerQuotaBegun {
                 keyspace: keyspace.parse().ok()?,
                 owner: owner.try_into().ok()?,
+            },
+            Self::ExtensionChanged {
+                extension,
+                event,
+                subject,
+                note,
+            } => AuditEvent::ExtensionChanged {
+                extension,
+                event,
+                subject,
+                note,
             },
         })
     }

@@ -243,6 +243,12 @@ fn events() -> Vec<AuditEvent> {
             changes,
         },
         AuditEvent::OwnerQuotaBegun { keyspace, owner },
+        AuditEvent::ExtensionChanged {
+            extension: "oauth".to_owned(),
+            event: "code_redeemed".to_owned(),
+            subject: "s".to_owned(),
+            note: Some("n".to_owned()),
+        },
     ]
 }
 

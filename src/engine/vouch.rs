@@ -1,0 +1,81 @@
+//! The way of a verification for a key that another proof than its token stands for.
+
+use crate::engine::shared::Core;
+use crate::engine::verify::Proven;
+use crate::memory::resident::{RECORD_LEN_MAX, Resident};
+use crate::model::error::Error;
+use crate::model::id::KeyId;
+use crate::model::permissions::Permissions;
+use crate::model::requirements::Requirements;
+use crate::model::verdict::{Denial, Verdict};
+use crate::store::hot::HotCopy;
+use crate::store::record::View;
+
+impl Core {
+    /// Decides on a key and charges it, as if its token had been presented, and as if it had
+    /// of its permissions those that are in `within`. A key that is unknown is denied.
+    pub(crate) fn vouch(
+        &self,
+        key: KeyId,
+        within: Permissions,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        self.require_health()?;
+        if let Some(resident) = &self.resident
+            && let Some(verdict) = self.vouch_in_memory(resident, key, within, requirements)?
+        {
+            return Ok(verdict);
+        }
+        self.look_home()?;
+        let mut copy = HotCopy::new();
+        loop {
+            let leave = self.copy_from_file(key, &mut copy)?;
+            let Some(view) = copy.view() else {
+                return Ok(Verdict::Denied(Denial::Unknown));
+            };
+            let entry = self.entry_of(&view)?;
+            // The caller has proven that the key is in use.
+            if let (Some(resident), Some(leave)) = (&self.resident, leave) {
+                resident.fill(leave, key, copy.body());
+            }
+            let proven = Proven {
+                view,
+                entry,
+                within,
+            };
+            if let Some(judged) = self.judge(&proven, requirements)? {
+                return self.conclude(&proven, None, requirements, judged);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn vouch_in_memory(
+        &self,
+        resident: &Resident,
+        key: KeyId,
+        within: Permissions,
+        requirements: &Requirements<'_>,
+    ) -> Result<Option<Verdict>, Error> {
+        let Some(at) = resident.find(key) else {
+            return Ok(None);
+        };
+        let mut copy = [0; RECORD_LEN_MAX];
+        if !resident.copy(at, key, &mut copy) {
+            return Ok(None);
+        }
+        let Some(view) = View::parse(&copy) else {
+            return Ok(None);
+        };
+        let entry = self.entry_of(&view)?;
+        let proven = Proven {
+            view,
+            entry,
+            within,
+        };
+        match self.judge(&proven, requirements)? {
+            Some(judged) => self.conclude(&proven, None, requirements, judged).map(Some),
+            None => Ok(None),
+        }
+    }
+}
