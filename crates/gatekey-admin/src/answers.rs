@@ -1,0 +1,210 @@
+//! What the API answers with, where that is more than a type of the engine's.
+
+use gatekey::{
+    AuditEntry, CheckReport, Corruption, Cursor, Key, Keyspace, LimitStatus, OwnerState,
+    PepperKeys, Purged, RevokedMany, Timestamp,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::schema;
+
+/// A key, with the names of its permissions.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NamedKey")]
+pub(crate) struct NamedKey {
+    #[serde(flatten)]
+    #[schemars(with = "schema::Key")]
+    pub(crate) key: Key,
+    /// The names of its permissions.
+    pub(crate) permission_names: Vec<String>,
+}
+
+/// A key just issued.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Issued {
+    /// Its token. This is the only time that it is shown.
+    pub(crate) token: String,
+    pub(crate) key: NamedKey,
+}
+
+/// Keys just issued, in the order of the request.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct IssuedBatch {
+    pub(crate) keys: Vec<Issued>,
+}
+
+/// A key just rotated.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Rotated {
+    /// The token of the new key. This is the only time that it is shown.
+    pub(crate) token: String,
+    pub(crate) key: NamedKey,
+    pub(crate) old: NamedKey,
+}
+
+/// A page of keys.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Keys {
+    pub(crate) keys: Vec<NamedKey>,
+    /// Records that cannot be read. They grant nothing.
+    #[schemars(with = "Vec<schema::Corruption>")]
+    pub(crate) damaged: Vec<Corruption>,
+    /// From where to go on; `null` on the last page.
+    #[schemars(with = "Option<schema::Cursor>")]
+    pub(crate) next: Option<Cursor>,
+}
+
+/// All keyspaces.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Keyspaces {
+    #[schemars(with = "Vec<schema::Keyspace>")]
+    pub(crate) keyspaces: Vec<Keyspace>,
+}
+
+/// A page of what owners have of their own in a keyspace.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Owners {
+    #[schemars(with = "Vec<schema::OwnerSettings>")]
+    pub(crate) owners: Vec<gatekey::OwnerSettings>,
+    /// Records that cannot be read.
+    #[schemars(with = "Vec<schema::Corruption>")]
+    pub(crate) damaged: Vec<Corruption>,
+    /// From where to go on; `null` on the last page.
+    #[schemars(with = "Option<schema::Cursor>")]
+    pub(crate) next: Option<Cursor>,
+}
+
+/// An owner, and how many keys it and those below it have.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Owner {
+    #[serde(flatten)]
+    #[schemars(with = "schema::OwnerState")]
+    pub(crate) state: OwnerState,
+    /// How many keys there are, at the owner and below it, that are not revoked.
+    pub(crate) keys: u64,
+}
+
+/// The history of a key.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct History {
+    #[schemars(with = "Vec<schema::AuditEntry>")]
+    pub(crate) entries: Vec<AuditEntry>,
+    /// The position from which to go on; `null` if this is all.
+    pub(crate) next: Option<u64>,
+}
+
+/// What is left of the limits of a key.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct KeyUsage {
+    #[schemars(with = "schema::Usage")]
+    pub(crate) usage: gatekey::Usage,
+    #[schemars(with = "Option<schema::QuotaStatus>")]
+    pub(crate) quota: Option<gatekey::QuotaStatus>,
+    #[schemars(with = "Vec<schema::LimitStatus>")]
+    pub(crate) limits: Vec<LimitStatus>,
+}
+
+/// How keys were used together.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct UsageTotals {
+    /// How many keys there are.
+    pub(crate) keys: u64,
+    /// How many of them were ever granted.
+    pub(crate) used_keys: u64,
+    /// How often they were granted.
+    pub(crate) count: u64,
+    /// When one was last granted, rounded down to the minute.
+    #[schemars(with = "Option<schema::Timestamp>")]
+    pub(crate) last_used: Option<Timestamp>,
+    /// How many records cannot be read, and are not counted.
+    pub(crate) damaged: u64,
+}
+
+/// A verdict: one of the two members.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code)]
+pub(crate) enum Verdict {
+    Granted(schema::Grant),
+    Denied(schema::Denial),
+}
+
+/// How many keys a verb would reach, or has reached.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Reached {
+    #[serde(flatten)]
+    #[schemars(with = "schema::RevokedMany")]
+    pub(crate) reached: RevokedManyOrPlanned,
+    /// Whether this only says what would be done.
+    pub(crate) dry_run: bool,
+}
+
+/// What was done, or what would be.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum RevokedManyOrPlanned {
+    Done(RevokedMany),
+    Planned { keys: u64, newly: u64, damaged: u64 },
+}
+
+/// How many keys a suspension reaches.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Suspended {
+    #[schemars(with = "schema::OwnerState")]
+    pub(crate) owner: OwnerState,
+    /// How many keys that are not revoked are at the owner and below it.
+    pub(crate) keys: u64,
+    /// Whether this only says what would be done.
+    pub(crate) dry_run: bool,
+}
+
+/// The result of a purge, or of a dry run of one.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct PurgedOrPlanned {
+    #[serde(flatten)]
+    #[schemars(with = "schema::Purged")]
+    pub(crate) purged: PurgedKeys,
+    /// Whether this only says what would be done.
+    pub(crate) dry_run: bool,
+}
+
+/// What was removed, or what would be.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum PurgedKeys {
+    Done(Purged),
+    Planned { keys: u64, damaged: u64 },
+}
+
+/// The result of a check.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Checked {
+    /// Whether nothing was found.
+    pub(crate) is_sound: bool,
+    #[serde(flatten)]
+    #[schemars(with = "schema::CheckReport")]
+    pub(crate) report: CheckReport,
+}
+
+/// The peppers of the store.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Peppers {
+    #[schemars(with = "Vec<schema::PepperKeys>")]
+    pub(crate) peppers: Vec<PepperKeys>,
+}
+
+/// The key that exports of the audit trail verify with.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ExportKey {
+    /// 64 hexadecimal digits. Whoever has it can forge exports.
+    pub(crate) key: String,
+}
+
+/// The result of a repair.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Repaired {
+    #[serde(flatten)]
+    #[schemars(with = "schema::RepairReport")]
+    pub(crate) report: gatekey::RepairReport,
+}

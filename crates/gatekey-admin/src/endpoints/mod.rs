@@ -1,0 +1,21 @@
+//! The endpoints: one table, from which both the router and the document are made.
+
+mod care;
+mod keys;
+mod keyspaces;
+mod owners;
+mod trail;
+
+use crate::call::Endpoint;
+
+pub(crate) fn all() -> impl Iterator<Item = &'static Endpoint> {
+    [
+        keyspaces::ENDPOINTS,
+        owners::ENDPOINTS,
+        keys::ENDPOINTS,
+        trail::ENDPOINTS,
+        care::ENDPOINTS,
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -1,0 +1,540 @@
+//! The forms of what the engine's types read and write, for the document alone: the
+//! engine does not depend on what makes schemas. A test holds each answer of a tour of the
+//! API against them, so that they say what is sent.
+
+#![allow(dead_code)]
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+/// Texts of one form.
+macro_rules! texts {
+    ($($name:ident: $schema:tt;)*) => {
+        $(
+            pub(crate) struct $name;
+
+            impl JsonSchema for $name {
+                fn inline_schema() -> bool {
+                    true
+                }
+
+                fn schema_name() -> Cow<'static, str> {
+                    stringify!($name).into()
+                }
+
+                fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                    json_schema!($schema)
+                }
+            }
+        )*
+    };
+}
+
+texts! {
+    KeyId: { "type": "string", "pattern": "^[0-9A-Za-z]{10}$" };
+    Timestamp: { "type": "string", "format": "date-time" };
+    Duration: { "type": "string", "format": "duration" };
+    Network: { "type": "string", "examples": ["192.0.2.0/24", "2001:db8::/32"] };
+    Address: { "type": "string", "examples": ["192.0.2.7", "2001:db8::1"] };
+    Permissions: { "type": "string", "pattern": "^0x[0-9a-f]{1,32}$" };
+    Link: { "type": "string", "pattern": "^[0-9]+:[0-9a-f]{64}$" };
+    Cursor: { "type": "string", "pattern": "^[a-z](?:[0-9a-f]{2})*$" };
+    Reason: {
+        "type": "string",
+        "pattern": "^(?:unspecified|key_compromise|superseded|affiliation_changed|privilege_withdrawn|cessation|other_[0-9]+)$"
+    };
+}
+
+/// When a key stops being good.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub(crate) enum Expiry {
+    /// As the keyspace says.
+    Default,
+    /// Never.
+    Never,
+    /// At an instant.
+    #[schemars(with = "Timestamp")]
+    At(()),
+    /// A time from now.
+    #[schemars(with = "Duration")]
+    After(()),
+}
+
+/// How many keys an owner may hold.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub(crate) enum KeysPerOwner {
+    /// One; a new key supersedes it.
+    SingleSuperseding,
+    /// One; a second is refused.
+    SingleRefusing,
+    /// Several.
+    Many(Several),
+}
+
+/// Several keys an owner.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Several {
+    /// At most so many.
+    #[schemars(default, range(min = 1, max = 4_294_967_295_u32))]
+    cap: Option<u32>,
+}
+
+/// A number of requests in a time.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Limit {
+    /// How many.
+    #[schemars(range(min = 1))]
+    requests: u32,
+    /// In what time.
+    #[schemars(with = "Duration")]
+    window: (),
+    /// How they are counted; `sliding`, if left out.
+    #[schemars(default)]
+    algorithm: Option<Algorithm>,
+    /// How many a bucket holds.
+    #[schemars(default)]
+    burst: Option<u32>,
+}
+
+/// How requests are counted.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub(crate) enum Algorithm {
+    Sliding,
+    Fixed,
+    Bucket,
+}
+
+/// A named list of limits.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Plan {
+    /// Its name.
+    name: String,
+    /// Its limits.
+    #[schemars(default)]
+    limits: Vec<Limit>,
+    /// Whether the keys of an owner are counted together.
+    #[schemars(default)]
+    shared_by_owner: bool,
+    /// Whether it stands in the place of the limits of the levels above.
+    #[schemars(default)]
+    replaces_levels_above: bool,
+}
+
+/// What owners of one level get.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct LevelDefaults {
+    /// A plan.
+    #[schemars(default)]
+    plan: Option<String>,
+    /// A quota.
+    #[schemars(default)]
+    quota: Option<Quota>,
+    /// The most keys.
+    #[schemars(default, range(min = 1, max = 4_294_967_295_u32))]
+    cap: Option<u32>,
+}
+
+/// A number of requests in total.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Quota {
+    /// How many.
+    #[schemars(range(min = 1))]
+    requests: u64,
+    /// When it is full again.
+    #[schemars(default)]
+    refill: Option<Refill>,
+}
+
+/// When a quota is full again.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub(crate) enum Refill {
+    Daily,
+    Monthly,
+}
+
+/// A quota, and what is left of it in the file. The engine may have taken up to a slice more
+/// into memory, and gives back at its end what is left of that.
+#[derive(JsonSchema)]
+pub(crate) struct QuotaStatus {
+    quota: Quota,
+    /// How many requests are left.
+    remaining: u64,
+    #[schemars(with = "Option<Timestamp>")]
+    refills_at: (),
+}
+
+/// What is left of a limit.
+#[derive(JsonSchema)]
+pub(crate) struct LimitStatus {
+    limit: Limit,
+    /// `"key"`, or the owner at a depth: `{"owner": 1}`.
+    level: serde_json::Value,
+    remaining: u32,
+    #[schemars(with = "Timestamp")]
+    resets_at: (),
+}
+
+/// The state of a key: the first that is true of it.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub(crate) enum KeyState {
+    Revoked,
+    Suspended,
+    Disabled,
+    NotYetValid,
+    Expired,
+    Retiring,
+    Active,
+}
+
+/// A key. Never its digest, never its token.
+#[derive(JsonSchema)]
+pub(crate) struct Key {
+    #[schemars(with = "KeyId")]
+    id: (),
+    keyspace: String,
+    owner: String,
+    state: KeyState,
+    disabled: bool,
+    suspended: bool,
+    expired: bool,
+    /// What it may do, as the bits of its keyspace.
+    #[schemars(with = "Permissions")]
+    permissions: (),
+    name: Option<String>,
+    description: Option<String>,
+    labels: BTreeMap<String, String>,
+    #[schemars(with = "Vec<Network>")]
+    networks: (),
+    plan: Option<String>,
+    limits: Option<Vec<Limit>>,
+    quota: Option<QuotaStatus>,
+    #[schemars(with = "Option<Timestamp>")]
+    not_before: (),
+    #[schemars(with = "Option<Timestamp>")]
+    expires_at: (),
+    #[schemars(with = "Option<Timestamp>")]
+    retiring_until: (),
+    #[schemars(with = "Timestamp")]
+    created_at: (),
+    created_by: Option<String>,
+    #[schemars(with = "Option<KeyId>")]
+    predecessor: (),
+    #[schemars(with = "Option<KeyId>")]
+    successor: (),
+    revoked: Option<Revoked>,
+    usage: Usage,
+}
+
+/// A revocation.
+#[derive(JsonSchema)]
+pub(crate) struct Revoked {
+    #[schemars(with = "KeyId")]
+    key: (),
+    #[schemars(with = "Timestamp")]
+    at: (),
+    #[schemars(with = "Reason")]
+    reason: (),
+    note: Option<String>,
+    by: Option<String>,
+}
+
+/// How a key was used.
+#[derive(JsonSchema)]
+pub(crate) struct Usage {
+    /// When it was last granted, rounded down to the minute.
+    #[schemars(with = "Option<Timestamp>")]
+    last_used: (),
+    /// How often it was granted.
+    count: u64,
+}
+
+/// A damaged record.
+#[derive(JsonSchema)]
+pub(crate) struct Corruption {
+    table: String,
+    record: String,
+    why: String,
+}
+
+/// A keyspace.
+#[derive(JsonSchema)]
+pub(crate) struct Keyspace {
+    prefix: String,
+    description: String,
+    permissions: Vec<PermissionName>,
+    keys_per_owner: KeysPerOwner,
+    #[schemars(with = "Option<Duration>")]
+    default_lifetime: (),
+    #[schemars(with = "Option<Duration>")]
+    max_lifetime: (),
+    plans: Vec<Plan>,
+    default_plan: Option<String>,
+    owner_defaults: BTreeMap<String, LevelDefaults>,
+    count_retiring: bool,
+    #[schemars(with = "Option<Duration>")]
+    max_grace: (),
+    #[schemars(with = "Timestamp")]
+    created_at: (),
+    #[schemars(with = "Timestamp")]
+    updated_at: (),
+}
+
+/// A permission of a keyspace.
+#[derive(JsonSchema)]
+pub(crate) struct PermissionName {
+    name: String,
+    retired: bool,
+}
+
+/// Whether an owner is suspended.
+#[derive(JsonSchema)]
+pub(crate) struct OwnerState {
+    owner: String,
+    suspended: Option<Suspension>,
+    /// The shortest path above that is suspended.
+    suspended_above: Option<String>,
+}
+
+/// A suspension.
+#[derive(JsonSchema)]
+pub(crate) struct Suspension {
+    #[schemars(with = "Timestamp")]
+    at: (),
+    note: Option<String>,
+    by: Option<String>,
+}
+
+/// What an owner has of its own in a keyspace.
+#[derive(JsonSchema)]
+pub(crate) struct OwnerSettings {
+    keyspace: String,
+    owner: String,
+    plan: Option<String>,
+    limits: Option<Vec<Limit>>,
+    quota: Option<QuotaStatus>,
+    cap: Option<u32>,
+    #[schemars(with = "Option<Timestamp>")]
+    updated_at: (),
+    updated_by: Option<String>,
+}
+
+/// An entry of the audit trail.
+#[derive(JsonSchema)]
+pub(crate) struct AuditEntry {
+    /// Its position.
+    seq: u64,
+    #[schemars(with = "Timestamp")]
+    at: (),
+    actor: Option<String>,
+    event: AuditEvent,
+}
+
+/// What was changed. The other members depend on the type.
+#[derive(JsonSchema)]
+#[schemars(extend("additionalProperties" = true))]
+pub(crate) struct AuditEvent {
+    /// For example `key_revoked`.
+    r#type: String,
+}
+
+/// A page of the audit trail.
+#[derive(JsonSchema)]
+pub(crate) struct AuditPage {
+    entries: Vec<AuditEntry>,
+    /// The position from which to go on.
+    next: Option<u64>,
+}
+
+/// What the audit trail has.
+#[derive(JsonSchema)]
+pub(crate) struct AuditSpan {
+    #[schemars(with = "Link")]
+    after: (),
+    #[schemars(with = "Link")]
+    last: (),
+}
+
+/// The result of trimming the audit trail.
+#[derive(JsonSchema)]
+pub(crate) struct Trimmed {
+    removed: u64,
+    kept: u64,
+    #[schemars(with = "Link")]
+    through: (),
+}
+
+/// A grant.
+#[derive(JsonSchema)]
+pub(crate) struct Grant {
+    #[schemars(with = "KeyId")]
+    key_id: (),
+    keyspace: String,
+    owner: String,
+    #[schemars(with = "Permissions")]
+    permissions: (),
+    #[schemars(with = "Option<Timestamp>")]
+    expires_at: (),
+    #[schemars(with = "Option<Timestamp>")]
+    retiring_until: (),
+    tightest_limit: Option<LimitStatus>,
+    longest_limit: Option<LimitStatus>,
+}
+
+/// A denial. The other members depend on the code.
+#[derive(JsonSchema)]
+#[schemars(extend("additionalProperties" = true))]
+pub(crate) struct Denial {
+    /// For example `revoked`.
+    code: String,
+}
+
+/// How many keys there are, by state.
+#[derive(JsonSchema)]
+pub(crate) struct KeyCounts {
+    active: u64,
+    retiring: u64,
+    not_yet_valid: u64,
+    disabled: u64,
+    suspended: u64,
+    expired: u64,
+    revoked: u64,
+    over_by_expiry: u64,
+}
+
+/// What a store holds, and what its engine keeps in memory.
+#[derive(JsonSchema)]
+pub(crate) struct Stats {
+    keyspaces: BTreeMap<String, KeyCounts>,
+    file_bytes: u64,
+    audit_entries: u64,
+    resident_keys: u64,
+    resident_capacity: u64,
+    limited_keys: u64,
+    limits_refused_for_room: u64,
+    limits_evicted: u64,
+    usage_lost: u64,
+    health: Health,
+}
+
+/// Whether the store takes changes.
+#[derive(JsonSchema)]
+pub(crate) struct Health {
+    is_well: bool,
+    failure: Option<Failure>,
+}
+
+/// Why it does not.
+#[derive(JsonSchema)]
+pub(crate) struct Failure {
+    #[schemars(with = "Timestamp")]
+    since: (),
+    cause: String,
+    attempts: u64,
+    last: Option<String>,
+    is_recoverable: bool,
+    advice: String,
+}
+
+/// How many keys need a pepper.
+#[derive(JsonSchema)]
+pub(crate) struct PepperKeys {
+    pepper: u8,
+    keys: u64,
+    is_signing: bool,
+}
+
+/// The engine's clock and its store.
+#[derive(JsonSchema)]
+pub(crate) struct ClockStatus {
+    #[schemars(with = "Timestamp")]
+    clock: (),
+    #[schemars(with = "Timestamp")]
+    committed: (),
+    #[schemars(with = "Timestamp")]
+    now: (),
+    #[schemars(with = "Duration")]
+    behind: (),
+    #[schemars(with = "Duration")]
+    allowed: (),
+    leaps: u64,
+    last_leap: Option<ClockLeap>,
+}
+
+/// A leap of the clock.
+#[derive(JsonSchema)]
+pub(crate) struct ClockLeap {
+    #[schemars(with = "Timestamp")]
+    expected: (),
+    #[schemars(with = "Timestamp")]
+    found: (),
+}
+
+/// The result of a check.
+#[derive(JsonSchema)]
+pub(crate) struct CheckReport {
+    keys: u64,
+    audit_entries: u64,
+    findings: Vec<Finding>,
+    findings_total: u64,
+}
+
+/// Something that does not agree.
+#[derive(JsonSchema)]
+pub(crate) struct Finding {
+    table: String,
+    record: String,
+    problem: String,
+}
+
+/// The result of a repair.
+#[derive(JsonSchema)]
+pub(crate) struct RepairReport {
+    repairs: Vec<Repair>,
+    repairs_total: u64,
+    left: CheckReport,
+}
+
+/// What became of a record.
+#[derive(JsonSchema)]
+pub(crate) struct Repair {
+    table: String,
+    record: String,
+    done: String,
+}
+
+/// The result of compacting the file.
+#[derive(JsonSchema)]
+pub(crate) struct Compacted {
+    file_bytes: u64,
+    file_bytes_before: u64,
+}
+
+/// How many keys a verb on many keys reached.
+#[derive(JsonSchema)]
+pub(crate) struct RevokedMany {
+    /// How many keys were in scope.
+    keys: u64,
+    /// How many of them this request revoked.
+    newly: u64,
+    /// How many have a damaged record. They grant nothing.
+    damaged: u64,
+}
+
+/// The result of a purge.
+#[derive(JsonSchema)]
+pub(crate) struct Purged {
+    keys: u64,
+    damaged: u64,
+}

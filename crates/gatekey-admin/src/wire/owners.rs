@@ -1,0 +1,93 @@
+//! Owners.
+
+use gatekey::{Limit, OwnerUpdate, Quota, Reason};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Patch;
+use crate::schema;
+
+/// The suspension of an owner, and of all below it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendRequest {
+    /// The owner's path.
+    pub owner: String,
+    /// A note, which the audit trail keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Only count the keys that it would reach.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The end of an owner's suspension.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// The owner's path.
+    pub owner: String,
+}
+
+/// The revocation of all keys of an owner, and of all below it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeOwnerRequest {
+    /// The owner's path.
+    pub owner: String,
+    /// Why.
+    #[serde(default)]
+    #[schemars(with = "schema::Reason")]
+    pub reason: Reason,
+    /// A note, which the audit trail keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Only count the keys that would be revoked.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Changes to what an owner has of its own in a keyspace.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnerChanges {
+    /// The prefix of the keyspace.
+    pub keyspace: String,
+    /// The owner's path.
+    pub owner: String,
+    /// A plan; `null` for the default of the level.
+    #[serde(default, skip_serializing_if = "Patch::is_kept")]
+    pub plan: Patch<String>,
+    /// Limits in the place of the plan's; `null` for the plan's again.
+    #[serde(default, skip_serializing_if = "Patch::is_kept")]
+    #[schemars(with = "Option<Vec<schema::Limit>>")]
+    pub limits: Patch<Vec<Limit>>,
+    /// A quota, full; `null` for the default of the level.
+    #[serde(default, skip_serializing_if = "Patch::is_kept")]
+    #[schemars(with = "Option<schema::Quota>")]
+    pub quota: Patch<Quota>,
+    /// The most keys that may be held; `null` for the default of the level.
+    #[serde(default, skip_serializing_if = "Patch::is_kept")]
+    pub cap: Patch<u32>,
+}
+
+impl OwnerChanges {
+    pub(crate) fn update(self) -> OwnerUpdate {
+        let mut update = OwnerUpdate::new();
+        if let Some(plan) = self.plan.change() {
+            update = update.plan(plan.as_deref());
+        }
+        update = match self.limits.change() {
+            Some(Some(limits)) => update.limits(limits),
+            Some(None) => update.limits_of_plan(),
+            None => update,
+        };
+        if let Some(quota) = self.quota.change() {
+            update = update.quota(quota);
+        }
+        if let Some(cap) = self.cap.change() {
+            update = update.cap(cap);
+        }
+        update
+    }
+}

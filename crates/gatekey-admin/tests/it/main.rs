@@ -1,0 +1,13 @@
+//! What the admin API does: by its document, by rights, under hostile input, and through
+//! its doors.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod api;
+mod document;
+mod doors;
+mod hostile;
+mod repeats;
+mod rights;
+mod tour;
+mod valid;
