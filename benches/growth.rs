@@ -91,7 +91,7 @@ fn issue(engine: &Engine, count: usize) -> Vec<KeyId> {
 /// Changes a key from all over the file, in a commit of its own.
 fn update(engine: &Engine, ids: &[KeyId], at: usize) {
     let name = format!("update {at}");
-    let update = KeyUpdate::new().name(name);
+    let update = KeyUpdate::new().name(name.as_str());
     engine.update(ids[at % ids.len()], update).unwrap();
 }
 
