@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=target/tools
-if [ ! -e $tools/done ] || [ ! -e $tools/bin/axios ] || ! cmp -s tests/tools/wheels.txt $tools/done; then
+if [ ! -e $tools/done ] || [ ! -e $tools/bin/axios-retry ] || ! cmp -s tests/tools/wheels.txt $tools/done; then
     rm -rf $tools
     python3 -m venv $tools
     # Without what they ask for besides: pyaurorax alone would bring half a gigabyte.
@@ -17,8 +17,10 @@ if [ ! -e $tools/done ] || [ ! -e $tools/bin/axios ] || ! cmp -s tests/tools/whe
     chmod +x "$nginx"
     ln -sf "$PWD/$nginx" $tools/bin/nginx
     ln -sf python $tools/bin/pyaurorax-python
-    npm install --silent --no-audit --no-fund --ignore-scripts --prefix $tools axios@1.21.1
+    ln -sf python $tools/bin/urllib3-python
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix $tools axios@1.21.1 axios-retry@4.5.0
     ln -sf ../node_modules/axios/package.json $tools/bin/axios
+    ln -sf ../node_modules/axios-retry/package.json $tools/bin/axios-retry
     cp tests/tools/wheels.txt $tools/done
 fi
 ls $tools/bin >/dev/null

@@ -1,4 +1,4 @@
-//! `/admin`: what an operator does with keys.
+//! `/admin`: what an operator does with keys. With owners: `tenants`.
 
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::tenants;
+
 /// The routes, for whoever has the permission `keys`.
 pub(crate) fn router(engine: &Engine, auth: AuthLayer) -> Router {
     let no_store = HeaderValue::from_static("no-store");
@@ -21,6 +23,7 @@ pub(crate) fn router(engine: &Engine, auth: AuthLayer) -> Router {
         .route("/keys/{id}", get(show))
         .route("/keys/{id}/rotate", post(rotate))
         .route("/keys/{id}", delete(revoke))
+        .merge(tenants::router())
         .route_layer(auth.permissions(["keys"]))
         // The answers to these hold tokens.
         .layer(SetResponseHeaderLayer::overriding(
@@ -39,7 +42,6 @@ struct Asked {
     owner: String,
     #[serde(default)]
     permissions: Vec<String>,
-    plan: Option<String>,
     expires_in: Option<u64>,
     quota: Option<u64>,
 }
@@ -52,7 +54,7 @@ struct Rotated {
 }
 
 /// A change waits for the disk, so it runs where a thread may block.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
@@ -61,7 +63,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-struct Failure(Error);
+pub(crate) struct Failure(Error);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -82,9 +84,6 @@ async fn issue(
 ) -> Result<(StatusCode, Json<Value>), Failure> {
     let issued = blocking(move || {
         let mut key = NewKey::new(asked.keyspace, asked.owner)?.permissions(asked.permissions);
-        if let Some(plan) = asked.plan {
-            key = key.plan(plan);
-        }
         if let Some(seconds) = asked.expires_in {
             key = key.expires_in(Duration::from_secs(seconds));
         }
@@ -115,7 +114,6 @@ async fn show(
         "id": key.id.to_string(),
         "owner": key.owner.to_string(),
         "state": key.state.to_string(),
-        "plan": key.plan,
         "quota_remaining": key.quota.map(|quota| quota.remaining),
         "used": key.usage.count,
         "last_used": key.usage.last_used.map(|at| at.to_string()),

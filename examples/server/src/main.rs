@@ -1,5 +1,5 @@
 //! A server whose API keys gatekey keeps: five APIs, each in the dialect of a real
-//! system, and a small one to issue, rotate and revoke keys.
+//! system, and a small one to issue, rotate and revoke keys, and to sell tiers.
 //!
 //! ```sh
 //! cargo run --release -p gatekey-example-server [-- FILE [ADDRESS]]
@@ -13,6 +13,7 @@
 mod admin;
 mod forward;
 mod serve;
+mod tenants;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -28,7 +29,8 @@ use axum::{Extension, Json, Router};
 use gatekey::http::{Dialect, Peer, Proxies, RejectionLog, SourceHeader, presets};
 use gatekey::tower::AuthLayer;
 use gatekey::{
-    Engine, Error, Grant, Limit, Network, NewKey, NewKeyspace, Options, Plan, Prefix, Reason,
+    Engine, Error, Grant, LevelDefaults, Limit, Network, NewKey, NewKeyspace, Options, Plan,
+    Prefix, Reason,
 };
 use serde_json::{Value, json};
 use tower_http::cors::{Any, CorsLayer};
@@ -61,7 +63,8 @@ fn systems() -> Result<Vec<System>, Error> {
                 .plan(tier("free", 50).limit(Limit::per_hour(1_000).fixed()))
                 .plan(tier("pro", 200).limit(Limit::per_hour(10_000).fixed()))
                 .plan(tier("enterprise", 1_000))
-                .default_plan("free"),
+                // Of every organisation, until it buys another: PUT /admin/owners.
+                .owner_defaults(1, LevelDefaults::new().plan("free")),
             presets::tiered_bearer(),
         ),
         (
@@ -104,7 +107,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let base = format!("/{path}");
         let auth = authentication(&engine, prefix, dialect.clone(), &proxies);
         let auth = logged(auth, &base, &log);
-        app = app.nest(&base, api(auth, dialect));
+        let mut api = api(auth, dialect);
+        if path == "tiered" {
+            api = api.route("/tiers", get(tiers));
+        }
+        app = app.nest(&base, api);
     }
     let admin = NewKeyspace::new("admin")?.permissions(["keys"]);
     let prefix = engine.ensure_keyspace(admin)?.prefix;
@@ -229,6 +236,12 @@ fn cors() -> CorsLayer {
             name("x-ratelimit-reset"),
         ])
         .max_age(Duration::from_secs(600))
+}
+
+/// What customers read of their tiers.
+async fn tiers() -> impl IntoResponse {
+    let markdown = [(CONTENT_TYPE, "text/markdown; charset=utf-8")];
+    (markdown, include_str!("../pages/tiers.md"))
 }
 
 async fn public(grant: Option<Extension<Grant>>) -> Json<Value> {

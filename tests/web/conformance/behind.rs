@@ -34,7 +34,8 @@ fn statuses(arguments: &[&str]) -> Vec<String> {
 fn behind_nginx_bad_keys_lock_out_their_sender_alone() {
     let server = Server::start_behind("127.0.0.1");
     let Some(nginx) = nginx(&server) else { return };
-    let good = server.issue("tiered", "acme", &json!({ "plan": "enterprise" }));
+    let good = server.issue("tiered", "acme", &json!({}));
+    server.sell("tiered", "acme", &json!({ "plan": "enterprise" }));
     let good = format!("Authorization: Bearer {}", good.token);
     let account = format!("http://{}/tiered/account", nginx.address);
     // A thousand a minute may fail. Of more than two thousand, some are too many in

@@ -100,6 +100,16 @@ impl Server {
         )
     }
 
+    /// Changes what an owner has bought.
+    pub(crate) fn sell(&self, keyspace: &str, owner: &str, change: &Value) -> Value {
+        let path = format!("/admin/owners/{keyspace}/{owner}");
+        let ask = Ask {
+            method: "PUT",
+            ..Ask::get(&path)
+        };
+        self.administer(ask.json(change)).json()
+    }
+
     pub(crate) fn rotate(&self, key: &Issued, grace: u64) -> Issued {
         let path = format!("/admin/keys/{}/rotate", key.id);
         let ask = Ask::post(&path).json(&json!({ "grace": grace }));

@@ -71,7 +71,9 @@ fn every_response_says_what_is_left_of_the_hour() {
     let server = Server::start();
     for (name, client) in clients() {
         for (plan, limit) in [("free", 1_000), ("pro", 10_000)] {
-            let key = server.issue("tiered", "acme", &json!({ "plan": plan }));
+            let owner = format!("{name}-{plan}");
+            let key = server.issue("tiered", &format!("{owner}/etl"), &json!({}));
+            server.sell("tiered", &owner, &json!({ "plan": plan }));
             let mut resets = Vec::new();
             for used in 1..4 {
                 let reply = client(&server.url, &Ask::get("/tiered/account").bearer(&key.token));
@@ -99,7 +101,7 @@ fn every_response_says_what_is_left_of_the_hour() {
 fn refusals_to_a_good_key_say_what_is_left_too() {
     let server = Server::start();
     for (name, client) in clients() {
-        let key = server.issue("tiered", "acme", &json!({ "plan": "free", "quota": 1 }));
+        let key = server.issue("tiered", name, &json!({ "quota": 1 }));
         let ask = |ask: Ask<'_>| client(&server.url, &ask.bearer(&key.token));
         // Neither is charged: nothing was served.
         for _ in 0..2 {
@@ -145,7 +147,8 @@ fn a_tier_has_its_burst_and_what_is_over_it_waits() {
         ("pro", 200, 600),
         ("enterprise", 1_000, 300),
     ] {
-        let key = server.issue("tiered", "acme", &json!({ "plan": plan }));
+        let key = server.issue("tiered", &format!("{plan}/etl"), &json!({}));
+        server.sell("tiered", plan, &json!({ "plan": plan }));
         let replies = curl_often(&server.url, "/tiered/account", &key.token, asked);
         let granted = replies.iter().filter(|reply| reply.status == 200).count();
         assert!(granted >= burst.min(asked), "{plan}: {granted}");
