@@ -192,14 +192,10 @@ pub use store::backup::{Backup, BackupProgress};
 pub use store::check::{CheckReport, Finding};
 pub use store::export::{AuditKey, verify_audit_export};
 
-// README.md and docs/GUIDE.md need a web server: tests/web/pages.rs.
+// README.md, docs/GUIDE.md and others need a web server: tests/web/pages.rs.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/LIMITS.md")]
 struct LimitsPage;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/TIERS.md")]
-struct TiersPage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/OPERATING.md")]

@@ -11,3 +11,7 @@ struct GuidePage;
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../docs/FORWARD_AUTH.md")]
 struct ForwardAuthPage;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../docs/TIERS.md")]
+struct TiersPage;
