@@ -159,7 +159,9 @@ pub use engine::restore::{Restore, Restored};
 pub use model::audit::link::{AuditSpan, Link, Trimmed};
 pub use model::audit::{AuditEntry, AuditEvent, AuditPage, Change, Repair, Scope};
 pub use model::bounds;
+pub use model::charge::Charge;
 pub use model::clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use model::dry_run::{DryRun, QuotaLeft};
 pub use model::error::{
     Conflict, Corruption, Difference, Error, Invalid, NotFound, OpenError, Result, StoreFailure,
 };
@@ -180,7 +182,7 @@ pub use model::owner_settings::{OwnerSettings, OwnerSettingsPage, OwnerUpdate};
 pub use model::parse::ParseError;
 pub use model::permissions::Permissions;
 pub use model::plan::Plan;
-pub use model::quota::{Quota, QuotaStatus, Refill};
+pub use model::quota::{BillingDay, Quota, QuotaStatus, Refill};
 pub use model::reason::Reason;
 pub use model::requirements::Requirements;
 pub use model::secret::{Pepper, Token};

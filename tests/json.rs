@@ -81,7 +81,8 @@ fn a_key_reads_as_a_person_would_write_it() {
             "quota": {
                 "quota": {"requests": 1000, "refill": "monthly"},
                 "remaining": 990,
-                "refills_at": "2026-02-01T00:00:00Z"
+                "refills_at": "2026-02-01T00:00:00Z",
+                "owed": 0
             },
             "not_before": "2026-01-02T00:00:00Z",
             "expires_at": "2026-04-01T00:00:00.123Z",
@@ -137,7 +138,8 @@ fn small_types_have_these_texts() {
             "quota": {
                 "quota": {"requests": 1000, "refill": null},
                 "remaining": 990,
-                "refills_at": null
+                "refills_at": null,
+                "owed": 0
             },
             "cap": 5,
             "updated_at": "2026-01-01T00:00:00Z",
@@ -145,6 +147,7 @@ fn small_types_have_these_texts() {
         }"#,
     );
     reads_and_writes::<Quota>(r#"{"requests": 9, "refill": null}"#);
+    reads_and_writes::<Quota>(r#"{"requests": 9, "refill": {"monthly_from": 31}}"#);
     reads_and_writes::<KeysPerOwner>(r#""single_superseding""#);
     reads_and_writes::<KeysPerOwner>(r#""single_refusing""#);
     reads_and_writes::<KeysPerOwner>(r#"{"many": {"cap": 5}}"#);
@@ -406,7 +409,11 @@ proptest! {
         seconds in 1..=Limit::WINDOW_MAX.as_secs(),
         quota in 1..=Quota::REQUESTS_MAX,
         nanos in 0..=u64::MAX,
-        refill in proptest::option::of(prop_oneof![Just(Refill::Daily), Just(Refill::Monthly)]),
+        refill in proptest::option::of(prop_oneof![
+            Just(Refill::Daily),
+            Just(Refill::Monthly),
+            (1_u8..=31).prop_map(|day| Refill::monthly_from(day).unwrap()),
+        ]),
         owner in "[!-.0-~]{3,20}(/[!-.0-~]{3,20}){0,7}",
         prefix in "[a-z0-9_]{1,32}",
         network in any::<std::net::IpAddr>(),
@@ -479,6 +486,8 @@ fn what_no_constructor_makes_is_not_read() {
         json!({"requests": 0}),
         json!({"requests": Quota::REQUESTS_MAX + 1}),
         json!({"requests": 1, "refill": "hourly"}),
+        json!({"requests": 1, "refill": {"monthly_from": 0}}),
+        json!({"requests": 1, "refill": {"monthly_from": 32}}),
         json!({"requests": 1, "refils": "daily"}),
     ] {
         refused::<Quota>(&quota);

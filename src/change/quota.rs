@@ -9,7 +9,8 @@ use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::owner::OwnerPath;
-use crate::store::quota::{Asked, QuotaEvent};
+use crate::model::quota::Period;
+use crate::store::quota::{Asked, Left, QuotaEvent};
 use crate::store::tx::Tx;
 
 /// Takes a slice of a key's quota for a request whose cost memory does not cover, or finds
@@ -23,15 +24,23 @@ pub(crate) fn take_slice(
     clock: Timestamp,
     asked: &Weak<Asked>,
 ) -> Result<bool, Error> {
-    if !tx.find_key(key)?.is_some_and(|key| key.has_quota) {
+    let Some(number) = number_of(tx, key)? else {
         return Ok(false);
-    }
-    let number = tx
-        .cold(key)?
-        .quota
-        .ok_or_else(|| Error::corrupted("cold", key, "its key has a quota, and it names none"))?;
+    };
     take_slice_of(tx, quotas, (key.raw(), number), cost, clock, asked)?;
     Ok(true)
+}
+
+/// The number of the quota that a key has, if it has one.
+fn number_of(tx: &Tx<'_>, key: KeyId) -> Result<Option<u64>, Error> {
+    if !tx.find_key(key)?.is_some_and(|key| key.has_quota) {
+        return Ok(None);
+    }
+    let number = tx.cold(key)?.quota;
+    let why = "its key has a quota, and it names none";
+    number
+        .map(Some)
+        .ok_or_else(|| Error::corrupted("cold", key, why))
 }
 
 /// The same, of the quota that an owner has in a keyspace, of its own or by the defaults
@@ -62,8 +71,9 @@ fn take_slice_of(
 ) -> Result<(), Error> {
     let mut old = tx.quota(number)?;
     let clock = clock.max(tx.clock());
-    if old.is_too_far_ahead(clock) {
-        // What is in memory is of the period that the wrong clock said.
+    if old.is_too_far_ahead(clock) || old.owed > 0 {
+        // What is in memory is of the period that the wrong clock said, or pays what is
+        // owed.
         put_back(tx, quotas, &[number])?;
         old = tx.quota(number)?;
     }
@@ -92,20 +102,100 @@ pub(crate) fn put_back(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Res
             Err(Error::Corrupted(_)) => None,
             Err(error) => return Err(error),
         };
-        let Some(slice) = quotas.call_in(number) else {
+        let Some((period, requests)) = quotas.call_in(number) else {
             continue;
         };
-        let mut left = 0;
+        let mut left = Left::default();
         if let Some(old) = old {
             let mut new = old.clone();
-            new.put_back(slice);
+            new.put_back(period, requests);
             let new = new.at(tx.clock());
-            left = new.remaining;
+            left = new.left();
             if new != old {
                 tx.put_quota(number, &new)?;
             }
         }
         tx.note_slice(QuotaEvent::Returned { number, left });
+    }
+    Ok(())
+}
+
+/// A quota that a request is charged to.
+#[derive(Clone)]
+pub(crate) struct Charged {
+    /// Under which its purse is found.
+    pub(crate) name: Name,
+    pub(crate) of: Of,
+}
+
+/// Whose quota it is.
+#[derive(Clone)]
+pub(crate) enum Of {
+    Key(KeyId),
+    /// An owner's, in a keyspace.
+    Owner(u32, OwnerPath),
+}
+
+/// Uses up so much of some quotas, of all in one transaction, and owes what they do not
+/// have. Says of what it was taken.
+pub(crate) fn use_up(
+    tx: &mut Tx<'_>,
+    quotas: &Quotas,
+    of: &[Charged],
+    requests: u64,
+    clock: Timestamp,
+) -> Result<Vec<(Name, Period)>, Error> {
+    let mut periods = Vec::new();
+    for charged in of {
+        let name = charged.name;
+        let number = match &charged.of {
+            Of::Key(key) => number_of(tx, *key)?,
+            Of::Owner(keyspace, owner) => {
+                let keyspace = tx.keyspace_numbered(*keyspace)?;
+                tx.owner_quota(&keyspace, owner)?
+            }
+        };
+        // It was taken away meanwhile.
+        let Some(number) = number else { continue };
+        put_back(tx, quotas, &quotas.make_room(name, number))?;
+        // What is in memory is used first.
+        put_back(tx, quotas, &[number])?;
+        let old = tx.quota(number)?;
+        let mut new = old.at(clock.max(tx.clock()));
+        new.use_up(requests);
+        // The next is likely to use as much.
+        let slice = new.take_slice(number, requests, 0);
+        if new != old {
+            tx.put_quota(number, &new)?;
+        }
+        let asked = Weak::new();
+        tx.note_slice(QuotaEvent::Taken { name, slice, asked });
+        periods.push((name, new.period(number)));
+    }
+    Ok(periods)
+}
+
+/// Gives back what was taken of quotas in a period and was not used. What was refilled or
+/// replaced since, or is gone or damaged, is left as it is.
+pub(crate) fn give_back(
+    tx: &mut Tx<'_>,
+    periods: &[Period],
+    requests: u64,
+    clock: Timestamp,
+) -> Result<(), Error> {
+    for period in periods.iter().copied() {
+        let found = Error::or_damaged(tx.find_quota(period.number))?;
+        let Ok(Some(old)) = found else { continue };
+        let mut new = old.clone();
+        new.put_back(period, requests);
+        let new = new.at(clock.max(tx.clock()));
+        if new != old {
+            tx.put_quota(period.number, &new)?;
+            tx.note_slice(QuotaEvent::Returned {
+                number: period.number,
+                left: new.left(),
+            });
+        }
     }
     Ok(())
 }

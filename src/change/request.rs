@@ -111,6 +111,8 @@ impl Hash {
         self.list(limits, |hash, limit| {
             hash.number(limit.requests().into());
             hash.duration(limit.window());
+            hash.number(limit.algorithm() as u64);
+            hash.number(limit.capacity().into());
         });
     }
 
@@ -120,6 +122,8 @@ impl Hash {
             None => 0,
             Some(Refill::Daily) => 1,
             Some(Refill::Monthly) => 2,
+            // Above the others.
+            Some(Refill::MonthlyFrom(day)) => 2 + u64::from(day.get()),
         });
     }
 
@@ -283,10 +287,15 @@ mod tests {
             vec![new().limits([Limit::per_minute(5)])],
             vec![new().limits([Limit::per_minute(6)])],
             vec![new().limits([Limit::per_hour(5)])],
+            vec![new().limits([Limit::per_hour(5).fixed()])],
+            vec![new().limits([Limit::per_hour(5).bucket(5)])],
+            vec![new().limits([Limit::per_hour(5).bucket(6)])],
             vec![new().quota(Quota::new(5))],
             vec![new().quota(Quota::new(6))],
             vec![new().quota(Quota::new(5).refilled(Refill::Daily))],
             vec![new().quota(Quota::new(5).refilled(Refill::Monthly))],
+            vec![new().quota(Quota::new(5).refilled(Refill::monthly_from(1).unwrap()))],
+            vec![new().quota(Quota::new(5).refilled(Refill::monthly_from(2).unwrap()))],
         ];
         let count = specs.len();
         let issues = specs.map(|specs| of_issue(&ring(), &specs));

@@ -15,10 +15,12 @@ use crate::memory::quota::{Fetched, Name as PurseName, Taken};
 use crate::memory::registry::{Entry, Once};
 #[cfg(feature = "http")]
 use crate::model::allowances::Allowances;
+use crate::model::charge::Part;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
+use crate::model::quota::Period;
 use crate::model::requirements::Requirements;
 use crate::model::time::Present;
 use crate::model::verdict::{Denial, Standing};
@@ -27,34 +29,54 @@ use crate::store::record::View;
 
 /// What charging a request came to.
 pub(super) enum Charged {
-    /// With where its levels stand in their limits, if they have any.
-    Admitted(Option<Standing>),
+    /// With where its levels stand in their limits, if they have any, and with what was
+    /// charged, if that is to be settled later.
+    Admitted(Option<Standing>, Option<Part>),
     /// Charged to nothing.
     OverLimit(Denial),
     /// Charged to nothing: a quota was changed since the key's record was read.
     Gone,
 }
 
+/// Whose request it is.
+#[derive(Clone, Copy)]
+pub(super) struct Who<'a> {
+    pub(super) keyspace: u32,
+    pub(super) owner: &'a [u8],
+    /// `None`: the key is gone, and its owners are not.
+    pub(super) key: Option<View<'a>>,
+}
+
+impl<'a> Who<'a> {
+    pub(super) fn has(view: &View<'a>) -> Self {
+        Self {
+            keyspace: view.keyspace(),
+            owner: view.owner(),
+            key: Some(*view),
+        }
+    }
+}
+
 /// What a request is charged to.
 #[derive(Default)]
-struct Levels<'a> {
-    limits: PerLevel<Ask<'a>>,
-    quotas: PerLevel<Quota>,
+pub(super) struct Levels<'a> {
+    pub(super) limits: PerLevel<Ask<'a>>,
+    pub(super) quotas: PerLevel<Quota>,
     /// The names of the levels that have quotas.
-    quota_names: PerLevel<Name>,
+    pub(super) quota_names: PerLevel<Name>,
 }
 
 /// A quota that a request is charged to.
 #[derive(Clone, Copy)]
-struct Quota {
-    level: Level,
+pub(super) struct Quota {
+    pub(super) level: Level,
     /// How many segments the owner's path has; 0: it is the key's.
-    depth: usize,
-    purse: PurseName,
+    pub(super) depth: usize,
+    pub(super) purse: PurseName,
 }
 
 /// Why quotas do not cover a request that no limit refuses.
-enum NotSpent {
+pub(super) enum NotSpent {
     Exhausted {
         level: Level,
         refills_at: Option<Timestamp>,
@@ -73,9 +95,17 @@ impl Core {
         requirements: &Requirements<'_>,
         present: Present,
     ) -> Result<Charged, Error> {
-        let cost = requirements.cost;
-        self.with_levels(view, entry, |levels| {
-            let charged = self.charge_levels(view, levels, cost, present)?;
+        let Requirements {
+            cost,
+            is_settled_later,
+            ..
+        } = *requirements;
+        self.with_levels(Who::has(view), entry, |levels| {
+            let part = is_settled_later.then(|| Part {
+                cost,
+                ..Part::nothing(present.clock)
+            });
+            let charged = self.charge_levels(view, levels, cost, part, present)?;
             #[cfg(feature = "http")]
             if let Some(told) = requirements.told {
                 self.tell_charged(view, levels, cost, present.clock, &charged, told);
@@ -91,7 +121,7 @@ impl Core {
         entry: &Entry,
         now: Timestamp,
     ) -> Result<Vec<LimitStatus>, Error> {
-        self.with_levels(view, entry, |levels| {
+        self.with_levels(Who::has(view), entry, |levels| {
             let found = self.limiter.look(&levels.limits, 0, now, &self.home)?;
             Ok(found.into_iter().map(|found| found.status).collect())
         })
@@ -105,25 +135,28 @@ impl Core {
         entry: &Entry,
         clock: Timestamp,
     ) -> Result<Allowances, Error> {
-        self.with_levels(view, entry, |levels| {
+        self.with_levels(Who::has(view), entry, |levels| {
             self.allowances(view, levels, 0, clock)
         })
     }
 
     /// Looks up what a request of a key is charged to, and lends it.
     #[inline]
-    fn with_levels<T>(
+    pub(super) fn with_levels<T>(
         &self,
-        view: &View<'_>,
+        who: Who<'_>,
         entry: &Entry,
         run: impl FnOnce(&Levels<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         // Before any of its terms is looked up.
         let epoch = self.limiter.epoch();
         let owners = self.owner_terms.pin();
-        let own = self.own_limits(view)?;
+        let own = match &who.key {
+            Some(view) => self.own_limits(view)?,
+            None => None,
+        };
         let keyspace = Once::new(entry);
-        run(&self.levels(view, entry, &keyspace, epoch, &owners, own.as_ref())?)
+        run(&self.levels(who, entry, &keyspace, epoch, &owners, own.as_ref())?)
     }
 
     fn charge_levels(
@@ -131,6 +164,7 @@ impl Core {
         view: &View<'_>,
         levels: &Levels<'_>,
         cost: u32,
+        mut part: Option<Part>,
         present: Present,
     ) -> Result<Charged, Error> {
         let key = view.id();
@@ -157,13 +191,30 @@ impl Core {
                 present.clock,
                 &self.home,
                 // What costs nothing takes no slice either, and waits for no commit.
-                || match cost > 0 && taken.is_none() {
-                    true => self.spend(levels, cost, present.clock),
-                    false => Ok(()),
+                || {
+                    let note = |name, period| {
+                        if let Some(part) = &mut part {
+                            part.quotas.push((name, period));
+                        }
+                    };
+                    if cost > 0 && taken.is_none() {
+                        self.spend(levels, cost, present.clock, note)?;
+                    }
+                    if let Some(part) = &mut part {
+                        self.note_meters(part, levels);
+                    }
+                    Ok(())
                 },
             )?;
             match charged {
-                Counted::Admitted(standing) => break Charged::Admitted(standing),
+                Counted::Admitted(standing) => {
+                    if let (Some(part), Some(taken), Some(quota)) =
+                        (&mut part, &taken, levels.quotas.get(0))
+                    {
+                        part.quotas.push((quota.purse, taken.period()));
+                    }
+                    break Charged::Admitted(standing, part);
+                }
                 Counted::OverLimit(refused) => {
                     break Charged::OverLimit(Denial::RateLimited {
                         key,
@@ -193,15 +244,22 @@ impl Core {
             }
         };
         if let Some(taken) = taken {
-            taken.decide(matches!(charged, Charged::Admitted(_)));
+            taken.decide(matches!(charged, Charged::Admitted(..)));
         }
         Ok(charged)
+    }
+
+    /// Notes which meters count a request, while they are held.
+    pub(super) fn note_meters(&self, part: &mut Part, levels: &Levels<'_>) {
+        part.counters = self.limiter.begun();
+        let names = levels.limits.iter().map(|ask| ask.name);
+        part.meters = names.map(|Name(first, second)| (first, second)).collect();
     }
 
     /// What a request of a key is charged to: the shortest path first, the key last.
     fn levels<'a>(
         &self,
-        view: &View<'a>,
+        who: Who<'a>,
         entry: &Entry,
         keyspace: &'a Once<'_>,
         epoch: u64,
@@ -209,9 +267,9 @@ impl Core {
         own: Option<&'a Arc<Terms>>,
     ) -> Result<Levels<'a>, Error> {
         let mut levels = Levels::default();
-        let owner = view.owner();
+        let owner = who.owner;
         if entry.charges_owners() {
-            let names = self.limiter.names().levels(view.keyspace(), owner);
+            let names = self.limiter.names().levels(who.keyspace, owner);
             // All of them before the keyspace is loaded: the plans that they name are there.
             let mut found = PerLevel::default();
             names.for_each(|name| found.push((name, owners.get(&name))));
@@ -247,6 +305,9 @@ impl Core {
                 })?;
             }
         }
+        let Some(view) = &who.key else {
+            return Ok(levels);
+        };
         if view.plan() != 0 || own.is_some() {
             let plan = view.plan();
             let is_shared =
@@ -293,7 +354,13 @@ impl Core {
     }
 
     /// Spends a request's cost of all its quotas from memory, or of none.
-    fn spend(&self, levels: &Levels<'_>, cost: u32, now: Timestamp) -> Result<(), NotSpent> {
+    pub(super) fn spend(
+        &self,
+        levels: &Levels<'_>,
+        cost: u32,
+        now: Timestamp,
+        note: impl FnMut(PurseName, Period),
+    ) -> Result<(), NotSpent> {
         if levels.quotas.len() == 0 {
             return Ok(());
         }
@@ -301,7 +368,7 @@ impl Core {
         for (at, quota) in levels.quotas.iter().enumerate() {
             purses.push((at, quota.purse));
         }
-        let spent = self.quotas.spend(&purses, cost.into(), now);
+        let spent = self.quotas.spend(&purses, cost.into(), now, note);
         spent.map_err(|(at, spent)| {
             let quota = levels.quotas.get(at);
             match (spent, quota) {
@@ -333,7 +400,7 @@ impl Core {
         let (key, cost, clock) = (view.id(), u64::from(cost), present.clock);
         let owner = match quota.depth {
             0 => None,
-            depth => Some(path_of(view, depth)?),
+            depth => Some(path_of(view.owner(), depth)?),
         };
         let (keyspace, purse) = (view.keyspace(), quota.purse);
         let take = |asked: &Arc<Asked>| {
@@ -384,10 +451,10 @@ impl<'a> Levels<'a> {
 }
 
 /// The first segments of the path of a key's owner.
-fn path_of(view: &View<'_>, depth: usize) -> Result<OwnerPath, Error> {
-    let owner = view.owner_text().unwrap_or_default();
+pub(super) fn path_of(owner: &[u8], depth: usize) -> Result<OwnerPath, Error> {
+    let owner = std::str::from_utf8(owner).unwrap_or_default();
     let end = owner.match_indices('/').nth(depth - 1);
     let path = end.map_or(owner, |(at, _)| owner.get(..at).unwrap_or(owner));
     path.parse()
-        .map_err(|_| Error::corrupted("keys", view.id(), "its owner is no path"))
+        .map_err(|_| Error::corrupted("keys", owner, "the owner of a key is no path"))
 }

@@ -27,6 +27,7 @@ pub(crate) mod policy;
 pub(crate) mod repair;
 pub(crate) mod restore;
 mod revoking;
+mod settle;
 pub(crate) mod shared;
 mod standing;
 mod time;

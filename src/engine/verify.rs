@@ -10,6 +10,8 @@ use crate::memory::process::Step;
 use crate::memory::registry::{Entry, Once};
 use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Resident};
 use crate::memory::usage::Renewal;
+use crate::model::charge::Charge;
+use crate::model::clock::Timestamp;
 use crate::model::error::{Error, NotFound};
 use crate::model::id::KeyId;
 use crate::model::permissions::Permissions;
@@ -42,6 +44,7 @@ pub(super) struct Good {
     /// Of its key's permissions those that are not retired.
     held: Permissions,
     standing: Option<Standing>,
+    charge: Option<Charge>,
     now: Now,
 }
 
@@ -244,7 +247,7 @@ impl Core {
 
     /// Proves that a token is that of a record from the file. Without a record it does
     /// the same work, and proves nothing.
-    fn prove_copy<'a>(
+    pub(super) fn prove_copy<'a>(
         &'a self,
         copy: &'a HotCopy,
         parts: &Parts<'_>,
@@ -288,6 +291,34 @@ impl Core {
             .ok_or_else(|| Error::corrupted("keys", view.id(), "its keyspace does not exist"))
     }
 
+    /// Decides on a record whose token was proven, before it is charged.
+    #[inline(always)]
+    pub(super) fn decide(
+        view: &View<'_>,
+        entry: &Entry,
+        life: &Life,
+        held: Permissions,
+        requirements: &Requirements<'_>,
+        now: Timestamp,
+    ) -> Result<(), Denial> {
+        let asked_elsewhere = requirements
+            .keyspace
+            .is_some_and(|prefix| prefix != entry.prefix);
+        if asked_elsewhere {
+            return Err(Denial::Unknown);
+        }
+        let keyspace = Once::new(entry);
+        policy::decide(
+            view,
+            life,
+            held,
+            requirements,
+            |name| entry.holds(held, name),
+            || keyspace.get(),
+            now,
+        )
+    }
+
     /// Decides on a record whose token was proven, and charges it. `None` where the quota
     /// was changed since the record was read: the caller reads it again.
     #[inline(always)]
@@ -301,12 +332,6 @@ impl Core {
             entry,
             within,
         } = proven;
-        let asked_elsewhere = requirements
-            .keyspace
-            .is_some_and(|prefix| prefix != entry.prefix);
-        if asked_elsewhere {
-            return Ok(Some(Err(Denial::Unknown)));
-        }
         let life = Life::from(view);
         let is_counted =
             view.plan() != 0 || view.has_quota() || view.has_own_limits() || entry.charges_owners();
@@ -316,16 +341,7 @@ impl Core {
             false => now.present,
         };
         let held = view.permissions() & entry.active() & *within;
-        let keyspace = Once::new(entry);
-        let decision = policy::decide(
-            view,
-            &life,
-            held,
-            requirements,
-            |name| entry.holds(held, name),
-            || keyspace.get(),
-            present.at,
-        );
+        let decision = Self::decide(view, entry, &life, held, requirements, present.at);
         if let Err(denial) = decision {
             if is_counted || life.turns() {
                 self.hold_time(&denial, present);
@@ -333,16 +349,22 @@ impl Core {
             return Ok(Some(Err(denial)));
         }
         let mut standing = None;
+        let mut part = None;
         if is_counted {
             match self.charge(view, entry, requirements, present)? {
-                Charged::Admitted(charged) => standing = charged,
+                Charged::Admitted(charged, to_settle) => (standing, part) = (charged, to_settle),
                 Charged::OverLimit(denial) => return Ok(Some(Err(denial))),
                 Charged::Gone => return Ok(None),
             }
         }
+        let charge = match requirements.is_settled_later {
+            true => Some(self.charge_of(view, requirements.cost, part, present)),
+            false => None,
+        };
         Ok(Some(Ok(Good {
             held,
             standing,
+            charge,
             now,
         })))
     }
@@ -395,7 +417,8 @@ impl Core {
         }
         // The usual grant in one piece, which is written where the caller wants it: put
         // together from parts, it would be moved there.
-        if let (Some((len, path)), None) = (view.short_owner(), &good.standing) {
+        if let (Some((len, path)), None, None) = (view.short_owner(), &good.standing, &good.charge)
+        {
             let owner = InlinePath::short(path, len);
             return Ok(Verdict::Granted(view.grant(
                 held,
@@ -405,14 +428,15 @@ impl Core {
             )));
         }
         let owner = InlinePath::new(view.owner());
-        let grant = view.grant(held, entry.prefix, owner, good.standing);
+        let mut grant = view.grant(held, entry.prefix, owner, good.standing);
+        grant.charge.clone_from(&good.charge);
         Ok(Verdict::Granted(grant))
     }
 
     /// Keeps time from running behind an instant at which the engine said that a key is
     /// over, so that the key stays over if the clock steps back.
     #[cold]
-    fn hold_time(&self, denial: &Denial, present: Present) {
+    pub(super) fn hold_time(&self, denial: &Denial, present: Present) {
         if matches!(denial, Denial::Expired { .. } | Denial::Revoked { .. }) {
             self.hold(present);
         }
@@ -437,7 +461,7 @@ impl Core {
     }
 
     /// Fails where no verification can be answered. For answers that need no snapshot.
-    fn must_be_open(&self) -> Result<(), Error> {
+    pub(super) fn must_be_open(&self) -> Result<(), Error> {
         match self.dark.load(Ordering::Acquire) {
             true => Err(self.unavailable()),
             false => Ok(()),

@@ -147,6 +147,7 @@ fn the_fields_of_as_many_limits_and_quotas_as_there_can_be_are_small() {
     let quota = |level| QuotaAllowance {
         level,
         quota: Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly),
+        owed: 0,
         remaining: Quota::REQUESTS_MAX - 1,
         refills_at: Some(now.saturating_add(std::time::Duration::from_secs(31 * 86_400))),
     };

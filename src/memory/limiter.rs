@@ -81,6 +81,8 @@ struct Meter {
     /// The latest epoch of a request that was counted here.
     epoch: u64,
     counters: [Counter; LIMITS_PER_PLAN_MAX],
+    /// How many counters were begun before each of them, in all meters.
+    begun: [u64; LIMITS_PER_PLAN_MAX],
     /// The hash of the owner's first segment.
     organisation: u64,
     level: Level,
@@ -107,6 +109,8 @@ pub(crate) struct Limiter {
     names: OwnerNames,
     /// How often limits were changed, of whatever level.
     epoch: AtomicU64,
+    /// How many counters were begun.
+    begun: AtomicU64,
     shards: Box<[Mutex<Shard>]>,
     /// How many meters there are.
     len: AtomicUsize,
@@ -123,6 +127,7 @@ impl Limiter {
         Self {
             names: OwnerNames::new(),
             epoch: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
             room: Room::new(meters_max),
@@ -158,7 +163,7 @@ impl Limiter {
             let Some(meter) = held.meter(&ask) else {
                 continue;
             };
-            meter.move_to(&ask, now);
+            meter.move_to(&ask, now, &self.begun);
             let longest = meter.longest_wait(ask.level, cost, now);
             refused = match (refused, longest) {
                 (Some(first), Some(other)) => Some(first.or_longer(other)),
@@ -180,6 +185,64 @@ impl Limiter {
         Ok(Charged::Admitted(standing))
     }
 
+    /// Counts what an earlier request cost beyond what it was charged. Asks no limit: what
+    /// was used was used. Where there is no room to count it at a level, it is not counted
+    /// there. Where `also` fails, nothing is charged.
+    pub(crate) fn charge_beyond<E>(
+        &self,
+        asks: &PerLevel<Ask<'_>>,
+        locked_too: &PerLevel<Name>,
+        cost: u32,
+        now: Timestamp,
+        home: &Home,
+        also: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Result<(), E>, Error> {
+        let mut held = match self.hold_all(asks, locked_too, now, home)? {
+            Ok(held) => held,
+            Err(_) => self.hold(asks, locked_too, home)?,
+        };
+        for ask in asks.iter() {
+            if let Some(meter) = held.meter(&ask) {
+                meter.move_to(&ask, now, &self.begun);
+            }
+        }
+        if let Err(failed) = also() {
+            return Ok(Err(failed));
+        }
+        for ask in asks.iter() {
+            if let Some(meter) = held.meter(&ask) {
+                meter.count(ask.level, cost, now, None);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Takes back what a meter counted at an instant, before which so many counters were
+    /// [begun](Self::begun), as far as it still counts.
+    pub(crate) fn take_back(
+        &self,
+        name: Name,
+        cost: u32,
+        (counted_at, begun): (Timestamp, u64),
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<(), Error> {
+        let Some(shard) = self.shards.get(shard_of(name)) else {
+            return Ok(());
+        };
+        if let Some(meter) = lock_at_home(shard, home)?.get_mut(&name) {
+            meter.advance(now);
+            meter.take_back(cost, counted_at, begun);
+        }
+        Ok(())
+    }
+
+    /// How many counters were begun so far: to be asked where a request is charged, while
+    /// its meters are held, for [`take_back`](Self::take_back).
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
     /// Where a request of a cost stands, with nothing charged. What was never counted gets
     /// no meter.
     pub(crate) fn look(
@@ -192,15 +255,15 @@ impl Limiter {
         let mut held = self.hold(asks, &PerLevel::default(), home)?;
         let mut found = Vec::new();
         for ask in asks.iter() {
-            let unused = [Counter::default(); LIMITS_PER_PLAN_MAX];
-            let (terms, counters) = match held.meter(&ask) {
+            let mut unused = Meter::unused(&ask);
+            let meter = match held.meter(&ask) {
                 Some(meter) => {
-                    meter.move_to(&ask, now);
-                    (&meter.terms, meter.counters)
+                    meter.move_to(&ask, now, &self.begun);
+                    meter
                 }
-                None => (ask.terms, unused),
+                None => &mut unused,
             };
-            let each = terms.limits.iter().zip(counters);
+            let each = meter.terms.limits.iter().zip(meter.counters);
             found.extend(
                 each.map(|(limit, counter)| {
                     LimitAllowance::of(counter, *limit, ask.level, cost, now)
@@ -306,7 +369,7 @@ impl Limiter {
         }
         shard.insert(
             ask.name,
-            Meter::new(ask, self.names.organisation(ask.owner)),
+            Meter::new(ask, self.names.organisation(ask.owner), &self.begun),
         );
         true
     }
@@ -352,30 +415,48 @@ impl OverLimit {
 }
 
 impl Meter {
-    fn new(ask: &Ask<'_>, organisation: u64) -> Self {
+    fn new(ask: &Ask<'_>, organisation: u64, begun: &AtomicU64) -> Self {
+        Self {
+            begun: [begun.fetch_add(1, Ordering::AcqRel); LIMITS_PER_PLAN_MAX],
+            organisation,
+            ..Self::unused(ask)
+        }
+    }
+
+    /// One that counts nothing, to look at.
+    fn unused(ask: &Ask<'_>) -> Self {
         Self {
             terms: ask.terms.clone(),
             epoch: ask.epoch,
             counters: Default::default(),
-            organisation,
+            begun: [0; LIMITS_PER_PLAN_MAX],
+            organisation: 0,
             level: ask.level,
         }
     }
 
     /// Brings it to an instant, and to the terms of a request unless it knows newer ones.
     /// What was counted of a limit is counted of the one of its kind that takes its place.
-    fn move_to(&mut self, ask: &Ask<'_>, now: Timestamp) {
+    fn move_to(&mut self, ask: &Ask<'_>, now: Timestamp, begun: &AtomicU64) {
         let is_known = self.epoch > ask.epoch || Arc::ptr_eq(&self.terms, ask.terms);
         self.epoch = self.epoch.max(ask.epoch);
         if !is_known {
-            let old = self.counters;
-            for (counter, limit) in self.counters.iter_mut().zip(&ask.terms.limits) {
+            let begins_now = begun.fetch_add(1, Ordering::AcqRel);
+            let (counters, since) = (self.counters, self.begun);
+            let places = self.counters.iter_mut().zip(&mut self.begun);
+            for ((counter, begun), limit) in places.zip(&ask.terms.limits) {
+                let old = counters.into_iter().zip(since);
                 let of_kind = self.terms.limits.iter().zip(old);
                 let mut of_kind = of_kind.filter(|(known, _)| known.counts_as(*limit));
-                *counter = of_kind.next().map_or_else(Counter::default, |(_, old)| old);
+                let new = (Counter::default(), begins_now);
+                (*counter, *begun) = of_kind.next().map_or(new, |(_, old)| old);
             }
             self.terms = ask.terms.clone();
         }
+        self.advance(now);
+    }
+
+    fn advance(&mut self, now: Timestamp) {
         for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
             *counter = counter.moved_to(*limit, now);
         }
@@ -421,6 +502,16 @@ impl Meter {
             });
         }
         standing
+    }
+
+    /// Of counters that were begun since it was counted, nothing is taken back.
+    fn take_back(&mut self, cost: u32, counted_at: Timestamp, begun: u64) {
+        let counters = self.counters.iter_mut().zip(self.begun);
+        for (limit, (counter, begun_at)) in self.terms.limits.iter().zip(counters) {
+            if begun_at < begun {
+                counter.take_back(*limit, cost.into(), counted_at);
+            }
+        }
     }
 
     fn is_idle(&self, now: Timestamp) -> bool {

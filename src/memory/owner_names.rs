@@ -57,6 +57,11 @@ impl OwnerNames {
             .0
     }
 
+    /// A number that names this process's engine: of its keys, and none of them.
+    pub(crate) fn identity(&self) -> u64 {
+        self.absorb(self.start(u64::MAX - 1), b"engine").0
+    }
+
     fn start(&self, domain: u64) -> Lanes {
         let [first, second] = self.0;
         Lanes(first ^ domain, second ^ domain.rotate_left(32))

@@ -34,6 +34,8 @@ pub(crate) struct QuotaAllowance {
     pub(crate) level: Level,
     pub(crate) quota: Quota,
     pub(crate) remaining: u64,
+    /// What was used beyond it.
+    pub(crate) owed: u64,
     /// `None`: never.
     pub(crate) refills_at: Option<Timestamp>,
 }
@@ -85,8 +87,7 @@ impl QuotaAllowance {
     pub(crate) fn covers_at(&self, cost: u32, now: Timestamp) -> Option<Timestamp> {
         match u64::from(cost) {
             cost if cost <= self.remaining => Some(now),
-            cost if cost <= self.quota.requests() => self.refills_at,
-            _ => None,
+            cost => (self.refills_at).and_then(|at| self.quota.covers_at(at, self.owed, cost)),
         }
     }
 }

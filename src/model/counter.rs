@@ -26,6 +26,11 @@
 //! is never below 0, so that it begins at 0 at least and ends at `b * w` at most; it was
 //! raised by what was admitted, times `w`, and lowered by `n * t` at most.)
 //!
+//! # Settlements
+//! What a request cost beyond what it was charged is counted without asking, so that the
+//! bounds hold of what is admitted, and not of what is used: after it, as much less is
+//! admitted. What is taken back never makes room for more than if it had not been counted.
+//!
 //! # Clocks
 //! Counters use what the clock says, and not the engine's time, which never runs
 //! backwards: a clock that was wrong and is corrected must not block callers until it
@@ -126,7 +131,7 @@ impl Counter {
         u32::try_from(room).unwrap_or(u32::MAX)
     }
 
-    /// Counts requests, for which there is room.
+    /// Counts requests, whether or not there is room for them.
     pub(crate) fn add(&mut self, limit: Limit, requests: u64, now: Timestamp) {
         if requests == 0 {
             return;
@@ -146,6 +151,36 @@ impl Counter {
             Algorithm::Bucket => {
                 self.at = self.at.max(now);
                 self.count = self.count.saturating_add(requests.saturating_mul(window));
+            }
+        }
+    }
+
+    /// Takes back requests that were counted at an instant and were not used. What counts
+    /// no more of them is not taken back a second time. This asks a counter that was
+    /// moved to the present.
+    pub(crate) fn take_back(&mut self, limit: Limit, requests: u64, counted_at: Timestamp) {
+        let (then, window) = (counted_at.unix_ms(), limit.window_ms());
+        match limit.algorithm() {
+            Algorithm::Fixed => {
+                if self.at <= then && then < self.at.saturating_add(window) {
+                    self.count = self.count.saturating_sub(requests);
+                }
+            }
+            Algorithm::Sliding => {
+                let (previous, current) = halves(self.count);
+                let start = then - then % window;
+                if start == self.at {
+                    self.count = joined(previous, current.saturating_sub(requests));
+                } else if start.saturating_add(window) == self.at {
+                    self.count = joined(previous.saturating_sub(requests), current);
+                }
+            }
+            Algorithm::Bucket => {
+                // As if what drained since had been these: so it is never too much.
+                let drained = self.at.saturating_sub(then);
+                let drained = drained.saturating_mul(limit.requests().into());
+                let parts = requests.saturating_mul(window).saturating_sub(drained);
+                self.count = self.count.saturating_sub(parts);
             }
         }
     }
@@ -345,6 +380,45 @@ mod tests {
             }
         }
 
+        /// A charge that is taken back is worth no more than it was, and exactly that
+        /// where nothing else came between.
+        #[test]
+        fn what_is_taken_back_is_what_was_charged(
+            limit in limits(), requests in requests(), later in 0_u64..3_000,
+        ) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let mut now = 0;
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                let Some(charged) = charge(counter, limit, cost, at(now)) else {
+                    continue;
+                };
+                let mut at_once = charged;
+                at_once.take_back(limit, cost.into(), at(now));
+                let was = counter.moved_to(limit, at(now));
+                prop_assert_eq!(at_once.room(limit, at(now)), was.room(limit, at(now)));
+                let then = at(now + later * window / 1000);
+                let mut back = charged.moved_to(limit, then);
+                back.take_back(limit, cost.into(), at(now));
+                let never = counter.moved_to(limit, then);
+                prop_assert!(back.room(limit, then) <= never.room(limit, then));
+                if limit.algorithm() == Algorithm::Sliding {
+                    prop_assert_eq!(back.room(limit, then), never.room(limit, then));
+                }
+                counter = charged;
+            }
+        }
+
+        /// What a settlement puts over the limit is waited for, and never overflows.
+        #[test]
+        fn a_counter_that_is_over_its_limit_recovers(limit in limits(), over in 0_u32..10_000_000) {
+            let mut counter = Counter::default();
+            counter.add(limit, over.into(), at(0));
+            let told = counter.admits_at(limit, 1, at(0)).unwrap();
+            prop_assert!(charge(counter, limit, 1, told).is_some());
+        }
+
         /// A clock that was ahead and is corrected makes nobody wait for longer than the
         /// counter's windows, and a wait that is obeyed is the last.
         #[test]
@@ -395,6 +469,11 @@ mod tests {
                 assert!(charge(full, limit, 1, now).is_none());
                 assert!(charge(full, limit, 0, now).is_some());
                 assert!(full.admits_at(limit, 1, now).is_some());
+                let mut over = full;
+                over.add(limit, u64::MAX, now);
+                assert_eq!(over.room(limit, now), 0);
+                assert!(over.admits_at(limit, 1, now).is_some());
+                over.take_back(limit, u64::MAX, now);
                 let mut over = full;
                 over.add(limit, u64::MAX, now);
                 assert_eq!(over.room(limit, now), 0);

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 
@@ -20,35 +23,197 @@ pub enum Refill {
     Daily,
     /// At midnight before the first of a month.
     Monthly,
+    /// At midnight before a day of each month: a billing period. In a month that is
+    /// shorter, before its last day. See [`monthly_from`](Self::monthly_from).
+    MonthlyFrom(BillingDay),
+}
+
+/// The day of the month on which a billing period begins: 1 to 31.
+///
+/// ```
+/// use gatekey::BillingDay;
+///
+/// assert_eq!(BillingDay::new(15)?.get(), 15);
+/// assert!(BillingDay::new(0).is_err() && BillingDay::new(32).is_err());
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "u8", into = "u8")
+)]
+pub struct BillingDay(u8);
+
+impl BillingDay {
+    /// A day of the month.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`] for a day that is not 1 to 31.
+    pub fn new(day: u8) -> Result<Self, Error> {
+        Self::checked(day).ok_or_else(|| {
+            let why = "no month has such a day: a billing period begins on day 1 to 31";
+            Invalid::malformed("billing day", &day.to_string(), why).into()
+        })
+    }
+
+    pub(crate) fn checked(day: u8) -> Option<Self> {
+        (1..=31).contains(&day).then_some(Self(day))
+    }
+
+    /// The day.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for BillingDay {
+    type Error = Error;
+
+    fn try_from(day: u8) -> Result<Self, Error> {
+        Self::new(day)
+    }
+}
+
+impl From<BillingDay> for u8 {
+    fn from(day: BillingDay) -> Self {
+        day.0
+    }
+}
+
+impl std::fmt::Display for BillingDay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl Refill {
-    /// The first refill after an instant; never, past the end of time.
-    pub(crate) fn after(self, now: Timestamp) -> Timestamp {
-        self.checked_after(now).unwrap_or(Timestamp::MAX)
+    /// Each month, at midnight before a day of it: a customer's billing period. In a
+    /// month that is shorter, before its last day: a period from the 31st begins on 28
+    /// February, and on 31 March again.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`] for a day that is not 1 to 31.
+    ///
+    /// ```
+    /// use gatekey::{Engine, NewKey, NewKeyspace, ManualClock, Options, Quota, Refill};
+    ///
+    /// let clock = ManualClock::at("2026-01-20T09:00:00Z".parse()?);
+    /// let engine = Options::new().clock(clock).open_in_memory()?;
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let quota = Quota::new(100_000).refilled(Refill::monthly_from(15)?);
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.quota(quota))?;
+    /// let refills_at = issued.key.quota.and_then(|quota| quota.refills_at);
+    /// assert_eq!(refills_at, Some("2026-02-15T00:00:00Z".parse()?));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn monthly_from(day: u8) -> Result<Self, Error> {
+        BillingDay::new(day).map(Self::MonthlyFrom)
     }
 
-    fn checked_after(self, now: Timestamp) -> Option<Timestamp> {
-        let ms = i64::try_from(now.unix_ms()).ok()?;
-        let now = jiff::Timestamp::from_millisecond(ms).ok()?;
-        let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
-        let next = match self {
-            Self::Daily => today.tomorrow().ok()?,
-            Self::Monthly => today.last_of_month().tomorrow().ok()?,
+    /// The first refill after an instant; never, past the end of time.
+    pub(crate) fn after(self, now: Timestamp) -> Timestamp {
+        let next = || {
+            let today = date_of(now)?;
+            match self.day_of_month() {
+                None => midnight(today.tomorrow().ok()?),
+                Some(day) => {
+                    let this_month = in_month(month_of(today), day)?;
+                    match today < this_month {
+                        true => midnight(this_month),
+                        false => midnight(in_month(month_of(today) + 1, day)?),
+                    }
+                }
+            }
         };
-        let next = next.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-        Some(Timestamp::from_raw(
-            u64::try_from(next.as_millisecond()).ok()?,
-        ))
+        next().unwrap_or(Timestamp::MAX)
     }
+
+    /// The refill that comes so many refills after one; never, past the end of time.
+    pub(crate) fn later(self, refill: Timestamp, more: u64) -> Timestamp {
+        if more == 0 {
+            return refill;
+        }
+        let then = || match self.day_of_month() {
+            None => {
+                let days = more.checked_mul(DAY_MS)?;
+                let at = refill.unix_ms().checked_add(days)?;
+                (at < Timestamp::MAX.unix_ms()).then_some(Timestamp::from_raw(at))
+            }
+            Some(day) => {
+                let month = month_of(date_of(refill)?).checked_add(i64::try_from(more).ok()?)?;
+                midnight(in_month(month, day)?)
+            }
+        };
+        then().unwrap_or(Timestamp::MAX)
+    }
+
+    /// How many refills there are from one to an instant, both included.
+    pub(crate) fn count(self, first: Timestamp, now: Timestamp) -> u64 {
+        if first > now {
+            return 0;
+        }
+        let more = match self.day_of_month() {
+            None => now.saturating_since(first).as_secs() / (DAY_MS / 1000),
+            Some(day) => {
+                let months = || {
+                    let today = date_of(now)?;
+                    let begun = in_month(month_of(today), day)? <= today;
+                    let last = month_of(today) - i64::from(!begun);
+                    u64::try_from(last - month_of(date_of(first)?)).ok()
+                };
+                months().unwrap_or(0)
+            }
+        };
+        more + 1
+    }
+
+    /// On which day of each month; `None`: every day.
+    fn day_of_month(self) -> Option<BillingDay> {
+        match self {
+            Self::Daily => None,
+            Self::Monthly => Some(BillingDay(1)),
+            Self::MonthlyFrom(day) => Some(day),
+        }
+    }
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+fn date_of(at: Timestamp) -> Option<Date> {
+    let ms = i64::try_from(at.unix_ms()).ok()?;
+    let at = jiff::Timestamp::from_millisecond(ms).ok()?;
+    Some(at.to_zoned(TimeZone::UTC).date())
+}
+
+fn midnight(day: Date) -> Option<Timestamp> {
+    let at = day.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    let ms = u64::try_from(at.as_millisecond()).ok()?;
+    Some(Timestamp::from_raw(ms))
+}
+
+/// The months before that of a date, from the year 0 on.
+fn month_of(date: Date) -> i64 {
+    i64::from(date.year()) * 12 + i64::from(date.month()) - 1
+}
+
+/// A day of a month, or the month's last where it is shorter.
+fn in_month(month: i64, day: BillingDay) -> Option<Date> {
+    let year = i16::try_from(month.div_euclid(12)).ok()?;
+    let first = Date::new(year, i8::try_from(month.rem_euclid(12) + 1).ok()?, 1).ok()?;
+    let day = i8::try_from(day.0).ok()?.min(first.days_in_month());
+    Date::new(year, first.month(), day).ok()
 }
 
 impl std::fmt::Display for Refill {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Daily => "daily",
-            Self::Monthly => "monthly",
-        })
+        match self {
+            Self::Daily => f.pad("daily"),
+            Self::Monthly => f.pad("monthly"),
+            Self::MonthlyFrom(day) => f.pad(&format!("monthly from day {day}")),
+        }
     }
 }
 
@@ -149,9 +314,25 @@ impl Quota {
         const DAY: Duration = Duration::from_secs(86_400);
         match self.refill {
             Some(Refill::Daily) => DAY * 2,
-            Some(Refill::Monthly) => DAY * 62,
+            Some(Refill::Monthly | Refill::MonthlyFrom(_)) => DAY * 62,
             None => Duration::MAX,
         }
+    }
+
+    /// When a request of a cost is admitted, if no other comes before, where nothing is
+    /// left, so much is owed, and `refills_at` is the next refill. What costs more than
+    /// the whole waits for no refill.
+    pub(crate) fn covers_at(
+        self,
+        refills_at: Timestamp,
+        owed: u64,
+        cost: u64,
+    ) -> Option<Timestamp> {
+        let spare = self.requests.checked_sub(cost)?;
+        // A refill pays what is owed first, and what is left of the debt stays.
+        let more = owed.saturating_sub(spare).div_ceil(self.requests.max(1));
+        let at = self.refill?.later(refills_at, more);
+        (refills_at < Timestamp::MAX && at < Timestamp::MAX).then_some(at)
     }
 
     /// How much of it is taken into memory at a time.
@@ -169,6 +350,14 @@ impl std::fmt::Display for Quota {
     }
 }
 
+/// A quota as it is in the store, until it is refilled or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Period {
+    pub(crate) number: u64,
+    pub(crate) revision: u64,
+    pub(crate) refills_at: Timestamp,
+}
+
 /// How much of a quota is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -181,4 +370,113 @@ pub struct QuotaStatus {
     pub remaining: u64,
     /// The next refill; `None` for never.
     pub refills_at: Option<Timestamp>,
+    /// How many requests were used beyond the quota, which only
+    /// [`settle`](crate::Engine::settle) can do. What is given back and what is refilled
+    /// pays them first.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub owed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn refills() -> impl Strategy<Value = Refill> {
+        prop_oneof![
+            Just(Refill::Daily),
+            Just(Refill::Monthly),
+            (1_u8..=31).prop_map(|day| Refill::monthly_from(day).unwrap()),
+        ]
+    }
+
+    /// From 1970 to some years before the end of time.
+    fn instants() -> impl Strategy<Value = Timestamp> {
+        (0..253_000_000_000_000_u64).prop_map(Timestamp::from_raw)
+    }
+
+    #[test]
+    fn a_billing_period_begins_on_its_day_or_on_the_last_of_a_shorter_month() {
+        let from = |day| Refill::monthly_from(day).unwrap();
+        for (day, now, next) in [
+            (15, "2026-01-14T23:59:59.999Z", "2026-01-15T00:00:00Z"),
+            (15, "2026-01-15T00:00:00Z", "2026-02-15T00:00:00Z"),
+            (15, "2026-12-31T12:00:00Z", "2027-01-15T00:00:00Z"),
+            (31, "2026-01-31T00:00:00Z", "2026-02-28T00:00:00Z"),
+            (31, "2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z"),
+            (31, "2028-02-01T00:00:00Z", "2028-02-29T00:00:00Z"),
+            (30, "2028-02-29T00:00:00Z", "2028-03-30T00:00:00Z"),
+            (29, "2026-02-28T00:00:00Z", "2026-03-29T00:00:00Z"),
+            (1, "2026-02-28T00:00:00Z", "2026-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(from(day).after(at(now)), at(next), "from {day}, at {now}");
+        }
+        assert_eq!(from(31).after(Timestamp::MAX), Timestamp::MAX);
+    }
+
+    proptest! {
+        /// A refill is after the instant, at midnight, on its day or on the last of its
+        /// month, within the reach, and there is none between.
+        #[test]
+        fn a_refill_is_the_first_after_an_instant(refill in refills(), now in instants()) {
+            let next = refill.after(now);
+            let first = (now.unix_ms() / DAY_MS + 1) * DAY_MS;
+            let is_one = |at: u64| {
+                let date = date_of(Timestamp::from_raw(at)).unwrap();
+                match refill {
+                    Refill::Daily => true,
+                    Refill::Monthly => date.day() == 1,
+                    Refill::MonthlyFrom(day) => {
+                        let day = i8::try_from(day.get()).unwrap();
+                        date.day() == day || date.day() < day && date == date.last_of_month()
+                    }
+                }
+            };
+            let expected = (first..).step_by(86_400_000).find(|at| is_one(*at)).unwrap();
+            prop_assert_eq!(next.unix_ms(), expected);
+            let quota = Quota::new(1).refilled(refill);
+            prop_assert!(refill.after(next) <= now.saturating_add(quota.reach()));
+        }
+
+        /// Counting refills, and finding one that is so many later, agree with taking them
+        /// one after the other.
+        #[test]
+        fn refills_are_counted_as_they_come(
+            refill in refills(), now in instants(), more in 0_u64..60, within in 0_u64..DAY_MS,
+        ) {
+            let first = refill.after(now);
+            let last = (0..more).fold(first, |at, _| refill.after(at));
+            prop_assert_eq!(refill.later(first, more), last);
+            prop_assert_eq!(refill.count(first, last), more + 1);
+            let before_the_next = refill.after(last).unix_ms() - 1;
+            let until = before_the_next.min(last.unix_ms() + within);
+            prop_assert_eq!(refill.count(first, Timestamp::from_raw(until)), more + 1);
+            prop_assert_eq!(refill.count(first, Timestamp::from_raw(first.unix_ms() - 1)), 0);
+        }
+
+        /// At the instant that is told, and at no refill before, a request is covered.
+        #[test]
+        fn a_debt_is_waited_for_as_long_as_it_takes(
+            refill in refills(), requests in 1_u64..50, owed in 0_u64..400, cost in 1_u64..60,
+        ) {
+            let quota = Quota::new(requests).refilled(refill);
+            let first = refill.after(at("2026-01-20T00:00:00Z"));
+            let told = quota.covers_at(first, owed, cost);
+            prop_assert_eq!(told.is_some(), cost <= requests);
+            let (mut owed, mut next) = (owed, first);
+            for _ in 0..=400 {
+                let left = requests.saturating_sub(owed);
+                if left >= cost {
+                    prop_assert_eq!(told, Some(next));
+                    break;
+                }
+                (owed, next) = (owed.saturating_sub(requests), refill.after(next));
+            }
+        }
+    }
 }

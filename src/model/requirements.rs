@@ -26,6 +26,7 @@ pub struct Requirements<'a> {
     pub(crate) permission_names: &'a [&'a str],
     pub(crate) source: Option<IpAddr>,
     pub(crate) cost: u32,
+    pub(crate) is_settled_later: bool,
     /// Says that this request's use of its key is counted already.
     pub(crate) is_counted: bool,
     /// Where to tell what the request was charged to.
@@ -59,6 +60,7 @@ impl<'a> Requirements<'a> {
             permission_names: &[],
             source: None,
             cost: 1,
+            is_settled_later: false,
             is_counted: false,
             #[cfg(feature = "http")]
             told: None,
@@ -103,6 +105,15 @@ impl<'a> Requirements<'a> {
     #[must_use]
     pub const fn cost(mut self, cost: u32) -> Self {
         self.cost = cost;
+        self
+    }
+
+    /// Says that the cost is an estimate, since it is known only once the request is
+    /// answered: the grant then has a [`charge`](crate::Grant::charge), which
+    /// [`Engine::settle`](crate::Engine::settle) takes. It costs the grant an allocation.
+    #[must_use]
+    pub const fn settled_later(mut self) -> Self {
+        self.is_settled_later = true;
         self
     }
 }

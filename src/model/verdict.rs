@@ -9,6 +9,7 @@ use std::time::Duration;
 
 #[cfg(feature = "http")]
 use crate::model::allowances::Allowances;
+use crate::model::charge::Charge;
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::limit::{Level, LimitStatus};
@@ -98,6 +99,7 @@ pub struct Grant {
     /// All that it was charged to, where the request asked for it.
     #[cfg(feature = "http")]
     pub(crate) allowances: Option<Arc<Allowances>>,
+    pub(crate) charge: Option<Charge>,
 }
 
 /// What is left of the limits of a key's plan, after a request.
@@ -173,6 +175,13 @@ impl Grant {
     #[must_use]
     pub fn retiring_until(&self) -> Option<Timestamp> {
         self.retiring_until
+    }
+
+    /// What the request was charged, where its cost is [settled
+    /// later](crate::Requirements::settled_later); else `None`.
+    #[must_use]
+    pub fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
     }
 
     /// Of the limits of the key's plan, the one with the least left after this request;

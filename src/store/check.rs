@@ -266,11 +266,12 @@ impl<'a> Walk<'a> {
             let read = read::quota(&quotas, self.snapshot.ring(), number);
             let named = sharing.remove(&number).unwrap_or(0);
             if let Some(quota) = self.sound(read)?
-                && (quota.keys != named || quota.remaining > quota.quota.requests())
+                && (quota.keys != named || !quota.adds_up())
             {
                 let problem = format!(
-                    "{named} keys and owners name it, and it says {}; {} of {} are left",
-                    quota.keys, quota.remaining, quota.quota
+                    "{named} keys and owners name it, and it says {}; {} of {} are left, \
+                     and {} are owed",
+                    quota.keys, quota.remaining, quota.quota, quota.owed
                 );
                 self.find("quotas", number, problem);
             }

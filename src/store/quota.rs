@@ -1,10 +1,9 @@
 //! The stored part of a quota.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use crate::model::clock::Timestamp;
-use crate::model::quota::{Quota, QuotaStatus};
+use crate::model::quota::{Period, Quota, QuotaStatus};
 use crate::sync::table::{Mutex, lock};
 
 /// A quota in the store, under its number: the position of the audit entry about
@@ -13,6 +12,8 @@ use crate::sync::table::{Mutex, lock};
 pub(crate) struct QuotaRecord {
     pub(crate) quota: Quota,
     pub(crate) remaining: u64,
+    /// What was used beyond the quota; then nothing remains.
+    pub(crate) owed: u64,
     /// [`Timestamp::MAX`] for never.
     pub(crate) refills_at: Timestamp,
     /// How many keys share it.
@@ -29,18 +30,28 @@ pub(crate) struct Slice {
     pub(crate) requests: u64,
     /// Until when it may be spent.
     pub(crate) refills_at: Timestamp,
-    /// How far ahead that can be, by a clock that is right.
-    pub(crate) reach: Duration,
-    /// The quota that it is of, and its revision.
+    /// The whole quota.
     pub(crate) quota: Quota,
+    /// The revision of the quota that it is of.
     pub(crate) revision: u64,
     /// What the store has left.
-    pub(crate) left: u64,
+    pub(crate) left: Left,
+}
+
+/// What the store has left of a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Left {
+    pub(crate) remaining: u64,
+    /// What was used beyond the quota.
+    pub(crate) owed: u64,
 }
 
 /// Where what was taken for a request is given back, if the request is refused.
 pub(crate) trait Decide: Send + Sync {
     fn decide(&self, cost: u64, is_spent: bool);
+
+    /// What it was taken of.
+    fn period(&self) -> Period;
 }
 
 /// A request that waits for a commit.
@@ -95,17 +106,6 @@ pub(crate) enum Spent {
     Exhausted { refills_at: Option<Timestamp> },
 }
 
-impl Spent {
-    /// For a request of a cost, of a quota of so many requests. What costs more than the
-    /// whole waits for no refill.
-    pub(crate) fn exhausted(refills_at: Timestamp, cost: u64, whole: u64) -> Self {
-        let helps = refills_at < Timestamp::MAX && cost <= whole;
-        Self::Exhausted {
-            refills_at: helps.then_some(refills_at),
-        }
-    }
-}
-
 /// What a commit did to a quota, in the order of its mutations.
 #[derive(Debug, Clone)]
 pub(crate) enum QuotaEvent {
@@ -120,7 +120,17 @@ pub(crate) enum QuotaEvent {
         asked: Weak<Asked>,
     },
     /// What was in memory was put back, and the store has so many left.
-    Returned { number: u64, left: u64 },
+    Returned { number: u64, left: Left },
+}
+
+impl Slice {
+    pub(crate) fn period(&self) -> Period {
+        Period {
+            number: self.number,
+            revision: self.revision,
+            refills_at: self.refills_at,
+        }
+    }
 }
 
 impl QuotaRecord {
@@ -128,6 +138,7 @@ impl QuotaRecord {
         Self {
             quota,
             remaining: quota.requests,
+            owed: 0,
             refills_at: quota
                 .refill
                 .map_or(Timestamp::MAX, |refill| refill.after(now)),
@@ -147,12 +158,36 @@ impl QuotaRecord {
         (self.revision, self.refills_at) == (slice.revision, slice.refills_at)
     }
 
+    /// The same, as it is known under its number.
+    pub(crate) fn period(&self, number: u64) -> Period {
+        Period {
+            number,
+            revision: self.revision,
+            refills_at: self.refills_at,
+        }
+    }
+
+    pub(crate) fn left(&self) -> Left {
+        Left {
+            remaining: self.remaining,
+            owed: self.owed,
+        }
+    }
+
     /// As it reads at an instant of the clock: refilled, where that is due. Where the
     /// clock was ahead and is corrected, the refill is brought near again: to the one
     /// after the next, since the next was given early.
     pub(crate) fn at(&self, clock: Timestamp) -> Self {
         if is_due(self.refills_at, clock) {
-            return Self::new(self.quota, self.keys, self.revision, clock);
+            let mut new = Self::new(self.quota, self.keys, self.revision, clock);
+            // Each refill pays what is owed by then, and nothing else is carried over.
+            let refills = (self.quota.refill).map_or(1, |it| it.count(self.refills_at, clock));
+            let paid_before = self
+                .quota
+                .requests
+                .saturating_mul(refills.saturating_sub(1));
+            new.use_up(self.owed.saturating_sub(paid_before));
+            return new;
         }
         Self {
             refills_at: self.refills_at.min(self.latest_refill(clock)),
@@ -190,19 +225,33 @@ impl QuotaRecord {
             number,
             requests,
             refills_at: self.refills_at,
-            reach: self.quota.reach(),
             quota: self.quota,
             revision: self.revision,
-            left: self.remaining,
+            left: self.left(),
         }
     }
 
-    /// Puts the rest of a slice back, unless it was refilled or replaced since.
-    pub(crate) fn put_back(&mut self, slice: Slice) {
-        if (slice.refills_at, slice.revision) == (self.refills_at, self.revision) {
-            let sum = self.remaining.saturating_add(slice.requests);
-            self.remaining = sum.min(self.quota.requests);
+    /// Takes what was used, and owes what it has not.
+    pub(crate) fn use_up(&mut self, requests: u64) {
+        let covered = requests.min(self.remaining);
+        self.remaining -= covered;
+        self.owed = self.owed.saturating_add(requests - covered);
+    }
+
+    /// Puts back what was taken in a period, unless it was refilled or replaced since.
+    pub(crate) fn put_back(&mut self, period: Period, requests: u64) {
+        if self.period(period.number) != period {
+            return;
         }
+        let paid = requests.min(self.owed);
+        self.owed -= paid;
+        let sum = self.remaining.saturating_add(requests - paid);
+        self.remaining = sum.min(self.quota.requests);
+    }
+
+    /// Whether no more is left than there can be, and nothing where something is owed.
+    pub(crate) fn adds_up(&self) -> bool {
+        self.remaining <= self.quota.requests && (self.owed == 0 || self.remaining == 0)
     }
 
     pub(crate) fn status(&self, now: Timestamp) -> QuotaStatus {
@@ -210,6 +259,7 @@ impl QuotaRecord {
         QuotaStatus {
             quota: record.quota,
             remaining: record.remaining,
+            owed: record.owed,
             refills_at: (record.refills_at < Timestamp::MAX).then_some(record.refills_at),
         }
     }

@@ -270,6 +270,7 @@ impl<'a> View<'a> {
             limits,
             #[cfg(feature = "http")]
             allowances: None,
+            charge: None,
         }
     }
 

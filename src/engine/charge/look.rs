@@ -6,7 +6,6 @@ use super::{Levels, Quota, path_of};
 #[cfg(feature = "http")]
 use crate::engine::charge::Charged;
 use crate::engine::shared::Core;
-use crate::model;
 #[cfg(feature = "http")]
 use crate::model::allowances::{Allowances, LimitAllowance};
 use crate::model::allowances::{QuotaAllowance, longer};
@@ -15,6 +14,7 @@ use crate::model::error::Error;
 use crate::model::limit::Level;
 #[cfg(feature = "http")]
 use crate::model::limit::LimitStatus;
+use crate::model::quota::QuotaStatus;
 #[cfg(feature = "http")]
 use crate::model::requirements::Told;
 #[cfg(feature = "http")]
@@ -25,7 +25,7 @@ impl Core {
     /// How long a request waits that a limit refuses: for the limit, or for a quota that does
     /// not cover it either, where that is longer. `None`: no waiting helps.
     #[cold]
-    pub(super) fn wait_of(
+    pub(in crate::engine) fn wait_of(
         &self,
         view: &View<'_>,
         levels: &Levels<'_>,
@@ -43,7 +43,7 @@ impl Core {
     /// Of the quotas that do not cover a request, the one to wait longest for, and when it
     /// is refilled. `known`: one of them.
     #[cold]
-    pub(super) fn longest_refill(
+    pub(in crate::engine) fn longest_refill(
         &self,
         view: &View<'_>,
         levels: &Levels<'_>,
@@ -66,7 +66,7 @@ impl Core {
     }
 
     /// What is left of the quotas of a key's levels, in memory and in the store.
-    pub(super) fn look_at_quotas(
+    pub(in crate::engine) fn look_at_quotas(
         &self,
         view: &View<'_>,
         levels: &Levels<'_>,
@@ -85,15 +85,16 @@ impl Core {
         asked: Quota,
         clock: Timestamp,
     ) -> Result<Option<QuotaAllowance>, Error> {
-        let left = match self.quotas.left(asked.purse, clock) {
+        let left = match self.quotas.status(asked.purse, clock) {
             Some(left) => Some(left),
             None => self.look_in_store(view, asked, clock)?,
         };
-        Ok(left.map(|(quota, remaining, refills_at)| QuotaAllowance {
+        Ok(left.map(|left| QuotaAllowance {
             level: asked.level,
-            quota,
-            remaining,
-            refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
+            quota: left.quota,
+            remaining: left.remaining,
+            owed: left.owed,
+            refills_at: left.refills_at,
         }))
     }
 
@@ -104,21 +105,21 @@ impl Core {
         view: &View<'_>,
         asked: Quota,
         clock: Timestamp,
-    ) -> Result<Option<(model::quota::Quota, u64, Timestamp)>, Error> {
+    ) -> Result<Option<QuotaStatus>, Error> {
         let found = match asked.depth {
             0 => {
                 let found = self.read(|snapshot| snapshot.key_quota(view.id(), clock))?;
                 found.map(|(number, record)| (Some(number), record))
             }
             depth => {
-                let (keyspace, owner) = (view.keyspace(), path_of(view, depth)?);
+                let (keyspace, owner) = (view.keyspace(), path_of(view.owner(), depth)?);
                 self.read(|snapshot| snapshot.owner_quota(keyspace, &owner, clock))?
             }
         };
         Ok(found.map(|(number, record)| {
             // Where there is a purse, it knows what was taken out of the store.
-            let in_memory = number.and_then(|number| self.quotas.left_of(number, clock));
-            in_memory.unwrap_or((record.quota, record.remaining, record.refills_at))
+            let in_memory = number.and_then(|number| self.quotas.status_numbered(number, clock));
+            in_memory.unwrap_or_else(|| record.status(clock))
         }))
     }
 }
@@ -137,9 +138,9 @@ impl Core {
         told: &Told,
     ) {
         let (cost, denial) = match charged {
-            Charged::Admitted(_) if told.of_grants => (0, None),
+            Charged::Admitted(..) if told.of_grants => (0, None),
             Charged::OverLimit(denial) => (cost, Some(denial)),
-            Charged::Admitted(_) | Charged::Gone => return,
+            Charged::Admitted(..) | Charged::Gone => return,
         };
         if let Ok(mut found) = self.allowances(view, levels, cost, clock) {
             if let Some(denial) = denial {

@@ -98,12 +98,12 @@ impl Store {
     /// A transaction that calls in what is in memory, and is committed or not.
     fn put_back(&self, is_committed: bool) {
         let mut record = lock(&self.record);
-        let Some(slice) = lock(&self.purses).call_in(NUMBER) else {
+        let Some((period, requests)) = lock(&self.purses).call_in(NUMBER) else {
             return;
         };
         if is_committed {
-            record.put_back(slice);
-            let left = record.remaining;
+            record.put_back(period, requests);
+            let left = record.left();
             self.publish(QuotaEvent::Returned {
                 number: NUMBER,
                 left,

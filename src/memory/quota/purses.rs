@@ -12,11 +12,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::model::clock::Timestamp;
-use crate::model::quota::Quota;
-use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Slice, Spent, is_due};
+use crate::model::quota::{Period, Quota, QuotaStatus};
+use crate::store::quota::{
+    Answer, Asked, Decide, Left, QuotaEvent, QuotaRecord, Slice, Spent, is_due,
+};
 use crate::sync::table::{AtomicU64, Ordering};
 
 /// The most purses that one request's transaction calls in, and the most names that it
@@ -31,26 +32,25 @@ const STORE_IS_EMPTY: u64 = 1 << 63;
 const IS_VOID: u64 = 1 << 62;
 /// It was asked since the hand last came by.
 const IS_USED: u64 = 1 << 61;
-const REQUESTS: u64 = IS_USED - 1;
+/// More was used than the quota: what is given back pays that first, in the store.
+const IS_OWING: u64 = 1 << 60;
+const REQUESTS: u64 = IS_OWING - 1;
 
 /// What is in memory of a quota, in one period of it.
 #[derive(Debug)]
 pub(crate) struct Purse {
-    number: u64,
-    revision: u64,
-    refills_at: Timestamp,
-    /// How far ahead that can be.
-    reach: Duration,
+    period: Period,
+    /// The whole quota.
     quota: Quota,
-    /// What the store had left when a slice was last taken: lowered before that is in the
-    /// word, so that who reads the word first never finds a request in both.
-    left: AtomicU64,
     /// How many requests are here, with the flags above. One word, so that who finds too
     /// little here and who finds the store empty find both at one instant.
     word: AtomicU64,
     /// What was taken for requests that waited for it, and that may still be refused by
     /// another level, which gives it back. While there is any, the quota is not exhausted.
     undecided: AtomicU64,
+    /// What the store had left when it was last written, and what was owed.
+    left: AtomicU64,
+    owed: AtomicU64,
 }
 
 impl Decide for Purse {
@@ -60,39 +60,34 @@ impl Decide for Purse {
         }
         self.undecided.fetch_sub(cost, Ordering::AcqRel);
     }
+
+    fn period(&self) -> Period {
+        self.period
+    }
 }
 
 impl Purse {
     fn new(slice: &Slice) -> Self {
         Self {
-            number: slice.number,
-            revision: slice.revision,
-            refills_at: slice.refills_at,
-            reach: slice.reach,
+            period: slice.period(),
             quota: slice.quota,
-            left: AtomicU64::new(0),
             word: AtomicU64::new(0),
             undecided: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn is_of(&self, revision: u64, refills_at: Timestamp) -> bool {
-        (self.revision, self.refills_at) == (revision, refills_at)
+    pub(super) fn is_of(&self, period: Period) -> bool {
+        self.period == period
+    }
+
+    pub(super) fn period(&self) -> Period {
+        self.period
     }
 
     fn requests(&self) -> u64 {
         self.word.load(Ordering::Acquire) & REQUESTS
-    }
-
-    /// The quota, what is left of it, here and in the store, and when it is refilled; `None`
-    /// where the store must be asked.
-    pub(super) fn left(&self, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
-        if is_due(self.refills_at, now) || self.is_too_far_ahead(now) {
-            return None;
-        }
-        let word = self.word.load(Ordering::Acquire);
-        let left = (word & REQUESTS) + self.left.load(Ordering::Acquire);
-        (word & IS_VOID == 0).then_some((self.quota, left, self.refills_at))
     }
 
     /// `None` where the store must be asked.
@@ -113,7 +108,7 @@ impl Purse {
     /// What spending comes to, and the word that says so; `None` where the store must be
     /// asked.
     fn read(&self, cost: u64, now: Timestamp) -> Option<(u64, Spent)> {
-        if is_due(self.refills_at, now) || self.is_too_far_ahead(now) {
+        if self.is_over(now) {
             return None;
         }
         let mut word = self.word.load(Ordering::Acquire);
@@ -121,8 +116,13 @@ impl Purse {
             if word & IS_VOID != 0 {
                 return None;
             }
-            if word & REQUESTS >= cost {
+            let is_owing = word & IS_OWING != 0;
+            if word & REQUESTS >= cost && !is_owing {
                 return Some((word, Spent::Covered));
+            }
+            // What is here pays what is owed, which the store does.
+            if is_owing && word & REQUESTS > 0 {
+                return None;
             }
             // After the word: what is undecided was noted before it left the word.
             if word & STORE_IS_EMPTY == 0 || self.undecided.load(Ordering::Acquire) > 0 {
@@ -131,17 +131,64 @@ impl Purse {
             // What was given back before that is seen now.
             let again = self.word.fetch_or(IS_USED, Ordering::AcqRel);
             if again & !IS_USED == word & !IS_USED {
-                let spent = Spent::exhausted(self.refills_at, cost, self.quota.requests);
-                return Some((word, spent));
+                return Some((word, self.exhausted(cost)));
             }
             word = again;
         }
     }
 
-    /// Whether the refill is further away than it can be by a clock that is right: the
-    /// clock was ahead when it was set, and the store knows what is due.
-    fn is_too_far_ahead(&self, now: Timestamp) -> bool {
-        self.refills_at < Timestamp::MAX && self.refills_at > now.saturating_add(self.reach)
+    fn exhausted(&self, cost: u64) -> Spent {
+        let owed = self.owed.load(Ordering::Acquire);
+        let refills_at = self.quota.covers_at(self.period.refills_at, owed, cost);
+        Spent::Exhausted { refills_at }
+    }
+
+    /// Whether the store knows better: a refill is due, or is further away than it can be
+    /// by a clock that is right, since the clock was ahead when it was set.
+    fn is_over(&self, now: Timestamp) -> bool {
+        let refills_at = self.period.refills_at;
+        is_due(refills_at, now)
+            || refills_at < Timestamp::MAX && refills_at > now.saturating_add(self.quota.reach())
+    }
+
+    /// How much is left, here and in the store; `None` where the store must be asked.
+    pub(super) fn status(&self, now: Timestamp) -> Option<QuotaStatus> {
+        let word = self.word.load(Ordering::Acquire);
+        if self.is_over(now) || word & IS_VOID != 0 {
+            return None;
+        }
+        let refills_at = self.period.refills_at;
+        let left = self.left.load(Ordering::Acquire) + (word & REQUESTS);
+        Some(QuotaStatus {
+            quota: self.quota,
+            remaining: left.min(self.quota.requests),
+            owed: self.owed.load(Ordering::Acquire),
+            refills_at: (refills_at < Timestamp::MAX).then_some(refills_at),
+        })
+    }
+
+    /// Puts in what was spent in this period, and was not used; `false` where that is for
+    /// the store to do.
+    pub(super) fn give_back(&self, requests: u64) -> bool {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if word & (IS_VOID | IS_OWING) != 0 {
+                return false;
+            }
+            match self.replace(word, word + requests) {
+                Ok(()) => return true,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// Notes that a request spends of several quotas: what it spends of this may come back.
+    pub(super) fn begin_several(&self, cost: u64) {
+        self.undecided.fetch_add(cost, Ordering::AcqRel);
+    }
+
+    pub(super) fn end_several(&self, cost: u64) {
+        self.undecided.fetch_sub(cost, Ordering::AcqRel);
     }
 
     fn replace(&self, old: u64, new: u64) -> Result<(), u64> {
@@ -155,12 +202,13 @@ impl Purse {
 
     /// Adds what was taken, answers who waited for it, in their order, and notes what the
     /// store has left: all at one instant.
-    fn settle(self: &Arc<Self>, added: u64, left: u64, asked: &[Arc<Asked>]) {
+    fn settle(self: &Arc<Self>, added: u64, left: Left, asked: &[Arc<Asked>]) {
         // Before anybody can see that it is gone from here.
         let taking = asked.iter().filter(|asked| asked.takes);
         let at_most: u64 = taking.map(|asked| asked.cost).sum();
         let before = self.undecided.fetch_add(at_most, Ordering::AcqRel);
-        self.left.store(left, Ordering::Release);
+        self.note(left);
+        let is_owing = left.owed > 0;
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let mut requests = (word & REQUESTS) + added;
@@ -168,6 +216,8 @@ impl Purse {
             let answers: Vec<Option<Spent>> = asked
                 .iter()
                 .map(|asked| match requests.checked_sub(asked.cost) {
+                    // Given back meanwhile: it pays what is owed, which the store does.
+                    _ if is_owing && requests > 0 => None,
                     Some(rest) => {
                         if asked.takes {
                             requests = rest;
@@ -176,15 +226,13 @@ impl Purse {
                         Some(Spent::Covered)
                     }
                     // What is undecided may come back.
-                    None if requests + left + undecided < asked.cost => Some(Spent::exhausted(
-                        self.refills_at,
-                        asked.cost,
-                        self.quota.requests,
-                    )),
+                    None if requests + left.remaining + undecided < asked.cost => {
+                        Some(self.exhausted(asked.cost))
+                    }
                     None => None,
                 })
                 .collect();
-            let new = requests | IS_USED | if left == 0 { STORE_IS_EMPTY } else { 0 };
+            let new = requests | IS_USED | flags_of(left);
             match self.replace(word, new) {
                 Ok(()) => {
                     self.undecided
@@ -219,15 +267,20 @@ impl Purse {
         self.word.store(IS_VOID, Ordering::Release);
     }
 
-    /// Voids it if there is nothing in it, and else notes whether the store is empty.
-    fn void_if_empty(&self, store_is_empty: bool) -> bool {
+    fn note(&self, left: Left) {
+        self.left.store(left.remaining, Ordering::Release);
+        self.owed.store(left.owed, Ordering::Release);
+    }
+
+    /// Voids it if there is nothing in it, and else notes what the store has left.
+    fn void_if_empty(&self, left: Left) -> bool {
+        self.note(left);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let is_empty = word & REQUESTS == 0 && self.undecided.load(Ordering::Acquire) == 0;
-            let new = match (is_empty, store_is_empty) {
-                (true, _) => IS_VOID,
-                (false, true) => word | STORE_IS_EMPTY,
-                (false, false) => word & !STORE_IS_EMPTY,
+            let new = match is_empty {
+                true => IS_VOID,
+                false => word & !(STORE_IS_EMPTY | IS_OWING) | flags_of(left),
             };
             match self.replace(word, new) {
                 Ok(()) => return is_empty,
@@ -240,6 +293,12 @@ impl Purse {
     fn was_used(&self) -> bool {
         self.word.fetch_and(!IS_USED, Ordering::AcqRel) & IS_USED != 0
     }
+}
+
+/// The flags that say what the store has left.
+fn flags_of(left: Left) -> u64 {
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    flag(left.remaining == 0, STORE_IS_EMPTY) | flag(left.owed > 0, IS_OWING)
 }
 
 /// What finds a purse by name, without a lock. Changed only under the lock of the purses.
@@ -275,7 +334,7 @@ struct Effect {
     slice: Option<Slice>,
     added: u64,
     /// What the store has left.
-    left: u64,
+    left: Left,
     asked: Vec<Arc<Asked>>,
 }
 
@@ -285,16 +344,16 @@ impl Purses {
         self.by_number.len().saturating_sub(self.outgoing.len())
     }
 
-    /// As [`Purse::left`], by the quota's number.
-    pub(super) fn left(&self, number: u64, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
-        self.by_number.get(&number)?.purse.left(now)
-    }
-
     /// What is in memory of a quota as it now is.
     pub(super) fn in_memory(&self, number: u64, record: &QuotaRecord) -> u64 {
         let held = self.by_number.get(&number);
-        held.filter(|held| held.purse.is_of(record.revision, record.refills_at))
+        held.filter(|held| held.purse.is_of(record.period(number)))
             .map_or(0, |held| held.purse.requests())
+    }
+
+    /// What is left of a quota, here and in the store.
+    pub(super) fn status(&self, number: u64, now: Timestamp) -> Option<QuotaStatus> {
+        self.by_number.get(&number)?.purse.status(now)
     }
 
     /// The numbers of all in which there is something.
@@ -349,20 +408,12 @@ impl Purses {
 
     /// Takes out what is in memory of a quota, for the transaction that runs to put it
     /// back.
-    pub(super) fn call_in(&mut self, number: u64) -> Option<Slice> {
+    pub(super) fn call_in(&mut self, number: u64) -> Option<(Period, u64)> {
         let purse = self.by_number.get(&number)?.purse.clone();
         let requests = purse.take_out();
-        let slice = Slice {
-            number,
-            requests,
-            refills_at: purse.refills_at,
-            reach: purse.reach,
-            quota: purse.quota,
-            revision: purse.revision,
-            left: 0,
-        };
+        let period = purse.period;
         self.outgoing.push((purse, requests));
-        Some(slice)
+        Some((period, requests))
     }
 
     /// Puts into the purses again what transactions took out that were not committed.
@@ -419,13 +470,13 @@ impl Purses {
         }
         let Some(slice) = &effect.slice else {
             let held = self.by_number.get(&number);
-            if held.is_some_and(|held| held.purse.void_if_empty(effect.left == 0)) {
+            if held.is_some_and(|held| held.purse.void_if_empty(effect.left)) {
                 self.drop_purse(number, index);
             }
             return;
         };
         let held = self.by_number.get(&number);
-        let known = held.filter(|held| held.purse.is_of(slice.revision, slice.refills_at));
+        let known = held.filter(|held| held.purse.is_of(slice.period()));
         let purse = match known {
             Some(known) => known.purse.clone(),
             None => {
@@ -453,11 +504,11 @@ impl Purses {
     /// Lets a name lead to the purse of a number, or to none.
     fn rename(&mut self, name: u64, number: Option<u64>, index: &impl Index) {
         if let Some(old) = index.find(name) {
-            if Some(old.number) == number {
+            if Some(old.period.number) == number {
                 return;
             }
             index.remove(name);
-            if let Some(held) = self.by_number.get_mut(&old.number)
+            if let Some(held) = self.by_number.get_mut(&old.period.number)
                 && let Ok(at) = held.names.binary_search(&name)
             {
                 held.names.remove(at);

@@ -8,8 +8,8 @@ use crate::memory::hash::IdHasher;
 use crate::memory::levels::PerLevel;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::model::quota::Quota;
-use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Slice, Spent};
+use crate::model::quota::{Period, QuotaStatus};
+use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Spent};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, table};
 
@@ -44,6 +44,11 @@ pub(crate) struct Taken {
 impl Taken {
     pub(crate) fn decide(self, is_spent: bool) {
         self.purse.decide(self.cost, is_spent);
+    }
+
+    /// What it was taken of.
+    pub(crate) fn period(&self) -> Period {
+        self.purse.period()
     }
 }
 
@@ -131,12 +136,15 @@ impl Quotas {
     /// does not cover it, and with what spending came to there, or with `None` where the
     /// store must be asked.
     ///
+    /// `note` is told what each was spent of, for whoever may give it back.
+    ///
     /// Who spends of one quota does so one after the other: under the lock of its level.
     pub(crate) fn spend(
         &self,
         names: &PerLevel<(usize, Name)>,
         cost: u64,
         now: Timestamp,
+        mut note: impl FnMut(Name, Period),
     ) -> Result<(), (usize, Option<Spent>)> {
         let known = self.by_name.pin();
         let mut purses = PerLevel::default();
@@ -147,30 +155,55 @@ impl Quotas {
                 other => return Err((at, other)),
             }
         }
+        let is_of_several = purses.len() > 1;
+        if is_of_several {
+            // So that none is voided before it is known whether the cost comes back.
+            purses
+                .iter()
+                .for_each(|(_, purse)| purse.begin_several(cost));
+        }
+        let mut spent = Ok(());
         for (place, (at, purse)) in purses.iter().enumerate() {
             match purse.spend(cost, now) {
                 Some(Spent::Covered) => {}
                 // It was called in meanwhile.
                 other => {
-                    let spent = purses.iter().take(place);
-                    spent.for_each(|(_, purse)| purse.put_in(cost));
-                    return Err((at, other));
+                    let spent_of = purses.iter().take(place);
+                    spent_of.for_each(|(_, purse)| purse.put_in(cost));
+                    spent = Err((at, other));
+                    break;
                 }
             }
         }
-        Ok(())
+        if is_of_several {
+            purses.iter().for_each(|(_, purse)| purse.end_several(cost));
+        }
+        if spent.is_ok() {
+            for ((_, name), (_, purse)) in names.iter().zip(purses.iter()) {
+                note(name, purse.period());
+            }
+        }
+        spent
     }
 
-    /// A quota, what is left of it, in memory and in the store, and when it is refilled;
-    /// `None` where the store must be asked.
-    pub(crate) fn left(&self, name: Name, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
-        self.by_name.pin().get(&name)?.left(now)
+    /// How much is left of a quota, in memory and in the store; `None` where the store
+    /// must be asked.
+    pub(crate) fn status(&self, name: Name, now: Timestamp) -> Option<QuotaStatus> {
+        self.by_name.pin().get(&name)?.status(now)
     }
 
     /// The same, by the quota's number: a key that was not used yet shares the purse of its
     /// predecessor.
-    pub(crate) fn left_of(&self, number: u64, now: Timestamp) -> Option<(Quota, u64, Timestamp)> {
-        table::lock(&self.purses).left(number, now)
+    pub(crate) fn status_numbered(&self, number: u64, now: Timestamp) -> Option<QuotaStatus> {
+        table::lock(&self.purses).status(number, now)
+    }
+
+    /// Gives back what was spent in a period of a quota; `false` where that is for the
+    /// store to do.
+    pub(crate) fn give_back(&self, name: Name, period: Period, requests: u64) -> bool {
+        let known = self.by_name.pin();
+        let purse = known.get(&name).filter(|purse| purse.is_of(period));
+        purse.is_some_and(|purse| purse.give_back(requests))
     }
 
     fn lane(&self, name: Name) -> sync::MutexGuard<'_, ()> {
@@ -183,6 +216,12 @@ impl Quotas {
     #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
     pub(crate) fn finds(&self, key: u64) -> bool {
         self.by_name.find(key).is_some()
+    }
+
+    #[cfg(test)]
+    #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+    pub(super) fn by_name_of(&self, name: Name) -> Arc<Purse> {
+        self.by_name.find(name).unwrap()
     }
 
     // For the transaction that runs
@@ -204,7 +243,7 @@ impl Quotas {
     }
 
     /// Takes out what is in memory of a quota, for the transaction to put it back.
-    pub(crate) fn call_in(&self, number: u64) -> Option<Slice> {
+    pub(crate) fn call_in(&self, number: u64) -> Option<(Period, u64)> {
         table::lock(&self.purses).call_in(number)
     }
 

@@ -37,7 +37,7 @@ fn answer_of(asked: &Asked) -> Option<Spent> {
 fn from_memory(quotas: &Quotas, name: u64, cost: u64) -> Option<Spent> {
     let mut names = crate::memory::levels::PerLevel::default();
     names.push((0, name));
-    match quotas.spend(&names, cost, at(0)) {
+    match quotas.spend(&names, cost, at(0), |_, _| ()) {
         Ok(()) => Some(Spent::Covered),
         Err((_, spent)) => spent,
     }
@@ -88,16 +88,16 @@ impl Store {
     fn put_back(&self, numbers: &[u64]) -> Vec<QuotaEvent> {
         let mut events = Vec::new();
         for number in numbers.iter().copied() {
-            let Some(slice) = self.quotas.call_in(number) else {
+            let Some((period, requests)) = self.quotas.call_in(number) else {
                 continue;
             };
             let mut records = self.records.borrow_mut();
             let record = records.get_mut(&number).unwrap();
-            record.put_back(slice);
+            record.put_back(period, requests);
             self.returned.set(self.returned.get() + 1);
             events.push(QuotaEvent::Returned {
                 number,
-                left: record.remaining,
+                left: record.left(),
             });
         }
         events
@@ -287,10 +287,10 @@ fn what_is_taken_out_in_a_commit_in_which_a_slice_is_taken_is_not_lost() {
 fn what_a_transaction_took_out_that_was_not_committed_is_in_memory_again() {
     let store = Store::new(10, &[(1, 10)]);
     assert!(store.spend(1, 3));
-    assert_eq!(store.quotas.call_in(1).unwrap().requests, 7);
+    assert_eq!(store.quotas.call_in(1).unwrap().1, 7);
     store.quotas.undo();
     // Nothing of it was put back: it was run again, and taken out a second time.
-    assert_eq!(store.quotas.call_in(1).unwrap().requests, 7);
+    assert_eq!(store.quotas.call_in(1).unwrap().1, 7);
     store.quotas.undo();
     assert_eq!(store.in_memory(1), 7);
     assert_eq!(store.granted(1, 20), 7);
@@ -408,4 +408,76 @@ fn what_a_request_gives_back_is_there_for_others() {
     taken.decide(false);
     assert!(store.spend(1, 1));
     assert!(!store.spend(1, 1));
+}
+
+#[test]
+fn a_quota_of_several_that_comes_back_is_not_voided_meanwhile() {
+    let store = Store::new(10, &[(1, 10), (2, 10)]);
+    assert!(store.spend(1, 3));
+    let known = store.quotas.by_name_of(1);
+    // Spent of with others, of which one refuses; called in and published between.
+    known.begin_several(7);
+    assert_eq!(known.spend(7, at(0)), Some(Spent::Covered));
+    store.publish(&store.put_back(&[1]));
+    known.put_in(7);
+    known.end_several(7);
+    let left = store.in_memory(1) + store.in_store(1);
+    assert_eq!(left, 7, "3 of 10 are spent");
+    assert_eq!(store.granted(1, 9), 7);
+}
+
+#[test]
+fn what_is_given_back_to_a_purse_is_spent_but_for_what_is_owed() {
+    let store = Store::new(10, &[(1, 20)]);
+    assert!(store.spend(1, 4));
+    let period = store.quotas.by_name_of(1).period();
+    assert!(store.quotas.give_back(1, period, 3));
+    assert_eq!((store.in_memory(1), store.in_store(1)), (9, 10));
+    // What is owed is paid by the store alone.
+    let use_up = |requests| {
+        let mut events = store.put_back(&[1]);
+        let mut records = store.records.borrow_mut();
+        let record = records.get_mut(&1).unwrap();
+        record.use_up(requests);
+        events.push(QuotaEvent::Taken {
+            name: 1,
+            slice: record.take_slice(1, requests, 0),
+            asked: std::sync::Weak::new(),
+        });
+        events
+    };
+    let events = use_up(30);
+    store.publish(&events);
+    assert!(!store.quotas.give_back(1, period, 3));
+    assert_eq!(
+        from_memory(&store.quotas, 1, 1),
+        Some(Spent::Exhausted { refills_at: None })
+    );
+    assert_eq!(store.quotas.status(1, at(0)).unwrap().owed, 11);
+    // Another period, or another quota, is given nothing.
+    let other = crate::model::quota::Period {
+        revision: period.revision + 1,
+        ..period
+    };
+    assert!(!store.quotas.give_back(1, other, 3));
+    assert!(!store.quotas.give_back(2, period, 3));
+    // What comes between, as a debt is made, is not spent while it is owed.
+    let store = Store::new(10, &[(1, 20)]);
+    assert!(store.spend(1, 4));
+    let mut events = store.put_back(&[1]);
+    let purse = store.quotas.by_name_of(1);
+    assert!(purse.give_back(4));
+    let mut records = store.records.borrow_mut();
+    records.get_mut(&1).unwrap().use_up(26);
+    let left = records[&1].left();
+    drop(records);
+    events.push(QuotaEvent::Returned { number: 1, left });
+    store.publish(&events);
+    assert_eq!(
+        from_memory(&store.quotas, 1, 1),
+        None,
+        "the store is asked, and is paid"
+    );
+    store.publish(&store.put_back(&[1]));
+    assert_eq!(store.records.borrow()[&1].owed, 6);
 }

@@ -40,6 +40,7 @@ fn newest(kind: u8) -> u8 {
         1 => ColdRecord::VERSION,
         2 => Keyspace::VERSION,
         5 => State::VERSION,
+        6 => QuotaRecord::VERSION,
         _ => 1,
     }
 }
@@ -180,7 +181,9 @@ fn use_quota(quota: &QuotaRecord) {
         let _ = format!("{:?}", quota.status(now));
         let mut quota = quota.at(now);
         let slice = quota.take_slice(1, 1, 0);
-        quota.put_back(slice);
+        quota.put_back(slice.period(), slice.requests);
+        quota.use_up(u64::MAX);
+        let _ = format!("{:?}", quota.status(now));
     }
 }
 
@@ -376,6 +379,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 5776);
+        assert_eq!(flips, 5784);
     }
 }

@@ -2,13 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::quota::{Quota, Refill};
+use crate::model::quota::{BillingDay, Quota, Refill};
+use crate::store::codec;
 use crate::store::quota::QuotaRecord;
 use crate::store::stored::instant;
 use crate::store::tables::Stored;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct QuotaForm {
+    pub(super) requests: u64,
+    pub(super) refill: Option<RefillForm>,
+    pub(super) remaining: u64,
+    pub(super) refills_at: u64,
+    pub(super) keys: u32,
+    pub(super) revision: u64,
+    pub(super) owed: u64,
+}
+
+/// Version 1, in which nothing can be owed.
+#[derive(Serialize, Deserialize)]
+pub(super) struct QuotaFormV1 {
     pub(super) requests: u64,
     pub(super) refill: Option<RefillForm>,
     pub(super) remaining: u64,
@@ -29,6 +42,8 @@ pub(crate) struct AllowanceForm {
 pub(super) enum RefillForm {
     Daily,
     Monthly,
+    /// The day.
+    MonthlyFrom(u8),
 }
 
 impl AllowanceForm {
@@ -42,10 +57,10 @@ impl AllowanceForm {
     pub(super) fn read(self) -> Option<Quota> {
         let quota = Quota {
             requests: self.requests,
-            refill: self.refill.map(|refill| match refill {
-                RefillForm::Daily => Refill::Daily,
-                RefillForm::Monthly => Refill::Monthly,
-            }),
+            refill: match self.refill {
+                None => None,
+                Some(refill) => Some(refill.read()?),
+            },
         };
         quota.validate().ok()?;
         Some(quota)
@@ -57,11 +72,23 @@ impl RefillForm {
         match refill {
             Refill::Daily => Self::Daily,
             Refill::Monthly => Self::Monthly,
+            Refill::MonthlyFrom(day) => Self::MonthlyFrom(day.get()),
         }
+    }
+
+    fn read(self) -> Option<Refill> {
+        Some(match self {
+            Self::Daily => Refill::Daily,
+            Self::Monthly => Refill::Monthly,
+            Self::MonthlyFrom(day) => Refill::MonthlyFrom(BillingDay::checked(day)?),
+        })
     }
 }
 
 impl Stored for QuotaRecord {
+    /// 2: what is owed.
+    const VERSION: u8 = 2;
+
     type Form = QuotaForm;
 
     fn to_form(&self) -> QuotaForm {
@@ -72,6 +99,7 @@ impl Stored for QuotaRecord {
             refills_at: self.refills_at.unix_ms(),
             keys: self.keys,
             revision: self.revision,
+            owed: self.owed,
         }
     }
 
@@ -83,9 +111,23 @@ impl Stored for QuotaRecord {
         Some(Self {
             quota: allowance.read()?,
             remaining: form.remaining,
+            owed: form.owed,
             refills_at: instant(form.refills_at)?,
             keys: form.keys,
             revision: form.revision,
+        })
+    }
+
+    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
+        let form: QuotaFormV1 = codec::decode(encoded)?;
+        Self::from_form(QuotaForm {
+            requests: form.requests,
+            refill: form.refill,
+            remaining: form.remaining,
+            refills_at: form.refills_at,
+            keys: form.keys,
+            revision: form.revision,
+            owed: 0,
         })
     }
 }

@@ -28,6 +28,7 @@ use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::quota::QuotaRecord;
 use crate::store::reach::Reach;
 use crate::store::read::UsageRecord;
+use crate::store::stored::quota::RefillForm;
 use crate::store::tables::{OwnerRecord, State, Stored};
 use crate::store::tx::requests::RequestPart;
 
@@ -252,10 +253,11 @@ fn events() -> Vec<AuditEvent> {
     ]
 }
 
-fn quotas() -> [QuotaRecord; 3] {
+fn quotas() -> [QuotaRecord; 4] {
     let quota = QuotaRecord {
         quota: Quota::new(1000),
         remaining: 999,
+        owed: 0,
         refills_at: Timestamp::MAX,
         keys: 2,
         revision: 70_000,
@@ -266,7 +268,12 @@ fn quotas() -> [QuotaRecord; 3] {
         ..quota.clone()
     };
     let (daily, monthly) = (refilled(Refill::Daily), refilled(Refill::Monthly));
-    [quota, daily, monthly]
+    let owing = QuotaRecord {
+        remaining: 0,
+        owed: 70_000,
+        ..refilled(Refill::monthly_from(31).unwrap())
+    };
+    [quota, daily, monthly, owing]
 }
 
 fn owner_settings() -> [OwnerSettingsRecord; 3] {
@@ -442,6 +449,12 @@ fn records_of_version_1_are_read_without_what_came_later() {
         older("keyspace/1").iter().map(read).collect::<Vec<_>>(),
         [full, superseding, refusing]
     );
+    let [quota, daily, monthly, _] = quotas();
+    let read = |bytes: &Vec<u8>| QuotaRecord::decode(1, bytes).unwrap();
+    assert_eq!(
+        older("quota/1").iter().map(read).collect::<Vec<_>>(),
+        [quota, daily, monthly]
+    );
 }
 
 #[test]
@@ -490,6 +503,12 @@ fn a_form_that_no_record_has_is_refused() {
         refused(&quota, |form| form.requests = 0),
         refused(&quota, |form| form.requests = u64::MAX),
         refused(&quota, |form| form.refills_at = after_9999),
+        refused(&quota, |form| {
+            form.refill = Some(RefillForm::MonthlyFrom(0));
+        }),
+        refused(&quota, |form| {
+            form.refill = Some(RefillForm::MonthlyFrom(32));
+        }),
         refused(&cold, |form| form.limits.as_mut().unwrap()[0].requests = 0),
         refused(&keyspace, |form| {
             form.owner_defaults[0].quota.as_mut().unwrap().requests = 0;

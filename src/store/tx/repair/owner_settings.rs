@@ -169,7 +169,7 @@ impl Mender<'_, '_> {
             let read = Error::or_damaged(find_quota(&table, self.tx.ring, number, path))?;
             let why = match read {
                 Ok(Some(named)) => match Error::or_damaged(self.tx.find_quota(named.number))? {
-                    Ok(Some(quota)) if quota.remaining <= quota.quota.requests() => continue,
+                    Ok(Some(quota)) if quota.adds_up() => continue,
                     Ok(_) => "its quota was missing".to_owned(),
                     Err(damage) => damage.why,
                 },

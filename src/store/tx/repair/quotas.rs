@@ -70,7 +70,7 @@ impl Mender<'_, '_> {
                         "neither a key nor an owner has it: removed",
                     );
                 }
-                Ok(Some(quota)) if quota.remaining <= quota.quota.requests() => {
+                Ok(Some(quota)) if quota.adds_up() => {
                     if quota.keys != keys {
                         self.tx.put_quota(number, &QuotaRecord { keys, ..quota })?;
                         self.note("quotas", number, "its keys are counted anew");
