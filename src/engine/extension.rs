@@ -234,7 +234,6 @@ impl Extension {
 
     /// The engine's present, behind which time never runs from now on: for an answer that
     /// something is over, which must stay over if the clock steps back.
-    #[must_use]
     pub fn hold_now(&self) -> Timestamp {
         let present = self.engine.core.present();
         self.engine.core.hold(present);

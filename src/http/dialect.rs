@@ -40,6 +40,10 @@ use crate::model::verdict::{Denial, Grant, Verdict};
 #[derive(Clone)]
 pub struct Dialect(Arc<Settings>);
 
+/// Verifies credentials that are no tokens, and has no answer to others.
+pub(crate) type Verifier =
+    dyn Fn(&[u8], &Requirements<'_>) -> Option<Result<Verdict, Error>> + Send + Sync;
+
 /// The caller of a request that was not rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "an anonymous caller has not shown a key"]
@@ -198,7 +202,7 @@ impl Dialect {
             && requirements.permission_names.is_empty();
         match self.credential(headers)? {
             Some(presented) => {
-                let grant = self.verify(engine, &presented, requirements)?;
+                let grant = self.verify(engine, None, &presented, requirements)?;
                 Ok(Authenticated::Granted(grant))
             }
             None if anonymous => Ok(Authenticated::Anonymous),
@@ -206,10 +210,12 @@ impl Dialect {
         }
     }
 
-    /// Verifies a token that a request presents.
+    /// Verifies what a request presents: by another verifier where that knows it, else as a
+    /// token.
     pub(crate) fn verify(
         &self,
         engine: &Engine,
+        verifier: Option<&Verifier>,
         presented: &Presented<'_>,
         requirements: &Requirements<'_>,
     ) -> Result<Grant, Rejection> {
@@ -221,7 +227,8 @@ impl Dialect {
             told: Some(&told),
             ..*requirements
         };
-        match engine.verify_with(presented.expose(), &telling) {
+        let verdict = verifier.and_then(|verifier| verifier(presented.expose(), &telling));
+        match verdict.unwrap_or_else(|| engine.verify_with(presented.expose(), &telling)) {
             Ok(Verdict::Granted(mut grant)) => {
                 grant.allowances = told.found.into_inner().map(Arc::new);
                 Ok(grant)

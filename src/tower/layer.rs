@@ -17,7 +17,8 @@ use crate::engine::handle::Engine;
 use crate::http::{Dialect, Peer, Proxies, Rejection};
 use crate::model::id::Prefix;
 use crate::model::permissions::Permissions;
-use crate::model::verdict::Grant;
+use crate::model::requirements::Requirements;
+use crate::model::verdict::{Grant, Verdict};
 
 /// Authenticates requests before the inner service sees them.
 ///
@@ -162,6 +163,35 @@ impl<R> AuthLayer<R> {
     #[must_use]
     pub fn or_vouched(self, vouched: impl Fn(&Extensions) -> bool + Send + Sync + 'static) -> Self {
         self.with(|route| route.vouched = Some(Arc::new(vouched)))
+    }
+
+    /// Also accepts what another verifier knows: it is asked first for each credential, gets
+    /// what the route requires, and returns `None` for what is not its own, which is then
+    /// verified as a token. Such as a JWT, whose verifier asks the engine for the verdict on
+    /// its key ([`Extension::vouch`](crate::extension::Extension::vouch)): then limits,
+    /// permissions and refusals are those of the key. Where a request passes several layers,
+    /// each charges such a credential.
+    ///
+    /// ```
+    /// # use gatekey::{Denial, Engine, Verdict, http::Dialect, tower::AuthLayer};
+    /// let auth = AuthLayer::new(Engine::open_in_memory()?, Dialect::default())
+    ///     .also_verified_by(|credential, _requirements| {
+    ///         let is_jwt = credential.iter().filter(|byte| **byte == b'.').count() == 2;
+    ///         // Here, none is good.
+    ///         is_jwt.then(|| Ok(Verdict::Denied(Denial::Unknown)))
+    ///     });
+    /// # let _ = auth;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn also_verified_by(
+        self,
+        verifier: impl Fn(&[u8], &Requirements<'_>) -> Option<crate::Result<Verdict>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.with(|route| route.verifier = Some(Arc::new(verifier)))
     }
 
     /// Passes on credentials that are no token of this engine, for an inner layer or a

@@ -11,7 +11,9 @@ use super::charge::Charges;
 use super::drain::DrainLimits;
 use crate::Timestamp;
 use crate::engine::handle::Engine;
-use crate::http::{Dialect, Presented, Rejection, RejectionReason, Report, SourceFault, call_hook};
+use crate::http::{
+    Dialect, Presented, Rejection, RejectionReason, Report, SourceFault, Verifier, call_hook,
+};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
@@ -34,6 +36,7 @@ pub(super) struct Route {
     pub(super) optional: bool,
     pub(super) passes_foreign: bool,
     pub(super) vouched: Option<Arc<Vouched>>,
+    pub(super) verifier: Option<Arc<Verifier>>,
     pub(super) cost: u32,
     pub(super) source: Option<Arc<Source>>,
     pub(super) on_rejected: Option<Arc<OnRejected>>,
@@ -104,6 +107,7 @@ impl Route {
             optional: false,
             passes_foreign: false,
             vouched: None,
+            verifier: None,
             cost: 1,
             source: None,
             on_rejected: None,
@@ -229,9 +233,12 @@ impl Route {
         requirements.keyspace = self.keyspace;
         requirements.source = source;
         requirements.is_counted = charged.is_some();
-        let grant = self
-            .dialect
-            .verify(&self.engine, presented, &requirements)?;
+        let grant = self.dialect.verify(
+            &self.engine,
+            self.verifier.as_deref(),
+            presented,
+            &requirements,
+        )?;
         Ok(Found::Granted(grant, charged.unwrap_or(0).max(self.cost)))
     }
 

@@ -12,6 +12,7 @@
 
 mod admin;
 mod forward;
+mod jwt;
 mod serve;
 mod tenants;
 
@@ -26,7 +27,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use gatekey::http::{Dialect, Peer, Proxies, RejectionLog, SourceHeader, presets};
+use gatekey::http::{Carrier, Dialect, Peer, Proxies, RejectionLog, SourceHeader, presets};
 use gatekey::tower::AuthLayer;
 use gatekey::{
     Engine, Error, Grant, LevelDefaults, Limit, Network, NewKey, NewKeyspace, Options, Plan,
@@ -72,7 +73,14 @@ fn systems() -> Result<Vec<System>, Error> {
             NewKeyspace::new("onecodex")?
                 .permissions(["read", WRITE])
                 .single_active(),
-            presets::one_codex(),
+            jwt::beside(
+                &presets::one_codex(),
+                [
+                    Carrier::Basic,
+                    Carrier::Header(HeaderName::from_static("x-api-key")),
+                    Carrier::Bearer,
+                ],
+            )?,
         ),
         (
             "ai",
@@ -107,11 +115,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let base = format!("/{path}");
         let auth = authentication(&engine, prefix, dialect.clone(), &proxies);
         let auth = logged(auth, &base, &log);
-        let mut api = api(auth, dialect);
+        let mut routes = match path {
+            "one-codex" => {
+                let jwts = jwt::open(&engine)?;
+                let routes = api(jwt::accepted(auth.clone(), &jwts), dialect);
+                routes.merge(jwt::router(&jwts, auth))
+            }
+            _ => api(auth, dialect),
+        };
         if path == "tiered" {
-            api = api.route("/tiers", get(tiers));
+            routes = routes.route("/tiers", get(tiers));
         }
-        app = app.nest(&base, api);
+        app = app.nest(&base, routes);
     }
     let admin = NewKeyspace::new("admin")?.permissions(["keys"]);
     let prefix = engine.ensure_keyspace(admin)?.prefix;

@@ -306,7 +306,7 @@ impl ForwardAuth {
         }
         let grant = self
             .dialect
-            .verify(&self.engine, &presented, &requirements)?;
+            .verify(&self.engine, None, &presented, &requirements)?;
         Ok(Authenticated::Granted(grant))
     }
 

@@ -108,3 +108,47 @@ fn a_new_key_revokes_the_old_one() {
         assert_eq!(server.show(&old)["state"], "revoked");
     }
 }
+
+#[test]
+fn a_key_is_exchanged_for_a_jwt_whose_revocation_is_immediate() {
+    let server = Server::start();
+    for (name, client) in clients() {
+        let key = server.issue("onecodex", "lab", &json!({ "permissions": ["read"] }));
+        let exchange = Ask::post("/one-codex/jwt").user(format!("{}:", key.token));
+        let exchanged = client(&server.url, &exchange);
+        assert_eq!(exchanged.status, 200, "{name}");
+        let jwt = exchanged.json()["token"].as_str().unwrap().to_owned();
+        let status = |ask: Ask<'_>| client(&server.url, &ask).status;
+        let account = |jwt: &str| status(Ask::get("/one-codex/account").bearer(jwt));
+        for _ in 0..2 {
+            let reply = client(&server.url, &Ask::get("/one-codex/account").bearer(&jwt));
+            assert_eq!(reply.status, 200, "{name}");
+            assert_eq!(reply.json()["owner"], "lab");
+            assert_eq!(reply.json()["key"], key.id);
+        }
+        let in_the_keys_place = Ask::get("/one-codex/account").header("X-API-Key", &jwt);
+        assert_eq!(status(in_the_keys_place), 200, "{name}");
+        // It may do what its key may do.
+        assert_eq!(status(Ask::post("/one-codex/items").bearer(&jwt)), 403);
+        assert_eq!(status(Ask::get("/one-codex/owners/lab").bearer(&jwt)), 200);
+        assert_eq!(
+            status(Ask::get("/one-codex/owners/other").bearer(&jwt)),
+            404
+        );
+        // It is good in no other system, and is not exchanged for a later one.
+        assert_eq!(status(Ask::get("/tiered/account").bearer(&jwt)), 401);
+        assert_eq!(status(Ask::post("/one-codex/jwt").bearer(&jwt)), 401);
+        assert_eq!(status(Ask::post("/one-codex/jwt")), 401);
+        let forged = format!("{}A", jwt);
+        let refused = client(&server.url, &Ask::get("/one-codex/account").bearer(&forged));
+        assert_eq!(refused.status, 401, "{name}");
+        assert_eq!(refused.json()["status"], 401);
+
+        server.issue("onecodex", "lab", &json!({}));
+        assert_eq!(
+            account(&jwt),
+            401,
+            "{name}: the new key revoked the old one"
+        );
+    }
+}

@@ -1,0 +1,488 @@
+//! JWTs that stand for keys: made from a key, verified with the key looked at live.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatekey::extension::Extension;
+use gatekey::{
+    Denial, Engine, Error, Grant, Invalid, KeyId, Permissions, Prefix, Requirements, Result,
+    Timestamp, Verdict,
+};
+use serde_json::json;
+
+use crate::EXTENSION;
+use crate::algorithm::Algorithm;
+use crate::encoding::encode;
+use crate::json::{Json, member};
+use crate::jws;
+use crate::keys::{Signer, SigningKeyInfo, SigningKeys};
+use crate::seen::Seen;
+
+/// The longest lifetime of a JWT.
+pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How JWTs are made and verified.
+#[derive(Debug, Clone)]
+pub struct JwtOptions {
+    issuer: String,
+    audience: String,
+    algorithm: Algorithm,
+    lifetime: Duration,
+    seen: usize,
+}
+
+impl JwtOptions {
+    /// JWTs of an issuer, which is a URL of the server that makes them (RFC 8414, 2), for an
+    /// audience, which is usually the URL of the API.
+    #[must_use]
+    pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
+        Self {
+            issuer: issuer.into(),
+            audience: audience.into(),
+            algorithm: Algorithm::default(),
+            lifetime: Duration::from_secs(600),
+            seen: 16_384,
+        }
+    }
+
+    /// What new signing keys sign with; `EdDSA` by default. Keys that exist keep theirs: after a
+    /// change, rotate twice.
+    #[must_use]
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// How long a JWT is good at most, in whole seconds; ten minutes by default,
+    /// [`LIFETIME_MAX`] at most.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// How many JWTs are remembered, so that their signature is verified once; 16,384 by
+    /// default, each of some 200 bytes and its scope. 0: none.
+    #[must_use]
+    pub fn remembered(mut self, tokens: usize) -> Self {
+        self.seen = tokens;
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        let malformed = |what, text: &str, why| Err(Invalid::malformed(what, text, why).into());
+        for (what, text) in [("issuer", &self.issuer), ("audience", &self.audience)] {
+            let is_plain = text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'"');
+            if text.is_empty() || text.len() > 512 || !is_plain {
+                return malformed(what, text, "it is not 1 to 512 visible ASCII characters");
+            }
+        }
+        if self.lifetime < Duration::from_secs(1) || self.lifetime > LIFETIME_MAX {
+            let text = format!("{:?}", self.lifetime);
+            return malformed("lifetime of a JWT", &text, "it is not 1 s to 24 hours");
+        }
+        Ok(())
+    }
+}
+
+/// A JWT that was made. `Debug` does not show it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct IssuedJwt {
+    token: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// The permissions that it stands for.
+    pub scope: Vec<String>,
+}
+
+impl IssuedJwt {
+    /// The text of the JWT, which is a secret: whoever has it is granted.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.token
+    }
+}
+
+impl fmt::Debug for IssuedJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedJwt")
+            .field("expires_at", &self.expires_at)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a verified JWT proves: what does not change about it.
+pub(crate) struct Proof {
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) expires_s: u64,
+    key: KeyId,
+    /// The permissions that it stands for, in its key's keyspace.
+    within: Permissions,
+}
+
+/// Makes and verifies the JWTs of a store. Cheap to clone.
+///
+/// A JWT stands for a key. It is good while its signature, its claims and its own expiry
+/// are, **and** while its key is: a verification looks at the key live, so revoking,
+/// disabling, narrowing or suspending it takes the JWT away too, at the return of that
+/// call. Limits and quotas of the key and its owners are charged as for its token.
+///
+/// ```
+/// use gatekey::{Engine, NewKey, NewKeyspace, Reason, Requirements};
+/// use gatekey_oauth::{Jwts, JwtOptions};
+///
+/// let engine = Engine::open_in_memory()?;
+/// engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+/// let new = NewKey::new("acme_live", "acme/etl")?.permissions(["read"]);
+/// let issued = engine.issue(new)?;
+///
+/// let options = JwtOptions::new("https://api.example.com", "https://api.example.com");
+/// let jwts = Jwts::open(&engine, options)?;
+/// let grant = engine.verify(issued.token.expose())?.into_result().map_err(|denial| denial.code());
+/// # let grant = grant.unwrap();
+/// let jwt = jwts.issue(&grant, None)?;
+///
+/// const READ: Requirements = Requirements::new().permissions(&["read"]);
+/// assert!(jwts.verify(jwt.expose(), &READ)?.is_granted());
+/// engine.revoke(issued.key.id, Reason::KeyCompromise)?;
+/// assert!(!jwts.verify(jwt.expose(), &READ)?.is_granted());
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Jwts {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    extension: Extension,
+    options: JwtOptions,
+    keys: Arc<SigningKeys>,
+    seen: Seen,
+}
+
+impl fmt::Debug for Jwts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwts")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Jwts {
+    /// Opens the signing keys of a store, and makes the first two where it has none. The
+    /// store should have a [`Pepper`](gatekey::Pepper): without one, whoever has the file
+    /// can sign.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the options, and see [`Engine`].
+    pub fn open(engine: &Engine, options: JwtOptions) -> Result<Self> {
+        options.check()?;
+        let extension = engine.extension(EXTENSION)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                keys: SigningKeys::open(&extension, options.algorithm)?,
+                seen: Seen::new(options.seen),
+                extension,
+                options,
+            }),
+        })
+    }
+
+    /// Makes a JWT for a key that was just granted, for all that the grant permits or, with
+    /// `scope`, for these permissions alone. It ends with its lifetime, or with the key
+    /// where that is sooner. Nothing is stored.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a permission that the grant does not have, and see [`Engine`].
+    pub fn issue(&self, grant: &Grant, scope: Option<&[&str]>) -> Result<IssuedJwt> {
+        let Shared { extension, .. } = &*self.shared;
+        let keyspace = extension.engine().keyspace(grant.keyspace().as_str())?;
+        let held = grant.permissions();
+        let within = match scope {
+            Some(names) => keyspace.mask(names)?,
+            None => held,
+        };
+        if !held.contains(within) {
+            let text = scope.unwrap_or_default().join(" ");
+            let why = "the key does not have all of it";
+            return Err(Invalid::malformed("scope", &text, why).into());
+        }
+        let names: Vec<String> = keyspace
+            .names(within)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let ends = [grant.expires_at(), grant.retiring_until()];
+        let ends = ends.into_iter().flatten().min();
+        self.sign(&Claims {
+            key: grant.key_id(),
+            keyspace: grant.keyspace(),
+            owner: grant.owner(),
+            client_id: None,
+            scope: names,
+            ends,
+        })
+    }
+
+    fn sign(&self, claims: &Claims<'_>) -> Result<IssuedJwt> {
+        let Shared {
+            extension, options, ..
+        } = &*self.shared;
+        let now_s = extension.engine().now().unix_seconds();
+        let lifetime_s = now_s.saturating_add(options.lifetime.as_secs());
+        // Whole seconds, of which the key is good to the end.
+        let end_s = claims
+            .ends
+            .map_or(lifetime_s, |end| lifetime_s.min(end.unix_seconds()));
+        let key = claims.key.to_string();
+        let payload = json!({
+            "iss": options.issuer, "aud": options.audience,
+            "sub": claims.owner, "client_id": claims.client_id.unwrap_or(&key),
+            "iat": now_s, "exp": end_s, "jti": encode(&extension.random::<16>()?[..]),
+            "scope": claims.scope.join(" "), "key": key, "keyspace": claims.keyspace.as_str(),
+        });
+        let signer = self.shared.keys.current()?;
+        let alg = signer.public.algorithm().name();
+        let payload = payload.to_string();
+        let token = jws::sign(signer.private(), &signer.kid, alg, payload.as_bytes());
+        let token = token.ok_or(Error::Internal("a JWT could not be signed"))?;
+        if token.len() > jws::LEN_MAX {
+            return Err(Invalid::malformed("JWT", "", "it is too long").into());
+        }
+        let end = i64::try_from(end_s).unwrap_or(i64::MAX);
+        Ok(IssuedJwt {
+            token,
+            expires_at: Timestamp::from_unix_seconds(end)?,
+            scope: claims.scope.clone(),
+        })
+    }
+
+    /// Verifies a JWT against requirements, and decides on its key as
+    /// [`Engine::verify_with`] decides on a token: with the same denials, and the same
+    /// charges. It may do what its scope says and its key may do, both.
+    ///
+    /// What is no JWT is [`Denial::Malformed`]. One of another issuer or audience, of a
+    /// signing key that is not in the key set, or with a wrong signature is
+    /// [`Denial::Unknown`]. One that has ended is [`Denial::Expired`], as a key is.
+    ///
+    /// # Errors
+    /// See [`Engine`]. An error says nothing about the JWT.
+    pub fn verify(
+        &self,
+        token: impl AsRef<[u8]>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict> {
+        let Shared {
+            extension, seen, ..
+        } = &*self.shared;
+        let token = token.as_ref();
+        if token.len() > jws::LEN_MAX {
+            return Ok(Verdict::Denied(Denial::Malformed));
+        }
+        let hash = extension.mac("seen", &[token]);
+        let now = extension.engine().now();
+        let proof = match seen.find(&hash) {
+            Some(proof) => proof,
+            None => match self.prove(token, now)? {
+                Ok(proof) => {
+                    let proof = Arc::new(proof);
+                    seen.put(hash, proof.clone(), now.unix_seconds());
+                    proof
+                }
+                Err(denial) => return Ok(Verdict::Denied(denial)),
+            },
+        };
+        if !proof.signer.is_good() {
+            return Ok(Verdict::Denied(Denial::Unknown));
+        }
+        if now.unix_seconds() >= proof.expires_s {
+            return self.refuse_ended(&proof);
+        }
+        extension.vouch(proof.key, proof.within, requirements)
+    }
+
+    #[cold]
+    fn refuse_ended(&self, proof: &Proof) -> Result<Verdict> {
+        // Before the caller learns of it: from here on time does not run behind it.
+        self.shared.extension.hold_now();
+        let seconds = i64::try_from(proof.expires_s).unwrap_or(i64::MAX);
+        Ok(Verdict::Denied(Denial::Expired {
+            key: proof.key,
+            expired_at: Timestamp::from_unix_seconds(seconds)?,
+        }))
+    }
+
+    /// Verifies all of a JWT that does not change.
+    fn prove(&self, token: &[u8], now: Timestamp) -> Result<std::result::Result<Proof, Denial>> {
+        let Shared {
+            extension,
+            options,
+            keys,
+            ..
+        } = &*self.shared;
+        let parts = std::str::from_utf8(token).ok().and_then(jws::split);
+        let Some((parts, header)) = parts.and_then(|parts| {
+            let header = parts.header()?;
+            Some((parts, header))
+        }) else {
+            return Ok(Err(Denial::Malformed));
+        };
+        let signer = keys.find(&header.kid, now);
+        let payload = signer.as_ref().and_then(|signer| {
+            let payload = parts.verified(&signer.public, &header.alg)?;
+            Json::object(&payload)
+        });
+        let (Some(signer), Some(claims)) = (signer, payload) else {
+            return Ok(Err(Denial::Unknown));
+        };
+        let Some(read) = Read::of(&claims, options, now.unix_seconds()) else {
+            return Ok(Err(Denial::Unknown));
+        };
+        // The scope was named in this keyspace, and a bit never gets another name.
+        let keyspace = extension.engine().keyspace(read.keyspace)?;
+        let Ok(within) = keyspace.mask(read.scope.split(' ').filter(|name| !name.is_empty()))
+        else {
+            return Ok(Err(Denial::Unknown));
+        };
+        Ok(Ok(Proof {
+            signer,
+            expires_s: read.expires_s,
+            key: read.key,
+            within,
+        }))
+    }
+
+    /// How many JWTs are remembered now.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.shared.seen.len()
+    }
+
+    /// Exchanges a key's token for a JWT: verifies it, charges the request to it, and makes
+    /// a JWT as [`issue`](Self::issue) does. The denial, if the token is not good.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace, Requirements};
+    /// # use gatekey_oauth::{Jwts, JwtOptions};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read"]))?;
+    /// # let key = engine.issue(NewKey::new("acme_live", "acme")?.permissions(["read"]))?;
+    /// # let jwts = Jwts::open(&engine, JwtOptions::new("https://a.example", "https://a.example"))?;
+    /// match jwts.exchange(key.token.expose(), &Requirements::new(), Some(&["read"]))? {
+    ///     Ok(jwt) => println!("good until {}", jwt.expires_at),
+    ///     Err(denial) => println!("401: {}", denial.code()),
+    /// }
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn exchange(
+        &self,
+        token: impl AsRef<[u8]>,
+        requirements: &Requirements<'_>,
+        scope: Option<&[&str]>,
+    ) -> Result<std::result::Result<IssuedJwt, Denial>> {
+        let engine = self.shared.extension.engine();
+        match engine.verify_with(token, requirements)? {
+            Verdict::Granted(grant) => self.issue(&grant, scope).map(Ok),
+            Verdict::Denied(denial) => Ok(Err(denial)),
+        }
+    }
+
+    /// Whether a text has the shape of a JWT. A gatekey token never has: it has no dot.
+    #[must_use]
+    pub fn is_jwt(text: &str) -> bool {
+        jws::split(text).is_some()
+    }
+}
+
+/// # Signing keys
+impl Jwts {
+    /// The key set to publish (RFC 7517), as JSON. Let others cache it for no longer than
+    /// the time between a rotation and the one before.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        let now = self.shared.extension.engine().now();
+        self.shared.keys.jwks(now)
+    }
+
+    /// The signing keys.
+    #[must_use]
+    pub fn signing_keys(&self) -> Vec<SigningKeyInfo> {
+        self.shared.keys.list()
+    }
+
+    /// Rotates the signing keys, and returns the `kid` of the one that signs now: the next key
+    /// becomes the current one, which was published since the last rotation; the current one
+    /// is retired, and its JWTs stay good until they end; a new next key is made.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    pub fn rotate_signing_keys(&self) -> Result<String> {
+        let Shared { keys, options, .. } = &*self.shared;
+        keys.rotate(options.algorithm, LIFETIME_MAX)
+    }
+
+    /// Removes a signing key that is in wrong hands. All JWTs that it signed are denied from
+    /// the return of the call on. If it was the current one, the next one signs. `false`:
+    /// there is no such key.
+    ///
+    /// # Errors
+    /// See [`Engine`].
+    pub fn revoke_signing_key(&self, kid: &str) -> Result<bool> {
+        let Shared { keys, options, .. } = &*self.shared;
+        keys.revoke(options.algorithm, kid)
+    }
+}
+
+/// What a JWT will say.
+struct Claims<'a> {
+    key: KeyId,
+    keyspace: Prefix,
+    owner: &'a str,
+    /// The key's id where the key is not a client's.
+    client_id: Option<&'a str>,
+    scope: Vec<String>,
+    /// When its key ends.
+    ends: Option<Timestamp>,
+}
+
+/// What a JWT says, of which each member has its type and is ours.
+struct Read<'a> {
+    key: KeyId,
+    keyspace: &'a str,
+    scope: &'a str,
+    expires_s: u64,
+}
+
+impl<'a> Read<'a> {
+    fn of(claims: &'a [(String, Json)], options: &JwtOptions, now_s: u64) -> Option<Self> {
+        let text = |name| member(claims, name).and_then(Json::text);
+        let is_for_us = match member(claims, "aud")? {
+            Json::Text(audience) => *audience == options.audience,
+            Json::List(all) => all.iter().any(|one| one.text() == Some(&options.audience)),
+            _ => false,
+        };
+        let begins_s = match member(claims, "nbf") {
+            Some(begins) => begins.unsigned()?,
+            None => 0,
+        };
+        member(claims, "iat")?.unsigned()?;
+        let is_ours = text("iss") == Some(&options.issuer) && is_for_us && begins_s <= now_s;
+        (is_ours && !text("sub")?.is_empty()).then_some(())?;
+        Some(Self {
+            key: text("key")?.parse().ok()?,
+            keyspace: text("keyspace")?,
+            scope: text("scope")?,
+            expires_s: member(claims, "exp")?.unsigned()?,
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! JWTs for a server whose API keys are in [gatekey](gatekey).
+//!
+//! A JWT that others verify by themselves is good until it ends, whatever became of its
+//! owner. Here it stands for a key: [`Jwts::verify`] looks at the signature once, and at
+//! the key each time. So a revocation holds from the return of its call, and limits,
+//! quotas, suspension and the audit trail are those of the key.
+//!
+//! | you want to | see |
+//! |---|---|
+//! | exchange a key for a JWT | [`Jwts::exchange`], [`Jwts::issue`] |
+//! | verify a JWT | [`Jwts::verify`] |
+//! | publish the key set | [`Jwts::jwks`] |
+//! | rotate the signing keys | [`Jwts::rotate_signing_keys`], [`Jwts::revoke_signing_key`] |
+//!
+//! Signing keys are in the engine's own file, sealed under its key, in the extension `oauth`: see
+//! [`gatekey::extension`].
+//!
+//! The crate is synchronous and speaks no HTTP.
+//!
+//! # Features
+//! | feature | adds |
+//! |---|---|
+//! | `aws-lc` | the algorithms ES256 and RS256, with `aws-lc-rs`; building it needs a C compiler |
+
+mod algorithm;
+mod encoding;
+mod json;
+mod jws;
+mod jwt;
+mod keys;
+mod seen;
+
+pub use algorithm::Algorithm;
+pub use jwt::{IssuedJwt, JwtOptions, Jwts, LIFETIME_MAX};
+pub use keys::{KeyUse, SigningKeyInfo};
+
+/// The name of the extension in the store.
+const EXTENSION: &str = "oauth";
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/OAUTH.md")]
+struct OauthPage;
