@@ -149,14 +149,14 @@ impl Core {
         run: impl FnOnce(&Levels<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         // Before any of its terms is looked up.
-        let epoch = self.limiter.epoch();
+        let stamp = self.owner_terms.stamp_of_none();
         let owners = self.owner_terms.pin();
         let own = match &who.key {
             Some(view) => self.own_limits(view)?,
             None => None,
         };
         let keyspace = Once::new(entry);
-        run(&self.levels(who, entry, &keyspace, epoch, &owners, own.as_ref())?)
+        run(&self.levels(who, entry, &keyspace, stamp, &owners, own.as_ref())?)
     }
 
     fn charge_levels(
@@ -262,7 +262,7 @@ impl Core {
         who: Who<'a>,
         entry: &Entry,
         keyspace: &'a Once<'_>,
-        epoch: u64,
+        stamp_of_none: u64,
         owners: &'a Pinned<'_>,
         own: Option<&'a Arc<Terms>>,
     ) -> Result<Levels<'a>, Error> {
@@ -276,16 +276,17 @@ impl Core {
             for (depth, (name, settings)) in (1..).zip(found.iter()) {
                 let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
                 let defaults = keyspace.defaults(depth);
-                let (plan, limits, has_own_quota) = match settings {
-                    None => (defaults.plan, None, false),
+                let (stamp, plan, limits, has_own_quota) = match settings {
+                    None => (stamp_of_none, defaults.plan, None, false),
                     Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
                     Some(Own::Settings {
+                        stamp,
                         plan,
                         limits,
                         has_quota,
                     }) => {
                         let plan = if *plan == 0 { defaults.plan } else { *plan };
-                        (plan, limits.as_ref(), *has_quota)
+                        (*stamp, plan, limits.as_ref(), *has_quota)
                     }
                 };
                 if has_own_quota || defaults.quota.is_some() {
@@ -300,7 +301,7 @@ impl Core {
                     name,
                     level,
                     terms,
-                    epoch,
+                    stamp: stamp + keyspace.stamp(),
                     owner,
                 })?;
             }
@@ -321,7 +322,10 @@ impl Core {
                 name,
                 level: Level::Key,
                 terms,
-                epoch,
+                stamp: match own {
+                    Some(_) => Ask::IS_OF_ONE_KIND,
+                    None => keyspace.stamp(),
+                },
                 owner,
             })?;
         }

@@ -99,13 +99,9 @@ impl Publish for Core {
                 self.registry.publish(keyspace.clone())?;
             }
         }
-        // After the keyspaces, whose plans they name.
-        for ((keyspace, owner), change) in delta.owner_settings.iter() {
-            let name = self.limiter.names().of_owner(keyspace, &owner);
-            let more = self.owner_terms.publish(name, change.new.as_ref());
-            if let Some(entry) = self.registry.get(keyspace) {
-                entry.count_owners(more);
-            }
+        for (owner, change) in delta.owner_settings.iter() {
+            let (names, new) = (self.limiter.names(), Ok(change.new.as_ref()));
+            self.owner_terms.publish(&self.registry, names, &owner, new);
         }
         self.quotas.publish(&delta.quota_events());
         for is_written in &delta.waiting.flushes {
@@ -134,11 +130,10 @@ impl Publish for Core {
             Some(resident) => resident.publish(&delta.stale_keys(), swap),
             None => swap(),
         }
-        if delta.changes_terms() {
+        if !delta.limits_of.is_empty() {
             // What is read of them from now on is read of the new snapshot.
             self.own_limits
                 .forget(delta.limits_of.iter().map(|(key, _)| key));
-            self.limiter.begin_epoch();
         }
         Ok(())
     }

@@ -90,18 +90,10 @@ impl Core {
             for keyspace in snapshot.keyspaces()? {
                 registry.publish(keyspace)?;
             }
-            snapshot.each_owner_settings(|(keyspace, owner), record| {
-                let name = limiter.names().of_owner(keyspace, &owner);
-                let more = match record {
-                    Ok(record) => owner_terms.publish(name, Some(&record)),
-                    Err(damage) => {
-                        owner_terms.publish_damage(name, damage);
-                        1
-                    }
-                };
-                if let Some(entry) = registry.get(keyspace) {
-                    entry.count_owners(more);
-                }
+            let names = limiter.names();
+            snapshot.each_owner_settings(|owner, read| {
+                let read = read.as_ref().map(Some).map_err(Clone::clone);
+                owner_terms.publish(&registry, names, &owner, read);
             })?;
             Ok((snapshot, state))
         });

@@ -69,17 +69,24 @@ pub(crate) struct Ask<'a> {
     pub(crate) name: Name,
     pub(crate) level: Level,
     pub(crate) terms: &'a Arc<Terms>,
-    /// The [epoch](Limiter::epoch) before the terms were looked up. A request that knows
-    /// only older terms is counted under the newer.
-    pub(crate) epoch: u64,
+    /// Of two terms of a level the later ones have the higher. A request that knows only
+    /// older terms is counted under the newer, so that no change of terms is followed by a
+    /// change back, which would lose what was counted in between.
+    pub(crate) stamp: u64,
     /// Whose first segment says whose share of the meters it takes.
     pub(crate) owner: &'a [u8],
 }
 
+impl Ask<'_> {
+    /// The stamp where all terms of a meter are of the same kinds, so that no change of
+    /// them loses a count, and each request is counted under those that it knows.
+    pub(crate) const IS_OF_ONE_KIND: u64 = u64::MAX;
+}
+
 struct Meter {
     terms: Arc<Terms>,
-    /// The latest epoch of a request that was counted here.
-    epoch: u64,
+    /// That of its terms.
+    stamp: u64,
     counters: [Counter; LIMITS_PER_PLAN_MAX],
     /// How many counters were begun before each of them, in all meters.
     begun: [u64; LIMITS_PER_PLAN_MAX],
@@ -107,8 +114,6 @@ pub(crate) enum Charged<E> {
 
 pub(crate) struct Limiter {
     names: OwnerNames,
-    /// How often limits were changed, of whatever level.
-    epoch: AtomicU64,
     /// How many counters were begun.
     begun: AtomicU64,
     shards: Box<[Mutex<Shard>]>,
@@ -126,7 +131,6 @@ impl Limiter {
     pub(crate) fn new(meters_max: usize) -> Self {
         Self {
             names: OwnerNames::new(),
-            epoch: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
@@ -282,18 +286,6 @@ impl Limiter {
         }
     }
 
-    /// How often limits were changed: to be asked before the limits of a request are
-    /// looked up.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// Notes that limits were changed, once all who look them up find them so, and before
-    /// the change returns.
-    pub(crate) fn begin_epoch(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-    }
-
     pub(crate) fn names(&self) -> &OwnerNames {
         &self.names
     }
@@ -427,7 +419,7 @@ impl Meter {
     fn unused(ask: &Ask<'_>) -> Self {
         Self {
             terms: ask.terms.clone(),
-            epoch: ask.epoch,
+            stamp: ask.stamp,
             counters: Default::default(),
             begun: [0; LIMITS_PER_PLAN_MAX],
             organisation: 0,
@@ -438,9 +430,8 @@ impl Meter {
     /// Brings it to an instant, and to the terms of a request unless it knows newer ones.
     /// What was counted of a limit is counted of the one of its kind that takes its place.
     fn move_to(&mut self, ask: &Ask<'_>, now: Timestamp, begun: &AtomicU64) {
-        let is_known = self.epoch > ask.epoch || Arc::ptr_eq(&self.terms, ask.terms);
-        self.epoch = self.epoch.max(ask.epoch);
-        if !is_known {
+        let is_newer = ask.stamp > self.stamp || ask.stamp == Ask::IS_OF_ONE_KIND;
+        if is_newer && !Arc::ptr_eq(&self.terms, ask.terms) {
             let begins_now = begun.fetch_add(1, Ordering::AcqRel);
             let (counters, since) = (self.counters, self.begun);
             let places = self.counters.iter_mut().zip(&mut self.begun);
@@ -453,6 +444,7 @@ impl Meter {
             }
             self.terms = ask.terms.clone();
         }
+        self.stamp = self.stamp.max(ask.stamp);
         self.advance(now);
     }
 

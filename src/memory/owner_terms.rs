@@ -9,12 +9,13 @@ use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 
 use crate::memory::limiter::Terms;
-use crate::memory::owner_names::Name;
+use crate::memory::owner_names::{Name, OwnerNames};
 use crate::memory::process::{Home, lock_at_home};
+use crate::memory::registry::Registry;
 use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::limit::Limit;
-use crate::store::owner_settings::OwnerSettingsRecord;
+use crate::store::owner_settings::{OwnerName, OwnerSettingsRecord};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -24,6 +25,8 @@ const OWN_LIMITS_MAX: usize = 65_536;
 /// What of an owner's settings a verification needs.
 pub(crate) enum Own {
     Settings {
+        /// Higher than that of any earlier settings of the owner.
+        stamp: u64,
         /// The number of its plan; 0: as the defaults of its level say.
         plan: u16,
         /// Limits in the place of the plan's.
@@ -37,6 +40,10 @@ pub(crate) enum Own {
 #[derive(Default)]
 pub(crate) struct OwnerTerms {
     by_name: papaya::HashMap<Name, Own, RandomState>,
+    /// How often settings were published, of whatever owner.
+    published: AtomicU64,
+    /// Of the times that those of some owner went, the last.
+    removed: AtomicU64,
 }
 
 /// The settings of owners, as one verification reads them.
@@ -47,31 +54,52 @@ impl OwnerTerms {
         self.by_name.pin()
     }
 
-    /// Lets the settings of an owner be as they are in the store; `None`: it has none.
-    /// Says how many more owners have settings than before.
-    pub(crate) fn publish(&self, name: Name, record: Option<&OwnerSettingsRecord>) -> isize {
-        let known = self.by_name.pin();
-        let old = match record {
-            Some(record) => known.insert(name, Own::of(record)).is_some(),
-            None => known.remove(&name).is_some(),
-        };
-        isize::from(record.is_some()) - isize::from(old)
+    /// The stamp of an owner that has no settings: to be asked before they are looked up.
+    /// So it is not above that of settings which the owner gets later.
+    pub(crate) fn stamp_of_none(&self) -> u64 {
+        self.removed.load(Ordering::Acquire)
     }
 
-    /// Notes that the settings of an owner cannot be read.
-    pub(crate) fn publish_damage(&self, name: Name, damage: Corruption) {
-        self.by_name.pin().insert(name, Own::Damaged(damage));
+    /// Lets the settings of an owner be as they are in the store: a record, none, or what is
+    /// wrong with theirs, where nothing below the owner can be charged. Called by whoever
+    /// publishes a change, one at a time, and after the keyspace, whose plans they name.
+    pub(crate) fn publish(
+        &self,
+        registry: &Registry,
+        names: &OwnerNames,
+        (keyspace, owner): &OwnerName,
+        read: Result<Option<&OwnerSettingsRecord>, Corruption>,
+    ) {
+        let name = names.of_owner(*keyspace, owner);
+        let known = self.by_name.pin();
+        let stamp = 1 + self.published.fetch_add(1, Ordering::AcqRel);
+        let new = match read {
+            Ok(record) => record.map(|record| Own::of(record, stamp)),
+            Err(damage) => Some(Own::Damaged(damage)),
+        };
+        let has_settings = new.is_some();
+        let had_settings = match new {
+            Some(own) => known.insert(name, own).is_some(),
+            None => {
+                self.removed.store(stamp, Ordering::Release);
+                known.remove(&name).is_some()
+            }
+        };
+        if let Some(entry) = registry.get(*keyspace) {
+            entry.count_owners(isize::from(has_settings) - isize::from(had_settings));
+        }
     }
 }
 
 impl Own {
-    fn of(record: &OwnerSettingsRecord) -> Self {
+    fn of(record: &OwnerSettingsRecord, stamp: u64) -> Self {
         let terms = |limits: &Vec<Limit>| {
             Arc::new(Terms {
                 limits: limits.as_slice().into(),
             })
         };
         Self::Settings {
+            stamp,
             plan: record.plan,
             limits: record.limits.as_ref().map(terms),
             has_quota: record.quota.is_some(),

@@ -188,6 +188,11 @@ impl<'a> Once<'a> {
             .get(usize::from(plan).checked_sub(1)?)
     }
 
+    /// Higher than that of any earlier state of the keyspace.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.published().keyspace.revision
+    }
+
     /// What owners of a level have by default.
     pub(crate) fn defaults(&self, depth: usize) -> OwnerDefaults {
         self.published().defaults(depth)

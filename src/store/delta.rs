@@ -183,11 +183,6 @@ impl Delta {
         changed.chain(self.unreadable.iter().copied()).collect()
     }
 
-    /// Whether limits may hold that did not hold before, or the other way round.
-    pub(crate) fn changes_terms(&self) -> bool {
-        !(self.keyspaces.is_empty() && self.owner_settings.is_empty() && self.limits_of.is_empty())
-    }
-
     /// What this does to the purses of quotas, in order.
     pub(crate) fn quota_events(&self) -> Vec<QuotaEvent> {
         let mut events = Vec::new();

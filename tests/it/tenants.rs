@@ -204,6 +204,53 @@ fn a_customer_that_is_upgraded_under_load_has_its_new_limit_at_the_return() {
     assert_eq!(ask(&engine, &keys[1], 5), 0);
 }
 
+/// Of limits of other kinds nothing carries over: what was admitted since is what the new
+/// ones count, and nobody is admitted by the old ones a second time.
+#[test]
+fn requests_beside_a_change_to_limits_of_other_kinds_are_all_counted() {
+    let (engine, _) = engine_of(keyspace());
+    let plans = [
+        [Limit::per_hour(5).fixed(), Limit::per_minute(1_000_000)],
+        [
+            Limit::per_hour(1_000_000),
+            Limit::per_minute(900_000).bucket(900_000),
+        ],
+    ];
+    for round in 0..150 {
+        let owner = format!("acme-{round}");
+        let keys: Vec<_> = (0..3)
+            .map(|at| issue(&engine, &format!("{owner}/{at}")))
+            .collect();
+        update(&engine, &owner, OwnerUpdate::new().limits(plans[0]));
+        assert_eq!(ask(&engine, &keys[0], 9), 5);
+        let is_over = AtomicBool::new(false);
+        let granted = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for key in &keys {
+                let (engine, granted, is_over) = (&engine, &granted, &is_over);
+                scope.spawn(move || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        granted.fetch_add(ask(engine, key, 1), Ordering::Relaxed);
+                    }
+                });
+            }
+            let change = match round % 2 {
+                0 => OwnerUpdate::new().limits(plans[1]),
+                // Gone, and there again.
+                _ => {
+                    update(&engine, &owner, OwnerUpdate::nothing().limits(plans[1]));
+                    OwnerUpdate::new().plan("pro")
+                }
+            };
+            update(&engine, &owner, change);
+            is_over.store(true, Ordering::Relaxed);
+        });
+        let left = engine.limits_left(keys[0].key.id).unwrap();
+        let counted = 1_000_000 - left[0].remaining();
+        assert_eq!(counted, granted.into_inner(), "in round {round}");
+    }
+}
+
 #[test]
 fn every_owner_of_a_level_has_its_defaults_and_what_it_has_itself_wins() {
     let defaults = LevelDefaults::new().plan("free").quota(Quota::new(70));

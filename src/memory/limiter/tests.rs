@@ -18,7 +18,7 @@ fn ask<'a>(name: Name, level: Level, terms: &'a Arc<Terms>, owner: &'a str) -> A
         name,
         level,
         terms,
-        epoch: 0,
+        stamp: 0,
         owner: owner.as_bytes(),
     }
 }
@@ -134,7 +134,7 @@ fn counts_carry_over_to_the_limit_that_takes_the_place_of_one_of_its_kind() {
     charge(&limiter, &[key(1, &free, "acme")], 10, at(0)).unwrap();
     assert!(charge(&limiter, &[key(1, &free, "acme")], 1, at(0)).is_err());
     let now = Ask {
-        epoch: 1,
+        stamp: 1,
         ..key(1, &paid, "acme")
     };
     charge(&limiter, &[now], 10, at(0)).unwrap();
@@ -151,10 +151,41 @@ fn counts_carry_over_to_the_limit_that_takes_the_place_of_one_of_its_kind() {
     assert_eq!(left(&limiter, &now, at(60_000)), 5);
     // And whoever comes after a later change, under what holds then, be it what held once.
     let back = Ask {
-        epoch: 2,
+        stamp: 2,
         ..key(1, &free, "acme")
     };
     assert_eq!(left(&limiter, &back, at(60_000)), 0, "85 of 10 an hour");
+}
+
+#[test]
+fn requests_beside_a_change_lose_no_count_of_either_kind() {
+    let limiter = Limiter::new(100);
+    let old = terms(&[Limit::per_hour(10).fixed()]);
+    let new = terms(&[Limit::per_hour(100)]);
+    let before = Ask {
+        stamp: 4,
+        ..key(1, &old, "acme")
+    };
+    let after = Ask {
+        stamp: 5,
+        ..key(1, &new, "acme")
+    };
+    charge(&limiter, &[before], 10, at(0)).unwrap();
+    // Some know of the change already, and others do not yet.
+    for _ in 0..20 {
+        charge(&limiter, &[after], 1, at(0)).unwrap();
+        charge(&limiter, &[before], 1, at(0)).unwrap();
+    }
+    assert_eq!(left(&limiter, &after, at(0)), 60);
+    // A key's own limits are of one kind: each request is judged by those that it knows.
+    let own = |terms| Ask {
+        stamp: Ask::IS_OF_ONE_KIND,
+        ..key(2, terms, "acme")
+    };
+    let fewer = terms(&[Limit::per_hour(50)]);
+    charge(&limiter, &[own(&new)], 40, at(0)).unwrap();
+    assert_eq!(left(&limiter, &own(&fewer), at(0)), 10);
+    assert_eq!(left(&limiter, &own(&new), at(0)), 60);
 }
 
 #[test]
