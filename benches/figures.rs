@@ -15,6 +15,8 @@
     clippy::panic
 )]
 
+#[path = "figures/limits.rs"]
+mod limits;
 #[path = "figures/world.rs"]
 mod world;
 
@@ -751,6 +753,7 @@ fn main() {
     growth(&run);
     opening(&run);
     counts(&run);
+    limits::limits(&run);
     // Last: it changes the store.
     writes(&run);
     eprintln!("took {:.1} s", start.elapsed().as_secs_f64());

@@ -10,6 +10,7 @@ use ::http::{HeaderName, HeaderValue};
 use crate::model::allowances::{Allowances, LimitAllowance, QuotaAllowance};
 use crate::model::clock::Timestamp;
 use crate::model::limit::{Level, Limit, LimitStatus};
+use crate::model::quota::Refill;
 use crate::model::verdict::{Denial, Grant, Standing};
 
 /// The headers in which a dialect reports limits. Set by
@@ -242,7 +243,7 @@ struct Name {
 
 enum Over {
     Window(u64),
-    Refill(Option<crate::model::quota::Refill>),
+    Refill(Option<Refill>),
 }
 
 impl Name {
@@ -283,7 +284,9 @@ impl std::fmt::Display for Name {
             Over::Window(3_600) => f.write_str("hour")?,
             Over::Window(86_400) => f.write_str("day")?,
             Over::Window(seconds) => write!(f, "{seconds}s")?,
-            Over::Refill(Some(refill)) => write!(f, "{refill}")?,
+            Over::Refill(Some(Refill::Daily)) => f.write_str("daily")?,
+            // From whichever day of the month.
+            Over::Refill(Some(_)) => f.write_str("monthly")?,
             Over::Refill(None) => f.write_str("total")?,
         }
         match self.number {
@@ -315,7 +318,7 @@ fn policies(all: &Allowances) -> String {
         let name = Name::of_quota(quota);
         item!(list, "\"{name}\";q={}", quota.quota.requests());
         // Months differ, and what is never refilled has no window.
-        if quota.quota.refill() == Some(crate::model::quota::Refill::Daily) {
+        if quota.quota.refill() == Some(Refill::Daily) {
             list.push_str(";w=86400");
         }
     }

@@ -146,7 +146,7 @@ fn the_fields_of_as_many_limits_and_quotas_as_there_can_be_are_small() {
     };
     let quota = |level| QuotaAllowance {
         level,
-        quota: Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly),
+        quota: Quota::new(Quota::REQUESTS_MAX).refilled(Refill::monthly_from(31).unwrap()),
         owed: 0,
         remaining: Quota::REQUESTS_MAX - 1,
         refills_at: Some(now.saturating_add(std::time::Duration::from_secs(31 * 86_400))),
@@ -171,6 +171,8 @@ fn the_fields_of_as_many_limits_and_quotas_as_there_can_be_are_small() {
                 .map(|item| item.split(';').next())
                 .collect();
             assert_eq!(items.len(), 45, "{value}");
+            // From whichever day of the month.
+            assert!(items.contains(&Some(r#""owner8-monthly""#)), "{value}");
         }
     }
 }

@@ -1,0 +1,124 @@
+//! What limits and quotas cost a verification: over keys at random, each its own owner
+//! below a thousand organisations, beside the same keys without any.
+
+use std::time::Duration;
+
+use gatekey::{Engine, LevelDefaults, Limit, NewKey, NewKeyspace, Options, Plan, Quota, Refill};
+
+use crate::world::lay_out;
+use crate::{BATCH, Run, compare, granted, median, print, throughput};
+
+const KEYS: usize = 50_000;
+const ORGANISATIONS: usize = 1_000;
+/// So many requests that none is refused.
+const MANY: u32 = 4_000_000_000;
+const NAMES: [&str; 4] = [
+    "verify_limited_over_plain",
+    "verify_three_levels_over_plain",
+    "verify_quota_over_plain",
+    "verify_hot_owner_threads_2_speedup",
+];
+
+/// An engine, and its tokens in a random order, the same for all.
+struct Place {
+    engine: Engine,
+    pool: Vec<&'static str>,
+}
+
+impl Place {
+    fn new(
+        organisations: usize,
+        keyspace: impl FnOnce(NewKeyspace) -> NewKeyspace,
+        key: impl Fn(NewKey) -> NewKey,
+    ) -> Self {
+        // Room for a meter of each level of each key.
+        let options = Options::new().limited_keys(KEYS * 4);
+        let engine = options.open_in_memory().unwrap();
+        let new = NewKeyspace::new("acme_live").unwrap();
+        let new = new.permissions(["read", "write"]);
+        engine.create_keyspace(keyspace(new)).unwrap();
+        let spec = |at: usize| {
+            let owner = format!(
+                "customer-{}/project-{}/etl-bot-{at}",
+                at % organisations,
+                at / organisations % 6,
+            );
+            key(NewKey::new("acme_live", owner)
+                .unwrap()
+                .permissions(["read"]))
+        };
+        let mut tokens = Vec::with_capacity(KEYS);
+        for from in (0..KEYS).step_by(BATCH) {
+            let batch = (from..KEYS.min(from + BATCH)).map(spec).collect();
+            let issued = engine.issue_batch(batch).unwrap();
+            tokens.extend(issued.iter().map(|key| key.token.expose().to_owned()));
+        }
+        let pool = lay_out(&tokens, 11);
+        let place = Self { engine, pool };
+        // Twice: while its table grows, it forgets.
+        (0..2 * KEYS).for_each(|at| place.verify(at));
+        place
+    }
+
+    fn verify(&self, at: usize) {
+        granted(&self.engine, self.pool[at % KEYS]);
+    }
+}
+
+fn hourly() -> Limit {
+    Limit::per_hour(MANY).fixed()
+}
+
+pub(crate) fn limits(run: &Run) {
+    if !run.wants(&NAMES) {
+        return;
+    }
+    let plain = Place::new(ORGANISATIONS, |new| new, |key| key);
+    let over_plain = |name: &str, place: &Place| {
+        let (_, _, ratio) = compare(
+            run.rounds(),
+            20_000,
+            |at| place.verify(at),
+            |at| plain.verify(at),
+        );
+        print(name, ratio, "ratio");
+    };
+    if run.wants(&NAMES[..1]) {
+        let both = Plan::new("both")
+            .limit(hourly())
+            .limit(Limit::per_second(MANY));
+        let of_key = |new: NewKeyspace| new.plan(both).default_plan("both");
+        over_plain(NAMES[0], &Place::new(ORGANISATIONS, of_key, |key| key));
+    }
+    if run.wants(&NAMES[1..2]) {
+        let of_levels = |new: NewKeyspace| {
+            let new = new.plan(Plan::new("tier").limit(hourly()));
+            (1..=3).fold(new, |new, level| {
+                new.owner_defaults(level, LevelDefaults::new().plan("tier"))
+            })
+        };
+        over_plain(NAMES[1], &Place::new(ORGANISATIONS, of_levels, |key| key));
+    }
+    if run.wants(&NAMES[2..3]) {
+        // A slice is a thousand requests, and no key is used as often.
+        let quota = Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly);
+        let of_key = |key: NewKey| key.quota(quota);
+        over_plain(NAMES[2], &Place::new(ORGANISATIONS, |new| new, of_key));
+    }
+    if run.wants(&NAMES[3..]) {
+        let of_level = |new: NewKeyspace| {
+            new.plan(Plan::new("tier").limit(hourly()))
+                .owner_defaults(1, LevelDefaults::new().plan("tier"))
+        };
+        let hot = Place::new(1, of_level, |key| key);
+        let time = Duration::from_millis(if run.quick { 150 } else { 500 });
+        let work = |at: usize| hot.verify(at);
+        let mut ratios: Vec<f64> = (0..if run.quick { 5 } else { 11 })
+            .map(|_| {
+                let one = throughput(1, time, work);
+                throughput(2, time, work) / one
+            })
+            .collect();
+        print(NAMES[3], median(&mut ratios), "ratio");
+    }
+}
