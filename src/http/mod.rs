@@ -116,3 +116,5 @@ pub(crate) use self::{
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod texts;

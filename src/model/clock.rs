@@ -39,6 +39,15 @@ impl Timestamp {
     ///
     /// # Errors
     /// It is past [`Timestamp::MAX`].
+    ///
+    /// ```
+    /// use gatekey::Timestamp;
+    ///
+    /// let instant = Timestamp::from_unix_ms(1_769_860_800_250)?;
+    /// assert_eq!(instant.to_string(), "2026-01-31T12:00:00.25Z");
+    /// assert!(Timestamp::from_unix_ms(u64::MAX).is_err());
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn from_unix_ms(ms: u64) -> Result<Self, ParseError> {
         if ms > Self::MAX.0 {
             return Err(out_of_range(&format!("{ms} ms")));
@@ -60,6 +69,14 @@ impl Timestamp {
     }
 
     /// Milliseconds since the epoch.
+    ///
+    /// ```
+    /// use gatekey::Timestamp;
+    ///
+    /// let instant: Timestamp = "1970-01-01T00:00:01.5Z".parse()?;
+    /// assert_eq!(instant.unix_ms(), 1_500);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub const fn unix_ms(self) -> u64 {
         self.0
@@ -73,6 +90,16 @@ impl Timestamp {
 
     /// The instant `duration` later, or `None` past [`Timestamp::MAX`].
     /// A part of a millisecond is dropped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::Timestamp;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let later = Timestamp::MIN.checked_add(minute);
+    /// assert_eq!(later, Timestamp::from_unix_seconds(60).ok());
+    /// assert_eq!(Timestamp::MAX.checked_add(minute), None);
+    /// ```
     #[must_use]
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         let ms = u64::try_from(duration.as_millis()).ok()?;
@@ -94,6 +121,16 @@ impl Timestamp {
     }
 
     /// How long it is from `earlier` to this instant; zero where it is not earlier.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::Timestamp;
+    ///
+    /// let (start, end) = (Timestamp::from_unix_seconds(10)?, Timestamp::from_unix_seconds(70)?);
+    /// assert_eq!(end.saturating_since(start), Duration::from_secs(60));
+    /// assert_eq!(start.saturating_since(end), Duration::ZERO);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -131,9 +168,9 @@ impl FromStr for Timestamp {
     /// Parses RFC 3339, and what RFC 9557 adds to it. A part of a millisecond is
     /// dropped.
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let parsed: jiff::Timestamp = text
-            .parse()
-            .map_err(|_| ParseError::new("time", text, "not RFC 3339"))?;
+        let parsed: jiff::Timestamp = text.parse().map_err(|_| {
+            ParseError::new("time", text, "not RFC 3339, as in 2026-01-31T12:00:00Z")
+        })?;
         // Rounded down: towards zero would let in what is just before 1970.
         u64::try_from(parsed.as_nanosecond().div_euclid(1_000_000))
             .ok()
@@ -166,6 +203,34 @@ impl fmt::Debug for Timestamp {
 /// A clock may step back: the engine never lets time run behind the newest instant that
 /// it has committed, so that an expired key stays expired. Most verifications read the
 /// clock, so it should be fast.
+///
+/// ```
+/// use std::time::Duration;
+/// use gatekey::{Clock, NewKeyspace, Options, SystemClock, Timestamp};
+///
+/// /// For a rehearsal: the system's clock, some time ahead.
+/// #[derive(Debug)]
+/// struct Ahead(Duration);
+///
+/// impl Clock for Ahead {
+///     fn now(&self) -> Timestamp {
+///         SystemClock.now().saturating_add(self.0)
+///     }
+///     fn coarse_now(&self) -> Timestamp {
+///         SystemClock.coarse_now().saturating_add(self.0)
+///     }
+///     fn steady(&self) -> Option<Duration> {
+///         SystemClock.steady()
+///     }
+/// }
+///
+/// let year = Duration::from_secs(365 * 86_400);
+/// let engine = Options::new().clock(Ahead(year)).open_in_memory()?;
+/// let keyspace = engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+/// assert!(keyspace.created_at > SystemClock.now());
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
 ///
 /// # Panics
 /// A panic in a clock propagates to the caller of a verification or a listing. In a
@@ -273,6 +338,16 @@ impl ManualClock {
     }
 
     /// Moves the clock back, at least to [`Timestamp::MIN`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::{Clock, ManualClock};
+    ///
+    /// let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// clock.step_back(Duration::from_secs(60));
+    /// assert_eq!(clock.now().to_string(), "2025-12-31T23:59:00Z");
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn step_back(&self, by: Duration) {
         self.set(self.now().saturating_sub(by));
     }

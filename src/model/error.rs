@@ -1,5 +1,7 @@
 //! Errors. A denial is not an error: see [`Denial`](crate::Denial).
 
+mod store_failure;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use crate::model::id::{KeyId, Prefix};
 use crate::model::owner::OwnerPath;
 use crate::model::parse::ParseError;
 use crate::model::permissions::Permissions;
+
+pub use store_failure::StoreFailure;
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -64,7 +68,7 @@ pub enum Error {
     /// A record is damaged, was tampered with, or is of an unknown version.
     /// It grants nothing. Run [`Engine::check`](crate::Engine::check), and
     /// restore from a backup.
-    #[error("the store is corrupted: {0}")]
+    #[error("the store is corrupted: {0}; run a check, and restore from a backup")]
     Corrupted(Corruption),
     /// The commit failed, and the engine could not find out whether the change has
     /// reached the disk. It takes no further change before it knows. Until then,
@@ -95,7 +99,7 @@ pub enum Error {
         since: Timestamp,
     },
     /// The engine was closed.
-    #[error("the engine is closed")]
+    #[error("the engine is closed; open the store again")]
     Closed,
     /// This process is a fork of the one that opened the engine: a daemon after it
     /// has detached, or a worker of a server that forks. Nothing was applied. The
@@ -139,10 +143,10 @@ impl From<std::convert::Infallible> for Error {
 pub enum OpenError {
     /// Another process, or another engine of this process, has the store open. The call
     /// retried for about 30 ms, since the other may hold the file only for a moment.
-    #[error("another engine has the store open; only one at a time may")]
+    #[error("another engine, in this process or another, has the store open; close that one first")]
     InUse,
     /// The file exists but was not written by gatekey.
-    #[error("the file is not a gatekey store ({0})")]
+    #[error("the file is not a gatekey store: {0}")]
     NotAStore(String),
     /// The file was written by a later gatekey.
     #[error(
@@ -155,10 +159,10 @@ pub enum OpenError {
         supported: u32,
     },
     /// The file may not be written.
-    #[error("the file is read-only")]
+    #[error("the file is read-only; let the engine write to it and to its directory")]
     ReadOnly,
     /// The directory that should hold the file does not exist.
-    #[error("the directory {} does not exist", .0.display())]
+    #[error("the directory {} does not exist; create it, or correct the path", .0.display())]
     MissingDirectory(PathBuf),
     /// The file does not exist, or is empty.
     #[error(
@@ -170,13 +174,17 @@ pub enum OpenError {
     #[error("the file exists already; call open to open it")]
     Exists,
     /// A pepper has the right id but not the bytes that this store knows.
-    #[error("the pepper with id {id} is not the one this store was made with")]
+    #[error(
+        "the pepper with id {id} has not the bytes that this store knows; give those, or another id to a new pepper"
+    )]
     WrongPepper {
         /// The id of the pepper.
         id: u8,
     },
     /// None of the peppers given is known to this store.
-    #[error("none of the peppers given (ids {given:?}) is known to this store (ids {known:?})")]
+    #[error(
+        "none of the peppers given (ids {given:?}) is known to this store (ids {known:?}); give one that is"
+    )]
     UnknownPepper {
         /// The ids that were given.
         given: Vec<u8>,
@@ -188,7 +196,9 @@ pub enum OpenError {
     /// to the newest pepper when its token is used. Expired keys and those out of grace
     /// do not: [`Engine::purge`](crate::Engine::purge) removes them. Rotate or revoke
     /// keys that nobody uses.
-    #[error("{keys} keys are still hashed under the pepper with id {id}, which was not given")]
+    #[error(
+        "{keys} keys are still hashed under the pepper with id {id}, which was not given; give it as well"
+    )]
     MissingPepper {
         /// The id of the pepper.
         id: u8,
@@ -196,14 +206,16 @@ pub enum OpenError {
         keys: u64,
     },
     /// The store was made with a pepper, and none was given.
-    #[error("the store was made with a pepper (ids {known:?}), and none was given")]
+    #[error("the store was made with a pepper (ids {known:?}), and none was given; give it")]
     PepperRequired {
         /// The ids that the store knows.
         known: Vec<u8>,
     },
     /// The store was made without a pepper, and one was given. Accepting it would
     /// accept a store that an attacker put in place of yours.
-    #[error("the store was made without a pepper, and one was given")]
+    #[error(
+        "the store was made without a pepper, and one was given; make sure that it is your store, and give none"
+    )]
     PepperNotExpected,
     /// The options contradict each other or are out of range.
     #[error("invalid option: {0}")]
@@ -269,7 +281,7 @@ pub enum Invalid {
         value: String,
     },
     /// A permission name that the keyspace does not have.
-    #[error("keyspace {keyspace} has no permission {name:?}; it has: {known}")]
+    #[error("keyspace {keyspace} has no permission {name:?}; it has: {}", or_none(.known))]
     UnknownPermission {
         /// The name that was given; withheld where it looks like a token.
         name: String,
@@ -279,7 +291,7 @@ pub enum Invalid {
         known: String,
     },
     /// A plan that the keyspace does not have.
-    #[error("keyspace {keyspace} has no plan {name:?}; it has: {known}")]
+    #[error("keyspace {keyspace} has no plan {name:?}; it has: {}", or_none(.known))]
     UnknownPlan {
         /// The name that was given; withheld where it looks like a token.
         name: String,
@@ -289,7 +301,7 @@ pub enum Invalid {
         known: String,
     },
     /// A permission name that the keyspace has retired.
-    #[error("permission {name:?} of keyspace {keyspace} is retired; its bit is not given again")]
+    #[error("permission {name:?} of keyspace {keyspace} is retired for good; ask for another")]
     RetiredPermission {
         /// The name that was given.
         name: String,
@@ -313,7 +325,7 @@ pub enum Invalid {
         now: Timestamp,
     },
     /// The key would end before it begins.
-    #[error("not-before {not_before} is not before the expiry {expires_at}")]
+    #[error("a key that begins at {not_before} and expires at {expires_at} is never valid")]
     NotBeforeAfterExpiry {
         /// The not-before that was given.
         not_before: Timestamp,
@@ -349,6 +361,19 @@ impl Invalid {
     /// A value that does not have the form that it should have: for crates that stand on the
     /// engine, and refuse their callers' input as it does. A value that looks like a
     /// secret is not shown.
+    ///
+    /// ```
+    /// use gatekey::{Error, Invalid};
+    ///
+    /// fn grant_type(text: &str) -> Result<(), Error> {
+    ///     match text {
+    ///         "client_credentials" => Ok(()),
+    ///         _ => Err(Invalid::malformed("grant type", text, "it is not supported").into()),
+    ///     }
+    /// }
+    /// let error = grant_type("password").unwrap_err();
+    /// assert_eq!(error.to_string(), r#""password" is not a valid grant type: it is not supported"#);
+    /// ```
     pub fn malformed(what: &'static str, value: &str, why: impl Into<String>) -> Self {
         Self::Malformed(ParseError::new(what, value, why))
     }
@@ -382,11 +407,11 @@ pub enum NotFound {
 #[non_exhaustive]
 pub enum Conflict {
     /// The prefix belongs to another keyspace.
-    #[error("keyspace {0} exists already")]
+    #[error("keyspace {0} exists already; choose another prefix")]
     PrefixTaken(Prefix),
     /// The keyspace exists, and differs from what
     /// [`ensure_keyspace`](crate::Engine::ensure_keyspace) was called with.
-    #[error("keyspace {keyspace} differs from what was asked for: {}", .differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("keyspace {keyspace} differs from what was asked for: {}; update it, or ask for what it is", .differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     KeyspaceDiffers {
         /// The keyspace.
         keyspace: Prefix,
@@ -394,7 +419,7 @@ pub enum Conflict {
         differences: Vec<Difference>,
     },
     /// The key was revoked, which is final.
-    #[error("key {key} was revoked at {at}; revocation is final")]
+    #[error("key {key} was revoked at {at}, which is final; issue a new one")]
     Revoked {
         /// The key.
         key: KeyId,
@@ -430,7 +455,9 @@ pub enum Conflict {
         successor: KeyId,
     },
     /// The keyspace allows one active key an owner and does not supersede.
-    #[error("owner {owner} holds key {key} already, and the keyspace allows one")]
+    #[error(
+        "owner {owner} holds key {key} already, and the keyspace allows one; rotate or revoke that one"
+    )]
     OwnerHasKey {
         /// The owner.
         owner: OwnerPath,
@@ -438,7 +465,7 @@ pub enum Conflict {
         key: KeyId,
     },
     /// The owner, or one above it, holds as many keys as it may.
-    #[error("owner {owner} holds {held} keys and may hold {cap}")]
+    #[error("owner {owner} holds {held} keys and may hold {cap}; revoke one, or raise the cap")]
     OwnerAtCap {
         /// Whose cap it is: the owner of the key, or one above it. Of several that refuse,
         /// the lowest is told.
@@ -464,7 +491,7 @@ pub enum Conflict {
     },
     /// A keyspace cannot become single-active while an owner holds several keys.
     #[error(
-        "keyspace {keyspace} cannot become single-active while owner {owner} holds several keys"
+        "keyspace {keyspace} cannot become single-active while owner {owner} holds several keys; revoke all but one"
     )]
     OwnerHoldsSeveral {
         /// The keyspace.
@@ -473,10 +500,12 @@ pub enum Conflict {
         owner: OwnerPath,
     },
     /// The store holds as many keyspaces as it can.
-    #[error("the store holds {0} keyspaces, which is the limit")]
+    #[error("the store holds {0} keyspaces, which is the most that it can")]
     TooManyKeyspaces(usize),
     /// The store holds as many owners with settings as it can.
-    #[error("the store holds settings of {0} owners, which is the limit")]
+    #[error(
+        "the store holds settings of {0} owners, which is the most that it can; take away those that nobody needs"
+    )]
     TooManyOwnerSettings(u64),
     /// The idempotency key was given before, with another request.
     #[error("the idempotency key belongs to another request; use a new one for this request")]
@@ -491,7 +520,7 @@ pub enum Conflict {
         key: KeyId,
     },
     /// Neither a backup nor a restore overwrites a file.
-    #[error("the target {} exists already", .0.display())]
+    #[error("the target {} exists already, and nothing overwrites it; choose another", .0.display())]
     TargetExists(PathBuf),
     /// A backup has another name until it is complete, and a file of that name exists.
     #[error(
@@ -506,7 +535,7 @@ pub enum Conflict {
     )]
     RestoreUnderWay(PathBuf),
     /// The caller stopped the backup, and nothing is left of it.
-    #[error("the backup was stopped by its caller")]
+    #[error("the backup was stopped by its caller, and nothing is left of it")]
     BackupStopped,
 }
 
@@ -524,15 +553,20 @@ pub struct Difference {
 
 impl Difference {
     pub(crate) fn new(field: String, found: &str, asked: &str) -> Self {
-        let shown = |text: &str| match text {
-            "" => "none".to_owned(),
-            text => crate::model::withheld::withheld(text).to_string(),
-        };
+        let shown = |text| crate::model::withheld::withheld(or_none(text)).to_string();
         Self {
             field,
             found: shown(found),
             asked: shown(asked),
         }
+    }
+}
+
+/// What stands for a list without items.
+fn or_none(text: &str) -> &str {
+    match text {
+        "" => "none",
+        text => text,
     }
 }
 
@@ -613,6 +647,15 @@ impl Error {
     /// Whether a caller may retry the call unchanged once the cause is gone: `true` for
     /// errors of the disk or the system, `false` for those of the input or the store's
     /// state.
+    ///
+    /// ```
+    /// use gatekey::{Error, KeyId, NotFound};
+    ///
+    /// let id: KeyId = "01ABcdEFgh".parse()?;
+    /// assert!(!Error::NotFound(NotFound::Key(id)).is_retryable());
+    /// assert!(Error::NeedsReopen.is_retryable(), "once the file is back");
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -629,46 +672,6 @@ impl Error {
         }
     }
 }
-
-/// A failure of the storage engine, as text. Its own error type is private, so that it
-/// can change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreFailure {
-    message: String,
-    io_kind: Option<std::io::ErrorKind>,
-}
-
-impl StoreFailure {
-    pub(crate) fn new(message: impl Into<String>, io_kind: Option<std::io::ErrorKind>) -> Self {
-        Self {
-            message: message.into(),
-            io_kind,
-        }
-    }
-
-    /// The kind of the I/O error behind it, if there was one: for example
-    /// `StorageFull`.
-    #[must_use]
-    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
-        self.io_kind
-    }
-}
-
-/// As its text.
-#[cfg(feature = "serde")]
-impl serde::Serialize for StoreFailure {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl fmt::Display for StoreFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for StoreFailure {}
 
 #[cfg(test)]
 mod tests;

@@ -311,8 +311,10 @@ impl Keyspace {
                 let why = "it is less than a millisecond, and a key would be born expired";
                 return Err(Invalid::malformed(what, &value, why).into());
             }
-            if lifetime.is_some_and(|lifetime| Timestamp::MIN.checked_add(lifetime).is_none()) {
-                return Err(Invalid::TimeOutOfRange(format!("a {what}")).into());
+            if let Some(lifetime) = lifetime
+                && Timestamp::MIN.checked_add(lifetime).is_none()
+            {
+                return Err(Invalid::TimeOutOfRange(format!("a {what} of {lifetime:?}")).into());
             }
         }
         bounds::check_count("plans", self.plans.len(), bounds::PLANS_MAX)?;
@@ -443,6 +445,18 @@ impl NewKeyspace {
     }
 
     /// How long a key lives where its issue does not say.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # use std::time::Duration;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let day = Duration::from_secs(86_400);
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?.default_lifetime(day))?;
+    /// let key = engine.issue(NewKey::new("acme_live", "acme")?)?.key;
+    /// assert_eq!(key.expires_at, key.created_at.checked_add(day));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
         self.default_lifetime = Some(lifetime);
@@ -459,6 +473,19 @@ impl NewKeyspace {
 
     /// The longest grace of a rotation; zero allows rotations without a grace alone. A
     /// rotation that asks for more is refused with [`Invalid::GraceTooLong`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, Error, Invalid, NewKey, NewKeyspace, Rotation};
+    /// # use std::time::Duration;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let hour = Duration::from_secs(3_600);
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?.max_grace(hour))?;
+    /// let key = engine.issue(NewKey::new("acme_live", "acme")?)?.key;
+    /// let error = engine.rotate(key.id, Rotation::with_grace(24 * hour)).unwrap_err();
+    /// assert!(matches!(error, Error::Invalid(Invalid::GraceTooLong { .. })));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn max_grace(mut self, grace: Duration) -> Self {
         self.max_grace = Some(grace);
@@ -623,6 +650,20 @@ impl KeyspaceUpdate {
     }
 
     /// Sets a default lifetime, or removes it with `None`.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyspaceUpdate, NewKeyspace};
+    /// # use std::time::Duration;
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let day = Duration::from_secs(86_400);
+    /// let update = KeyspaceUpdate::new().default_lifetime(day);
+    /// assert_eq!(engine.update_keyspace("acme_live", update)?.default_lifetime, Some(day));
+    /// let update = KeyspaceUpdate::new().default_lifetime(None);
+    /// assert_eq!(engine.update_keyspace("acme_live", update)?.default_lifetime, None);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.default_lifetime = Some(lifetime.into());
@@ -638,6 +679,18 @@ impl KeyspaceUpdate {
 
     /// A longest grace of rotations, or `None` to take it away. Graces that run already are
     /// left as they are.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyspaceUpdate, NewKeyspace};
+    /// # use std::time::Duration;
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let hour = Duration::from_secs(3_600);
+    /// let update = KeyspaceUpdate::new().max_grace(hour);
+    /// assert_eq!(engine.update_keyspace("acme_live", update)?.max_grace, Some(hour));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn max_grace(mut self, grace: impl Into<Option<Duration>>) -> Self {
         self.max_grace = Some(grace.into());

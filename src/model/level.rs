@@ -115,7 +115,10 @@ pub(crate) fn check_depth(depth: usize) -> Result<(), Error> {
 /// A cap of 0 is no cap: suspend an owner that is to have no key.
 pub(crate) fn check_cap(cap: Option<u32>) -> Result<(), Error> {
     match cap {
-        Some(0) => Err(Invalid::malformed("cap", "0", "an owner could hold no key").into()),
+        Some(0) => {
+            let why = "an owner could hold no key; suspend it instead";
+            Err(Invalid::malformed("cap", "0", why).into())
+        }
         _ => Ok(()),
     }
 }

@@ -66,6 +66,9 @@ pub(crate) fn shown(value: &str) -> String {
 }
 
 #[cfg(test)]
+mod texts;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -186,6 +186,21 @@ impl Grant {
 
     /// Of the limits of the key's plan, the one with the least left after this request;
     /// `None` if the key has no plan, or a plan without limits.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::Limit;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let limits = [Limit::per_hour(1_000), Limit::per_second(50)];
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.limits(limits))?;
+    /// let verdict = engine.verify(issued.token.expose())?;
+    /// let left = verdict.grant().and_then(|grant| grant.tightest_limit());
+    /// assert_eq!(left.map(|left| left.remaining()), Some(49));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn tightest_limit(&self) -> Option<LimitStatus> {
         self.limits.map(|limits| limits.tightest)
@@ -484,15 +499,27 @@ impl fmt::Display for Denial {
                 "key {key} is over its limit of {}, and no waiting helps",
                 status.limit()
             ),
-            Self::RateLimited { key, status, .. } => {
-                write!(f, "key {key} is over its limit of {}", status.limit())
-            }
+            Self::RateLimited { key, status, .. } => write!(
+                f,
+                "key {key} is over its limit of {} until {}",
+                status.limit(),
+                status.resets_at()
+            ),
+            Self::QuotaExhausted {
+                key,
+                refills_at: Some(at),
+                ..
+            } => write!(f, "key {key} has used up its quota until {at}"),
             Self::QuotaExhausted { key, .. } => write!(f, "key {key} has used up its quota"),
-            Self::TooManyAttempts { .. } => {
-                f.write_str("too many attempts from this address have failed")
-            }
+            Self::TooManyAttempts { retry_after } => write!(
+                f,
+                "too many attempts from this address have failed; it waits for {retry_after:?}"
+            ),
         }
     }
 }
 
 impl std::error::Error for Denial {}
+
+#[cfg(test)]
+mod texts;
