@@ -223,6 +223,24 @@ impl Extension {
     ///
     /// # Errors
     /// See [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::{Permissions, Requirements};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// let new = NewKey::new("acme_live", "acme/device-7")?.permissions(["read", "write"]);
+    /// let key = engine.issue(new)?.key.id;
+    /// let devices = engine.extension("devices")?;
+    /// // The device signed the request, and its signature stands for reading alone.
+    /// let read = engine.keyspace("acme_live")?.mask(["read"])?;
+    /// let to_write = Requirements::new().permissions(&["write"]);
+    /// assert!(devices.vouch(key, Permissions::ALL, &to_write)?.is_granted());
+    /// assert!(!devices.vouch(key, read, &to_write)?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn vouch(
         &self,
         key: KeyId,
@@ -234,6 +252,19 @@ impl Extension {
 
     /// The engine's present, behind which time never runs from now on: for an answer that
     /// something is over, which must stay over if the clock steps back.
+    ///
+    /// ```
+    /// # use gatekey::{Clock, ManualClock, Options};
+    /// # use std::time::Duration;
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// # let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// let now = devices.hold_now();
+    /// clock.step_back(Duration::from_secs(60));
+    /// assert_eq!(devices.hold_now(), now);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn hold_now(&self) -> Timestamp {
         let present = self.engine.core.present();
         self.engine.core.hold(present);
@@ -243,6 +274,18 @@ impl Extension {
     /// A keyed hash of 32 bytes over a purpose and parts, each with its length. The key
     /// depends on the store and on the extension. For secrets that are only compared:
     /// store their hash.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// let other = engine.extension("doors")?;
+    /// // Each part has its length, so that parts do not run into each other.
+    /// assert_ne!(devices.mac("pin", &[b"7", b"4711"]), devices.mac("pin", &[b"74", b"711"]));
+    /// assert_ne!(devices.mac("pin", &[b"4711"]), other.mac("pin", &[b"4711"]));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn mac(&self, purpose: &str, parts: &[&[u8]]) -> [u8; DIGEST_LEN] {
         self.keys.mac(purpose, parts)
@@ -250,6 +293,17 @@ impl Extension {
 
     /// Whether [`mac`](Self::mac) of a purpose and parts is this one, compared in
     /// constant time.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// let stored = devices.mac("pin", &[b"7", b"4711"]);
+    /// assert!(devices.mac_is("pin", &[b"7", b"4711"], &stored));
+    /// assert!(!devices.mac_is("pin", &[b"7", b"4712"], &stored));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn mac_is(&self, purpose: &str, parts: &[&[u8]], expected: &[u8]) -> bool {
         self.keys.mac_is(purpose, parts, expected)
@@ -296,6 +350,16 @@ impl Extension {
     ///
     /// # Errors
     /// [`Error::Entropy`].
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// let nonce = devices.random::<16>()?;
+    /// assert_ne!(*nonce, *devices.random::<16>()?);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn random<const N: usize>(&self) -> Result<Zeroizing<[u8; N]>> {
         let mut bytes = Zeroizing::new([0; N]);
         fill_random(bytes.as_mut_slice())?;

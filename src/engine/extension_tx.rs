@@ -62,6 +62,24 @@ impl ExtensionTx<'_, '_> {
     ///
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted) for a damaged record.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// // A serial number, drawn in the transaction that uses it: no two devices have the same.
+    /// let add = || {
+    ///     devices.change(|tx| {
+    ///         let all = tx.page("devices", b"", None, 1_000)?;
+    ///         let serial = u8::try_from(all.len()).unwrap_or(u8::MAX);
+    ///         tx.put("devices", &[serial], 1, b"in the hall")?;
+    ///         Ok(serial)
+    ///     })
+    /// };
+    /// assert_eq!((add()?, add()?), (0, 1));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn page(
         &self,
         table: &str,
@@ -158,6 +176,23 @@ impl ExtensionTx<'_, '_> {
     ///
     /// # Errors
     /// As [`Engine::disable`](crate::Engine::disable).
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let devices = engine.extension("devices")?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme/device-7")?)?;
+    /// let id = issued.key.id;
+    /// // A device that is away has no key, and is marked as away.
+    /// devices.change(move |tx| {
+    ///     tx.set_disabled(id, true)?;
+    ///     tx.put("away", b"7", 1, b"")
+    /// })?;
+    /// assert!(!engine.verify(issued.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn set_disabled(&mut self, key: KeyId, disabled: bool) -> Result<Key> {
         change::update::set_disabled(self.tx, key, disabled, self.actor)
     }

@@ -64,6 +64,45 @@ pub struct Flaw {
 /// The methods run while nobody else can write. They must be brief, and must not change
 /// anything through the engine, which would wait for ever. One that panics, panics again
 /// as the engine recovers, and until it does not, every verification is an error.
+///
+/// ```
+/// # use gatekey::{Engine, Result};
+/// use gatekey::extension::{Changed, ExtensionView, Follower};
+/// use std::collections::BTreeSet;
+/// use std::sync::{Arc, Mutex};
+///
+/// /// The serial numbers of all devices, in memory.
+/// #[derive(Default)]
+/// struct Serials(Mutex<BTreeSet<Vec<u8>>>);
+///
+/// impl Follower for Serials {
+///     fn begin(&self, view: &ExtensionView<'_>) -> Result<()> {
+///         // With more records than one page has: page by page.
+///         let page = view.page("devices", b"", None, 1_000)?;
+///         self.0.lock().unwrap().extend(page.into_iter().map(|(serial, _)| serial));
+///         Ok(())
+///     }
+///     fn follow(&self, changes: &[Changed<'_>]) {
+///         let mut serials = self.0.lock().unwrap();
+///         for change in changes {
+///             match change.new {
+///                 Some(_) => serials.insert(change.key.to_vec()),
+///                 None => serials.remove(change.key),
+///             };
+///         }
+///     }
+/// }
+///
+/// # let engine = Engine::open_in_memory()?;
+/// let devices = engine.extension("devices")?;
+/// devices.change(|tx| tx.put("devices", b"7", 1, b"in the hall"))?;
+/// let serials = Arc::new(Serials::default());
+/// devices.follow(&serials)?;
+/// devices.change(|tx| tx.put("devices", b"8", 1, b"at the door"))?;
+/// assert_eq!(serials.0.lock().unwrap().len(), 2);
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
 pub trait Follower: Send + Sync {
     /// Reads what the extension keeps in memory. Called once, before the first change is
     /// followed.
@@ -125,6 +164,20 @@ impl<'a> ExtensionView<'a> {
     ///
     /// # Errors
     /// [`Error::Corrupted`] for a damaged record.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// devices.change(|tx| {
+    ///     (b'1'..=b'5').try_for_each(|serial| tx.put("devices", &[serial], 1, b""))
+    /// })?;
+    /// let page = devices.read(|view| view.page("devices", b"2", Some(b"5"), 1_000))?;
+    /// let serials: Vec<_> = page.into_iter().map(|(serial, _)| serial).collect();
+    /// assert_eq!(serials, [b"2", b"3", b"4"]);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn page(
         &self,
         table: &str,

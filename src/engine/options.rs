@@ -111,6 +111,17 @@ impl Options {
     }
 
     /// Memory for the storage engine's cache of pages, in bytes.
+    ///
+    /// ```
+    /// use gatekey::Options;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// let engine = Options::new().cache_bytes(256 << 20).create(&path)?;
+    /// assert!(engine.check()?.is_sound());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.store.cache_bytes = bytes;
         self
@@ -125,6 +136,18 @@ impl Options {
     /// Whether opening reads the whole file and verifies its checksums; `false` by
     /// default. Without it, damage done while the store was closed shows when a damaged
     /// record is read.
+    ///
+    /// ```
+    /// use gatekey::{Engine, Options};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// Engine::create(&path)?.close()?;
+    /// let engine = Options::new().verify_file(true).open(&path)?;
+    /// assert!(engine.check()?.is_sound());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn verify_file(mut self, verify: bool) -> Self {
         self.store.verify_file = verify;
         self
@@ -135,6 +158,25 @@ impl Options {
     /// starts no thread: then only [`Engine::flush`](crate::Engine::flush) and closing
     /// renew digests, up to 262,144 keys at once, and only the next change recovers a
     /// store that has failed.
+    ///
+    /// ```
+    /// # use gatekey::{NewKey, NewKeyspace};
+    /// use std::time::Duration;
+    /// use gatekey::Options;
+    ///
+    /// let often = Options::new().usage_interval(Duration::from_secs(1));
+    /// let never = Options::new().usage_interval(None);
+    /// for (options, is_kept) in [(often, true), (never, false)] {
+    ///     let engine = options.open_in_memory()?;
+    /// #     engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    ///     let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    ///     assert!(engine.verify(issued.token.expose())?.is_granted());
+    ///     engine.flush()?; // rather than wait for the interval
+    ///     assert_eq!(engine.key(issued.key.id)?.usage.last_used.is_some(), is_kept);
+    ///     engine.close()?;
+    /// }
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn usage_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.usage_interval = interval.into();
         self
@@ -153,6 +195,16 @@ impl Options {
     /// The same number bounds the keys with quotas, and the quotas, in memory; about
     /// 200 bytes each. While that is full, a request of a further key waits for a
     /// commit, which puts back up to 16 quotas that were not used lately.
+    ///
+    /// ```
+    /// use gatekey::Options;
+    ///
+    /// // For a million callers at a time, each with a limit: 160 MB, if they all come.
+    /// let engine = Options::new().limited_keys(1_000_000).open_in_memory()?;
+    /// assert!(engine.health().is_well());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn limited_keys(mut self, keys: usize) -> Self {
         self.limited_keys = keys;
         self
@@ -177,6 +229,23 @@ impl Options {
     /// verifications continue to answer from the acknowledged state. The time starts
     /// with the first call that met the failure; see
     /// [`Engine::health`](crate::Engine::health).
+    ///
+    /// ```
+    /// use gatekey::{Error, NewKey, NewKeyspace, Options, Reason};
+    /// use std::time::Duration;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// let engine = Options::new().fail_closed_after(Duration::ZERO).create(&path)?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// std::fs::remove_file(&path).unwrap(); // the store takes no more changes
+    /// assert!(engine.revoke(issued.key.id, Reason::KeyCompromise).is_err());
+    /// let verdict = engine.verify(issued.token.expose());
+    /// assert!(matches!(verdict, Err(Error::FailedClosed { .. })));
+    /// # let _ = engine.close();
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn fail_closed_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.fails_closed_after = time.into();
         self
@@ -189,6 +258,26 @@ impl Options {
     ///
     /// With a callback, the engine starts its thread even if
     /// [`usage_interval`](Options::usage_interval) is `None`.
+    ///
+    /// ```
+    /// use gatekey::{NewKeyspace, Options};
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// let (page, pager) = mpsc::channel();
+    /// let options = Options::new().on_failure(move |failure| {
+    ///     let _ = page.send(format!("{failure}; {}", failure.advice()));
+    /// });
+    /// let engine = options.create(&path)?;
+    /// std::fs::remove_file(&path).unwrap(); // an operator's mistake
+    /// assert!(engine.create_keyspace(NewKeyspace::new("acme_live")?).is_err());
+    /// let told = pager.recv_timeout(Duration::from_secs(60)).unwrap();
+    /// assert!(told.starts_with("the store takes no changes"));
+    /// # let _ = engine.close();
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn on_failure(mut self, hook: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
         self.hook = Some(Hook(Arc::new(hook)));
         self
@@ -197,6 +286,16 @@ impl Options {
     /// How far the clock may leap, or lag behind the engine's present, before
     /// [`Engine::clock_status`](crate::Engine::clock_status) reports it; 5 minutes by
     /// default. The engine refuses nothing because of it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::Options;
+    ///
+    /// let engine = Options::new().clock_leap(Duration::from_secs(60)).open_in_memory()?;
+    /// assert!(!engine.clock_status()?.is_suspect());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn clock_leap(mut self, allowed: Duration) -> Self {
         self.clock_leap = allowed;
         self
@@ -204,6 +303,25 @@ impl Options {
 
     /// How long after the first answer a caller can repeat a request under an
     /// idempotency key: see [`Engine::idempotent`](crate::Engine::idempotent).
+    ///
+    /// ```
+    /// # use gatekey::{ManualClock, NewKey, NewKeyspace};
+    /// use std::time::Duration;
+    /// use gatekey::Options;
+    ///
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// let hour = Duration::from_secs(3_600);
+    /// let options = Options::new().idempotency_window(hour).clock(clock.clone());
+    /// let engine = options.open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let ask = || engine.idempotent("6f1b6a0e")?.issue(NewKey::new("acme_live", "acme")?);
+    /// let first = ask()?;
+    /// clock.advance(2 * hour);
+    /// ask()?; // a request of its own by now, which replaces no key
+    /// assert!(engine.verify(first.token.expose())?.is_granted());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn idempotency_window(mut self, window: Duration) -> Self {
         self.idempotency_window = window;
         self

@@ -95,6 +95,22 @@ impl Engine {
     /// another listing or keyspace, and for a limit of 0;
     /// [`Invalid::TooMany`](crate::Invalid::TooMany) for a limit over the maximum;
     /// [`NotFound::Keyspace`](crate::NotFound::Keyspace).
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace, OwnerUpdate};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// for owner in ["acme", "globex", "umbrella"] {
+    ///     engine.update_owner("acme_live", owner, OwnerUpdate::new().cap(3))?;
+    /// }
+    /// let first = engine.owner_settings_page("acme_live", None, 2)?;
+    /// assert_eq!(first.owners.len(), 2);
+    /// let rest = engine.owner_settings_page("acme_live", first.next.as_ref(), 2)?;
+    /// assert_eq!(rest.owners.len(), 1);
+    /// assert!(rest.next.is_none());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn owner_settings_page(
         &self,
         keyspace: impl TryInto<Prefix, Error: Into<Error>>,

@@ -234,6 +234,19 @@ impl Answer<'_> {
     }
 
     /// When the key expired. `None` unless the dialect reveals it.
+    ///
+    /// ```
+    /// # use gatekey::{Denial, KeyId, Timestamp};
+    /// use gatekey::http::Dialect;
+    ///
+    /// let key: KeyId = "01ABcdEFgh".parse()?;
+    /// let expired_at: Timestamp = "2026-01-31T12:00:00Z".parse()?;
+    /// let denial = Denial::Expired { key, expired_at };
+    /// let open = Dialect::builder().reveal_expiry(true).build()?;
+    /// assert_eq!(open.denied(denial.clone()).answer().expired_at(), Some(expired_at));
+    /// assert_eq!(Dialect::default().denied(denial).answer().expired_at(), None);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn expired_at(&self) -> Option<Timestamp> {
         match (self.reason, self.kind) {
@@ -254,6 +267,18 @@ impl Answer<'_> {
 
     /// How long to wait, in seconds, rounded up, at least 1. `None` where waiting does
     /// not help, or where the time is unknown.
+    ///
+    /// ```
+    /// use gatekey::Denial;
+    /// use gatekey::http::Dialect;
+    /// use std::time::Duration;
+    ///
+    /// let retry_after = Duration::from_millis(1_200);
+    /// let rejection = Dialect::default().denied(Denial::TooManyAttempts { retry_after });
+    /// assert_eq!(rejection.answer().retry_after_s(), Some(2));
+    /// assert_eq!(rejection.response().headers()["retry-after"], "2");
+    /// assert_eq!(Dialect::default().missing().answer().retry_after_s(), None);
+    /// ```
     #[must_use]
     pub fn retry_after_s(&self) -> Option<u64> {
         let wait = match self.denial()? {

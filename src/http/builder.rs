@@ -106,6 +106,14 @@ impl DialectBuilder {
 
     /// Whether [`Dialect::foreign`] answers 404, as if the thing did not exist, rather
     /// than 403. False by default.
+    ///
+    /// ```
+    /// use gatekey::http::Dialect;
+    ///
+    /// let dialect = Dialect::builder().hide_foreign(true).build()?;
+    /// assert_eq!(dialect.foreign().status(), 404);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn hide_foreign(mut self, hide: bool) -> Self {
         self.settings.hide_foreign = hide;
         self
@@ -120,6 +128,17 @@ impl DialectBuilder {
 
     /// Whether the holder of a key that is bound to other networks learns that. If not,
     /// the key reads as invalid. True by default.
+    ///
+    /// ```
+    /// # use gatekey::{Denial, KeyId};
+    /// use gatekey::http::{AnswerKind, Dialect};
+    ///
+    /// let key: KeyId = "01ABcdEFgh".parse()?;
+    /// let denial = Denial::NetworkNotAllowed { key, source: None };
+    /// let dialect = Dialect::builder().reveal_network(false).build()?;
+    /// assert_eq!(dialect.denied(denial).answer().kind(), AnswerKind::Invalid);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn reveal_network(mut self, reveal: bool) -> Self {
         self.settings.reveal_network = reveal;
         self
@@ -175,12 +194,31 @@ impl DialectBuilder {
     }
 
     /// Sets problem details (RFC 9457) with the additional member `code`: the default.
+    ///
+    /// ```
+    /// use gatekey::http::presets;
+    ///
+    /// let dialect = presets::pixxel().to_builder().problem_bodies().build()?;
+    /// let response = dialect.missing().response();
+    /// assert_eq!(response.headers()["content-type"], "application/problem+json");
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn problem_bodies(mut self) -> Self {
         self.settings.bodies = Some(Bodies::problem());
         self
     }
 
     /// Sets no bodies and no `Content-Type`.
+    ///
+    /// ```
+    /// use gatekey::http::Dialect;
+    ///
+    /// let dialect = Dialect::builder().empty_bodies().build()?;
+    /// let response = dialect.missing().response();
+    /// assert!(response.body().is_empty());
+    /// assert!(!response.headers().contains_key("content-type"));
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn empty_bodies(mut self) -> Self {
         self.settings.bodies = None;
         self

@@ -26,6 +26,16 @@ pub struct Challenge {
 impl Challenge {
     /// `Bearer` (RFC 6750). Only this challenge has an error code, and it is also on 400 and
     /// 403. Without a credential it has none.
+    ///
+    /// ```
+    /// use gatekey::Denial;
+    /// use gatekey::http::{Challenge, Dialect};
+    ///
+    /// let dialect = Dialect::builder().challenges([Challenge::bearer()]).build()?;
+    /// let response = dialect.denied(Denial::Unknown).response();
+    /// assert_eq!(response.headers()["www-authenticate"], r#"Bearer error="invalid_token""#);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub const fn bearer() -> Self {
         Self {
@@ -53,6 +63,21 @@ impl Challenge {
 
     /// `ApiKey`, with the name of the header that carries the key. The scheme is not
     /// registered: there is none for such headers.
+    ///
+    /// ```
+    /// use gatekey::http::{Carrier, Challenge, Dialect};
+    /// use http::HeaderName;
+    ///
+    /// let header = HeaderName::from_static("x-acme-key");
+    /// let challenge = Challenge::api_key(&header); // which the carrier brings by itself, too
+    /// let dialect = Dialect::builder()
+    ///     .carriers([Carrier::Header(header)])
+    ///     .challenges([challenge])
+    ///     .build()?;
+    /// let response = dialect.missing().response();
+    /// assert_eq!(response.headers()["www-authenticate"], r#"ApiKey header="x-acme-key""#);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn api_key(header: &HeaderName) -> Self {
         // No character of a header's name needs quoting.

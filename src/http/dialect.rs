@@ -67,6 +67,20 @@ impl Authenticated {
     }
 
     /// The grant; `None` for an anonymous caller.
+    ///
+    /// ```
+    /// use gatekey::http::{Authenticated, presets};
+    /// use gatekey::{Engine, Requirements};
+    /// use http::HeaderMap;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let dialect = presets::one_codex(); // which accepts anonymous callers
+    /// let caller = dialect.authenticate(&engine, &HeaderMap::new(), &Requirements::new()).unwrap();
+    /// assert_eq!(caller, Authenticated::Anonymous);
+    /// assert_eq!(caller.into_grant(), None);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn into_grant(self) -> Option<Grant> {
         match self {

@@ -53,6 +53,18 @@ pub enum SourceHeader {
 
 impl SourceHeader {
     /// `X-Real-IP`.
+    ///
+    /// ```
+    /// use gatekey::http::{Peer, Proxies, SourceHeader};
+    /// use http::HeaderMap;
+    ///
+    /// let proxies = Proxies::new(SourceHeader::x_real_ip()).trust(["10.0.0.1/32".parse()?]);
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert("x-real-ip", "192.0.2.7".parse().unwrap());
+    /// let proxy = Peer::Address("10.0.0.1".parse().unwrap());
+    /// assert_eq!(proxies.source(proxy, &headers).unwrap(), "192.0.2.7".parse().ok());
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub const fn x_real_ip() -> Self {
         Self::Single(HeaderName::from_static("x-real-ip"))
@@ -149,6 +161,16 @@ impl Proxies {
 
     /// Treats every peer on a Unix socket as a proxy. The socket's permissions decide who
     /// can connect.
+    ///
+    /// ```
+    /// use gatekey::http::{Peer, Proxies, SourceHeader};
+    /// use http::HeaderMap;
+    ///
+    /// let proxies = Proxies::new(SourceHeader::XForwardedFor).trust_unix_sockets();
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert("x-forwarded-for", "192.0.2.7".parse().unwrap());
+    /// assert_eq!(proxies.source(Peer::Unix, &headers).unwrap(), "192.0.2.7".parse().ok());
+    /// ```
     pub fn trust_unix_sockets(mut self) -> Self {
         self.trusts_unix = true;
         self

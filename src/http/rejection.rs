@@ -137,6 +137,28 @@ impl Rejection {
 
     /// The key id that the presented token names. It proves nothing: anybody can write
     /// any id into a token.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace, Requirements};
+    /// use gatekey::http::Dialect;
+    /// use http::HeaderMap;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// # let other = Engine::open_in_memory()?;
+    /// let mut headers = HeaderMap::new();
+    /// let credential = format!("Bearer {}", issued.token.expose());
+    /// headers.insert("authorization", credential.parse().unwrap());
+    /// // A server of another store does not know the key, and logs which one it was said to be.
+    /// let asked = Dialect::default().authenticate(&other, &headers, &Requirements::new());
+    /// let rejection = asked.unwrap_err();
+    /// assert_eq!(rejection.presented_key_id(), Some(issued.key.id));
+    /// assert_eq!(rejection.key_id(), None, "nothing is proven");
+    /// # other.close()?;
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn presented_key_id(&self) -> Option<KeyId> {
         self.presented

@@ -132,6 +132,17 @@ impl KeyFilter {
     }
 
     /// Keys with a label, whatever its value.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyFilter, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// engine.issue(NewKey::new("acme_live", "acme")?.label("env", "prod"))?;
+    /// engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// assert_eq!(engine.keys(KeyFilter::new().has_label("env")).count(), 1);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn has_label(mut self, name: impl Into<String>) -> Self {
         self.labels.push((name.into(), None));

@@ -55,6 +55,23 @@ impl Health {
 }
 
 /// A failure because of which the store takes no changes.
+///
+/// ```
+/// use gatekey::{Engine, NewKeyspace};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("keys.redb");
+/// let engine = Engine::create(&path)?;
+/// std::fs::remove_file(&path).unwrap(); // an operator's mistake
+/// assert!(engine.create_keyspace(NewKeyspace::new("acme_live")?).is_err());
+/// let health = engine.health();
+/// let failure = health.failure().expect("the change met it");
+/// println!("{}; {} attempts to recover failed", failure.cause(), failure.attempts());
+/// assert!(!failure.is_recoverable());
+/// assert!(failure.advice().starts_with("put the file back"));
+/// # let _ = engine.close();
+/// # Ok::<(), gatekey::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {

@@ -242,6 +242,18 @@ impl NewKey {
     }
 
     /// The key does not expire.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// # use std::time::Duration;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let day = Duration::from_secs(86_400);
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?.default_lifetime(day))?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.never_expires())?;
+    /// assert_eq!(issued.key.expires_at, None);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn never_expires(self) -> Self {
         self.expiry(Expiry::Never)
@@ -390,6 +402,17 @@ impl KeyUpdate {
     }
 
     /// Removes a label, if the key has it.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyUpdate, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.label("env", "prod"))?;
+    /// let key = engine.update(issued.key.id, KeyUpdate::new().remove_label("env"))?;
+    /// assert!(key.labels.is_empty());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn remove_label(mut self, name: impl Into<String>) -> Self {
         self.labels.insert(name.into(), None);
@@ -472,6 +495,18 @@ impl KeyUpdate {
     }
 
     /// The limits of its plan again.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyUpdate, Limit, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let own = NewKey::new("acme_live", "acme")?.limits([Limit::per_second(5)]);
+    /// let issued = engine.issue(own)?;
+    /// let key = engine.update(issued.key.id, KeyUpdate::new().limits_of_plan())?;
+    /// assert_eq!(key.limits, None);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn limits_of_plan(mut self) -> Self {
         self.limits = Some(None);

@@ -128,6 +128,16 @@ impl Limit {
     /// # Errors
     /// [`Invalid::Malformed`] for no requests, or a window that is not whole seconds,
     /// 1 to those of [`WINDOW_MAX`](Self::WINDOW_MAX).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::Limit;
+    ///
+    /// let limit = Limit::new(500, Duration::from_secs(15 * 60))?;
+    /// assert_eq!(limit.to_string(), "500 in 900 s");
+    /// assert!(Limit::new(500, Duration::from_secs(86_400)).is_err(), "a quota, not a limit");
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     pub fn new(requests: u32, window: Duration) -> Result<Self, Error> {
         let seconds = u32::try_from(window.as_secs());
         match seconds.ok().and_then(NonZeroU32::new) {
@@ -331,6 +341,25 @@ impl LimitStatus {
 
     /// The first instant at which more is left than now, if no request comes before. Of
     /// a limit that refused a request: the first instant at which that is admitted.
+    ///
+    /// ```
+    /// # use gatekey::{Clock, ManualClock, NewKey, NewKeyspace, Options};
+    /// use std::time::Duration;
+    /// use gatekey::Limit;
+    ///
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// # let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let limits = [Limit::per_minute(10).fixed()];
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?.limits(limits))?;
+    /// let verdict = engine.verify(issued.token.expose())?;
+    /// let left = verdict.grant().and_then(|grant| grant.longest_limit());
+    /// // The first request opened the window.
+    /// let end = clock.now().saturating_add(Duration::from_secs(60));
+    /// assert_eq!(left.map(|left| left.resets_at()), Some(end));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn resets_at(&self) -> Timestamp {
         self.resets_at

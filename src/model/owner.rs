@@ -43,6 +43,14 @@ impl OwnerPath {
     }
 
     /// How many segments the path has, 1 to 8.
+    ///
+    /// ```
+    /// use gatekey::OwnerPath;
+    ///
+    /// let path: OwnerPath = "acme/ingest/etl-bot".parse()?;
+    /// assert_eq!(path.depth(), 3);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn depth(&self) -> usize {
         1 + self.0.bytes().filter(|byte| *byte == b'/').count()

@@ -137,6 +137,18 @@ impl OwnerUpdate {
     }
 
     /// The limits of the plan again.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, Limit, NewKeyspace, OwnerUpdate};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let own = OwnerUpdate::new().limits([Limit::per_second(5)]);
+    /// engine.update_owner("acme_live", "acme", own)?;
+    /// let acme = engine.update_owner("acme_live", "acme", OwnerUpdate::new().limits_of_plan())?;
+    /// assert_eq!(acme.limits, None);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn limits_of_plan(mut self) -> Self {
         self.limits = Some(None);

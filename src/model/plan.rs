@@ -95,6 +95,21 @@ impl Plan {
     }
 
     /// Makes the keys of an owner in the keyspace share their counters.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKey, NewKeyspace};
+    /// use gatekey::{Limit, Plan};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let team = Plan::new("team").limit(Limit::per_hour(2)).shared_by_owner();
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?.plan(team).default_plan("team"))?;
+    /// for granted in [true, true, false] {
+    ///     let issued = engine.issue(NewKey::new("acme_live", "acme")?)?; // another key each time
+    ///     assert_eq!(engine.verify(issued.token.expose())?.is_granted(), granted);
+    /// }
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn shared_by_owner(mut self) -> Self {
         self.shared_by_owner = true;

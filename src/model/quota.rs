@@ -296,6 +296,13 @@ impl Quota {
     }
 
     /// When the quota is refilled; `None` for never.
+    ///
+    /// ```
+    /// use gatekey::{Quota, Refill};
+    ///
+    /// assert_eq!(Quota::new(1_000).refill(), None);
+    /// assert_eq!(Quota::new(1_000).refilled(Refill::Daily).refill(), Some(Refill::Daily));
+    /// ```
     #[must_use]
     pub const fn refill(self) -> Option<Refill> {
         self.refill

@@ -27,6 +27,21 @@ pub struct AuditKey(ChainKey);
 
 impl AuditKey {
     /// Makes a key from the bytes that [`expose`](AuditKey::expose) returned.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// use gatekey::AuditKey;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let mut export = Vec::new();
+    /// engine.export_audit(0, &mut export)?;
+    /// let kept: [u8; 32] = *engine.audit_key().expose();
+    /// // Later, on the auditor's machine:
+    /// let span = gatekey::verify_audit_export(&export[..], &AuditKey::new(kept), |_| Ok(()))?;
+    /// assert_eq!(span.entries(), 0);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn new(bytes: [u8; DIGEST_LEN]) -> Self {
         Self(ChainKey::new(bytes))

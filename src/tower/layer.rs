@@ -308,6 +308,17 @@ impl<R> AuthLayer<R> {
     /// - The bound is 0 bytes.
     ///
     /// No response waits longer than the time, whatever the client does.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, http::Dialect, tower::AuthLayer};
+    /// use std::time::Duration;
+    ///
+    /// # let auth = AuthLayer::new(Engine::open_in_memory()?, Dialect::default());
+    /// // A route for small documents: more than 64 KiB of a rejected one is not read.
+    /// let auth = auth.permissions(["write"]).drain(64 << 10, Duration::from_secs(1));
+    /// # let _ = auth;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn drain(self, bytes: u64, time: Duration) -> Self {
         self.with(|route| route.drain = DrainLimits { bytes, time })

@@ -167,6 +167,20 @@ impl ForwardAuth {
 
     /// Sets the networks of the proxies. The loopback by default. Other peers are rejected
     /// with 403.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// use gatekey::http::{Dialect, ForwardAuth};
+    /// use http::Request;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let forward = ForwardAuth::nginx(engine, Dialect::default()).trusting(["10.0.0.2/32".parse()?]);
+    /// let (request, ()) = Request::get("/check").body(()).unwrap().into_parts();
+    /// // The proxy learns that the request has no key; anybody else, that it is no proxy.
+    /// assert_eq!(forward.answer("10.0.0.2".parse().unwrap(), &request).status(), 401);
+    /// assert_eq!(forward.answer("10.0.0.3".parse().unwrap(), &request).status(), 403);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn trusting(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
         self.proxies = trusted(proxies);
@@ -190,6 +204,24 @@ impl ForwardAuth {
 
     /// Whether preflights of browsers pass as anonymous: they never present a key. False by
     /// default, so that they are rejected like other requests without a key.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// use gatekey::http::{Dialect, ForwardAuth};
+    /// use http::Request;
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let forward = ForwardAuth::nginx(engine, Dialect::default()).preflights(true);
+    /// let preflight = Request::get("/check")
+    ///     .header("X-Original-Method", "OPTIONS")
+    ///     .header("X-Original-URI", "/things")
+    ///     .header("Origin", "https://acme.example")
+    ///     .header("Access-Control-Request-Method", "POST");
+    /// let (request, ()) = preflight.body(()).unwrap().into_parts();
+    /// let passed = forward.answer("127.0.0.1".parse().unwrap(), &request);
+    /// assert_eq!(passed.headers()["x-gatekey-result"], "anonymous");
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
     pub fn preflights(mut self, allowed: bool) -> Self {
         self.preflights = allowed;
