@@ -19,6 +19,7 @@ mod history;
 mod idempotency;
 mod issue;
 mod keyspaces;
+mod levels;
 mod limits;
 mod listing;
 mod looking;
