@@ -7,7 +7,8 @@
 //! server. A revocation holds from the instant that the call returns.
 //!
 //! It is not a server, not a gateway and not an identity provider: it knows no
-//! users, passwords, sessions, OAuth or JWT. One process at a time holds a file.
+//! users, passwords or sessions. JWTs and OAuth are in the crate `gatekey-oauth`, which
+//! stands on it. One process at a time holds a file.
 //!
 //! # A complete program
 //! ```

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gatekey::extension::Extension;
 use gatekey::{
-    Denial, Engine, Error, Grant, Invalid, KeyId, Permissions, Prefix, Requirements, Result,
+    Denial, Engine, Error, Grant, Invalid, Key, KeyId, Permissions, Prefix, Requirements, Result,
     Timestamp, Verdict,
 };
 use serde_json::json;
@@ -230,6 +230,18 @@ impl Jwts {
         })
     }
 
+    /// A JWT for the key of a client's access token.
+    pub(crate) fn issue_for(&self, key: &Key, client: &str, scope: &[String]) -> Result<IssuedJwt> {
+        self.sign(&Claims {
+            key: key.id,
+            keyspace: key.keyspace,
+            owner: key.owner.as_str(),
+            client_id: Some(client),
+            scope: scope.to_vec(),
+            ends: key.expires_at,
+        })
+    }
+
     fn sign(&self, claims: &Claims<'_>) -> Result<IssuedJwt> {
         let Shared {
             extension, options, ..
@@ -356,6 +368,18 @@ impl Jwts {
             key: read.key,
             within,
         }))
+    }
+
+    /// The key of a JWT that is good in all but what its key is now.
+    pub(crate) fn key_of(&self, token: &str) -> Result<Option<KeyId>> {
+        if token.len() > jws::LEN_MAX {
+            return Ok(None);
+        }
+        let now = self.shared.extension.engine().now();
+        Ok(self
+            .prove(token.as_bytes(), now)?
+            .ok()
+            .map(|proof| proof.key))
     }
 
     /// How many JWTs are remembered now.

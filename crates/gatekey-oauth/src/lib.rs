@@ -28,11 +28,15 @@ mod json;
 mod jws;
 mod jwt;
 mod keys;
+mod params;
+mod redirect;
 mod seen;
+pub mod server;
 
 pub use algorithm::Algorithm;
 pub use jwt::{IssuedJwt, JwtOptions, Jwts, LIFETIME_MAX};
 pub use keys::{KeyUse, SigningKeyInfo};
+pub use params::{PARAMS_LEN_MAX, Params};
 
 /// The name of the extension in the store.
 const EXTENSION: &str = "oauth";

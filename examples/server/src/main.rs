@@ -13,6 +13,7 @@
 mod admin;
 mod forward;
 mod jwt;
+mod oauth;
 mod serve;
 mod tenants;
 
@@ -107,6 +108,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One for all, so that a flood at one route leaves no more lines than at another.
     let log = Arc::new(RejectionLog::to_stderr());
     let mut app = Router::new();
+    let mut oauth = None;
     for (path, keyspace, dialect) in systems()? {
         let prefix = engine.ensure_keyspace(keyspace)?.prefix;
         if path == "tiered" {
@@ -124,7 +126,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => api(auth, dialect),
         };
         if path == "tiered" {
-            routes = routes.route("/tiers", get(tiers));
+            let oauth = oauth.insert(oauth::Oauth::open(&engine, prefix)?);
+            // Behind the layer of CORS: its pages are no other page's to read.
+            routes = routes.route("/tiers", get(tiers)).merge(oauth.router());
         }
         app = app.nest(&base, routes);
     }
@@ -134,7 +138,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let admin = engine.issue(NewKey::new(prefix, "operator")?.permissions(["keys"]))?;
     let auth = authentication(&engine, prefix, Dialect::problem_details(), &proxies);
     let auth = logged(auth, "/admin", &log);
-    let app = app.nest("/admin", admin::router(&engine, auth));
+    let mut administration = admin::router(&engine, auth.clone());
+    if let Some(oauth) = oauth {
+        administration = administration.merge(oauth.admin(auth));
+    }
+    let app = app.nest("/admin", administration);
 
     let listener = tokio::net::TcpListener::bind(address).await?;
     // Before anybody can know that it is up: who stops it early is heard too.

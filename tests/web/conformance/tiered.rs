@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use gatekey_testkit::tools;
 use serde_json::json;
 
-use crate::client::{Ask, clients, curl_often};
+use crate::client::{Ask, clients, curl, curl_often};
 use crate::server::Server;
 
 #[test]
@@ -179,4 +179,121 @@ fn a_tier_has_its_burst_and_what_is_over_it_waits() {
         let replies = curl_often(&server.url, "/tiered/account", &key.token, 1);
         assert_eq!(replies[0].status, 200, "{plan}");
     }
+}
+
+/// As the text says: no PKCE, no state, and a JSON body with the client's secret.
+#[test]
+fn an_application_gets_access_by_oauth_as_in_the_text() {
+    if tools::find("curl").is_none() {
+        return;
+    }
+    let server = Server::start();
+    let cb = "https://app.example.com/cb";
+    let key = server.issue(
+        "tiered",
+        "acme/alice",
+        &json!({ "permissions": ["read", "write"] }),
+    );
+    let ask = Ask::post("/admin/clients").json(&json!({ "name": "<Reports>", "redirect_uri": cb }));
+    let client = server.try_to_administer(ask).json();
+    let id = client["client_id"].as_str().unwrap();
+    let ask = |ask: Ask<'_>| curl(&server.url, &ask);
+
+    // 1. The authorization code. The person allows it on the page, with a key as her login.
+    let path = format!(
+        "/tiered/oauth/authorize?client_id={id}\
+         &redirect_uri=https%3A%2F%2Fapp.example.com%2Fcb&response_type=code&scope=read%20write"
+    );
+    let page = ask(Ask::get(&path));
+    assert_eq!(page.status, 200, "{page:?}");
+    assert!(page.body.contains("&lt;Reports&gt;") && page.body.contains("https://app.example.com"));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("frame-ancestors 'none'"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    let cookie = page
+        .header("set-cookie")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap();
+    let ticket = page.body.split("name=\"ticket\" value=\"").nth(1).unwrap();
+    let ticket = ticket.split('"').next().unwrap();
+    let allow = |key: &str, cookie: &str| {
+        let body = format!("ticket={ticket}&key={key}&answer=approve");
+        let form = Ask {
+            body: Some(body),
+            ..Ask::post(&path)
+        };
+        ask(form.header("Cookie", cookie))
+    };
+    assert_eq!(allow("tiered_no", cookie).status, 403);
+    assert_eq!(allow(&key.token, "session=another").status, 400);
+    let redirect = allow(&key.token, cookie);
+    assert_eq!(redirect.status, 303, "{redirect:?}");
+    let location = redirect.header("location").unwrap();
+    let code = location.strip_prefix(&format!("{cb}?code=")).unwrap();
+    let code = code.split('&').next().unwrap();
+    assert_eq!(
+        allow(&key.token, cookie).status,
+        400,
+        "a ticket is good once"
+    );
+    // Whoever is not known is sent nowhere.
+    let elsewhere = path.replace("app.example.com", "evil.example.com");
+    let refused = ask(Ask::get(&elsewhere));
+    assert_eq!((refused.status, refused.header("location")), (400, None));
+
+    // 2. The exchange, of the members that the text has.
+    let exchange = |code: &str| {
+        ask(Ask::post("/tiered/oauth/token").json(&json!({
+            "client_id": id,
+            "client_secret": client["client_secret"],
+            "code": code,
+            "grant_type": "authorization_code",
+            "redirect_uri": cb,
+        })))
+    };
+    let refused = exchange("gkc_no");
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json()["error"], "invalid_grant");
+    assert!(refused.json()["message"].is_string());
+    let tokens = exchange(code);
+    assert_eq!(tokens.status, 200, "{tokens:?}");
+    assert_eq!(tokens.header("cache-control"), Some("no-store"));
+    let tokens = tokens.json();
+
+    // 3. The access token, which is limited as a key of the tier is.
+    let account = |token: &str| ask(Ask::get("/tiered/account").bearer(token));
+    let access = tokens["access_token"].as_str().unwrap();
+    let reply = account(access);
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.json()["owner"], "acme/alice");
+    assert_eq!(reply.number("x-ratelimit-limit"), 1000);
+    // Refreshed, by a form.
+    let form = format!(
+        "grant_type=refresh_token&client_id={id}&client_secret={}&refresh_token={}",
+        client["client_secret"].as_str().unwrap(),
+        tokens["refresh_token"].as_str().unwrap()
+    );
+    let again = ask(Ask {
+        body: Some(form),
+        ..Ask::post("/tiered/oauth/token")
+    });
+    assert_eq!(
+        again.json()["access_token"],
+        tokens["access_token"],
+        "within the window"
+    );
+    // A code that comes again takes away what came of it.
+    assert_eq!(exchange(code).status, 400);
+    let refused = account(access);
+    assert_eq!(
+        (refused.status, &refused.json()["error"]),
+        (401, &json!("invalid_api_key"))
+    );
+    let metadata = ask(Ask::get("/tiered/oauth/metadata")).json();
+    assert_eq!(
+        metadata["code_challenge_methods_supported"],
+        json!(["S256"])
+    );
 }

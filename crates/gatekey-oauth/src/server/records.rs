@@ -1,0 +1,220 @@
+//! The server's records. Each is JSON, under version 1.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `clients` | client id | [`ClientRecord`] |
+//! | `codes` | hash of the code | [`CodeRecord`] |
+//! | `tickets` | id of a ticket that was used | nothing |
+//! | `authorizations` | id | [`AuthorizationRecord`] |
+//! | `by_client` | client id, 0, authorization | nothing |
+//! | `ends` | the instant at which a record goes, its kind, its key | nothing |
+
+use gatekey::extension::{ExtensionTx, ExtensionView, Record};
+use gatekey::{Error, KeyId, OwnerPath, Prefix, Result, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::server::clients::ClientAuth;
+
+const VERSION: u8 = 1;
+
+pub(super) const CLIENTS: &str = "clients";
+pub(super) const CODES: &str = "codes";
+pub(super) const TICKETS: &str = "tickets";
+pub(super) const AUTHORIZATIONS: &str = "authorizations";
+pub(super) const BY_CLIENT: &str = "by_client";
+pub(super) const ENDS: &str = "ends";
+
+/// How many records that have ended one transaction removes: more than it makes.
+const SWEPT: usize = 8;
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientRecord {
+    pub(crate) name: String,
+    pub(crate) auth: ClientAuth,
+    /// The hash of its secret.
+    pub(crate) secret: Option<[u8; 32]>,
+    pub(crate) redirect_uris: Vec<String>,
+    pub(crate) keyspace: String,
+    pub(crate) scope: Vec<String>,
+    pub(crate) requires_pkce: bool,
+    pub(crate) disabled: bool,
+    pub(crate) created_at_ms: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CodeRecord {
+    pub(crate) client: String,
+    pub(crate) redirect_uri: String,
+    /// The redirect URI stood in the request, and must in the exchange.
+    pub(crate) challenge: Option<String>,
+    pub(crate) scope: Vec<String>,
+    pub(crate) owner: String,
+    pub(crate) resource: Option<String>,
+    pub(crate) ends_at_ms: u64,
+    /// What it was exchanged for.
+    pub(crate) authorization: Option<String>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuthorizationRecord {
+    pub(crate) client: String,
+    pub(crate) owner: String,
+    pub(crate) keyspace: String,
+    /// All that was agreed.
+    pub(crate) scope: Vec<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) created_at_ms: u64,
+    pub(crate) ends_at_ms: u64,
+    pub(crate) revoked_at_ms: Option<u64>,
+    /// The key of the newest access token, and of the one before.
+    pub(crate) key: String,
+    pub(crate) previous_key: Option<String>,
+    pub(crate) head: Head,
+    /// The hash of the secret before the head's, if there was one.
+    pub(crate) predecessor: Option<[u8; 32]>,
+    /// The head's secret, sealed under its predecessor.
+    pub(crate) successor: Option<Vec<u8>>,
+    /// The keys that were disabled with the client.
+    pub(crate) held: Vec<String>,
+}
+
+/// The newest refresh token of an authorization.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Head {
+    pub(crate) generation: u64,
+    pub(crate) made_at_ms: u64,
+    /// The hash of its secret.
+    pub(crate) secret: [u8; 32],
+    /// The access token that was made with it, sealed under its secret, and its scope.
+    pub(crate) access: Vec<u8>,
+    pub(crate) scope: Vec<String>,
+}
+
+fn decode<T: DeserializeOwned>(record: &Record) -> Result<T> {
+    let read = match record.version {
+        VERSION => serde_json::from_slice(&record.bytes).ok(),
+        _ => None,
+    };
+    read.ok_or(Error::Internal("a record of gatekey-oauth does not decode"))
+}
+
+/// Where records are read from.
+pub(super) trait Source {
+    fn record(&self, table: &str, key: &[u8]) -> Result<Option<Record>>;
+
+    fn find<T: DeserializeOwned>(&self, table: &str, key: &[u8]) -> Result<Option<T>> {
+        let record = self.record(table, key)?;
+        record.as_ref().map(decode).transpose()
+    }
+}
+
+impl Source for ExtensionTx<'_, '_> {
+    fn record(&self, table: &str, key: &[u8]) -> Result<Option<Record>> {
+        self.get(table, key)
+    }
+}
+
+impl Source for ExtensionView<'_> {
+    fn record(&self, table: &str, key: &[u8]) -> Result<Option<Record>> {
+        self.get(table, key)
+    }
+}
+
+pub(super) fn put<T: Serialize>(
+    tx: &mut ExtensionTx<'_, '_>,
+    table: &str,
+    key: &[u8],
+    value: &T,
+) -> Result<()> {
+    let bytes = serde_json::to_vec(value);
+    let bytes = bytes.map_err(|_| Error::Internal("a record of gatekey-oauth does not encode"))?;
+    tx.put(table, key, VERSION, &bytes)
+}
+
+/// A key in [`ENDS`]: in the order of time.
+fn end_key(at_ms: u64, kind: u8, key: &[u8]) -> Vec<u8> {
+    [&at_ms.to_be_bytes(), &[kind][..], key].concat()
+}
+
+pub(super) const CODE: u8 = b'c';
+pub(super) const TICKET: u8 = b't';
+pub(super) const AUTHORIZATION: u8 = b'a';
+
+/// Notes when a record goes.
+pub(super) fn note_end(
+    tx: &mut ExtensionTx<'_, '_>,
+    at_ms: u64,
+    kind: u8,
+    key: &[u8],
+) -> Result<()> {
+    tx.put(ENDS, &end_key(at_ms, kind, key), VERSION, &[])
+}
+
+/// Has a record go sooner.
+pub(super) fn move_end(
+    tx: &mut ExtensionTx<'_, '_>,
+    (from_ms, to_ms): (u64, u64),
+    kind: u8,
+    key: &[u8],
+) -> Result<()> {
+    tx.remove(ENDS, &end_key(from_ms, kind, key))?;
+    note_end(tx, to_ms, kind, key)
+}
+
+/// Removes some records that have ended, with their keys. Each transaction that makes
+/// records does it, so that the file is bounded by what is alive.
+pub(super) fn sweep(tx: &mut ExtensionTx<'_, '_>) -> Result<()> {
+    let now = tx.now().unix_ms().saturating_add(1).to_be_bytes();
+    let ended = match tx.page(ENDS, &[], Some(&now), SWEPT) {
+        // A damaged one keeps the others, and must not keep everybody from a token: a check
+        // finds it.
+        Err(Error::Corrupted(_)) => return Ok(()),
+        ended => ended?,
+    };
+    for (end, _) in ended {
+        match end.get(8..).and_then(<[u8]>::split_first) {
+            Some((&CODE, key)) => drop(tx.remove(CODES, key)?),
+            Some((&TICKET, key)) => drop(tx.remove(TICKETS, key)?),
+            Some((&AUTHORIZATION, id)) => {
+                if let Some(record) = tx.find::<AuthorizationRecord>(AUTHORIZATIONS, id)? {
+                    let keys = [Some(&record.key), record.previous_key.as_ref()];
+                    for key in keys.into_iter().flatten() {
+                        tx.purge(key.parse()?)?;
+                    }
+                    tx.remove(BY_CLIENT, &by_client(&record.client, id))?;
+                }
+                tx.remove(AUTHORIZATIONS, id)?;
+            }
+            _ => {}
+        }
+        tx.remove(ENDS, &end)?;
+    }
+    Ok(())
+}
+
+pub(super) fn by_client(client: &str, authorization: &[u8]) -> Vec<u8> {
+    [client.as_bytes(), &[0], authorization].concat()
+}
+
+impl AuthorizationRecord {
+    pub(super) fn key_id(&self) -> Result<KeyId> {
+        Ok(self.key.parse()?)
+    }
+
+    pub(super) fn owner(&self) -> Result<OwnerPath> {
+        Ok(self.owner.parse()?)
+    }
+
+    pub(super) fn keyspace(&self) -> Result<Prefix> {
+        Ok(self.keyspace.parse()?)
+    }
+}
+
+pub(super) fn instant(ms: u64) -> Timestamp {
+    Timestamp::from_unix_ms(ms).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,617 @@
+//! The token endpoint: a code or a refresh token for an access token; and revocation.
+
+use gatekey::extension::ExtensionTx;
+use gatekey::{Error, Key, KeyId, KeyUpdate, NewKey, Reason, Result, Rotation, Timestamp};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::encoding::{decode, encode};
+use crate::params::Params;
+use crate::server::AuthorizationServer;
+use crate::server::authorize::asked_scope;
+use crate::server::clients::authenticated;
+use crate::server::records::{
+    AUTHORIZATION, AUTHORIZATIONS, AuthorizationRecord, BY_CLIENT, CLIENTS, CODES, ClientRecord,
+    CodeRecord, Head, Source, by_client, instant, move_end, note_end, put, sweep,
+};
+use crate::server::reply::{Refusal, Reply};
+
+const REFRESH: &str = "gkr_";
+/// Hashes and pads of secrets, each under a purpose of its own.
+const SECRET: &str = "refresh secret";
+const PAD: &str = "refresh pad";
+const PROOF: &str = "refresh proof";
+const PROOF_LEN: usize = 16;
+/// How long a revoked authorization is remembered.
+const REVOKED_KEPT_MS: u64 = 24 * 3600 * 1000;
+
+type Answer<T> = Result<std::result::Result<T, Refusal>>;
+
+/// A request to the token endpoint, or to that for revocation.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenRequest<'a> {
+    /// The body, of a form or of JSON.
+    pub params: &'a Params,
+    /// The `Authorization` header, if the request has one.
+    pub authorization: Option<&'a str>,
+}
+
+/// A refresh token in its parts. Its proof was right: this store has made it.
+struct Refresh {
+    authorization: [u8; 16],
+    generation: u64,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+/// What a client gets.
+struct Tokens {
+    access: Zeroizing<String>,
+    refresh: Zeroizing<String>,
+    scope: Vec<String>,
+    ends_at: Timestamp,
+}
+
+/// What a transaction draws beforehand.
+#[derive(Clone)]
+struct Drawn {
+    id: [u8; 16],
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl AuthorizationServer {
+    /// Answers a request to the token endpoint: `authorization_code` or `refresh_token`.
+    ///
+    /// All checks come before anything is consumed. A code is good once; one that is
+    /// presented again and passes all checks revokes what it was exchanged for. A refresh
+    /// token is good until the next is used; see [`ServerOptions::refresh_window`] for
+    /// retries. Durable before it returns.
+    ///
+    /// [`ServerOptions::refresh_window`]: crate::server::ServerOptions::refresh_window
+    ///
+    /// # Errors
+    /// See [`Engine`](gatekey::Engine): answer 503.
+    pub fn token(&self, request: TokenRequest<'_>) -> Result<Reply> {
+        let extension = &self.shared.extension;
+        let TokenRequest {
+            params,
+            authorization,
+        } = request;
+        let Some((client, _)) = authenticated(extension, authorization, params)? else {
+            return Ok(Reply::refuse(Refusal::InvalidClient));
+        };
+        let answer = match params.get("grant_type") {
+            Some("authorization_code") => self.redeem(&client, params),
+            Some("refresh_token") => self.refresh(&client, params),
+            Some(_) => Ok(Err(Refusal::UnsupportedGrantType)),
+            None => Ok(Err(Refusal::InvalidRequest)),
+        };
+        let answer = match answer {
+            // The engine does not give such a key: a permission was retired, say, or the owner
+            // is at a cap. Nothing was consumed.
+            Err(Error::Invalid(_) | Error::Conflict(_) | Error::NotFound(_)) => {
+                Err(Refusal::InvalidScope)
+            }
+            answer => answer?,
+        };
+        Ok(match answer {
+            Ok(tokens) => self.show(&tokens),
+            Err(refusal) => Reply::refuse(refusal),
+        })
+    }
+
+    fn show(&self, tokens: &Tokens) -> Reply {
+        let now = self.shared.extension.engine().now();
+        let left = tokens.ends_at.saturating_since(now);
+        Reply::json(
+            200,
+            &json!({
+                "access_token": &*tokens.access,
+                "token_type": "Bearer",
+                "expires_in": left.as_secs(),
+                "refresh_token": &*tokens.refresh,
+                "scope": tokens.scope.join(" "),
+            }),
+        )
+    }
+
+    /// Answers a request to the revocation endpoint (RFC 7009): revokes the authorization of a
+    /// refresh token or of an access token, if it is this client's. 200 also for what is
+    /// unknown. Durable before it returns.
+    ///
+    /// # Errors
+    /// See [`Engine`](gatekey::Engine): answer 503.
+    pub fn revoke(&self, request: TokenRequest<'_>) -> Result<Reply> {
+        let extension = &self.shared.extension;
+        let TokenRequest {
+            params,
+            authorization,
+        } = request;
+        let Some((client, _)) = authenticated(extension, authorization, params)? else {
+            return Ok(Reply::refuse(Refusal::InvalidClient));
+        };
+        let Some(token) = params.get("token") else {
+            return Ok(Reply::refuse(Refusal::InvalidRequest));
+        };
+        let id = match self.read_refresh(token) {
+            Some(refresh) => Some(encode(&refresh.authorization)),
+            // An access token names its authorization in its key's labels.
+            None => {
+                let key = match &self.shared.jwts {
+                    Some(jwts) => match jwts.key_of(token)? {
+                        Some(key) => extension.engine().find_key(key)?,
+                        None => None,
+                    },
+                    None => extension.engine().find_by_token(token)?,
+                };
+                key.and_then(|key| key.labels.get(LABEL).cloned())
+            }
+        };
+        let Some(id) = id else {
+            return Ok(Reply::empty(200));
+        };
+        let answer = extension.change(move |tx| {
+            let Some(mut found) = find(tx, &id)? else {
+                return Ok(Ok(()));
+            };
+            if found.client != client {
+                return Ok(Err(Refusal::InvalidGrant));
+            }
+            revoke(tx, &id, &mut found, "token_revoked")?;
+            Ok(Ok(()))
+        })?;
+        Ok(match answer {
+            Ok(()) => Reply::empty(200),
+            Err(refusal) => Reply::refuse(refusal),
+        })
+    }
+
+    /// Exchanges a code.
+    fn redeem(&self, client: &str, params: &Params) -> Answer<Tokens> {
+        let Some(code) = params.get("code") else {
+            return Ok(Err(Refusal::InvalidRequest));
+        };
+        let hash = self.code_hash(code);
+        let redirect_uri = params.get("redirect_uri").map(str::to_owned);
+        let resource = params.get("resource").map(str::to_owned);
+        let verifier = params.get("code_verifier").map(str::to_owned);
+        let drawn = self.draw()?;
+        let (server, client) = (self.clone(), client.to_owned());
+        self.shared.extension.change(move |tx| {
+            let now_ms = tx.now().unix_ms();
+            let refused = Ok(Err(Refusal::InvalidGrant));
+            if !is_enabled(tx, &client)? {
+                return Ok(Err(Refusal::InvalidClient));
+            }
+            let Some(mut found) = tx.find::<CodeRecord>(CODES, &hash)? else {
+                return refused;
+            };
+            let is_right = found.client == client
+                && now_ms < found.ends_at_ms
+                && redirect_uri.as_ref() == Some(&found.redirect_uri)
+                && proves(found.challenge.as_deref(), verifier.as_deref());
+            if !is_right {
+                return refused;
+            }
+            if resource.is_some() && resource != found.resource {
+                return Ok(Err(Refusal::InvalidTarget));
+            }
+            // Nothing was consumed so far, and all that follows is one transaction.
+            if let Some(id) = &found.authorization {
+                if let Some(mut authorization) = find(tx, id)? {
+                    revoke(tx, id, &mut authorization, "code_replayed")?;
+                }
+                return refused;
+            }
+            if tx.owner(&found.owner.parse()?)?.is_suspended() {
+                return refused;
+            }
+            let Some(of_client) = tx.find::<ClientRecord>(CLIENTS, client.as_bytes())? else {
+                return refused;
+            };
+            sweep(tx)?;
+            let options = &server.shared.options;
+            let id = encode(&drawn.id);
+            let ends_at = tx.now().saturating_add(options.authorization_lifetime);
+            let mut authorization = AuthorizationRecord {
+                client: client.clone(),
+                owner: found.owner.clone(),
+                keyspace: of_client.keyspace,
+                scope: found.scope.clone(),
+                resource: found.resource.clone(),
+                created_at_ms: now_ms,
+                ends_at_ms: ends_at.unix_ms(),
+                revoked_at_ms: None,
+                key: String::new(),
+                previous_key: None,
+                head: Head {
+                    generation: 0,
+                    made_at_ms: 0,
+                    secret: [0; 32],
+                    access: Vec::new(),
+                    scope: found.scope.clone(),
+                },
+                predecessor: None,
+                successor: None,
+                held: Vec::new(),
+            };
+            let access = server.issue(tx, &id, &mut authorization)?;
+            let tokens = server.crown(tx, &drawn, &mut authorization, None, access)?;
+            put(tx, AUTHORIZATIONS, id.as_bytes(), &authorization)?;
+            tx.put(BY_CLIENT, &by_client(&client, id.as_bytes()), 1, &[])?;
+            note_end(tx, authorization.ends_at_ms, AUTHORIZATION, id.as_bytes())?;
+            found.authorization = Some(id.clone());
+            put(tx, CODES, &hash, &found)?;
+            tx.audit("code_redeemed", &id, Some(&client))?;
+            Ok(Ok(tokens))
+        })
+    }
+
+    /// Exchanges a refresh token.
+    fn refresh(&self, client: &str, params: &Params) -> Answer<Tokens> {
+        let Some(token) = params.get("refresh_token") else {
+            return Ok(Err(Refusal::InvalidRequest));
+        };
+        // A forged one ends here: it waits for no transaction, and changes nothing.
+        let Some(presented) = self.read_refresh(token) else {
+            return Ok(Err(Refusal::InvalidGrant));
+        };
+        let resource = params.get("resource").map(str::to_owned);
+        let (params, mut drawn) = (params.clone(), self.draw()?);
+        drawn.id = presented.authorization;
+        let (server, client) = (self.clone(), client.to_owned());
+        let id = encode(&presented.authorization);
+        self.shared.extension.change(move |tx| {
+            let refused = Ok(Err(Refusal::InvalidGrant));
+            if !is_enabled(tx, &client)? {
+                return Ok(Err(Refusal::InvalidClient));
+            }
+            let Some(mut found) = find(tx, &id)? else {
+                return refused;
+            };
+            let now = tx.now();
+            if found.client != client
+                || found.revoked_at_ms.is_some()
+                || now.unix_ms() >= found.ends_at_ms
+            {
+                return refused;
+            }
+            if resource.is_some() && resource != found.resource {
+                return Ok(Err(Refusal::InvalidTarget));
+            }
+            let Ok(scope) = asked_scope(&params, &found.scope) else {
+                return Ok(Err(Refusal::InvalidScope));
+            };
+            // An authorization is what its newest key is: whoever takes the key away takes
+            // away all that could come of it.
+            let Some(key) = tx.find_key(found.key_id()?)? else {
+                return refused;
+            };
+            let is_off = key.disabled && !found.held.contains(&found.key);
+            let is_dead =
+                key.revoked.is_some() || key.successor.is_some() || key.suspended || is_off;
+            if is_dead || tx.owner(&found.owner()?)?.is_suspended() {
+                return refused;
+            }
+            let age = now.saturating_since(instant(found.head.made_at_ms));
+            let is_young = age < server.shared.options.refresh_window;
+            let generation = found.head.generation;
+            let is = |hash: &[u8; 32]| {
+                let extension = &server.shared.extension;
+                extension.mac_is(SECRET, &[presented.secret.as_slice()], hash)
+            };
+            let is_head = presented.generation == generation && is(&found.head.secret);
+            let is_before = presented.generation.checked_add(1) == Some(generation)
+                && found.predecessor.is_some_and(|hash| is(&hash));
+            if !is_head && !is_before {
+                if presented.generation >= generation {
+                    // Of a later one: the store is an older copy of itself.
+                    return refused;
+                }
+                // A generation that was replaced, in the hands of two.
+                revoke(tx, &id, &mut found, "refresh_replayed")?;
+                return refused;
+            }
+            if is_before && !is_young {
+                revoke(tx, &id, &mut found, "refresh_replayed")?;
+                return refused;
+            }
+            // A retry, or another process of the client: it gets what was made then.
+            if is_young && !key.expired {
+                let asked = params.get("scope").is_some();
+                if asked && scope != found.head.scope {
+                    return Ok(Err(Refusal::InvalidScope));
+                }
+                return server.again(&presented, &found, &key).map(Ok);
+            }
+            sweep(tx)?;
+            found.head.scope = scope;
+            if let Some(previous) = &found.previous_key {
+                tx.purge(previous.parse()?)?;
+            }
+            let access = server.replace(tx, &id, &mut found, &key)?;
+            let tokens = server.crown(tx, &drawn, &mut found, Some(&presented), access)?;
+            put(tx, AUTHORIZATIONS, id.as_bytes(), &found)?;
+            tx.audit("refreshed", &id, Some(&client))?;
+            Ok(Ok(tokens))
+        })
+    }
+
+    fn draw(&self) -> Result<Drawn> {
+        let extension = &self.shared.extension;
+        Ok(Drawn {
+            id: *extension.random::<16>()?,
+            secret: extension.random::<32>()?,
+        })
+    }
+
+    /// A new key for an authorization, and its access token.
+    fn issue(
+        &self,
+        tx: &mut ExtensionTx<'_, '_>,
+        id: &str,
+        authorization: &mut AuthorizationRecord,
+    ) -> Result<(Zeroizing<String>, Timestamp)> {
+        let ends_at = self.access_end(tx, authorization)?;
+        let new = NewKey::new(authorization.keyspace()?, authorization.owner()?)?
+            .permissions(authorization.head.scope.clone())
+            .label(LABEL, id)
+            .expires_at(ends_at);
+        let issued = tx.issue(&new)?;
+        authorization.previous_key =
+            (!authorization.key.is_empty()).then(|| std::mem::take(&mut authorization.key));
+        authorization.key = issued.key.id.to_string();
+        let token = Zeroizing::new(issued.token.expose().to_owned());
+        self.shape(authorization, &issued.key, token)
+    }
+
+    /// The key of the next access token: the one before is accepted for the window longer.
+    fn replace(
+        &self,
+        tx: &mut ExtensionTx<'_, '_>,
+        id: &str,
+        authorization: &mut AuthorizationRecord,
+        key: &Key,
+    ) -> Result<(Zeroizing<String>, Timestamp)> {
+        if key.expired {
+            return self.issue(tx, id, authorization);
+        }
+        let keyspace = tx.keyspace(authorization.keyspace()?)?;
+        let window = self.shared.options.refresh_window;
+        let grace = keyspace.max_grace.map_or(window, |max| max.min(window));
+        let changes = KeyUpdate::new()
+            .set_permissions(authorization.head.scope.clone())
+            .expires_at(self.access_end(tx, authorization)?);
+        let rotation = Rotation::with_grace(grace).changing(changes);
+        let rotated = tx.rotate(key.id, &rotation)?;
+        authorization.previous_key = Some(std::mem::take(&mut authorization.key));
+        authorization.key = rotated.key.id.to_string();
+        let token = Zeroizing::new(rotated.token.expose().to_owned());
+        self.shape(authorization, &rotated.key, token)
+    }
+
+    fn access_end(
+        &self,
+        tx: &ExtensionTx<'_, '_>,
+        authorization: &AuthorizationRecord,
+    ) -> Result<Timestamp> {
+        let keyspace = tx.keyspace(authorization.keyspace()?)?;
+        let lifetime = self.shared.options.access_lifetime;
+        let lifetime = keyspace
+            .max_lifetime
+            .map_or(lifetime, |max| max.min(lifetime));
+        let ends_at = tx.now().saturating_add(lifetime);
+        Ok(ends_at.min(instant(authorization.ends_at_ms)))
+    }
+
+    /// The access token that a client gets for a key: its token, or a JWT.
+    fn shape(
+        &self,
+        authorization: &AuthorizationRecord,
+        key: &Key,
+        token: Zeroizing<String>,
+    ) -> Result<(Zeroizing<String>, Timestamp)> {
+        let ends_at = key.expires_at.unwrap_or(Timestamp::MAX);
+        let Some(jwts) = &self.shared.jwts else {
+            return Ok((token, ends_at));
+        };
+        let scope = &authorization.head.scope;
+        let jwt = jwts.issue_for(key, &authorization.client, scope)?;
+        Ok((Zeroizing::new(jwt.expose().to_owned()), jwt.expires_at))
+    }
+
+    /// Makes the next refresh token the head of an authorization.
+    fn crown(
+        &self,
+        tx: &ExtensionTx<'_, '_>,
+        drawn: &Drawn,
+        authorization: &mut AuthorizationRecord,
+        before: Option<&Refresh>,
+        (access, ends_at): (Zeroizing<String>, Timestamp),
+    ) -> Result<Tokens> {
+        let extension = &self.shared.extension;
+        let secret = &drawn.secret;
+        let generation = authorization.head.generation + 1;
+        authorization.predecessor = before.map(|_| authorization.head.secret);
+        authorization.successor = before
+            .map(|before| extension.seal(&self.pad(&before.secret), secret.as_slice()))
+            .transpose()?;
+        authorization.head = Head {
+            generation,
+            made_at_ms: tx.now().unix_ms(),
+            secret: extension.mac(SECRET, &[secret.as_slice()]),
+            access: extension.seal(&self.pad(secret), access.as_bytes())?,
+            scope: authorization.head.scope.clone(),
+        };
+        Ok(Tokens {
+            refresh: self.print_refresh(&drawn.id, generation, secret),
+            access,
+            scope: authorization.head.scope.clone(),
+            ends_at,
+        })
+    }
+
+    /// What was made with the head, for whoever has the head or the one before.
+    fn again(
+        &self,
+        presented: &Refresh,
+        authorization: &AuthorizationRecord,
+        key: &Key,
+    ) -> Result<Tokens> {
+        let extension = &self.shared.extension;
+        let head = &authorization.head;
+        let secret = match (
+            &authorization.successor,
+            presented.generation == head.generation,
+        ) {
+            (_, true) => presented.secret.clone(),
+            (Some(sealed), false) => {
+                let opened = extension.unseal(&self.pad(&presented.secret), sealed)?;
+                let why = Error::Internal("the secret of a refresh token has another length");
+                Zeroizing::new(opened.as_slice().try_into().map_err(|_| why)?)
+            }
+            (None, false) => return Err(Error::Internal("a refresh token has no successor")),
+        };
+        let access = extension.unseal(&self.pad(&secret), &head.access)?;
+        let access = String::from_utf8(access.to_vec());
+        let access = access.map_err(|_| Error::Internal("an access token is no text"))?;
+        Ok(Tokens {
+            access: Zeroizing::new(access),
+            refresh: self.print_refresh(&presented.authorization, head.generation, &secret),
+            scope: head.scope.clone(),
+            ends_at: key.expires_at.unwrap_or(Timestamp::MAX),
+        })
+    }
+
+    /// What a secret seals under: nothing that is stored gives it.
+    fn pad(&self, secret: &[u8; 32]) -> String {
+        let pad = self.shared.extension.mac(PAD, &[secret]);
+        format!("{PAD} {}", encode(&pad))
+    }
+
+    fn print_refresh(
+        &self,
+        id: &[u8; 16],
+        generation: u64,
+        secret: &[u8; 32],
+    ) -> Zeroizing<String> {
+        let mut body = Zeroizing::new(Vec::with_capacity(72));
+        body.extend_from_slice(id);
+        body.extend(generation.to_be_bytes());
+        body.extend_from_slice(secret);
+        let proof = self.shared.extension.mac(PROOF, &[&body]);
+        body.extend(proof.iter().take(PROOF_LEN));
+        Zeroizing::new(format!("{REFRESH}{}", encode(&body)))
+    }
+
+    /// A refresh token of this store: its proof is right, whatever became of it.
+    fn read_refresh(&self, token: &str) -> Option<Refresh> {
+        let text = token
+            .strip_prefix(REFRESH)
+            .filter(|text| text.len() == 96)?;
+        let bytes = Zeroizing::new(decode(text)?);
+        let (body, proof) = bytes.split_last_chunk::<PROOF_LEN>()?;
+        let whole = self.shared.extension.mac(PROOF, &[body]);
+        // Both are of a keyed hash over what was presented: compared as hashes.
+        let is_right = self.shared.extension.mac_is(
+            "compared",
+            &[proof],
+            &self
+                .shared
+                .extension
+                .mac("compared", &[whole.get(..PROOF_LEN)?]),
+        );
+        let (id, rest) = body.split_first_chunk::<16>()?;
+        let (generation, secret) = rest.split_first_chunk::<8>()?;
+        is_right.then_some(Refresh {
+            authorization: *id,
+            generation: u64::from_be_bytes(*generation),
+            secret: Zeroizing::new(secret.try_into().ok()?),
+        })
+    }
+
+    /// Revokes an authorization, with its access tokens and its refresh token: for a person
+    /// who takes it back. `false`: there is none, or it was revoked before.
+    ///
+    /// # Errors
+    /// See [`Engine`](gatekey::Engine).
+    pub fn revoke_authorization(&self, id: &str) -> Result<bool> {
+        let id = id.to_owned();
+        self.shared
+            .extension
+            .change(move |tx| match find(tx, &id)? {
+                Some(mut found) if found.revoked_at_ms.is_none() => {
+                    revoke(tx, &id, &mut found, "authorization_revoked")?;
+                    Ok(true)
+                }
+                _ => Ok(false),
+            })
+    }
+}
+
+/// The label of a key that names its authorization.
+pub(super) const LABEL: &str = "oauth_authorization";
+
+fn find(tx: &ExtensionTx<'_, '_>, id: &str) -> Result<Option<AuthorizationRecord>> {
+    match id.len() {
+        1..=64 => tx.find(AUTHORIZATIONS, id.as_bytes()),
+        _ => Ok(None),
+    }
+}
+
+fn is_enabled(tx: &ExtensionTx<'_, '_>, client: &str) -> Result<bool> {
+    let found = tx.find::<ClientRecord>(CLIENTS, client.as_bytes())?;
+    Ok(found.is_some_and(|client| !client.disabled))
+}
+
+/// Whether a verifier is that of a challenge (RFC 7636, 4.6). One without the other is
+/// not: a code that was asked for without a challenge takes no verifier.
+fn proves(challenge: Option<&str>, verifier: Option<&str>) -> bool {
+    match (challenge, verifier) {
+        (None, None) => true,
+        (Some(challenge), Some(verifier)) => {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            (43..=128).contains(&verifier.len())
+                && verifier.bytes().all(allowed)
+                && encode(&Sha256::digest(verifier)) == challenge
+        }
+        _ => false,
+    }
+}
+
+/// Revokes an authorization in constant time and space: at most two keys are alive.
+fn revoke(
+    tx: &mut ExtensionTx<'_, '_>,
+    id: &str,
+    authorization: &mut AuthorizationRecord,
+    event: &str,
+) -> Result<()> {
+    if authorization.revoked_at_ms.is_some() {
+        return Ok(());
+    }
+    let now_ms = tx.now().unix_ms();
+    let keys = [
+        Some(&authorization.key),
+        authorization.previous_key.as_ref(),
+    ];
+    for key in keys.into_iter().flatten() {
+        let key: KeyId = key.parse()?;
+        if tx
+            .find_key(key)?
+            .is_some_and(|found| found.revoked.is_none())
+        {
+            tx.revoke(key, Reason::Cessation)?;
+        }
+    }
+    let goes_at_ms = authorization.ends_at_ms.min(now_ms + REVOKED_KEPT_MS);
+    move_end(
+        tx,
+        (authorization.ends_at_ms, goes_at_ms),
+        AUTHORIZATION,
+        id.as_bytes(),
+    )?;
+    authorization.revoked_at_ms = Some(now_ms);
+    authorization.ends_at_ms = goes_at_ms;
+    put(tx, AUTHORIZATIONS, id.as_bytes(), authorization)?;
+    tx.audit(event, id, Some(&authorization.client))
+}
