@@ -62,6 +62,7 @@
 //! | care for the file | [`Engine::health`], [`Engine::check`], [`Engine::backup`], [`Engine::purge`], [`Engine::compact`] |
 //! | mend a wrong clock | [`Engine::clock_status`], [`Engine::set_time_back`] |
 //! | test what expires | [`ManualClock`] |
+//! | read the form of a text without a store | [`inspect_token`] |
 //! | know what is refused for its size | [`bounds`] |
 //!
 //! # What holds
@@ -150,6 +151,7 @@ mod sync;
 pub mod tower;
 
 pub use change::time::TimeSetBack;
+pub use crypto::token::{TokenForm, inspect_token};
 pub use engine::compact::Compacted;
 pub use engine::extension;
 pub use engine::handle::Engine;

@@ -75,6 +75,46 @@ pub(crate) fn parse(text: &[u8]) -> Option<Parts<'_>> {
     split(text).filter(Parts::is_token)
 }
 
+/// What a text that has the form of a token says of itself: see [`inspect_token`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TokenForm {
+    /// The prefix: which keyspace it is of, in some store.
+    pub prefix: Prefix,
+    /// The id of its key, which is public.
+    pub key: KeyId,
+}
+
+/// Reads the form of a text without a store: `None` for a text that no store issues as a
+/// token, which is malformed for every store. For a tool that is shown a text and asks
+/// whether it may be a token, and of which key.
+///
+/// It proves nothing: anybody can make a text of this form. The call takes time in
+/// proportion to the text's length, at most 255 bytes.
+///
+/// ```
+/// # use gatekey::{Engine, NewKey, NewKeyspace, inspect_token};
+/// # let engine = Engine::open_in_memory()?;
+/// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+/// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+/// let token = issued.token.expose();
+/// let form = inspect_token(token).unwrap();
+/// assert_eq!((form.prefix.as_str(), form.key), ("acme_live", issued.key.id));
+/// let cut = &token[..token.len() - 1];
+/// assert!(inspect_token(cut).is_none());
+/// # engine.close()?;
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+#[must_use]
+pub fn inspect_token(text: impl AsRef<[u8]>) -> Option<TokenForm> {
+    let parts = parse(text.as_ref())?;
+    let prefix = std::str::from_utf8(parts.prefix).ok()?;
+    Some(TokenForm {
+        prefix: prefix.parse().ok()?,
+        key: parts.id,
+    })
+}
+
 fn check_of(body: &[u8]) -> [u8; CHECK_LEN] {
     base62(u64::from(crc32fast::hash(body)))
 }
