@@ -124,7 +124,7 @@ pub(crate) struct UsageTotals {
 /// A verdict: one of the two members.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "snake_case")]
-#[allow(dead_code)]
+#[allow(dead_code, clippy::large_enum_variant)]
 pub(crate) enum Verdict {
     Granted(schema::Grant),
     Denied(schema::Denial),

@@ -170,6 +170,8 @@ pub(crate) struct QuotaStatus {
     quota: Quota,
     /// How many requests are left.
     remaining: u64,
+    /// How many requests were used beyond the quota; what is refilled pays them first.
+    owed: u64,
     #[schemars(with = "Option<Timestamp>")]
     refills_at: (),
 }

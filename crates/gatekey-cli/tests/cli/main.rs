@@ -1,0 +1,12 @@
+//! The command line, as a program: on a file, over the socket of a server, over TCP.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod completing;
+mod exits;
+mod guide;
+mod killed;
+mod output;
+mod program;
+mod terminal;
+mod ways;

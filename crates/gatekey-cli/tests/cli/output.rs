@@ -1,0 +1,177 @@
+//! What is printed where: for programs, for people, and no secret.
+
+use snapbox::{assert_data_eq, str};
+
+use crate::program::{Place, gatekey, run};
+
+#[test]
+fn a_token_alone_goes_to_stdout() {
+    let (place, id, _) = Place::with_key();
+    let issued = place.done(&["key", "issue", "acme_live", "--owner", "acme"]);
+    let rotated = place.done(&["key", "rotate", &id, "--grace", "1d"]);
+    for ran in [issued, rotated] {
+        let token = ran.stdout.strip_suffix('\n').unwrap();
+        assert!(!token.contains(char::is_whitespace), "{ran:?}");
+        assert!(!ran.stderr.contains(token));
+        assert_eq!(place.run_with(&["verify"], token).code, 0);
+        assert_eq!(
+            place.run_with(&["verify"], &ran.stdout).code,
+            0,
+            "with its newline"
+        );
+    }
+    let batch = "{\"keyspace\": \"acme_live\", \"owner\": \"a\"}\n\n{\"keyspace\": \"acme_live\", \"owner\": \"b\"}\n";
+    let issued = place.run_with(&["key", "batch", "-"], batch);
+    assert_eq!(issued.stdout.lines().count(), 2, "{issued:?}");
+    let wrong = "{\"keyspace\": \"acme_live\", \"owner\": \"a\", \"expiresIn\": 60}\n";
+    let refused = place.run_with(&["key", "batch", "-"], wrong);
+    assert_eq!(
+        (refused.code, refused.stdout.as_str()),
+        (2, ""),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn json_is_one_object_a_line_and_lists_go_through_all_pages() {
+    let (place, _, _) = Place::with_key();
+    let one = "{\"keyspace\": \"acme_live\", \"owner\": \"many\"}\n";
+    place.run_with(&["key", "batch", "-"], &one.repeat(1_200));
+    let listed = place.done(&["key", "list", "--json", "--owner", "many"]);
+    let ids: std::collections::BTreeSet<String> = listed
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 1_200);
+    let some = place.done(&["key", "list", "--json", "--limit", "7"]);
+    assert_eq!(some.stdout.lines().count(), 7);
+    assert!(
+        place
+            .done(&["audit", "list", "--json"])
+            .stdout
+            .lines()
+            .count()
+            >= 3
+    );
+    for args in [
+        &["stats"][..],
+        &["health"],
+        &["clock"],
+        &["check"],
+        &["audit", "span"],
+        &["keyspace", "show", "acme_live"],
+        &["owner", "show", "acme"],
+        &["usage", "--owner", "acme"],
+    ] {
+        let mut args = args.to_vec();
+        args.push("--json");
+        let ran = place.done(&args);
+        assert_eq!(ran.stdout.lines().count(), 1, "{args:?}");
+        assert!(ran.json().is_object(), "{args:?}");
+    }
+}
+
+#[test]
+fn tables_are_aligned_and_without_colour_where_no_terminal_is() {
+    let (place, _, _) = Place::with_key();
+    let listed = place.done(&["key", "list"]);
+    assert_data_eq!(
+        listed.stdout,
+        str![[r#"
+id          keyspace   owner        state   permissions  expires_at  last_used  used  name
+[..]  acme_live  acme/ingest  active  read         -           -          0     -
+
+"#]]
+    );
+    assert_data_eq!(
+        place.done(&["keyspace", "list"]).stdout,
+        str![[r#"
+prefix     description  default_lifetime  max_lifetime  default_plan
+acme_live  -            -                 -             -
+
+"#]]
+    );
+}
+
+/// The line of the commands, which scripts are written against.
+#[test]
+fn the_commands_are_these() {
+    let help = run(gatekey().arg("--help").env("COLUMNS", "100"), "").stdout;
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    assert_data_eq!(
+        commands.join(" "),
+        str![
+            "init keyspace key owner verify inspect find audit usage stats health clock metrics check repair backup restore purge compact pepper api serve completions man help"
+        ]
+    );
+}
+
+#[test]
+fn the_man_page_and_the_help_name_the_exit_codes() {
+    for args in [&["man"][..], &["--help"]] {
+        let text = run(gatekey().args(args), "").stdout;
+        assert!(text.contains("7 denied"), "{text}");
+    }
+}
+
+/// A token where none belongs is in no message.
+#[test]
+fn no_message_shows_a_token() {
+    let (place, _, token) = Place::with_key();
+    let secret = &token[token.len() - 49..token.len() - 20];
+    for args in [
+        &["key", "show", &token][..],
+        &["keyspace", "show", &token],
+        &["owner", "show", &token],
+        &["key", "list", "--keyspace", &token],
+        &[
+            "key",
+            "issue",
+            "acme_live",
+            "--owner",
+            "a",
+            "--permission",
+            &token,
+        ],
+        &[
+            "key",
+            "issue",
+            "acme_live",
+            "--owner",
+            "a",
+            "--plan",
+            &token,
+        ],
+        &["api", "GET", &token],
+        &["api", "POST", "/v1/keys", "--body", &token],
+    ] {
+        let ran = place.run(args);
+        assert_ne!(ran.code, 0, "{args:?}");
+        let text = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!text.contains(secret), "{args:?}: {text}");
+    }
+}
+
+/// `gatekey key list | head -1` is no fault to be told.
+#[test]
+fn a_reader_that_has_enough_is_no_fault() {
+    let (place, _, _) = Place::with_key();
+    let one = "{\"keyspace\": \"acme_live\", \"owner\": \"many\"}\n";
+    place.run_with(&["key", "batch", "-"], &one.repeat(2_000));
+    let script = format!("{} key list --json | head -1", crate::program::GATEKEY);
+    let mut shell = std::process::Command::new("sh");
+    let ran = run(
+        shell
+            .args(["-c", &script])
+            .env("GATEKEY_STORE", place.store()),
+        "",
+    );
+    assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
+}
