@@ -14,6 +14,7 @@
 mod calls;
 #[path = "../proof/history.rs"]
 mod history;
+mod tiers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
