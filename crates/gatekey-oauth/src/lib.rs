@@ -1,4 +1,4 @@
-//! JWTs for a server whose API keys are in [gatekey](gatekey).
+//! JWTs and OAuth 2.0 for a server whose API keys are in [gatekey].
 //!
 //! A JWT that others verify by themselves is good until it ends, whatever became of its
 //! owner. Here it stands for a key: [`Jwts::verify`] looks at the signature once, and at
@@ -11,6 +11,7 @@
 //! | verify a JWT | [`Jwts::verify`] |
 //! | publish the key set | [`Jwts::jwks`] |
 //! | rotate the signing keys | [`Jwts::rotate_signing_keys`], [`Jwts::revoke_signing_key`] |
+//! | let applications ask for access | [`server`] |
 //!
 //! Signing keys are in the engine's own file, sealed under its key, in the extension `oauth`: see
 //! [`gatekey::extension`].
