@@ -482,6 +482,15 @@ mod tests {
     }
 
     #[test]
+    fn what_has_drained_of_a_bucket_is_not_taken_back_from_what_came_since() {
+        let limit = Limit::per_minute(60).bucket(60);
+        let first = charge(Counter::default(), limit, 10, at(0)).unwrap();
+        let mut both = charge(first, limit, 10, at(10_000)).unwrap();
+        both.take_back(limit, 10, at(0));
+        assert_eq!(both.room(limit, at(10_000)), 50);
+    }
+
+    #[test]
     fn one_bucket_of_the_second_system_drains_one_request_in_3_6_seconds() {
         let limit = Limit::per_hour(1_000).bucket(50);
         let mut counter = Counter::default();
