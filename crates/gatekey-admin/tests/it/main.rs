@@ -6,7 +6,10 @@
 mod api;
 mod document;
 mod doors;
+#[cfg(feature = "tracing")]
+mod events;
 mod hostile;
+mod metrics;
 mod repeats;
 mod rights;
 mod tour;
