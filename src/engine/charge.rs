@@ -57,6 +57,14 @@ impl<'a> Who<'a> {
     }
 }
 
+/// What a request's levels have instead of their keyspace's.
+struct OwnTerms<'a> {
+    owners: &'a Pinned<'a>,
+    /// That of an owner without settings.
+    stamp_of_none: u64,
+    of_key: Option<&'a Arc<Terms>>,
+}
+
 /// What a request is charged to.
 #[derive(Default)]
 pub(super) struct Levels<'a> {
@@ -149,14 +157,22 @@ impl Core {
         run: impl FnOnce(&Levels<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         // Before any of its terms is looked up.
-        let stamp = self.owner_terms.stamp_of_none();
+        let stamp_of_none = self.owner_terms.stamp_of_none();
         let owners = self.owner_terms.pin();
-        let own = match &who.key {
+        let of_key = match &who.key {
             Some(view) => self.own_limits(view)?,
             None => None,
         };
+        let own = OwnTerms {
+            stamp_of_none,
+            owners: &owners,
+            of_key: of_key.as_ref(),
+        };
         let keyspace = Once::new(entry);
-        run(&self.levels(who, entry, &keyspace, stamp, &owners, own.as_ref())?)
+        // Large: filled where it is, and not moved.
+        let mut levels = Levels::default();
+        self.fill_levels(&mut levels, who, entry, &keyspace, &own)?;
+        run(&levels)
     }
 
     fn charge_levels(
@@ -256,28 +272,26 @@ impl Core {
         part.meters = names.map(|Name(first, second)| (first, second)).collect();
     }
 
-    /// What a request of a key is charged to: the shortest path first, the key last.
-    fn levels<'a>(
+    /// Adds what a request of a key is charged to: the shortest path first, the key last.
+    fn fill_levels<'a>(
         &self,
+        levels: &mut Levels<'a>,
         who: Who<'a>,
         entry: &Entry,
         keyspace: &'a Once<'_>,
-        stamp_of_none: u64,
-        owners: &'a Pinned<'_>,
-        own: Option<&'a Arc<Terms>>,
-    ) -> Result<Levels<'a>, Error> {
-        let mut levels = Levels::default();
+        own: &OwnTerms<'a>,
+    ) -> Result<(), Error> {
         let owner = who.owner;
         if entry.charges_owners() {
             let names = self.limiter.names().levels(who.keyspace, owner);
             // All of them before the keyspace is loaded: the plans that they name are there.
             let mut found = PerLevel::default();
-            names.for_each(|name| found.push((name, owners.get(&name))));
+            names.for_each(|name| found.push((name, own.owners.get(&name))));
             for (depth, (name, settings)) in (1..).zip(found.iter()) {
                 let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
                 let defaults = keyspace.defaults(depth);
                 let (stamp, plan, limits, has_own_quota) = match settings {
-                    None => (stamp_of_none, defaults.plan, None, false),
+                    None => (own.stamp_of_none, defaults.plan, None, false),
                     Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
                     Some(Own::Settings {
                         stamp,
@@ -307,8 +321,9 @@ impl Core {
             }
         }
         let Some(view) = &who.key else {
-            return Ok(levels);
+            return Ok(());
         };
+        let own = own.of_key;
         if view.plan() != 0 || own.is_some() {
             let plan = view.plan();
             let is_shared =
@@ -338,7 +353,7 @@ impl Core {
                 purse: view.id().raw(),
             });
         }
-        Ok(levels)
+        Ok(())
     }
 
     /// The limits that a key has of its own, if it has any.

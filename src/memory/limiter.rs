@@ -123,8 +123,11 @@ pub(crate) struct Limiter {
 }
 
 /// The locks that a request holds, of each shard once, in the order of the shards.
+///
+/// Large, so that it is filled where it is and not moved.
 struct Held<'a> {
     guards: [Option<(usize, MutexGuard<'a, Shard>)>; SHARDS_MAX],
+    len: usize,
 }
 
 impl Limiter {
@@ -153,15 +156,12 @@ impl Limiter {
         home: &Home,
         also: impl FnOnce() -> Result<(), E>,
     ) -> Result<Charged<E>, Error> {
-        let mut held = match self.hold_all(asks, locked_too, now, home)? {
-            Ok(held) => held,
+        let mut held = Held::none();
+        if let Err(missing) = self.hold_all(&mut held, asks, locked_too, now, home)? {
             // Fail closed: what cannot be counted is not let through.
-            Err(missing) => {
-                return Ok(Charged::OverLimit(OverLimit::for_want_of_room(
-                    &missing, now,
-                )));
-            }
-        };
+            let refused = OverLimit::for_want_of_room(&missing, now);
+            return Ok(Charged::OverLimit(refused));
+        }
         let mut refused: Option<OverLimit> = None;
         for ask in asks.iter() {
             let Some(meter) = held.meter(&ask) else {
@@ -201,10 +201,10 @@ impl Limiter {
         home: &Home,
         also: impl FnOnce() -> Result<(), E>,
     ) -> Result<Result<(), E>, Error> {
-        let mut held = match self.hold_all(asks, locked_too, now, home)? {
-            Ok(held) => held,
-            Err(_) => self.hold(asks, locked_too, home)?,
-        };
+        let mut held = Held::none();
+        if (self.hold_all(&mut held, asks, locked_too, now, home)?).is_err() {
+            self.hold(&mut held, asks, locked_too, home)?;
+        }
         for ask in asks.iter() {
             if let Some(meter) = held.meter(&ask) {
                 meter.move_to(&ask, now, &self.begun);
@@ -256,7 +256,8 @@ impl Limiter {
         now: Timestamp,
         home: &Home,
     ) -> Result<Vec<LimitAllowance>, Error> {
-        let mut held = self.hold(asks, &PerLevel::default(), home)?;
+        let mut held = Held::none();
+        self.hold(&mut held, asks, &PerLevel::default(), home)?;
         let mut found = Vec::new();
         for ask in asks.iter() {
             let mut unused = Meter::unused(&ask);
@@ -295,50 +296,54 @@ impl Limiter {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Locks the shards of all levels, in their order, each once.
-    fn hold(
-        &self,
+    /// Locks the shards of all levels, in their order, each once, and no others.
+    fn hold<'s>(
+        &'s self,
+        held: &mut Held<'s>,
         asks: &PerLevel<Ask<'_>>,
         locked_too: &PerLevel<Name>,
         home: &Home,
-    ) -> Result<Held<'_>, Error> {
-        let mut wanted = [usize::MAX; SHARDS_MAX];
+    ) -> Result<(), Error> {
+        held.release();
+        let mut wanted = [0; SHARDS_MAX];
         let names = asks.iter().map(|ask| ask.name).chain(locked_too.iter());
         for (wanted, name) in wanted.iter_mut().zip(names) {
             *wanted = shard_of(name);
         }
-        if asks.len() + locked_too.len() > 1 {
-            wanted.sort_unstable();
-        }
-        let mut guards = [const { None }; SHARDS_MAX];
+        let len = asks.len() + locked_too.len();
+        let wanted = wanted.get_mut(..len).unwrap_or_default();
+        wanted.sort_unstable();
         let mut last = usize::MAX;
-        for (guard, at) in guards.iter_mut().zip(wanted) {
-            // The sentinel has no shard.
-            if let Some(shard) = self.shards.get(at).filter(|_| at != last) {
-                *guard = Some((at, lock_at_home(shard, home)?));
-                last = at;
+        for at in wanted.iter().copied() {
+            if at == last {
+                continue;
             }
+            if let Some(shard) = self.shards.get(at) {
+                held.push(at, lock_at_home(shard, home)?);
+            }
+            last = at;
         }
-        Ok(Held { guards })
+        Ok(())
     }
 
     /// The same, where each level has its meter then, which is made where there is room.
     /// Else gives a level for which there is none.
-    fn hold_all<'a>(
-        &self,
+    fn hold_all<'s, 'a>(
+        &'s self,
+        held: &mut Held<'s>,
         asks: &PerLevel<Ask<'a>>,
         locked_too: &PerLevel<Name>,
         now: Timestamp,
         home: &Home,
-    ) -> Result<Result<Held<'_>, Ask<'a>>, Error> {
+    ) -> Result<Result<(), Ask<'a>>, Error> {
         let mut has_made_room = false;
         loop {
-            let mut held = self.hold(asks, locked_too, home)?;
+            self.hold(held, asks, locked_too, home)?;
             let mut all = asks.iter();
-            let Some(missing) = all.find(|ask| !self.find(&mut held, ask, has_made_room)) else {
-                return Ok(Ok(held));
+            let Some(missing) = all.find(|ask| !self.find(held, ask, has_made_room)) else {
+                return Ok(Ok(()));
             };
-            drop(held);
+            held.release();
             if !self.make_room(&missing, now, home)? {
                 return Ok(Err(missing));
             }
@@ -367,10 +372,33 @@ impl Limiter {
     }
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    fn none() -> Self {
+        Self {
+            guards: [const { None }; SHARDS_MAX],
+            len: 0,
+        }
+    }
+
+    /// Adds one. There are never more than two for each level.
+    fn push(&mut self, at: usize, shard: MutexGuard<'a, Shard>) {
+        if let Some(place) = self.guards.get_mut(self.len) {
+            *place = Some((at, shard));
+            self.len += 1;
+        }
+    }
+
+    fn release(&mut self) {
+        self.guards
+            .iter_mut()
+            .take(self.len)
+            .for_each(|held| *held = None);
+        self.len = 0;
+    }
+
     fn shard(&mut self, name: Name) -> Option<&mut Shard> {
         let wanted = shard_of(name);
-        let mut held = self.guards.iter_mut().flatten();
+        let mut held = self.guards.iter_mut().take(self.len).flatten();
         held.find(|(at, _)| *at == wanted)
             .map(|(_, shard)| &mut **shard)
     }

@@ -260,7 +260,8 @@ fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
     let mut levels = PerLevel::default();
     levels.push(key(1, &plan, "acme"));
     let home = Home::new();
-    let held = limiter.hold(&levels, &PerLevel::default(), &home).unwrap();
+    let (mut held, none) = (Held::none(), PerLevel::default());
+    limiter.hold(&mut held, &levels, &none, &home).unwrap();
     home.leave();
     let charged = limiter.charge(&levels, &PerLevel::default(), 1, at(0), &home, || {
         Ok::<(), ()>(())
