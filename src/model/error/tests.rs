@@ -168,7 +168,7 @@ fn open_errors() -> Vec<(OpenError, &'static str)> {
 
 /// Each text of [`Invalid`], but for those of parsing.
 fn refusals() -> Vec<(Invalid, &'static str)> {
-    let (keyspace, name) = (prefix(), "wirte".to_owned());
+    let (keyspace, name) = (prefix(), "wipe".to_owned());
     let (early, late) = (at("2026-01-31T12:00:00Z"), at("2026-02-01T12:00:00Z"));
     vec![
         (
@@ -192,7 +192,7 @@ fn refusals() -> Vec<(Invalid, &'static str)> {
                 keyspace,
                 known: "read, write".to_owned(),
             },
-            "keyspace acme_live has no permission \"wirte\"; it has: read, write",
+            "keyspace acme_live has no permission \"wipe\"; it has: read, write",
         ),
         (
             Invalid::UnknownPlan {
@@ -200,7 +200,7 @@ fn refusals() -> Vec<(Invalid, &'static str)> {
                 keyspace,
                 known: String::new(),
             },
-            "keyspace acme_live has no plan \"wirte\"; it has: none",
+            "keyspace acme_live has no plan \"wipe\"; it has: none",
         ),
         (
             Invalid::RetiredPermission {
