@@ -96,15 +96,18 @@ fn denial_of(denial: Option<&Denial>) -> Option<&'static str> {
     })
 }
 
+/// Of each level, the limit and the quota that had begun.
+type Begun = BTreeMap<usize, (Option<u32>, Option<u32>)>;
+
 /// A charge that can still be settled: its key, the parts of it, latest last.
 struct Open {
     charge: Charge,
     key: usize,
-    parts: Vec<(i64, BTreeMap<usize, (Option<u32>, Option<u32>)>)>,
+    parts: Vec<(i64, Begun)>,
 }
 
 /// What of the levels a part was charged to: the limit that had begun, and the quota.
-fn charged(levels: &[Counted; 3], key: usize) -> BTreeMap<usize, (Option<u32>, Option<u32>)> {
+fn charged(levels: &[Counted; 3], key: usize) -> Begun {
     let of = |at: usize| {
         let level = &levels[at];
         let limit = level.limit.map(|_| level.begun);
