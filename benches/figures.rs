@@ -192,7 +192,6 @@ fn hits(run: &Run) {
         "verify_p50_ns",
         "verify_p999_ns",
         "verify_p999_under_writes_over_idle",
-        "verify_allocations",
         "resident_bytes_per_key",
         "verify_many_over_hit_1m",
     ];
@@ -258,14 +257,6 @@ fn hits(run: &Run) {
         percentiles(run, &engine, world);
     }
     if run.wants(&names[11..12]) {
-        let counted = allocation_counter::measure(|| {
-            for token in &world.pool[..10_000] {
-                granted(&engine, token);
-            }
-        });
-        print("verify_allocations", counted.count_total as f64, "count");
-    }
-    if run.wants(&names[12..13]) {
         let capacity = engine.stats().unwrap().resident_capacity;
         print(
             "resident_bytes_per_key",

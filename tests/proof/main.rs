@@ -10,6 +10,7 @@
     clippy::print_stdout
 )]
 
+mod allocations;
 mod calls;
 mod canary;
 #[cfg(feature = "axum")]
