@@ -28,7 +28,7 @@ use gatekey_testkit::forge::{self, BASE62};
 use hdrhistogram::Histogram;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::{Home, Text};
+use support::{Home, Text, report};
 
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
 
@@ -112,12 +112,6 @@ fn main() {
         }
     }
     engine.close().unwrap();
-}
-
-fn report(name: &str, value: f64, unit: &str) {
-    if !support::is_test() {
-        println!("{name} {value:.3} {unit}");
-    }
 }
 
 /// Times the honest calls of one condition into a histogram, in nanoseconds.

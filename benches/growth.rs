@@ -25,7 +25,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use gatekey::{Engine, KeyFilter, KeyId, KeyUpdate, Options, Reason};
-use support::{Home, new_key};
+use support::{Home, new_key, report};
 
 /// In the environment of a process that shows what writing threads take.
 const WRITERS: &str = "GATEKEY_BENCH_WRITERS";
@@ -63,12 +63,6 @@ fn main() {
         writers(arenas);
     }
     purge(&scale);
-}
-
-fn report(name: &str, value: f64, unit: &str) {
-    if !support::is_test() {
-        println!("{name} {value:.1} {unit}");
-    }
 }
 
 /// No thread of the engine's own writes beside.
@@ -210,15 +204,11 @@ fn write_and_tell_memory(scale: &Scale) {
                 });
             }
         });
-        report(&format!("memory_round_{round}"), memory_mib(), "MiB");
+        report(
+            &format!("memory_round_{round}"),
+            support::memory_mib("VmRSS"),
+            "MiB",
+        );
     }
     engine.close().unwrap();
-}
-
-/// What of the process is in memory now, by the system's account; 0 where it keeps none.
-fn memory_mib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
 }

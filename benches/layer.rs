@@ -34,7 +34,7 @@ use gatekey::http::Dialect;
 use gatekey::tower::AuthLayer;
 use gatekey::{Engine, Grant, Options, Verdict};
 use http::{Request, Response};
-use support::{Home, Text};
+use support::{Home, Text, report};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer as _, Service as _};
@@ -84,12 +84,6 @@ fn main() {
     let engine = home.open(Options::new().resident_bytes(0));
     runtime.block_on(hand_over(&engine, &scale, &tokens));
     engine.close().unwrap();
-}
-
-fn report(name: &str, value: f64, unit: &str) {
-    if !support::is_test() {
-        println!("{name} {value:.3} {unit}");
-    }
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -25,7 +25,7 @@ use std::time::Instant;
 use gatekey::{Denial, Engine, KeyFilter, Options, Verdict};
 use gatekey_testkit::forge::{SIGNED_LEN, number_in};
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
-use support::{Home, Text};
+use support::{Home, Text, memory_mib, report};
 
 /// The hot records, as gatekey's own file has them.
 const KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("keys");
@@ -67,18 +67,12 @@ fn main() {
     suspend_large(&home, &scale, &tokens);
 }
 
-fn report(name: &str, value: f64, unit: &str) {
-    if !support::is_test() {
-        println!("{name} {value:.3} {unit}");
-    }
-}
-
 /// Issues all keys and lists them, with nothing kept in memory but the pages
 /// that the cache may hold.
 fn issue_and_list(home: &Home, scale: &Scale, tokens_file: &Path) {
     let engine = home.open(Options::new().resident_bytes(0));
     let mut tokens = BufWriter::new(File::create(tokens_file).unwrap());
-    report("memory_at_start", peak_mib(), "MiB");
+    report("memory_at_start", memory_mib("VmHWM"), "MiB");
 
     let owner = |n: usize| match n % 10 {
         0 => format!("{LARGE}/bot-{n}"),
@@ -88,14 +82,14 @@ fn issue_and_list(home: &Home, scale: &Scale, tokens_file: &Path) {
     support::issue(&engine, scale.keys, owner, |n, token| {
         tokens.write_all(&support::text(token)).unwrap();
         if n + 1 == scale.keys / 10 {
-            report("memory_peak_a_tenth_issued", peak_mib(), "MiB");
+            report("memory_peak_a_tenth_issued", memory_mib("VmHWM"), "MiB");
         }
     });
     let issue_s = started.elapsed().as_secs_f64();
     tokens.flush().unwrap();
     report("keys_issued", scale.keys as f64, "keys");
     report("batch_issue", issue_s, "s");
-    report("memory_peak_all_issued", peak_mib(), "MiB");
+    report("memory_peak_all_issued", memory_mib("VmHWM"), "MiB");
 
     let started = Instant::now();
     let mut listed = 0;
@@ -105,19 +99,10 @@ fn issue_and_list(home: &Home, scale: &Scale, tokens_file: &Path) {
     }
     assert_eq!(listed, scale.keys);
     report("list", started.elapsed().as_secs_f64(), "s");
-    report("memory_peak_all_listed", peak_mib(), "MiB");
+    report("memory_peak_all_listed", memory_mib("VmHWM"), "MiB");
     let file_bytes = engine.stats().unwrap().file_bytes;
     report("file", file_bytes as f64 / f64::from(1 << 20), "MiB");
     engine.close().unwrap();
-}
-
-/// The most memory that this process ever had, by the system's account; 0 where
-/// it keeps none.
-fn peak_mib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
 }
 
 /// In a random order, as requests come.

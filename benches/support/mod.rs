@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
+    clippy::print_stdout,
     reason = "each bench uses a part of it, and a bench that fails should stop"
 )]
 
@@ -117,4 +118,21 @@ pub fn with_a_typo(token: &Text) -> Text {
     let at = TOKEN_LEN / 2;
     bad[at] = if bad[at] == b'x' { b'y' } else { b'x' };
     bad
+}
+
+/// What of the process is in memory, by the system's account of that name (`VmRSS` now,
+/// `VmHWM` the most that it ever had); 0 where it keeps none.
+pub fn memory_mib(account: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let lines = status.lines();
+    let mut values = lines.filter_map(|line| line.strip_prefix(account)?.strip_prefix(':'));
+    let kib = values.find_map(|value| value.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
+/// Prints a figure, where figures are asked for.
+pub fn report(name: &str, value: f64, unit: &str) {
+    if !is_test() {
+        println!("{name} {value:.3} {unit}");
+    }
 }

@@ -188,6 +188,17 @@ impl World {
         self.ask(&pairs)
     }
 
+    /// Revokes a token as its client does.
+    fn revoke(&self, token: &str) {
+        let client = [("client_id", self.app.client.id.as_str()), ("token", token)];
+        let params = params(&client);
+        let request = TokenRequest {
+            params: &params,
+            authorization: None,
+        };
+        assert_eq!(self.server.revoke(request).unwrap().status, 200);
+    }
+
     /// An access token and a refresh token.
     fn tokens(&self) -> (String, String) {
         both(&self.redeem(&self.code()))
@@ -575,32 +586,8 @@ fn what_takes_access_away_holds_for_the_access_token_and_the_refresh_token() {
             "disabled",
             true,
         ),
-        (
-            |w, access, _| {
-                let client = [("client_id", w.app.client.id.as_str()), ("token", access)];
-                let params = params(&client);
-                let request = TokenRequest {
-                    params: &params,
-                    authorization: None,
-                };
-                assert_eq!(w.server.revoke(request).unwrap().status, 200);
-            },
-            "revoked",
-            false,
-        ),
-        (
-            |w, _, refresh| {
-                let client = [("client_id", w.app.client.id.as_str()), ("token", refresh)];
-                let params = params(&client);
-                let request = TokenRequest {
-                    params: &params,
-                    authorization: None,
-                };
-                assert_eq!(w.server.revoke(request).unwrap().status, 200);
-            },
-            "revoked",
-            false,
-        ),
+        (|w, access, _| w.revoke(access), "revoked", false),
+        (|w, _, refresh| w.revoke(refresh), "revoked", false),
     ];
     for (takes, code, is_undone) in all {
         let w = world();
