@@ -53,6 +53,26 @@ impl Challenge {
         Self::quoted("Bearer", "realm", realm)
     }
 
+    /// `Bearer` of a resource whose metadata is at a URL (RFC 9728): there a client finds the
+    /// authorization server to ask for access.
+    ///
+    /// ```
+    /// use gatekey::http::{Challenge, Dialect};
+    ///
+    /// let at = "https://api.example.com/.well-known/oauth-protected-resource";
+    /// let dialect = Dialect::builder().challenges([Challenge::bearer_of(at)?]).build()?;
+    /// let response = dialect.missing().response();
+    /// let expected = format!(r#"Bearer resource_metadata="{at}""#);
+    /// assert_eq!(response.headers()["www-authenticate"], expected);
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`bearer_in`](Self::bearer_in).
+    pub fn bearer_of(resource_metadata: &str) -> Result<Self, Error> {
+        Self::quoted("Bearer", "resource_metadata", resource_metadata)
+    }
+
     /// `Basic` with its realm (RFC 7617). Browsers then ask for a user name and a password.
     ///
     /// # Errors
@@ -95,11 +115,11 @@ impl Challenge {
         }
     }
 
-    fn quoted(scheme: &'static str, name: &str, value: &str) -> Result<Self, Error> {
+    fn quoted(scheme: &'static str, name: &'static str, value: &str) -> Result<Self, Error> {
         let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if !value.bytes().all(plain) {
             let why = "it has a quote, a backslash, or a character that is not printable ASCII";
-            return Err(Invalid::malformed("realm", value, why).into());
+            return Err(Invalid::malformed(name, value, why).into());
         }
         Ok(Self {
             scheme,

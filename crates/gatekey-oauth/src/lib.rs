@@ -12,15 +12,18 @@
 //! | publish the key set | [`Jwts::jwks`] |
 //! | rotate the signing keys | [`Jwts::rotate_signing_keys`], [`Jwts::revoke_signing_key`] |
 //! | let applications ask for access | [`server`] |
+//! | ask a person for consent | [`page`] |
+//! | serve all of it with axum | `router`, with the feature `axum` |
 //!
 //! Signing keys are in the engine's own file, sealed under its key, in the extension `oauth`: see
 //! [`gatekey::extension`].
 //!
-//! The crate is synchronous and speaks no HTTP.
+//! The crate is synchronous and speaks no HTTP, but for `router`.
 //!
 //! # Features
 //! | feature | adds |
 //! |---|---|
+//! | `axum` | `router`: the endpoints as an axum router |
 //! | `aws-lc` | the algorithms ES256 and RS256, with `aws-lc-rs`; building it needs a C compiler |
 
 mod algorithm;
@@ -29,8 +32,11 @@ mod json;
 mod jws;
 mod jwt;
 mod keys;
+pub mod page;
 mod params;
 mod redirect;
+#[cfg(feature = "axum")]
+pub mod router;
 mod seen;
 pub mod server;
 

@@ -4,6 +4,8 @@ use crate::json::Json;
 
 /// The longest query or body that is read, in bytes.
 pub const PARAMS_LEN_MAX: usize = 16 * 1024;
+/// The most parameters: a page for consent has one for each permission.
+const PARAMS_MAX: usize = 160;
 
 /// The parameters of a request: of a query, of a form, or of a JSON object of strings.
 ///
@@ -61,7 +63,7 @@ impl Params {
 
     fn add(&mut self, name: String, value: String) -> Option<()> {
         let is_new = !self.0.iter().any(|(known, _)| *known == name);
-        (is_new && self.0.len() < 64).then(|| self.0.push((name, value)))
+        (is_new && self.0.len() < PARAMS_MAX).then(|| self.0.push((name, value)))
     }
 
     /// A parameter that has a value.
@@ -147,7 +149,7 @@ mod tests {
             assert!(Params::json(text.as_bytes()).is_none(), "{text}");
         }
         assert!(Params::form(&vec![b'a'; PARAMS_LEN_MAX + 1]).is_none());
-        let many: Vec<_> = (0..65).map(|n| format!("{n}=1")).collect();
+        let many: Vec<_> = (0..=PARAMS_MAX).map(|n| format!("{n}=1")).collect();
         assert!(Params::form(many.join("&").as_bytes()).is_none());
     }
 

@@ -35,8 +35,8 @@ pub(crate) fn flaw(uri: &str) -> Option<&'static str> {
                 return Some("it has no host");
             };
             let authority = rest.split(['/', '?']).next().unwrap_or("");
-            if authority.is_empty() || authority.contains('@') {
-                return Some("it has no host, or names a user");
+            if !is_authority(authority) {
+                return Some("it has no host and port alone");
             }
             match scheme == "https" || loopback(uri).is_some() {
                 true => None,
@@ -50,6 +50,28 @@ pub(crate) fn flaw(uri: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether this is a host, perhaps with a port, of which all readers make the same: no user, no
+/// escapes, and nothing that means something in a header.
+fn is_authority(text: &str) -> bool {
+    let (is_host, behind) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, behind)) => (host.parse::<std::net::Ipv6Addr>().is_ok(), behind),
+            None => return false,
+        },
+        None => {
+            let (host, behind) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            (!host.is_empty() && host.bytes().all(of_host), behind)
+        }
+    };
+    is_host && (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port))
+}
+
+fn is_port(text: &str) -> bool {
+    let is_number = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 /// The host of a loopback address, and all behind its port.
 fn loopback(uri: &str) -> Option<(&'static str, &str)> {
     let rest = uri.strip_prefix("http://")?;
@@ -59,8 +81,7 @@ fn loopback(uri: &str) -> Option<(&'static str, &str)> {
             Some(port) => {
                 let len = port.bytes().take_while(u8::is_ascii_digit).count();
                 let (port, behind) = port.split_at(len);
-                let is_port = len <= 5 && port.parse::<u16>().is_ok_and(|port| port > 0);
-                is_port.then_some(behind)?
+                is_port(port).then_some(behind)?
             }
             None => behind,
         };
@@ -100,6 +121,7 @@ mod tests {
         for good in [
             "https://app.example.com/cb",
             "https://app.example.com:8443/cb?x=1",
+            "https://[2001:db8::1]:8443/cb",
             "http://127.0.0.1/cb",
             "http://[::1]:9000/cb",
             "http://localhost:1/cb",
@@ -117,6 +139,17 @@ mod tests {
             "https://user@a.example/cb",
             "https://a.example@evil.example/cb",
             "https://a.example/cb#x",
+            "https://a.example:/cb",
+            "https://a.example:0/cb",
+            "https://a.example:99999/cb",
+            "https://a.example:443:443/cb",
+            "https://a%2eexample/cb",
+            "https://a.example;sandbox/cb",
+            "https://a,b.example/cb",
+            "https://[::1/cb",
+            "https://[::g]/cb",
+            "https://[::1]x/cb",
+            "https://:443/cb",
             "https://a.example\\@evil.example/cb",
             "https://a.example/ cb",
             "https://a.example/\u{e4}",

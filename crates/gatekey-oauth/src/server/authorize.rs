@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use gatekey::extension::ExtensionTx;
-use gatekey::{OwnerPath, Result};
+use gatekey::{Error, OwnerPath, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{decode, encode};
@@ -134,7 +134,8 @@ impl AuthorizationServer {
             resource: resource.map(str::to_owned),
             ends_at_ms: now.saturating_add(TICKET_LIFETIME).unix_ms(),
         };
-        let said = serde_json::to_vec(&ticket).unwrap_or_default();
+        let said = serde_json::to_vec(&ticket);
+        let said = said.map_err(|_| Error::Internal("a ticket does not encode"))?;
         let mac = extension.mac(SEEN_TICKET, &[&said, session]);
         Ok(Authorize::Consent(Consent {
             ticket: format!("{}.{}", encode(&said), encode(&mac)),
@@ -214,6 +215,24 @@ impl AuthorizationServer {
         let is_first = extension.change(move |tx| use_ticket(tx, &id, ends_at_ms))?;
         let state = ticket.state.as_deref();
         Ok(is_first.then(|| self.error_url(&ticket.redirect_uri, state, "access_denied")))
+    }
+
+    /// What a ticket asks for: to show the page again, say. `None` for one that is not good, or
+    /// of another session. It does not tell whether it was used.
+    ///
+    /// # Errors
+    /// See [`Engine`](gatekey::Engine).
+    pub fn consent(&self, ticket: &str, session: &[u8]) -> Result<Option<Consent>> {
+        let Some(read) = self.read_ticket(ticket, session) else {
+            return Ok(None);
+        };
+        let client = self.client(&read.client)?;
+        Ok(client.map(|client| Consent {
+            ticket: ticket.to_owned(),
+            client: client.name,
+            redirect_host: redirect::shown(&read.redirect_uri).to_owned(),
+            scope: read.scope,
+        }))
     }
 
     fn read_ticket(&self, text: &str, session: &[u8]) -> Option<Ticket> {

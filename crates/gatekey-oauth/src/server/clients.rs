@@ -3,8 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatekey::extension::{Extension, ExtensionTx};
-use gatekey::{Invalid, KeysPerOwner, Prefix, Result, Timestamp};
+use gatekey::{Invalid, KeysPerOwner, OwnerPath, Prefix, Result, Timestamp};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::encoding::encode;
 use crate::params::{Params, decoded};
@@ -36,6 +37,8 @@ pub struct NewClient {
     keyspace: Prefix,
     scope: Vec<String>,
     requires_pkce: bool,
+    owner: Option<OwnerPath>,
+    introspects: bool,
 }
 
 impl NewClient {
@@ -56,6 +59,8 @@ impl NewClient {
             keyspace,
             scope: scope.into_iter().map(Into::into).collect(),
             requires_pkce: true,
+            owner: None,
+            introspects: false,
         }
     }
 
@@ -71,6 +76,58 @@ impl NewClient {
             auth,
             ..Self::public(name, keyspace, scope)
         }
+    }
+
+    /// A service: a confidential client that acts for an owner of its own, and not for persons.
+    /// It gets access tokens with its secret alone (`client_credentials`), has no redirect URI,
+    /// and can get no code.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # use gatekey_oauth::Params;
+    /// # use gatekey_oauth::server::{AuthorizationServer, ServerOptions, TokenRequest};
+    /// use gatekey_oauth::server::{ClientAuth, NewClient};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// # let keyspace = engine.create_keyspace(NewKeyspace::new("acme_at")?.permissions(["read"]))?;
+    /// # let server = AuthorizationServer::open(&engine, ServerOptions::new("https://a.example"))?;
+    /// let by = ClientAuth::ClientSecretPost;
+    /// let owner = "acme/nightly".parse()?;
+    /// let new = NewClient::service("Nightly", by, keyspace.prefix, ["read"], owner);
+    /// let client = server.register(&new)?;
+    /// let body = format!(
+    ///     "grant_type=client_credentials&client_id={}&client_secret={}",
+    ///     client.client.id,
+    ///     client.expose_secret().unwrap(),
+    /// );
+    /// let params = Params::form(body.as_bytes()).unwrap();
+    /// let reply = server.token(TokenRequest { params: &params, authorization: None })?;
+    /// assert_eq!(reply.status, 200);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn service<N: Into<String>>(
+        name: impl Into<String>,
+        auth: ClientAuth,
+        keyspace: Prefix,
+        scope: impl IntoIterator<Item = N>,
+        owner: OwnerPath,
+    ) -> Self {
+        Self {
+            auth,
+            owner: Some(owner),
+            ..Self::public(name, keyspace, scope)
+        }
+    }
+
+    /// Lets a confidential client ask about the access tokens of all clients in its keyspace,
+    /// for an API that other servers than this one serve. Without it, a client learns of its
+    /// own tokens alone.
+    #[must_use]
+    pub fn introspecting(mut self) -> Self {
+        self.introspects = true;
+        self
     }
 
     /// A redirect URI: `https`, `http` on a loopback address, whose port is then free, or a
@@ -98,8 +155,19 @@ impl NewClient {
                 "it is not 1 to 128 bytes of text",
             );
         }
-        if self.redirect_uris.is_empty() || self.redirect_uris.len() > 16 {
-            return refuse("client", &self.name, "it has not 1 to 16 redirect URIs");
+        match self.owner {
+            None if !(1..=16).contains(&self.redirect_uris.len()) => {
+                return refuse("client", &self.name, "it has not 1 to 16 redirect URIs");
+            }
+            Some(_) if !self.redirect_uris.is_empty() => {
+                return refuse("client", &self.name, "a service has no redirect URI");
+            }
+            _ => {}
+        }
+        let is_proven = self.auth != ClientAuth::None;
+        if !is_proven && (self.owner.is_some() || self.introspects) {
+            let why = "without a secret it can neither be a service nor introspect";
+            return refuse("client", &self.name, why);
         }
         for uri in &self.redirect_uris {
             if let Some(why) = redirect::flaw(uri) {
@@ -131,6 +199,10 @@ pub struct Client {
     pub redirect_uris: Vec<String>,
     /// What it may ask for.
     pub scope: Vec<String>,
+    /// The owner that it acts for by itself, if it is a service.
+    pub owner: Option<OwnerPath>,
+    /// Whether it may ask about the tokens of other clients.
+    pub introspects: bool,
     /// Whether it is disabled: then nothing is granted to it.
     pub disabled: bool,
     /// When it was registered.
@@ -145,6 +217,8 @@ impl Client {
             auth: record.auth,
             redirect_uris: record.redirect_uris.clone(),
             scope: record.scope.clone(),
+            owner: record.owner.as_ref().and_then(|owner| owner.parse().ok()),
+            introspects: record.introspects,
             disabled: record.disabled,
             created_at: instant(record.created_at_ms),
         }
@@ -206,11 +280,14 @@ pub(super) fn register(extension: &Extension, new: &NewClient) -> Result<Registe
             keyspace: new.keyspace.to_string(),
             scope: new.scope.clone(),
             requires_pkce: new.requires_pkce,
+            owner: new.owner.as_ref().map(ToString::to_string),
+            introspects: new.introspects,
             disabled: false,
             created_at_ms: tx.now().unix_ms(),
         };
         put(tx, CLIENTS, named.as_bytes(), &record)?;
-        tx.audit("client_registered", &named, None)?;
+        // Its name must be good as a note: it has no character that nobody sees.
+        tx.audit("client_registered", &named, Some(&new.name))?;
         Ok(Client::of(&named, &record))
     })?;
     Ok(RegisteredClient { client, secret })
@@ -326,12 +403,20 @@ fn presented(authorization: Option<&str>, params: &Params) -> Option<Presented> 
     }
 }
 
+/// A client that has authenticated.
+pub(super) struct Caller {
+    pub(super) id: String,
+    pub(super) record: ClientRecord,
+    /// What it authenticated with; empty for a public client.
+    pub(super) secret: Zeroizing<String>,
+}
+
 /// The client of a request, if it authenticates as it is registered to, and is not disabled.
 pub(super) fn authenticated(
     extension: &Extension,
     authorization: Option<&str>,
     params: &Params,
-) -> Result<Option<(String, ClientRecord)>> {
+) -> Result<Option<Caller>> {
     let Some(presented) = presented(authorization, params) else {
         return Ok(None);
     };
@@ -353,5 +438,9 @@ pub(super) fn authenticated(
             let is_proven = is_right || record.auth == ClientAuth::None;
             record.auth == presented.by && is_proven && !record.disabled
         })
-        .map(|record| (presented.id, record)))
+        .map(|record| Caller {
+            id: presented.id,
+            record,
+            secret: presented.secret.map(Zeroizing::new).unwrap_or_default(),
+        }))
 }

@@ -1,5 +1,5 @@
 //! The part of an OAuth 2.0 authorization server that keeps and decides: clients, codes with
-//! PKCE, authorizations, refresh tokens and revocation.
+//! PKCE, authorizations, refresh tokens, revocation and introspection.
 //!
 //! It speaks no HTTP and knows no login: it takes the parts of a request, and gives the
 //! answer. Your server shows the login and the page for consent, and tells it who agreed
@@ -57,8 +57,11 @@
 
 mod authorize;
 mod clients;
+mod introspect;
+mod metadata;
 mod records;
 mod reply;
+mod service;
 mod token;
 
 use std::fmt;
@@ -67,7 +70,6 @@ use std::time::Duration;
 
 use gatekey::extension::Extension;
 use gatekey::{Engine, Invalid, OwnerPath, Result, Timestamp};
-use serde_json::json;
 
 pub use authorize::{Authorize, Consent, TICKET_LIFETIME};
 pub use clients::{Client, ClientAuth, NewClient, RegisteredClient};
@@ -76,6 +78,7 @@ pub use token::TokenRequest;
 
 use crate::EXTENSION;
 use crate::jwt::Jwts;
+use crate::redirect;
 use records::{AUTHORIZATIONS, AuthorizationRecord, CLIENTS, ClientRecord, Source as _, instant};
 
 /// How an authorization server behaves.
@@ -93,7 +96,8 @@ impl ServerOptions {
     /// The longest window for retries of a refresh.
     pub const REFRESH_WINDOW_MAX: Duration = Duration::from_secs(3600);
 
-    /// A server with an issuer: its URL, `https://`, without a query (RFC 8414, 2). The one
+    /// A server with an issuer: its URL, `https://`, or `http://` on a loopback address, without
+    /// a query (RFC 8414, 2). The one
     /// resource that it gives access to has the same URL; see [`resource`](Self::resource).
     #[must_use]
     pub fn new(issuer: impl Into<String>) -> Self {
@@ -153,13 +157,8 @@ impl ServerOptions {
     fn check(&self) -> Result<()> {
         let refuse = |what, value: &str, why| Err(Invalid::malformed(what, value, why).into());
         let is_url = |text: &str| {
-            let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-            let is_local =
-                text.starts_with("http://127.0.0.1") || text.starts_with("http://localhost");
-            is_plain
-                && text.len() <= 512
-                && (text.starts_with("https://") || is_local)
-                && !text.contains(['?', '#', '"', '\\'])
+            let is_http = text.starts_with("https://") || text.starts_with("http://");
+            is_http && redirect::flaw(text).is_none() && !text.contains('?')
         };
         for (what, text) in [("issuer", &self.issuer), ("resource", &self.resource)] {
             if !is_url(text) {
@@ -254,6 +253,17 @@ impl AuthorizationServer {
         })
     }
 
+    #[cfg(feature = "axum")]
+    pub(crate) fn jwts(&self) -> Option<&Jwts> {
+        self.shared.jwts.as_ref()
+    }
+
+    /// The issuer's origin and path.
+    #[cfg(feature = "axum")]
+    pub(crate) fn issuer_parts(&self) -> (&str, &str) {
+        metadata::split(&self.shared.options.issuer)
+    }
+
     /// Registers a client.
     ///
     /// # Errors
@@ -318,45 +328,5 @@ impl AuthorizationServer {
                 revoked_at: found.revoked_at_ms.map(instant),
             }))
         })
-    }
-
-    /// The server's metadata (RFC 8414), as JSON, for
-    /// `/.well-known/oauth-authorization-server`, where the endpoints are `/oauth/authorize`,
-    /// `/oauth/token`, `/oauth/revoke` and `/oauth/jwks.json` below the issuer.
-    #[must_use]
-    pub fn metadata(&self) -> String {
-        let issuer = &self.shared.options.issuer;
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        let methods = json!(["client_secret_basic", "client_secret_post", "none"]);
-        let mut metadata = json!({
-            "issuer": issuer,
-            "authorization_endpoint": format!("{base}/oauth/authorize"),
-            "token_endpoint": format!("{base}/oauth/token"),
-            "token_endpoint_auth_methods_supported": methods,
-            "revocation_endpoint": format!("{base}/oauth/revoke"),
-            "revocation_endpoint_auth_methods_supported": methods,
-            "response_types_supported": ["code"],
-            "response_modes_supported": ["query"],
-            "grant_types_supported": ["authorization_code", "refresh_token"],
-            "code_challenge_methods_supported": ["S256"],
-            "authorization_response_iss_parameter_supported": true,
-        });
-        if self.shared.jwts.is_some() {
-            metadata["jwks_uri"] = format!("{base}/oauth/jwks.json").into();
-        }
-        metadata.to_string()
-    }
-
-    /// The metadata of the resource (RFC 9728), as JSON, for
-    /// `/.well-known/oauth-protected-resource` with the path of the resource's URL behind it.
-    #[must_use]
-    pub fn resource_metadata(&self) -> String {
-        let options = &self.shared.options;
-        json!({
-            "resource": options.resource,
-            "authorization_servers": [options.issuer],
-            "bearer_methods_supported": ["header"],
-        })
-        .to_string()
     }
 }

@@ -10,7 +10,7 @@
 //! | `ends` | the instant at which a record goes, its kind, its key | nothing |
 
 use gatekey::extension::{ExtensionTx, ExtensionView, Record};
-use gatekey::{Error, KeyId, OwnerPath, Prefix, Result, Timestamp};
+use gatekey::{Error, Key, KeyId, OwnerPath, Prefix, Reason, Result, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,11 @@ pub(crate) struct ClientRecord {
     pub(crate) keyspace: String,
     pub(crate) scope: Vec<String>,
     pub(crate) requires_pkce: bool,
+    /// Whom it acts for by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) introspects: bool,
     pub(crate) disabled: bool,
     pub(crate) created_at_ms: u64,
 }
@@ -82,7 +87,8 @@ pub(crate) struct AuthorizationRecord {
     pub(crate) held: Vec<String>,
 }
 
-/// The newest refresh token of an authorization.
+/// The newest refresh token of an authorization. A service has none: its secret is in the
+/// place of the head's.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Head {
@@ -92,6 +98,9 @@ pub(crate) struct Head {
     pub(crate) secret: [u8; 32],
     /// The access token that was made with it, sealed under its secret, and its scope.
     pub(crate) access: Vec<u8>,
+    /// When that access token ends, which may be before its key does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) access_ends_at_ms: Option<u64>,
     pub(crate) scope: Vec<String>,
 }
 
@@ -184,7 +193,7 @@ pub(super) fn sweep(tx: &mut ExtensionTx<'_, '_>) -> Result<()> {
                 if let Some(record) = tx.find::<AuthorizationRecord>(AUTHORIZATIONS, id)? {
                     let keys = [Some(&record.key), record.previous_key.as_ref()];
                     for key in keys.into_iter().flatten() {
-                        tx.purge(key.parse()?)?;
+                        forget(tx, key)?;
                     }
                     tx.remove(BY_CLIENT, &by_client(&record.client, id))?;
                 }
@@ -197,6 +206,16 @@ pub(super) fn sweep(tx: &mut ExtensionTx<'_, '_>) -> Result<()> {
     Ok(())
 }
 
+/// Removes a key. One that is not over is revoked: nothing would know of it any more.
+pub(super) fn forget(tx: &mut ExtensionTx<'_, '_>, key: &str) -> Result<()> {
+    let key = key.parse()?;
+    if tx.find_key(key)?.is_some() && !tx.purge(key)? {
+        tx.revoke(key, Reason::Superseded)?;
+        tx.purge(key)?;
+    }
+    Ok(())
+}
+
 pub(super) fn by_client(client: &str, authorization: &[u8]) -> Vec<u8> {
     [client.as_bytes(), &[0], authorization].concat()
 }
@@ -204,6 +223,13 @@ pub(super) fn by_client(client: &str, authorization: &[u8]) -> Vec<u8> {
 impl AuthorizationRecord {
     pub(super) fn key_id(&self) -> Result<KeyId> {
         Ok(self.key.parse()?)
+    }
+
+    /// When the newest access token ends.
+    pub(super) fn access_end(&self, key: &Key) -> Timestamp {
+        let of_key = key.expires_at.unwrap_or(Timestamp::MAX);
+        let of_token = self.head.access_ends_at_ms.map_or(of_key, instant);
+        of_key.min(of_token)
     }
 
     pub(super) fn owner(&self) -> Result<OwnerPath> {

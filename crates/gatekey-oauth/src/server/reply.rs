@@ -24,6 +24,37 @@ impl std::fmt::Debug for Reply {
 }
 
 impl Reply {
+    /// A redirect with status 303, after which a browser sends nothing of what it sent here.
+    #[must_use]
+    pub fn redirect(url: &str) -> Self {
+        Self {
+            status: 303,
+            headers: vec![
+                ("location", url.to_owned()),
+                ("cache-control", "no-store".to_owned()),
+                ("referrer-policy", "no-referrer".to_owned()),
+            ],
+            body: String::new(),
+        }
+    }
+
+    /// The answer to a body that [`Params`](crate::Params) cannot read: 400, `invalid_request`.
+    #[must_use]
+    pub fn malformed() -> Self {
+        Self::refuse(Refusal::InvalidRequest)
+    }
+
+    /// The answer to an error of the store: 503, which says nothing more.
+    #[must_use]
+    pub fn unavailable() -> Self {
+        let body = json!({
+            "error": "temporarily_unavailable",
+            "error_description": "Try again later.",
+            "message": "Try again later.",
+        });
+        Self::json(503, &body)
+    }
+
     pub(super) fn json(status: u16, body: &Value) -> Self {
         Self {
             status,
@@ -70,6 +101,7 @@ pub(super) enum Refusal {
     InvalidRequest,
     InvalidClient,
     InvalidGrant,
+    UnauthorizedClient,
     UnsupportedGrantType,
     InvalidScope,
     InvalidTarget,
@@ -81,6 +113,7 @@ impl Refusal {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",
             Self::InvalidGrant => "invalid_grant",
+            Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
@@ -93,6 +126,7 @@ impl Refusal {
             Self::InvalidRequest => "The request is malformed, or lacks a parameter.",
             Self::InvalidClient => "The client is unknown, or did not authenticate as registered.",
             Self::InvalidGrant => "The code or the refresh token is not good for this request.",
+            Self::UnauthorizedClient => "The client may not use this grant type now.",
             Self::UnsupportedGrantType => "This grant type is not supported.",
             Self::InvalidScope => "The scope is more than was agreed, or cannot be had now.",
             Self::InvalidTarget => "The resource is none of this server's.",

@@ -10,10 +10,10 @@ use crate::encoding::{decode, encode};
 use crate::params::Params;
 use crate::server::AuthorizationServer;
 use crate::server::authorize::asked_scope;
-use crate::server::clients::authenticated;
+use crate::server::clients::{Caller, authenticated};
 use crate::server::records::{
     AUTHORIZATION, AUTHORIZATIONS, AuthorizationRecord, BY_CLIENT, CLIENTS, CODES, ClientRecord,
-    CodeRecord, Head, Source, by_client, instant, move_end, note_end, put, sweep,
+    CodeRecord, Head, Source, by_client, forget, instant, move_end, note_end, put, sweep,
 };
 use crate::server::reply::{Refusal, Reply};
 
@@ -26,7 +26,7 @@ const PROOF_LEN: usize = 16;
 /// How long a revoked authorization is remembered.
 const REVOKED_KEPT_MS: u64 = 24 * 3600 * 1000;
 
-type Answer<T> = Result<std::result::Result<T, Refusal>>;
+pub(super) type Answer<T> = Result<std::result::Result<T, Refusal>>;
 
 /// A request to the token endpoint, or to that for revocation.
 #[derive(Debug, Clone, Copy)]
@@ -38,18 +38,18 @@ pub struct TokenRequest<'a> {
 }
 
 /// A refresh token in its parts. Its proof was right: this store has made it.
-struct Refresh {
-    authorization: [u8; 16],
-    generation: u64,
+pub(super) struct Refresh {
+    pub(super) authorization: [u8; 16],
+    pub(super) generation: u64,
     secret: Zeroizing<[u8; 32]>,
 }
 
 /// What a client gets.
-struct Tokens {
-    access: Zeroizing<String>,
-    refresh: Zeroizing<String>,
-    scope: Vec<String>,
-    ends_at: Timestamp,
+pub(super) struct Tokens {
+    pub(super) access: Zeroizing<String>,
+    pub(super) refresh: Option<Zeroizing<String>>,
+    pub(super) scope: Vec<String>,
+    pub(super) ends_at: Timestamp,
 }
 
 /// What a transaction draws beforehand.
@@ -60,7 +60,8 @@ struct Drawn {
 }
 
 impl AuthorizationServer {
-    /// Answers a request to the token endpoint: `authorization_code` or `refresh_token`.
+    /// Answers a request to the token endpoint: `authorization_code`, `refresh_token`, or
+    /// `client_credentials` of a [service](crate::server::NewClient::service).
     ///
     /// All checks come before anything is consumed. A code is good once; one that is
     /// presented again and passes all checks revokes what it was exchanged for. A refresh
@@ -77,14 +78,20 @@ impl AuthorizationServer {
             params,
             authorization,
         } = request;
-        let Some((client, _)) = authenticated(extension, authorization, params)? else {
+        let Some(caller) = authenticated(extension, authorization, params)? else {
             return Ok(Reply::refuse(Refusal::InvalidClient));
         };
-        let answer = match params.get("grant_type") {
-            Some("authorization_code") => self.redeem(&client, params),
-            Some("refresh_token") => self.refresh(&client, params),
-            Some(_) => Ok(Err(Refusal::UnsupportedGrantType)),
-            None => Ok(Err(Refusal::InvalidRequest)),
+        let Caller { id, record, .. } = &caller;
+        let is_service = record.owner.is_some();
+        let answer = match (params.get("grant_type"), is_service) {
+            (Some("authorization_code"), false) => self.redeem(id, params),
+            (Some("refresh_token"), false) => self.refresh(id, params),
+            (Some("client_credentials"), true) => self.serve(caller, params),
+            (Some("authorization_code" | "refresh_token" | "client_credentials"), _) => {
+                Ok(Err(Refusal::UnauthorizedClient))
+            }
+            (Some(_), _) => Ok(Err(Refusal::UnsupportedGrantType)),
+            (None, _) => Ok(Err(Refusal::InvalidRequest)),
         };
         let answer = match answer {
             // The engine does not give such a key: a permission was retired, say, or the owner
@@ -103,16 +110,16 @@ impl AuthorizationServer {
     fn show(&self, tokens: &Tokens) -> Reply {
         let now = self.shared.extension.engine().now();
         let left = tokens.ends_at.saturating_since(now);
-        Reply::json(
-            200,
-            &json!({
-                "access_token": &*tokens.access,
-                "token_type": "Bearer",
-                "expires_in": left.as_secs(),
-                "refresh_token": &*tokens.refresh,
-                "scope": tokens.scope.join(" "),
-            }),
-        )
+        let mut body = json!({
+            "access_token": &*tokens.access,
+            "token_type": "Bearer",
+            "expires_in": left.as_secs(),
+            "scope": tokens.scope.join(" "),
+        });
+        if let Some(refresh) = &tokens.refresh {
+            body["refresh_token"] = refresh.as_str().into();
+        }
+        Reply::json(200, &body)
     }
 
     /// Answers a request to the revocation endpoint (RFC 7009): revokes the authorization of a
@@ -127,7 +134,8 @@ impl AuthorizationServer {
             params,
             authorization,
         } = request;
-        let Some((client, _)) = authenticated(extension, authorization, params)? else {
+        let Some(Caller { id: client, .. }) = authenticated(extension, authorization, params)?
+        else {
             return Ok(Reply::refuse(Refusal::InvalidClient));
         };
         let Some(token) = params.get("token") else {
@@ -229,6 +237,7 @@ impl AuthorizationServer {
                     made_at_ms: 0,
                     secret: [0; 32],
                     access: Vec::new(),
+                    access_ends_at_ms: None,
                     scope: found.scope.clone(),
                 },
                 predecessor: None,
@@ -293,18 +302,10 @@ impl AuthorizationServer {
             if is_dead || tx.owner(&found.owner()?)?.is_suspended() {
                 return refused;
             }
-            let age = now.saturating_since(instant(found.head.made_at_ms));
-            let is_young = age < server.shared.options.refresh_window;
-            let generation = found.head.generation;
-            let is = |hash: &[u8; 32]| {
-                let extension = &server.shared.extension;
-                extension.mac_is(SECRET, &[presented.secret.as_slice()], hash)
-            };
-            let is_head = presented.generation == generation && is(&found.head.secret);
-            let is_before = presented.generation.checked_add(1) == Some(generation)
-                && found.predecessor.is_some_and(|hash| is(&hash));
+            let is_young = server.is_young(&found, now);
+            let (is_head, is_before) = server.stands(&presented, &found);
             if !is_head && !is_before {
-                if presented.generation >= generation {
+                if presented.generation >= found.head.generation {
                     // Of a later one: the store is an older copy of itself.
                     return refused;
                 }
@@ -317,17 +318,25 @@ impl AuthorizationServer {
                 return refused;
             }
             // A retry, or another process of the client: it gets what was made then.
-            if is_young && !key.expired {
+            if is_young {
                 let asked = params.get("scope").is_some();
                 if asked && scope != found.head.scope {
                     return Ok(Err(Refusal::InvalidScope));
                 }
-                return server.again(&presented, &found, &key).map(Ok);
+                if now < found.access_end(&key) {
+                    return server.again(&presented, &found, &key).map(Ok);
+                }
+                // The access token has ended before the window has. The head stays.
+                sweep(tx)?;
+                let tokens = server.renew(tx, &id, &presented, &mut found, &key)?;
+                put(tx, AUTHORIZATIONS, id.as_bytes(), &found)?;
+                tx.audit("refreshed", &id, Some(&client))?;
+                return Ok(Ok(tokens));
             }
             sweep(tx)?;
             found.head.scope = scope;
             if let Some(previous) = &found.previous_key {
-                tx.purge(previous.parse()?)?;
+                forget(tx, previous)?;
             }
             let access = server.replace(tx, &id, &mut found, &key)?;
             let tokens = server.crown(tx, &drawn, &mut found, Some(&presented), access)?;
@@ -335,6 +344,35 @@ impl AuthorizationServer {
             tx.audit("refreshed", &id, Some(&client))?;
             Ok(Ok(tokens))
         })
+    }
+
+    fn is_young(&self, authorization: &AuthorizationRecord, now: Timestamp) -> bool {
+        let age = now.saturating_since(instant(authorization.head.made_at_ms));
+        age < self.shared.options.refresh_window
+    }
+
+    /// Whether a refresh token is the head, and whether it is the one before.
+    fn stands(&self, presented: &Refresh, authorization: &AuthorizationRecord) -> (bool, bool) {
+        let generation = authorization.head.generation;
+        let is = |hash: &[u8; 32]| {
+            let extension = &self.shared.extension;
+            extension.mac_is(SECRET, &[presented.secret.as_slice()], hash)
+        };
+        let is_head = presented.generation == generation && is(&authorization.head.secret);
+        let is_before = presented.generation.checked_add(1) == Some(generation)
+            && authorization.predecessor.is_some_and(|hash| is(&hash));
+        (is_head, is_before)
+    }
+
+    /// Whether a refresh token is accepted now, by its generation.
+    pub(super) fn is_accepted(
+        &self,
+        presented: &Refresh,
+        authorization: &AuthorizationRecord,
+        now: Timestamp,
+    ) -> bool {
+        let (is_head, is_before) = self.stands(presented, authorization);
+        is_head || (is_before && self.is_young(authorization, now))
     }
 
     fn draw(&self) -> Result<Drawn> {
@@ -346,7 +384,7 @@ impl AuthorizationServer {
     }
 
     /// A new key for an authorization, and its access token.
-    fn issue(
+    pub(super) fn issue(
         &self,
         tx: &mut ExtensionTx<'_, '_>,
         id: &str,
@@ -405,7 +443,7 @@ impl AuthorizationServer {
     }
 
     /// The access token that a client gets for a key: its token, or a JWT.
-    fn shape(
+    pub(super) fn shape(
         &self,
         authorization: &AuthorizationRecord,
         key: &Key,
@@ -434,17 +472,18 @@ impl AuthorizationServer {
         let generation = authorization.head.generation + 1;
         authorization.predecessor = before.map(|_| authorization.head.secret);
         authorization.successor = before
-            .map(|before| extension.seal(&self.pad(&before.secret), secret.as_slice()))
+            .map(|before| extension.seal(&self.pad(before.secret.as_slice()), secret.as_slice()))
             .transpose()?;
         authorization.head = Head {
             generation,
             made_at_ms: tx.now().unix_ms(),
             secret: extension.mac(SECRET, &[secret.as_slice()]),
-            access: extension.seal(&self.pad(secret), access.as_bytes())?,
+            access: extension.seal(&self.pad(secret.as_slice()), access.as_bytes())?,
+            access_ends_at_ms: Some(ends_at.unix_ms()),
             scope: authorization.head.scope.clone(),
         };
         Ok(Tokens {
-            refresh: self.print_refresh(&drawn.id, generation, secret),
+            refresh: Some(self.print_refresh(&drawn.id, generation, secret)),
             access,
             scope: authorization.head.scope.clone(),
             ends_at,
@@ -458,33 +497,77 @@ impl AuthorizationServer {
         authorization: &AuthorizationRecord,
         key: &Key,
     ) -> Result<Tokens> {
-        let extension = &self.shared.extension;
         let head = &authorization.head;
-        let secret = match (
-            &authorization.successor,
-            presented.generation == head.generation,
-        ) {
-            (_, true) => presented.secret.clone(),
-            (Some(sealed), false) => {
-                let opened = extension.unseal(&self.pad(&presented.secret), sealed)?;
-                let why = Error::Internal("the secret of a refresh token has another length");
-                Zeroizing::new(opened.as_slice().try_into().map_err(|_| why)?)
-            }
-            (None, false) => return Err(Error::Internal("a refresh token has no successor")),
-        };
-        let access = extension.unseal(&self.pad(&secret), &head.access)?;
-        let access = String::from_utf8(access.to_vec());
-        let access = access.map_err(|_| Error::Internal("an access token is no text"))?;
+        let secret = self.head_secret(presented, authorization)?;
         Ok(Tokens {
-            access: Zeroizing::new(access),
-            refresh: self.print_refresh(&presented.authorization, head.generation, &secret),
+            access: self.unseal_access(secret.as_slice(), &head.access)?,
+            refresh: Some(self.print_refresh(&presented.authorization, head.generation, &secret)),
             scope: head.scope.clone(),
-            ends_at: key.expires_at.unwrap_or(Timestamp::MAX),
+            ends_at: authorization.access_end(key),
         })
     }
 
+    /// The head, with an access token that has not ended.
+    fn renew(
+        &self,
+        tx: &mut ExtensionTx<'_, '_>,
+        id: &str,
+        presented: &Refresh,
+        authorization: &mut AuthorizationRecord,
+        key: &Key,
+    ) -> Result<Tokens> {
+        let extension = &self.shared.extension;
+        let secret = self.head_secret(presented, authorization)?;
+        let (access, ends_at) = if key.expired {
+            if let Some(previous) = &authorization.previous_key {
+                forget(tx, previous)?;
+            }
+            self.issue(tx, id, authorization)?
+        } else {
+            // A JWT, which ends before its key.
+            self.shape(authorization, key, Zeroizing::default())?
+        };
+        let head = &mut authorization.head;
+        head.access = extension.seal(&self.pad(secret.as_slice()), access.as_bytes())?;
+        head.access_ends_at_ms = Some(ends_at.unix_ms());
+        Ok(Tokens {
+            refresh: Some(self.print_refresh(&presented.authorization, head.generation, &secret)),
+            access,
+            scope: head.scope.clone(),
+            ends_at,
+        })
+    }
+
+    /// The head's secret, for whoever has the head or the one before.
+    fn head_secret(
+        &self,
+        presented: &Refresh,
+        authorization: &AuthorizationRecord,
+    ) -> Result<Zeroizing<[u8; 32]>> {
+        if presented.generation == authorization.head.generation {
+            return Ok(presented.secret.clone());
+        }
+        let Some(sealed) = &authorization.successor else {
+            return Err(Error::Internal("a refresh token has no successor"));
+        };
+        let pad = self.pad(presented.secret.as_slice());
+        let opened = self.shared.extension.unseal(&pad, sealed)?;
+        let why = Error::Internal("the secret of a refresh token has another length");
+        Ok(Zeroizing::new(
+            opened.as_slice().try_into().map_err(|_| why)?,
+        ))
+    }
+
+    /// An access token that was sealed under a secret.
+    pub(super) fn unseal_access(&self, secret: &[u8], sealed: &[u8]) -> Result<Zeroizing<String>> {
+        let access = self.shared.extension.unseal(&self.pad(secret), sealed)?;
+        let access = String::from_utf8(access.to_vec());
+        let access = access.map_err(|_| Error::Internal("an access token is no text"))?;
+        Ok(Zeroizing::new(access))
+    }
+
     /// What a secret seals under: nothing that is stored gives it.
-    fn pad(&self, secret: &[u8; 32]) -> String {
+    pub(super) fn pad(&self, secret: &[u8]) -> String {
         let pad = self.shared.extension.mac(PAD, &[secret]);
         format!("{PAD} {}", encode(&pad))
     }
@@ -505,7 +588,7 @@ impl AuthorizationServer {
     }
 
     /// A refresh token of this store: its proof is right, whatever became of it.
-    fn read_refresh(&self, token: &str) -> Option<Refresh> {
+    pub(super) fn read_refresh(&self, token: &str) -> Option<Refresh> {
         let text = token
             .strip_prefix(REFRESH)
             .filter(|text| text.len() == 96)?;
@@ -531,7 +614,7 @@ impl AuthorizationServer {
     }
 
     /// Revokes an authorization, with its access tokens and its refresh token: for a person
-    /// who takes it back. `false`: there is none, or it was revoked before.
+    /// who takes it back. A service gets a new access token with its secret: disable it instead. `false`: there is none, or it was revoked before.
     ///
     /// # Errors
     /// See [`Engine`](gatekey::Engine).
@@ -552,7 +635,7 @@ impl AuthorizationServer {
 /// The label of a key that names its authorization.
 pub(super) const LABEL: &str = "oauth_authorization";
 
-fn find(tx: &ExtensionTx<'_, '_>, id: &str) -> Result<Option<AuthorizationRecord>> {
+pub(super) fn find(tx: &ExtensionTx<'_, '_>, id: &str) -> Result<Option<AuthorizationRecord>> {
     match id.len() {
         1..=64 => tx.find(AUTHORIZATIONS, id.as_bytes()),
         _ => Ok(None),
