@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::change::quota;
 use crate::engine::shared::Core;
 use crate::memory::levels::PerLevel;
-use crate::memory::limiter::{Ask, Charged as Counted, Terms};
+use crate::memory::limiter::{Ask, Charged as OfLimits, Terms};
 use crate::memory::owner_names::{self, Name};
 use crate::memory::owner_terms::{Own, Pinned};
 use crate::memory::quota::{Fetched, Name as PurseName, Taken};
@@ -17,6 +17,7 @@ use crate::memory::registry::{Entry, Once};
 use crate::model::allowances::Allowances;
 use crate::model::charge::Part;
 use crate::model::clock::Timestamp;
+use crate::model::counter::Counted;
 use crate::model::error::Error;
 use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
@@ -29,13 +30,20 @@ use crate::store::record::View;
 
 /// What charging a request came to.
 pub(super) enum Charged {
-    /// With where its levels stand in their limits, if they have any, and with what was
-    /// charged, if that is to be settled later.
-    Admitted(Option<Standing>, Option<Part>),
+    Admitted,
     /// Charged to nothing.
     OverLimit(Denial),
     /// Charged to nothing: a quota was changed since the key's record was read.
     Gone,
+}
+
+/// What a request that is admitted was charged.
+#[derive(Default)]
+pub(super) struct Receipt {
+    /// Where its levels stand in their limits, if they have any.
+    pub(super) standing: Option<Standing<Counted>>,
+    /// What was charged, if that is to be settled later.
+    pub(super) part: Option<Part>,
 }
 
 /// Whose request it is.
@@ -59,10 +67,16 @@ impl<'a> Who<'a> {
 
 /// What a request's levels have instead of their keyspace's.
 struct OwnTerms<'a> {
-    owners: &'a Pinned<'a>,
-    /// That of an owner without settings.
-    stamp_of_none: u64,
+    /// Where owners are charged.
+    owners: Option<Owners<'a>>,
     of_key: Option<&'a Arc<Terms>>,
+}
+
+struct Owners<'a> {
+    /// `None`: no owner of the keyspace has settings.
+    settings: Option<&'a Pinned<'a>>,
+    /// The stamp of an owner without settings.
+    stamp_of_none: u64,
 }
 
 /// What a request is charged to.
@@ -95,31 +109,83 @@ pub(super) enum NotSpent {
 
 impl Core {
     /// Charges a request that nothing else refuses to the limits and quotas of all its
-    /// levels.
+    /// levels, and fills in its receipt.
+    #[inline(never)]
     pub(super) fn charge(
         &self,
         view: &View<'_>,
         entry: &Entry,
         requirements: &Requirements<'_>,
         present: Present,
+        receipt: &mut Receipt,
     ) -> Result<Charged, Error> {
         let Requirements {
             cost,
             is_settled_later,
             ..
         } = *requirements;
-        self.with_levels(Who::has(view), entry, |levels| {
-            let part = is_settled_later.then(|| Part {
+        if self.charge_key_alone(view, entry, requirements, present, receipt)? {
+            return Ok(Charged::Admitted);
+        }
+        if is_settled_later {
+            receipt.part = Some(Part {
                 cost,
                 ..Part::nothing(present.clock)
             });
-            let charged = self.charge_levels(view, levels, cost, part, present)?;
+        }
+        self.with_levels(Who::has(view), entry, |levels| {
+            let charged = self.charge_levels(view, levels, cost, receipt, present)?;
             #[cfg(feature = "http")]
             if let Some(told) = requirements.told {
                 self.tell_charged(view, levels, cost, present.clock, &charged, told);
             }
             Ok(charged)
         })
+    }
+
+    /// Charges a request that has the level of its key alone, where memory admits it: what
+    /// most requests are. `false`: nothing was charged, and [`charge`](Self::charge) goes the
+    /// way of all others.
+    #[inline(always)]
+    fn charge_key_alone(
+        &self,
+        view: &View<'_>,
+        entry: &Entry,
+        requirements: &Requirements<'_>,
+        present: Present,
+        receipt: &mut Receipt,
+    ) -> Result<bool, Error> {
+        #[cfg(feature = "http")]
+        if requirements.told.is_some_and(|told| told.of_grants) {
+            return Ok(false);
+        }
+        if requirements.is_settled_later || entry.charges_owners() {
+            return Ok(false);
+        }
+        let keyspace = Once::new(entry);
+        let own = self.own_limits(view)?;
+        let ask = self.ask_of_key(view, &keyspace, own.as_ref())?;
+        let ask = ask.filter(|ask| !ask.terms.limits.is_empty());
+        if ask.is_none() && !view.has_quota() {
+            return Ok(true);
+        }
+        let name = owner_names::of_key(view.lineage(), 0);
+        if view.has_quota() && ask.is_some_and(|ask| ask.name.0 != name.0) {
+            return Ok(false);
+        }
+        let (cost, now) = (requirements.cost, present.clock);
+        let spend = || {
+            let purse = [view.id().raw()];
+            let is_spent = || {
+                self.quotas
+                    .spend(&purse, cost.into(), now, |_, _| {})
+                    .is_ok()
+            };
+            !view.has_quota() || cost == 0 || is_spent()
+        };
+        let name = ask.map_or(name, |ask| ask.name);
+        let at = (now, &self.home);
+        (self.limiter).charge_one(name, ask.as_ref(), cost, at, &mut receipt.standing, spend)
     }
 
     /// Where the levels of a key stand in their limits, with nothing charged.
@@ -156,22 +222,25 @@ impl Core {
         entry: &Entry,
         run: impl FnOnce(&Levels<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let charges_owners = entry.charges_owners();
         // Before any of its terms is looked up.
         let stamp_of_none = self.owner_terms.stamp_of_none();
-        let owners = self.owner_terms.pin();
+        let settings = entry.has_owner_settings().then(|| self.owner_terms.pin());
         let of_key = match &who.key {
             Some(view) => self.own_limits(view)?,
             None => None,
         };
         let own = OwnTerms {
-            stamp_of_none,
-            owners: &owners,
+            owners: charges_owners.then_some(Owners {
+                settings: settings.as_ref(),
+                stamp_of_none,
+            }),
             of_key: of_key.as_ref(),
         };
         let keyspace = Once::new(entry);
         // Large: filled where it is, and not moved.
         let mut levels = Levels::default();
-        self.fill_levels(&mut levels, who, entry, &keyspace, &own)?;
+        self.fill_levels(&mut levels, who, &keyspace, &own)?;
         run(&levels)
     }
 
@@ -180,7 +249,7 @@ impl Core {
         view: &View<'_>,
         levels: &Levels<'_>,
         cost: u32,
-        mut part: Option<Part>,
+        Receipt { standing, part }: &mut Receipt,
         present: Present,
     ) -> Result<Charged, Error> {
         let key = view.id();
@@ -201,37 +270,35 @@ impl Core {
         };
         let charged = loop {
             let charged = self.limiter.charge(
-                &levels.limits,
-                &levels.quota_names,
+                (&levels.limits, &levels.quota_names),
                 cost,
-                present.clock,
-                &self.home,
+                (present.clock, &self.home),
+                standing,
                 // What costs nothing takes no slice either, and waits for no commit.
                 || {
-                    let note = |name, period| {
-                        if let Some(part) = &mut part {
-                            part.quotas.push((name, period));
-                        }
-                    };
-                    if cost > 0 && taken.is_none() {
-                        self.spend(levels, cost, present.clock, note)?;
+                    if cost > 0 && taken.is_none() && !levels.quotas.is_empty() {
+                        self.spend(levels, cost, present.clock, |name, period| {
+                            if let Some(part) = part.as_mut() {
+                                part.quotas.push((name, period));
+                            }
+                        })?;
                     }
-                    if let Some(part) = &mut part {
+                    if let Some(part) = part.as_mut() {
                         self.note_meters(part, levels);
                     }
                     Ok(())
                 },
             )?;
             match charged {
-                Counted::Admitted(standing) => {
-                    if let (Some(part), Some(taken), Some(quota)) =
-                        (&mut part, &taken, levels.quotas.get(0))
+                OfLimits::Admitted => {
+                    if let (Some(part), Some(taken), [quota]) =
+                        (part.as_mut(), &taken, &levels.quotas[..])
                     {
                         part.quotas.push((quota.purse, taken.period()));
                     }
-                    break Charged::Admitted(standing, part);
+                    break Charged::Admitted;
                 }
-                Counted::OverLimit(refused) => {
+                OfLimits::OverLimit(refused) => {
                     break Charged::OverLimit(Denial::RateLimited {
                         key,
                         status: refused.status,
@@ -244,10 +311,10 @@ impl Core {
                         ),
                     });
                 }
-                Counted::Failed(NotSpent::Exhausted { level, refills_at }) => {
+                OfLimits::Failed(NotSpent::Exhausted { level, refills_at }) => {
                     break Charged::OverLimit(exhausted(level, refills_at));
                 }
-                Counted::Failed(NotSpent::AskStore(quota)) => {
+                OfLimits::Failed(NotSpent::AskStore(quota)) => {
                     match self.fetch(view, quota, cost, takes, present)? {
                         Fetched::InMemory => {}
                         Fetched::Taken(slice) => taken = Some(slice),
@@ -260,7 +327,7 @@ impl Core {
             }
         };
         if let Some(taken) = taken {
-            taken.decide(matches!(charged, Charged::Admitted(..)));
+            taken.decide(matches!(charged, Charged::Admitted));
         }
         Ok(charged)
     }
@@ -277,21 +344,26 @@ impl Core {
         &self,
         levels: &mut Levels<'a>,
         who: Who<'a>,
-        entry: &Entry,
         keyspace: &'a Once<'_>,
         own: &OwnTerms<'a>,
     ) -> Result<(), Error> {
         let owner = who.owner;
-        if entry.charges_owners() {
+        if let Some(Owners {
+            settings,
+            stamp_of_none,
+        }) = &own.owners
+        {
             let names = self.limiter.names().levels(who.keyspace, owner);
             // All of them before the keyspace is loaded: the plans that they name are there.
             let mut found = PerLevel::default();
-            names.for_each(|name| found.push((name, own.owners.get(&name))));
-            for (depth, (name, settings)) in (1..).zip(found.iter()) {
+            names.for_each(|name| {
+                found.push((name, settings.and_then(|settings| settings.get(&name))));
+            });
+            for (depth, (name, settings)) in (1..).zip(found.iter().copied()) {
                 let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
                 let defaults = keyspace.defaults(depth);
                 let (stamp, plan, limits, has_own_quota) = match settings {
-                    None => (own.stamp_of_none, defaults.plan, None, false),
+                    None => (*stamp_of_none, defaults.plan, None, false),
                     Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
                     Some(Own::Settings {
                         stamp,
@@ -311,38 +383,24 @@ impl Core {
                         purse: name.purse(defaults.quota.filter(|_| !has_own_quota)),
                     });
                 }
-                levels.add(keyspace, plan, limits, |terms| Ask {
-                    name,
-                    level,
-                    terms,
-                    stamp: stamp + keyspace.stamp(),
-                    owner,
-                })?;
+                if let Some(terms) = terms_of(keyspace, plan, limits)? {
+                    let stamp = stamp + keyspace.stamp();
+                    let ask = Ask {
+                        name,
+                        level,
+                        terms,
+                        stamp,
+                        owner,
+                    };
+                    levels.add(keyspace, plan, ask);
+                }
             }
         }
         let Some(view) = &who.key else {
             return Ok(());
         };
-        let own = own.of_key;
-        if view.plan() != 0 || own.is_some() {
-            let plan = view.plan();
-            let is_shared =
-                (keyspace.get().plan_numbered(plan)).is_some_and(|plan| plan.shared_by_owner);
-            let name = match (own, is_shared) {
-                (Some(own), _) => owner_names::of_own_limits(view.lineage(), own.kinds()),
-                (None, true) => self.limiter.names().shared(view.keyspace(), plan, owner),
-                (None, false) => owner_names::of_key(view.lineage(), plan),
-            };
-            levels.add(keyspace, plan, own, |terms| Ask {
-                name,
-                level: Level::Key,
-                terms,
-                stamp: match own {
-                    Some(_) => Ask::IS_OF_ONE_KIND,
-                    None => keyspace.stamp(),
-                },
-                owner,
-            })?;
+        if let Some(ask) = self.ask_of_key(view, keyspace, own.of_key)? {
+            levels.add(keyspace, view.plan(), ask);
         }
         if view.has_quota() {
             let name = owner_names::of_key(view.lineage(), 0);
@@ -354,6 +412,40 @@ impl Core {
             });
         }
         Ok(())
+    }
+
+    /// What a request is charged to at the level of its key, if that has limits.
+    #[inline(always)]
+    fn ask_of_key<'a>(
+        &self,
+        view: &View<'a>,
+        keyspace: &'a Once<'_>,
+        own: Option<&'a Arc<Terms>>,
+    ) -> Result<Option<Ask<'a>>, Error> {
+        let (plan, owner) = (view.plan(), view.owner());
+        let Some(terms) = terms_of(keyspace, plan, own)? else {
+            return Ok(None);
+        };
+        let is_shared =
+            || (keyspace.get().plan_numbered(plan)).is_some_and(|plan| plan.shared_by_owner);
+        let (name, stamp) = match own {
+            Some(own) => {
+                let name = owner_names::of_own_limits(view.lineage(), own.kinds());
+                (name, Ask::IS_OF_ONE_KIND)
+            }
+            None if is_shared() => {
+                let name = self.limiter.names().shared(view.keyspace(), plan, owner);
+                (name, keyspace.stamp())
+            }
+            None => (owner_names::of_key(view.lineage(), plan), keyspace.stamp()),
+        };
+        Ok(Some(Ask {
+            name,
+            level: Level::Key,
+            terms,
+            stamp,
+            owner,
+        }))
     }
 
     /// The limits that a key has of its own, if it has any.
@@ -380,16 +472,14 @@ impl Core {
         now: Timestamp,
         note: impl FnMut(PurseName, Period),
     ) -> Result<(), NotSpent> {
-        if levels.quotas.len() == 0 {
-            return Ok(());
-        }
         let mut purses = PerLevel::default();
-        for (at, quota) in levels.quotas.iter().enumerate() {
-            purses.push((at, quota.purse));
-        }
+        levels
+            .quotas
+            .iter()
+            .for_each(|quota| purses.push(quota.purse));
         let spent = self.quotas.spend(&purses, cost.into(), now, note);
         spent.map_err(|(at, spent)| {
-            let quota = levels.quotas.get(at);
+            let quota = levels.quotas.get(at).copied();
             match (spent, quota) {
                 (Some(Spent::Exhausted { refills_at }), Some(quota)) => NotSpent::Exhausted {
                     level: quota.level,
@@ -443,29 +533,31 @@ impl Core {
 }
 
 impl<'a> Levels<'a> {
-    /// Adds the limits of a level: its own, or those of its plan.
-    fn add(
-        &mut self,
-        keyspace: &'a Once<'_>,
-        plan: u16,
-        own: Option<&'a Arc<Terms>>,
-        ask: impl FnOnce(&'a Arc<Terms>) -> Ask<'a>,
-    ) -> Result<(), Error> {
-        let terms = match own {
-            Some(own) => own,
-            None if plan == 0 => return Ok(()),
-            None => keyspace.terms(plan).ok_or_else(|| {
-                Error::corrupted("keyspaces", plan, "a plan that is followed does not exist")
-            })?,
-        };
+    /// Adds the limits of a level, which may be those of its plan.
+    fn add(&mut self, keyspace: &Once<'_>, plan: u16, ask: Ask<'a>) {
         let plan = keyspace.get().plan_numbered(plan);
         if plan.is_some_and(|plan| plan.replaces_levels_above) {
             self.limits.clear();
         }
-        if !terms.limits.is_empty() {
-            self.limits.push(ask(terms));
+        if !ask.terms.limits.is_empty() {
+            self.limits.push(ask);
         }
-        Ok(())
+    }
+}
+
+/// The limits that hold at a level: its own, or those of its plan; `None`: it has neither.
+#[inline(always)]
+fn terms_of<'a>(
+    keyspace: &'a Once<'_>,
+    plan: u16,
+    own: Option<&'a Arc<Terms>>,
+) -> Result<Option<&'a Arc<Terms>>, Error> {
+    match own {
+        Some(_) => Ok(own),
+        None if plan == 0 => Ok(None),
+        None => keyspace.terms(plan).map(Some).ok_or_else(|| {
+            Error::corrupted("keyspaces", plan, "a plan that is followed does not exist")
+        }),
     }
 }
 

@@ -155,11 +155,9 @@ impl Core {
         loop {
             let mut quotas = Vec::new();
             let beyond = self.limiter.charge_beyond(
-                &levels.limits,
-                &levels.quota_names,
+                (&levels.limits, &levels.quota_names),
                 more,
-                now,
-                &self.home,
+                (now, &self.home),
                 || {
                     if !is_in_store {
                         let note = |name, period| quotas.push((name, period));

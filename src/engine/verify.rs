@@ -3,7 +3,7 @@
 
 use crate::crypto::digest::Digest;
 use crate::crypto::token::{self, Parts, Signed};
-use crate::engine::charge::Charged;
+use crate::engine::charge::{Charged, Receipt};
 use crate::engine::policy;
 use crate::engine::shared::Core;
 use crate::memory::process::Step;
@@ -12,6 +12,7 @@ use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Res
 use crate::memory::usage::Renewal;
 use crate::model::charge::Charge;
 use crate::model::clock::Timestamp;
+use crate::model::counter::Counted;
 use crate::model::error::{Error, NotFound};
 use crate::model::id::KeyId;
 use crate::model::permissions::Permissions;
@@ -43,7 +44,7 @@ pub(super) type Judged = Result<Good, Denial>;
 pub(super) struct Good {
     /// Of its key's permissions those that are not retired.
     held: Permissions,
-    standing: Option<Standing>,
+    standing: Option<Standing<Counted>>,
     charge: Option<Charge>,
     now: Now,
 }
@@ -348,22 +349,21 @@ impl Core {
             }
             return Ok(Some(Err(denial)));
         }
-        let mut standing = None;
-        let mut part = None;
+        let mut receipt = Receipt::default();
         if is_counted {
-            match self.charge(view, entry, requirements, present)? {
-                Charged::Admitted(charged, to_settle) => (standing, part) = (charged, to_settle),
+            match self.charge(view, entry, requirements, present, &mut receipt)? {
+                Charged::Admitted => {}
                 Charged::OverLimit(denial) => return Ok(Some(Err(denial))),
                 Charged::Gone => return Ok(None),
             }
         }
         let charge = match requirements.is_settled_later {
-            true => Some(self.charge_of(view, requirements.cost, part, present)),
+            true => Some(self.charge_of(view, requirements.cost, receipt.part, present)),
             false => None,
         };
         Ok(Some(Ok(Good {
             held,
-            standing,
+            standing: receipt.standing,
             charge,
             now,
         })))
@@ -428,7 +428,8 @@ impl Core {
             )));
         }
         let owner = InlinePath::new(view.owner());
-        let mut grant = view.grant(held, entry.prefix, owner, good.standing);
+        let standing = good.standing.as_ref().map(Standing::told);
+        let mut grant = view.grant(held, entry.prefix, owner, standing);
         grant.charge.clone_from(&good.charge);
         Ok(Verdict::Granted(grant))
     }

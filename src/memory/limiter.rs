@@ -18,14 +18,16 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use crate::memory::hash::IdHasher;
-use crate::memory::levels::{LEVELS_MAX, PerLevel};
+use crate::memory::levels::LEVELS_MAX;
 use crate::memory::owner_names::{Name, OwnerNames};
 use crate::memory::process::{Home, lock_at_home};
 use crate::model::allowances::LimitAllowance;
 use crate::model::bounds::LIMITS_PER_PLAN_MAX;
 use crate::model::clock::Timestamp;
-use crate::model::counter::Counter;
+use crate::model::counter::{Counted, Counter};
 use crate::model::error::Error;
 use crate::model::limit::{Level, Limit, LimitStatus};
 use crate::model::verdict::Standing;
@@ -40,10 +42,10 @@ const SHARDS_MAX: usize = 2 * LEVELS_MAX;
 
 type Shard = HashMap<Name, Meter, BuildHasherDefault<IdHasher>>;
 
-/// The shard of a name.
+/// The shard of a name. All names of one key have the same.
 fn shard_of(name: Name) -> usize {
     // Ids are in the order of time, and end in random bits; hashes are random.
-    let mixed = (name.0 ^ name.1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let mixed = name.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     usize::try_from(mixed).unwrap_or(0) % SHARDS
 }
 
@@ -104,8 +106,7 @@ pub(crate) struct OverLimit {
 
 /// What charging a request came to.
 pub(crate) enum Charged<E> {
-    /// With where that leaves its limits, if it has any.
-    Admitted(Option<Standing>),
+    Admitted,
     /// Charged to nothing.
     OverLimit(OverLimit),
     /// Charged to nothing: what was to be done with it failed.
@@ -125,10 +126,8 @@ pub(crate) struct Limiter {
 /// The locks that a request holds, of each shard once, in the order of the shards.
 ///
 /// Large, so that it is filled where it is and not moved.
-struct Held<'a> {
-    guards: [Option<(usize, MutexGuard<'a, Shard>)>; SHARDS_MAX],
-    len: usize,
-}
+#[derive(Default)]
+struct Held<'a>(ArrayVec<(usize, MutexGuard<'a, Shard>), SHARDS_MAX>);
 
 impl Limiter {
     pub(crate) fn new(meters_max: usize) -> Self {
@@ -143,50 +142,70 @@ impl Limiter {
 
     /// Charges a request to the limits of all its levels, or to none. Where all admit it,
     /// `also` is called, and where that fails nothing is charged. `now` is the clock's.
+    /// `standing` is where that leaves its limits, if it has any.
     ///
     /// The levels are those of one owner's path, the shortest first, and the key.
     /// `locked_too`: levels that have something else, which `also` changes: two requests
     /// that have one of them call it one after the other.
     pub(crate) fn charge<E>(
         &self,
-        asks: &PerLevel<Ask<'_>>,
-        locked_too: &PerLevel<Name>,
+        (asks, locked_too): (&[Ask<'_>], &[Name]),
         cost: u32,
-        now: Timestamp,
-        home: &Home,
+        (now, home): (Timestamp, &Home),
+        standing: &mut Option<Standing<Counted>>,
         also: impl FnOnce() -> Result<(), E>,
     ) -> Result<Charged<E>, Error> {
-        let mut held = Held::none();
-        if let Err(missing) = self.hold_all(&mut held, asks, locked_too, now, home)? {
+        let mut held = Held::default();
+        let names = (asks, locked_too);
+        match self.hold_meters(&mut held, names, Some(cost), now, home)? {
+            Asked::Admits => {}
+            Asked::Refuses(refused) => return Ok(Charged::OverLimit(refused)),
             // Fail closed: what cannot be counted is not let through.
-            let refused = OverLimit::for_want_of_room(&missing, now);
-            return Ok(Charged::OverLimit(refused));
-        }
-        let mut refused: Option<OverLimit> = None;
-        for ask in asks.iter() {
-            let Some(meter) = held.meter(&ask) else {
-                continue;
-            };
-            meter.move_to(&ask, now, &self.begun);
-            let longest = meter.longest_wait(ask.level, cost, now);
-            refused = match (refused, longest) {
-                (Some(first), Some(other)) => Some(first.or_longer(other)),
-                (first, other) => first.or(other),
-            };
-        }
-        if let Some(refused) = refused {
-            return Ok(Charged::OverLimit(refused));
+            Asked::LacksRoom(ask) => {
+                let refused = OverLimit::for_want_of_room(ask, now);
+                return Ok(Charged::OverLimit(refused));
+            }
         }
         if let Err(failed) = also() {
             return Ok(Charged::Failed(failed));
         }
-        let mut standing: Option<Standing> = None;
-        for ask in asks.iter() {
-            if let Some(meter) = held.meter(&ask) {
-                standing = meter.count(ask.level, cost, now, standing);
+        for ask in asks {
+            if let Some(meter) = held.meter(ask.name) {
+                meter.count_into(ask.level, cost, now, standing);
             }
         }
-        Ok(Charged::Admitted(standing))
+        Ok(Charged::Admitted)
+    }
+
+    /// Charges a request that has one level, as [`charge`](Self::charge) does, where that
+    /// has its meter and admits it, and `also` does not fail; else charges nothing, and gives
+    /// `false`: `charge` then says what there is to say. One lock and one look-up.
+    #[inline(always)]
+    pub(crate) fn charge_one(
+        &self,
+        name: Name,
+        ask: Option<&Ask<'_>>,
+        cost: u32,
+        (now, home): (Timestamp, &Home),
+        standing: &mut Option<Standing<Counted>>,
+        also: impl FnOnce() -> bool,
+    ) -> Result<bool, Error> {
+        let Some(shard) = self.shards.get(shard_of(name)) else {
+            return Ok(false);
+        };
+        let mut shard = lock_at_home(shard, home)?;
+        let Some(ask) = ask else {
+            return Ok(also());
+        };
+        let Some(meter) = shard.get_mut(&ask.name) else {
+            return Ok(false);
+        };
+        meter.move_to(ask, now, &self.begun);
+        let is_admitted = meter.admits(cost, now) && also();
+        if is_admitted {
+            meter.count_into(ask.level, cost, now, standing);
+        }
+        Ok(is_admitted)
     }
 
     /// Counts what an earlier request cost beyond what it was charged. Asks no limit: what
@@ -194,28 +213,27 @@ impl Limiter {
     /// there. Where `also` fails, nothing is charged.
     pub(crate) fn charge_beyond<E>(
         &self,
-        asks: &PerLevel<Ask<'_>>,
-        locked_too: &PerLevel<Name>,
+        (asks, locked_too): (&[Ask<'_>], &[Name]),
         cost: u32,
-        now: Timestamp,
-        home: &Home,
+        (now, home): (Timestamp, &Home),
         also: impl FnOnce() -> Result<(), E>,
     ) -> Result<Result<(), E>, Error> {
-        let mut held = Held::none();
-        if (self.hold_all(&mut held, asks, locked_too, now, home)?).is_err() {
-            self.hold(&mut held, asks, locked_too, home)?;
-        }
-        for ask in asks.iter() {
-            if let Some(meter) = held.meter(&ask) {
-                meter.move_to(&ask, now, &self.begun);
+        let mut held = Held::default();
+        let names = (asks, locked_too);
+        if let Asked::LacksRoom(_) = self.hold_meters(&mut held, names, None, now, home)? {
+            self.hold(&mut held, names, home)?;
+            for ask in asks {
+                if let Some(meter) = held.meter(ask.name) {
+                    meter.move_to(ask, now, &self.begun);
+                }
             }
         }
         if let Err(failed) = also() {
             return Ok(Err(failed));
         }
-        for ask in asks.iter() {
-            if let Some(meter) = held.meter(&ask) {
-                meter.count(ask.level, cost, now, None);
+        for ask in asks {
+            if let Some(meter) = held.meter(ask.name) {
+                meter.count(cost, now);
             }
         }
         Ok(Ok(()))
@@ -251,19 +269,19 @@ impl Limiter {
     /// no meter.
     pub(crate) fn look(
         &self,
-        asks: &PerLevel<Ask<'_>>,
+        asks: &[Ask<'_>],
         cost: u32,
         now: Timestamp,
         home: &Home,
     ) -> Result<Vec<LimitAllowance>, Error> {
-        let mut held = Held::none();
-        self.hold(&mut held, asks, &PerLevel::default(), home)?;
+        let mut held = Held::default();
+        self.hold(&mut held, (asks, &[]), home)?;
         let mut found = Vec::new();
-        for ask in asks.iter() {
-            let mut unused = Meter::unused(&ask);
-            let meter = match held.meter(&ask) {
+        for ask in asks {
+            let mut unused = Meter::unused(ask);
+            let meter = match held.meter(ask.name) {
                 Some(meter) => {
-                    meter.move_to(&ask, now, &self.begun);
+                    meter.move_to(ask, now, &self.begun);
                     meter
                 }
                 None => &mut unused,
@@ -300,111 +318,127 @@ impl Limiter {
     fn hold<'s>(
         &'s self,
         held: &mut Held<'s>,
-        asks: &PerLevel<Ask<'_>>,
-        locked_too: &PerLevel<Name>,
+        (asks, locked_too): (&[Ask<'_>], &[Name]),
         home: &Home,
     ) -> Result<(), Error> {
-        held.release();
-        let mut wanted = [0; SHARDS_MAX];
-        let names = asks.iter().map(|ask| ask.name).chain(locked_too.iter());
-        for (wanted, name) in wanted.iter_mut().zip(names) {
-            *wanted = shard_of(name);
+        held.0.clear();
+        let mut wanted = ArrayVec::<usize, SHARDS_MAX>::new();
+        let names = asks.iter().map(|ask| ask.name);
+        for name in names.chain(locked_too.iter().copied()) {
+            let _: Result<(), _> = wanted.try_push(shard_of(name));
         }
-        let len = asks.len() + locked_too.len();
-        let wanted = wanted.get_mut(..len).unwrap_or_default();
         wanted.sort_unstable();
         let mut last = usize::MAX;
-        for at in wanted.iter().copied() {
+        for at in wanted {
             if at == last {
                 continue;
             }
             if let Some(shard) = self.shards.get(at) {
-                held.push(at, lock_at_home(shard, home)?);
+                let _: Result<(), _> = held.0.try_push((at, lock_at_home(shard, home)?));
             }
             last = at;
         }
         Ok(())
     }
 
-    /// The same, where each level has its meter then, which is made where there is room.
-    /// Else gives a level for which there is none.
-    fn hold_all<'s, 'a>(
+    /// The same, where each level has its meter then, which is made where there is room, and
+    /// is moved to the instant and to the level's terms. Says whether all admit a cost, if one
+    /// is given.
+    fn hold_meters<'s, 'a>(
         &'s self,
         held: &mut Held<'s>,
-        asks: &PerLevel<Ask<'a>>,
-        locked_too: &PerLevel<Name>,
+        names: (&'a [Ask<'a>], &[Name]),
+        cost: Option<u32>,
         now: Timestamp,
         home: &Home,
-    ) -> Result<Result<(), Ask<'a>>, Error> {
+    ) -> Result<Asked<'a>, Error> {
         let mut has_made_room = false;
         loop {
-            self.hold(held, asks, locked_too, home)?;
-            let mut all = asks.iter();
-            let Some(missing) = all.find(|ask| !self.find(held, ask, has_made_room)) else {
-                return Ok(Ok(()));
-            };
-            held.release();
-            if !self.make_room(&missing, now, home)? {
-                return Ok(Err(missing));
+            self.hold(held, names, home)?;
+            match self.ask(held, names.0, cost, now, has_made_room) {
+                Asked::LacksRoom(ask) => {
+                    held.0.clear();
+                    if !self.make_room(ask, now, home)? {
+                        return Ok(Asked::LacksRoom(ask));
+                    }
+                    has_made_room = true;
+                }
+                asked => return Ok(asked),
             }
-            has_made_room = true;
         }
     }
 
-    /// Whether a level has its meter, which is made where there is room.
-    fn find(&self, held: &mut Held<'_>, ask: &Ask<'_>, has_made_room: bool) -> bool {
-        let Some(shard) = held.shard(ask.name) else {
-            return false;
-        };
-        if shard.contains_key(&ask.name) {
-            return true;
+    /// Asks the meters of all levels, whose shards are held.
+    #[inline(always)]
+    fn ask<'a>(
+        &self,
+        held: &mut Held<'_>,
+        asks: &'a [Ask<'a>],
+        cost: Option<u32>,
+        now: Timestamp,
+        has_made_room: bool,
+    ) -> Asked<'a> {
+        let mut refused: Option<OverLimit> = None;
+        for ask in asks {
+            let Some(shard) = held.shard(ask.name) else {
+                return Asked::LacksRoom(ask);
+            };
+            let meter = match shard.get_mut(&ask.name) {
+                Some(meter) => meter,
+                None => match self.add(shard, ask, has_made_room) {
+                    Some(meter) => meter,
+                    None => return Asked::LacksRoom(ask),
+                },
+            };
+            meter.move_to(ask, now, &self.begun);
+            let Some(cost) = cost else { continue };
+            if !meter.admits(cost, now) {
+                let longest = meter.longest_wait(ask.level, cost, now);
+                refused = match (refused, longest) {
+                    (Some(first), Some(other)) => Some(first.or_longer(other)),
+                    (first, other) => first.or(other),
+                };
+            }
         }
+        refused.map_or(Asked::Admits, Asked::Refuses)
+    }
+
+    /// Makes a level's meter where there is room.
+    #[cold]
+    fn add<'m>(
+        &self,
+        shard: &'m mut Shard,
+        ask: &Ask<'_>,
+        has_made_room: bool,
+    ) -> Option<&'m mut Meter> {
         let len = self.len.fetch_add(1, Ordering::Relaxed);
         if self.room.is_full(len) || !has_made_room && self.room.is_sweep_due(len) {
             self.len.fetch_sub(1, Ordering::Relaxed);
-            return false;
+            return None;
         }
-        shard.insert(
-            ask.name,
-            Meter::new(ask, self.names.organisation(ask.owner), &self.begun),
-        );
-        true
+        let meter = Meter::new(ask, self.names.organisation(ask.owner), &self.begun);
+        Some(shard.entry(ask.name).or_insert(meter))
     }
 }
 
-impl<'a> Held<'a> {
-    fn none() -> Self {
-        Self {
-            guards: [const { None }; SHARDS_MAX],
-            len: 0,
-        }
-    }
+/// What the limits of all levels say of a request.
+enum Asked<'a> {
+    Admits,
+    Refuses(OverLimit),
+    /// The level has no meter, and there is no room for one.
+    LacksRoom(&'a Ask<'a>),
+}
 
-    /// Adds one. There are never more than two for each level.
-    fn push(&mut self, at: usize, shard: MutexGuard<'a, Shard>) {
-        if let Some(place) = self.guards.get_mut(self.len) {
-            *place = Some((at, shard));
-            self.len += 1;
-        }
-    }
-
-    fn release(&mut self) {
-        self.guards
-            .iter_mut()
-            .take(self.len)
-            .for_each(|held| *held = None);
-        self.len = 0;
-    }
-
+impl Held<'_> {
     fn shard(&mut self, name: Name) -> Option<&mut Shard> {
         let wanted = shard_of(name);
-        let mut held = self.guards.iter_mut().take(self.len).flatten();
+        let mut held = self.0.iter_mut();
         held.find(|(at, _)| *at == wanted)
             .map(|(_, shard)| &mut **shard)
     }
 
-    fn meter(&mut self, ask: &Ask<'_>) -> Option<&mut Meter> {
-        self.shard(ask.name)?.get_mut(&ask.name)
+    fn meter(&mut self, name: Name) -> Option<&mut Meter> {
+        self.shard(name)?.get_mut(&name)
     }
 }
 
@@ -506,22 +540,35 @@ impl Meter {
         longest
     }
 
-    fn count(
+    /// Whether all its limits admit a request.
+    fn admits(&self, cost: u32, now: Timestamp) -> bool {
+        let mut each = self.terms.limits.iter().zip(self.counters);
+        each.all(|(limit, counter)| counter.admits(*limit, cost, now))
+    }
+
+    fn count(&mut self, cost: u32, now: Timestamp) {
+        for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
+            counter.add(*limit, cost.into(), now);
+        }
+    }
+
+    /// Counts a request, and takes in where that leaves its limits.
+    #[inline(always)]
+    fn count_into(
         &mut self,
         level: Level,
         cost: u32,
         now: Timestamp,
-        mut standing: Option<Standing>,
-    ) -> Option<Standing> {
+        standing: &mut Option<Standing<Counted>>,
+    ) {
         for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
             counter.add(*limit, cost.into(), now);
-            let status = counter.status(*limit, level, now);
-            standing = Some(match standing {
-                None => Standing::of(status),
-                Some(standing) => standing.with(status),
-            });
+            let left = counter.counted(*limit, level, now);
+            match standing {
+                Some(standing) => standing.take_in(left),
+                None => *standing = Some(Standing::of(left)),
+            }
         }
-        standing
     }
 
     /// Of counters that were begun since it was counted, nothing is taken back.

@@ -131,7 +131,12 @@ impl Entry {
     /// Whether requests of the keyspace's keys may be charged to owners. Where they are
     /// not, nothing else is looked at.
     pub(crate) fn charges_owners(&self) -> bool {
-        self.owners.load(Ordering::Acquire) > 0 || self.has_owner_defaults.load(Ordering::Acquire)
+        self.has_owner_settings() || self.has_owner_defaults.load(Ordering::Acquire)
+    }
+
+    /// Whether any owner has settings in the keyspace.
+    pub(crate) fn has_owner_settings(&self) -> bool {
+        self.owners.load(Ordering::Acquire) > 0
     }
 
     /// Notes that so many more owners have settings than before.

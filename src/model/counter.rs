@@ -40,7 +40,7 @@
 //! never longer than the counter's windows, whatever the clock said before.
 
 use crate::model::clock::Timestamp;
-use crate::model::limit::{Algorithm, Level, Limit, LimitStatus};
+use crate::model::limit::{Algorithm, Left, Level, Limit, LimitStatus};
 
 /// How far a counter may be ahead of the clock before it is moved back, in milliseconds.
 const SKEW_MS: u64 = 1_000;
@@ -80,10 +80,12 @@ impl Counter {
             Algorithm::Fixed if is_ahead => Self { at: now, ..self },
             Algorithm::Fixed if now >= self.at.saturating_add(window) => Self::default(),
             Algorithm::Fixed => self,
+            // Mostly, and without a division: windows begin at multiples of their length.
+            Algorithm::Sliding if now.checked_sub(self.at).is_some_and(|ago| ago < window) => self,
             Algorithm::Sliding => {
                 let start = now - now % window;
                 let (_, current) = halves(self.count);
-                if start == self.at || self.at > now && !is_ahead {
+                if self.at > now && !is_ahead {
                     self
                 } else if is_ahead {
                     Self { at: start, ..self }
@@ -116,19 +118,45 @@ impl Counter {
         let room = match limit.algorithm() {
             Algorithm::Fixed => capacity.saturating_sub(self.count),
             Algorithm::Sliding => {
-                let (previous, current) = halves(self.count);
-                let elapsed = now.unix_ms().saturating_sub(self.at).min(window);
-                // In two words: a window of an older store may be a month.
-                let weight = u128::from(previous) * u128::from(window - elapsed);
-                let taken = weight.div_ceil(window.into()) + u128::from(current);
-                u128::from(capacity)
-                    .saturating_sub(taken)
-                    .try_into()
-                    .unwrap_or(0)
+                let (_, current) = halves(self.count);
+                let weight = self.weight(window, now);
+                let taken = match u64::try_from(weight) {
+                    Ok(0) => 0,
+                    Ok(weight) => weight.div_ceil(window),
+                    Err(_) => u64::try_from(weight.div_ceil(window.into())).unwrap_or(u64::MAX),
+                };
+                capacity.saturating_sub(taken.saturating_add(current))
             }
             Algorithm::Bucket => (capacity * window).saturating_sub(self.count) / window,
         };
         u32::try_from(room).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a request is admitted now: whether it costs no more than there is
+    /// [room](Self::room) for, without a division.
+    pub(crate) fn admits(self, limit: Limit, cost: u32, now: Timestamp) -> bool {
+        if cost == 0 {
+            return true;
+        }
+        let (cost, window) = (u64::from(cost), limit.window_ms());
+        let capacity = u64::from(limit.capacity());
+        match limit.algorithm() {
+            Algorithm::Fixed => self.count.saturating_add(cost) <= capacity,
+            Algorithm::Sliding => {
+                let (_, current) = halves(self.count);
+                let taken = u128::from(current + cost) * u128::from(window);
+                taken + self.weight(window, now) <= u128::from(capacity) * u128::from(window)
+            }
+            Algorithm::Bucket => self.count.saturating_add(cost * window) <= capacity * window,
+        }
+    }
+
+    /// What the requests of the window before count for, times the window.
+    fn weight(self, window: u64, now: Timestamp) -> u128 {
+        let (previous, _) = halves(self.count);
+        let elapsed = now.unix_ms().saturating_sub(self.at).min(window);
+        // In two words: a window of an older store may be a month.
+        u128::from(previous) * u128::from(window - elapsed)
     }
 
     /// Counts requests, whether or not there is room for them.
@@ -221,7 +249,10 @@ impl Counter {
 
     /// How much is left, and when there will be more.
     pub(crate) fn status(self, limit: Limit, level: Level, now: Timestamp) -> LimitStatus {
-        let remaining = self.room(limit, now);
+        self.counted(limit, level, now).status()
+    }
+
+    fn status_of(self, limit: Limit, level: Level, remaining: u32, now: Timestamp) -> LimitStatus {
         let more = u64::from(remaining) + 1;
         LimitStatus {
             limit,
@@ -229,6 +260,17 @@ impl Counter {
             remaining,
             // Nothing counts: there will not be more.
             resets_at: self.admits_at(limit, more, now).unwrap_or(now),
+        }
+    }
+
+    /// What is left of it after a request that it counted.
+    pub(crate) fn counted(self, limit: Limit, level: Level, now: Timestamp) -> Counted {
+        Counted {
+            limit,
+            level,
+            remaining: self.room(limit, now),
+            counter: self,
+            at: now,
         }
     }
 
@@ -241,6 +283,38 @@ impl Counter {
                 let elapsed = now.unix_ms().saturating_sub(moved.at);
                 current == 0 && (previous == 0 || elapsed >= limit.window_ms())
             }
+    }
+}
+
+/// What was left of a limit at an instant. When there will be more is computed where it
+/// is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    limit: Limit,
+    level: Level,
+    remaining: u32,
+    counter: Counter,
+    at: Timestamp,
+}
+
+impl Left for Counted {
+    fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    fn remaining(&self) -> u32 {
+        self.remaining
+    }
+
+    fn status(&self) -> LimitStatus {
+        let Self { limit, level, .. } = *self;
+        (self.counter).status_of(limit, level, self.remaining, self.at)
+    }
+
+    fn resets_later_than(&self, other: &Self) -> bool {
+        // A key's and its owner's, mostly: nothing to compute.
+        let is_same = (self.limit, self.counter) == (other.limit, other.counter);
+        !is_same && self.status().resets_at > other.status().resets_at
     }
 }
 
@@ -317,6 +391,33 @@ mod tests {
                         prop_assert!(sum * window <= bound, "{sum} in {} ms", end - start);
                     }
                 }
+            }
+        }
+
+        /// That a request is admitted is what the room says, which is told.
+        #[test]
+        fn a_request_is_admitted_where_there_is_room(
+            limit in limits(), requests in requests(), old in 0_u8..2,
+        ) {
+            // A window of an older store may be a month.
+            let limit = match old {
+                0 => limit,
+                _ => Limit::stored(
+                    u32::MAX, 2_678_400, limit.algorithm(), limit.capacity().max(u32::MAX - 9),
+                ).unwrap(),
+            };
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let mut now = 0;
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                counter = counter.moved_to(limit, at(now));
+                let room = counter.room(limit, at(now));
+                for cost in [cost, 0, 1, room, room.saturating_add(1), u32::MAX] {
+                    prop_assert_eq!(counter.admits(limit, cost, at(now)), cost <= room);
+                }
+                // Also beyond its limit, as a settlement charges.
+                counter.add(limit, u64::from(cost) * u64::from(limit.requests()) / 20, at(now));
             }
         }
 

@@ -366,6 +366,34 @@ impl LimitStatus {
     }
 }
 
+/// How much of a limit is left.
+pub(crate) trait Left: Copy {
+    fn limit(&self) -> Limit;
+
+    /// How many requests of cost 1 it would admit.
+    fn remaining(&self) -> u32;
+
+    fn status(&self) -> LimitStatus;
+
+    fn resets_later_than(&self, other: &Self) -> bool {
+        self.status().resets_at > other.status().resets_at
+    }
+}
+
+impl Left for LimitStatus {
+    fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    fn remaining(&self) -> u32 {
+        self.remaining
+    }
+
+    fn status(&self) -> LimitStatus {
+        *self
+    }
+}
+
 const WINDOW_RULE: &str =
     "the window is not whole seconds, from 1 second to an hour; a day and longer are quotas";
 

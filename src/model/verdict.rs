@@ -1,6 +1,6 @@
 //! Verdicts: a grant or a denial.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
 #[cfg(feature = "http")]
@@ -11,8 +11,9 @@ use std::time::Duration;
 use crate::model::allowances::Allowances;
 use crate::model::charge::Charge;
 use crate::model::clock::Timestamp;
+use crate::model::counter::Counted;
 use crate::model::id::{KeyId, Prefix};
-use crate::model::limit::{Level, LimitStatus};
+use crate::model::limit::{Left, Level, LimitStatus};
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::reason::Reason;
@@ -102,40 +103,67 @@ pub struct Grant {
     pub(crate) charge: Option<Charge>,
 }
 
-/// What is left of the limits of a key's plan, after a request.
+/// Of the limits that a request was charged to, the two that are told.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) tightest: LimitStatus,
-    pub(crate) longest: LimitStatus,
+pub(crate) struct Standing<L = LimitStatus> {
+    pub(crate) tightest: L,
+    pub(crate) longest: L,
 }
 
-impl Standing {
-    pub(crate) fn of(status: LimitStatus) -> Self {
+impl Standing<Counted> {
+    /// The same, with when there will be more.
+    pub(crate) fn told(&self) -> Standing {
+        let tightest = self.tightest.status();
+        let is_one = self.longest == self.tightest;
+        Standing {
+            tightest,
+            longest: if is_one {
+                tightest
+            } else {
+                self.longest.status()
+            },
+        }
+    }
+}
+
+impl<L: Left> Standing<L> {
+    pub(crate) fn of(one: L) -> Self {
         Self {
-            tightest: status,
-            longest: status,
+            tightest: one,
+            longest: one,
         }
     }
 
     /// Of several; `None` of none.
     #[cfg(feature = "http")]
-    pub(crate) fn of_all(statuses: impl IntoIterator<Item = LimitStatus>) -> Option<Self> {
-        let mut statuses = statuses.into_iter();
-        let first = Self::of(statuses.next()?);
-        Some(statuses.fold(first, Self::with))
+    pub(crate) fn of_all(limits: impl IntoIterator<Item = L>) -> Option<Self> {
+        let mut limits = limits.into_iter();
+        let mut standing = Self::of(limits.next()?);
+        limits.for_each(|other| standing.take_in(other));
+        Some(standing)
     }
 
     /// Takes another limit in. Of two that are as tight, the tightest is the one that
     /// resets later; of two that are as long, the longest is the tighter.
-    pub(crate) fn with(self, status: LimitStatus) -> Self {
-        let tightness = |of: &LimitStatus| (of.remaining(), Reverse(of.resets_at()));
-        let length = |of: &LimitStatus| (of.limit().window(), Reverse(tightness(of)));
-        let is_tighter = tightness(&status) < tightness(&self.tightest);
-        let is_longer = length(&status) > length(&self.longest);
-        Self {
-            tightest: if is_tighter { status } else { self.tightest },
-            longest: if is_longer { status } else { self.longest },
+    pub(crate) fn take_in(&mut self, other: L) {
+        if is_tighter(&other, &self.tightest) {
+            self.tightest = other;
         }
+        let longest = &self.longest;
+        let is_longer = match other.limit().window().cmp(&longest.limit().window()) {
+            Ordering::Equal => is_tighter(&other, longest),
+            order => order.is_gt(),
+        };
+        if is_longer {
+            self.longest = other;
+        }
+    }
+}
+
+fn is_tighter<L: Left>(one: &L, other: &L) -> bool {
+    match one.remaining().cmp(&other.remaining()) {
+        Ordering::Equal => one.resets_later_than(other),
+        order => order.is_lt(),
     }
 }
 

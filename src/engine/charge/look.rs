@@ -74,7 +74,7 @@ impl Core {
     ) -> Result<Vec<QuotaAllowance>, Error> {
         let mut found = Vec::with_capacity(levels.quotas.len());
         for quota in levels.quotas.iter() {
-            found.extend(self.look_at_quota(view, quota, clock)?);
+            found.extend(self.look_at_quota(view, *quota, clock)?);
         }
         Ok(found)
     }
@@ -138,9 +138,9 @@ impl Core {
         told: &Told,
     ) {
         let (cost, denial) = match charged {
-            Charged::Admitted(..) if told.of_grants => (0, None),
+            Charged::Admitted if told.of_grants => (0, None),
             Charged::OverLimit(denial) => (cost, Some(denial)),
-            Charged::Admitted(..) | Charged::Gone => return,
+            Charged::Admitted | Charged::Gone => return,
         };
         if let Ok(mut found) = self.allowances(view, levels, cost, clock) {
             if let Some(denial) = denial {

@@ -28,22 +28,16 @@ fn key<'a>(number: u64, terms: &'a Arc<Terms>, owner: &'a str) -> Ask<'a> {
 }
 
 fn charge(limiter: &Limiter, asks: &[Ask<'_>], cost: u32, now: Timestamp) -> Result<(), OverLimit> {
-    let mut levels = PerLevel::default();
-    asks.iter().for_each(|ask| levels.push(*ask));
-    let home = Home::new();
-    match limiter.charge(&levels, &PerLevel::default(), cost, now, &home, || {
-        Ok::<(), ()>(())
-    }) {
-        Ok(Charged::Admitted(_)) => Ok(()),
+    let also = || Ok::<(), ()>(());
+    match limiter.charge((asks, &[]), cost, (now, &Home::new()), &mut None, also) {
+        Ok(Charged::Admitted) => Ok(()),
         Ok(Charged::OverLimit(refused)) => Err(refused),
         Ok(Charged::Failed(())) | Err(_) => panic!("nothing fails"),
     }
 }
 
 fn left(limiter: &Limiter, ask: &Ask<'_>, now: Timestamp) -> u32 {
-    let mut levels = PerLevel::default();
-    levels.push(*ask);
-    let statuses = limiter.look(&levels, 0, now, &Home::new()).unwrap();
+    let statuses = limiter.look(&[*ask], 0, now, &Home::new()).unwrap();
     statuses[0].status.remaining()
 }
 
@@ -62,19 +56,12 @@ fn a_request_that_one_level_refuses_is_counted_at_none() {
         assert_eq!(refused.status.level(), Level::Key);
     }
     assert_eq!(left(&limiter, &above, at(0)), 97);
-    let failed = {
-        let mut levels = PerLevel::default();
-        levels.push(above);
-        limiter.charge(
-            &levels,
-            &PerLevel::default(),
-            1,
-            at(0),
-            &Home::new(),
-            || Err("no quota"),
-        )
-    };
-    assert!(matches!(failed, Ok(Charged::Failed("no quota"))));
+    let home = Home::new();
+    let mut standing = None;
+    let failed = limiter.charge((&[above], &[]), 1, (at(0), &home), &mut standing, || {
+        Err("no quota")
+    });
+    assert!(matches!(failed, Ok(Charged::Failed("no quota"))) && standing.is_none());
     assert_eq!(left(&limiter, &above, at(0)), 97);
 }
 
@@ -140,11 +127,7 @@ fn counts_carry_over_to_the_limit_that_takes_the_place_of_one_of_its_kind() {
     charge(&limiter, &[now], 10, at(0)).unwrap();
     assert_eq!(left(&limiter, &now, at(0)), 0, "of ten a minute");
     assert_eq!(left(&limiter, &now, at(60_000)), 10);
-    let hourly = {
-        let mut levels = PerLevel::default();
-        levels.push(now);
-        limiter.look(&levels, 0, at(0), &Home::new()).unwrap()[1].status
-    };
+    let hourly = limiter.look(&[now], 0, at(0), &Home::new()).unwrap()[1].status;
     assert_eq!(hourly.remaining(), 80, "both tens count");
     // A request that was judged by the older terms is counted under the newer.
     charge(&limiter, &[key(1, &free, "acme")], 5, at(60_000)).unwrap();
@@ -257,13 +240,12 @@ fn idle_meters_go_and_busy_ones_stay() {
 fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
     let limiter = Limiter::new(10);
     let plan = terms(&[Limit::per_minute(100)]);
-    let mut levels = PerLevel::default();
-    levels.push(key(1, &plan, "acme"));
+    let levels = [key(1, &plan, "acme")];
     let home = Home::new();
-    let (mut held, none) = (Held::none(), PerLevel::default());
-    limiter.hold(&mut held, &levels, &none, &home).unwrap();
+    let mut held = Held::default();
+    limiter.hold(&mut held, (&levels, &[]), &home).unwrap();
     home.leave();
-    let charged = limiter.charge(&levels, &PerLevel::default(), 1, at(0), &home, || {
+    let charged = limiter.charge((&levels, &[]), 1, (at(0), &home), &mut None, || {
         Ok::<(), ()>(())
     });
     assert!(matches!(charged, Err(Error::Forked)));

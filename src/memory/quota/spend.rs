@@ -141,46 +141,49 @@ impl Quotas {
     /// Who spends of one quota does so one after the other: under the lock of its level.
     pub(crate) fn spend(
         &self,
-        names: &PerLevel<(usize, Name)>,
+        names: &[Name],
         cost: u64,
         now: Timestamp,
         mut note: impl FnMut(Name, Period),
     ) -> Result<(), (usize, Option<Spent>)> {
         let known = self.by_name.pin();
+        if let [name] = names {
+            let purse = known.get(name).ok_or((0, None))?;
+            return match purse.spend(cost, now) {
+                Some(Spent::Covered) => {
+                    note(*name, purse.period());
+                    Ok(())
+                }
+                other => Err((0, other)),
+            };
+        }
         let mut purses = PerLevel::default();
-        for (at, name) in names.iter() {
-            let purse = known.get(&name).ok_or((at, None))?;
+        for (at, name) in names.iter().enumerate() {
+            let purse = known.get(name).ok_or((at, None))?;
             match purse.look(cost, now) {
-                Some(Spent::Covered) => purses.push((at, purse)),
+                Some(Spent::Covered) => purses.push(purse),
                 other => return Err((at, other)),
             }
         }
-        let is_of_several = purses.len() > 1;
-        if is_of_several {
-            // So that none is voided before it is known whether the cost comes back.
-            purses
-                .iter()
-                .for_each(|(_, purse)| purse.begin_several(cost));
-        }
+        // So that none is voided before it is known whether the cost comes back.
+        purses.iter().for_each(|purse| purse.begin_several(cost));
         let mut spent = Ok(());
-        for (place, (at, purse)) in purses.iter().enumerate() {
+        for (at, purse) in purses.iter().enumerate() {
             match purse.spend(cost, now) {
                 Some(Spent::Covered) => {}
                 // It was called in meanwhile.
                 other => {
-                    let spent_of = purses.iter().take(place);
-                    spent_of.for_each(|(_, purse)| purse.put_in(cost));
+                    let spent_of = purses.iter().take(at);
+                    spent_of.for_each(|purse| purse.put_in(cost));
                     spent = Err((at, other));
                     break;
                 }
             }
         }
-        if is_of_several {
-            purses.iter().for_each(|(_, purse)| purse.end_several(cost));
-        }
+        purses.iter().for_each(|purse| purse.end_several(cost));
         if spent.is_ok() {
-            for ((_, name), (_, purse)) in names.iter().zip(purses.iter()) {
-                note(name, purse.period());
+            for (name, purse) in names.iter().zip(purses.iter()) {
+                note(*name, purse.period());
             }
         }
         spent

@@ -35,9 +35,7 @@ fn answer_of(asked: &Asked) -> Option<Spent> {
 
 /// Spends of what is in memory; `None`: the store must be asked.
 fn from_memory(quotas: &Quotas, name: u64, cost: u64) -> Option<Spent> {
-    let mut names = crate::memory::levels::PerLevel::default();
-    names.push((0, name));
-    match quotas.spend(&names, cost, at(0), |_, _| ()) {
+    match quotas.spend(&[name], cost, at(0), |_, _| ()) {
         Ok(()) => Some(Spent::Covered),
         Err((_, spent)) => spent,
     }
