@@ -25,6 +25,7 @@ import json
 import os
 import platform
 import re
+import signal
 import shutil
 import subprocess
 import sys
@@ -112,15 +113,18 @@ def run(fault, tree, *more, command=command, seeded=None):
     env.update(fault.get("env", {}))
     if seeded is not None:
         env[SEEDED] = str(seeded)
+    # In a session of its own, so that a test that waits for ever is ended with its cargo.
+    started = subprocess.Popen(
+        command(fault, *more), cwd=tree, env=env, text=True, errors="replace", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
     try:
-        done = subprocess.run(
-            command(fault, *more), cwd=tree, env=env, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=BUILD_SECONDS_MAX if command is building else SECONDS_MAX,
-        )
+        output, _ = started.communicate(timeout=BUILD_SECONDS_MAX if command is building else SECONDS_MAX)
     except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.communicate()
         return False, "it took too long"
-    return done.returncode == 0, done.stdout + done.stderr
+    return started.returncode == 0, output
 
 
 def bodies(text):
@@ -142,21 +146,34 @@ def bodies(text):
         yield begun + 1, at
 
 
-def building(_fault):
-    return ["cargo", "test", *QUICK, FEATURES, "--no-run", "--lib", "--message-format=json"]
+def crate_of(fault):
+    """The folder of a fault's crate."""
+    return fault["file"].partition("src/")[0]
+
+
+def root_of(crate):
+    """The file that names a crate's modules."""
+    lib = f"{crate}src/lib.rs"
+    return lib if (ROOT / lib).is_file() else f"{crate}src/main.rs"
+
+
+def building(fault):
+    crate = crate_of(fault)
+    package = Path(crate).name or "gatekey"
+    target = "--lib" if root_of(crate).endswith("lib.rs") else "--bins"
+    return ["cargo", "test", *QUICK, FEATURES, "-p", package, "--no-run", target, "--message-format=json"]
 
 
 class Together:
-    """Faults of the crate in one build."""
+    """Faults of a crate in one build."""
 
-    def __init__(self, faults, tree):
+    def __init__(self, crate, faults, tree):
+        self.crate = crate
         self.tree = tree
         # By file and body.
         self.places = {}
         self.numbers = {}
         for number, fault in enumerate(faults):
-            if not fault["file"].startswith("src/"):
-                continue
             text = (ROOT / fault["file"]).read_text()
             start = text.index(fault["find"])
             around = [b for b in bodies(text) if b[0] <= start and start + len(fault["find"]) <= b[1]]
@@ -167,9 +184,9 @@ class Together:
 
     def write(self):
         copy_source(self.tree)
-        (self.tree / "src" / "seeded.rs").write_text(SWITCH)
-        lib = self.tree / "src" / "lib.rs"
-        texts = {"src/lib.rs": lib.read_text() + "\n#[allow(missing_docs)]\nmod seeded;\n"}
+        (self.tree / self.crate / "src" / "seeded.rs").write_text(SWITCH)
+        root = root_of(self.crate)
+        texts = {root: (self.tree / root).read_text() + "\n#[allow(missing_docs)]\nmod seeded;\n"}
         # From the end, so that places stay where they are.
         for (file, (start, end)), numbers in sorted(self.places.items(), reverse=True):
             text = texts.get(file) or (ROOT / file).read_text()
@@ -318,8 +335,11 @@ def main():
         write_rows(rows, time.monotonic() - begun)
 
     alone = list(faults)
-    for rustc in {fault.get("rustc") for fault in faults} if not is_alone else ():
-        together = Together([fault for fault in faults if fault.get("rustc") == rustc], tree)
+    kinds = {(fault.get("rustc"), crate_of(fault)) for fault in faults if "src/" in fault["file"]}
+    for kind in sorted(kinds, key=str) if not is_alone else ():
+        rustc, crate = kind
+        here = [fault for fault in faults if "src/" in fault["file"] and (fault.get("rustc"), crate_of(fault)) == kind]
+        together = Together(crate, here, tree)
         together.build()
         sound = {}
         for number, fault in together.numbers.items():
