@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=target/tools
-if [ ! -e $tools/done ] || [ ! -e $tools/bin/axios-retry ] || ! cmp -s tests/tools/wheels.txt $tools/done; then
+if [ ! -e $tools/done ] || [ ! -e $tools/bin/axios-retry ] || [ ! -e $tools/bin/axe-core ] || ! cmp -s tests/tools/wheels.txt $tools/done; then
     rm -rf $tools
     python3 -m venv $tools
     # Without what they ask for besides: pyaurorax alone would bring half a gigabyte.
@@ -18,9 +18,12 @@ if [ ! -e $tools/done ] || [ ! -e $tools/bin/axios-retry ] || ! cmp -s tests/too
     ln -sf "$PWD/$nginx" $tools/bin/nginx
     ln -sf python $tools/bin/pyaurorax-python
     ln -sf python $tools/bin/urllib3-python
-    npm install --silent --no-audit --no-fund --ignore-scripts --prefix $tools axios@1.21.1 axios-retry@4.5.0
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix $tools axios@1.21.1 axios-retry@4.5.0 \
+        playwright-core@1.65.1 axe-core@4.14.1
     ln -sf ../node_modules/axios/package.json $tools/bin/axios
     ln -sf ../node_modules/axios-retry/package.json $tools/bin/axios-retry
+    ln -sf ../node_modules/playwright-core/package.json $tools/bin/playwright-core
+    ln -sf ../node_modules/axe-core/package.json $tools/bin/axe-core
     cp tests/tools/wheels.txt $tools/done
 fi
 ls $tools/bin >/dev/null

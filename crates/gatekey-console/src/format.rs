@@ -1,0 +1,193 @@
+//! How instants, durations, numbers and states are written.
+
+use std::time::Duration;
+
+use gatekey::{Key, KeyState, LimitStatus, QuotaLeft, Timestamp};
+
+use crate::texts::Texts;
+use crate::view::{Cell, class_of};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+/// Within this time, an expiry is told as soon.
+pub(crate) const SOON: Duration = Duration::from_secs(7 * DAY);
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A duration in its largest unit that it is whole in, in words.
+pub(crate) fn span(texts: &Texts, duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (unit, name) = match seconds {
+        0 => (1, "second"),
+        _ if seconds.is_multiple_of(DAY) => (DAY, "day"),
+        _ if seconds.is_multiple_of(HOUR) => (HOUR, "hour"),
+        _ if seconds.is_multiple_of(MINUTE) => (MINUTE, "minute"),
+        _ => (1, "second"),
+    };
+    counted(texts, seconds / unit, name)
+}
+
+/// A duration in its largest unit, rounded down.
+fn about(texts: &Texts, duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (unit, name) = match seconds {
+        DAY.. => (DAY, "day"),
+        HOUR.. => (HOUR, "hour"),
+        MINUTE.. => (MINUTE, "minute"),
+        _ => (1, "second"),
+    };
+    counted(texts, seconds / unit, name)
+}
+
+fn counted(texts: &Texts, count: u64, unit: &str) -> String {
+    let form = if count == 1 { "one" } else { "many" };
+    texts.with(&format!("time.{unit}_{form}"), &[&number(count)])
+}
+
+/// `2026-11-26 13:40 UTC`.
+pub(crate) fn instant(at: Timestamp) -> String {
+    let iso = at.to_string();
+    match (iso.get(..10), iso.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
+        _ => iso,
+    }
+}
+
+/// An instant, with how far it is from now.
+pub(crate) fn time(texts: &Texts, at: Timestamp, now: Timestamp) -> Cell {
+    let hint = match at > now {
+        true => texts.with("time.in", &[&about(texts, at.saturating_since(now))]),
+        false => texts.with("time.ago", &[&about(texts, now.saturating_since(at))]),
+    };
+    Cell::Time {
+        iso: at.to_string(),
+        text: instant(at),
+        hint,
+    }
+}
+
+pub(crate) fn time_or(texts: &Texts, at: Option<Timestamp>, now: Timestamp, none: &str) -> Cell {
+    match at {
+        Some(at) => time(texts, at, now),
+        None => Cell::Text(texts.get(none)),
+    }
+}
+
+/// The state of a key, by its word and its shape.
+pub(crate) fn state(texts: &Texts, state: KeyState) -> Cell {
+    let class = class_of(state);
+    Cell::State {
+        class,
+        word: texts.get(&format!("state.{class}")),
+    }
+}
+
+/// When a key will stop being good by itself, if it is good now.
+pub(crate) fn end_of(key: &Key) -> Option<Timestamp> {
+    [key.expires_at, key.retiring_until]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// The expiry of a key: a badge where it is near.
+pub(crate) fn expiry(texts: &Texts, key: &Key, now: Timestamp) -> Cell {
+    let is_good = matches!(key.state, KeyState::Active | KeyState::Retiring);
+    match end_of(key) {
+        None => Cell::Text(texts.get("key.never_expires")),
+        Some(at) if is_good && at > now && at.saturating_since(now) <= SOON => Cell::State {
+            class: "soon",
+            word: texts.with("time.ends_in", &[&about(texts, at.saturating_since(now))]),
+        },
+        Some(at) => time(texts, at, now),
+    }
+}
+
+/// What people call a key: its name, or else its id.
+pub(crate) fn name_of(key: &Key) -> String {
+    match &key.name {
+        Some(name) => name.clone(),
+        None => key.id.to_string(),
+    }
+}
+
+fn level(texts: &Texts, level: gatekey::Level) -> String {
+    match level {
+        gatekey::Level::Key => texts.get("level.key"),
+        gatekey::Level::Owner(depth) => texts.with("level.owner", &[&depth]),
+        _ => texts.get("level.other"),
+    }
+}
+
+fn percent(left: u64, all: u64) -> u64 {
+    match all {
+        0 => 0,
+        all => (left.min(all).saturating_mul(100)) / all,
+    }
+}
+
+/// What is left of a limit, named by its level and window.
+pub(crate) fn limit(texts: &Texts, status: &LimitStatus) -> (String, Cell) {
+    let limit = status.limit();
+    let name = texts.with(
+        "usage.limit",
+        &[&span(texts, limit.window()), &level(texts, status.level())],
+    );
+    let (left, all) = (u64::from(status.remaining()), u64::from(limit.capacity()));
+    let cell = Cell::Meter {
+        percent: percent(left, all),
+        text: texts.with("usage.left", &[&number(left), &number(all)]),
+    };
+    (name, cell)
+}
+
+/// What is left of a quota, named by its level.
+pub(crate) fn quota(texts: &Texts, left: &QuotaLeft) -> (String, Cell) {
+    let status = left.status();
+    let name = texts.with("usage.quota", &[&level(texts, left.level())]);
+    let all = status.quota.requests();
+    let mut text = texts.with("usage.left", &[&number(status.remaining), &number(all)]);
+    if let Some(at) = status.refills_at {
+        text.push_str(&texts.with("usage.refills", &[&instant(at)]));
+    }
+    let cell = Cell::Meter {
+        percent: percent(status.remaining, all),
+        text,
+    };
+    (name, cell)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_durations_are_written_for_people() {
+        let texts = Texts::english();
+        assert_eq!(number(0), "0");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_234_567), "1,234,567");
+        assert_eq!(span(&texts, Duration::from_secs(90 * DAY)), "90 days");
+        assert_eq!(span(&texts, Duration::from_secs(HOUR)), "1 hour");
+        assert_eq!(span(&texts, Duration::from_secs(90)), "90 seconds");
+        assert_eq!(about(&texts, Duration::from_secs(DAY + 5)), "1 day");
+        let at: Timestamp = "2026-11-26T13:40:59.250Z".parse().unwrap();
+        assert_eq!(instant(at), "2026-11-26 13:40 UTC");
+        let now = at.saturating_add(Duration::from_secs(3 * HOUR));
+        let cell = time(&texts, at, now).to_string();
+        assert!(cell.contains("3 hours ago"), "{cell}");
+    }
+}

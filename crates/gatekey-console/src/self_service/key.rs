@@ -1,0 +1,333 @@
+//! One key.
+
+use gatekey::{AuditEvent, Reason, bounds};
+
+use super::issue::token_page;
+use super::{Ask, cannot_reveal, list};
+use crate::desk::{Found, counts, is_over, mark};
+use crate::format;
+use crate::reply::{Fault, Page, Reply, see};
+use crate::view::{
+    Actions, Blocks, Cell, Choice, Facts, Field, Form, Kind, Lead, Link, Note, Row, Table,
+};
+
+pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
+    call.desk().write_usage();
+    let found = call.desk().find(&call.segment)?;
+    let key = &found.key;
+    let at = |page: &str| call.at(&format!("/keys/{}{page}", key.id));
+    let mut blocks = Blocks::new();
+    if let Some(done) = call.done() {
+        blocks.push(&done);
+    }
+    if key.retiring_until.is_some() && !is_over(key) {
+        blocks.push(&Note::new(
+            "warn",
+            call.t("key.retiring_title"),
+            call.t("key.retiring_text"),
+        ));
+    }
+    let mut links = Vec::new();
+    if counts(key) {
+        links.push(Link::new(at("/rotate"), call.t("act.rotate")).class("primary"));
+        links.push(Link::new(at("/edit"), call.t("act.edit")));
+        if call.who.maker.is_some() {
+            links.push(Link::new(at("/short-lived"), call.t("act.short_lived")));
+        }
+    } else if key.successor.is_some() && !is_over(key) {
+        links.push(Link::new(at("/steps"), call.t("act.steps")).class("primary"));
+    }
+    if !is_over(key) {
+        links.push(Link::new(at("/revoke"), call.t("act.revoke")));
+    }
+    let back = list::address(call, key.keyspace.as_str());
+    links.push(Link::new(back, call.t("nav.back_to_keys")));
+    blocks.push(&Actions {
+        label: call.t("nav.actions"),
+        links,
+    });
+    blocks.push(&facts(call, &found));
+    usage(call, &found, &mut blocks)?;
+    if !is_over(key) {
+        blocks.push(&cannot_reveal(call));
+    }
+    blocks.push(&history(call, &found)?);
+    Ok(Page::new(format::name_of(key), blocks).into())
+}
+
+fn facts(call: &Ask, found: &Found) -> Facts {
+    let (key, texts, now) = (&found.key, &call.site.look.texts, call.desk().now());
+    let names = found.keyspace.names(key.permissions);
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    let permissions = match names.is_empty() {
+        true => Cell::Text(call.t("key.no_permissions")),
+        false => Cell::Chips(names),
+    };
+    let mut rows = vec![
+        (call.t("key.state"), format::state(texts, key.state)),
+        (call.t("key.id"), Cell::Code(key.id.to_string())),
+        (call.t("key.owner"), Cell::Text(key.owner.to_string())),
+        (call.t("key.permissions"), permissions),
+        (
+            call.t("key.created"),
+            format::time(texts, key.created_at, now),
+        ),
+        (call.t("key.ends"), format::expiry(texts, key, now)),
+    ];
+    if let Some(plan) = &key.plan {
+        rows.push((call.t("key.plan"), Cell::Text(plan.clone())));
+    }
+    if !key.networks.is_empty() {
+        let networks = key.networks.iter().map(ToString::to_string).collect();
+        rows.push((call.t("key.networks"), Cell::Chips(networks)));
+    }
+    if !key.labels.is_empty() {
+        let labels = key.labels.iter();
+        let labels = labels
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        rows.push((call.t("key.labels"), Cell::Chips(labels)));
+    }
+    if let Some(text) = &key.description {
+        rows.push((call.t("key.description"), Cell::Text(text.clone())));
+    }
+    let link = |id: gatekey::KeyId| Cell::Link {
+        href: call.at(&format!("/keys/{id}")),
+        text: id.to_string(),
+    };
+    if let Some(id) = key.successor {
+        rows.push((call.t("key.successor"), link(id)));
+    }
+    if let Some(id) = key.predecessor {
+        rows.push((call.t("key.predecessor"), link(id)));
+    }
+    Facts {
+        heading: call.t("key.facts"),
+        rows,
+    }
+}
+
+fn usage(call: &Ask, found: &Found, blocks: &mut Blocks) -> Result<(), Fault> {
+    let (key, texts, now) = (&found.key, &call.site.look.texts, call.desk().now());
+    let mut rows = vec![
+        (
+            call.t("key.last_used"),
+            format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+        ),
+        (
+            call.t("key.requests"),
+            Cell::Number(format::number(key.usage.count)),
+        ),
+    ];
+    let (limits, quotas) = call.desk().left(found)?;
+    rows.extend(quotas.iter().map(|left| format::quota(texts, left)));
+    rows.extend(limits.iter().map(|status| format::limit(texts, status)));
+    blocks.push(&Facts {
+        heading: call.t("key.usage"),
+        rows,
+    });
+    Ok(())
+}
+
+/// What happened to the key. Who did it is told of the member's own changes alone.
+fn history(call: &Ask, found: &Found) -> Result<Table, Fault> {
+    let (texts, now) = (&call.site.look.texts, call.desk().now());
+    let entries = call.desk().history(found)?;
+    let row = |entry: &gatekey::AuditEntry| -> Row {
+        let who = match &entry.actor {
+            Some(actor) if *actor == call.desk().member.actor => call.t("history.you"),
+            _ => call.t("history.others"),
+        };
+        vec![
+            Cell::Text(call.t(&format!("event.{}", event(&entry.event)))),
+            format::time(texts, entry.at, now),
+            Cell::Text(who),
+        ]
+        .into()
+    };
+    Ok(Table {
+        caption: call.t("history.title"),
+        columns: ["history.what", "history.when", "history.who"]
+            .map(|name| call.t(name))
+            .to_vec(),
+        rows: entries.iter().rev().map(row).collect(),
+        empty: call.t("history.empty"),
+        ..Table::default()
+    })
+}
+
+/// The name of an event's text.
+pub(crate) fn event(event: &AuditEvent) -> &'static str {
+    match event {
+        AuditEvent::KeyIssued { .. } => "issued",
+        AuditEvent::KeyReissued { .. } => "reissued",
+        AuditEvent::KeyUpdated { .. } => "updated",
+        AuditEvent::KeyRotated { .. } => "rotated",
+        AuditEvent::KeyRevoked { .. } | AuditEvent::KeysRevoked { .. } => "revoked",
+        AuditEvent::KeyDisabled { .. } => "disabled",
+        AuditEvent::KeyEnabled { .. } => "enabled",
+        _ => "other",
+    }
+}
+
+fn edit_form(call: &Ask, found: &Found) -> Form {
+    let key = &found.key;
+    let sent = |name: &str, now: &str| {
+        let sent = call.form.all(name).next();
+        sent.unwrap_or(now).to_owned()
+    };
+    let name = Field::new(Kind::Text, "name", call.t("new.name"))
+        .hint(call.t("new.name_hint"))
+        .value(sent("name", key.name.as_deref().unwrap_or("")))
+        .max(bounds::NAME_LEN_MAX);
+    let description = Field::new(Kind::Area, "description", call.t("key.description"))
+        .value(sent(
+            "description",
+            key.description.as_deref().unwrap_or(""),
+        ))
+        .max(bounds::DESCRIPTION_LEN_MAX);
+    let mut form = Form::post(
+        call.at(&format!("/keys/{}/edit", key.id)),
+        call.t("form.save"),
+    )
+    .hidden("seen", mark(key))
+    .cancel(call.at(&format!("/keys/{}", key.id)), call.t("form.cancel"))
+    .field(name)
+    .field(description);
+    for label in &found.ceiling.labels {
+        let name = format!("label.{label}");
+        let now = key.labels.get(label).map_or("", String::as_str);
+        let field = Field::new(Kind::Text, name.clone(), label).value(sent(&name, now));
+        form = form.field(field.max(bounds::LABEL_VALUE_LEN_MAX));
+    }
+    form
+}
+
+pub(super) fn edit(call: &Ask) -> Result<Reply, Fault> {
+    let found = call.desk().find(&call.segment)?;
+    if is_over(&found.key) {
+        return Err(Fault::Changed);
+    }
+    let blocks = Blocks::new().with(&edit_form(call, &found));
+    Ok(Page::new(call.t("edit.title"), blocks).into())
+}
+
+pub(super) fn update(call: &Ask) -> Result<Reply, Fault> {
+    let found = call.desk().find(&call.segment)?;
+    let seen = call.form.must("seen")?;
+    let (name, description) = (call.form.one("name")?, call.form.one("description")?);
+    let mut labels = Vec::new();
+    for label in &found.ceiling.labels {
+        let value = call.form.one(&format!("label.{label}"))?;
+        labels.push((label.clone(), value.map(str::to_owned)));
+    }
+    match call
+        .desk()
+        .update(&call.segment, seen, name, description, &labels)
+    {
+        Ok(key) => see(format!("/keys/{}?done=saved", key.id)),
+        Err(fault) if fault.is_for_the_form() => {
+            let (title, text) = call.problem(&fault);
+            let form = edit_form(call, &found).problem(title, text);
+            let page = Page::new(call.t("edit.title"), Blocks::new().with(&form));
+            Ok(page.status(fault.status()).into())
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+pub(super) fn confirm(call: &Ask) -> Result<Reply, Fault> {
+    let found = call.desk().find(&call.segment)?;
+    let key = &found.key;
+    let (texts, now) = (&call.site.look.texts, call.desk().now());
+    let reasons = [
+        ("cessation", "revoke.cessation"),
+        ("compromise", "revoke.compromise"),
+        ("superseded", "revoke.superseded"),
+    ];
+    let choices = reasons
+        .iter()
+        .enumerate()
+        .map(|(index, (value, name))| Choice::new(*value, call.t(name)).chosen(index == 0));
+    let form = Form::post(
+        call.at(&format!("/keys/{}/revoke", key.id)),
+        call.t("revoke.submit"),
+    )
+    .danger()
+    .field(
+        Field::new(Kind::Radios, "reason", call.t("revoke.reason"))
+            .choices(choices.collect())
+            .required(),
+    )
+    .cancel(call.at(&format!("/keys/{}", key.id)), call.t("form.cancel"));
+    let blocks = Blocks::new()
+        .with(&Lead {
+            text: call.t("revoke.lead"),
+        })
+        .with(&Facts {
+            heading: format::name_of(key),
+            rows: vec![
+                (call.t("key.id"), Cell::Code(key.id.to_string())),
+                (call.t("key.state"), format::state(texts, key.state)),
+                (
+                    call.t("key.last_used"),
+                    format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+                ),
+            ],
+        })
+        .with(&form);
+    Ok(Page::new(call.t("revoke.title"), blocks).into())
+}
+
+pub(super) fn revoke(call: &Ask) -> Result<Reply, Fault> {
+    let reason = match call.form.must("reason")? {
+        "cessation" => Reason::Cessation,
+        "compromise" => Reason::KeyCompromise,
+        "superseded" => Reason::Superseded,
+        _ => return Err(Fault::Tampered),
+    };
+    let revoked = call.desk().revoke(&call.segment, reason)?;
+    see(format!("/keys/{}?done=revoked", revoked.key))
+}
+
+pub(super) fn short_lived_form(call: &Ask) -> Result<Reply, Fault> {
+    if call.who.maker.is_none() {
+        return Err(Fault::NotFound);
+    }
+    let found = call.desk().find(&call.segment)?;
+    let address = format!("/keys/{}", found.key.id);
+    let form = Form::post(
+        call.at(&format!("{address}/short-lived")),
+        call.t("short.submit"),
+    )
+    .cancel(call.at(&address), call.t("form.cancel"));
+    let blocks = Blocks::new()
+        .with(&Lead {
+            text: call.t("short.lead"),
+        })
+        .with(&form);
+    Ok(Page::new(call.t("short.title"), blocks).into())
+}
+
+/// Each press makes another, which ends by itself: a reload does no harm.
+pub(super) fn short_lived(call: &Ask) -> Result<Reply, Fault> {
+    let Some(make) = &call.who.maker else {
+        return Err(Fault::NotFound);
+    };
+    let found = call.desk().find(&call.segment)?;
+    let stored = call.at(&format!("/keys/{}", found.key.id));
+    match call.desk().vouch(&found)?.into_result() {
+        Ok(grant) => {
+            let made = make(&grant)?;
+            let text = call.with("short.ends", &[&format::instant(made.expires_at)]);
+            let note = Note::new("info", call.t("short.note"), text);
+            let title = call.t("short.made");
+            Ok(token_page(call, title, &made.token, stored, Some(note)).into())
+        }
+        Err(denial) => {
+            let note = Note::new("bad", call.t("short.denied"), denial.to_string());
+            let page = Page::new(call.t("short.title"), Blocks::new().with(&note));
+            Ok(page.status(axum::http::StatusCode::CONFLICT).into())
+        }
+    }
+}

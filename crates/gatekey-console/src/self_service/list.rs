@@ -1,0 +1,206 @@
+//! The keys of a keyspace.
+
+use gatekey::Key;
+
+use super::{Ask, cannot_reveal};
+use crate::desk::{counts, is_over};
+use crate::fields::query;
+use crate::format;
+use crate::member::Ceiling;
+use crate::reply::{Fault, Page, Reply};
+use crate::view::{Actions, Blocks, Cell, Facts, Lead, Link, Note, Row, Table};
+
+/// The address of the list of a keyspace.
+pub(super) fn address(call: &Ask, prefix: &str) -> String {
+    let path = call.at("/");
+    match call.desk().member.ceilings.len() {
+        0 | 1 => path,
+        _ => format!("{path}{}", query([("keyspace", prefix)])),
+    }
+}
+
+pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
+    let member = &call.desk().member;
+    let asked = call.query.one("keyspace")?;
+    let first = member.ceilings.first().map(|first| first.keyspace);
+    let Some(prefix) = asked.or(first.as_ref().map(gatekey::Prefix::as_str)) else {
+        let note = Note::new("info", call.t("keys.none_title"), call.t("keys.none_text"));
+        return Ok(Page::new(call.t("keys.title"), Blocks::new().with(&note)).into());
+    };
+    let (ceiling, keyspace) = call.desk().ceiling(prefix)?;
+    call.desk().write_usage();
+    let (keys, more) = call.desk().list(ceiling.keyspace)?;
+    let title = match (ceiling.title.as_str(), keyspace.description.as_str()) {
+        ("", "") => call.t("keys.title"),
+        ("", text) | (text, _) => text.to_owned(),
+    };
+    let mut blocks = Blocks::new();
+    if let Some(done) = call.done() {
+        blocks.push(&done);
+    }
+    match keyspace.keys_per_owner.is_single() && ceiling.levels.is_empty() {
+        true => one(call, &mut blocks, &ceiling, &keys),
+        false => many(call, &mut blocks, &ceiling, &keys, more),
+    }
+    Ok(Page::new(title, blocks).into())
+}
+
+/// One key at a time: the card of it, and a button that replaces it.
+fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
+    blocks.push(&Lead {
+        text: call.t("one.lead"),
+    });
+    let new = call.at(&format!(
+        "/new{}",
+        query([("keyspace", ceiling.keyspace.as_str())])
+    ));
+    let (texts, now) = (&call.site.look.texts, call.desk().now());
+    let mut current = keys.iter().filter(|key| !is_over(key)).peekable();
+    if current.peek().is_none() {
+        blocks.push(&Note::new(
+            "info",
+            call.t("one.none"),
+            call.t("one.none_text"),
+        ));
+        blocks.push(&Actions {
+            label: call.t("nav.actions"),
+            links: vec![Link::new(new, call.t("one.request")).class("primary")],
+        });
+        return;
+    }
+    for key in current {
+        let at = |page: &str| call.at(&format!("/keys/{}{page}", key.id));
+        blocks.push(&Facts {
+            heading: format::name_of(key),
+            rows: vec![
+                (call.t("key.state"), format::state(texts, key.state)),
+                (call.t("key.id"), Cell::Code(key.id.to_string())),
+                (
+                    call.t("key.created"),
+                    format::time(texts, key.created_at, now),
+                ),
+                (
+                    call.t("key.last_used"),
+                    format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+                ),
+                (call.t("key.ends"), format::expiry(texts, key, now)),
+                (
+                    call.t("key.requests"),
+                    Cell::Number(format::number(key.usage.count)),
+                ),
+            ],
+        });
+        if counts(key) {
+            blocks.push(&Actions {
+                label: call.t("nav.actions"),
+                links: vec![
+                    Link::new(at("/rotate"), call.t("one.regenerate")).class("primary"),
+                    Link::new(at(""), call.t("one.details")),
+                    Link::new(at("/revoke"), call.t("act.revoke")),
+                ],
+            });
+        }
+    }
+    blocks.push(&cannot_reveal(call));
+}
+
+fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: bool) {
+    let held = keys.iter().filter(|key| counts(key)).count() as u64;
+    let lead = match ceiling.keys_max {
+        Some(max) => call.with("keys.held_of", &[&held, &max]),
+        None => call.with("keys.held", &[&held]),
+    };
+    blocks.push(&Lead { text: lead });
+    if more {
+        blocks.push(&Note::new(
+            "warn",
+            call.t("keys.more_title"),
+            call.t("keys.more_text"),
+        ));
+    }
+    let prefix = ceiling.keyspace.as_str();
+    let all = call.query.has("show", "all");
+    let list = address(call, prefix);
+    let joint = if list.contains('?') { '&' } else { '?' };
+    let other = match all {
+        true => Link::new(list, call.t("keys.show_current")),
+        false => Link::new(format!("{list}{joint}show=all"), call.t("keys.show_all")),
+    };
+    let new = call.at(&format!("/new{}", query([("keyspace", prefix)])));
+    blocks.push(&Actions {
+        label: call.t("nav.actions"),
+        links: vec![Link::new(new, call.t("keys.new")).class("primary"), other],
+    });
+    let shown: Vec<&Key> = keys.iter().filter(|key| all || !is_over(key)).collect();
+    if ceiling.levels.is_empty() {
+        blocks.push(&table(call, call.t("keys.caption"), &shown));
+        return;
+    }
+    // A table for each owner below.
+    let mut rest = shown.as_slice();
+    if rest.is_empty() {
+        blocks.push(&table(call, call.t("keys.caption"), &[]));
+    }
+    // In the order of owners, whatever their states.
+    let mut sorted = rest.to_vec();
+    sorted.sort_by(|a, b| a.owner.cmp(&b.owner));
+    rest = &sorted;
+    while let Some(first) = rest.first() {
+        let count = rest
+            .iter()
+            .take_while(|key| key.owner == first.owner)
+            .count();
+        let (group, behind) = rest.split_at(count);
+        let owner = first.owner.as_str();
+        let below = owner
+            .strip_prefix(call.desk().member.owner.as_str())
+            .unwrap_or(owner);
+        let below = below.trim_start_matches('/').replace('/', " / ");
+        let caption = match below.is_empty() {
+            true => first.owner.to_string(),
+            false => below,
+        };
+        blocks.push(&table(call, caption, group));
+        rest = behind;
+    }
+}
+
+fn table(call: &Ask, caption: String, keys: &[&Key]) -> Table {
+    let (texts, now) = (&call.site.look.texts, call.desk().now());
+    let row = |key: &&Key| -> Row {
+        let below = match (&key.name, key.labels.get("purpose")) {
+            (Some(_), Some(purpose)) => format!("{} - {purpose}", key.id),
+            (Some(_), None) => key.id.to_string(),
+            (None, Some(purpose)) => purpose.clone(),
+            (None, None) => String::new(),
+        };
+        let name = Cell::Entry {
+            href: call.at(&format!("/keys/{}", key.id)),
+            text: format::name_of(key),
+            below,
+        };
+        vec![
+            name,
+            format::state(texts, key.state),
+            Cell::Text(key.plan.clone().unwrap_or_else(|| call.t("key.no_plan"))),
+            format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+            format::expiry(texts, key, now),
+        ]
+        .into()
+    };
+    Table {
+        caption,
+        columns: [
+            "key.name",
+            "key.state",
+            "key.plan",
+            "key.last_used",
+            "key.ends",
+        ]
+        .map(|name| call.t(name))
+        .to_vec(),
+        rows: keys.iter().map(row).collect(),
+        empty: call.t("keys.empty"),
+        ..Table::default()
+    }
+}

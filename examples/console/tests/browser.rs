@@ -1,0 +1,78 @@
+//! People at the pages: Chromium, driven by `tests/browser/run.mjs`, on the real server.
+//!
+//! Left out where a program is missing, but for `GATEKEY_TOOLS=all`: see
+//! `tests/tools/install.sh`. `GATEKEY_SHOTS=FOLDER` keeps pictures of the pages.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use gatekey::Options;
+use gatekey_example_console::{Host, PastClock, fill, serve};
+use gatekey_testkit::tools;
+
+/// Runs a group of the tests in `run.mjs` against a server of its own.
+fn run(group: &str, owners: u64, keys: u64) {
+    let needed = ["chromium", "node", "playwright-core", "axe-core"].map(tools::find);
+    let [Some(chromium), Some(node), Some(playwright), Some(axe)] = needed else {
+        return;
+    };
+    let clock = PastClock::behind(90);
+    let engine = Options::new()
+        .clock(clock.clone())
+        .open_in_memory()
+        .unwrap();
+    let host = Host::new(engine).unwrap();
+    fill(host.engine(), &clock, owners, keys).unwrap();
+    let mut wide = "x".repeat(64);
+    for _ in 0..2 {
+        wide = format!("{wide}/{}", "y".repeat(64));
+    }
+    wide = format!("{wide}/{}", "z".repeat(255 - wide.len() - 1));
+    let links: Vec<String> = ["acme", "umbrella", "<b>&amp;\"'</b>", &wide]
+        .into_iter()
+        .map(|owner| host.link(owner.parse().unwrap()).unwrap())
+        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let port = listener.local_addr().unwrap().port();
+    runtime.spawn(serve(listener, host.router().unwrap()));
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser/run.mjs");
+    let mut ran = Command::new(node)
+        .arg(script)
+        .arg(group)
+        .env("CHROMIUM", chromium)
+        .env("PLAYWRIGHT", playwright.canonicalize().unwrap())
+        .env("AXE", axe.canonicalize().unwrap())
+        .env("PORT", port.to_string())
+        .env("LINKS", links.join(" "))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut tried = 0;
+    for line in BufReader::new(ran.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        tried += usize::from(line.starts_with("ok: "));
+        println!("{line}");
+    }
+    assert!(ran.wait().unwrap().success(), "see above");
+    assert!(tried > 0, "nothing was tried");
+}
+
+#[test]
+fn customers_manage_their_keys() {
+    run("customers", 5, 40);
+}
+
+#[test]
+fn every_page_of_customers_is_for_everybody() {
+    run("customers-pages", 5, 40);
+}

@@ -1,0 +1,133 @@
+// What the tests in a browser share.
+import { createRequire } from "node:module";
+import { mkdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+
+const env = process.env;
+const require = createRequire(import.meta.url);
+const { chromium } = require(path.dirname(env.PLAYWRIGHT));
+const axe = readFileSync(path.join(path.dirname(env.AXE), "axe.min.js"), "utf8");
+export const base = `http://127.0.0.1:${env.PORT}`;
+export const links = (env.LINKS ?? "").split(" ");
+const shots = env.GATEKEY_SHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+
+export const browser = await chromium.launch({
+  executablePath: env.CHROMIUM,
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--host-resolver-rules=MAP console.test 127.0.0.1"],
+});
+
+let failed = 0;
+export const assert = (holds, what) => {
+  if (!holds) throw new Error(what);
+};
+export const same = (found, wanted, what) =>
+  assert(found === wanted, `${what}: ${JSON.stringify(found)} instead of ${JSON.stringify(wanted)}`);
+
+// A person with a browser of their own. Whatever the page complains of is a failure.
+export const person = async (options = {}) => {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(15000);
+  const page = await context.newPage();
+  const complaints = [];
+  page.on("console", (message) => {
+    // What a browser says of a page with an error as its status is no complaint.
+    const text = message.text();
+    // Nor what it says of plain HTTP, where it passes over one header.
+    const known = /the server responded with a status of 4\d\d|Cross-Origin-Opener-Policy header has been ignored/;
+    if (message.type() === "error" && !known.test(text)) complaints.push(text);
+  });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  return { context, page, complaints };
+};
+
+export const test = async (name, options, work) => {
+  const someone = await person(options);
+  const begun = Date.now();
+  try {
+    await work(someone.page, someone.context);
+    same(someone.complaints.join("; "), "", "the browser complains");
+    console.log(`ok: ${name} (${Date.now() - begun} ms)`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED: ${name}\n  ${error.stack}\n  at ${someone.page.url()}`);
+    if (shots) await someone.page.screenshot({ path: path.join(shots, `failed-${failed}.png`) }).catch(() => {});
+  }
+  await someone.context.close();
+};
+
+export const log_in = async (page, who = 0, origin = base) => {
+  await page.goto(`${origin}${links[who]}`);
+};
+
+// What axe-core finds, in words.
+export const findings = async (page) => {
+  await page.evaluate(axe);
+  const result = await page.evaluate(() =>
+    globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }),
+  );
+  return result.violations.map((found) => `${found.id}: ${found.nodes.map((node) => node.target.join(" ")).join(", ")}`);
+};
+
+// Nothing is wider than the window, and what is pressed is large enough.
+export const fits = async (page) =>
+  page.evaluate(() => {
+    const wide = [];
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth > width) {
+      for (const element of document.querySelectorAll("body *")) {
+        const box = element.getBoundingClientRect();
+        if (box.right > width + 1 && box.width > 0) wide.push(`${element.tagName}.${element.className} is ${Math.round(box.right)} wide`);
+      }
+    }
+    for (const element of document.querySelectorAll("button, select, input:not([type=hidden]), .gk-button")) {
+      const box = element.getBoundingClientRect();
+      if (box.width && (box.height < 20 || box.width < 20)) wide.push(`${element.tagName}.${element.className} is too small`);
+    }
+    return wide.slice(0, 5);
+  });
+
+export const picture = async (page, name) => {
+  if (shots) await page.screenshot({ path: path.join(shots, `${name}.png`), fullPage: true });
+};
+
+// A page in each of the forms that people have it in.
+export const everywhere = async (page, name) => {
+  for (const [width, scheme] of [[320, "light"], [320, "dark"], [1440, "light"], [1440, "dark"]]) {
+    await page.setViewportSize({ width, height: 800 });
+    await page.emulateMedia({ colorScheme: scheme });
+    same((await fits(page)).join("; "), "", `${name} at ${width} px`);
+    same((await findings(page)).join("; "), "", `axe on ${name}, ${width} px, ${scheme}`);
+    await picture(page, `${name}-${width}-${scheme}`);
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize({ width: 1280, height: 800 });
+};
+
+// Tab until what has the focus is as wanted, and press a key there.
+export const tab_to = async (page, wanted, key) => {
+  for (let presses = 0; presses < 60; presses += 1) {
+    await page.keyboard.press("Tab");
+    const found = await page.evaluate(() => {
+      const element = document.activeElement;
+      const label = element.labels?.[0]?.textContent ?? "";
+      const box = element.getBoundingClientRect();
+      const style = getComputedStyle(element);
+      return { text: `${element.textContent} ${label}`.trim(), name: element.name ?? "", seen: box.width > 0, ring: style.outlineStyle };
+    });
+    if (found.text.includes(wanted) || found.name === wanted) {
+      assert(found.seen && found.ring !== "none", `the focus on ${wanted} is not seen`);
+      if (key) await page.keyboard.press(key);
+      return;
+    }
+  }
+  throw new Error(`the keyboard does not reach ${wanted}`);
+};
+
+// Uses a key, as a program of the customer's.
+export const use = async (token) => (await fetch(`${base}/api/hello`, { headers: { authorization: `Bearer ${token}` } })).status;
+
+export const end = async () => {
+  await browser.close();
+  if (failed) process.exit(1);
+};
