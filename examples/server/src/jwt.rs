@@ -13,11 +13,9 @@ use gatekey::{Engine, Error, Grant};
 use gatekey_oauth::{JwtOptions, Jwts};
 use serde_json::{Value, json};
 
-/// What JWTs name as their issuer and as whom they are for: where this server is reached.
-const ISSUER: &str = "https://app.example.com/one-codex";
-
-pub(crate) fn open(engine: &Engine) -> Result<Jwts, Error> {
-    Jwts::open(engine, JwtOptions::new(ISSUER, ISSUER))
+/// JWTs that name this API as their issuer and as whom they are for, by its URL.
+pub(crate) fn open(engine: &Engine, url: &str) -> Result<Jwts, Error> {
+    Jwts::open(engine, JwtOptions::new(url, url))
 }
 
 /// A dialect in which a JWT may stand, too.

@@ -7,7 +7,7 @@
 //! Without a file it keeps its keys in memory; without an address it takes a free
 //! port of the loopback. The first lines that it prints are its address and the key
 //! for `/admin`, which is issued anew at every start. Behind proxies, `TRUSTED_PROXIES`
-//! names them. SIGTERM and SIGINT end it: it
+//! names them, and `PUBLIC_URL` where they are reached: what its tokens are issued as. SIGTERM and SIGINT end it: it
 //! answers what is under way, writes what it holds in memory, and closes the file.
 
 mod admin;
@@ -104,6 +104,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => options.open_in_memory()?,
     };
     let address = arguments.next().unwrap_or("127.0.0.1:0".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let here = format!("http://{}", listener.local_addr()?);
+    let url = std::env::var("PUBLIC_URL").unwrap_or_else(|_| here.clone());
 
     // One for all, so that a flood at one route leaves no more lines than at another.
     let log = Arc::new(RejectionLog::to_stderr());
@@ -119,16 +122,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let auth = logged(auth, &base, &log);
         let mut routes = match path {
             "one-codex" => {
-                let jwts = jwt::open(&engine)?;
+                let jwts = jwt::open(&engine, &format!("{url}{base}"))?;
                 let routes = api(jwt::accepted(auth.clone(), &jwts), dialect);
                 routes.merge(jwt::router(&jwts, auth))
             }
             _ => api(auth, dialect),
         };
         if path == "tiered" {
-            let oauth = oauth.insert(oauth::Oauth::open(&engine, prefix)?);
-            // Behind the layer of CORS: its pages are no other page's to read.
-            routes = routes.route("/tiers", get(tiers)).merge(oauth.router());
+            let issuer = format!("{url}{base}");
+            let oauth = oauth.insert(oauth::Oauth::open(&engine, prefix, &issuer)?);
+            // At the root, for `/.well-known`; and with no layer of CORS but its own, since its
+            // pages are no other page's to read.
+            app = app.merge(oauth.router());
+            routes = routes.route("/tiers", get(tiers));
         }
         app = app.nest(&base, routes);
     }
@@ -144,12 +150,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let app = app.nest("/admin", administration);
 
-    let listener = tokio::net::TcpListener::bind(address).await?;
     // Before anybody can know that it is up: who stops it early is heard too.
     let stop = serve::stop_signal()?;
     // Not `println!`, which panics where stdout is closed.
     let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "listening on http://{}", listener.local_addr()?);
+    let _ = writeln!(stdout, "listening on {here}");
     let _ = writeln!(stdout, "admin key: {}", admin.token.expose());
 
     let told = log.clone();

@@ -199,45 +199,56 @@ fn an_application_gets_access_by_oauth_as_in_the_text() {
     let id = client["client_id"].as_str().unwrap();
     let ask = |ask: Ask<'_>| curl(&server.url, &ask);
 
-    // 1. The authorization code. The person allows it on the page, with a key as her login.
+    // 1. The authorization code. The person logs in, with a key, and allows it on the page.
     let path = format!(
         "/tiered/oauth/authorize?client_id={id}\
          &redirect_uri=https%3A%2F%2Fapp.example.com%2Fcb&response_type=code&scope=read%20write"
     );
-    let page = ask(Ask::get(&path));
+    let login = ask(Ask::get(&path));
+    assert_eq!(login.status, 303, "{login:?}");
+    let login = login.header("location").unwrap().to_owned();
+    let log_in = |key: &str| {
+        let form = Ask {
+            body: Some(format!("key={key}")),
+            ..Ask::post(&login)
+        };
+        ask(form)
+    };
+    assert_eq!(log_in("tiered_no").status, 403);
+    let logged_in = log_in(&key.token);
+    assert_eq!(logged_in.header("location"), Some(path.as_str()));
+    let cookie = logged_in.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let page = ask(Ask::get(&path).header("Cookie", cookie));
     assert_eq!(page.status, 200, "{page:?}");
     assert!(page.body.contains("&lt;Reports&gt;") && page.body.contains("https://app.example.com"));
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("frame-ancestors 'none'"));
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
-    let cookie = page
+    let ticket = page.body.split("name=\"ticket\" value=\"").nth(1).unwrap();
+    let ticket = ticket.split('"').next().unwrap();
+    let allow = |cookie: &str| {
+        let form = Ask {
+            body: Some(format!("ticket={ticket}&s0=1&s1=1&answer=allow")),
+            ..Ask::post("/tiered/oauth/authorize")
+        };
+        ask(form.header("Cookie", cookie))
+    };
+    assert_eq!(allow("session=another").status, 400);
+    let another = log_in(&key.token);
+    let another = another
         .header("set-cookie")
         .unwrap()
         .split(';')
         .next()
         .unwrap();
-    let ticket = page.body.split("name=\"ticket\" value=\"").nth(1).unwrap();
-    let ticket = ticket.split('"').next().unwrap();
-    let allow = |key: &str, cookie: &str| {
-        let body = format!("ticket={ticket}&key={key}&answer=approve");
-        let form = Ask {
-            body: Some(body),
-            ..Ask::post(&path)
-        };
-        ask(form.header("Cookie", cookie))
-    };
-    assert_eq!(allow("tiered_no", cookie).status, 403);
-    assert_eq!(allow(&key.token, "session=another").status, 400);
-    let redirect = allow(&key.token, cookie);
+    assert_eq!(allow(another).status, 400);
+    let redirect = allow(cookie);
     assert_eq!(redirect.status, 303, "{redirect:?}");
     let location = redirect.header("location").unwrap();
     let code = location.strip_prefix(&format!("{cb}?code=")).unwrap();
     let code = code.split('&').next().unwrap();
-    assert_eq!(
-        allow(&key.token, cookie).status,
-        400,
-        "a ticket is good once"
-    );
+    assert_eq!(allow(cookie).status, 400, "a ticket is good once");
     // Whoever is not known is sent nowhere.
     let elsewhere = path.replace("app.example.com", "evil.example.com");
     let refused = ask(Ask::get(&elsewhere));
@@ -291,7 +302,8 @@ fn an_application_gets_access_by_oauth_as_in_the_text() {
         (refused.status, &refused.json()["error"]),
         (401, &json!("invalid_api_key"))
     );
-    let metadata = ask(Ask::get("/tiered/oauth/metadata")).json();
+    let metadata = ask(Ask::get("/.well-known/oauth-authorization-server/tiered")).json();
+    assert_eq!(metadata["issuer"], format!("{}/tiered", server.url));
     assert_eq!(
         metadata["code_challenge_methods_supported"],
         json!(["S256"])
