@@ -23,7 +23,8 @@ pub(crate) fn of(tx: &Tx<'_>, keyspace: &Keyspace, owner: &OwnerPath) -> Result<
     let mut caps = Vec::new();
     let mut own = None;
     let has_settings = tx.owner_settings_count()? > 0;
-    for (depth, path) in (1..).zip(owner.levels()) {
+    let has_any = has_settings || !keyspace.owner_defaults.is_empty();
+    for (depth, path) in (1..).zip(owner.levels()).take_while(|_| has_any) {
         let path: OwnerPath = path.parse()?;
         own = match has_settings {
             true => tx.find_owner_settings(keyspace.id, &path)?,

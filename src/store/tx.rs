@@ -54,6 +54,8 @@ pub(crate) struct Tx<'t> {
     meta: Table<'t, &'static str, Bytes>,
     pub(super) state: State,
     kept: counts::Kept,
+    /// How many owners have settings, once that was asked.
+    owner_settings_count: Cell<Option<u64>>,
     pub(super) delta: Delta,
     /// Whether the mutation that runs has written yet.
     wrote: bool,
@@ -95,6 +97,7 @@ impl<'t> Tx<'t> {
             meta,
             state,
             kept: counts::Kept::default(),
+            owner_settings_count: Cell::new(None),
             delta: Delta {
                 at: now,
                 ..Delta::nothing(0)

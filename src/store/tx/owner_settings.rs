@@ -42,7 +42,12 @@ impl Tx<'_> {
 
     /// How many owners have settings, an owner counted once for each keyspace.
     pub(crate) fn owner_settings_count(&self) -> Result<u64, Error> {
-        self.open_owner_settings()?.len().or_store()
+        if let Some(known) = self.owner_settings_count.get() {
+            return Ok(known);
+        }
+        let count = self.open_owner_settings()?.len().or_store()?;
+        self.owner_settings_count.set(Some(count));
+        Ok(count)
     }
 
     /// Writes the settings of an owner; without any, their record goes.
@@ -53,6 +58,7 @@ impl Tx<'_> {
         record: &OwnerSettingsRecord,
     ) -> Result<(), Error> {
         self.writing();
+        self.owner_settings_count.set(None);
         let new = (!record.is_nothing()).then_some(record);
         let mut table = self.open_owner_settings()?;
         let tagged = Tagged::OwnerSettings;

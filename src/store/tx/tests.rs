@@ -13,6 +13,7 @@ use crate::model::error::Conflict;
 use crate::model::key::{KeyUpdate, NewKey, Revocation, Rotation};
 use crate::model::keyspace::{Keyspace, NewKeyspace};
 use crate::model::owner::OwnerPath;
+use crate::model::owner_settings::OwnerUpdate;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::store::place::Place;
@@ -488,6 +489,20 @@ fn a_key_whose_record_is_damaged_takes_up_no_room_at_a_cap() {
         another().unwrap();
         assert!(another().is_err(), "{prefix}");
     }
+}
+
+#[test]
+fn a_cap_that_the_same_transaction_gave_holds() {
+    let (core, _) = store();
+    let denied = core.mutate(|tx| {
+        let prefix = "acme".parse()?;
+        change::issue::issue(tx, &[new_key()], None)?;
+        let cap = OwnerUpdate::new().cap(1);
+        change::owner_settings::update(tx, prefix, &"acme".parse()?, &cap, None)?;
+        change::issue::issue(tx, &[new_key()], None).map(drop)
+    });
+    let told = denied.unwrap_err().to_string();
+    assert!(told.contains("holds 1 keys and may hold 1"), "{told}");
 }
 
 #[test]

@@ -115,6 +115,7 @@ impl Mender<'_, '_> {
                     self.tx.put_owner_settings(number, &owner, &nothing)?;
                 }
                 Err(_) => {
+                    self.tx.owner_settings_count.set(None);
                     let mut table = self.tx.open_owner_settings()?;
                     table.remove((number, path.as_str())).or_store()?;
                 }
