@@ -8,7 +8,8 @@
 //!
 //! It is not a server, not a gateway and not an identity provider: it knows no
 //! users, passwords or sessions. JWTs and OAuth are in the crate `gatekey-oauth`, which
-//! stands on it. One process at a time holds a file.
+//! stands on it. One process at a time holds a file; several servers with a file each can
+//! share their keys over a log: see [`fleet`].
 //!
 //! # A complete program
 //! ```
@@ -154,6 +155,7 @@ pub use change::time::TimeSetBack;
 pub use crypto::token::{TokenForm, inspect_token};
 pub use engine::compact::Compacted;
 pub use engine::extension;
+pub use engine::fleet;
 pub use engine::handle::Engine;
 pub use engine::once::Idempotent;
 pub use engine::options::Options;
@@ -198,6 +200,10 @@ pub use store::check::{CheckReport, Finding};
 pub use store::export::{AuditKey, verify_audit_export};
 
 // README.md, docs/GUIDE.md and others need a web server: tests/web/pages.rs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/FLEET.md")]
+struct FleetPage;
+
 #[cfg(doctest)]
 #[doc = include_str!("../docs/LIMITS.md")]
 struct LimitsPage;

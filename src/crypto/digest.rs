@@ -28,6 +28,7 @@ const CONTEXT_TAG: &str = "gatekey v1 record tag";
 const CONTEXT_CHAIN: &str = "gatekey v1 audit chain";
 const CONTEXT_REQUEST: &str = "gatekey v1 idempotent request";
 const CONTEXT_EXTENSION: &str = "gatekey v1 extension";
+const CONTEXT_LOG: &str = "gatekey v1 fleet log";
 const CONTEXT_SEAL: &str = "gatekey v1 store key seal";
 const CONTEXT_SEAL_TAG: &str = "gatekey v1 store key seal tag";
 
@@ -39,6 +40,7 @@ pub(crate) struct Keyring {
     chain_key: ChainKey,
     request_key: SecretKey,
     extension_key: SecretKey,
+    log_key: SecretKey,
 }
 
 impl Keyring {
@@ -62,6 +64,7 @@ impl Keyring {
             chain_key: ChainKey(derive(CONTEXT_CHAIN, &[store_key.as_slice()])),
             request_key: derive(CONTEXT_REQUEST, &[store_key.as_slice()]),
             extension_key: derive(CONTEXT_EXTENSION, &[store_key.as_slice()]),
+            log_key: derive(CONTEXT_LOG, &[store_key.as_slice()]),
         }
     }
 
@@ -170,6 +173,20 @@ impl Keyring {
     /// its bytes.
     pub(crate) fn chain(&self, previous: &Digest, seq: u64, body: &[u8]) -> Digest {
         self.chain_key.link(previous, seq, body)
+    }
+
+    /// Whether records may be hashed under a pepper.
+    pub(crate) fn knows_pepper(&self, pepper: u8) -> bool {
+        self.digest_keys.iter().any(|(id, _)| *id == pepper)
+    }
+
+    /// The seal of an entry of a fleet's log, over all else of it.
+    pub(crate) fn log_seal(&self, body: &[u8]) -> Digest {
+        *blake3::keyed_hash(&self.log_key, body).as_bytes()
+    }
+
+    pub(crate) fn log_seal_is_right(&self, body: &[u8], seal: &Digest) -> bool {
+        digests_equal(&self.log_seal(body), seal)
     }
 
     /// What the keys of extensions come from.

@@ -22,7 +22,10 @@ impl Core {
         work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.home.check()?;
-        self.queue.submit(work, |batch| self.drive(batch))
+        match self.fleet.as_deref() {
+            None => self.queue.submit(work, |batch| self.drive(batch)),
+            Some(fleet) => self.mutate_by_log(fleet, work),
+        }
     }
 
     /// Drives a batch of changes: begin, run each, finish, commit, publish. The queue
@@ -47,7 +50,12 @@ impl Core {
 
     /// Runs a batch in a transaction, and applies what it finds even where nothing is
     /// committed.
-    fn run_each(&self, batch: &mut Batch, tx: &mut Tx<'_>, present: Present) -> Progress {
+    pub(super) fn run_each(
+        &self,
+        batch: &mut Batch,
+        tx: &mut Tx<'_>,
+        present: Present,
+    ) -> Progress {
         // The outcome of the commits before this one is known by now.
         self.quotas.undo();
         let progress = batch.run(tx);
@@ -78,7 +86,11 @@ impl Core {
     /// Recovers the store if it has failed. `Ok`: the store takes changes.
     pub(crate) fn recover(&self) -> Result<(), Error> {
         self.home.check()?;
-        self.store.recover_now(self)
+        self.store.recover_now(self)?;
+        match self.fleet.as_deref() {
+            Some(fleet) => self.settle_doubt(fleet),
+            None => Ok(()),
+        }
     }
 
     /// Writes the store to a new file, which replaces the old one.
@@ -125,7 +137,11 @@ impl Publish for Core {
         ) {
             seen.push((before, delta.clone(), snapshot.clone()));
         }
-        let swap = || self.show(Some(snapshot));
+        let is_behind = match self.fleet.as_deref() {
+            Some(fleet) => !fleet.published(snapshot.place()?),
+            None => false,
+        };
+        let swap = || self.show((!is_behind).then_some(snapshot));
         match &self.resident {
             Some(resident) => resident.publish(&delta.stale_keys(), swap),
             None => swap(),

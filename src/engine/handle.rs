@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use crate::engine::fleet::FollowerThread;
 use crate::engine::maintenance::Maintenance;
 use crate::engine::options::Options;
 use crate::engine::shared::Core;
@@ -80,6 +81,7 @@ pub(super) struct Closer {
     core: Arc<Core>,
     pub(super) path: Option<PathBuf>,
     maintenance: Option<Maintenance>,
+    follower: Option<FollowerThread>,
     closed: OnceLock<()>,
 }
 
@@ -92,7 +94,14 @@ impl Closer {
         if let Some(maintenance) = &self.maintenance {
             maintenance.stop();
         }
-        self.core.close()
+        if let Some(follower) = &self.follower {
+            follower.stop();
+        }
+        let closed = self.core.close();
+        if let Some(fleet) = &self.core.fleet {
+            fleet.take_leave();
+        }
+        closed
     }
 }
 
@@ -103,6 +112,7 @@ impl Drop for Closer {
             // and a lock may be held for ever: touch none of it.
             std::mem::forget(self.core.clone());
             std::mem::forget(self.maintenance.take());
+            std::mem::forget(self.follower.take());
             return;
         }
         // No caller is left to get an error. Acknowledged changes are durable already;
@@ -199,6 +209,10 @@ impl Engine {
             .check()
             .map_err(|reason| Error::open(path, reason))?;
         let core = Arc::new(Core::open(&options, place)?);
+        let follower = match &core.fleet {
+            Some(fleet) => Some(core.start_following(fleet, path)?),
+            None => None,
+        };
         let maintenance = match (options.usage_interval, options.hook) {
             (None, None) => None,
             (interval, hook) => Some(Maintenance::start(&core, interval, hook)?),
@@ -208,6 +222,7 @@ impl Engine {
                 core: core.clone(),
                 path: path.map(Path::to_owned),
                 maintenance,
+                follower,
                 closed: OnceLock::new(),
             }),
             core,

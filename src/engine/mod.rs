@@ -7,6 +7,7 @@ pub(crate) mod compact;
 mod counting;
 pub mod extension;
 mod extension_tx;
+pub mod fleet;
 mod flush;
 mod follower;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::fleet;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::error::OpenError;
 use crate::model::health::{Failure, Hook};
@@ -40,6 +41,9 @@ pub struct Options {
     pub(crate) fails_closed_after: Option<Duration>,
     pub(crate) hook: Option<Hook>,
     pub(crate) clock_leap: Duration,
+    pub(crate) fleet: Option<fleet::Settings>,
+    /// Whether a file of a fleet may be opened without one, for a moment.
+    pub(crate) ignores_fleet: bool,
 }
 
 impl Default for Options {
@@ -60,6 +64,8 @@ impl Default for Options {
             fails_closed_after: None,
             hook: None,
             clock_leap: Self::CLOCK_LEAP,
+            fleet: None,
+            ignores_fleet: false,
         }
     }
 }
@@ -352,6 +358,9 @@ impl Options {
             .is_some_and(|interval| interval.is_zero())
         {
             return Err(OpenError::Options("a usage interval of zero".to_owned()));
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.check()?;
         }
         Ok(())
     }

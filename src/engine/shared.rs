@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::crypto::digest::Keyring;
+use crate::engine::fleet::Fleet;
 use crate::engine::follower::Followers;
 use crate::engine::options::Options;
 use crate::memory::attempts::Attempts;
@@ -64,14 +65,16 @@ pub(crate) struct Core {
     pub(super) flushing: Mutex<Option<Arc<OnTheWay>>>,
     pub(super) fails_closed_after: Option<Duration>,
     followers: Followers,
+    /// Where the server is one of a fleet.
+    pub(super) fleet: Option<Arc<Fleet>>,
     /// For a test: what was published, and between which snapshots.
     #[cfg(test)]
     pub(crate) published_deltas: Mutex<Option<Vec<PublishedDelta>>>,
 }
 
 impl Core {
-    pub(crate) fn open(options: &Options, place: Place<'_>) -> Result<Self, Error> {
-        let path = place.path();
+    pub(crate) fn open(options: &Options, at: Place<'_>) -> Result<Self, Error> {
+        let path = at.path();
         let resident = Resident::new(options.resident_bytes).map_err(|_| {
             let why = format!(
                 "there is no memory for {} resident bytes",
@@ -80,7 +83,7 @@ impl Core {
             Error::open(path, OpenError::Options(why))
         })?;
         let alarm = Arc::new(Alarm::new(options.clock.clone()));
-        let store = Store::open(&options.store, place, alarm)?;
+        let store = Store::open(&options.store, at, alarm)?;
         let registry = Registry::new();
         let limiter = Limiter::new(options.limited_keys);
         let owner_terms = OwnerTerms::default();
@@ -95,10 +98,20 @@ impl Core {
                 let read = read.as_ref().map(Some).map_err(Clone::clone);
                 owner_terms.publish(&registry, names, &owner, read);
             })?;
-            Ok((snapshot, state))
+            let place = snapshot.place()?;
+            Ok((snapshot, state, place))
         });
-        let (snapshot, state) =
+        let (snapshot, state, place) =
             loaded.map_err(|error| Error::open(path, OpenError::reading(error)))?;
+        let fleet = match (&options.fleet, place, options.ignores_fleet) {
+            (Some(settings), Some(place), _) => Some(Arc::new(Fleet::new(settings, place))),
+            (None, None, _) | (None, _, true) => None,
+            (None, Some(_), false) => return Err(Error::open(path, OpenError::InFleet)),
+            (Some(_), None, _) => return Err(Error::open(path, OpenError::NotInFleet)),
+        };
+        if fleet.is_some() {
+            store.alarm().always_ask();
+        }
         Ok(Self {
             home: Home::new(),
             time: Time::new(state.clock),
@@ -123,6 +136,7 @@ impl Core {
             flushing: Mutex::new(None),
             fails_closed_after: options.fails_closed_after,
             followers: Followers::default(),
+            fleet,
             #[cfg(test)]
             published_deltas: Mutex::new(None),
         })

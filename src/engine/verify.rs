@@ -479,6 +479,9 @@ impl Core {
 
     #[cold]
     fn require_recent_health(&self) -> Result<(), Error> {
+        if let Some(fleet) = &self.fleet {
+            fleet.require_fresh(&*self.clock)?;
+        }
         let lasts = self.store.alarm().lasts();
         match (self.fails_closed_after, lasts, self.health().failure()) {
             (Some(allowed), Some(lasts), Some(failure)) if lasts >= allowed => {

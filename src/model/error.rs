@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
+use crate::model::log::LogError;
 use crate::model::owner::OwnerPath;
 use crate::model::parse::ParseError;
 use crate::model::permissions::Permissions;
@@ -97,6 +98,21 @@ pub enum Error {
     FailedClosed {
         /// When the store began to fail.
         since: Timestamp,
+    },
+    /// The log of the fleet that this server is of did not take the change, or holds what
+    /// this server cannot apply. The change was not applied.
+    #[error("the fleet's log failed: {0}")]
+    Log(LogError),
+    /// This server cannot know whether another one has taken access away since, longer than
+    /// [`fleet::Settings`](crate::fleet::Settings) allow. No token is verified until the
+    /// log answers again.
+    #[error(
+        "this server has had no news of the fleet's log for longer than its lease, so no token is verified{}",
+        why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+    )]
+    NotFresh {
+        /// The last error of the log, if there was one.
+        why: Option<LogError>,
     },
     /// The engine was closed.
     #[error("the engine is closed; open the store again")]
@@ -217,6 +233,17 @@ pub enum OpenError {
         "the store was made without a pepper, and one was given; make sure that it is your store, and give none"
     )]
     PepperNotExpected,
+    /// The file is of a fleet, and the options name no log. Changed without the log, it
+    /// would differ from the others' for ever.
+    #[error(
+        "the store is of a fleet; open it with the fleet's log, or let it leave the fleet first"
+    )]
+    InFleet,
+    /// The options name a fleet's log, and the file is of no fleet, or of another.
+    #[error(
+        "the store is not of this fleet; found the fleet with it, or join with a path at which there is no file"
+    )]
+    NotInFleet,
     /// The options contradict each other or are out of range.
     #[error("invalid option: {0}")]
     Options(String),
@@ -406,6 +433,9 @@ pub enum NotFound {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
+    /// The engine is of no fleet, and the call asks something of one.
+    #[error("this engine is of no fleet; open it with Options::fleet")]
+    Alone,
     /// The prefix belongs to another keyspace.
     #[error("keyspace {0} exists already; choose another prefix")]
     PrefixTaken(Prefix),

@@ -187,6 +187,8 @@ pub(crate) struct Alarm {
     start: Instant,
     /// One more than the milliseconds from the start to the failure; 0: all is well.
     since_ms: AtomicU64,
+    /// [`ALWAYS`], or 0.
+    asks: AtomicU64,
     watch: Mutex<Watch>,
     changed: Condvar,
 }
@@ -208,12 +210,16 @@ struct Watch {
     is_called: bool,
 }
 
+/// In [`Alarm::since_ms`]: there is something to look at, whether or not there is a failure.
+const ALWAYS: u64 = 1 << 63;
+
 impl Alarm {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
             start: Instant::now(),
             since_ms: AtomicU64::new(0),
+            asks: AtomicU64::new(0),
             watch: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -230,7 +236,8 @@ impl Alarm {
         if watch.failure.is_none() {
             watch.failure = Some(self.failure_of(cause));
             let since = self.elapsed_ms().saturating_add(1);
-            self.since_ms.store(since, Ordering::Release);
+            self.since_ms
+                .store(since | self.asks.load(Ordering::Relaxed), Ordering::Release);
             self.changed.notify_all();
         }
     }
@@ -275,7 +282,8 @@ impl Alarm {
     pub(crate) fn clear(&self) {
         let mut watch = self.watch();
         watch.failure = None;
-        self.since_ms.store(0, Ordering::Release);
+        self.since_ms
+            .store(self.asks.load(Ordering::Relaxed), Ordering::Release);
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -284,7 +292,16 @@ impl Alarm {
         }
     }
 
-    /// Whether there is a failure. Costs one load.
+    /// Lets [`is_raised`](Self::is_raised) say so always: whoever asks has something else to
+    /// look at as well, and whoever has not pays nothing for it.
+    pub(crate) fn always_ask(&self) {
+        let watch = self.watch();
+        self.asks.store(ALWAYS, Ordering::Relaxed);
+        self.since_ms.fetch_or(ALWAYS, Ordering::Release);
+        drop(watch);
+    }
+
+    /// Whether there is a failure, or something else to look at. Costs one load.
     pub(crate) fn is_raised(&self) -> bool {
         self.since_ms.load(Ordering::Relaxed) != 0
     }
@@ -323,7 +340,7 @@ impl Alarm {
 
     /// For how long it has lasted.
     pub(crate) fn lasts(&self) -> Option<Duration> {
-        match self.since_ms.load(Ordering::Acquire) {
+        match self.since_ms.load(Ordering::Acquire) & !ALWAYS {
             0 => None,
             since => Some(Duration::from_millis(
                 self.elapsed_ms().saturating_sub(since - 1),

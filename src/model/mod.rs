@@ -19,6 +19,7 @@ pub(crate) mod key;
 pub(crate) mod keyspace;
 pub(crate) mod level;
 pub(crate) mod limit;
+pub(crate) mod log;
 pub(crate) mod network;
 pub(crate) mod owner;
 pub(crate) mod owner_settings;

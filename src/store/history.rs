@@ -15,6 +15,7 @@ use crate::model::error::{Corruption, Error};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
+use crate::store::journal::Noted;
 use crate::store::read;
 use crate::store::record::Phase;
 use crate::store::snapshot::Snapshot;
@@ -117,7 +118,7 @@ impl Tx<'_> {
 
     /// Removes the rows of an entry that is trimmed away.
     pub(super) fn forget_rows(
-        by_key: &mut redb::Table<'_, (u64, u64), ()>,
+        by_key: &mut Noted<'_, (u64, u64), ()>,
         entry: &AuditEntry,
     ) -> Result<(), Error> {
         for subject in subjects(&entry.event) {

@@ -79,8 +79,13 @@ impl Asked {
         }
     }
 
+    /// Answers the request. A batch can run again that has found all in memory, so that it
+    /// is answered anew: what the answer before held goes back.
     pub(crate) fn tell(&self, answer: Option<Answer>) {
-        *lock(&self.answer) = answer;
+        let before = std::mem::replace(&mut *lock(&self.answer), answer);
+        if let Some(purse) = before.and_then(|before| before.taken_from) {
+            purse.decide(self.cost, false);
+        }
     }
 
     /// `None`: the quota was changed meanwhile, or others spent what this request would

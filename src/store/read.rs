@@ -12,13 +12,14 @@ use crate::model::key::{ColdRecord, Key, Revoked, Usage};
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::{OwnerPath, OwnerState, Suspension};
 use crate::model::quota::QuotaStatus;
+use crate::store::entry::Place;
 use crate::store::failure::OrStore;
 use crate::store::held::is_over;
 use crate::store::life::Life;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::tables::{
-    Bytes, META_STATE, OwnerRecord, State, Stored, Tagged, held_in, held_parts, unseal,
+    Bytes, META_FLEET, META_STATE, OwnerRecord, State, Stored, Tagged, held_in, held_parts, unseal,
 };
 
 /// The state of the store.
@@ -30,6 +31,17 @@ pub(crate) fn state(
         Some(bytes) => unseal(ring, Tagged::State, META_STATE.as_bytes(), bytes.value()),
         None => Err(Error::corrupted("gatekey", META_STATE, "it is missing")),
     }
+}
+
+/// Where in a fleet's log the file stands; `None`: it is in no fleet.
+pub(crate) fn place(
+    meta: &impl ReadableTable<&'static str, Bytes>,
+    ring: &Keyring,
+) -> Result<Option<Place>, Error> {
+    let stored = meta.get(META_FLEET).or_store()?;
+    stored
+        .map(|stored| Place::decode(ring, stored.value()))
+        .transpose()
 }
 
 /// A key's usage as stored.

@@ -16,6 +16,7 @@ use crate::model::keyspace::Keyspace;
 use crate::model::limit::Limit;
 use crate::model::owner::{OwnerPath, OwnerState};
 use crate::store::base::Base;
+use crate::store::entry::Place;
 use crate::store::failure::{OrStore, guarded};
 use crate::store::hot::HotCopy;
 use crate::store::life::is_asked_for;
@@ -111,6 +112,11 @@ impl Snapshot {
 
     pub(crate) fn state(&self) -> Result<State, Error> {
         read::state(&self.table(META)?, &self.ring)
+    }
+
+    /// Where in a fleet's log the file stands; `None`: it is in no fleet.
+    pub(crate) fn place(&self) -> Result<Option<Place>, Error> {
+        guarded(|| read::place(&self.table(META)?, &self.ring))
     }
 
     pub(crate) fn keyspaces(&self) -> Result<Vec<Keyspace>, Error> {

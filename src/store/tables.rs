@@ -105,6 +105,9 @@ pub(crate) const META_COPY: &str = "copy";
 /// In [`META`]: how far [`BY_KEY`] follows the trail.
 pub(crate) const META_INDEXED: &str = "indexed";
 
+/// In [`META`]: where in a fleet's log the file stands. Without it, it is in no fleet.
+pub(crate) const META_FLEET: &str = "fleet";
+
 /// In [`BY_OWNER`]: the key is the owner's.
 pub(crate) const NAMED: u8 = 0;
 /// In [`BY_OWNER`], by versions without an index of held keys: it is over for good, too.
@@ -127,6 +130,7 @@ pub(crate) enum Tagged {
     Indexed = 21,
     Counts = 22,
     Extension = 23,
+    Fleet = 24,
 }
 
 impl Tagged {
@@ -136,7 +140,7 @@ impl Tagged {
             Self::Keyspace => "keyspaces",
             Self::Owner => "owners",
             Self::Usage => "usage",
-            Self::State | Self::Copy | Self::Indexed | Self::Counts => "gatekey",
+            Self::State | Self::Copy | Self::Indexed | Self::Counts | Self::Fleet => "gatekey",
             Self::Quota => "quotas",
             Self::Request => "requests",
             Self::Extension => "extension",

@@ -15,6 +15,7 @@ use crate::model::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX};
 use crate::model::error::{Corruption, Error};
 use crate::store::export::Lines;
 use crate::store::failure::OrStore;
+use crate::store::journal::Noted;
 use crate::store::read;
 use crate::store::record::Phase;
 use crate::store::snapshot::Snapshot;
@@ -285,7 +286,7 @@ impl<'t> Tx<'t> {
         }
     }
 
-    fn open_kept(&self) -> Result<redb::Table<'t, u64, Bytes>, Error> {
-        self.txn.open_table(KEPT).or_store()
+    fn open_kept(&self) -> Result<Noted<'t, u64, Bytes>, Error> {
+        self.open_table(KEPT)
     }
 }

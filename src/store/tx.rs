@@ -2,6 +2,7 @@
 //! it. It keeps the indexes in step with the records, appends to the audit
 //! trail, and notes its delta, which the engine publishes.
 
+mod apply;
 mod counts;
 mod extension;
 pub(crate) mod held;
@@ -17,7 +18,7 @@ pub(crate) mod uses;
 
 use std::cell::{Cell, RefCell};
 
-use redb::{AccessGuard, Table, WriteTransaction};
+use redb::{AccessGuard, TableDefinition, WriteTransaction};
 
 use crate::crypto::digest::Keyring;
 use crate::model::audit::{AuditBody, AuditEvent};
@@ -27,6 +28,7 @@ use crate::model::id::KeyId;
 use crate::model::time::Present;
 use crate::store::delta::Delta;
 use crate::store::failure::OrStore;
+use crate::store::journal::{Journal, Noted};
 use crate::store::read;
 use crate::store::tables::{
     self, AUDIT, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, Bytes, COLD, HELD, KEYS, KEYSPACES, META,
@@ -34,24 +36,25 @@ use crate::store::tables::{
 };
 
 pub(crate) struct Tx<'t> {
-    pub(super) txn: &'t WriteTransaction,
+    txn: &'t WriteTransaction,
+    journal: &'t Journal,
     pub(super) ring: &'t Keyring,
     now: Timestamp,
     clock: Timestamp,
-    keys: Table<'t, u64, Bytes>,
-    cold: Table<'t, u64, Bytes>,
-    keyspaces: Table<'t, u32, Bytes>,
-    prefixes: Table<'t, &'static str, u32>,
-    owners: Table<'t, &'static str, Bytes>,
-    by_owner: Table<'t, Bytes, u8>,
-    held: Table<'t, Bytes, (u64, u64)>,
-    by_keyspace: Table<'t, (u32, u64), ()>,
-    by_end: Table<'t, (u64, u64), ()>,
-    by_turn: Table<'t, (u64, u64), ()>,
-    pub(super) audit: Table<'t, u64, Bytes>,
-    usage: Table<'t, u64, Bytes>,
-    quotas: Table<'t, u64, Bytes>,
-    meta: Table<'t, &'static str, Bytes>,
+    keys: Noted<'t, u64, Bytes>,
+    cold: Noted<'t, u64, Bytes>,
+    keyspaces: Noted<'t, u32, Bytes>,
+    prefixes: Noted<'t, &'static str, u32>,
+    owners: Noted<'t, &'static str, Bytes>,
+    by_owner: Noted<'t, Bytes, u8>,
+    held: Noted<'t, Bytes, (u64, u64)>,
+    by_keyspace: Noted<'t, (u32, u64), ()>,
+    by_end: Noted<'t, (u64, u64), ()>,
+    by_turn: Noted<'t, (u64, u64), ()>,
+    pub(super) audit: Noted<'t, u64, Bytes>,
+    usage: Noted<'t, u64, Bytes>,
+    quotas: Noted<'t, u64, Bytes>,
+    meta: Noted<'t, &'static str, Bytes>,
     pub(super) state: State,
     kept: counts::Kept,
     /// How many owners have settings, once that was asked.
@@ -60,6 +63,8 @@ pub(crate) struct Tx<'t> {
     /// Whether the mutation that runs has written yet.
     wrote: bool,
     wrote_ever: bool,
+    /// How many records were changed that may grant less than before.
+    taken: u64,
     /// The latest instant at which a caller is told that a key is over which time
     /// has ended.
     told_over: Cell<Timestamp>,
@@ -70,30 +75,32 @@ pub(crate) struct Tx<'t> {
 impl<'t> Tx<'t> {
     pub(crate) fn open(
         txn: &'t WriteTransaction,
+        journal: &'t Journal,
         ring: &'t Keyring,
         present: Present,
     ) -> Result<Self, Error> {
-        let meta = txn.open_table(META).or_store()?;
+        let meta = Noted::open(txn, META, journal)?;
         let state = read::state(&meta, ring)?;
         let now = present.at.max(state.clock);
         Ok(Self {
             txn,
+            journal,
             ring,
             now,
             clock: present.clock,
-            keys: txn.open_table(KEYS).or_store()?,
-            cold: txn.open_table(COLD).or_store()?,
-            keyspaces: txn.open_table(KEYSPACES).or_store()?,
-            prefixes: txn.open_table(PREFIXES).or_store()?,
-            owners: txn.open_table(OWNERS).or_store()?,
-            by_owner: txn.open_table(BY_OWNER).or_store()?,
-            held: txn.open_table(HELD).or_store()?,
-            by_keyspace: txn.open_table(BY_KEYSPACE).or_store()?,
-            by_end: txn.open_table(BY_END).or_store()?,
-            by_turn: txn.open_table(BY_TURN).or_store()?,
-            audit: txn.open_table(AUDIT).or_store()?,
-            usage: txn.open_table(USAGE).or_store()?,
-            quotas: txn.open_table(QUOTAS).or_store()?,
+            keys: Noted::open(txn, KEYS, journal)?,
+            cold: Noted::open(txn, COLD, journal)?,
+            keyspaces: Noted::open(txn, KEYSPACES, journal)?,
+            prefixes: Noted::open(txn, PREFIXES, journal)?,
+            owners: Noted::open(txn, OWNERS, journal)?,
+            by_owner: Noted::open(txn, BY_OWNER, journal)?,
+            held: Noted::open(txn, HELD, journal)?,
+            by_keyspace: Noted::open(txn, BY_KEYSPACE, journal)?,
+            by_end: Noted::open(txn, BY_END, journal)?,
+            by_turn: Noted::open(txn, BY_TURN, journal)?,
+            audit: Noted::open(txn, AUDIT, journal)?,
+            usage: Noted::open(txn, USAGE, journal)?,
+            quotas: Noted::open(txn, QUOTAS, journal)?,
             meta,
             state,
             kept: counts::Kept::default(),
@@ -104,12 +111,13 @@ impl<'t> Tx<'t> {
             },
             wrote: false,
             wrote_ever: false,
+            taken: 0,
             told_over: Cell::new(Timestamp::MIN),
             unreadable: RefCell::new(Vec::new()),
         })
     }
 
-    pub(super) fn meta(&self) -> &Table<'t, &'static str, Bytes> {
+    pub(super) fn meta(&self) -> &Noted<'t, &'static str, Bytes> {
         &self.meta
     }
 
@@ -118,8 +126,16 @@ impl<'t> Tx<'t> {
         Ok(())
     }
 
-    pub(super) fn open_by_key(&self) -> Result<Table<'t, (u64, u64), ()>, Error> {
-        self.txn.open_table(tables::BY_KEY).or_store()
+    pub(super) fn open_by_key(&self) -> Result<Noted<'t, (u64, u64), ()>, Error> {
+        self.open_table(tables::BY_KEY)
+    }
+
+    /// Opens a table that few transactions need.
+    pub(super) fn open_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Noted<'t, K, V>, Error> {
+        Noted::open(self.txn, definition, self.journal)
     }
 
     /// Marks the beginning of a mutation. A mutation validates first and writes
@@ -152,6 +168,11 @@ impl<'t> Tx<'t> {
         let bytes = tables::seal(self.ring, Tagged::State, META_STATE.as_bytes(), &self.state)?;
         self.meta.insert(META_STATE, bytes.as_slice()).or_store()?;
         Ok(Some(self.delta))
+    }
+
+    /// How often this transaction has changed or removed what may have granted.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The present, the same for the whole transaction.

@@ -1,6 +1,7 @@
 //! An open store: runs changes in transactions, one after the other, and publishes
 //! their deltas.
 
+pub(crate) mod fleet;
 mod recovery;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::store::base::Base;
 use crate::store::delta::{Delta, Publish};
 use crate::store::failure::{OrStore, failure, failure_of, guarded, guarded_any, panicked};
 use crate::store::home::Home;
+use crate::store::journal::Journal;
 use crate::store::open;
 use crate::store::place::Place;
 use crate::store::queue::Progress;
@@ -211,7 +213,8 @@ impl Writer<'_> {
                 // Immediate durability is the default. Two phases: whoever can crash
                 // the process while it commits cannot choose what is recovered.
                 txn.set_two_phase_commit(true);
-                let mut tx = Tx::open(&txn, ring, present)?;
+                let journal = Journal::off();
+                let mut tx = Tx::open(&txn, &journal, ring, present)?;
                 if let Progress::Again = run(&mut tx) {
                     continue;
                 }
@@ -222,18 +225,7 @@ impl Writer<'_> {
                 return Ok(delta.map(|delta| Written { txn, delta }));
             }
         });
-        let fault = self.fault();
-        // What a panic or a failure leaves of a database, is not written to again.
-        self.inner.recovery.is_due = ran.is_err() || fault.is_some();
-        match ran {
-            // The storage engine knows of failures only that there was one.
-            Ok(Err(error)) => Err(fault.map_or(error, Error::Store)),
-            Ok(ran) => ran,
-            Err(()) => {
-                self.store.alarm.raise(&panicked());
-                Err(Error::Store(panicked()))
-            }
-        }
+        self.ended(ran)
     }
 
     /// Commits what was written, and lets it take effect: the last two steps of a change.

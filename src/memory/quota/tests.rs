@@ -249,6 +249,23 @@ fn the_successor_of_a_key_is_granted_what_memory_and_store_have_together() {
     assert_eq!(store.granted(SHARED + 3, 9), 2);
 }
 
+/// As in a fleet, where a batch in which all was found in memory may run again.
+#[test]
+fn a_request_that_is_answered_twice_holds_its_cost_once() {
+    let store = Store::new(10, &[(1, 10)]);
+    assert!(store.spend(1, 4));
+    let before = store.in_memory(1) + store.in_store(1);
+    let asked = Arc::new(Asked::new(1, true));
+    for _ in 0..2 {
+        let events = store.take(1, 1, &asked);
+        store.publish(&events);
+    }
+    assert_eq!(answer_of(&asked), Some(Spent::Covered));
+    assert_eq!(store.in_memory(1) + store.in_store(1), before - 1);
+    // Nothing is held back: what is left is granted, and the end of it is known.
+    assert_eq!(store.granted(1, 20) as u64, before - 1);
+}
+
 #[test]
 fn that_the_store_is_empty_is_known_until_something_is_put_back() {
     let store = Store::new(10, &[(1, 10), (SHARED, 10)]);

@@ -66,6 +66,17 @@ fn errors() -> Vec<(Error, &'static str)> {
             "the store has taken no changes since 1970-01-01T00:00:00Z, longer than \
              fail_closed_after allows, so no token is verified",
         ),
+        (
+            Error::Log(LogError::new("it does not answer")),
+            "the fleet's log failed: it does not answer",
+        ),
+        (
+            Error::NotFresh {
+                why: Some(LogError::new("it does not answer")),
+            },
+            "this server has had no news of the fleet's log for longer than its lease, so no token \
+             is verified: it does not answer",
+        ),
         (Error::Closed, "the engine is closed; open the store again"),
         (
             Error::Forked,
@@ -134,6 +145,15 @@ fn open_errors() -> Vec<(OpenError, &'static str)> {
             },
             "none of the peppers given (ids [3, 4]) is known to this store (ids [1, 2]); give one \
              that is",
+        ),
+        (
+            OpenError::InFleet,
+            "the store is of a fleet; open it with the fleet's log, or let it leave the fleet first",
+        ),
+        (
+            OpenError::NotInFleet,
+            "the store is not of this fleet; found the fleet with it, or join with a path at which \
+             there is no file",
         ),
         (
             OpenError::MissingPepper { id: 1, keys: 70 },
@@ -275,6 +295,10 @@ fn conflicts() -> Vec<(Conflict, &'static str)> {
     let (key, keyspace, owner) = (key(), prefix(), owner());
     let instant = at("2026-01-31T12:00:00Z");
     vec![
+        (
+            Conflict::Alone,
+            "this engine is of no fleet; open it with Options::fleet",
+        ),
         (
             Conflict::PrefixTaken(keyspace),
             "keyspace acme_live exists already; choose another prefix",

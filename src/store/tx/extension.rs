@@ -9,11 +9,12 @@ use crate::store::extension::{
     self, ExtensionRecord, KEY_LEN_MAX, Page, RECORD_LEN_MAX, definition,
 };
 use crate::store::failure::OrStore;
+use crate::store::journal::Noted;
 use crate::store::tables::Bytes;
 
 impl<'t> Tx<'t> {
-    fn open_extension(&self, name: &str) -> Result<redb::Table<'t, Bytes, Bytes>, Error> {
-        self.txn.open_table(definition(name)).or_store()
+    fn open_extension(&self, name: &str) -> Result<Noted<'t, Bytes, Bytes>, Error> {
+        self.open_table(definition(name))
     }
 
     /// A record of a table, by the table's name in the file.
@@ -56,6 +57,7 @@ impl<'t> Tx<'t> {
         let mut table = self.open_extension(name)?;
         let old = table.insert(key, bytes.as_slice()).or_store()?;
         let old = old.map(|old| self.read_extension(name, key, old.value()));
+        self.taken += u64::from(old.is_some());
         let place = (name.to_owned(), key.to_vec());
         self.delta
             .extensions
@@ -71,6 +73,7 @@ impl<'t> Tx<'t> {
             return Ok(false);
         };
         self.writing();
+        self.taken += 1;
         let place = (name.to_owned(), key.to_vec());
         self.delta.extensions.note(place, old.map(Some), None);
         Ok(true)

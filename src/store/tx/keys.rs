@@ -88,7 +88,7 @@ impl Tx<'_> {
         self.writing();
         let bytes = tables::seal(self.ring, Tagged::Cold, &id.raw().to_le_bytes(), cold)?;
         let old = self.cold.insert(id.raw(), bytes.as_slice()).or_store()?;
-        let (quota, limits) = of_replaced_cold(self.ring, id, old);
+        let (quota, limits) = of_replaced_cold(self.ring, id, &old);
         self.delta.quota_of.note(id, quota, cold.quota);
         self.delta.limits_of.note(id, limits, cold.limits.clone());
         Ok(())
@@ -97,7 +97,7 @@ impl Tx<'_> {
     pub(super) fn remove_cold(&mut self, id: KeyId) -> Result<(), Error> {
         self.writing();
         let old = self.cold.remove(id.raw()).or_store()?;
-        let (quota, limits) = of_replaced_cold(self.ring, id, old);
+        let (quota, limits) = of_replaced_cold(self.ring, id, &old);
         self.delta.quota_of.note(id, quota, None);
         self.delta.limits_of.note(id, limits, None);
         Ok(())
@@ -107,6 +107,7 @@ impl Tx<'_> {
         self.writing();
         let old = self.keys.remove(id.raw()).or_store()?;
         let old = old.map(|old| tag_of(old.value()));
+        self.taken += 1;
         self.delta.keys.note(id, Ok(old), None);
         Ok(())
     }
@@ -166,6 +167,7 @@ impl Tx<'_> {
         let bytes = key.encode(self.ring)?;
         let old = self.keys.insert(key.id.raw(), bytes.as_slice());
         let old = old.or_store()?.map(|old| tag_of(old.value()));
+        self.taken += u64::from(old.is_some());
         self.delta.keys.note(key.id, Ok(old), Some(tag_of(&bytes)));
         Ok(())
     }
@@ -352,7 +354,19 @@ impl Tx<'_> {
 fn of_replaced_cold(
     ring: &Keyring,
     id: KeyId,
-    old: Replaced<'_>,
+    old: &Replaced<'_>,
+) -> (
+    Result<Option<u64>, Error>,
+    Result<Option<Vec<Limit>>, Error>,
+) {
+    cold_parts(ring, id, old.as_ref().map(redb::AccessGuard::value))
+}
+
+#[allow(clippy::type_complexity)]
+pub(super) fn cold_parts(
+    ring: &Keyring,
+    id: KeyId,
+    old: Option<&[u8]>,
 ) -> (
     Result<Option<u64>, Error>,
     Result<Option<Vec<Limit>>, Error>,
@@ -361,7 +375,7 @@ fn of_replaced_cold(
         return (Ok(None), Ok(None));
     };
     let key = id.raw().to_le_bytes();
-    match tables::unseal::<ColdRecord>(ring, Tagged::Cold, &key, old.value()) {
+    match tables::unseal::<ColdRecord>(ring, Tagged::Cold, &key, old) {
         Ok(old) => (Ok(old.quota), Ok(old.limits)),
         Err(error) => (Err(error.clone()), Err(error)),
     }

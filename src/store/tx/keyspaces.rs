@@ -54,9 +54,11 @@ impl Tx<'_> {
             let bytes = old.value();
             tables::unseal(self.ring, Tagged::Keyspace, &key, bytes)
         });
+        let old = old.transpose();
+        self.taken += u64::from(!matches!(old, Ok(None)));
         self.delta
             .keyspaces
-            .note(keyspace.id, old.transpose(), Some(keyspace.clone()));
+            .note(keyspace.id, old, Some(keyspace.clone()));
         self.prefixes
             .insert(keyspace.prefix.as_str(), keyspace.id)
             .or_store()?;

@@ -1,7 +1,7 @@
 //! The settings of owners, in a transaction. Their tables are opened by those that change
 //! or ask for them, and by no other.
 
-use redb::{ReadableTable, ReadableTableMetadata, Table};
+use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::{Replaced, Tx};
 use crate::crypto::digest::Keyring;
@@ -12,21 +12,22 @@ use crate::model::owner::OwnerPath;
 use crate::model::owner_settings::OwnerSettings;
 use crate::model::quota::Quota;
 use crate::store::failure::OrStore;
+use crate::store::journal::Noted;
 use crate::store::owner_settings::{
     OwnerQuota, OwnerSettingsRecord, assemble, find_quota, find_settings, quota_status, tag_key,
 };
 use crate::store::quota::QuotaRecord;
 use crate::store::tables::{self, Bytes, OWNER_QUOTAS, OWNER_SETTINGS, Stored, Tagged};
 
-type OwnerTable<'t> = Table<'t, (u32, &'static str), Bytes>;
+type OwnerTable<'t> = Noted<'t, (u32, &'static str), Bytes>;
 
 impl<'t> Tx<'t> {
     pub(super) fn open_owner_settings(&self) -> Result<OwnerTable<'t>, Error> {
-        self.txn.open_table(OWNER_SETTINGS).or_store()
+        self.open_table(OWNER_SETTINGS)
     }
 
     pub(super) fn open_owner_quotas(&self) -> Result<OwnerTable<'t>, Error> {
-        self.txn.open_table(OWNER_QUOTAS).or_store()
+        self.open_table(OWNER_QUOTAS)
     }
 }
 
@@ -63,6 +64,7 @@ impl Tx<'_> {
         let mut table = self.open_owner_settings()?;
         let tagged = Tagged::OwnerSettings;
         let old = replace(&mut table, self.ring, tagged, (keyspace, owner), new)?;
+        self.taken += 1;
         self.delta
             .owner_settings
             .note((keyspace, owner.clone()), old, new.cloned());

@@ -87,7 +87,7 @@ impl Tx<'_> {
 
     /// The request of a name.
     pub(crate) fn request(&self, name: &Digest) -> Result<Option<Request>, Error> {
-        let table = self.txn.open_table(REQUESTS).or_store()?;
+        let table = self.open_table(REQUESTS)?;
         let Some(first) = read_part(&table, self.ring, name, 0)? else {
             return Ok(None);
         };
@@ -119,7 +119,7 @@ impl Tx<'_> {
         let chunks: Vec<&[KeyId]> = request.keys.chunks(KEYS_PER_PART).collect();
         let parts = u16::try_from(chunks.len().max(1))
             .map_err(|_| Error::Internal("a request has too many keys"))?;
-        let mut table = self.txn.open_table(REQUESTS).or_store()?;
+        let mut table = self.open_table(REQUESTS)?;
         for part in 0..parts {
             let keys = chunks.get(usize::from(part)).copied().unwrap_or_default();
             let record = RequestPart {
@@ -134,7 +134,7 @@ impl Tx<'_> {
             table.insert((name, part), bytes.as_slice()).or_store()?;
         }
         drop(table);
-        let mut by_time = self.txn.open_table(REQUESTS_BY_TIME).or_store()?;
+        let mut by_time = self.open_table(REQUESTS_BY_TIME)?;
         let place = (request.at.unix_ms(), name);
         by_time.insert(place, parts).or_store()?;
         drop(by_time);
@@ -145,7 +145,7 @@ impl Tx<'_> {
     /// Forgets the request of a name, if there is one.
     fn forget_request(&mut self, name: &Digest) -> Result<(), Error> {
         let at = {
-            let table = self.txn.open_table(REQUESTS).or_store()?;
+            let table = self.open_table(REQUESTS)?;
             read_part(&table, self.ring, name, 0)?.map(|part| (part.at, part.parts))
         };
         match at {
@@ -156,11 +156,11 @@ impl Tx<'_> {
 
     fn remove_request(&mut self, at: u64, name: &Digest, parts: u16) -> Result<(), Error> {
         self.writing();
-        let mut table = self.txn.open_table(REQUESTS).or_store()?;
+        let mut table = self.open_table(REQUESTS)?;
         for part in 0..parts {
             table.remove((name, part)).or_store()?;
         }
-        let mut by_time = self.txn.open_table(REQUESTS_BY_TIME).or_store()?;
+        let mut by_time = self.open_table(REQUESTS_BY_TIME)?;
         by_time.remove((at, name)).or_store()?;
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Tx<'_> {
     /// Forgets requests from after an instant. Their window would begin in the future.
     pub(crate) fn forget_requests_after(&mut self, instant: Timestamp) -> Result<(), Error> {
         let late: Vec<(u64, Digest, u16)> = {
-            let by_time = self.txn.open_table(REQUESTS_BY_TIME).or_store()?;
+            let by_time = self.open_table(REQUESTS_BY_TIME)?;
             let range = (
                 Bound::Excluded((instant.unix_ms(), &[u8::MAX; DIGEST_LEN])),
                 Bound::Unbounded,
@@ -198,14 +198,14 @@ impl Tx<'_> {
     ) -> Result<(), Error> {
         for forgotten in 0.. {
             let oldest = {
-                let by_time = self.txn.open_table(REQUESTS_BY_TIME).or_store()?;
+                let by_time = self.open_table(REQUESTS_BY_TIME)?;
                 let first = by_time.first().or_store()?;
                 first.map(|(place, parts)| {
                     let (at, name) = place.value();
                     (at, *name, parts.value())
                 })
             };
-            let count = self.txn.open_table(REQUESTS).or_store()?.len().or_store()?;
+            let count = self.open_table(REQUESTS)?.len().or_store()?;
             let Some((at, name, parts)) = oldest else {
                 return Ok(());
             };

@@ -521,7 +521,7 @@ fn a_damaged_index_of_held_keys_is_found_and_made_again() {
         tables.collect::<Vec<_>>()
     };
     let place = |id: KeyId| tables::held_key(0, &owner(), id);
-    type Harm = Box<dyn Fn(&mut Table<'_, Bytes, (u64, u64)>) + Send + Sync>;
+    type Harm = Box<dyn Fn(&mut Noted<'_, Bytes, (u64, u64)>) + Send + Sync>;
     let harms: [(&str, Harm); 5] = [
         (
             "missing",

@@ -13,8 +13,8 @@ use crate::store::tx::requests;
 impl Mender<'_, '_> {
     /// Forgets requests that cannot be read whole: asked again, they are new ones.
     pub(super) fn requests(&mut self) -> Result<(), Error> {
-        let table = self.tx.txn.open_table(REQUESTS).or_store()?;
-        let mut by_time = self.tx.txn.open_table(REQUESTS_BY_TIME).or_store()?;
+        let table = self.tx.open_table(REQUESTS)?;
+        let mut by_time = self.tx.open_table(REQUESTS_BY_TIME)?;
         let (mut whole, mut broken) = (BTreeMap::new(), BTreeSet::new());
         for entry in table.iter().or_store()? {
             let place = entry.or_store()?.0;
@@ -63,11 +63,9 @@ impl Mender<'_, '_> {
             self.note_index("requests_by_time", name, "it was missing: made again");
         }
         drop(by_time);
-        let mut table = self.tx.txn.open_table(REQUESTS).or_store()?;
+        let mut table = self.tx.open_table(REQUESTS)?;
         for name in broken {
-            table
-                .retain_in((&name, 0)..=(&name, u16::MAX), |_, _| false)
-                .or_store()?;
+            table.remove_in((&name, 0)..=(&name, u16::MAX)).or_store()?;
             self.note(
                 "requests",
                 requests::shown(&name, 0),

@@ -116,7 +116,7 @@ impl Mender<'_, '_> {
             }
             Ok(())
         })?;
-        let mut table = self.tx.txn.open_table(KEPT).or_store()?;
+        let mut table = self.tx.open_table(KEPT)?;
         let mut wrong = Vec::new();
         for entry in table.iter().or_store()? {
             let seq = entry.or_store()?.0.value();

@@ -1,0 +1,247 @@
+//! A log that fails on request.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gatekey::fleet::{
+    Appended, Beat, Beaten, Entries, Head, Log, LogError, LogResult, Node, SnapshotInfo,
+};
+
+/// What becomes of an append whose answer is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LostAppend {
+    /// It never reaches the log.
+    Before,
+    /// It is in the log.
+    After,
+    /// It is on the way, and reaches the log with [`FaultyLog::land`].
+    Late,
+}
+
+/// Stands between one engine and a log that several share, and fails on request: give
+/// each server one of its own.
+///
+/// ```
+/// use std::sync::Arc;
+/// use gatekey::fleet::{Log, MemoryLog};
+/// use gatekey_logkit::FaultyLog;
+///
+/// let log = FaultyLog::new(Arc::new(MemoryLog::new()));
+/// log.cut(true);
+/// assert!(log.founding().is_err());
+/// ```
+#[derive(Debug)]
+pub struct FaultyLog {
+    log: Arc<dyn Log>,
+    is_cut: AtomicBool,
+    delay_us: AtomicU64,
+    faults_in_1000: AtomicU64,
+    random: AtomicU64,
+    lost: Mutex<Vec<LostAppend>>,
+    cuts_as_it_loses: AtomicBool,
+    on_the_way: Mutex<Vec<(Head, Vec<u8>)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FaultyLog {
+    /// One that does not fail yet.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            is_cut: AtomicBool::new(false),
+            delay_us: AtomicU64::new(0),
+            faults_in_1000: AtomicU64::new(0),
+            random: AtomicU64::new(1),
+            lost: Mutex::default(),
+            cuts_as_it_loses: AtomicBool::new(false),
+            on_the_way: Mutex::default(),
+        })
+    }
+
+    /// Cuts the server off, or lets it reach the log again.
+    pub fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+
+    /// Lets each call take this much longer, before and after it reaches the log.
+    pub fn delay(&self, delay: Duration) {
+        let us = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.delay_us.store(us, Ordering::SeqCst);
+    }
+
+    /// Loses the answer of the next append that is not lost yet.
+    pub fn lose(&self, append: LostAppend) {
+        lock(&self.lost).push(append);
+    }
+
+    /// As [`lose`](Self::lose), and cuts the server off with it.
+    pub fn lose_and_cut(&self, append: LostAppend) {
+        self.cuts_as_it_loses.store(true, Ordering::SeqCst);
+        self.lose(append);
+    }
+
+    /// Lets so many of a thousand calls fail, drawn from a seed: of an append, the answer is
+    /// lost.
+    pub fn fail_at_random(&self, in_1000: u64, seed: u64) {
+        self.random.store(seed | 1, Ordering::SeqCst);
+        self.faults_in_1000.store(in_1000, Ordering::SeqCst);
+    }
+
+    /// Lets what is on the way reach the log, and says what became of each.
+    pub fn land(&self) -> Vec<Appended> {
+        let late = std::mem::take(&mut *lock(&self.on_the_way));
+        late.iter()
+            .map(|(head, entry)| self.log.append(head, entry))
+            .collect()
+    }
+
+    /// A number below a thousand.
+    fn draw(&self) -> u64 {
+        let step = |word: u64| {
+            let mut word = word;
+            word ^= word << 13;
+            word ^= word >> 7;
+            Some(word ^ (word << 17))
+        };
+        let drawn = self
+            .random
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
+        (drawn.unwrap_or(1) >> 20) % 1000
+    }
+
+    fn fails(&self) -> bool {
+        self.draw() < self.faults_in_1000.load(Ordering::SeqCst)
+    }
+
+    fn rest(&self) {
+        let us = self.delay_us.load(Ordering::SeqCst);
+        if us > 0 {
+            std::thread::sleep(Duration::from_micros(us));
+        }
+    }
+
+    fn reach(&self) -> LogResult<&dyn Log> {
+        self.rest();
+        match self.is_cut.load(Ordering::SeqCst) || self.fails() {
+            true => Err(LogError::new("it is cut off")),
+            false => Ok(&*self.log),
+        }
+    }
+
+    /// As an answer comes: it may be lost on the way.
+    fn answer<T>(&self, answer: LogResult<T>) -> LogResult<T> {
+        self.rest();
+        match self.is_cut.load(Ordering::SeqCst) {
+            true => Err(LogError::new("it is cut off")),
+            false => answer,
+        }
+    }
+}
+
+impl Log for FaultyLog {
+    fn found(&self, first: &[u8]) -> LogResult<bool> {
+        let answer = self.reach()?.found(first);
+        self.answer(answer)
+    }
+
+    fn founding(&self) -> LogResult<Option<Vec<u8>>> {
+        let answer = self.reach()?.founding();
+        self.answer(answer)
+    }
+
+    fn append(&self, after: &Head, entry: &[u8]) -> Appended {
+        self.rest();
+        if self.is_cut.load(Ordering::SeqCst) {
+            return Appended::Failed(LogError::new("it is cut off"));
+        }
+        let lost = lock(&self.lost).pop().or_else(|| match self.fails() {
+            false => None,
+            true => Some(match self.draw() % 3 {
+                0 => LostAppend::Before,
+                1 => LostAppend::After,
+                _ => LostAppend::Late,
+            }),
+        });
+        let unknown = || {
+            if self.cuts_as_it_loses.swap(false, Ordering::SeqCst) {
+                self.cut(true);
+            }
+            Appended::Unknown(LogError::new("its answer was lost"))
+        };
+        match lost {
+            Some(LostAppend::Before) => return unknown(),
+            Some(LostAppend::Late) => {
+                lock(&self.on_the_way).push((*after, entry.to_vec()));
+                return unknown();
+            }
+            _ => {}
+        }
+        let appended = self.log.append(after, entry);
+        self.rest();
+        match lost.is_some() || self.is_cut.load(Ordering::SeqCst) {
+            true => unknown(),
+            false => appended,
+        }
+    }
+
+    fn fence(&self) -> LogResult<Head> {
+        let answer = self.reach()?.fence();
+        self.answer(answer)
+    }
+
+    fn read(&self, after: u64, at_most: usize) -> LogResult<Entries> {
+        let answer = self.reach()?.read(after, at_most);
+        self.answer(answer)
+    }
+
+    fn wait(&self, after: u64, timeout: Duration) -> LogResult<()> {
+        let answer = self.reach()?.wait(after, timeout);
+        self.answer(answer)
+    }
+
+    fn beat(&self, beat: &Beat) -> LogResult<Beaten> {
+        let answer = self.reach()?.beat(beat);
+        self.answer(answer)
+    }
+
+    fn nodes(&self) -> LogResult<Vec<Node>> {
+        let answer = self.reach()?.nodes();
+        self.answer(answer)
+    }
+
+    fn forget(&self, node: &str) -> LogResult<()> {
+        let answer = self.reach()?.forget(node);
+        self.answer(answer)
+    }
+
+    fn put_part(&self, position: u64, part: u32, bytes: &[u8]) -> LogResult<()> {
+        let answer = self.reach()?.put_part(position, part, bytes);
+        self.answer(answer)
+    }
+
+    fn seal_snapshot(&self, snapshot: &SnapshotInfo) -> LogResult<()> {
+        let answer = self.reach()?.seal_snapshot(snapshot);
+        self.answer(answer)
+    }
+
+    fn snapshots(&self) -> LogResult<Vec<SnapshotInfo>> {
+        let answer = self.reach()?.snapshots();
+        self.answer(answer)
+    }
+
+    fn part(&self, position: u64, part: u32) -> LogResult<Option<Vec<u8>>> {
+        let answer = self.reach()?.part(position, part);
+        self.answer(answer)
+    }
+
+    fn trim(&self, through: u64) -> LogResult<()> {
+        let answer = self.reach()?.trim(through);
+        self.answer(answer)
+    }
+}

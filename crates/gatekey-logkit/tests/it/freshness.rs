@@ -1,0 +1,117 @@
+//! Servers that hear nothing of the log.
+
+use std::time::{Duration, Instant};
+
+use gatekey::fleet::Freshness;
+use gatekey::{Error, Reason};
+
+use crate::common::{LONG, Servers, granted, position, until};
+
+const LEASE: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_server_that_is_cut_off_grants_nothing_after_its_lease_and_denies_nothing_either() {
+    let servers = Servers::new(2, LEASE);
+    let issued = servers.issue(0, "acme").unwrap();
+    servers.settle();
+    let cut = &servers.engines[1];
+    until("it grants", || granted(cut, &issued) == Some(true));
+    servers.logs[1].cut(true);
+    until("it grants nothing", || granted(cut, &issued).is_none());
+    // Neither a denial nor a grant, whatever is asked.
+    for token in [issued.token.expose(), "no token"] {
+        let error = cut.verify(token).unwrap_err();
+        assert!(
+            matches!(&error, Error::NotFresh { why: Some(_) }),
+            "{error}"
+        );
+        let many = cut.verify_many(&[token], &gatekey::Requirements::new());
+        assert!(matches!(many[..], [Err(Error::NotFresh { .. })]));
+    }
+    assert!(!cut.fleet_status().unwrap().is_fresh);
+    let refused = servers.issue(1, "acme").unwrap_err();
+    assert!(matches!(refused, Error::Log(_)), "{refused}");
+    servers.logs[1].cut(false);
+    until("it grants again", || granted(cut, &issued) == Some(true));
+    servers.close_equal();
+}
+
+/// A revocation waits until a server that it cannot reach grants nothing any more.
+#[test]
+fn a_revocation_waits_for_the_lease_of_a_server_that_is_cut_off() {
+    let servers = Servers::new(3, LEASE);
+    for round in 0..6 {
+        let issued = servers.issue(0, "acme").unwrap();
+        servers.settle();
+        let cut = &servers.engines[1];
+        until("it grants", || granted(cut, &issued) == Some(true));
+        servers.logs[1].cut(true);
+        servers.engines[0]
+            .revoke(issued.key.id, Reason::KeyCompromise)
+            .unwrap();
+        assert_ne!(granted(cut, &issued), Some(true), "round {round}");
+        assert_eq!(granted(&servers.engines[2], &issued), Some(false));
+        servers.logs[1].cut(false);
+    }
+    servers.close_equal();
+}
+
+/// The lease counts from before the question: an answer that is late renews nothing.
+#[test]
+fn an_answer_that_comes_after_the_lease_renews_nothing() {
+    let servers = Servers::new(2, LEASE);
+    let issued = servers.issue(0, "acme").unwrap();
+    servers.settle();
+    let slow = &servers.engines[1];
+    until("it grants", || granted(slow, &issued) == Some(true));
+    // Half of it before the log is reached, half after.
+    servers.logs[1].delay(LEASE * 3 / 4);
+    until("it grants nothing", || granted(slow, &issued).is_none());
+    let begun = Instant::now();
+    while begun.elapsed() < LEASE * 6 {
+        assert_eq!(granted(slow, &issued), None);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    servers.logs[1].delay(Duration::ZERO);
+    until("it grants again", || granted(slow, &issued) == Some(true));
+    servers.close_equal();
+}
+
+/// A server that reaches the log and cannot apply what it has is not fresh.
+#[test]
+fn a_server_serves_stale_as_long_as_it_was_told_to() {
+    let stale = |settings: gatekey::fleet::Settings| {
+        settings.freshness(Freshness::ServeStale(LONG)).locally()
+    };
+    let servers = Servers::with(2, LONG, |options| options, stale);
+    let issued = servers.issue(0, "acme").unwrap();
+    servers.settle();
+    servers.logs[1].cut(true);
+    servers.engines[0]
+        .revoke(issued.key.id, Reason::KeyCompromise)
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let cut = &servers.engines[1];
+    assert_eq!(granted(cut, &issued), Some(true));
+    let status = cut.fleet_status().unwrap();
+    assert!(status.is_fresh && status.age.unwrap() >= Duration::from_millis(150));
+    servers.logs[1].cut(false);
+    until("it is denied", || granted(cut, &issued) == Some(false));
+    servers.close_equal();
+}
+
+#[test]
+fn a_server_that_was_closed_is_not_waited_for() {
+    let mut servers = Servers::new(2, LONG);
+    let issued = servers.issue(0, "acme").unwrap();
+    servers.engines.pop().unwrap().close().unwrap();
+    let begun = Instant::now();
+    servers.engines[0]
+        .revoke(issued.key.id, Reason::KeyCompromise)
+        .unwrap();
+    assert!(begun.elapsed() < LONG / 2);
+    let others = servers.engines[0].fleet_servers().unwrap();
+    assert_eq!(others.len(), 1);
+    assert!(position(&servers.engines[0]) > 0);
+    servers.close_equal();
+}

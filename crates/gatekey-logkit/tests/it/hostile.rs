@@ -1,0 +1,245 @@
+//! A log that was tampered with, that went back, and clocks that are wrong.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gatekey::fleet::{
+    Appended, Beat, Beaten, Entries, Head, Log, LogResult, MemoryLog, Node, SnapshotInfo,
+};
+use gatekey::{Error, NewKey, NewKeyspace, Reason, SystemClock};
+
+use crate::common::{Ahead, LONG, Servers, granted, options, settings, until};
+
+/// Lies to one server.
+#[derive(Debug)]
+struct Liar {
+    log: Arc<dyn Log>,
+    /// What it lies about.
+    lie: AtomicU8,
+    ahead_ms: AtomicU64,
+    seen: Mutex<Vec<Vec<u8>>>,
+}
+
+const TRUTH: u8 = 0;
+const FLIP: u8 = 1;
+const SWAP: u8 = 2;
+const CUT: u8 = 3;
+const REPLAY: u8 = 4;
+const BACK: u8 = 5;
+const HIDE: u8 = 6;
+
+impl Liar {
+    fn new(log: Arc<dyn Log>) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            lie: AtomicU8::new(TRUTH),
+            ahead_ms: AtomicU64::new(0),
+            seen: Mutex::default(),
+        })
+    }
+
+    fn is(&self, lie: u8) -> bool {
+        self.lie.load(Ordering::SeqCst) == lie
+    }
+}
+
+impl Log for Liar {
+    fn found(&self, first: &[u8]) -> LogResult<bool> {
+        self.log.found(first)
+    }
+    fn founding(&self) -> LogResult<Option<Vec<u8>>> {
+        self.log.founding()
+    }
+    fn append(&self, after: &Head, entry: &[u8]) -> Appended {
+        self.log.append(after, entry)
+    }
+    fn fence(&self) -> LogResult<Head> {
+        self.log.fence()
+    }
+    fn read(&self, after: u64, at_most: usize) -> LogResult<Entries> {
+        let Entries::Found(mut found) = self.log.read(after, at_most)? else {
+            panic!("trimmed");
+        };
+        if !found.is_empty() {
+            match self.lie.load(Ordering::SeqCst) {
+                FLIP => found[0][100] ^= 1,
+                SWAP if found.len() > 1 => found.swap(0, 1),
+                SWAP => found.clear(),
+                CUT => found[0].truncate(120),
+                REPLAY => found = self.seen.lock().unwrap().clone(),
+                HIDE => found.clear(),
+                _ => self.seen.lock().unwrap().extend(found.clone()),
+            }
+        }
+        Ok(Entries::Found(found))
+    }
+    fn wait(&self, after: u64, timeout: Duration) -> LogResult<()> {
+        self.log.wait(after, timeout)
+    }
+    fn beat(&self, beat: &Beat) -> LogResult<Beaten> {
+        let mut beaten = self.log.beat(beat)?;
+        if self.is(BACK) {
+            beaten.head.position -= 1;
+        }
+        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst));
+        beaten.at = beaten.at.saturating_add(ahead);
+        Ok(beaten)
+    }
+    fn nodes(&self) -> LogResult<Vec<Node>> {
+        self.log.nodes()
+    }
+    fn forget(&self, node: &str) -> LogResult<()> {
+        self.log.forget(node)
+    }
+    fn put_part(&self, position: u64, part: u32, bytes: &[u8]) -> LogResult<()> {
+        self.log.put_part(position, part, bytes)
+    }
+    fn seal_snapshot(&self, snapshot: &SnapshotInfo) -> LogResult<()> {
+        self.log.seal_snapshot(snapshot)
+    }
+    fn snapshots(&self) -> LogResult<Vec<SnapshotInfo>> {
+        self.log.snapshots()
+    }
+    fn part(&self, position: u64, part: u32) -> LogResult<Option<Vec<u8>>> {
+        let found = self.log.part(position, part)?;
+        Ok(found.map(|mut bytes| {
+            if self.is(FLIP) {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+            }
+            bytes
+        }))
+    }
+    fn trim(&self, through: u64) -> LogResult<()> {
+        self.log.trim(through)
+    }
+}
+
+#[test]
+fn entries_that_were_tampered_with_grant_nothing_and_end_the_lease() {
+    let lease = Duration::from_millis(400);
+    for lie in [FLIP, SWAP, CUT, REPLAY, HIDE, BACK] {
+        let servers = Servers::new(1, lease);
+        let liar = Liar::new(servers.log.clone());
+        let path = servers.path(1);
+        let fooled = options().fleet(settings(liar.clone(), 1, lease));
+        let fooled = fooled.join_fleet(&path).unwrap();
+        let issued = servers.issue(0, "acme").unwrap();
+        until("it grants", || granted(&fooled, &issued) == Some(true));
+        liar.lie.store(lie, Ordering::SeqCst);
+        servers.engines[0]
+            .revoke(issued.key.id, Reason::KeyCompromise)
+            .unwrap();
+        let later = servers.issue(0, "acme").unwrap();
+        assert_ne!(granted(&fooled, &issued), Some(true), "lie {lie}");
+        until("its lease is over", || granted(&fooled, &later).is_none());
+        let error = fooled.verify(later.token.expose()).unwrap_err();
+        assert!(
+            matches!(&error, Error::NotFresh { why: Some(_) }),
+            "lie {lie}: {error}"
+        );
+        // It was refused, and did no harm: the truth is applied.
+        liar.lie.store(TRUTH, Ordering::SeqCst);
+        until("it grants again", || granted(&fooled, &later) == Some(true));
+        assert_eq!(granted(&fooled, &issued), Some(false), "lie {lie}");
+        assert!(fooled.check().unwrap().is_sound());
+        fooled.close().unwrap();
+        servers.close_equal();
+    }
+}
+
+#[test]
+fn a_log_that_went_back_is_an_error_that_names_both_positions() {
+    let servers = Servers::new(1, LONG);
+    let liar = Liar::new(servers.log.clone());
+    let options = options().fleet(settings(liar.clone(), 1, LONG));
+    let fooled = options.join_fleet(servers.path(1)).unwrap();
+    let issued = servers.issue(0, "acme").unwrap();
+    until("it grants", || granted(&fooled, &issued) == Some(true));
+    liar.lie.store(BACK, Ordering::SeqCst);
+    // At once, though its lease is long.
+    until("it grants nothing", || granted(&fooled, &issued).is_none());
+    let error = fooled.verify("").unwrap_err().to_string();
+    assert!(
+        error.contains("ends with 1, and this server has applied 2"),
+        "{error}"
+    );
+    liar.lie.store(TRUTH, Ordering::SeqCst);
+    fooled.close().unwrap();
+    servers.close_equal();
+}
+
+#[test]
+fn a_snapshot_that_was_tampered_with_is_refused() {
+    let servers = Servers::new(1, LONG);
+    for _ in 0..200 {
+        servers.issue(0, "acme").unwrap();
+    }
+    servers.engines[0].put_fleet_snapshot().unwrap();
+    let liar = Liar::new(servers.log.clone());
+    liar.lie.store(FLIP, Ordering::SeqCst);
+    let options = options().fleet(settings(liar, 1, LONG));
+    options.join_fleet(servers.path(1)).unwrap_err();
+    assert!(!servers.path(1).exists());
+    servers.close_equal();
+}
+
+#[test]
+fn a_server_whose_clock_is_wrong_does_not_append() {
+    let servers = Servers::new(1, LONG);
+    let clock = Ahead(Duration::from_secs(3_600));
+    let settings = settings(servers.log.clone(), 1, LONG);
+    let wrong = options().clock(clock).fleet(settings);
+    let wrong = wrong.join_fleet(servers.path(1)).unwrap();
+    let new = || NewKey::new("acme_live", "acme").unwrap();
+    let error = wrong.issue(new()).unwrap_err().to_string();
+    assert!(error.contains("set the clock right"), "{error}");
+    wrong.close().unwrap();
+    servers.close_equal();
+}
+
+/// Two servers that agree on a wrong time, against one that knows the log's.
+#[test]
+fn an_entry_from_a_clock_an_hour_ahead_is_not_applied() {
+    let lease = Duration::from_millis(400);
+    let servers = Servers::new(1, lease);
+    let issued = servers.issue(0, "acme").unwrap();
+    let liar = Liar::new(servers.log.clone());
+    liar.ahead_ms.store(3_600_000, Ordering::SeqCst);
+    let clock = Ahead(Duration::from_secs(3_600));
+    let wrong = options().clock(clock).fleet(settings(liar, 1, lease));
+    let wrong = wrong.join_fleet(servers.path(1)).unwrap();
+    wrong
+        .issue(NewKey::new("acme_live", "acme").unwrap())
+        .unwrap();
+    let right = &servers.engines[0];
+    until("it grants nothing", || granted(right, &issued).is_none());
+    let error = right.verify("").unwrap_err().to_string();
+    assert!(error.contains("ahead of the log's clock"), "{error}");
+    let ahead = gatekey::Clock::now(&SystemClock).saturating_add(Duration::from_secs(60));
+    assert!(right.now() < ahead);
+    wrong.close().unwrap();
+    for engine in servers.engines {
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn the_log_of_another_store_with_the_same_pepper_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(MemoryLog::new());
+    let with = |node| options().fleet(settings(log.clone(), node, LONG));
+    for name in ["a", "b"] {
+        options()
+            .create(dir.path().join(name))
+            .unwrap()
+            .close()
+            .unwrap();
+    }
+    let a = with(0).found_fleet(dir.path().join("a")).unwrap();
+    a.create_keyspace(NewKeyspace::new("acme_live").unwrap())
+        .unwrap();
+    assert!(with(1).found_fleet(dir.path().join("b")).is_err());
+    a.close().unwrap();
+}

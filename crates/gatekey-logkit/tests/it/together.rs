@@ -1,0 +1,157 @@
+//! Servers that change and verify the same keys.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use gatekey::{Error, KeyUpdate, NewKey, NewKeyspace, NotFound, Quota, Reason, Rotation};
+
+use crate::common::{LONG, Servers, granted, keys_of, until};
+
+#[test]
+fn what_one_server_issues_every_other_grants() {
+    let servers = Servers::new(3, LONG);
+    let issued = servers.issue(1, "acme/etl").unwrap();
+    assert_eq!(granted(&servers.engines[1], &issued), Some(true));
+    servers.settle();
+    for engine in &servers.engines {
+        assert_eq!(granted(engine, &issued), Some(true));
+    }
+    servers.close_equal();
+}
+
+#[test]
+fn a_revocation_that_returned_is_granted_nowhere() {
+    let servers = Servers::new(4, LONG);
+    for round in 0..50 {
+        let issued = servers.issue(round % 4, "acme").unwrap();
+        servers.settle();
+        for engine in &servers.engines {
+            // Also from memory.
+            assert_eq!(granted(engine, &issued), Some(true));
+        }
+        let revoker = &servers.engines[(round + 1) % 4];
+        revoker
+            .revoke(issued.key.id, Reason::KeyCompromise)
+            .unwrap();
+        for engine in &servers.engines {
+            assert_eq!(granted(engine, &issued), Some(false), "round {round}");
+        }
+    }
+    servers.close_equal();
+}
+
+/// Without a wait for the others, the bound holds all the same.
+#[test]
+fn a_revocation_that_does_not_wait_is_granted_nowhere_soon() {
+    let settings = |settings: gatekey::fleet::Settings| settings.locally();
+    let servers = Servers::with(3, LONG, |options| options, settings);
+    let issued = servers.issue(0, "acme").unwrap();
+    servers.settle();
+    servers.engines[0]
+        .revoke(issued.key.id, Reason::KeyCompromise)
+        .unwrap();
+    for engine in &servers.engines {
+        until("it is denied", || granted(engine, &issued) == Some(false));
+    }
+    servers.close_equal();
+}
+
+#[test]
+fn all_changes_of_servers_that_overtake_each_other_succeed() {
+    const EACH: usize = 40;
+    let servers = Servers::new(4, LONG);
+    std::thread::scope(|scope| {
+        for (node, engine) in servers.engines.iter().enumerate() {
+            for thread in 0..2 {
+                scope.spawn(move || {
+                    for _ in 0..EACH {
+                        let owner = format!("acme/{node}/{thread}");
+                        engine
+                            .issue(NewKey::new("acme_live", &owner).unwrap())
+                            .unwrap();
+                    }
+                });
+            }
+        }
+    });
+    servers.settle();
+    let keys = keys_of(&servers.engines[2]);
+    assert_eq!(keys.len(), 4 * 2 * EACH);
+    servers.close_equal();
+}
+
+/// A single-active keyspace has one active key, whoever issues it.
+#[test]
+fn rules_of_one_server_hold_for_all() {
+    let servers = Servers::new(3, LONG);
+    let single = NewKeyspace::new("one_live").unwrap().single_active();
+    servers.engines[0].create_keyspace(single).unwrap();
+    std::thread::scope(|scope| {
+        for engine in &servers.engines {
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    engine
+                        .issue(NewKey::new("one_live", "acme").unwrap())
+                        .unwrap();
+                }
+            });
+        }
+    });
+    servers.settle();
+    let keys = keys_of(&servers.engines[1]);
+    let active = keys
+        .iter()
+        .filter(|key| key.state == gatekey::KeyState::Active);
+    assert_eq!((keys.len(), active.count()), (60, 1));
+    servers.close_equal();
+}
+
+/// A refusal is an answer too: what one server has issued, another finds at once.
+#[test]
+fn a_change_never_meets_a_state_of_before_another_that_returned() {
+    let servers = Servers::new(2, LONG);
+    servers.logs[1].delay(Duration::from_millis(1));
+    for _ in 0..30 {
+        let issued = servers.issue(0, "acme").unwrap();
+        let update = KeyUpdate::new().name("seen");
+        servers.engines[1].update(issued.key.id, update).unwrap();
+        let rotated = servers.engines[1]
+            .rotate(issued.key.id, Rotation::default())
+            .unwrap();
+        servers.engines[0]
+            .revoke(rotated.key.id, Reason::KeyCompromise)
+            .unwrap();
+    }
+    let unknown: gatekey::KeyId = "0000000000".parse().unwrap();
+    let refused = servers.engines[1].revoke(unknown, Reason::KeyCompromise);
+    assert!(matches!(refused, Err(Error::NotFound(NotFound::Key(_)))));
+    servers.close_equal();
+}
+
+#[test]
+fn a_quota_is_spent_once_for_all_servers() {
+    const QUOTA: u64 = 300;
+    let servers = Servers::new(3, LONG);
+    let new = NewKey::new("acme_live", "acme")
+        .unwrap()
+        .quota(Quota::new(QUOTA));
+    let issued = servers.engines[0].issue(new).unwrap();
+    servers.settle();
+    let spent = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for engine in &servers.engines {
+            let (issued, spent) = (&issued, &spent);
+            scope.spawn(move || {
+                for _ in 0..QUOTA {
+                    if granted(engine, issued) == Some(true) {
+                        spent.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    // A slice that a server holds is spent by it alone.
+    let spent = spent.load(Ordering::SeqCst);
+    assert!((QUOTA / 2..=QUOTA).contains(&spent), "{spent}");
+    servers.close_equal();
+}

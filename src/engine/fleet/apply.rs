@@ -1,0 +1,149 @@
+//! Applying what the log has: entries in one transaction, published as a commit of one's
+//! own.
+
+use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet};
+use crate::engine::shared::Core;
+use crate::model::error::Error;
+use crate::model::log::{Entries, LogError, Seal};
+use crate::store::delta::Waiting;
+use crate::store::entry::{self, Entry, Place};
+use crate::store::writer::Shown;
+use crate::sync::atomic::Ordering;
+use crate::sync::lock;
+
+/// The most entries that are asked for at once.
+const READ_MAX: usize = 256;
+/// The most records in bytes that one transaction applies, but for a single entry.
+const BYTES_PER_TRANSACTION: usize = 8 << 20;
+
+/// What catching up has met.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Met {
+    /// Whether callers elsewhere wait for this server.
+    pub(super) takes_away: bool,
+}
+
+impl Core {
+    /// Applies entries until the file has the one at a position, or, with `None`, all that
+    /// there are.
+    pub(super) fn catch_up(&self, fleet: &Fleet, to: Option<u64>) -> Result<Met, Error> {
+        let mut met = Met::default();
+        loop {
+            let place = fleet.place();
+            if to.is_some_and(|to| to <= place.position) {
+                return Ok(met);
+            }
+            match fleet
+                .log
+                .read(place.position, READ_MAX)
+                .map_err(Error::Log)?
+            {
+                Entries::Found(entries) if entries.is_empty() => {
+                    return match to {
+                        None => Ok(met),
+                        Some(to) => {
+                            let at = place.position;
+                            let why = format!("it ends with {to}, and has nothing behind {at}");
+                            Err(Error::Log(LogError::new(why)))
+                        }
+                    };
+                }
+                Entries::Found(entries) => {
+                    met.takes_away |= self.apply(fleet, place, &entries)?.takes_away;
+                }
+                Entries::Trimmed { floor } => {
+                    let why = format!(
+                        "this server has applied {}, and the log begins behind {floor}: remove its file, and join the fleet again",
+                        place.position
+                    );
+                    return Err(Error::Log(LogError::new(why)));
+                }
+            }
+        }
+    }
+
+    /// Applies the entries that follow on a place. Those that another thread has applied
+    /// meanwhile are passed over.
+    pub(super) fn apply(
+        &self,
+        fleet: &Fleet,
+        mut after: Place,
+        entries: &[Vec<u8>],
+    ) -> Result<Met, Error> {
+        let mut met = Met::default();
+        let mut group: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        for stored in entries {
+            let entry = entry::decode(self.store.ring_of_log(), &after, stored)?;
+            self.require_time(fleet, &entry)?;
+            after = entry.place;
+            met.takes_away |= entry.takes_away;
+            // Time is set back in a transaction of its own, whose delta says to when.
+            let is_cut = entry.sets_time_back || group.last().is_some_and(|it| it.sets_time_back);
+            if is_cut || bytes + stored.len() > BYTES_PER_TRANSACTION {
+                self.apply_group(fleet, &group)?;
+                group.clear();
+                bytes = 0;
+            }
+            bytes += stored.len();
+            group.push(entry);
+        }
+        self.apply_group(fleet, &group)?;
+        Ok(met)
+    }
+
+    /// The newest instant travels in entries: one from a clock that is far ahead would end
+    /// every key, on every server.
+    fn require_time(&self, fleet: &Fleet, entry: &Entry) -> Result<(), Error> {
+        let Some(now) = fleet.log_now(&*self.clock) else {
+            return Ok(());
+        };
+        match entry.at <= now.saturating_add(CLOCKS_APART_MAX) {
+            true => Ok(()),
+            false => {
+                let why = format!(
+                    "entry {} is of {}, which is ahead of the log's clock ({now})",
+                    entry.place.position, entry.at
+                );
+                Err(Error::Log(LogError::new(why)))
+            }
+        }
+    }
+
+    fn apply_group(&self, fleet: &Fleet, group: &[Entry]) -> Result<(), Error> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let present = self.present();
+        let mut writer = self.store.writer(self)?;
+        let mut count = 0;
+        let written = writer.apply(present, group, |entry| {
+            count += 1;
+            let waiting = fleet.waiting_for(entry.place.seal);
+            if waiting.is_none() {
+                // Another server's: what a transaction of this one took out of memory was
+                // not committed, and never will be.
+                self.quotas.undo();
+            }
+            waiting
+        })?;
+        if let Some(written) = written {
+            match writer.commit(written)? {
+                Shown::Published => {}
+                Shown::Unreadable => self.go_dark(),
+            }
+        }
+        fleet.applied.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Fleet {
+    /// The callers in this process that wait for an entry, if it is this server's own.
+    fn waiting_for(&self, seal: Seal) -> Option<Waiting> {
+        let mut known = lock(&self.known);
+        let own = known.own.as_mut().filter(|own| own.seal == seal)?;
+        own.is_applied = true;
+        Some(own.waiting.clone().unwrap_or_default())
+    }
+}

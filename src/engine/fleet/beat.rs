@@ -1,0 +1,64 @@
+//! Heartbeats: by them a server knows that it knows everything.
+
+use std::time::Duration;
+
+use crate::engine::fleet::apply::Met;
+use crate::engine::fleet::state::{Fleet, steady};
+use crate::engine::shared::Core;
+use crate::model::error::Error;
+use crate::model::log::{Beat, Beaten, LogError, Seal};
+
+impl Core {
+    /// Beats, catches up with what the heartbeat found, and grants from there on: the lease
+    /// counts from before the question.
+    pub(super) fn beat(&self, fleet: &Fleet) -> Result<Met, Error> {
+        let t0 = steady(&*self.clock);
+        let beaten = self.send_beat(fleet, t0)?;
+        let met = self.catch_up(fleet, Some(beaten.head.position))?;
+        self.require_same(fleet, &beaten)?;
+        fleet.renew(t0);
+        Ok(met)
+    }
+
+    /// Where the log ends, from who is its primary now.
+    pub(super) fn ask_head(&self, fleet: &Fleet) -> Result<(u64, Seal), Error> {
+        let beaten = self.send_beat(fleet, steady(&*self.clock))?;
+        Ok((beaten.head.position, beaten.head.seal))
+    }
+
+    fn send_beat(&self, fleet: &Fleet, t0: Duration) -> Result<Beaten, Error> {
+        let before = fleet.place();
+        let beat = Beat {
+            node: fleet.node.clone(),
+            position: before.position,
+            lease: fleet.freshness.lease(),
+        };
+        let beaten = fleet.log.beat(&beat).map_err(Error::Log)?;
+        if beaten.head.position < before.position {
+            // What was applied was durable in the log before the question.
+            let why = LogError::new(format!(
+                "it went back: it ends with {}, and this server has applied {}; see docs/FLEET.md, and restore no database of a fleet without it",
+                beaten.head.position, before.position
+            ));
+            fleet.expire(why.clone());
+            return Err(Error::Log(why));
+        }
+        fleet.heard(&beaten, t0);
+        Ok(beaten)
+    }
+
+    /// Compares the seals where this server stands at the head that was found: one position
+    /// can have two contents if the log has lost its end and grown anew.
+    fn require_same(&self, fleet: &Fleet, beaten: &Beaten) -> Result<(), Error> {
+        let place = fleet.place();
+        if place.position == beaten.head.position && place.seal != beaten.head.seal {
+            let why = LogError::new(format!(
+                "it has another history: its entry {} is not the one that this server has applied",
+                place.position
+            ));
+            fleet.expire(why.clone());
+            return Err(Error::Log(why));
+        }
+        Ok(())
+    }
+}

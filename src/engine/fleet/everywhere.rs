@@ -1,0 +1,77 @@
+//! Waiting until every server has applied what takes access away.
+
+use std::time::Duration;
+
+use crate::engine::fleet::state::{Fleet, steady};
+use crate::engine::shared::Core;
+use crate::model::log::Node;
+use crate::sync::lock;
+
+/// How long an answer about the servers is used by others who wait.
+const ASKED_MIN: Duration = Duration::from_millis(2);
+
+impl Core {
+    /// Waits until every other server that beats has applied the entry at a position, or can
+    /// grant nothing any more. Where the log does not answer, waits until the longest lease
+    /// that is known is over: it began before now.
+    pub(in crate::engine) fn wait_everywhere(&self, fleet: &Fleet, position: u64) {
+        if !fleet.waits_everywhere {
+            return;
+        }
+        let begun = steady(&*self.clock);
+        let mut longest = fleet.freshness.lease();
+        let mut rest = ASKED_MIN;
+        loop {
+            let nodes = self.nodes(fleet);
+            if let Some(nodes) = &nodes {
+                longest = nodes
+                    .iter()
+                    .map(|it| it.beat.lease)
+                    .max()
+                    .unwrap_or(longest)
+                    .max(longest);
+                let others = nodes.iter().filter(|node| node.beat.node != fleet.node);
+                if others
+                    .into_iter()
+                    .all(|node| knows(node, position) || is_over(node))
+                {
+                    return;
+                }
+            }
+            if steady(&*self.clock).saturating_sub(begun) > with_margin(longest) {
+                return;
+            }
+            std::thread::sleep(rest);
+            rest = (rest * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// The servers, as of a moment after the call. Callers that wait together ask once.
+    fn nodes(&self, fleet: &Fleet) -> Option<Vec<Node>> {
+        let asked = steady(&*self.clock);
+        let mut nodes = lock(&fleet.nodes);
+        if let Some((at, nodes)) = &*nodes
+            && *at >= asked
+        {
+            return Some(nodes.clone());
+        }
+        let at = steady(&*self.clock);
+        let found = fleet.log.nodes().ok()?;
+        *nodes = Some((at, found.clone()));
+        Some(found)
+    }
+}
+
+fn knows(node: &Node, position: u64) -> bool {
+    node.beat.position >= position
+}
+
+/// Whether a server can grant nothing any more by what it knew at its last heartbeat.
+fn is_over(node: &Node) -> bool {
+    node.age > with_margin(node.beat.lease)
+}
+
+/// Clocks run at rates that differ by less than a hundredth.
+pub(super) fn with_margin(lease: Duration) -> Duration {
+    lease.saturating_add(lease / 64)
+}

@@ -1,0 +1,174 @@
+//! What a server of a fleet knows of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::fleet::settings::{Freshness, Settings};
+use crate::model::clock::{Clock, SystemClock, Timestamp};
+use crate::model::error::Error;
+use crate::model::log::{Beaten, Head, Log, LogError, Node, Seal};
+use crate::store::delta::Waiting;
+use crate::store::entry::Place;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, lock};
+
+/// How far a server's clock and the log's may be apart for the server to append, and how far ahead of the log's
+/// clock an entry may be.
+pub(super) const CLOCKS_APART_MAX: Duration = Duration::from_secs(5);
+
+pub(crate) struct Fleet {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) node: String,
+    pub(super) freshness: Freshness,
+    pub(super) waits_everywhere: bool,
+    /// Until when this server grants, in nanoseconds of the steady clock.
+    fresh_until: AtomicU64,
+    pub(super) known: Mutex<Known>,
+    /// The servers as they were last asked for, and when.
+    pub(super) nodes: Mutex<Option<(Duration, Vec<Node>)>>,
+    pub(super) stops: AtomicBool,
+    /// Entries that were applied, and those among them that this server appended.
+    pub(super) applied: AtomicU64,
+    pub(super) appended: AtomicU64,
+}
+
+/// An entry that this server has appended, or may have.
+pub(super) struct Own {
+    pub(super) seal: Seal,
+    /// Who waits for it in this process, until it is applied.
+    pub(super) waiting: Option<Waiting>,
+    pub(super) is_applied: bool,
+}
+
+pub(super) struct Known {
+    /// What was published last. Before that, what the file had as it was opened.
+    pub(super) place: Place,
+    /// The newest fence.
+    pub(super) fence: Option<u64>,
+    pub(super) own: Option<Own>,
+    /// Whether it is not known if the own entry is in the log, or ever will be.
+    pub(super) is_in_doubt: bool,
+    /// The position up to which callers were answered: nothing is granted before it is
+    /// applied.
+    pub(super) owed: u64,
+    /// What the log's clock said, with the steady clock before that.
+    pub(super) clock: Option<(Timestamp, Duration)>,
+    /// The steady clock before the last heartbeat that found nothing unknown.
+    pub(super) fresh_at: Option<Duration>,
+    /// The error of the last call, until one succeeds.
+    pub(super) why: Option<LogError>,
+}
+
+impl Fleet {
+    pub(crate) fn new(settings: &Settings, place: Place) -> Self {
+        Self {
+            log: settings.log.clone(),
+            node: settings.node.clone(),
+            freshness: settings.freshness,
+            waits_everywhere: settings.waits_everywhere,
+            fresh_until: AtomicU64::new(0),
+            known: Mutex::new(Known {
+                place,
+                fence: None,
+                own: None,
+                is_in_doubt: false,
+                owed: 0,
+                clock: None,
+                fresh_at: None,
+                why: None,
+            }),
+            nodes: Mutex::new(None),
+            stops: AtomicBool::new(false),
+            applied: AtomicU64::new(0),
+            appended: AtomicU64::new(0),
+        }
+    }
+
+    /// The entry that was published last.
+    pub(super) fn place(&self) -> Place {
+        lock(&self.known).place
+    }
+
+    /// The position up to which this server has applied or must apply entries.
+    pub(super) fn decided(&self) -> u64 {
+        let known = lock(&self.known);
+        known.place.position.max(known.owed)
+    }
+
+    /// Notes that a snapshot was published. `false`: callers were answered beyond it, so
+    /// nothing may be granted from it.
+    pub(crate) fn published(&self, place: Option<Place>) -> bool {
+        let mut known = lock(&self.known);
+        if let Some(place) = place {
+            known.place = place;
+        }
+        known.place.position >= known.owed
+    }
+
+    /// Fails where this server may not know what was taken away.
+    pub(crate) fn require_fresh(&self, clock: &dyn Clock) -> Result<(), Error> {
+        let now = nanos(steady(clock));
+        match now < self.fresh_until.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(self.not_fresh()),
+        }
+    }
+
+    #[cold]
+    fn not_fresh(&self) -> Error {
+        let why = lock(&self.known).why.clone();
+        Error::NotFresh { why }
+    }
+
+    /// Grants from now on until the lease from `t0` on is over: at some moment after `t0`,
+    /// this server had applied all that the log had at some moment after `t0`.
+    pub(super) fn renew(&self, t0: Duration) {
+        let until = nanos(t0.saturating_add(self.freshness.lease()));
+        self.fresh_until.fetch_max(until, Ordering::AcqRel);
+        let mut known = lock(&self.known);
+        known.fresh_at = known.fresh_at.max(Some(t0));
+        known.why = None;
+    }
+
+    /// Grants nothing until the next renewal: what this server knows was found to be wrong.
+    pub(super) fn expire(&self, why: LogError) {
+        self.fresh_until.store(0, Ordering::Release);
+        lock(&self.known).why = Some(why);
+    }
+
+    /// Notes that a call failed.
+    pub(super) fn failed(&self, error: &Error) {
+        let why = match error {
+            Error::Log(why) => why.clone(),
+            other => LogError::new(other.to_string()),
+        };
+        lock(&self.known).why = Some(why);
+    }
+
+    pub(super) fn heard(&self, beaten: &Beaten, t0: Duration) {
+        let mut known = lock(&self.known);
+        known.fence = known.fence.max(Some(beaten.head.fence));
+        known.clock = Some((beaten.at, t0));
+    }
+
+    pub(super) fn saw(&self, head: &Head) {
+        let mut known = lock(&self.known);
+        known.fence = known.fence.max(Some(head.fence));
+    }
+
+    /// What the log's clock says at most, by the steady clock.
+    pub(super) fn log_now(&self, clock: &dyn Clock) -> Option<Timestamp> {
+        let (at, since) = lock(&self.known).clock?;
+        Some(at.saturating_add(steady(clock).saturating_sub(since)))
+    }
+}
+
+/// A clock that nobody sets, and that runs while the machine sleeps.
+pub(super) fn steady(clock: &dyn Clock) -> Duration {
+    let own = clock.steady().or_else(|| SystemClock.steady());
+    own.unwrap_or_default()
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,458 @@
+//! The entries of a fleet's log, and where in the log a file stands.
+//!
+//! An entry is `head, records, seal`. The seal is a keyed hash over all before it, the
+//! position and the seal of the entry before included, under a key that comes of the store
+//! key: so who can write to the log and does not know the pepper can neither make an
+//! entry nor move one. Nothing of an entry is decoded before its seal was found right, and what is
+//! decoded then takes no more memory than the entry has bytes.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 1 | version, 1 |
+//! | 1 | 1 | kind: 0 founds the log, 1 is a delta |
+//! | 2 | 1 | flags: 1 sets time back, 2 takes access away |
+//! | 3 | 1 | the pepper that its server signs with |
+//! | 4 | 4 | format of the records |
+//! | 8 | 8 | position |
+//! | 16 | 32 | seal of the entry before |
+//! | 48 | 8 | instant of the commit |
+//! | 56 | 16 | the fleet |
+//! | 72 | | tables: length of the name (1), name, number of records (4); each of these: length of the key (2), key, length of the value (4, all ones: removed), value |
+//! | the end | 32 | seal |
+
+use crate::crypto::digest::{DIGEST_LEN, Keyring, TAG_LEN};
+use crate::model::clock::Timestamp;
+use crate::model::error::Error;
+use crate::model::log::{ENTRY_LEN_MAX, LogError, SEAL_LEN, Seal};
+use crate::store::journal::{Records, Rows};
+use crate::store::tables::{FORMAT, META_FLEET, Tagged};
+
+const VERSION: u8 = 1;
+const HEAD_LEN: usize = 72;
+const FOUNDS: u8 = 0;
+const IS_DELTA: u8 = 1;
+const SETS_TIME_BACK: u8 = 1;
+const TAKES_AWAY: u8 = 2;
+/// In the place of a value's length: the record was removed.
+const REMOVED: u32 = u32::MAX;
+
+/// The name of a fleet, drawn as it is founded.
+pub(crate) type FleetId = [u8; 16];
+
+/// Where in a fleet's log a file stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) fleet: FleetId,
+    /// The entry that was applied last.
+    pub(crate) position: u64,
+    pub(crate) seal: Seal,
+}
+
+const PLACE_VERSION: u8 = 1;
+const PLACE_LEN: usize = 1 + 16 + 8 + SEAL_LEN;
+
+impl Place {
+    /// As it stands in the file: version, fleet, position, seal, tag.
+    pub(super) fn encode(&self, ring: &Keyring) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(PLACE_LEN + TAG_LEN);
+        bytes.push(PLACE_VERSION);
+        bytes.extend(self.fleet);
+        bytes.extend(self.position.to_le_bytes());
+        bytes.extend(self.seal.as_bytes());
+        let tag = ring.tag(Tagged::Fleet as u8, META_FLEET.as_bytes(), &bytes);
+        bytes.extend(tag);
+        bytes
+    }
+
+    pub(super) fn decode(ring: &Keyring, bytes: &[u8]) -> Result<Self, Error> {
+        let corrupted = |why| Error::corrupted("gatekey", META_FLEET, why);
+        let (body, tag) = bytes
+            .split_last_chunk::<TAG_LEN>()
+            .ok_or_else(|| corrupted("it is too short"))?;
+        if !ring.tag_is_right(Tagged::Fleet as u8, META_FLEET.as_bytes(), body, tag) {
+            return Err(corrupted("its tag is wrong"));
+        }
+        let mut reader = Reader(body);
+        let read = (|| {
+            let version = reader.byte()?;
+            let place = Self {
+                fleet: reader.array()?,
+                position: reader.u64()?,
+                seal: Seal::new(reader.array()?),
+            };
+            (version == PLACE_VERSION && reader.0.is_empty()).then_some(place)
+        })();
+        read.ok_or_else(|| corrupted("its version is unknown"))
+    }
+}
+
+/// A delta as the log carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) place: Place,
+    pub(crate) previous: Seal,
+    pub(crate) at: Timestamp,
+    pub(crate) sets_time_back: bool,
+    /// Whether callers wait until every server has applied it.
+    pub(crate) takes_away: bool,
+    pub(crate) records: Records,
+}
+
+/// What an entry is sealed with beside its records.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    pub(crate) at: Timestamp,
+    pub(crate) sets_time_back: bool,
+    pub(crate) takes_away: bool,
+}
+
+fn head(ring: &Keyring, kind: u8, header: Header, after: &Place, position: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_LEN);
+    let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
+    let flags = flag(header.sets_time_back, SETS_TIME_BACK) | flag(header.takes_away, TAKES_AWAY);
+    bytes.extend([VERSION, kind, flags, ring.signing_pepper()]);
+    bytes.extend(FORMAT.to_le_bytes());
+    bytes.extend(position.to_le_bytes());
+    bytes.extend(after.seal.as_bytes());
+    bytes.extend(header.at.unix_ms().to_le_bytes());
+    bytes.extend(after.fleet);
+    bytes
+}
+
+fn seal(ring: &Keyring, mut bytes: Vec<u8>) -> Vec<u8> {
+    let seal = ring.log_seal(&bytes);
+    bytes.extend(seal);
+    bytes
+}
+
+/// The entry that founds a log, with the place of a file that has applied it.
+pub(crate) fn found(ring: &Keyring, fleet: FleetId, at: Timestamp) -> (Vec<u8>, Place) {
+    let before = Place {
+        fleet,
+        position: 0,
+        seal: Seal::new([0; SEAL_LEN]),
+    };
+    let header = Header {
+        at,
+        sets_time_back: false,
+        takes_away: false,
+    };
+    let bytes = seal(ring, head(ring, FOUNDS, header, &before, 0));
+    let seal = Seal::of(&bytes);
+    (bytes, Place { seal, ..before })
+}
+
+/// The fleet whose log an entry founds.
+pub(crate) fn founded(ring: &Keyring, bytes: &[u8]) -> Result<Place, Error> {
+    let mut reader = unsealed(ring, 0, bytes)?;
+    let read = (|| {
+        let kind = reader.take(2)?.get(1).copied()?;
+        reader.take(46)?;
+        reader.u64()?;
+        Some((kind, reader.array()?))
+    })();
+    match read {
+        Some((FOUNDS, fleet)) => Ok(Place {
+            fleet,
+            position: 0,
+            seal: Seal::of(bytes),
+        }),
+        _ => Err(refused(0, "it founds no log")),
+    }
+}
+
+/// Seals a delta as the entry right behind a place.
+pub(crate) fn encode(
+    ring: &Keyring,
+    after: &Place,
+    header: Header,
+    records: &Records,
+) -> Result<Vec<u8>, Error> {
+    let mut bytes = head(ring, IS_DELTA, header, after, after.position + 1);
+    let too_long = || {
+        let why = "the change is too large for the log: make it in several steps";
+        Error::Log(LogError::new(why))
+    };
+    for (name, rows) in records {
+        bytes.push(u8::try_from(name.len()).map_err(|_| too_long())?);
+        bytes.extend(name.as_bytes());
+        bytes.extend(
+            u32::try_from(rows.len())
+                .map_err(|_| too_long())?
+                .to_le_bytes(),
+        );
+        for (key, value) in rows {
+            bytes.extend(
+                u16::try_from(key.len())
+                    .map_err(|_| too_long())?
+                    .to_le_bytes(),
+            );
+            bytes.extend(key);
+            let len = value.as_ref().map_or(Ok(REMOVED), |value| {
+                let len = u32::try_from(value.len()).ok();
+                len.filter(|len| *len != REMOVED).ok_or_else(too_long)
+            })?;
+            bytes.extend(len.to_le_bytes());
+            bytes.extend(value.iter().flatten());
+        }
+        if bytes.len() > ENTRY_LEN_MAX - SEAL_LEN {
+            return Err(too_long());
+        }
+    }
+    Ok(seal(ring, bytes))
+}
+
+/// Reads the entry right behind a place, of which it must be the next.
+pub(crate) fn decode(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entry, Error> {
+    let position = after.position + 1;
+    let mut reader = unsealed(ring, position, bytes)?;
+    let no = |why: &str| Err(refused(position, why));
+    let Some((head, rest)) = reader.0.split_first_chunk::<HEAD_LEN>() else {
+        return no("it is too short");
+    };
+    reader.0 = rest;
+    let [_, kind, flags, pepper, ..] = *head;
+    let mut head = Reader(head);
+    let fields = (|| {
+        head.take(4)?;
+        let format = u32::from_le_bytes(head.array()?);
+        let found = head.u64()?;
+        let previous = Seal::new(head.array()?);
+        let at = head.u64()?;
+        Some((format, found, previous, at, head.array()?))
+    })();
+    let Some((format, found, previous, at, fleet)) = fields else {
+        return no("it is too short");
+    };
+    if kind != IS_DELTA || flags & !(SETS_TIME_BACK | TAKES_AWAY) != 0 || format > FORMAT {
+        return no("a newer gatekey wrote it; use that on this server too");
+    }
+    if fleet != after.fleet {
+        return no("it is of another fleet");
+    }
+    if found != position {
+        return no("it was written for another position");
+    }
+    if previous != after.seal {
+        return no(
+            "it does not follow on what this server has applied: the log has another history",
+        );
+    }
+    if !ring.knows_pepper(pepper) {
+        return no("its server signs with a pepper that this one does not have");
+    }
+    let Some(records) = reader.records() else {
+        return no("it does not decode");
+    };
+    Ok(Entry {
+        place: Place {
+            fleet,
+            position,
+            seal: Seal::of(bytes),
+        },
+        previous,
+        at: Timestamp::from_raw(at),
+        sets_time_back: flags & SETS_TIME_BACK != 0,
+        takes_away: flags & TAKES_AWAY != 0,
+        records,
+    })
+}
+
+fn refused(position: u64, why: &str) -> Error {
+    Error::Log(LogError::new(format!("entry {position}: {why}")))
+}
+
+/// What an entry says, without its seal, which was found right.
+fn unsealed<'e>(ring: &Keyring, position: u64, bytes: &'e [u8]) -> Result<Reader<'e>, Error> {
+    if bytes.len() > ENTRY_LEN_MAX {
+        return Err(refused(position, "it is too long"));
+    }
+    let Some((body, seal)) = bytes.split_last_chunk::<DIGEST_LEN>() else {
+        return Err(refused(position, "it is too short"));
+    };
+    if !ring.log_seal_is_right(body, seal) {
+        let why = "its seal is wrong: it was changed, or is of another store";
+        return Err(refused(position, why));
+    }
+    match body.first() {
+        Some(&VERSION) => Ok(Reader(body)),
+        _ => Err(refused(
+            position,
+            "a newer gatekey wrote it; use that on this server too",
+        )),
+    }
+}
+
+/// Bytes that are read from the front.
+struct Reader<'e>(&'e [u8]);
+
+impl<'e> Reader<'e> {
+    fn take(&mut self, count: usize) -> Option<&'e [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn len(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Each record is read from bytes that are there: a count or a length that lies ends
+    /// the reading, and reserves nothing.
+    fn records(&mut self) -> Option<Records> {
+        let mut records = Records::new();
+        while !self.0.is_empty() {
+            let name_len = self.byte()?;
+            let name = std::str::from_utf8(self.take(name_len.into())?).ok()?;
+            let mut rows = Rows::new();
+            for _ in 0..self.len()? {
+                let key_len = u16::from_le_bytes(self.array()?);
+                let key = self.take(key_len.into())?.to_vec();
+                let value = match self.len()? {
+                    REMOVED => None,
+                    len => Some(self.take(usize::try_from(len).ok()?)?.to_vec()),
+                };
+                rows.insert(key, value);
+            }
+            records.insert(name.to_owned(), rows);
+        }
+        Some(records)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(gatekey_shuttle))]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn ring(byte: u8) -> Keyring {
+        Keyring::new(&Zeroizing::new([byte; 32]), &[])
+    }
+
+    const HEADER: Header = Header {
+        at: Timestamp::MIN,
+        sets_time_back: false,
+        takes_away: true,
+    };
+
+    fn records() -> Records {
+        let rows = Rows::from([(vec![1; 8], Some(vec![9; 40])), (vec![2; 8], None)]);
+        let empty = Rows::from([(Vec::new(), Some(Vec::new()))]);
+        Records::from([("keys".to_owned(), rows), ("by_owner".to_owned(), empty)])
+    }
+
+    /// The place of the founding entry, and the two entries behind it.
+    fn chain(ring: &Keyring) -> (Place, [Vec<u8>; 2], [Entry; 2]) {
+        let (first, place) = found(ring, [5; 16], Timestamp::MIN);
+        assert_eq!(founded(ring, &first).unwrap(), place);
+        let one = encode(ring, &place, HEADER, &records()).unwrap();
+        let read = decode(ring, &place, &one).unwrap();
+        let two = encode(ring, &read.place, HEADER, &Records::new()).unwrap();
+        let last = decode(ring, &read.place, &two).unwrap();
+        (place, [one, two], [read, last])
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        let ring = ring(7);
+        let (place, _, [one, two]) = chain(&ring);
+        assert_eq!((one.place.position, two.place.position), (1, 2));
+        assert_eq!((one.previous, two.previous), (place.seal, one.place.seal));
+        assert_eq!(one.records, records());
+        assert!(one.takes_away && !one.sets_time_back);
+        let stored = place.encode(&ring);
+        assert_eq!(Place::decode(&ring, &stored).unwrap(), place);
+        for bit in 0..stored.len() * 8 {
+            let mut bad = stored.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Place::decode(&ring, &bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_was_forged_cut_moved_or_replayed_is_refused() {
+        let (ring, other) = (ring(7), ring(8));
+        let (place, [one, two], [read, _]) = chain(&ring);
+        for bit in 0..one.len() * 8 {
+            let mut bad = one.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&ring, &place, &bad).is_err(), "bit {bit}");
+        }
+        for len in 0..one.len() {
+            assert!(decode(&ring, &place, &one[..len]).is_err(), "{len}");
+            assert!(decode(&ring, &place, &one[len + 1..]).is_err(), "{len}");
+        }
+        // In another order, twice, under another key, of another fleet.
+        assert!(decode(&ring, &place, &two).is_err());
+        assert!(decode(&ring, &read.place, &one).is_err());
+        assert!(decode(&other, &place, &one).is_err());
+        let elsewhere = Place {
+            fleet: [6; 16],
+            ..place
+        };
+        assert!(decode(&ring, &elsewhere, &one).is_err());
+        // The right position behind another history.
+        let forked = Place {
+            seal: Seal::new([1; 32]),
+            ..place
+        };
+        let why = decode(&ring, &forked, &one).unwrap_err().to_string();
+        assert!(why.contains("another history"), "{why}");
+        // A delta founds nothing, and the founding entry is none.
+        assert!(founded(&ring, &one).is_err());
+        let (first, _) = found(&ring, [5; 16], Timestamp::MIN);
+        assert!(decode(&ring, &place, &first).is_err());
+    }
+
+    /// The position is in what is sealed, not only compared: an entry whose position was
+    /// changed with its bytes is forged.
+    #[test]
+    fn the_seal_covers_the_position() {
+        let ring = ring(7);
+        let (place, [one, _], _) = chain(&ring);
+        let mut moved = one;
+        moved[8] = 9;
+        let ahead = Place {
+            position: 8,
+            ..place
+        };
+        let why = decode(&ring, &ahead, &moved).unwrap_err().to_string();
+        assert!(why.contains("seal is wrong"), "{why}");
+    }
+
+    #[test]
+    fn a_body_that_lies_is_an_error_and_reserves_nothing() {
+        let ring = ring(7);
+        let (_, place) = found(&ring, [5; 16], Timestamp::MIN);
+        let with = |body: &[u8]| {
+            let mut bytes = head(&ring, IS_DELTA, HEADER, &place, 1);
+            bytes.extend(body);
+            decode(&ring, &place, &seal(&ring, bytes))
+        };
+        assert!(with(b"").is_ok());
+        // Four billion records, a key and a value that are not there, a name that is none.
+        let lies: [&[u8]; 5] = [
+            b"\x04keys\xff\xff\xff\xff",
+            b"\x04keys\x01\0\0\0\xff\xff",
+            b"\x04keys\x01\0\0\0\x01\0k\xfe\xff\xff\xff",
+            b"\x09keys",
+            b"\x02\xff\xff\0\0\0\0",
+        ];
+        for lie in lies {
+            assert!(with(lie).is_err(), "{lie:?}");
+        }
+    }
+}
