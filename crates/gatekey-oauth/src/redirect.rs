@@ -3,6 +3,8 @@
 //! They are compared byte for byte, and never parsed and printed again. The one
 //! exception is the port of a loopback address (RFC 8252, 7.3).
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 /// The longest redirect URI, in bytes.
 pub(crate) const LEN_MAX: usize = 512;
 
@@ -55,16 +57,30 @@ pub(crate) fn flaw(uri: &str) -> Option<&'static str> {
 fn is_authority(text: &str) -> bool {
     let (is_host, behind) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((host, behind)) => (host.parse::<std::net::Ipv6Addr>().is_ok(), behind),
+            Some((host, behind)) => (is_ipv6(host), behind),
             None => return false,
         },
         None => {
             let (host, behind) = text.split_at(text.find(':').unwrap_or(text.len()));
             let of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-            (!host.is_empty() && host.bytes().all(of_host), behind)
+            // What ends in a number, readers take for an address of IPv4, in whichever form.
+            let last = host.strip_suffix('.').unwrap_or(host).rsplit('.').next();
+            let is_number =
+                last.is_some_and(|last| last.starts_with(|it: char| it.is_ascii_digit()));
+            let is_read = !is_number || host.parse::<Ipv4Addr>().is_ok();
+            (
+                !host.is_empty() && host.bytes().all(of_host) && is_read,
+                behind,
+            )
         }
     };
     is_host && (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port))
+}
+
+/// In the one form that all readers print.
+fn is_ipv6(text: &str) -> bool {
+    let address: Option<Ipv6Addr> = text.parse().ok();
+    address.is_some_and(|it| it.to_ipv4_mapped().is_none() && it.to_string() == text)
 }
 
 fn is_port(text: &str) -> bool {
@@ -148,6 +164,13 @@ mod tests {
             "https://a,b.example/cb",
             "https://[::1/cb",
             "https://[::g]/cb",
+            "https://[0:0:0:0:0:0:0:1]/cb",
+            "https://[::ffff:127.0.0.1]/cb",
+            "https://2130706433/cb",
+            "https://0x7f.1/cb",
+            "https://127.1/cb",
+            "https://127.0.0.1./cb",
+            "https://a.example.7/cb",
             "https://[::1]x/cb",
             "https://:443/cb",
             "https://a.example\\@evil.example/cb",

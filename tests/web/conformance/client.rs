@@ -166,10 +166,20 @@ fn replies(text: &str) -> Vec<Reply> {
 }
 
 pub(crate) fn ureq(url: &str, ask: &Ask<'_>) -> Reply {
+    by_ureq(url, ask, 10)
+}
+
+/// As `ureq`, and follows no redirect.
+pub(crate) fn unfollowed(url: &str, ask: &Ask<'_>) -> Reply {
+    by_ureq(url, ask, 0)
+}
+
+fn by_ureq(url: &str, ask: &Ask<'_>, redirects_max: u32) -> Reply {
     use base64::Engine as _;
 
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
+        .max_redirects(redirects_max)
         .build()
         .into();
     let mut request = http::Request::builder()

@@ -15,6 +15,7 @@ mod behind;
 mod browsers;
 mod forward;
 mod log;
+mod oauth;
 mod obeying;
 mod one_codex;
 mod operating;
