@@ -6,6 +6,7 @@
 //!
 //! | router | for | who asks is known by |
 //! |---|---|---|
+//! | [`Console`] | the operators | the host, which sets an [`Operator`](gatekey_admin::Operator), or an admin key |
 //! | [`SelfService`] | the customers of the host | the host, which sets a [`Member`] |
 //!
 //! docs/CONSOLE.md in the repository shows the pages, how to mount and to theme them, and
@@ -13,18 +14,17 @@
 
 mod assets;
 mod desk;
-#[allow(dead_code)]
 mod fields;
 mod format;
 mod look;
 mod member;
-#[allow(dead_code)]
+mod number;
+mod operator;
 mod reply;
 mod self_service;
-#[allow(dead_code)]
 mod site;
 mod texts;
-#[allow(dead_code, unused_qualifications, reason = "askama writes them")]
+#[allow(unused_qualifications, reason = "askama writes them")]
 mod view;
 
 #[cfg(test)]
@@ -37,5 +37,6 @@ mod page {}
 
 pub use look::{Framed, Look};
 pub use member::{Ceiling, Member};
+pub use operator::Console;
 pub use self_service::{SelfService, ShortLived};
 pub use texts::{Texts, TextsError};

@@ -97,8 +97,10 @@ pub(crate) enum Fault {
     Refused(StatusCode, String),
     /// Ask for a log-in, then come back.
     LogIn,
-    /// Ask for the key again, then come back.
+    /// It takes the admin key again, which was not given, or is another.
     Confirm,
+    /// What was typed to confirm is not what was asked for.
+    Mistyped,
 }
 
 impl From<Error> for Fault {
@@ -113,10 +115,10 @@ impl From<Error> for Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Nobody | Self::LogIn | Self::Confirm => StatusCode::UNAUTHORIZED,
+            Self::Nobody | Self::LogIn => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Forbidden | Self::CrossOrigin => StatusCode::FORBIDDEN,
-            Self::Tampered => StatusCode::BAD_REQUEST,
+            Self::Forbidden | Self::CrossOrigin | Self::Confirm => StatusCode::FORBIDDEN,
+            Self::Tampered | Self::Mistyped => StatusCode::BAD_REQUEST,
             Self::Repeated | Self::Changed | Self::Full(_) => StatusCode::CONFLICT,
             Self::Body(status) | Self::Refused(status, _) => *status,
             // What the engine calls a fault of the host's is one of whoever filled in the form.
@@ -143,6 +145,7 @@ impl Fault {
             Self::Engine(_) => "store",
             Self::LogIn => "log_in",
             Self::Confirm => "confirm",
+            Self::Mistyped => "mistyped",
         }
     }
 
@@ -162,6 +165,8 @@ impl Fault {
             Self::Engine(Error::Invalid(_) | Error::Conflict(_))
                 | Self::Refused(..)
                 | Self::Full(_)
+                | Self::Confirm
+                | Self::Mistyped
         )
     }
 }

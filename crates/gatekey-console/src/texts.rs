@@ -165,7 +165,7 @@ mod tests {
             let is_used = is_used || name == "lang";
             assert!(is_used, "nothing uses the text {name}");
         }
-        for call in ["t(\"", "with(\""] {
+        for call in [".t(\"", ".with(\""] {
             for (at, _) in source.match_indices(call) {
                 let name = source[at + call.len()..].split('"').next().unwrap();
                 let is_family = name.contains('{');

@@ -20,8 +20,8 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use gatekey::http::presets::ai_platform;
 use gatekey::tower::AuthLayer;
-use gatekey::{Engine, Error, Grant, OwnerPath};
-use gatekey_console::{Look, Member, SelfService, ShortLived};
+use gatekey::{Engine, Error, Grant, Issued, NewKey, OwnerPath};
+use gatekey_console::{Console, Look, Member, SelfService, ShortLived};
 use gatekey_oauth::{JwtOptions, Jwts};
 
 pub use data::{Filled, PastClock, fill};
@@ -62,6 +62,16 @@ impl Host {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// An admin key with all rights, for the log-in of the operators' console.
+    pub fn admin_key(&self, owner: &str) -> Result<Issued, Error> {
+        let admin = gatekey_admin::ensure_admin_keyspace(&self.engine, ADMIN.parse()?)?;
+        let rights = ["read", "issue", "revoke", "administer"];
+        let new = NewKey::new(admin, owner)?
+            .name("Operator")
+            .permissions(rights);
+        self.engine.issue(new)
     }
 
     /// The path of a link that logs a customer in.
@@ -125,6 +135,9 @@ impl Host {
             let pages = pages.router().layer(from_fn_with_state(state, name_member));
             app = app.nest(&format!("/{}/keys", preset.path), pages);
         }
+        // Operators log in by an admin key; a host with a log-in of its own names them instead.
+        let console = Console::new(self.engine.clone()).admin_keyspace(ADMIN.parse()?)?;
+        app = app.nest("/console", console.router());
         let auth = AuthLayer::new(self.engine.clone(), ai_platform()).required();
         Ok(app.merge(
             Router::new()

@@ -7,8 +7,8 @@
 
 use std::io::Write as _;
 
-use gatekey::{NewKey, Options};
-use gatekey_example_console::{ADMIN, Host, PRESETS, PastClock, fill, serve};
+use gatekey::Options;
+use gatekey_example_console::{Host, PRESETS, PastClock, fill, serve};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
@@ -20,12 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(out, "making 1,000 owners and 20,000 keys ...")?;
     let filled = fill(host.engine(), &clock, 1_000, 20_000)?;
     writeln!(out, "made {} keys of {} owners", filled.keys, filled.owners)?;
-    let admin = gatekey_admin::ensure_admin_keyspace(host.engine(), ADMIN.parse()?)?;
-    let rights = ["read", "issue", "revoke", "administer"];
-    let new = NewKey::new(admin, "ops/alice")?
-        .name("Alice")
-        .permissions(rights);
-    let _operator = host.engine().issue(new)?;
+    let operator = host.admin_key("ops/alice")?;
     let link = host.link("acme".parse()?)?;
     let app = host.router()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,6 +37,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 preset.path, preset.text
             )?;
         }
+        writeln!(out, "\nan operator: {at}/console")?;
+        // This is the only time that it is shown.
+        writeln!(out, "             log in by {}", operator.token.expose())?;
         out.flush()?;
         serve(listener, app).await?;
         Ok(())

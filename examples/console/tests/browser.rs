@@ -35,6 +35,10 @@ fn run(group: &str, owners: u64, keys: u64) {
         .into_iter()
         .map(|owner| host.link(owner.parse().unwrap()).unwrap())
         .collect();
+    let admin_keys: Vec<String> = ["ops/alice", "ops/bob"]
+        .into_iter()
+        .map(|owner| host.admin_key(owner).unwrap().token.expose().to_owned())
+        .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -54,6 +58,7 @@ fn run(group: &str, owners: u64, keys: u64) {
         .env("AXE", axe.canonicalize().unwrap())
         .env("PORT", port.to_string())
         .env("LINKS", links.join(" "))
+        .env("ADMIN_KEYS", admin_keys.join(" "))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -75,4 +80,14 @@ fn customers_manage_their_keys() {
 #[test]
 fn every_page_of_customers_is_for_everybody() {
     run("customers-pages", 5, 40);
+}
+
+#[test]
+fn operators_manage_all_keys() {
+    run("operators", 20, 400);
+}
+
+#[test]
+fn every_page_of_operators_is_for_everybody() {
+    run("operators-pages", 10, 60);
 }

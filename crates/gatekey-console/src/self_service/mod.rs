@@ -222,11 +222,7 @@ impl Ask {
 
 /// A number for a form, so that it is sent once.
 pub(crate) fn draw() -> Result<String, gatekey::Error> {
-    use rand::TryRng as _;
-    let mut bytes = [0_u8; 16];
-    let drawn = rand::rngs::SysRng.try_fill_bytes(&mut bytes);
-    drawn.map_err(|error| gatekey::Error::Entropy(error.to_string()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::number::draw::<16>()?.to_string())
 }
 
 /// A note that a token cannot be shown again.

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod customers;
+mod operators;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};

@@ -1,0 +1,478 @@
+//! Owners: their state, their keys, what they have of their own.
+
+use std::collections::BTreeMap;
+
+use gatekey::{Error, KeyFilter, OwnerPath, OwnerSettings, OwnerState, Prefix};
+use gatekey_admin::Right;
+use gatekey_admin::wire::{OwnerChanges, Patch, ResumeRequest, RevokeOwnerRequest, SuspendRequest};
+use serde_json::Value;
+
+use super::{Ask, key, keys};
+use crate::fields::{Fields, query};
+use crate::format;
+use crate::reply::{Fault, Page, Reply, see};
+use crate::view::{
+    Actions, Blocks, Cell, Choice, Facts, Field, Form, Kind, Lead, Link, Note, Row, Table,
+};
+
+/// The most keys that are read to find suspended owners.
+const KEYS_MAX: usize = 20_000;
+
+fn owner_in(fields: &Fields) -> Result<OwnerPath, Fault> {
+    fields
+        .must("owner")?
+        .trim()
+        .parse()
+        .map_err(|_| Fault::NotFound)
+}
+
+pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
+    let mut blocks = Blocks::new();
+    if let Some(done) = call.done() {
+        blocks.push(&done);
+    }
+    let field = Field::new(Kind::Text, "owner", call.t("key.owner"));
+    let form = Form::get(call.at("/owners/one"), call.t("owner.show")).inline();
+    blocks.push(&form.field(field.hint(call.t("owner.hint")).required()));
+    blocks.push(&suspended(call)?);
+    for keyspace in call.engine().keyspaces()? {
+        let page = call
+            .engine()
+            .owner_settings_page(keyspace.prefix, None, 200)?;
+        if page.owners.is_empty() {
+            continue;
+        }
+        let rows = page.owners.iter().map(|of| settings_row(call, of));
+        blocks.push(&Table {
+            caption: call.with("owner.with_settings", &[&keyspace.prefix]),
+            columns: ["key.owner", "key.plan", "owner.cap", "owner.quota"]
+                .map(|name| call.t(name))
+                .to_vec(),
+            rows: rows.collect(),
+            empty: String::new(),
+            ..Table::default()
+        });
+    }
+    Ok(Page::new(call.t("nav.owners"), blocks).into())
+}
+
+fn link(call: &Ask, owner: &str) -> Cell {
+    Cell::Link {
+        href: keys::owner_address(call, owner),
+        text: owner.to_owned(),
+    }
+}
+
+fn settings_row(call: &Ask, of: &OwnerSettings) -> Row {
+    let none = || call.t("owner.default");
+    let quota = of.quota.map(|status| {
+        let (left, all) = (status.remaining, status.quota.requests());
+        call.with("usage.left", &[&format::number(left), &format::number(all)])
+    });
+    vec![
+        link(call, of.owner.as_str()),
+        Cell::Text(of.plan.clone().unwrap_or_else(none)),
+        Cell::Text(of.cap.map_or_else(none, |cap| cap.to_string())),
+        Cell::Text(quota.unwrap_or_else(none)),
+    ]
+    .into()
+}
+
+/// The owners that are suspended and hold keys, found by their keys.
+fn suspended(call: &Ask) -> Result<Table, Fault> {
+    let mut found: BTreeMap<String, OwnerState> = BTreeMap::new();
+    let mut looked_at: BTreeMap<OwnerPath, ()> = BTreeMap::new();
+    for key in call
+        .engine()
+        .keys(KeyFilter::new().suspended(true))
+        .take(KEYS_MAX)
+    {
+        let key = match key {
+            Ok(key) => key,
+            Err(Error::Corrupted(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if looked_at.insert(key.owner.clone(), ()).is_some() {
+            continue;
+        }
+        let mut state = call.engine().owner(key.owner)?;
+        while let Some(above) = state.suspended_above.clone() {
+            if state.suspended.is_some() {
+                found.insert(state.owner.to_string(), state.clone());
+            }
+            state = call.engine().owner(above)?;
+        }
+        if state.suspended.is_some() {
+            found.insert(state.owner.to_string(), state);
+        }
+    }
+    let (texts, now) = (&call.site.look.texts, call.engine().now());
+    let rows = found.values().filter_map(|state| {
+        let of = state.suspended.as_ref()?;
+        let row: Row = vec![
+            link(call, state.owner.as_str()),
+            format::time(texts, of.at, now),
+            Cell::Text(of.by.clone().unwrap_or_default()),
+            Cell::Text(of.note.clone().unwrap_or_default()),
+        ]
+        .into();
+        Some(row)
+    });
+    Ok(Table {
+        caption: call.t("owner.suspended"),
+        columns: ["key.owner", "history.when", "history.who", "revoke.note"]
+            .map(|name| call.t(name))
+            .to_vec(),
+        rows: rows.collect(),
+        empty: call.t("owner.none_suspended"),
+        ..Table::default()
+    })
+}
+
+pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
+    let owner = owner_in(&call.query)?;
+    let state = call.engine().owner(owner.clone())?;
+    let mut blocks = Blocks::new();
+    if let Some(done) = call.done() {
+        blocks.push(&done);
+    }
+    let at = |page: &str| {
+        call.at(&format!(
+            "/owners/{page}{}",
+            query([("owner", owner.as_str())])
+        ))
+    };
+    let mut links = Vec::new();
+    if call.who.may(Right::Issue) {
+        links.push(
+            Link::new(key::new_for(call, owner.as_str()), call.t("keys.new")).class("primary"),
+        );
+    }
+    let all = call.at(&format!("/keys{}", query([("owner", owner.as_str())])));
+    links.push(Link::new(all, call.t("owner.keys")));
+    if call.who.may(Right::Revoke) {
+        if state.suspended.is_none() {
+            links.push(Link::new(at("suspend"), call.t("owner.suspend")));
+        }
+        links.push(Link::new(at("revoke"), call.t("owner.revoke")));
+    }
+    blocks.push(&Actions {
+        label: call.t("nav.actions"),
+        links,
+    });
+    let (texts, now) = (&call.site.look.texts, call.engine().now());
+    let word = match state.is_suspended() {
+        true => ("suspended", call.t("state.suspended")),
+        false => ("active", call.t("state.active")),
+    };
+    let mut rows = vec![(
+        call.t("key.state"),
+        Cell::State {
+            class: word.0,
+            word: word.1,
+        },
+    )];
+    if let Some(of) = &state.suspended {
+        rows.push((call.t("owner.since"), format::time(texts, of.at, now)));
+        rows.push((
+            call.t("history.who"),
+            Cell::Text(of.by.clone().unwrap_or_default()),
+        ));
+        rows.push((
+            call.t("revoke.note"),
+            Cell::Text(of.note.clone().unwrap_or_default()),
+        ));
+    }
+    if let Some(above) = &state.suspended_above {
+        rows.push((call.t("owner.above"), link(call, above.as_str())));
+    }
+    blocks.push(&Facts {
+        heading: call.t("owner.facts"),
+        rows,
+    });
+    if state.suspended.is_some() && call.who.may(Right::Issue) {
+        let form = Form::post(call.at("/owners/resume"), call.t("owner.resume")).inline();
+        blocks.push(&form.hidden("owner", owner.as_str()));
+    }
+    let filter = KeyFilter::new().owner_and_below(owner.clone());
+    let page = call.engine().keys_page(&filter, None, 20)?;
+    let mut table = keys::table(call, call.t("owner.first_keys"), &page.keys);
+    table.empty = call.t("allkeys.empty");
+    blocks.push(&table);
+    let mut rows = Vec::new();
+    for keyspace in call.engine().keyspaces()? {
+        let of = call
+            .engine()
+            .owner_settings(keyspace.prefix, owner.clone())?;
+        let mut row = settings_row(call, &of);
+        let pairs = [
+            ("owner", owner.as_str()),
+            ("keyspace", keyspace.prefix.as_str()),
+        ];
+        if let Some(first) = row.cells.first_mut() {
+            let text = keyspace.prefix.to_string();
+            *first = match call.who.may(Right::Administer) {
+                true => {
+                    let href = call.at(&format!("/owners/settings{}", query(pairs)));
+                    Cell::Link { href, text }
+                }
+                false => Cell::Text(text),
+            };
+        }
+        rows.push(row);
+    }
+    blocks.push(&Table {
+        caption: call.t("owner.settings"),
+        columns: ["key.keyspace", "key.plan", "owner.cap", "owner.quota"]
+            .map(|name| call.t(name))
+            .to_vec(),
+        rows,
+        empty: call.t("keyspaces.empty"),
+        ..Table::default()
+    });
+    Ok(Page::new(owner.to_string(), blocks).into())
+}
+
+fn number_in(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// How many keys a verb would reach: the API counts, and changes nothing.
+fn reached(call: &Ask, verb: &str, owner: &OwnerPath) -> Result<u64, Fault> {
+    match verb {
+        "suspend" => {
+            let request = SuspendRequest {
+                owner: owner.to_string(),
+                note: None,
+                dry_run: true,
+            };
+            let planned = call.api("POST", "/v1/owners/suspend", &request, None)?;
+            Ok(number_in(&planned, "keys"))
+        }
+        _ => {
+            let request = RevokeOwnerRequest {
+                owner: owner.to_string(),
+                dry_run: true,
+                ..RevokeOwnerRequest::default()
+            };
+            let planned = call.api("POST", "/v1/owners/revoke", &request, None)?;
+            Ok(number_in(&planned, "newly"))
+        }
+    }
+}
+
+fn confirming(call: &Ask, verb: &str, owner: &OwnerPath) -> Form {
+    let back = keys::owner_address(call, owner.as_str());
+    let mut form = Form::post(
+        call.at(&format!("/owners/{verb}")),
+        call.t(&format!("owner.{verb}")),
+    )
+    .danger()
+    .hidden("owner", owner.as_str());
+    if verb == "revoke" {
+        form = form.field(key::reasons(call));
+    }
+    form = form
+        .field(key::note(call))
+        .field(
+            Field::new(Kind::Text, "typed", call.with("owner.typed", &[owner]))
+                .required()
+                .expect(owner.as_str()),
+        )
+        .cancel(back, call.t("form.cancel"));
+    match verb {
+        "revoke" => call.proving(form),
+        _ => form,
+    }
+}
+
+fn page(call: &Ask, verb: &str, owner: &OwnerPath, fault: Option<&Fault>) -> Result<Page, Fault> {
+    let keys = reached(call, verb, owner)?;
+    let mut form = confirming(call, verb, owner);
+    if let Some(fault) = fault {
+        let (title, text) = call.problem(fault);
+        form = form.problem(title, text);
+    }
+    let count = call.with("owner.reaches", &[&format::number(keys)]);
+    let mut blocks = Blocks::new().with(&Lead {
+        text: call.t(&format!("owner.lead_{verb}")),
+    });
+    blocks.push(&Note::new("warn", count, ""));
+    blocks.push(&form);
+    Ok(Page::new(call.t(&format!("owner.title_{verb}")), blocks))
+}
+
+pub(super) fn suspend_form(call: &Ask) -> Result<Reply, Fault> {
+    call.need(Right::Revoke)?;
+    Ok(page(call, "suspend", &owner_in(&call.query)?, None)?.into())
+}
+
+pub(super) fn revoke_form(call: &Ask) -> Result<Reply, Fault> {
+    call.need(Right::Revoke)?;
+    Ok(page(call, "revoke", &owner_in(&call.query)?, None)?.into())
+}
+
+/// Does what was typed, or shows the form again.
+fn act(
+    call: &Ask,
+    verb: &str,
+    run: impl FnOnce(&OwnerPath) -> Result<Value, Fault>,
+) -> Result<Reply, Fault> {
+    call.need(Right::Revoke)?;
+    let owner = owner_in(&call.form)?;
+    let proven = match call.form.one("typed")? == Some(owner.as_str()) {
+        true if verb == "revoke" => call.prove(),
+        true => Ok(()),
+        false => Err(Fault::Mistyped),
+    };
+    match proven.and_then(|()| run(&owner)) {
+        Ok(_) => {
+            let done = format!("owner_{verb}");
+            let pairs = [("owner", owner.as_str()), ("done", done.as_str())];
+            see(format!("/owners/one{}", query(pairs)))
+        }
+        Err(fault) if fault.is_for_the_form() => {
+            let page = page(call, verb, &owner, Some(&fault))?;
+            Ok(page.status(fault.status()).into())
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+pub(super) fn suspend(call: &Ask) -> Result<Reply, Fault> {
+    let note = call.form.one("note")?.map(str::to_owned);
+    act(call, "suspend", |owner| {
+        let request = SuspendRequest {
+            owner: owner.to_string(),
+            note,
+            dry_run: false,
+        };
+        call.api("POST", "/v1/owners/suspend", &request, None)
+    })
+}
+
+pub(super) fn revoke(call: &Ask) -> Result<Reply, Fault> {
+    let (reason, note) = (
+        key::reason_of(call)?,
+        call.form.one("note")?.map(str::to_owned),
+    );
+    act(call, "revoke", |owner| {
+        let request = RevokeOwnerRequest {
+            owner: owner.to_string(),
+            reason,
+            note,
+            dry_run: false,
+        };
+        call.api("POST", "/v1/owners/revoke", &request, None)
+    })
+}
+
+pub(super) fn resume(call: &Ask) -> Result<Reply, Fault> {
+    let owner = owner_in(&call.form)?;
+    let request = ResumeRequest {
+        owner: owner.to_string(),
+    };
+    call.api("POST", "/v1/owners/resume", &request, None)?;
+    let pairs = [("owner", owner.as_str()), ("done", "owner_resume")];
+    see(format!("/owners/one{}", query(pairs)))
+}
+
+/// What of settings a form can change, so that another's change is noticed.
+fn mark(of: &OwnerSettings) -> String {
+    let text = format!(
+        "{:?}",
+        (
+            &of.plan,
+            of.cap,
+            of.quota.map(|status| status.quota),
+            of.updated_at
+        )
+    );
+    let hash = blake3::hash(text.as_bytes()).to_hex();
+    hash.get(..32).unwrap_or_default().to_owned()
+}
+
+fn setting(
+    call: &Ask,
+    keyspace: Prefix,
+    owner: &OwnerPath,
+) -> Result<(Form, OwnerSettings), Fault> {
+    let of = call.engine().owner_settings(keyspace, owner.clone())?;
+    let plans = call.engine().keyspace(keyspace)?.plans;
+    let sent = |name: &str, now: String| call.form.all(name).next().map_or(now, str::to_owned);
+    let now = sent("plan", of.plan.clone().unwrap_or_default());
+    let first = std::iter::once(Choice::new("", call.t("owner.default")));
+    let choices = first
+        .chain(plans.iter().map(|plan| Choice::new(&plan.name, &plan.name)))
+        .map(|choice| {
+            let chosen = choice.value == now;
+            choice.chosen(chosen)
+        });
+    let cap = sent("cap", of.cap.map(|cap| cap.to_string()).unwrap_or_default());
+    let form = Form::post(call.at("/owners/settings"), call.t("form.save"))
+        .hidden("owner", owner.as_str())
+        .hidden("keyspace", keyspace.as_str())
+        .hidden("seen", mark(&of))
+        .field(Field::new(Kind::Select, "plan", call.t("key.plan")).choices(choices.collect()))
+        .field(
+            Field::new(Kind::Number, "cap", call.t("owner.cap"))
+                .hint(call.t("owner.cap_hint"))
+                .value(cap)
+                .max(10),
+        )
+        .cancel(
+            keys::owner_address(call, owner.as_str()),
+            call.t("form.cancel"),
+        );
+    Ok((form, of))
+}
+
+fn keyspace_in(fields: &Fields) -> Result<Prefix, Fault> {
+    fields
+        .must("keyspace")?
+        .parse()
+        .map_err(|_| Fault::NotFound)
+}
+
+pub(super) fn settings_form(call: &Ask) -> Result<Reply, Fault> {
+    call.need(Right::Administer)?;
+    let (keyspace, owner) = (keyspace_in(&call.query)?, owner_in(&call.query)?);
+    let (form, _) = setting(call, keyspace, &owner)?;
+    let lead = Lead {
+        text: call.with("owner.settings_lead", &[&owner, &keyspace]),
+    };
+    let blocks = Blocks::new().with(&lead).with(&form);
+    Ok(Page::new(call.t("owner.settings"), blocks).into())
+}
+
+pub(super) fn settings(call: &Ask) -> Result<Reply, Fault> {
+    call.need(Right::Administer)?;
+    let (keyspace, owner) = (keyspace_in(&call.form)?, owner_in(&call.form)?);
+    let _turn = call.who.turns.take(&owner);
+    let (form, of) = setting(call, keyspace, &owner)?;
+    if mark(&of) != call.form.must("seen")? {
+        return Err(Fault::Changed);
+    }
+    let cap = match call.form.one("cap")? {
+        None => Patch::Clear,
+        Some(cap) => Patch::Set(cap.parse().map_err(|_| Fault::Tampered)?),
+    };
+    let plan = call.form.one("plan")?;
+    let request = OwnerChanges {
+        keyspace: keyspace.to_string(),
+        owner: owner.to_string(),
+        plan: plan.map_or(Patch::Clear, |plan| Patch::Set(plan.to_owned())),
+        cap,
+        ..OwnerChanges::default()
+    };
+    match call.api("PATCH", "/v1/owners/settings", &request, None) {
+        Ok(_) => {
+            let pairs = [("owner", owner.as_str()), ("done", "saved")];
+            see(format!("/owners/one{}", query(pairs)))
+        }
+        Err(fault) if fault.is_for_the_form() => {
+            Ok(key::back(call, "owner.settings", form, &fault))
+        }
+        Err(fault) => Err(fault),
+    }
+}

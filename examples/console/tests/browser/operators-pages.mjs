@@ -1,0 +1,48 @@
+import { desk, everywhere, operate, same, test } from "./people.mjs";
+
+await test("every page of operators is for everybody: 320 and 1440 px, light and dark, axe", {}, async (page) => {
+  await page.goto(`${desk}/login`);
+  await everywhere(page, "desk-login");
+  await page.getByLabel("Admin key").fill("wrong");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByRole("alert").waitFor();
+  await everywhere(page, "desk-login-wrong");
+  await operate(page);
+  await everywhere(page, "desk-overview");
+  for (const [path, name] of [
+    ["/keys", "desk-keys"],
+    ["/keys?owner=nobody", "desk-keys-empty"],
+    ["/keys/new", "desk-new"],
+    ["/keys/new?keyspace=ai_live", "desk-new-key"],
+    ["/owners", "desk-owners"],
+    ["/keyspaces", "desk-keyspaces"],
+    ["/keyspaces/tiered", "desk-keyspace"],
+    ["/trail", "desk-trail"],
+    ["/store", "desk-store"],
+    ["/nothing", "desk-not-found"],
+  ]) {
+    await page.goto(`${desk}${path}`);
+    await everywhere(page, name);
+  }
+  await page.goto(`${desk}/keys?state=active&keyspace=ai_live`);
+  await page.locator("tbody a").first().click();
+  await page.getByRole("heading", { name: "The key" }).waitFor();
+  const key = page.url();
+  await everywhere(page, "desk-key");
+  for (const end of ["edit", "rotate", "revoke"]) {
+    await page.goto(`${key}/${end}`);
+    await everywhere(page, `desk-${end}`);
+  }
+  await page.goto(key);
+  const owner = await page.getByRole("link", { name: "The owner" }).getAttribute("href");
+  await page.goto(new URL(owner, key).href);
+  await everywhere(page, "desk-owner");
+  await page.getByRole("link", { name: "Revoke all its keys" }).click();
+  await everywhere(page, "desk-owner-revoke");
+  await page.goto(`${desk}/keys?state=active`);
+  await page.getByLabel("Pick all on this page").check();
+  await page.getByLabel("With the picked keys").selectOption({ label: "Revoke" });
+  await page.getByRole("button", { name: "Go on" }).click();
+  await everywhere(page, "desk-bulk");
+  same(await page.getByRole("table").count(), 1, "tables");
+});

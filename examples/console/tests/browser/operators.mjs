@@ -1,0 +1,175 @@
+import { admin_keys, assert, base, desk, operate, person, same, tab_to, test, use } from "./people.mjs";
+
+const issue = async (page, owner, name) => {
+  await page.goto(`${desk}/keys/new?keyspace=ai_live`);
+  await page.getByLabel("Owner").fill(owner);
+  await page.getByLabel("Name", { exact: true }).fill(name);
+  await page.getByLabel("read", { exact: true }).check();
+  await page.getByRole("button", { name: "Create the key" }).click();
+  const token = await page.getByLabel("API key", { exact: true }).inputValue();
+  await page.getByRole("link", { name: "I have stored it" }).click();
+  await page.getByRole("heading", { name }).waitFor();
+  return token;
+};
+
+await test("the keyboard alone logs in, finds and disables a key", {}, async (page) => {
+  await page.goto(`${desk}/keys?state=active`);
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await tab_to(page, "admin_key");
+  await page.keyboard.type(admin_keys[0]);
+  await page.keyboard.press("Enter");
+  // Back to what was asked for.
+  await page.getByRole("heading", { name: "Keys", exact: true }).first().waitFor();
+  assert(page.url().endsWith("/console/keys?state=active"), page.url());
+  const token = await issue(page, "keyboard-org", "of the keyboard");
+  await page.goto(desk);
+  await tab_to(page, "q");
+  await page.keyboard.type(token);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "of the keyboard" }).waitFor();
+  assert(!page.url().includes(token), "the token is in the address");
+  assert(!(await page.content()).includes(token), "the token is on the page");
+  await tab_to(page, "Disable", "Enter");
+  await page.getByText("The key is disabled.").waitFor();
+  same(await use(token), 401, "the disabled key");
+  await tab_to(page, "Enable", "Enter");
+  await page.getByText("The key is enabled.").waitFor();
+  same(await use(token), 200, "the enabled key");
+});
+
+await test("a leaked key is found by its token and revoked, with a reason in its history", {}, async (page) => {
+  await operate(page);
+  const token = await issue(page, "leaky", "leaked");
+  await page.goto(`${desk}/keys`);
+  await page.getByLabel("Find").fill(token);
+  await page.getByRole("button", { name: "Find" }).click();
+  await page.getByText("This is the key of the token").waitFor();
+  await page.getByRole("link", { name: "Revoke" }).click();
+  // What can be undone is offered first.
+  await page.getByRole("button", { name: "Disable" }).waitFor();
+  await page.getByLabel("Somebody else may have it").check();
+  await page.getByLabel("Note").fill("seen in a public repository");
+  await page.getByRole("button", { name: "Revoke the key" }).click();
+  await page.getByText("The key is revoked.").waitFor();
+  same(await use(token), 401, "the leaked key");
+  assert((await page.getByRole("table").textContent()).includes("seen in a public repository"), "history");
+});
+
+await test("an operator rotates a key with a grace; reload makes no second one", {}, async (page) => {
+  await operate(page);
+  const old = await issue(page, "rotating", "rotated");
+  await page.getByRole("link", { name: "Rotate" }).click();
+  await page.getByLabel("works for another 1 day").check();
+  await page.getByRole("button", { name: "Create the new key" }).click();
+  const token = await page.getByLabel("API key", { exact: true }).inputValue();
+  same(await use(old), 200, "the old key");
+  same(await use(token), 200, "the new key");
+  await page.reload();
+  await page.getByRole("heading", { name: "This form was sent already" }).waitFor();
+  await page.goto(`${desk}/keys?owner=rotating`);
+  same(await page.locator("tbody tr").count(), 2, "keys");
+});
+
+await test("several keys are revoked by typing it, with a result for each", {}, async (page) => {
+  await operate(page);
+  for (const name of ["first", "second", "third"]) await issue(page, "bulky", name);
+  await page.goto(`${desk}/keys?owner=bulky`);
+  await page.getByLabel("Pick all on this page").check();
+  await page.getByLabel("With the picked keys").selectOption({ label: "Revoke" });
+  await page.getByRole("button", { name: "Go on" }).click();
+  await page.getByText("This reaches 3 keys").waitFor();
+  const button = page.getByRole("button", { name: "Revoke", exact: true });
+  same(await button.getAttribute("aria-disabled"), "true", "the button before typing");
+  await page.getByLabel('Type "revoke 3" to confirm').fill("revoke 3");
+  await button.click();
+  same(await page.getByText("The key is revoked.").count(), 3, "results");
+});
+
+await test("an owner is suspended, resumed and revoked by typing its name", {}, async (page) => {
+  await operate(page);
+  const token = await issue(page, "tardy/project", "of a project");
+  await page.goto(`${desk}/owners/one?owner=tardy`);
+  await page.getByRole("link", { name: "Suspend the owner" }).click();
+  await page.getByText("This reaches 1 keys").waitFor();
+  await page.getByLabel('Type "tardy" to confirm').fill("tardy");
+  await page.getByRole("button", { name: "Suspend the owner" }).click();
+  await page.getByText("The owner is suspended.").waitFor();
+  same(await use(token), 401, "a key of a suspended owner");
+  await page.getByRole("button", { name: "Resume the owner" }).click();
+  await page.getByText("The owner is resumed.").waitFor();
+  same(await use(token), 200, "a key of a resumed owner");
+  await page.getByRole("link", { name: "Revoke all its keys" }).click();
+  await page.getByLabel('Type "tardy" to confirm').fill("tardy");
+  await page.getByRole("button", { name: "Revoke all its keys" }).click();
+  await page.getByText("All keys of the owner are revoked.").waitFor();
+  same(await use(token), 401, "a key of a revoked owner");
+});
+
+await test("without script: log in, filter, issue, bulk disable", { javaScriptEnabled: false }, async (page) => {
+  await operate(page);
+  const token = await issue(page, "scriptless", "without");
+  await page.goto(`${desk}/keys`);
+  await page.getByLabel("Owner, and all below").fill("scriptless");
+  await page.getByRole("button", { name: "Filter" }).click();
+  await page.getByLabel(/^Pick without/).check();
+  await page.getByLabel("With the picked keys").selectOption({ label: "Disable" });
+  await page.getByRole("button", { name: "Go on" }).click();
+  await page.getByRole("button", { name: "Disable", exact: true }).click();
+  await page.getByText("The key is disabled.").waitFor();
+  same(await use(token), 401, "the key");
+});
+
+await test("two operators at once: the second is told, and both are in the history", {}, async (page) => {
+  await operate(page, 0);
+  await issue(page, "contested", "of both");
+  const address = page.url();
+  const other = await person();
+  await operate(other.page, 1);
+  await other.page.goto(`${address}/edit`);
+  await page.goto(`${address}/edit`);
+  await page.getByLabel("Name", { exact: true }).fill("by Alice");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.").waitFor();
+  await other.page.getByLabel("Name", { exact: true }).fill("by Bob");
+  await other.page.getByRole("button", { name: "Save" }).click();
+  await other.page.getByRole("heading", { name: "This has changed meanwhile" }).waitFor();
+  await other.page.goto(address);
+  await other.page.getByRole("button", { name: "Disable" }).click();
+  await other.page.getByText("The key is disabled.").waitFor();
+  const history = await other.page.getByRole("table").textContent();
+  same(new Set(history.match(/key:\w{10}/g)).size, 2, "operators in the history");
+  await other.context.close();
+});
+
+await test("a session that ended leads to the log-in and back; logging out ends it", {}, async (page, context) => {
+  await operate(page);
+  const [cookie] = await context.cookies(desk);
+  same([cookie.name, cookie.httpOnly, cookie.secure, cookie.sameSite].join(" "), "__Host-gatekey true true Strict", "the cookie");
+  await page.goto(`${desk}/trail`);
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  // The cookie of before is good for nothing.
+  await context.addCookies([cookie]);
+  await page.goto(`${desk}/trail`);
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await page.goBack();
+  assert(!(await page.content()).includes("Audit trail</h1>"), "a page from before the end is shown");
+});
+
+await test("what is downloaded: a file of keys, and a backup", {}, async (page) => {
+  await operate(page);
+  await page.goto(`${desk}/keys`);
+  const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Download as CSV" }).click()]);
+  same(file.suggestedFilename(), "keys.csv", "the file");
+  await page.goto(`${desk}/store`);
+  await page.getByRole("button", { name: "Check the store" }).click();
+  await page.getByText("The store is sound").waitFor();
+  const [backup] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download a backup" }).click()]);
+  same(backup.suggestedFilename(), "keys.redb", "the backup");
+});
+
+await test("a customer's log-in opens no page of operators", {}, async (page) => {
+  await page.goto(`${base}/enter/${(process.env.LINKS ?? "").split(" ")[0].split("/").pop()}`);
+  await page.goto(`${base}/console/keys`);
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+});
