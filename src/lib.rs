@@ -102,6 +102,7 @@
 //! | `http` | `gatekey::http`: dialects, that find the token in a request's headers and word the answer to a refusal |
 //! | `tower` | `gatekey::tower`: a layer for axum, tonic and other tower services; implies `http` |
 //! | `serde` | `Serialize` for what the engine answers with, and `Deserialize` for what a caller or a client reads; see [Serde](#serde) |
+//! | `tracing` | events at the target `gatekey` for changes, failures of the store and slow commits, without a token or a secret in any |
 //! | `axum` | the grant as an argument of an axum handler; implies `tower` |
 //!
 //! # Serde
@@ -172,6 +173,7 @@ pub use model::error::{
 };
 pub use model::filter::{Cursor, KeyFilter, KeyPage};
 pub use model::health::{Failure, Health};
+pub use model::hint::{Hint, HintPage, HintRule};
 pub use model::id::{KeyId, Prefix};
 pub use model::idempotency::IdempotencyKey;
 pub use model::key::{
@@ -181,7 +183,9 @@ pub use model::key::{
 pub use model::keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace, PermissionName};
 pub use model::level::LevelDefaults;
 pub use model::limit::{Algorithm, Level, Limit, LimitStatus};
+pub use model::metrics::Metrics;
 pub use model::network::Network;
+pub use model::outcome::{Outcome, OutcomeCounts};
 pub use model::owner::{OwnerPath, OwnerState, Suspension};
 pub use model::owner_settings::{OwnerSettings, OwnerSettingsPage, OwnerUpdate};
 pub use model::parse::ParseError;
@@ -193,6 +197,8 @@ pub use model::requirements::Requirements;
 pub use model::secret::{Pepper, Token};
 pub use model::stats::{KeyCounts, PepperKeys, Stats};
 pub use model::time::{ClockLeap, ClockStatus};
+pub use model::timings::Timings;
+pub use model::usage_history::UsageBin;
 pub use model::verdict::{Denial, Grant, Verdict};
 pub use model::withheld::withheld;
 pub use store::backup::{Backup, BackupProgress};
@@ -207,6 +213,10 @@ struct FleetPage;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/LIMITS.md")]
 struct LimitsPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/METRICS.md")]
+struct MetricsPage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/OPERATING.md")]

@@ -238,6 +238,32 @@ fn what_an_engine_answers_with_reads_back() {
     for entry in engine.audit_page(0, 100).unwrap().entries {
         round(&entry);
     }
+    let metrics = serde_json::to_value(engine.metrics().unwrap()).unwrap();
+    assert!(metrics["verifications"]["acme_live"]["granted"].is_u64());
+    assert_eq!(metrics["unattributed"], json!({"granted": 0}));
+    let _ = engine.verify(issued.token.expose()).unwrap();
+    engine.flush().unwrap();
+    let (first, last) = (Timestamp::MIN, Timestamp::MAX);
+    let days = engine.usage_of_key(issued.key.id, first, last).unwrap();
+    let days = serde_json::to_value(days).unwrap();
+    assert!(
+        days[0]["begins_at"]
+            .as_str()
+            .unwrap()
+            .ends_with("T00:00:00Z")
+    );
+    assert_eq!(days[0]["counts"], json!({"granted": 0, "revoked": 1}));
+    let hints = serde_json::to_value(engine.hints(None, 10).unwrap().hints).unwrap();
+    assert_eq!(hints[0]["rule"], "revoked_key_tried");
+    assert_eq!(hints[0]["key"], issued.key.id.to_string());
+    let commits = &metrics["commits"];
+    let in_buckets = commits["buckets_ns"].as_array().unwrap().iter();
+    let counted: u64 = in_buckets.map(|bucket| bucket[1].as_u64().unwrap()).sum();
+    assert_eq!(commits["count"], counted);
+    assert_eq!(
+        serde_json::to_value(gatekey::Outcome::RateLimited).unwrap(),
+        "rate_limited"
+    );
     let stats = serde_json::to_value(engine.stats().unwrap()).unwrap();
     assert_eq!(stats["keyspaces"]["acme_live"]["revoked"], 1);
     assert_eq!(stats["health"], json!({"is_well": true, "failure": null}));

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use crate::engine::handle::Engine;
 use crate::model::error::Result;
@@ -80,9 +81,12 @@ impl Engine {
     ) -> Result<Backup> {
         let snapshot = self.core.snapshot()?;
         let cache_bytes = self.core.cache_bytes();
-        telling(&mut progress, |on_progress| {
+        let backup = telling(&mut progress, |on_progress| {
             backup::backup(snapshot, target.as_ref(), cache_bytes, on_progress)
-        })
+        })?;
+        let counted = backup.at.unix_ms() + 1;
+        (self.core.counters.backed_up_ms).fetch_max(counted, Ordering::Relaxed);
+        Ok(backup)
     }
 }
 

@@ -4,6 +4,7 @@
 mod look;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::change::quota;
 use crate::engine::shared::Core;
@@ -523,6 +524,7 @@ impl Core {
                 }
             })
         };
+        self.counters.quota_slices.fetch_add(1, Relaxed);
         self.quotas.fetch(quota.purse, cost, takes, clock, take)
     }
 

@@ -2,7 +2,10 @@
 //! commit to all verifications.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
+use crate::engine::events;
 use crate::engine::shared::Core;
 use crate::model::error::Error;
 use crate::model::time::Present;
@@ -31,6 +34,20 @@ impl Core {
     /// Drives a batch of changes: begin, run each, finish, commit, publish. The queue
     /// then answers each caller: an error goes to all of them.
     fn drive(&self, batch: &mut Batch) -> Result<(), Error> {
+        let mut took = None;
+        let driven = self.drive_to_its_end(batch, &mut took);
+        if driven.is_err() {
+            self.counters.commits_failed.fetch_add(1, Relaxed);
+        }
+        events::driven(batch.len(), took, driven.as_ref().err());
+        driven
+    }
+
+    fn drive_to_its_end(
+        &self,
+        batch: &mut Batch,
+        took: &mut Option<Duration>,
+    ) -> Result<(), Error> {
         self.watch.look(&*self.clock);
         let present = self.present();
         let mut writer = self.store.writer(self)?;
@@ -39,7 +56,12 @@ impl Core {
             return Ok(());
         };
         batch.commits();
-        match writer.commit(written)? {
+        let begun = Instant::now();
+        let committed = writer.commit(written);
+        let elapsed = begun.elapsed();
+        self.counters.commits.note(elapsed);
+        *took = Some(elapsed);
+        match committed? {
             Shown::Published => {}
             // Under the writers' lock: otherwise this could hide what a recovery has
             // published.
@@ -105,6 +127,7 @@ impl Publish for Core {
     /// snapshot. It works from the delta alone, also where another engine made the
     /// change.
     fn publish(&self, delta: &Delta, snapshot: Arc<Snapshot>) -> Result<(), Error> {
+        events::changed(delta);
         self.followers().publish(delta);
         for (_, change) in delta.keyspaces.iter() {
             if let Some(keyspace) = &change.new {

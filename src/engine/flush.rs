@@ -26,7 +26,15 @@ impl Core {
 
     /// Writes what verifications have noted. Every use noted before the call is in the
     /// file when it returns, even if another flush had taken the note.
+    ///
+    /// Tells of keys that end soon, too, where the host wants to know.
     pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.write_notes()?;
+        self.tell_expiring()
+    }
+
+    /// A flush that tells the host of nothing.
+    pub(super) fn write_notes(&self) -> Result<(), Error> {
         self.home.check()?;
         self.watch.look(&*self.clock);
         self.recover()?;
@@ -50,20 +58,21 @@ impl Core {
         if let Some(before) = doubtful.take()
             && !before.is_written.load(Ordering::Acquire)
         {
-            self.notes.put_back(&before.used);
+            self.notes.put_back(&before.notes);
         }
-        let mut used = self.notes.take_used();
+        let mut used = self.notes.take_notes(self.now());
         while !used.is_empty() {
             let rest = used.split_off(used.len().min(USAGE_PER_TRANSACTION));
             let chunk = Arc::new(OnTheWay::new(used));
             let result = self.mutate({
                 let chunk = chunk.clone();
-                move |tx| tx.add_uses(&chunk)
+                let bytes_max = self.usage_history_bytes;
+                move |tx| tx.add_uses(&chunk, bytes_max)
             });
             if let Err(error) = result {
                 match error {
                     Error::OutcomeUnknown(_) => *doubtful = Some(chunk),
-                    _ => self.notes.put_back(&chunk.used),
+                    _ => self.notes.put_back(&chunk.notes),
                 }
                 self.notes.put_back(&rest);
                 return Err(error);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::engine::fleet;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::error::OpenError;
+use crate::model::expiring::OnExpiring;
 use crate::model::health::{Failure, Hook};
+use crate::model::key::Key;
 use crate::model::limit::Limit;
 use crate::model::secret::Pepper;
 use crate::store::settings::{Intent, Settings};
@@ -35,11 +37,13 @@ pub struct Options {
     pub(crate) resident_bytes: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) usage_interval: Option<Duration>,
+    pub(crate) usage_history_bytes: u64,
     pub(crate) limited_keys: usize,
     pub(crate) failed_attempts: Option<Limit>,
     pub(crate) idempotency_window: Duration,
     pub(crate) fails_closed_after: Option<Duration>,
     pub(crate) hook: Option<Hook>,
+    pub(crate) on_expiring: Option<OnExpiring>,
     pub(crate) clock_leap: Duration,
     pub(crate) fleet: Option<fleet::Settings>,
     /// Whether a file of a fleet may be opened without one, for a moment.
@@ -58,11 +62,13 @@ impl Default for Options {
             resident_bytes: Self::RESIDENT_BYTES,
             clock: Arc::new(SystemClock),
             usage_interval: Some(Self::USAGE_INTERVAL),
+            usage_history_bytes: Self::USAGE_HISTORY_BYTES,
             limited_keys: Self::LIMITED_KEYS,
             failed_attempts: None,
             idempotency_window: Self::IDEMPOTENCY_WINDOW,
             fails_closed_after: None,
             hook: None,
+            on_expiring: None,
             clock_leap: Self::CLOCK_LEAP,
             fleet: None,
             ignores_fleet: false,
@@ -78,6 +84,9 @@ impl Options {
     pub const CACHE_BYTES: usize = 64 << 20;
     /// The default of [`usage_interval`](Options::usage_interval): 10 seconds.
     pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
+
+    /// The default of [`usage_history_bytes`](Options::usage_history_bytes): 64 MiB.
+    pub const USAGE_HISTORY_BYTES: u64 = 64 << 20;
 
     /// The default of [`limited_keys`](Options::limited_keys): 262,144.
     pub const LIMITED_KEYS: usize = 262_144;
@@ -188,6 +197,37 @@ impl Options {
         self
     }
 
+    /// How many bytes the usage history may have: the keys and values of its rows, of which
+    /// the file takes about twice as much. A row has about 30 bytes, and the length of its
+    /// path where it is an owner's: 64 MiB are the days of 8,000 keys in use, each of an
+    /// owner of its own, for 90 days. 0 keeps no history.
+    ///
+    /// Keyspaces have a row for each hour, for 400 days; keys and owners one for each day on
+    /// which they were used, for 90 days. Where there is no room, the oldest days of keys go
+    /// first, then those of owners, then the oldest hours of keyspaces. Where only the
+    /// present day is left, keys and owners without a row get none that day;
+    /// [`Metrics::history_skipped`](crate::Metrics::history_skipped) counts how often.
+    ///
+    /// Needs a [`usage_interval`](Self::usage_interval).
+    ///
+    /// ```
+    /// # use gatekey::{NewKey, NewKeyspace};
+    /// use gatekey::{Options, Timestamp};
+    ///
+    /// let engine = Options::new().usage_history_bytes(0).open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// engine.verify(issued.token.expose())?;
+    /// engine.flush()?;
+    /// assert!(engine.usage_of_key(issued.key.id, Timestamp::MIN, engine.now())?.is_empty());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn usage_history_bytes(mut self, bytes: u64) -> Self {
+        self.usage_history_bytes = bytes;
+        self
+    }
+
     /// The most keys and owners whose requests are counted at a time, for limits; about
     /// 160 bytes each. A key and those that it is rotated to take one place. A place is free
     /// again when nothing of its windows counts any more: after two hours at most.
@@ -286,6 +326,54 @@ impl Options {
     /// ```
     pub fn on_failure(mut self, hook: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
         self.hook = Some(Hook(Arc::new(hook)));
+        self
+    }
+
+    /// Sets a callback that a [`flush`](crate::Engine::flush) calls, once it has written, for
+    /// each key that has come so near to its end since the flush before: to its expiry, or to
+    /// the end of its grace. The engine flushes by itself every
+    /// [`usage_interval`](Options::usage_interval). `ahead` are the distances: a key that
+    /// ends in 40 days is told for each, as it comes. A key that is issued with less to live
+    /// than a distance is not told for it.
+    ///
+    /// A restart loses no notice: what fell due since the last commit is told by the first
+    /// flush, for the nearest distance alone. So a notice may come twice after a restart. The
+    /// callback gets the key and the
+    /// distance, may use the engine, and must not close it; a panic in it is caught.
+    ///
+    /// ```
+    /// # use gatekey::{ManualClock, NewKey, NewKeyspace};
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use gatekey::Options;
+    ///
+    /// const DAY: Duration = Duration::from_secs(86_400);
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// let (mail, mails) = mpsc::channel();
+    /// let options = Options::new().on_expiring([7 * DAY, DAY], move |key, ahead| {
+    ///     let _ = mail.send(format!("{} ends within {ahead:?}", key.owner));
+    /// });
+    /// let engine = options.clock(clock.clone()).open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// engine.issue(NewKey::new("acme_live", "acme")?.expires_in(10 * DAY))?;
+    /// engine.flush()?;
+    /// clock.advance(4 * DAY);
+    /// engine.flush()?;
+    /// assert_eq!(mails.try_iter().collect::<Vec<_>>(), ["acme ends within 604800s"]);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn on_expiring(
+        mut self,
+        ahead: impl IntoIterator<Item = Duration>,
+        hook: impl Fn(&Key, Duration) + Send + Sync + 'static,
+    ) -> Self {
+        let mut ahead: Vec<Duration> = ahead.into_iter().collect();
+        ahead.sort_unstable();
+        self.on_expiring = Some(OnExpiring {
+            ahead,
+            hook: Arc::new(hook),
+        });
         self
     }
 

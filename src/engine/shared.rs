@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::crypto::digest::Keyring;
+use crate::engine::counters::Counters;
 use crate::engine::fleet::Fleet;
 use crate::engine::follower::Followers;
 use crate::engine::options::Options;
@@ -21,6 +22,7 @@ use crate::memory::resident::Resident;
 use crate::memory::usage::Notes;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::{Error, OpenError, StoreFailure};
+use crate::model::expiring::Notices;
 use crate::model::health::{Alarm, Health};
 use crate::model::time::{self, ClockStatus, Present, Time, Watch};
 use crate::store::failure::guarded;
@@ -59,11 +61,14 @@ pub(crate) struct Core {
     pub(crate) quotas: Arc<Quotas>,
     pub(super) attempts: Option<Attempts>,
     pub(super) tracks_usage: bool,
+    pub(super) usage_history_bytes: u64,
     pub(super) idempotency_window: Duration,
     /// Held while a flush writes notes to the file. It contains the uses of a flush
     /// whose outcome was unknown.
     pub(super) flushing: Mutex<Option<Arc<OnTheWay>>>,
     pub(super) fails_closed_after: Option<Duration>,
+    pub(super) counters: Counters,
+    pub(super) notices: Option<Notices>,
     followers: Followers,
     /// Where the server is one of a fleet.
     pub(super) fleet: Option<Arc<Fleet>>,
@@ -131,10 +136,13 @@ impl Core {
             own_limits: OwnLimits::default(),
             quotas: Arc::new(Quotas::new(options.limited_keys)),
             attempts: options.failed_attempts.map(Attempts::new),
+            usage_history_bytes: options.usage_history_bytes,
             tracks_usage: options.usage_interval.is_some(),
             idempotency_window: options.idempotency_window,
             flushing: Mutex::new(None),
             fails_closed_after: options.fails_closed_after,
+            counters: Counters::default(),
+            notices: (options.on_expiring.as_ref()).map(|on| Notices::new(on, state.clock)),
             followers: Followers::default(),
             fleet,
             #[cfg(test)]
@@ -309,7 +317,7 @@ impl Core {
             true => {
                 let flush = || {
                     let put_back = self.quotas.close(|numbers| self.put_back(numbers));
-                    self.flush().and(put_back)
+                    self.write_notes().and(put_back)
                 };
                 // A panic in a caller's clock must not keep the file open.
                 let flushed = catch_unwind(AssertUnwindSafe(flush));

@@ -1,6 +1,9 @@
 //! The way of a verification: split the token, find the record that it names in memory
 //! or in the file, prove that the token is the record's, decide, charge, grant.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
 use crate::crypto::digest::Digest;
 use crate::crypto::token::{self, Parts, Signed};
 use crate::engine::charge::{Charged, Receipt};
@@ -9,12 +12,14 @@ use crate::engine::shared::Core;
 use crate::memory::process::Step;
 use crate::memory::registry::{Entry, Once};
 use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Resident};
+use crate::memory::tally::{Answered, Way};
 use crate::memory::usage::Renewal;
 use crate::model::charge::Charge;
 use crate::model::clock::Timestamp;
 use crate::model::counter::Counted;
 use crate::model::error::{Error, NotFound};
 use crate::model::id::KeyId;
+use crate::model::outcome::Outcome;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::time::{Now, Present};
@@ -61,19 +66,76 @@ struct Look<'t> {
 }
 
 impl Core {
-    /// Verifies a text, behind the limiter of failed attempts where there is one.
+    /// Verifies a text, behind the limiter of failed attempts where there is one. One in
+    /// many is timed.
     pub(crate) fn verify_text(
         &self,
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        self.require_health()?;
+        let begun = match self.store.alarm().wants_attention() {
+            true => self.attend()?,
+            false => None,
+        };
+        let verdict = self.verify_text_untimed(text, requirements);
+        if begun.is_some() || verdict.is_err() {
+            self.note_end(begun, verdict.is_err());
+        }
+        verdict
+    }
+
+    /// Whether the store has failed for too long, and whether this verification is timed: the
+    /// next of any thread after one that [asks](Self::ask), so that each busy thread has one
+    /// in about 1,024 timed, and each other one a second.
+    #[cold]
+    fn attend(&self) -> Result<Option<Instant>, Error> {
+        if let Err(error) = self.require_health() {
+            self.note_error();
+            return Err(error);
+        }
+        if !self.store.alarm().takes_timing() {
+            return Ok(None);
+        }
+        self.notes.begin_timed();
+        Ok(Some(Instant::now()))
+    }
+
+    #[cold]
+    fn note_end(&self, begun: Option<Instant>, is_error: bool) {
+        if let Some(begun) = begun {
+            self.notes.timed(begun.elapsed());
+        }
+        if is_error {
+            self.note_error();
+        }
+    }
+
+    /// Asks whether this is the engine's process, and has a verification timed.
+    #[cold]
+    fn ask(&self) -> Result<(), Error> {
+        self.store.alarm().want_timing();
+        self.home.check()
+    }
+
+    /// Counts a verification that ended in an error.
+    #[cold]
+    pub(super) fn note_error(&self) {
+        self.counters.errors.fetch_add(1, Relaxed);
+    }
+
+    #[inline(always)]
+    fn verify_text_untimed(
+        &self,
+        text: &[u8],
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
         let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) else {
             return self.verify(text, requirements);
         };
         self.must_be_open()?;
         self.look_home()?;
         if let Some(retry_after) = attempts.wait(source, self.clock.now(), &self.home)? {
+            self.notes.count_unattributed(Outcome::TooManyAttempts);
             return Ok(Verdict::Denied(Denial::TooManyAttempts { retry_after }));
         }
         let verdict = self.verify(text, requirements)?;
@@ -95,6 +157,7 @@ impl Core {
         requirements: &Requirements<'_>,
     ) -> Vec<Result<Verdict, Error>> {
         if let Err(error) = self.must_be_open().and_then(|()| self.require_health()) {
+            tokens.iter().for_each(|_| self.note_error());
             return tokens.iter().map(|_| Err(error.clone())).collect();
         }
         if self.attempts.is_some() && requirements.source.is_some() {
@@ -113,6 +176,8 @@ impl Core {
             let looks = looks.iter().zip(&copies).take(tokens.len());
             results.extend(looks.map(|(look, copy)| self.answer(look, copy, requirements)));
         }
+        let errors = results.iter().filter(|result| result.is_err());
+        errors.for_each(|_| self.note_error());
         results
     }
 
@@ -180,7 +245,13 @@ impl Core {
             && let Some(proven) = self.prove(view, parts, look.ahead.as_ref())?
             && let Some(judged) = self.judge(&proven, requirements)?
         {
-            return self.conclude(&proven, Some(parts.signed), requirements, judged);
+            return self.conclude(
+                &proven,
+                Some(parts.signed),
+                requirements,
+                judged,
+                Way::Memory,
+            );
         }
         self.verify_from_file(parts, requirements)
     }
@@ -193,11 +264,23 @@ impl Core {
         if !parts.is_token() {
             return self.refuse_malformed();
         }
+        let begun = Instant::now();
+        let verdict = self.find_in_file(parts, requirements);
+        self.notes.read_file(begun.elapsed());
+        verdict
+    }
+
+    fn find_in_file(
+        &self,
+        parts: &Parts<'_>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
         self.look_home()?;
         let mut copy = HotCopy::new();
         loop {
             let leave = self.copy_from_file(parts.id, &mut copy)?;
             let Some(proven) = self.prove_copy(&copy, parts)? else {
+                self.notes.count_unattributed(Outcome::Unknown);
                 return Ok(Verdict::Denied(Denial::Unknown));
             };
             // Only now: a token with a wrong secret must not evict a key that is in
@@ -206,7 +289,7 @@ impl Core {
                 resident.fill(leave, parts.id, copy.body());
             }
             if let Some(judged) = self.judge(&proven, requirements)? {
-                return self.conclude(&proven, Some(parts.signed), requirements, judged);
+                return self.conclude(&proven, Some(parts.signed), requirements, judged, Way::File);
             }
         }
     }
@@ -378,16 +461,31 @@ impl Core {
         signed: Option<&Signed>,
         requirements: &Requirements<'_>,
         judged: Judged,
+        way: Way,
     ) -> Result<Verdict, Error> {
         match judged {
-            Ok(good) => self.grant(proven, signed, requirements, &good),
-            Err(denial) => self.deny(denial),
+            Ok(good) => self.grant(proven, signed, requirements, &good, way),
+            Err(denial) => self.deny(&proven.view, denial, way),
         }
     }
 
     /// Denies, unless this process is a fork, whose state may be out of date.
-    fn deny(&self, denial: Denial) -> Result<Verdict, Error> {
-        self.look_home()?;
+    fn deny(&self, view: &View<'_>, denial: Denial, way: Way) -> Result<Verdict, Error> {
+        let answered = Answered {
+            keyspace: view.keyspace(),
+            outcome: Outcome::of_denial(&denial),
+            way,
+        };
+        let now = self.time.coarse(&*self.clock);
+        let (at, step) = (now.present.at, Step::of(now.clock));
+        let ask = || self.ask();
+        match self.tracks_usage {
+            true => {
+                let call = || self.store.alarm().call();
+                (self.notes).answered(view.id(), answered, (at, step), ask, call)?;
+            }
+            false => self.notes.look(Some(answered), step, ask)?,
+        }
         Ok(Verdict::Denied(denial))
     }
 
@@ -398,17 +496,23 @@ impl Core {
         signed: Option<&Signed>,
         requirements: &Requirements<'_>,
         good: &Good,
+        way: Way,
     ) -> Result<Verdict, Error> {
         let Proven { view, entry, .. } = proven;
         let Good { held, now, .. } = *good;
-        let ask = || self.home.check();
+        let ask = || self.ask();
+        let answered = Answered {
+            keyspace: view.keyspace(),
+            outcome: Outcome::Granted,
+            way,
+        };
+        let (at, step) = (now.present.at, Step::of(now.clock));
         match self.tracks_usage && !requirements.is_counted {
             true => {
-                let (at, step) = (now.present.at, Step::of(now.clock));
                 let call = || self.store.alarm().call();
-                self.notes.used(view.id(), at, step, ask, call)?;
+                (self.notes).answered(view.id(), answered, (at, step), ask, call)?;
             }
-            false => self.notes.look(Step::of(now.clock), ask)?,
+            false => self.notes.look(Some(answered), step, ask)?,
         }
         if let Some(signed) = signed
             && view.pepper() != self.signing_pepper()
@@ -458,6 +562,7 @@ impl Core {
     /// The answer to a text that is not a token.
     fn refuse_malformed(&self) -> Result<Verdict, Error> {
         self.must_be_open()?;
+        self.notes.count_unattributed(Outcome::Malformed);
         Ok(Verdict::Denied(Denial::Malformed))
     }
 
@@ -497,6 +602,6 @@ impl Core {
     /// would cost more than a verification from memory. See docs/INTERNALS.md.
     pub(super) fn look_home(&self) -> Result<(), Error> {
         let step = Step::of(self.clock.coarse_now());
-        self.notes.look(step, || self.home.check())
+        self.notes.look(None, step, || self.home.check())
     }
 }

@@ -3,8 +3,10 @@
 use crate::engine::shared::Core;
 use crate::engine::verify::Proven;
 use crate::memory::resident::{RECORD_LEN_MAX, Resident};
+use crate::memory::tally::Way;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::model::outcome::Outcome;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::{Denial, Verdict};
@@ -15,6 +17,19 @@ impl Core {
     /// Decides on a key and charges it, as if its token had been presented, and as if it had
     /// of its permissions those that are in `within`. A key that is unknown is denied.
     pub(crate) fn vouch(
+        &self,
+        key: KeyId,
+        within: Permissions,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        let verdict = self.vouch_for(key, within, requirements);
+        if verdict.is_err() {
+            self.note_error();
+        }
+        verdict
+    }
+
+    fn vouch_for(
         &self,
         key: KeyId,
         within: Permissions,
@@ -31,6 +46,7 @@ impl Core {
         loop {
             let leave = self.copy_from_file(key, &mut copy)?;
             let Some(view) = copy.view() else {
+                self.notes.count_unattributed(Outcome::Unknown);
                 return Ok(Verdict::Denied(Denial::Unknown));
             };
             let entry = self.entry_of(&view)?;
@@ -44,7 +60,7 @@ impl Core {
                 within,
             };
             if let Some(judged) = self.judge(&proven, requirements)? {
-                return self.conclude(&proven, None, requirements, judged);
+                return self.conclude(&proven, None, requirements, judged, Way::File);
             }
         }
     }
@@ -74,7 +90,9 @@ impl Core {
             within,
         };
         match self.judge(&proven, requirements)? {
-            Some(judged) => self.conclude(&proven, None, requirements, judged).map(Some),
+            Some(judged) => self
+                .conclude(&proven, None, requirements, judged, Way::Memory)
+                .map(Some),
             None => Ok(None),
         }
     }

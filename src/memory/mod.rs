@@ -12,4 +12,5 @@ pub(crate) mod quota;
 pub(crate) mod registry;
 pub(crate) mod resident;
 pub(crate) mod sweep;
+pub(crate) mod tally;
 pub(crate) mod usage;

@@ -1,18 +1,21 @@
 //! Notes of verifications: that a key was used, and that its digest can be renewed.
 //! Nothing here touches the file; the engine's thread writes the notes in batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
+use std::time::Duration;
 
 use thread_local::ThreadLocal;
 
 use crate::crypto::digest::Digest;
 use crate::memory::hash::IdHasher;
 use crate::memory::process::{Asked, Step};
+use crate::memory::tally::{Answered, Tallied, Tally};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
-use crate::store::tx::uses::Used;
+use crate::model::outcome::{Outcome, OutcomeCounts};
+use crate::store::tx::uses::{Hour, Note, Used};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -23,6 +26,11 @@ const CALL_LEN: usize = LOG_LEN / 2;
 /// How many keys are added up between two flushes. Past that, the uses of keys
 /// that are not among them yet are counted as lost.
 const KEYS_MAX: usize = 262_144;
+/// How many kinds of denials of keys are added up beside them, for the usage history.
+const DENIALS_MAX: usize = 65_536;
+/// In a log, what a verification came to stands above the id. A grant adds nothing.
+const OUTCOME_SHIFT: u32 = 60;
+const ID_MASK: u64 = (1 << OUTCOME_SHIFT) - 1;
 /// How many digests wait to be renewed at most; others wait for another use.
 const RENEWALS_MAX: usize = 262_144;
 /// Renewals are noted under as many locks, so that two threads rarely meet at one.
@@ -46,6 +54,7 @@ struct Log {
     minute: AtomicU64,
     /// When the thread last asked whether it is in the engine's process.
     asked: Asked,
+    tally: Tally,
 }
 
 impl Log {
@@ -56,6 +65,7 @@ impl Log {
             read: AtomicUsize::new(0),
             minute: AtomicU64::new(0),
             asked: Asked::never(),
+            tally: Tally::new(),
         }
     }
 
@@ -74,21 +84,20 @@ impl Log {
 
     /// Takes a use down and says how many wait with it; or `None` where it must be asked
     /// first whose process this is, or the log be added up.
-    fn push(&self, id: KeyId, minute: u64, step: Step) -> Option<usize> {
+    fn push(&self, word: u64, minute: u64, step: Step) -> Option<usize> {
         let (written, waiting) = self.waiting();
         if self.is_full(waiting, minute) || !self.asked.is_recent(step) {
             return None;
         }
         let slot = self.ids.get(written % LOG_LEN)?;
-        slot.store(id.raw(), Ordering::Relaxed);
+        slot.store(word, Ordering::Relaxed);
         self.written
             .store(written.wrapping_add(1), Ordering::Release);
         Some(waiting + 1)
     }
 
-    /// Adds up what is in the log, and says how many uses found no room. The
-    /// lock of the sums is held.
-    fn add_up(&self, sums: &mut Map) -> u64 {
+    /// Adds up what is in the log. The lock of the sums is held.
+    fn add_up(&self, sums: &mut Sums) -> Lost {
         let written = self.written.load(Ordering::Acquire);
         let mut at = self.read.load(Ordering::Relaxed);
         let minute = self.minute.load(Ordering::Relaxed);
@@ -96,29 +105,105 @@ impl Log {
             last_used: Timestamp::from_raw(minute * MINUTE_MS),
             count: 1,
         };
-        let mut lost = 0;
+        let mut lost = Lost::default();
+        // All that is in the log is of one hour.
+        let mut room = sums.room(Hour::of(used.last_used));
         while at != written {
             if let Some(slot) = self.ids.get(at % LOG_LEN) {
-                lost += add(sums, slot.load(Ordering::Relaxed), used);
+                room.add(slot.load(Ordering::Relaxed), used, &mut lost);
             }
             at = at.wrapping_add(1);
         }
         self.read.store(written, Ordering::Release);
         lost
     }
+
+    /// The minute of the notes that wait, if some do. The lock of the sums is held.
+    fn waits_since(&self) -> Option<u64> {
+        let (_, waiting) = self.waiting();
+        (waiting > 0).then(|| self.minute.load(Ordering::Relaxed))
+    }
 }
 
-/// Adds uses of a key, and says how many found no room.
-fn add(map: &mut Map, id: u64, used: Used) -> u64 {
-    if let Some(sum) = map.get_mut(&id) {
-        sum.count += used.count;
-        sum.last_used = sum.last_used.max(used.last_used);
-    } else if map.len() < KEYS_MAX {
-        map.insert(id, used);
-    } else {
-        return used.count;
+/// How many notes found no room.
+#[derive(Default)]
+struct Lost {
+    uses: u64,
+    denials: u64,
+}
+
+/// What is added up, by the hour: the history tells them apart.
+#[derive(Default)]
+struct Sums {
+    /// Nearly always one.
+    hours: BTreeMap<Hour, Map>,
+    uses: usize,
+    denials: usize,
+    /// What belongs to no key: how much of it was taken, ever, and what was put back.
+    unattributed_taken: OutcomeCounts,
+    unattributed: Vec<(Hour, Outcome, u64)>,
+}
+
+impl Sums {
+    /// Where the notes of an hour are added up.
+    fn room(&mut self, hour: Hour) -> Room<'_> {
+        Room {
+            map: self.hours.entry(hour).or_default(),
+            uses: &mut self.uses,
+            denials: &mut self.denials,
+        }
     }
-    0
+
+    /// The minute of the oldest note.
+    fn since(&self) -> Option<Timestamp> {
+        let oldest = |map: &Map| map.values().map(|used| used.last_used).min();
+        let unattributed = self.unattributed.iter().map(|(hour, ..)| hour.begins_at());
+        self.hours
+            .values()
+            .filter_map(oldest)
+            .chain(unattributed)
+            .min()
+    }
+}
+
+/// Where the notes of an hour are added up, and how many there are of all hours.
+struct Room<'a> {
+    map: &'a mut Map,
+    uses: &'a mut usize,
+    denials: &'a mut usize,
+}
+
+impl Room<'_> {
+    /// Adds notes of a key, by the word that a log has, and counts those without room.
+    #[inline]
+    fn add(&mut self, word: u64, used: Used, lost: &mut Lost) {
+        match self.map.get_mut(&word) {
+            Some(sum) => {
+                sum.count += used.count;
+                sum.last_used = sum.last_used.max(used.last_used);
+            }
+            None => self.insert(word, used, lost),
+        }
+    }
+
+    #[cold]
+    fn insert(&mut self, word: u64, used: Used, lost: &mut Lost) {
+        let (taken, max, lost) = match word >> OUTCOME_SHIFT {
+            0 => (&mut *self.uses, KEYS_MAX, &mut lost.uses),
+            _ => (&mut *self.denials, DENIALS_MAX, &mut lost.denials),
+        };
+        if *taken < max {
+            *taken += 1;
+            self.map.insert(word, used);
+        } else {
+            *lost += used.count;
+        }
+    }
+}
+
+/// A note as a log has it.
+fn word_of(id: KeyId, outcome: Outcome) -> u64 {
+    id.raw() | u64::from(outcome.number()) << OUTCOME_SHIFT
 }
 
 /// A digest to be renewed under the newest pepper, if it is still `old`.
@@ -132,8 +217,9 @@ pub(crate) struct Renewal {
 /// The notes of an engine.
 pub(crate) struct Notes {
     logs: ThreadLocal<Log>,
-    sums: Mutex<Map>,
+    sums: Mutex<Sums>,
     lost: AtomicU64,
+    denials_lost: AtomicU64,
     renewals: Box<[Mutex<Renewals>]>,
 }
 
@@ -143,33 +229,37 @@ impl Notes {
     pub(crate) fn new() -> Self {
         Self {
             logs: ThreadLocal::new(),
-            sums: Mutex::new(Map::default()),
+            sums: Mutex::default(),
             lost: AtomicU64::new(0),
+            denials_lost: AtomicU64::new(0),
             renewals: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
 
-    /// Notes that a key was granted at an instant. Once in a while, and before it
-    /// takes a lock, it lets `ask` find out whether this is the engine's process: an
+    /// Notes what a verification of a key came to at an instant. Once in a while, and before
+    /// it takes a lock, it lets `ask` find out whether this is the engine's process: an
     /// error of that is given back, with nothing noted. It calls `call` once the thread's
     /// log is half full: where somebody [gathers](Self::gather) the notes before it is full,
     /// this never adds them up itself.
-    pub(crate) fn used(
+    #[inline(always)]
+    pub(crate) fn answered(
         &self,
         id: KeyId,
-        now: Timestamp,
-        step: Step,
+        answered: Answered,
+        (now, step): (Timestamp, Step),
         ask: impl FnOnce() -> Result<(), Error>,
         call: impl FnOnce(),
     ) -> Result<(), Error> {
+        let word = word_of(id, answered.outcome);
         let minute = now.unix_ms() / MINUTE_MS;
         let log = self.logs.get_or(Log::new);
-        let mut waiting = log.push(id, minute, step);
+        let mut waiting = log.push(word, minute, step);
         if waiting.is_none() {
             ask()?;
             self.make_room(log, minute, step);
-            waiting = log.push(id, minute, step);
+            waiting = log.push(word, minute, step);
         }
+        log.tally.count(answered);
         if waiting == Some(CALL_LEN) {
             call();
         }
@@ -180,13 +270,15 @@ impl Notes {
     pub(crate) fn gather(&self) {
         let mut sums = lock(&self.sums);
         for log in &self.logs {
-            self.note_lost(log.add_up(&mut sums));
+            self.note_lost(&log.add_up(&mut sums));
         }
     }
 
-    /// As [`used`](Self::used), for a verification that notes no use.
+    /// As [`answered`](Self::answered), for a verification that is counted, if it is, and
+    /// not noted.
     pub(crate) fn look(
         &self,
+        answered: Option<Answered>,
         step: Step,
         ask: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
@@ -195,7 +287,51 @@ impl Notes {
             ask()?;
             log.asked.note(step);
         }
+        if let Some(answered) = answered {
+            log.tally.count(answered);
+        }
         Ok(())
+    }
+
+    /// Counts a verification that belongs to no keyspace.
+    pub(crate) fn count_unattributed(&self, outcome: Outcome) {
+        let log = self.logs.get_or(Log::new);
+        log.tally.count_unattributed(outcome);
+    }
+
+    /// Begins to time a verification.
+    pub(crate) fn begin_timed(&self) {
+        self.logs.get_or(Log::new).tally.begin_timed();
+    }
+
+    /// Notes how long it took: see [`Tally::timed`].
+    pub(crate) fn timed(&self, took: Duration) {
+        self.logs.get_or(Log::new).tally.timed(took);
+    }
+
+    /// Notes how long one took that has read the file.
+    pub(crate) fn read_file(&self, took: Duration) {
+        self.logs.get_or(Log::new).tally.read_file(took);
+    }
+
+    /// What all threads have answered.
+    pub(crate) fn tallied(&self) -> Tallied {
+        let mut all = Tallied::default();
+        self.logs.iter().for_each(|log| log.tally.add_to(&mut all));
+        let mut keyspaces: BTreeMap<u32, OutcomeCounts> = BTreeMap::new();
+        for (number, counts) in &all.keyspaces {
+            keyspaces.entry(*number).or_default().add_all(counts);
+        }
+        all.keyspaces = keyspaces.into_iter().collect();
+        all
+    }
+
+    /// The minute of the oldest note that waits, if some do.
+    pub(crate) fn waits_since(&self) -> Option<Timestamp> {
+        let sums = lock(&self.sums);
+        let logs = self.logs.iter().filter_map(Log::waits_since);
+        let logs = logs.map(|minute| Timestamp::from_raw(minute * MINUTE_MS));
+        logs.chain(sums.since()).min()
     }
 
     #[cold]
@@ -205,13 +341,15 @@ impl Notes {
             return;
         }
         let mut sums = lock(&self.sums);
-        self.note_lost(log.add_up(&mut sums));
+        self.note_lost(&log.add_up(&mut sums));
         log.minute.store(minute, Ordering::Relaxed);
     }
 
-    fn note_lost(&self, uses: u64) {
-        if uses > 0 {
-            self.lost.fetch_add(uses, Ordering::Relaxed);
+    fn note_lost(&self, lost: &Lost) {
+        for (total, lost) in [(&self.lost, lost.uses), (&self.denials_lost, lost.denials)] {
+            if lost > 0 {
+                total.fetch_add(lost, Ordering::Relaxed);
+            }
         }
     }
 
@@ -243,24 +381,74 @@ impl Notes {
         self.renewals.get(at)
     }
 
-    /// Takes what was used since the last call, in the order of the ids.
-    pub(crate) fn take_used(&self) -> Vec<(KeyId, Used)> {
+    /// Takes what was noted since the last call: of keys, in the order of the ids; then
+    /// what belongs to none, as of `now`.
+    pub(crate) fn take_notes(&self, now: Timestamp) -> Vec<Note> {
         self.gather();
-        let sums = std::mem::take(&mut *lock(&self.sums));
-        let mut used: Vec<_> = sums
-            .into_iter()
-            .map(|(id, used)| (KeyId::from_raw(id), used))
+        let mut sums = lock(&self.sums);
+        let mut unattributed = std::mem::take(&mut sums.unattributed);
+        let mut total = OutcomeCounts::default();
+        for log in &self.logs {
+            total.add_all(&log.tally.unattributed());
+        }
+        for (outcome, count) in total.iter() {
+            let new = count.saturating_sub(sums.unattributed_taken.get(outcome));
+            if new > 0 {
+                unattributed.push((Hour::of(now), outcome, new));
+            }
+        }
+        let kept = Sums {
+            unattributed_taken: total,
+            ..Sums::default()
+        };
+        let hours = std::mem::replace(&mut *sums, kept).hours;
+        drop(sums);
+        let of_keys = hours.into_values().flatten();
+        let mut notes: Vec<_> = of_keys
+            .map(|(word, used)| Note {
+                key: Some(KeyId::from_raw(word & ID_MASK)),
+                outcome: u8::try_from(word >> OUTCOME_SHIFT)
+                    .ok()
+                    .and_then(Outcome::numbered)
+                    .unwrap_or(Outcome::Granted),
+                used,
+            })
             .collect();
-        used.sort_unstable_by_key(|(id, _)| *id);
-        used
+        notes.sort_unstable_by_key(|note| (note.key, note.outcome, note.used.last_used));
+        notes.extend(unattributed.into_iter().map(|(hour, outcome, count)| Note {
+            key: None,
+            outcome,
+            used: Used {
+                last_used: hour.begins_at(),
+                count,
+            },
+        }));
+        notes
     }
 
     /// Puts back what could not be written.
-    pub(crate) fn put_back(&self, used: &[(KeyId, Used)]) {
+    pub(crate) fn put_back(&self, notes: &[Note]) {
         let mut sums = lock(&self.sums);
-        for (id, used) in used {
-            self.note_lost(add(&mut sums, id.raw(), *used));
+        let mut lost = Lost::default();
+        for note in notes {
+            match note.key {
+                Some(id) => {
+                    let mut room = sums.room(Hour::of(note.used.last_used));
+                    room.add(word_of(id, note.outcome), note.used, &mut lost);
+                }
+                None => {
+                    let (hour, outcome) = (Hour::of(note.used.last_used), note.outcome);
+                    let same =
+                        |(at, of, _): &&mut (Hour, Outcome, u64)| (*at, *of) == (hour, outcome);
+                    match sums.unattributed.iter_mut().find(same) {
+                        Some((.., count)) => *count += note.used.count,
+                        None => sums.unattributed.push((hour, outcome, note.used.count)),
+                    }
+                }
+            }
         }
+        drop(sums);
+        self.note_lost(&lost);
     }
 
     /// Takes what is to be renewed, in the order of the ids.
@@ -277,16 +465,41 @@ impl Notes {
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
+
+    /// How many denials of keys were not, for the same reason.
+    pub(crate) fn denials_lost(&self) -> u64 {
+        self.denials_lost.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::tally::Way;
+
+    fn answered(outcome: Outcome) -> Answered {
+        Answered {
+            keyspace: 0,
+            outcome,
+            way: Way::Memory,
+        }
+    }
+
+    fn noted(notes: &Notes, key: KeyId, outcome: Outcome, now: Timestamp) {
+        let at = (now, Step::of(now));
+        notes
+            .answered(key, answered(outcome), at, || Ok(()), || ())
+            .unwrap();
+    }
+
+    fn take_used(notes: &Notes) -> Vec<Used> {
+        let taken = notes.take_notes(Timestamp::MIN);
+        assert!(taken.iter().all(|note| note.outcome == Outcome::Granted));
+        taken.into_iter().map(|note| note.used).collect()
+    }
 
     fn used(notes: &Notes, key: KeyId, now: Timestamp) {
-        notes
-            .used(key, now, Step::of(now), || Ok(()), || ())
-            .unwrap();
+        noted(notes, key, Outcome::Granted, now);
     }
 
     #[test]
@@ -301,13 +514,13 @@ mod tests {
                 });
             }
         });
-        let used = notes.take_used();
-        assert_eq!(used.len(), 1);
-        assert_eq!(used[0].1.count, 4000);
-        assert_eq!(used[0].1.last_used, Timestamp::from_raw(60_000));
-        assert!(notes.take_used().is_empty());
-        notes.put_back(&used);
-        assert_eq!(notes.take_used()[0].1.count, 4000);
+        let taken = notes.take_notes(Timestamp::MIN);
+        assert_eq!(taken.len(), 1);
+        assert_eq!(taken[0].used.count, 4000);
+        assert_eq!(taken[0].used.last_used, Timestamp::from_raw(60_000));
+        assert!(take_used(&notes).is_empty());
+        notes.put_back(&taken);
+        assert_eq!(take_used(&notes)[0].count, 4000);
     }
 
     #[test]
@@ -322,10 +535,10 @@ mod tests {
             );
         }
         used(&notes, KeyId::from_raw(8), Timestamp::from_raw(MINUTE_MS));
-        let used = notes.take_used();
-        assert_eq!(used[0].1.last_used, Timestamp::from_raw(4 * MINUTE_MS));
-        assert_eq!(used[0].1.count, 4);
-        assert_eq!(used[1].1.last_used, Timestamp::from_raw(MINUTE_MS));
+        let used = take_used(&notes);
+        assert_eq!(used[0].last_used, Timestamp::from_raw(4 * MINUTE_MS));
+        assert_eq!(used[0].count, 4);
+        assert_eq!(used[1].last_used, Timestamp::from_raw(MINUTE_MS));
     }
 
     #[test]
@@ -344,15 +557,11 @@ mod tests {
                 .collect();
             let mut taken = 0;
             while !threads.iter().all(|thread| thread.is_finished()) {
-                taken += notes
-                    .take_used()
-                    .iter()
-                    .map(|(_, used)| used.count)
-                    .sum::<u64>();
+                taken += take_used(&notes).iter().map(|used| used.count).sum::<u64>();
             }
             taken
         });
-        let rest: u64 = notes.take_used().iter().map(|(_, used)| used.count).sum();
+        let rest: u64 = take_used(&notes).iter().map(|used| used.count).sum();
         assert_eq!(taken + rest, 2 * uses);
     }
 
@@ -365,15 +574,15 @@ mod tests {
                 calls += 1;
                 notes.gather();
             };
-            let step = Step::of(now);
+            let (at, granted) = ((now, Step::of(now)), answered(Outcome::Granted));
             notes
-                .used(KeyId::from_raw(raw), now, step, || Ok(()), gather)
+                .answered(KeyId::from_raw(raw), granted, at, || Ok(()), gather)
                 .unwrap();
             let (_, waiting) = notes.logs.get().unwrap().waiting();
             assert!(waiting < CALL_LEN);
         }
         assert_eq!(calls, 20);
-        assert_eq!(notes.take_used().len(), 10 * LOG_LEN);
+        assert_eq!(take_used(&notes).len(), 10 * LOG_LEN);
     }
 
     #[test]
@@ -385,15 +594,15 @@ mod tests {
                 asked += 1;
                 Ok(())
             };
-            let step = Step::of(now);
+            let (at, granted) = ((now, Step::of(now)), answered(Outcome::Granted));
             notes
-                .used(KeyId::from_raw(raw), now, step, ask, || calls += 1)
+                .answered(KeyId::from_raw(raw), granted, at, ask, || calls += 1)
                 .unwrap();
         }
         assert_eq!(calls, 10);
         // Whose process this is, once in 1,024, whether the log is full or not.
         assert_eq!(asked, 10 * LOG_LEN / 1024);
-        assert_eq!(notes.take_used().len(), 10 * LOG_LEN);
+        assert_eq!(take_used(&notes).len(), 10 * LOG_LEN);
     }
 
     #[test]
@@ -402,7 +611,7 @@ mod tests {
         for raw in 0..KEYS_MAX as u64 + 10 {
             used(&notes, KeyId::from_raw(raw), Timestamp::MIN);
         }
-        assert_eq!(notes.take_used().len(), KEYS_MAX);
+        assert_eq!(take_used(&notes).len(), KEYS_MAX);
         assert_eq!(notes.lost(), 10);
     }
 
@@ -413,7 +622,7 @@ mod tests {
         for raw in [1 << 40, 1 << 40, 7] {
             used(&notes, key(raw), Timestamp::from_raw(3 * MINUTE_MS));
         }
-        let taken = notes.take_used();
+        let taken = notes.take_notes(Timestamp::MIN);
         for raw in 0..KEYS_MAX as u64 {
             used(&notes, key(raw), Timestamp::MIN);
         }
@@ -421,10 +630,78 @@ mod tests {
         notes.make_room(log, 0, Step::of(Timestamp::MIN));
         notes.put_back(&taken);
         assert_eq!(notes.lost(), 2);
-        let taken = notes.take_used();
+        let taken = take_used(&notes);
         assert_eq!(taken.len(), KEYS_MAX);
-        assert_eq!(taken[7].1.count, 2, "it is among them, and goes on");
-        assert_eq!(taken[7].1.last_used, Timestamp::from_raw(3 * MINUTE_MS));
+        assert_eq!(taken[7].count, 2, "it is among them, and goes on");
+        assert_eq!(taken[7].last_used, Timestamp::from_raw(3 * MINUTE_MS));
+    }
+
+    #[test]
+    fn denials_are_added_up_by_reason_and_hour_and_are_no_uses() {
+        const HOUR_MS: u64 = 60 * MINUTE_MS;
+        let notes = Notes::new();
+        let key = KeyId::from_raw(62_u64.pow(10) - 1);
+        for (outcome, at) in [
+            (Outcome::Granted, 5 * HOUR_MS),
+            (Outcome::QuotaExhausted, 5 * HOUR_MS),
+            (Outcome::QuotaExhausted, 6 * HOUR_MS - 1),
+            (Outcome::QuotaExhausted, 6 * HOUR_MS),
+            (Outcome::Revoked, 6 * HOUR_MS),
+        ] {
+            noted(&notes, key, outcome, Timestamp::from_raw(at));
+        }
+        notes.count_unattributed(Outcome::Malformed);
+        assert_eq!(notes.waits_since(), Some(Timestamp::from_raw(5 * HOUR_MS)));
+        let now = Timestamp::from_raw(6 * HOUR_MS + 7);
+        let taken = notes.take_notes(now);
+        let shown = |notes: &[Note]| -> Vec<(bool, Outcome, u64, u64)> {
+            let hour = |note: &Note| note.used.last_used.unix_ms() / HOUR_MS;
+            notes
+                .iter()
+                .map(|note| {
+                    (
+                        note.key == Some(key),
+                        note.outcome,
+                        hour(note),
+                        note.used.count,
+                    )
+                })
+                .collect()
+        };
+        let expected = [
+            (true, Outcome::Granted, 5, 1),
+            (true, Outcome::Revoked, 6, 1),
+            (true, Outcome::QuotaExhausted, 5, 2),
+            (true, Outcome::QuotaExhausted, 6, 1),
+            (false, Outcome::Malformed, 6, 1),
+        ];
+        assert_eq!(shown(&taken), expected);
+        assert_eq!(notes.waits_since(), None);
+        notes.put_back(&taken);
+        assert_eq!(notes.waits_since(), Some(Timestamp::from_raw(5 * HOUR_MS)));
+        notes.count_unattributed(Outcome::Malformed);
+        let again = notes.take_notes(now);
+        assert_eq!(shown(&again)[..4], expected[..4]);
+        let malformed = again[4..].iter().map(|note| note.used.count).sum::<u64>();
+        assert_eq!(malformed, 2);
+        assert!(notes.take_notes(now).is_empty());
+    }
+
+    #[test]
+    fn denials_take_no_room_of_uses_and_those_without_room_are_counted() {
+        let notes = Notes::new();
+        for raw in 0..DENIALS_MAX as u64 + 3 {
+            noted(
+                &notes,
+                KeyId::from_raw(raw),
+                Outcome::Revoked,
+                Timestamp::MIN,
+            );
+        }
+        used(&notes, KeyId::from_raw(1 << 40), Timestamp::MIN);
+        let taken = notes.take_notes(Timestamp::MIN);
+        assert_eq!(taken.len(), DENIALS_MAX + 1);
+        assert_eq!((notes.denials_lost(), notes.lost()), (3, 0));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::error::StoreFailure;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::model::timings::Recorder;
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Whether an engine can read and write its store, from
 /// [`Engine::health`](crate::Engine::health).
@@ -187,11 +188,18 @@ pub(crate) struct Alarm {
     start: Instant,
     /// One more than the milliseconds from the start to the failure; 0: all is well.
     since_ms: AtomicU64,
-    /// [`ALWAYS`], or 0.
-    asks: AtomicU64,
+    /// What a verification looks at first: whether there is a failure, and whether one is to
+    /// be timed.
+    attention: AtomicU8,
     watch: Mutex<Watch>,
     changed: Condvar,
+    syncs: Recorder,
 }
+
+const FAILING: u8 = 1;
+const TIMING: u8 = 2;
+/// Whoever verifies has something else to look at.
+const ALWAYS: u8 = 4;
 
 /// How a wait ended.
 pub(crate) enum Waited {
@@ -210,19 +218,22 @@ struct Watch {
     is_called: bool,
 }
 
-/// In [`Alarm::since_ms`]: there is something to look at, whether or not there is a failure.
-const ALWAYS: u64 = 1 << 63;
-
 impl Alarm {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
             start: Instant::now(),
             since_ms: AtomicU64::new(0),
-            asks: AtomicU64::new(0),
+            attention: AtomicU8::new(0),
             watch: Mutex::default(),
             changed: Condvar::new(),
+            syncs: Recorder::default(),
         }
+    }
+
+    /// How long syncs of the file took.
+    pub(crate) fn syncs(&self) -> &Recorder {
+        &self.syncs
     }
 
     /// No model checker stands in for this lock.
@@ -236,8 +247,8 @@ impl Alarm {
         if watch.failure.is_none() {
             watch.failure = Some(self.failure_of(cause));
             let since = self.elapsed_ms().saturating_add(1);
-            self.since_ms
-                .store(since | self.asks.load(Ordering::Relaxed), Ordering::Release);
+            self.since_ms.store(since, Ordering::Release);
+            self.attention.fetch_or(FAILING, Ordering::Release);
             self.changed.notify_all();
         }
     }
@@ -282,8 +293,8 @@ impl Alarm {
     pub(crate) fn clear(&self) {
         let mut watch = self.watch();
         watch.failure = None;
-        self.since_ms
-            .store(self.asks.load(Ordering::Relaxed), Ordering::Release);
+        self.attention.fetch_and(!FAILING, Ordering::Release);
+        self.since_ms.store(0, Ordering::Release);
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -296,14 +307,28 @@ impl Alarm {
     /// look at as well, and whoever has not pays nothing for it.
     pub(crate) fn always_ask(&self) {
         let watch = self.watch();
-        self.asks.store(ALWAYS, Ordering::Relaxed);
-        self.since_ms.fetch_or(ALWAYS, Ordering::Release);
+        self.attention.fetch_or(ALWAYS, Ordering::Release);
         drop(watch);
     }
 
     /// Whether there is a failure, or something else to look at. Costs one load.
     pub(crate) fn is_raised(&self) -> bool {
-        self.since_ms.load(Ordering::Relaxed) != 0
+        self.attention.load(Ordering::Relaxed) & (FAILING | ALWAYS) != 0
+    }
+
+    /// Whether there is a failure, or the next verification is to be timed. Costs one load.
+    pub(crate) fn wants_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) != 0
+    }
+
+    /// Has the next verification timed, of whatever thread.
+    pub(crate) fn want_timing(&self) {
+        self.attention.fetch_or(TIMING, Ordering::Relaxed);
+    }
+
+    /// Whether it is this one.
+    pub(crate) fn takes_timing(&self) -> bool {
+        self.attention.fetch_and(!TIMING, Ordering::Relaxed) & TIMING != 0
     }
 
     /// Waits for a time, and less where somebody calls, or there is a failure and was none.
@@ -340,7 +365,7 @@ impl Alarm {
 
     /// For how long it has lasted.
     pub(crate) fn lasts(&self) -> Option<Duration> {
-        match self.since_ms.load(Ordering::Acquire) & !ALWAYS {
+        match self.since_ms.load(Ordering::Acquire) {
             0 => None,
             since => Some(Duration::from_millis(
                 self.elapsed_ms().saturating_sub(since - 1),

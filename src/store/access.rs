@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use redb::{BackendError, StorageBackend};
 
@@ -310,7 +311,11 @@ impl StorageBackend for Access {
         self.call(
             || Redo::Nothing,
             |ground| {
+                let begun = Instant::now();
                 ground.sync()?;
+                if let Some(alarm) = self.0.alarm.get() {
+                    alarm.syncs().note(begun.elapsed());
+                }
                 self.0.syncs.fetch_add(1, Ordering::AcqRel);
                 Ok(())
             },

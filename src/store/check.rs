@@ -4,6 +4,7 @@ mod indexes;
 mod keys;
 mod owner_settings;
 mod trail;
+mod usage_history;
 
 use std::collections::BTreeMap;
 
@@ -84,6 +85,7 @@ pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, 
     walk.indexes()?;
     walk.quotas()?;
     walk.requests()?;
+    walk.usage_history()?;
     extension::check(snapshot.txn(), snapshot.ring(), |looked| {
         walk.sound(looked).map(drop)
     })?;

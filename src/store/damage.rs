@@ -17,6 +17,7 @@ use crate::store::read::{Links, UsageRecord};
 use crate::store::record::{KeyRecord, View};
 use crate::store::tables::{META_INDEXED, OwnerRecord, State, Stored, Tagged, unseal};
 use crate::store::tx::requests::{self, RequestPart};
+use crate::store::usage_history::{HistoryRow, HistoryState, META_HISTORY};
 
 /// How many damaged records are listed; the rest is counted.
 pub(super) const LISTED_MAX: usize = 100;
@@ -53,6 +54,9 @@ impl<'a> Damage<'a> {
             "keyspaces" => self.sealed::<Keyspace>(Tagged::Keyspace, key, value, &number),
             "owners" => self.sealed::<OwnerRecord>(Tagged::Owner, key, value, &text),
             "usage" => self.sealed::<UsageRecord>(Tagged::Usage, key, value, &number),
+            "usage_hours" => self.sealed::<HistoryRow>(Tagged::UsageHours, key, value, &text),
+            "usage_days" => self.sealed::<HistoryRow>(Tagged::UsageDays, key, value, &text),
+            "usage_owners" => self.sealed::<HistoryRow>(Tagged::UsageOwners, key, value, &text),
             "quotas" => self.sealed::<QuotaRecord>(Tagged::Quota, key, value, &number),
             "kept" => self.sealed::<AuditBody>(Tagged::Kept, key, value, &number),
             "requests" => self.sealed::<RequestPart>(Tagged::Request, key, value, &request),
@@ -60,6 +64,9 @@ impl<'a> Damage<'a> {
             // What else there is one of was read before.
             "gatekey" if key == META_INDEXED.as_bytes() => {
                 self.sealed::<Indexed>(Tagged::Indexed, key, value, &text);
+            }
+            "gatekey" if key == META_HISTORY.as_bytes() => {
+                self.sealed::<HistoryState>(Tagged::HistoryState, key, value, &text);
             }
             "gatekey" if key.starts_with(counts::NAME.as_bytes()) => {
                 self.sealed::<Counted>(Tagged::Counts, key, value, &text);

@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::crypto::digest::{TAG_LEN, Tag};
+#[cfg(feature = "tracing")]
+use crate::model::audit::AuditEvent;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
@@ -116,6 +118,41 @@ pub(crate) struct Waiting {
     pub(crate) slices: Vec<QuotaEvent>,
     /// Flushes that wait until their uses are written.
     pub(crate) flushes: Vec<Arc<AtomicBool>>,
+    /// What is told of each audit entry.
+    #[cfg(feature = "tracing")]
+    pub(crate) audited: Vec<Audited>,
+}
+
+/// What an event tells of an audit entry.
+#[cfg(feature = "tracing")]
+#[derive(Clone)]
+pub(crate) struct Audited {
+    pub(crate) seq: u64,
+    pub(crate) kind: String,
+    pub(crate) actor: Option<String>,
+    /// The first key that it is about, and of how many it tells.
+    pub(crate) key: Option<KeyId>,
+    pub(crate) keys: usize,
+}
+
+#[cfg(feature = "tracing")]
+impl Audited {
+    pub(crate) fn of(seq: u64, actor: Option<&str>, event: &AuditEvent) -> Self {
+        let keys = event.keys();
+        // The name of the variant alone, and nothing that it holds.
+        let mut kind = format!("{event:?}");
+        kind.truncate(
+            kind.find(|char: char| !char.is_alphanumeric())
+                .unwrap_or(kind.len()),
+        );
+        Self {
+            seq,
+            kind,
+            actor: actor.map(str::to_owned),
+            key: keys.first().copied(),
+            keys: keys.len(),
+        }
+    }
 }
 
 /// What a transaction changed.

@@ -53,4 +53,5 @@ mod stored;
 pub(crate) mod tables;
 pub(crate) mod trail;
 pub(crate) mod tx;
+pub(crate) mod usage_history;
 pub(crate) mod writer;

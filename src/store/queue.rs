@@ -11,8 +11,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::model::error::{Error, StoreFailure};
+use crate::model::timings::{Recorder, Timings};
 use crate::store::tx::Tx;
 use crate::sync::{Condvar, Mutex, lock};
 
@@ -41,6 +43,7 @@ enum Stage<T> {
 struct Place<T> {
     stage: Mutex<Stage<T>>,
     changed: Condvar,
+    since: Instant,
 }
 
 impl<T> Place<T> {
@@ -52,6 +55,8 @@ impl<T> Place<T> {
 
 /// A place in the line, whatever its change gives.
 trait Waits: Send + Sync {
+    /// For how long it has waited.
+    fn waits_for(&self) -> Duration;
     /// Hands the change to a leader.
     fn take(self: Arc<Self>) -> Option<Box<dyn Job>>;
     /// Makes the caller that waits there the leader.
@@ -59,6 +64,10 @@ trait Waits: Send + Sync {
 }
 
 impl<T: Send + 'static> Waits for Place<T> {
+    fn waits_for(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     fn take(self: Arc<Self>) -> Option<Box<dyn Job>> {
         let work = match std::mem::replace(&mut *lock(&self.stage), Stage::Taken) {
             Stage::Waiting(work) | Stage::Lead(work) => work,
@@ -121,6 +130,11 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// How many changes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Runs all in a transaction.
     pub(crate) fn run(&mut self, tx: &mut Tx<'_>) -> Progress {
         let jobs = self.jobs.iter_mut();
@@ -161,6 +175,7 @@ struct Line {
 #[derive(Default)]
 pub(crate) struct Queue {
     line: Mutex<Line>,
+    waits: Recorder,
 }
 
 impl Queue {
@@ -177,6 +192,7 @@ impl Queue {
         let place = Arc::new(Place {
             stage: Mutex::new(Stage::Waiting(Box::new(work))),
             changed: Condvar::new(),
+            since: Instant::now(),
         });
         let lead = {
             let mut line = lock(&self.line);
@@ -207,6 +223,11 @@ impl Queue {
         }
     }
 
+    /// How long changes have waited for a leader.
+    pub(crate) fn waits(&self) -> Timings {
+        self.waits.read()
+    }
+
     /// How many wait for a leader.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
@@ -220,6 +241,9 @@ impl Queue {
             let count = line.waiting.len().min(BATCH_MAX);
             line.waiting.drain(..count).collect()
         };
+        for place in &places {
+            self.waits.note(place.waits_for());
+        }
         let jobs = places.into_iter().filter_map(|place| place.take());
         let mut batch = Batch {
             jobs: jobs.map(|job| (job, false)).collect(),

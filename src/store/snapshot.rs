@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -328,6 +329,44 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// How many good keys end within each of two times, the shorter first: by their expiry
+    /// or the end of their grace. What was revoked has ended before.
+    pub(crate) fn ending_within(
+        &self,
+        now: Timestamp,
+        [short, long]: [Duration; 2],
+    ) -> Result<(u64, u64), Error> {
+        let until = |within| now.saturating_add(within).unix_ms();
+        let range = (now.unix_ms() + 1, 0)..=(until(long), u64::MAX);
+        let (mut counted, mut all) = (0, 0);
+        for row in ReadableTable::range::<(u64, u64)>(&self.table(BY_END)?, range).or_store()? {
+            let (end, _) = row.or_store()?.0.value();
+            counted += u64::from(end <= until(short));
+            all += 1;
+        }
+        Ok((counted, all))
+    }
+
+    /// The keys that end after one instant, and at the latest at another, in the order of
+    /// their ends.
+    pub(crate) fn ids_ending_within(
+        &self,
+        after: Timestamp,
+        last: Timestamp,
+    ) -> Result<Vec<KeyId>, Error> {
+        let range = (
+            Bound::Excluded((after.unix_ms(), u64::MAX)),
+            Bound::Included((last.unix_ms(), u64::MAX)),
+        );
+        if after >= last {
+            return Ok(Vec::new());
+        }
+        ReadableTable::range::<(u64, u64)>(&self.table(BY_END)?, range)
+            .or_store()?
+            .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
+            .collect()
     }
 
     pub(super) fn keyspace_number(&self, prefix: Prefix) -> Result<u32, Error> {

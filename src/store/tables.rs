@@ -20,7 +20,7 @@ use crate::store::reach::Reach;
 /// trail begins.
 ///
 /// 3: the counts of keys by state, the index by turn, and the index of held keys; settings
-/// of owners.
+/// of owners; the usage history.
 pub(crate) const FORMAT: u32 = 3;
 
 pub(crate) type Bytes = &'static [u8];
@@ -61,6 +61,15 @@ pub(crate) const KEPT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("k
 pub(crate) const BY_KEY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("by_key");
 /// id -> usage
 pub(crate) const USAGE: TableDefinition<'_, u64, Bytes> = TableDefinition::new("usage");
+/// keyspace (all ones: none), hour -> what verifications came to
+pub(crate) const USAGE_HOURS: TableDefinition<'_, (u32, u32), Bytes> =
+    TableDefinition::new("usage_hours");
+/// day, id -> what verifications came to
+pub(crate) const USAGE_DAYS: TableDefinition<'_, (u32, u64), Bytes> =
+    TableDefinition::new("usage_days");
+/// day, path -> what verifications of the owner's own keys came to
+pub(crate) const USAGE_OWNERS: TableDefinition<'_, Bytes, Bytes> =
+    TableDefinition::new("usage_owners");
 /// number -> quota
 pub(crate) const QUOTAS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("quotas");
 /// name of a request, part -> what was asked for, and what it was answered with
@@ -80,7 +89,7 @@ macro_rules! each_table {
             |$table| $does;
             KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER HELD BY_KEYSPACE BY_END BY_TURN AUDIT
             KEPT BY_KEY USAGE QUOTAS OWNER_SETTINGS OWNER_QUOTAS
-            REQUESTS REQUESTS_BY_TIME
+            REQUESTS REQUESTS_BY_TIME USAGE_HOURS USAGE_DAYS USAGE_OWNERS
         )
     };
     (|$table:ident| $does:expr; $($name:ident)*) => {
@@ -131,6 +140,10 @@ pub(crate) enum Tagged {
     Counts = 22,
     Extension = 23,
     Fleet = 24,
+    UsageHours = 31,
+    UsageDays = 32,
+    UsageOwners = 33,
+    HistoryState = 34,
 }
 
 impl Tagged {
@@ -141,6 +154,10 @@ impl Tagged {
             Self::Owner => "owners",
             Self::Usage => "usage",
             Self::State | Self::Copy | Self::Indexed | Self::Counts | Self::Fleet => "gatekey",
+            Self::HistoryState => "gatekey",
+            Self::UsageHours => "usage_hours",
+            Self::UsageDays => "usage_days",
+            Self::UsageOwners => "usage_owners",
             Self::Quota => "quotas",
             Self::Request => "requests",
             Self::Extension => "extension",

@@ -14,6 +14,7 @@ mod quotas;
 mod repair;
 pub(crate) mod requests;
 mod set_back;
+mod usage_history;
 pub(crate) mod uses;
 
 use std::cell::{Cell, RefCell};
@@ -209,6 +210,11 @@ impl<'t> Tx<'t> {
     pub(crate) fn audit(&mut self, actor: Option<&str>, event: AuditEvent) -> Result<(), Error> {
         self.writing();
         let seq = self.next_seq();
+        #[cfg(feature = "tracing")]
+        {
+            let told = crate::store::delta::Audited::of(seq, actor, &event);
+            self.delta.waiting.audited.push(told);
+        }
         let body = AuditBody {
             at: self.now,
             actor: actor.map(str::to_owned),

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -67,7 +66,6 @@ impl Admin {
             admin: self.admin,
             backup_dir: self.backup_dir.clone(),
             backup: Mutex::new(()),
-            backed_up_ms: AtomicU64::new(0),
         })
     }
 

@@ -121,6 +121,42 @@ pub(crate) struct UsageTotals {
     pub(crate) damaged: u64,
 }
 
+/// How a key, an owner or a keyspace was used.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct UsageHistory {
+    pub(crate) by: crate::endpoints::usage::By,
+    #[schemars(with = "schema::Timestamp")]
+    pub(crate) from: Timestamp,
+    #[schemars(with = "schema::Timestamp")]
+    pub(crate) to: Timestamp,
+    /// How many verifications were granted.
+    pub(crate) granted: u64,
+    /// How many were denied.
+    pub(crate) denied: u64,
+    /// The days or hours in which there was something, the oldest first.
+    #[schemars(with = "Vec<schema::UsageBin>")]
+    pub(crate) bins: Vec<gatekey::UsageBin>,
+}
+
+/// A hint, with its rule as a sentence.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ShownHint {
+    #[serde(flatten)]
+    #[schemars(with = "schema::Hint")]
+    pub(crate) hint: gatekey::Hint,
+    /// The rule.
+    pub(crate) text: &'static str,
+}
+
+/// A page of hints.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Hints {
+    pub(crate) hints: Vec<ShownHint>,
+    /// From where to go on; `null` on the last page. A page may have no hint and a next one.
+    #[schemars(with = "Option<schema::Cursor>")]
+    pub(crate) next: Option<Cursor>,
+}
+
 /// A verdict: one of the two members.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "snake_case")]

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -186,8 +185,6 @@ pub(crate) struct Shared {
     pub(crate) backup_dir: PathBuf,
     /// Held while a backup is made and sent.
     pub(crate) backup: Mutex<()>,
-    /// The milliseconds of the last backup that was made; 0 for none.
-    pub(crate) backed_up_ms: AtomicU64,
 }
 
 /// What is written where the client reads.

@@ -49,6 +49,7 @@ mod admin;
 mod answers;
 mod api;
 mod call;
+mod chart;
 mod doors;
 mod endpoints;
 mod events;

@@ -1,21 +1,18 @@
 //! Metrics, in the text format of Prometheus.
 
 use std::fmt::{Display, Write as _};
-use std::time::Duration;
 
-use gatekey::{Engine, Error, KeyFilter, bounds};
+use gatekey::{Engine, Error, Metrics, Outcome, Timestamp, Timings};
 
 /// The media type of the text.
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// The state of a store as metrics, in the text format of Prometheus, for a server that
-/// has a page of its own for them. `/metrics` of the admin API also has
-/// `gatekey_backup_last_timestamp_seconds`.
+/// What an engine counts and what its store holds as metrics, in the text format of
+/// Prometheus: `/metrics` of the admin API, for a server that has a page of its own for
+/// them. docs/METRICS.md lists them.
 ///
-/// No key and no owner is a label. The call reads a few records, and the keys that expire
-/// within 30 days.
+/// No key and no owner is a label. The call reads a few records, and the index of the keys
+/// that end within 30 days. It writes nothing.
 ///
 /// # Errors
 /// See [`Engine`].
@@ -30,13 +27,16 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// # Ok::<(), gatekey::Error>(())
 /// ```
 pub fn metrics(engine: &Engine) -> Result<String, Error> {
-    render(engine, None)
+    let mut text = Text::default();
+    state(engine, &mut text)?;
+    work(&engine.metrics()?, engine.now(), &mut text);
+    Ok(text.0)
 }
 
-pub(crate) fn render(engine: &Engine, backed_up_ms: Option<u64>) -> Result<String, Error> {
+/// What the store holds.
+fn state(engine: &Engine, text: &mut Text) -> Result<(), Error> {
     let stats = engine.stats()?;
     let clock = engine.clock_status()?;
-    let mut text = Text::default();
     text.one(
         "gatekey_up",
         "gauge",
@@ -68,14 +68,6 @@ pub(crate) fn render(engine: &Engine, backed_up_ms: Option<u64>) -> Result<Strin
             text.sample("gatekey_keys", &labels, count);
         }
     }
-    text.head(
-        "gatekey_keys_expiring",
-        "gauge",
-        "Keys that expire, or whose grace ends, within a time.",
-    );
-    let (week, month) = expiring(engine)?;
-    text.sample("gatekey_keys_expiring", r#"{within="7d"}"#, week);
-    text.sample("gatekey_keys_expiring", r#"{within="30d"}"#, month);
     text.head("gatekey_pepper_keys", "gauge", "Keys that need a pepper.");
     for of in engine.peppers()? {
         let labels = format!(r#"{{pepper="{}"}}"#, of.pepper);
@@ -141,36 +133,127 @@ pub(crate) fn render(engine: &Engine, backed_up_ms: Option<u64>) -> Result<Strin
         "Leaps of the clock.",
         clock.leaps,
     );
-    if let Some(ms) = backed_up_ms {
-        text.one(
-            "gatekey_backup_last_timestamp_seconds",
-            "gauge",
-            "When this server last made a backup; 0 if it has not.",
-            ms / 1000,
-        );
-    }
-    Ok(text.0)
+    Ok(())
 }
 
-/// How many keys end within 7 and within 30 days.
-fn expiring(engine: &Engine) -> Result<(u64, u64), Error> {
-    let soon = engine.now().saturating_add(7 * DAY);
-    let filter = KeyFilter::new().expires_within(30 * DAY);
-    let (mut week, mut month) = (0, 0);
-    let mut after = None;
-    loop {
-        let page = engine.keys_page(&filter, after.as_ref(), bounds::PAGE_MAX)?;
-        for key in &page.keys {
-            let ends = [key.expires_at, key.retiring_until];
-            let end = ends.into_iter().flatten().min();
-            month += 1;
-            week += u64::from(end.is_some_and(|end| end <= soon));
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok((week, month)),
+/// What the engine has done.
+fn work(metrics: &Metrics, now: Timestamp, text: &mut Text) {
+    verifications(metrics, text);
+    text.head(
+        "gatekey_keys_expiring",
+        "gauge",
+        "Keys that expire, or whose grace ends, within a time.",
+    );
+    for (within, keys) in [("7d", metrics.expiring_7d), ("30d", metrics.expiring_30d)] {
+        let labels = format!(r#"{{within="{within}"}}"#);
+        text.sample("gatekey_keys_expiring", &labels, keys);
+    }
+    text.head(
+        "gatekey_queue_wait_seconds",
+        "histogram",
+        "How long changes waited for their transaction.",
+    );
+    text.histogram("gatekey_queue_wait_seconds", "", &metrics.queue_waits);
+    text.head(
+        "gatekey_commit_seconds",
+        "histogram",
+        "How long commits took, with their syncs.",
+    );
+    text.histogram("gatekey_commit_seconds", "", &metrics.commits);
+    text.head(
+        "gatekey_sync_seconds",
+        "histogram",
+        "How long syncs of the file took.",
+    );
+    text.histogram("gatekey_sync_seconds", "", &metrics.syncs);
+    text.one(
+        "gatekey_commits_failed_total",
+        "counter",
+        "Transactions that failed.",
+        metrics.commits_failed,
+    );
+    text.one(
+        "gatekey_quota_slices_total",
+        "counter",
+        "Slices of quotas that were asked of the store, each with a commit.",
+        metrics.quota_slices,
+    );
+    text.one(
+        "gatekey_usage_denials_lost_total",
+        "counter",
+        "Denials that the usage history lacks for want of room.",
+        metrics.denials_lost,
+    );
+    text.one(
+        "gatekey_usage_history_bytes",
+        "gauge",
+        "The bytes of the usage history.",
+        metrics.history_bytes,
+    );
+    text.one(
+        "gatekey_usage_history_skipped_total",
+        "counter",
+        "Rows that the usage history had no room for.",
+        metrics.history_skipped,
+    );
+    text.one(
+        "gatekey_usage_unflushed_seconds",
+        "gauge",
+        "How old the oldest use is that is not in the file yet.",
+        metrics.unflushed_for(now).as_secs_f64(),
+    );
+    text.one(
+        "gatekey_backup_last_timestamp_seconds",
+        "gauge",
+        "When the engine last made a backup; 0 if it has not since it was opened.",
+        metrics.last_backup.map_or(0, Timestamp::unix_seconds),
+    );
+}
+
+fn verifications(metrics: &Metrics, text: &mut Text) {
+    let name = "gatekey_verifications_total";
+    text.head(
+        name,
+        "counter",
+        "Verifications, by keyspace and outcome; those of no keyspace have none.",
+    );
+    for (keyspace, counts) in &metrics.verifications {
+        let of_no_key = |of: &Outcome| matches!(of, Outcome::Malformed | Outcome::TooManyAttempts);
+        for (outcome, count) in counts.iter().filter(|(of, _)| !of_no_key(of)) {
+            let labels = format!(r#"{{keyspace="{keyspace}",outcome="{outcome}"}}"#);
+            text.sample(name, &labels, count);
         }
     }
+    for outcome in [
+        Outcome::Malformed,
+        Outcome::TooManyAttempts,
+        Outcome::Unknown,
+    ] {
+        let labels = format!(r#"{{keyspace="",outcome="{outcome}"}}"#);
+        text.sample(name, &labels, metrics.unattributed.get(outcome));
+    }
+    text.one(
+        "gatekey_verification_errors_total",
+        "counter",
+        "Verifications that ended in an error.",
+        metrics.errors,
+    );
+    let name = "gatekey_verification_seconds";
+    text.head(
+        name,
+        "histogram",
+        "How long verifications took: from memory, of a sample; with the file, of each.",
+    );
+    text.histogram(name, r#"way="memory""#, &metrics.memory_times);
+    text.histogram(name, r#"way="file""#, &metrics.file_times);
+    let name = "gatekey_resident_lookups_total";
+    text.head(
+        name,
+        "counter",
+        "Where the keys of proven tokens were found.",
+    );
+    text.sample(name, r#"{result="hit"}"#, metrics.resident_hits);
+    text.sample(name, r#"{result="miss"}"#, metrics.resident_misses);
 }
 
 #[derive(Default)]
@@ -184,6 +267,27 @@ impl Text {
 
     fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
         let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    /// The samples of a histogram. `labels`: without braces.
+    fn histogram(&mut self, name: &str, labels: &str, timings: &Timings) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut below = 0;
+        for (bound, count) in timings.buckets() {
+            below += count;
+            let bound = match bound {
+                Some(bound) => bound.as_secs_f64().to_string(),
+                None => "+Inf".to_owned(),
+            };
+            let labels = format!(r#"{{{labels}{comma}le="{bound}"}}"#);
+            self.sample(&format!("{name}_bucket"), &labels, below);
+        }
+        let labels = match labels {
+            "" => String::new(),
+            labels => format!("{{{labels}}}"),
+        };
+        self.sample(&format!("{name}_sum"), &labels, timings.sum().as_secs_f64());
+        self.sample(&format!("{name}_count"), &labels, below);
     }
 
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {

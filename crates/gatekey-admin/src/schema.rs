@@ -262,6 +262,34 @@ pub(crate) struct Usage {
     count: u64,
 }
 
+/// What a person should look at.
+#[derive(JsonSchema)]
+pub(crate) struct Hint {
+    /// The name of the rule.
+    rule: String,
+    #[schemars(with = "KeyId")]
+    key: (),
+    keyspace: String,
+    owner: String,
+    /// Since when, as the rule says.
+    #[schemars(with = "Option<Timestamp>")]
+    since: (),
+    /// How often.
+    count: u64,
+    /// How often it is usual; 0 where the rule does not compare.
+    usual: u64,
+}
+
+/// How a day or an hour was.
+#[derive(JsonSchema)]
+pub(crate) struct UsageBin {
+    /// When it begins.
+    #[schemars(with = "Timestamp")]
+    begins_at: (),
+    /// How many verifications came to each outcome: `granted`, or the code of a denial.
+    counts: BTreeMap<String, u64>,
+}
+
 /// A damaged record.
 #[derive(JsonSchema)]
 pub(crate) struct Corruption {

@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Audit(Audit),
     /// Add up how keys were used.
     Usage(UsageOf),
+    /// List keys that a person should look at, each with the rule that is true of it.
+    Hints,
     /// Show what the store holds.
     Stats,
     /// Show whether the store takes changes.
@@ -580,6 +582,21 @@ pub(crate) struct UsageOf {
     /// Keys of this owner and of all below it.
     #[arg(long, group = "whose", add = ArgValueCompleter::new(owners))]
     pub(crate) owner: Option<String>,
+    /// A key, by its id: its days.
+    #[arg(long, group = "whose", conflicts_with_all = ["keyspace", "owner"], add = ArgValueCompleter::new(keys))]
+    pub(crate) key: Option<String>,
+    /// What belongs to no keyspace, since it was malformed or unknown: its days.
+    #[arg(long, group = "whose", conflicts_with_all = ["keyspace", "owner", "key"])]
+    pub(crate) unattributed: bool,
+    /// Show the days of this long until now, in the place of the sum: 30d.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) last: Option<Time>,
+    /// Show hours, in the place of days. Only keyspaces have them.
+    #[arg(long)]
+    pub(crate) hourly: bool,
+    /// Print a chart, as SVG.
+    #[arg(long)]
+    pub(crate) svg: bool,
 }
 
 #[derive(Debug, Args)]

@@ -56,6 +56,7 @@ fn serve(door: &Door, global: &Global, command: Command, token: String) -> Resul
             print(global, &door.ask(&Ask::post("/v1/keys/find", &body)?)?)
         }
         Command::Usage(asked) => usage(door, global, &asked),
+        Command::Hints => hints(door, global),
         Command::Stats => print(global, &door.ask(&Ask::get("/v1/stats"))?),
         Command::Clock => print(global, &door.ask(&Ask::get("/v1/clock"))?),
         Command::Health => {
@@ -202,7 +203,79 @@ fn usage(door: &Door, global: &Global, asked: &UsageOf) -> Result<()> {
     let mut query = Query::default();
     query.add("keyspace", asked.keyspace.as_deref());
     query.add("owner_and_below", asked.owner.as_deref());
+    let is_of_days = asked.last.is_some() || asked.hourly || asked.svg;
+    if is_of_days || asked.key.is_some() || asked.unattributed {
+        return days(door, global, asked, query);
+    }
     print(global, &door.ask(&Ask::get(&query.after("/v1/usage")))?)
+}
+
+/// All pages of hints.
+fn hints(door: &Door, global: &Global) -> Result<()> {
+    let mut found: Vec<Value> = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let mut query = Query::default();
+        query.add("after", after.as_deref());
+        let page = door.ask(&Ask::get(&query.after("/v1/hints")))?;
+        found.extend(page["hints"].as_array().cloned().unwrap_or_default());
+        match page["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    let columns = ["rule", "key", "owner", "since", "count", "usual", "text"];
+    list(global, &Value::Array(found), &columns)
+}
+
+/// The usage history: a table, or a chart.
+fn days(door: &Door, global: &Global, asked: &UsageOf, mut query: Query) -> Result<()> {
+    query.add("key", asked.key.as_deref());
+    query.add("unattributed", asked.unattributed.then_some("true"));
+    query.add("by", asked.hourly.then_some("hour"));
+    if let Some(last) = asked.last {
+        let clock = door.ask(&Ask::get("/v1/clock"))?;
+        let now: gatekey::Timestamp =
+            serde_json::from_value(clock["now"].clone()).map_err(Failure::fault)?;
+        let from = now.saturating_sub(last.some().map_err(Failure::usage)?);
+        query.add("from", Some(&from.to_string()));
+    }
+    if asked.svg && global.json {
+        return Err(Failure::usage("--svg and --json exclude each other"));
+    }
+    if asked.svg {
+        let ask = query.after("/v1/usage/chart");
+        door.copy(&Ask::get(&ask), &mut std::io::stdout())?;
+        return Ok(());
+    }
+    let answer = door.ask(&Ask::get(&query.after("/v1/usage/history")))?;
+    if global.json {
+        return table::print_json(&answer);
+    }
+    let bins = answer["bins"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let row = |bin: &Value| {
+        let counts = bin["counts"].as_object();
+        let denied = counts
+            .into_iter()
+            .flatten()
+            .filter(|(code, _)| *code != "granted");
+        let reasons: Vec<String> = denied
+            .clone()
+            .map(|(code, count)| format!("{code} {count}"))
+            .collect();
+        let sum: u64 = denied.filter_map(|(_, count)| count.as_u64()).sum();
+        vec![
+            table::shown(&bin["begins_at"]),
+            table::shown(&bin["counts"]["granted"]),
+            sum.to_string(),
+            table::shown(&Value::String(reasons.join(", "))),
+        ]
+    };
+    let rows: Vec<Vec<String>> = bins.iter().map(row).collect();
+    table::print(&["begins", "granted", "denied", "reasons"], &rows)
 }
 
 /// A query, encoded.

@@ -1,6 +1,8 @@
 //! Applying what the log has: entries in one transaction, published as a commit of one's
 //! own.
 
+use std::time::Instant;
+
 use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
@@ -128,7 +130,10 @@ impl Core {
             waiting
         })?;
         if let Some(written) = written {
-            match writer.commit(written)? {
+            let begun = Instant::now();
+            let committed = writer.commit(written);
+            self.counters.commits.note(begun.elapsed());
+            match committed? {
                 Shown::Published => {}
                 Shown::Unreadable => self.go_dark(),
             }

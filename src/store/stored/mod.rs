@@ -22,6 +22,7 @@ mod quota;
 mod request;
 #[cfg(test)]
 mod tests;
+mod usage_history;
 
 /// An instant; `None` where it is out of range.
 fn instant(ms: u64) -> Option<Timestamp> {

@@ -15,6 +15,7 @@ use crate::model::key::ColdRecord;
 use crate::model::keyspace::{KeysPerOwner, Keyspace, PermissionName};
 use crate::model::level::LevelDefaults;
 use crate::model::limit::{Algorithm, Limit};
+use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::quota::{Quota, Refill};
 use crate::model::reason::Reason;
@@ -31,6 +32,7 @@ use crate::store::read::UsageRecord;
 use crate::store::stored::quota::RefillForm;
 use crate::store::tables::{OwnerRecord, State, Stored};
 use crate::store::tx::requests::RequestPart;
+use crate::store::usage_history::{HistoryRow, HistoryState};
 
 const AT: Timestamp = Timestamp::from_raw(1_767_225_600_123);
 const LATER: Timestamp = Timestamp::from_raw(1_767_225_700_456);
@@ -347,6 +349,17 @@ fn lines() -> Vec<String> {
     }
     line(&mut lines, "owner_quota", &OwnerQuota { number: 70_000 });
     line(&mut lines, "usage", &usage());
+    let counts = [(Outcome::Granted, 70_000), (Outcome::QuotaExhausted, 3)];
+    let row = HistoryRow(counts.into_iter().collect());
+    line(&mut lines, "usage_history", &row);
+    line(&mut lines, "usage_history", &HistoryRow::default());
+    let history = HistoryState {
+        hours: 1,
+        days: 300,
+        owners: 70_000,
+        skipped: 4,
+    };
+    line(&mut lines, "usage_history_state", &history);
     let state = State {
         audit_seq: 7,
         audit_hash: [1; 32],

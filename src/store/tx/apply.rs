@@ -21,7 +21,8 @@ use crate::store::quota::QuotaRecord;
 use crate::store::read;
 use crate::store::tables::{
     self, KEPT, META, META_COPY, META_FLEET, META_FORMAT, META_IDENTITY, OWNER_QUOTAS,
-    OWNER_SETTINGS, REQUESTS, REQUESTS_BY_TIME, Stored, Tagged,
+    OWNER_SETTINGS, REQUESTS, REQUESTS_BY_TIME, Stored, Tagged, USAGE_DAYS, USAGE_HOURS,
+    USAGE_OWNERS,
 };
 
 type Bytes = Option<Vec<u8>>;
@@ -239,6 +240,9 @@ impl Tx<'_> {
             "by_turn" => put(&mut self.by_turn, rows, plain),
             "audit" => put(&mut self.audit, rows, plain),
             "usage" => put(&mut self.usage, rows, plain),
+            "usage_hours" => put(&mut self.open_table(USAGE_HOURS)?, rows, plain),
+            "usage_days" => put(&mut self.open_table(USAGE_DAYS)?, rows, plain),
+            "usage_owners" => put(&mut self.open_table(USAGE_OWNERS)?, rows, plain),
             "kept" => put(&mut self.open_table(KEPT)?, rows, plain),
             "by_key" => put(&mut self.open_by_key()?, rows, plain),
             "requests" => put(&mut self.open_table(REQUESTS)?, rows, plain),

@@ -71,6 +71,7 @@ impl Tx<'_> {
         mender.lineages()?;
         mender.own_limits()?;
         mender.usages()?;
+        mender.usage_history()?;
         mender.owner_quotas(&trail)?;
         mender.quotas()?;
         mender.requests()?;

@@ -1,7 +1,5 @@
 //! The care of the store.
 
-use std::sync::atomic::Ordering;
-
 use axum::http::StatusCode;
 use gatekey::{Error, Key, KeyFilter, Timestamp};
 
@@ -195,14 +193,11 @@ fn backup(call: &mut Call) -> Result<Answer, Problem> {
         .tempdir_in(&shared.backup_dir)
         .map_err(failed)?;
     let path = folder.path().join("store");
-    let backup = call.engine.backup(&path)?;
+    call.engine.backup(&path)?;
     let file = std::fs::File::open(&path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
     // Without a name, nothing of it is left once it is sent or the process ends.
     drop(folder);
-    shared
-        .backed_up_ms
-        .store(backup.at.unix_ms(), Ordering::Relaxed);
     Ok(Answer::File(file, bytes))
 }
 
@@ -214,8 +209,6 @@ fn document(_: &mut Call) -> Result<Answer, Problem> {
 }
 
 fn metrics(call: &mut Call) -> Result<Answer, Problem> {
-    call.write_usage();
-    let backed_up = call.shared.backed_up_ms.load(Ordering::Relaxed);
-    let text = crate::metrics::render(&call.engine, Some(backed_up))?;
+    let text = crate::metrics::metrics(&call.engine)?;
     Ok(Answer::Text(crate::metrics::MEDIA_TYPE, text))
 }

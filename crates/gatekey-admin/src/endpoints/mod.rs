@@ -5,6 +5,7 @@ mod keys;
 mod keyspaces;
 mod owners;
 mod trail;
+pub(crate) mod usage;
 
 use crate::call::Endpoint;
 
@@ -15,6 +16,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Endpoint> {
         keys::ENDPOINTS,
         trail::ENDPOINTS,
         care::ENDPOINTS,
+        usage::ENDPOINTS,
     ]
     .into_iter()
     .flatten()

@@ -189,6 +189,15 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
     let totals = tour.done("GET", "/v1/usage?owner_and_below=acme", &none);
     assert_eq!((&totals["keys"], &totals["count"]), (&json!(1), &json!(1)));
     tour.refused(400, "invalid", "GET", "/v1/usage", &none);
+    let history = format!("/v1/usage/history?key={id}");
+    let days = tour.done("GET", &history, &none);
+    let counts = json!({"granted": 1, "network_not_allowed": 1});
+    assert_eq!(days["bins"][0]["counts"], counts);
+    tour.refused(400, "invalid", "GET", "/v1/usage/history", &none);
+    let chart = tour.ask("GET", &format!("/v1/usage/chart?key={id}"), &none);
+    assert!(chart.text().contains("1 granted, 1 denied"));
+    let missing = "/v1/usage/history?key=0000000000";
+    tour.refused(404, "not_found", "GET", missing, &none);
     tour.refused(
         404,
         "not_found",
@@ -239,6 +248,12 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
     tour.done("POST", "/v1/keys/revoke", &leaked);
     assert_eq!(tour.done("GET", &second, &none)["state"], "revoked");
     tour.refused(409, "revoked", "PATCH", &second, &json!({"name": "x"}));
+    let tried = json!({"token": rotated["token"]});
+    tour.done("POST", "/v1/verify", &tried);
+    let hints = tour.done("GET", "/v1/hints?limit=1000", &none);
+    assert_eq!(hints["hints"][0]["rule"], "revoked_key_tried");
+    assert_eq!(hints["hints"][0]["key"], rotated["key"]["id"]);
+    tour.refused(400, "invalid", "GET", "/v1/hints?limit=0", &none);
     let history = tour.done("GET", &format!("{show}/history?limit=3"), &none);
     assert_eq!(history["entries"].as_array().unwrap().len(), 3);
     let next = format!("{show}/history?from={}", history["next"]);

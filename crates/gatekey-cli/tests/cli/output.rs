@@ -33,6 +33,40 @@ fn a_token_alone_goes_to_stdout() {
 }
 
 #[test]
+fn usage_is_a_table_of_days_or_a_chart_and_hints_name_their_rule() {
+    let (place, id, token) = Place::with_key();
+    assert_eq!(place.run_with(&["verify"], &token).code, 0);
+    place.done(&["key", "revoke", &id, "--yes"]);
+    assert_eq!(place.run_with(&["verify"], &token).code, 7);
+    let usage = place.done(&["usage", "--key", &id, "--last", "7d"]).stdout;
+    let rows: Vec<&str> = usage.lines().collect();
+    assert!(
+        rows[0].starts_with("begins ") && rows[1].ends_with(" 1        1       revoked 1"),
+        "{usage}"
+    );
+    assert_eq!(rows.len(), 2, "{usage}");
+    let hourly = ["usage", "--keyspace", "acme_live", "--hourly", "--json"];
+    let hours = place.done(&hourly).json();
+    assert_eq!(
+        (&hours["granted"], &hours["denied"]),
+        (&1.into(), &1.into())
+    );
+    let chart = place
+        .done(&["usage", "--keyspace", "acme_live", "--svg"])
+        .stdout;
+    assert!(
+        chart.starts_with("<svg ") && chart.ends_with("</svg>\n"),
+        "{chart}"
+    );
+    let owners_hours = ["usage", "--owner", "acme", "--hourly"];
+    assert_eq!(place.run_with(&owners_hours, "").code, 2);
+    let hints = place.done(&["hints", "--json"]).json();
+    assert_eq!(hints["rule"], "revoked_key_tried");
+    assert_eq!(hints["key"], id);
+    assert!(!place.done(&["hints"]).stdout.contains(&token));
+}
+
+#[test]
 fn json_is_one_object_a_line_and_lists_go_through_all_pages() {
     let (place, _, _) = Place::with_key();
     let one = "{\"keyspace\": \"acme_live\", \"owner\": \"many\"}\n";
@@ -108,7 +142,7 @@ fn the_commands_are_these() {
     assert_data_eq!(
         commands.join(" "),
         str![
-            "init keyspace key owner verify inspect find audit usage stats health clock metrics check repair backup restore purge compact pepper api serve completions man help"
+            "init keyspace key owner verify inspect find audit usage hints stats health clock metrics check repair backup restore purge compact pepper api serve completions man help"
         ]
     );
 }

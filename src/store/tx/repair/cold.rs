@@ -126,6 +126,18 @@ impl Mender<'_, '_> {
         Ok(())
     }
 
+    /// Removes rows of the usage history that cannot be read.
+    pub(super) fn usage_history(&mut self) -> Result<(), Error> {
+        for (table, record) in self.tx.repair_history()? {
+            let done = match table {
+                "gatekey" => "its bytes were others: counted again",
+                _ => "it could not be read: removed",
+            };
+            self.note(table, record, done);
+        }
+        Ok(())
+    }
+
     /// Removes usage that cannot be read or is of no key: it is counted anew.
     pub(super) fn usages(&mut self) -> Result<(), Error> {
         let mut removed = Vec::new();

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Prints how many instructions a verification takes, of each way: the difference between
+# many and twice as many, so that what comes before and after them does not count.
+# Usage: proof/hits/run.sh [TARGET_DIR [WAYS]]
+set -eu
+cd "$(dirname "$0")"
+target=${1:-../../target/hits}
+cargo build --quiet --release --target-dir "$target"
+counted() {
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$target/release/gatekey-hits" "$1" "$2" 2>&1 |
+        sed -n 's/.*Collected : *//p'
+}
+for way in ${2:-hit permission revoked malformed}; do
+    # Multiples of what a log of uses holds.
+    few=$(counted "$way" 20480)
+    many=$(counted "$way" 40960)
+    echo "$way: $(((many - few) * 10 / 20480)) tenths of an instruction"
+done

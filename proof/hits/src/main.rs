@@ -1,0 +1,48 @@
+//! Verifies tokens so many times, for callgrind to count the instructions: see run.sh.
+
+use std::time::Duration;
+
+use gatekey::{Engine, NewKey, NewKeyspace, Options, Reason, Requirements};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let way = args.next().ok_or("which way?")?;
+    let times: usize = args.next().ok_or("how often?")?.parse()?;
+    // Notes are added up while it runs, and written at the end alone.
+    let hour = Duration::from_secs(3_600);
+    let engine = Options::new().usage_interval(hour).open_in_memory()?;
+    engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    let mut tokens = Vec::new();
+    for at in 0..64 {
+        let key = NewKey::new("acme_live", format!("acme/team-{at}"))?.permissions(["read"]);
+        let issued = engine.issue(key)?;
+        tokens.push(issued.token.expose().to_owned());
+        if way == "revoked" {
+            engine.revoke(issued.key.id, Reason::Cessation)?;
+        }
+    }
+    if way == "malformed" {
+        tokens = vec!["not a token".to_owned()];
+    }
+    run(&engine, &way, &tokens, times)?;
+    // Without the last flush, which would count too.
+    std::process::exit(0);
+}
+
+fn run(engine: &Engine, way: &str, tokens: &[String], times: usize) -> gatekey::Result<()> {
+    let read = Requirements::new().permissions(&["read"]);
+    let mut granted = 0;
+    for token in tokens.iter().cycle().take(times) {
+        let verdict = match way {
+            "permission" => engine.verify_with(token, &read)?,
+            _ => engine.verify(token)?,
+        };
+        granted += usize::from(verdict.is_granted());
+    }
+    let expected = match way {
+        "revoked" | "malformed" => 0,
+        _ => times,
+    };
+    assert_eq!(granted, expected);
+    Ok(())
+}
