@@ -113,7 +113,12 @@ impl Desk {
     /// A key by its id. One that is out of reach is like one that is not there.
     pub(crate) fn find(&self, id: &str) -> Result<Found, Fault> {
         let id: KeyId = id.parse().map_err(|_| Fault::NotFound)?;
-        let key = self.engine.find_key(id)?.ok_or(Fault::NotFound)?;
+        let key = match self.engine.find_key(id) {
+            // Whose it was is not known any more: it must not be told apart either.
+            Err(Error::Corrupted(_)) => None,
+            found => found?,
+        };
+        let key = key.ok_or(Fault::NotFound)?;
         let (ceiling, keyspace) = self.ceiling(key.keyspace.as_str())?;
         match self.reaches(&key, &ceiling, &keyspace) {
             true => Ok(Found {

@@ -45,10 +45,6 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
         keys::owner_address(call, key.owner.as_str()),
         call.t("key.to_owner"),
     ));
-    blocks.push(&Actions {
-        label: call.t("nav.actions"),
-        links,
-    });
     // What can be undone stands before what cannot.
     if !is_over(&key) {
         if key.disabled && may_issue {
@@ -59,6 +55,10 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
             blocks.push(&form.inline().hidden("seen", mark(&key)));
         }
     }
+    blocks.push(&Actions {
+        label: call.t("nav.actions"),
+        links,
+    });
     blocks.push(&facts(call, &key, &keyspace)?);
     blocks.push(&usage(call, &key)?);
     let entries = call.engine().history(key.id, 0, 200)?;

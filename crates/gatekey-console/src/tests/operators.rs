@@ -521,7 +521,11 @@ fn several_keys_at_once_have_a_result_each_and_revoking_is_typed() {
     let mut picks: Vec<(&str, &str)> = ids.iter().map(|id| ("pick", id.as_str())).collect();
     picks.push(("what", "revoke"));
     let page = desk.post(&cookie, "/keys/bulk", &picks);
-    assert!(page.body.contains("This reaches 3 keys"), "{}", page.body);
+    assert!(
+        page.body.contains("Keys that this reaches: 3"),
+        "{}",
+        page.body
+    );
     let marks: Vec<(String, String)> = ids
         .iter()
         .map(|id| (format!("seen.{id}"), page.hidden(&format!("seen.{id}"))))
@@ -590,7 +594,7 @@ fn an_owner_is_suspended_resumed_and_revoked_by_its_name() {
             .is_granted()
     };
     let page = desk.get(&cookie, "/owners/suspend?owner=acme");
-    assert!(page.body.contains("This reaches 1 keys"));
+    assert!(page.body.contains("Keys that this reaches: 1"));
     let mistyped = [("owner", "acme"), ("typed", "acm"), ("note", "unpaid")];
     assert_eq!(desk.post(&cookie, "/owners/suspend", &mistyped).status, 400);
     assert!(granted());

@@ -77,7 +77,7 @@ await test("several keys are revoked by typing it, with a result for each", {}, 
   await page.getByLabel("Pick all on this page").check();
   await page.getByLabel("With the picked keys").selectOption({ label: "Revoke" });
   await page.getByRole("button", { name: "Go on" }).click();
-  await page.getByText("This reaches 3 keys").waitFor();
+  await page.getByText("Keys that this reaches: 3").waitFor();
   const button = page.getByRole("button", { name: "Revoke", exact: true });
   same(await button.getAttribute("aria-disabled"), "true", "the button before typing");
   await page.getByLabel('Type "revoke 3" to confirm').fill("revoke 3");
@@ -90,7 +90,7 @@ await test("an owner is suspended, resumed and revoked by typing its name", {}, 
   const token = await issue(page, "tardy/project", "of a project");
   await page.goto(`${desk}/owners/one?owner=tardy`);
   await page.getByRole("link", { name: "Suspend the owner" }).click();
-  await page.getByText("This reaches 1 keys").waitFor();
+  await page.getByText("Keys that this reaches: 1").waitFor();
   await page.getByLabel('Type "tardy" to confirm').fill("tardy");
   await page.getByRole("button", { name: "Suspend the owner" }).click();
   await page.getByText("The owner is suspended.").waitFor();
