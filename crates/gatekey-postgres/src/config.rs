@@ -1,0 +1,204 @@
+//! Where the database is, and how to reach it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gatekey::fleet::{LogError, LogResult};
+use postgres::{Client, NoTls};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::log::{PostgresLog, SCHEMA};
+use crate::worker::Worker;
+
+/// Where the database is, and how to reach it.
+///
+/// The text is that of libpq: `postgres://user:password@host:5432/database?sslmode=require`, or
+/// `host=db user=gatekey dbname=gatekey`. With several hosts, the one that takes writes is
+/// used. With `sslmode=require`, the server's certificate is verified, with its name, against the
+/// system's roots or [`root_certificates`](Config::root_certificates). `sslmode=prefer`, the
+/// default, speaks TLS where the server does. `sslmode=disable` is for a unix socket or
+/// the same host.
+#[derive(Clone)]
+#[must_use]
+pub struct Config {
+    postgres: postgres::Config,
+    roots: Vec<CertificateDer<'static>>,
+    deadline: Duration,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        f.debug_struct("Config")
+            .field("hosts", &self.postgres.get_hosts())
+            .field("database", &self.postgres.get_dbname())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads the address of a database.
+    ///
+    /// # Errors
+    /// The text is no address. The error does not repeat it, since it may have a password.
+    ///
+    /// ```
+    /// use gatekey_postgres::Config;
+    ///
+    /// assert!(Config::new("postgres://gatekey@localhost/gatekey").is_ok());
+    /// assert!(Config::new("http://localhost").is_err());
+    /// ```
+    pub fn new(address: &str) -> LogResult<Self> {
+        let bad = |_| LogError::new("the address of the database is not one of PostgreSQL");
+        let mut postgres: postgres::Config = address.parse().map_err(bad)?;
+        if postgres.get_application_name().is_none() {
+            postgres.application_name("gatekey");
+        }
+        if postgres.get_hosts().len() > 1 {
+            postgres.target_session_attrs(postgres::config::TargetSessionAttrs::ReadWrite);
+        }
+        Ok(Self {
+            postgres,
+            roots: Vec::new(),
+            deadline: Duration::from_secs(5),
+        })
+    }
+
+    /// Trusts these certificates, as PEM, in the place of the system's.
+    ///
+    /// # Errors
+    /// There is none in the text.
+    ///
+    /// ```no_run
+    /// # use gatekey_postgres::Config;
+    /// let config = Config::new("postgres://db.internal/gatekey?sslmode=require")?
+    ///     .root_certificates(include_bytes!("lib.rs"))?;
+    /// # Ok::<(), gatekey::fleet::LogError>(())
+    /// ```
+    pub fn root_certificates(mut self, pem: &[u8]) -> LogResult<Self> {
+        let read = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        self.roots = read.map_err(|error| LogError::new(error.to_string()))?;
+        match self.roots.is_empty() {
+            true => Err(LogError::new("there is no certificate in the text")),
+            false => Ok(self),
+        }
+    }
+
+    /// How long a call may take, 5 seconds by default.
+    ///
+    /// ```
+    /// # use gatekey_postgres::Config;
+    /// use std::time::Duration;
+    ///
+    /// let config = Config::new("postgres://localhost")?.deadline(Duration::from_secs(2));
+    /// # Ok::<(), gatekey::fleet::LogError>(())
+    /// ```
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Creates the tables, in a schema named `gatekey`, where they are not there yet.
+    ///
+    /// Servers need no right to do so. What they need is in `gatekey.sql` of this package:
+    /// grant it to a role of theirs.
+    ///
+    /// # Errors
+    /// The database does not answer, or refuses.
+    ///
+    /// ```no_run
+    /// # use gatekey_postgres::Config;
+    /// Config::new("postgres://postgres@localhost/gatekey")?.create_schema()?;
+    /// # Ok::<(), gatekey::fleet::LogError>(())
+    /// ```
+    pub fn create_schema(&self) -> LogResult<()> {
+        let worker = Worker::new(Arc::new(self.connector()?), "gatekey-schema");
+        let made = worker.call(self.deadline, |client| client.batch_execute(SCHEMA));
+        made.map_err(LogError::from)
+    }
+
+    /// A log of a name, of 1 to 64 bytes. The database is asked when the log is.
+    ///
+    /// # Errors
+    /// The name is none, or the system's certificates cannot be read.
+    ///
+    /// ```
+    /// # use gatekey_postgres::Config;
+    /// let log = Config::new("postgres://gatekey@localhost/gatekey")?.open("production")?;
+    /// # Ok::<(), gatekey::fleet::LogError>(())
+    /// ```
+    pub fn open(self, name: &str) -> LogResult<PostgresLog> {
+        if !(1..=64).contains(&name.len()) {
+            return Err(LogError::new("the name of a log is 1 to 64 bytes"));
+        }
+        let connector = Arc::new(self.connector()?);
+        Ok(PostgresLog::new(connector, name, self.deadline))
+    }
+
+    fn connector(&self) -> LogResult<Connector> {
+        let mut postgres = self.postgres.clone();
+        postgres
+            .connect_timeout(self.deadline)
+            .tcp_user_timeout(self.deadline)
+            .keepalives_idle(Duration::from_secs(10));
+        let tls = match postgres.get_ssl_mode() {
+            postgres::config::SslMode::Disable => None,
+            _ => Some(self.tls()?),
+        };
+        Ok(Connector {
+            postgres,
+            tls,
+            deadline: self.deadline,
+        })
+    }
+
+    fn tls(&self) -> LogResult<MakeRustlsConnect> {
+        let mut roots = rustls::RootCertStore::empty();
+        let given = match self.roots.is_empty() {
+            false => self.roots.clone(),
+            true => rustls_native_certs::load_native_certs().certs,
+        };
+        roots.add_parsable_certificates(given);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| LogError::new(error.to_string()))?;
+        let config = versions.with_root_certificates(roots).with_no_client_auth();
+        Ok(MakeRustlsConnect::new(config))
+    }
+}
+
+/// What makes connections.
+pub(crate) struct Connector {
+    postgres: postgres::Config,
+    tls: Option<MakeRustlsConnect>,
+    deadline: Duration,
+}
+
+impl Connector {
+    /// Makes a connection. A warning of the database is noted.
+    pub(crate) fn connect(&self, warned: &Arc<AtomicBool>) -> Result<Client, postgres::Error> {
+        let mut config = self.postgres.clone();
+        let warned = warned.clone();
+        config.notice_callback(move |notice| {
+            if notice.severity() == "WARNING" {
+                warned.store(true, Ordering::SeqCst);
+            }
+        });
+        let mut client = match &self.tls {
+            Some(tls) => config.connect(tls.clone())?,
+            None => config.connect(NoTls)?,
+        };
+        // A statement ends in the database before its caller stops to wait, but for the wait
+        // of a commit for its standby, which nothing bounds.
+        let ms = (self.deadline / 2).as_millis();
+        client.batch_execute(&format!(
+            "SET statement_timeout = {ms}; SET lock_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}"
+        ))?;
+        Ok(client)
+    }
+}

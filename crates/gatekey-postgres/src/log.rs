@@ -1,0 +1,377 @@
+//! The log: one statement for each call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatekey::Timestamp;
+use gatekey::fleet::{
+    Appended, Beat, Beaten, Entries, Head, Log, LogError, LogResult, Node, Seal, SnapshotInfo,
+};
+use postgres::fallible_iterator::FallibleIterator as _;
+use postgres::types::{ToSql, Type};
+use postgres::{Client, Error, Row};
+
+use crate::config::Connector;
+use crate::worker::{Failed, Worker};
+
+pub(crate) const SCHEMA: &str = include_str!("../gatekey.sql");
+
+/// The most bytes of entries that one read gives, but for a single entry.
+const READ_BYTES_MAX: i64 = 16 << 20;
+
+const FOUND: &str = "
+INSERT INTO gatekey.head (store, position, seal, fence, floor, founding)
+VALUES ($1, 0, $2, 0, 0, $3) ON CONFLICT DO NOTHING";
+
+const FOUNDING: &str = "SELECT founding FROM gatekey.head WHERE store = $1";
+
+const HEAD: &str = "SELECT position, seal, fence FROM gatekey.head WHERE store = $1";
+
+// The condition is in the update: of two that race, the second sees what the first has
+// written, and updates nothing.
+const APPEND: &str = "
+WITH moved AS (
+    UPDATE gatekey.head SET position = position + 1, seal = $5
+    WHERE store = $1 AND position = $2 AND seal = $3 AND fence = $4
+    RETURNING position
+), put AS (
+    INSERT INTO gatekey.log (store, position, body)
+    SELECT $1, position, $6 FROM moved RETURNING position
+)
+SELECT position, pg_notify('gatekey_fleet', $1)::text FROM put";
+
+const FENCE: &str = "
+UPDATE gatekey.head SET fence = fence + 1 WHERE store = $1
+RETURNING position, seal, fence";
+
+const READ: &str = "
+SELECT position, body FROM (
+    SELECT position, body, sum(octet_length(body)) OVER (ORDER BY position) AS bytes
+    FROM (
+        SELECT position, body FROM gatekey.log
+        WHERE store = $1 AND position > $2 ORDER BY position LIMIT $3
+    ) AS next
+) AS counted
+WHERE bytes <= $4 OR position = $2 + 1 ORDER BY position";
+
+const FLOOR: &str = "SELECT floor FROM gatekey.head WHERE store = $1";
+
+// The head is read by the statement that writes, after it began.
+const BEAT: &str = "
+WITH beaten AS (
+    INSERT INTO gatekey.node (store, node, position, lease_ms, beaten_at)
+    VALUES ($1, $2, $3, $4, clock_timestamp())
+    ON CONFLICT (store, node) DO UPDATE SET
+        position = excluded.position, lease_ms = excluded.lease_ms,
+        beaten_at = excluded.beaten_at
+    RETURNING beaten_at
+)
+SELECT head.position, head.seal, head.fence,
+    (extract(epoch FROM beaten.beaten_at) * 1000)::bigint
+FROM gatekey.head AS head, beaten WHERE head.store = $1";
+
+const NODES: &str = "
+SELECT node, position, lease_ms,
+    greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint
+FROM gatekey.node WHERE store = $1 ORDER BY node";
+
+/// A log of a [fleet](gatekey::fleet) in PostgreSQL, made by [`Config::open`](crate::Config::open).
+#[derive(Debug)]
+pub struct PostgresLog {
+    store: Arc<str>,
+    deadline: Duration,
+    /// Appends and fences.
+    changes: Worker,
+    /// Reads and heartbeats.
+    asks: Worker,
+    /// Waits.
+    waits: Worker,
+}
+
+impl PostgresLog {
+    pub(crate) fn new(connector: Arc<Connector>, store: &str, deadline: Duration) -> Self {
+        Self {
+            store: store.into(),
+            deadline,
+            changes: Worker::new(connector.clone(), "gatekey-pg-1"),
+            asks: Worker::new(connector.clone(), "gatekey-pg-2"),
+            waits: Worker::new(connector, "gatekey-pg-3"),
+        }
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        worker: &Worker,
+        work: impl FnOnce(&mut Client, &str) -> Result<T, Error> + Send + 'static,
+    ) -> LogResult<T> {
+        let store = self.store.clone();
+        let asked = worker.call(self.deadline, move |client| work(client, &store));
+        asked.map_err(LogError::from)
+    }
+
+    fn head(&self) -> LogResult<Head> {
+        let row = self.ask(&self.changes, |client, store| {
+            one(client, HEAD, &[(&store, Type::TEXT)])
+        })?;
+        head_of(&row.ok_or_else(no_log)?)
+    }
+}
+
+type Given<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Asks in one round trip, without preparing a statement first.
+fn one(client: &mut Client, text: &str, given: &[Given<'_>]) -> Result<Option<Row>, Error> {
+    Ok(client.query_typed(text, given)?.into_iter().next())
+}
+
+fn no_log() -> LogError {
+    LogError::new("there is no log of this name in the database")
+}
+
+fn to_db(position: u64) -> LogResult<i64> {
+    i64::try_from(position).map_err(|_| LogError::new("a position is too large"))
+}
+
+fn from_db(number: i64) -> LogResult<u64> {
+    u64::try_from(number).map_err(|_| LogError::new("a number in the database is negative"))
+}
+
+fn get<'r, T: postgres::types::FromSql<'r>>(row: &'r Row, at: usize) -> LogResult<T> {
+    row.try_get(at)
+        .map_err(|error| LogError::new(format!("PostgreSQL: {error}")))
+}
+
+fn head_of(row: &Row) -> LogResult<Head> {
+    let seal: &[u8] = get(row, 1)?;
+    let seal = seal.try_into();
+    Ok(Head {
+        position: from_db(get(row, 0)?)?,
+        seal: Seal::new(seal.map_err(|_| LogError::new("a seal in the database is none"))?),
+        fence: from_db(get(row, 2)?)?,
+    })
+}
+
+impl Log for PostgresLog {
+    fn found(&self, first: &[u8]) -> LogResult<bool> {
+        let (seal, first) = (Seal::of(first), first.to_vec());
+        let made = self.ask(&self.changes, move |client, store| {
+            client.execute(FOUND, &[&store, &seal.as_bytes().as_slice(), &first])
+        })?;
+        Ok(made == 1)
+    }
+
+    fn founding(&self) -> LogResult<Option<Vec<u8>>> {
+        let row = self.ask(&self.asks, |client, store| {
+            client.query_opt(FOUNDING, &[&store])
+        })?;
+        row.map(|row| get(&row, 0)).transpose()
+    }
+
+    fn append(&self, after: &Head, entry: &[u8]) -> Appended {
+        let numbers = to_db(after.position).and_then(|it| Ok((it, to_db(after.fence)?)));
+        let (position, fence) = match numbers {
+            Ok(numbers) => numbers,
+            Err(error) => return Appended::Failed(error),
+        };
+        let (old, new) = (after.seal, Seal::of(entry));
+        let (store, entry) = (self.store.clone(), entry.to_vec());
+        let put = self.changes.call(self.deadline, move |client| {
+            let (old, new) = (old.as_bytes().as_slice(), new.as_bytes().as_slice());
+            let store = &*store;
+            let given: [Given<'_>; 6] = [
+                (&store, Type::TEXT),
+                (&position, Type::INT8),
+                (&old, Type::BYTEA),
+                (&fence, Type::INT8),
+                (&new, Type::BYTEA),
+                (&entry, Type::BYTEA),
+            ];
+            one(client, APPEND, &given)
+        });
+        match put {
+            Ok(Some(_)) => Appended::Done,
+            Ok(None) => match self.head() {
+                Ok(head) => Appended::Overtaken(head),
+                Err(error) => Appended::Failed(error),
+            },
+            Err(Failed::NotSent(error) | Failed::Refused(error)) => Appended::Failed(error),
+            Err(Failed::Unknown(error)) => Appended::Unknown(error),
+        }
+    }
+
+    fn fence(&self) -> LogResult<Head> {
+        let row = self.ask(&self.changes, |client, store| {
+            client.query_opt(FENCE, &[&store])
+        })?;
+        head_of(&row.ok_or_else(no_log)?)
+    }
+
+    fn read(&self, after: u64, at_most: usize) -> LogResult<Entries> {
+        let behind = to_db(after)?;
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        let rows = self.ask(&self.asks, move |client, store| {
+            let given: [Given<'_>; 4] = [
+                (&store, Type::TEXT),
+                (&behind, Type::INT8),
+                (&at_most, Type::INT8),
+                (&READ_BYTES_MAX, Type::INT8),
+            ];
+            client.query_typed(READ, &given)
+        })?;
+        let mut found = Vec::with_capacity(rows.len());
+        for (row, expected) in rows.iter().zip(after + 1..) {
+            if from_db(get(row, 0)?)? != expected {
+                break;
+            }
+            found.push(get(row, 1)?);
+        }
+        if found.is_empty() {
+            // None yet, or they were trimmed away.
+            let row = self.ask(&self.asks, |client, store| {
+                client.query_opt(FLOOR, &[&store])
+            })?;
+            let floor = from_db(get(&row.ok_or_else(no_log)?, 0)?)?;
+            if after < floor {
+                return Ok(Entries::Trimmed { floor });
+            }
+        }
+        Ok(Entries::Found(found))
+    }
+
+    fn wait(&self, after: u64, timeout: Duration) -> LogResult<()> {
+        let after = to_db(after)?;
+        let (store, deadline) = (self.store.clone(), self.deadline.saturating_add(timeout));
+        let waited = self.waits.call(deadline, move |client| {
+            // Before the question: what comes between the two is told. It is lost with the
+            // connection; then the next question finds out.
+            client.batch_execute("LISTEN gatekey_fleet")?;
+            let head = one(client, HEAD, &[(&&*store, Type::TEXT)])?;
+            let position: Option<i64> = head.map(|row| row.try_get(0)).transpose()?;
+            if position.is_some_and(|position| position > after) {
+                return Ok(());
+            }
+            client.notifications().timeout_iter(timeout).next()?;
+            Ok(())
+        });
+        waited.map_err(LogError::from)
+    }
+
+    fn beat(&self, beat: &Beat) -> LogResult<Beaten> {
+        let (node, position) = (beat.node.clone(), to_db(beat.position)?);
+        let lease = i64::try_from(beat.lease.as_millis()).unwrap_or(i64::MAX);
+        let row = self.ask(&self.asks, move |client, store| {
+            let given: [Given<'_>; 4] = [
+                (&store, Type::TEXT),
+                (&node, Type::TEXT),
+                (&position, Type::INT8),
+                (&lease, Type::INT8),
+            ];
+            one(client, BEAT, &given)
+        })?;
+        let row = row.ok_or_else(no_log)?;
+        let at = Timestamp::from_unix_ms(from_db(get(&row, 3)?)?);
+        Ok(Beaten {
+            head: head_of(&row)?,
+            at: at.map_err(|error| LogError::new(error.to_string()))?,
+        })
+    }
+
+    fn nodes(&self) -> LogResult<Vec<Node>> {
+        let rows = self.ask(&self.changes, |client, store| {
+            client.query_typed(NODES, &[(&store, Type::TEXT)])
+        })?;
+        let node = |row: &Row| {
+            Ok(Node {
+                beat: Beat {
+                    node: get(row, 0)?,
+                    position: from_db(get(row, 1)?)?,
+                    lease: Duration::from_millis(from_db(get(row, 2)?)?),
+                },
+                age: Duration::from_millis(from_db(get(row, 3)?)?),
+            })
+        };
+        rows.iter().map(node).collect()
+    }
+
+    fn forget(&self, node: &str) -> LogResult<()> {
+        let node = node.to_owned();
+        self.ask(&self.asks, move |client, store| {
+            let forget = "DELETE FROM gatekey.node WHERE store = $1 AND node = $2";
+            client.execute(forget, &[&store, &node]).map(drop)
+        })
+    }
+
+    fn put_part(&self, position: u64, part: u32, bytes: &[u8]) -> LogResult<()> {
+        let (position, part) = (to_db(position)?, part_to_db(part)?);
+        let bytes = bytes.to_vec();
+        self.ask(&self.asks, move |client, store| {
+            let put = "INSERT INTO gatekey.part (store, position, part, body)
+                VALUES ($1, $2, $3, $4)
+                ON CONFLICT (store, position, part) DO UPDATE SET body = excluded.body";
+            client
+                .execute(put, &[&store, &position, &part, &bytes])
+                .map(drop)
+        })
+    }
+
+    fn seal_snapshot(&self, snapshot: &SnapshotInfo) -> LogResult<()> {
+        let (position, parts) = (to_db(snapshot.position)?, part_to_db(snapshot.parts)?);
+        self.ask(&self.asks, move |client, store| {
+            let seal = "INSERT INTO gatekey.snapshot (store, position, parts) VALUES ($1, $2, $3)
+                ON CONFLICT (store, position) DO UPDATE SET parts = excluded.parts";
+            client.execute(seal, &[&store, &position, &parts]).map(drop)
+        })
+    }
+
+    fn snapshots(&self) -> LogResult<Vec<SnapshotInfo>> {
+        let rows = self.ask(&self.asks, |client, store| {
+            let all =
+                "SELECT position, parts FROM gatekey.snapshot WHERE store = $1 ORDER BY position";
+            client.query(all, &[&store])
+        })?;
+        let info = |row: &Row| {
+            Ok(SnapshotInfo {
+                position: from_db(get(row, 0)?)?,
+                parts: u32::try_from(get::<i32>(row, 1)?).unwrap_or(0),
+            })
+        };
+        rows.iter().map(info).collect()
+    }
+
+    fn part(&self, position: u64, part: u32) -> LogResult<Option<Vec<u8>>> {
+        let (position, part) = (to_db(position)?, part_to_db(part)?);
+        let row = self.ask(&self.asks, move |client, store| {
+            let one = "SELECT part.body FROM gatekey.part AS part
+                JOIN gatekey.snapshot AS snapshot USING (store, position)
+                WHERE store = $1 AND position = $2 AND part.part = $3 AND $3 < snapshot.parts";
+            client.query_opt(one, &[&store, &position, &part])
+        })?;
+        row.map(|row| get(&row, 0)).transpose()
+    }
+
+    fn trim(&self, through: u64) -> LogResult<()> {
+        let through = to_db(through.min(u64::from(u32::MAX) << 16))?;
+        self.ask(&self.asks, move |client, store| {
+            let mut txn = client.transaction()?;
+            let raise = "UPDATE gatekey.head SET floor = greatest(floor, least($2, position - 1))
+                WHERE store = $1 RETURNING floor";
+            if let Some(row) = txn.query_opt(raise, &[&store, &through])? {
+                let floor: i64 = row.try_get(0)?;
+                let entries = "DELETE FROM gatekey.log WHERE store = $1 AND position <= $2";
+                txn.execute(entries, &[&store, &floor])?;
+                let floor = floor.min(through);
+                for older in [
+                    "DELETE FROM gatekey.snapshot WHERE store = $1 AND position < $2",
+                    "DELETE FROM gatekey.part WHERE store = $1 AND position < $2",
+                ] {
+                    txn.execute(older, &[&store, &floor])?;
+                }
+            }
+            txn.commit()
+        })
+    }
+}
+
+fn part_to_db(part: u32) -> LogResult<i32> {
+    i32::try_from(part).map_err(|_| LogError::new("a snapshot has too many parts"))
+}

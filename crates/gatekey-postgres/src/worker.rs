@@ -1,0 +1,186 @@
+//! A connection with a thread of its own, and calls of it that have a deadline.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gatekey::fleet::LogError;
+use postgres::Client;
+
+use crate::config::Connector;
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// It was not sent: nothing was changed.
+    NotSent(LogError),
+    /// It was sent, and refused: nothing was changed.
+    Refused(LogError),
+    /// It may have taken effect, now or later.
+    Unknown(LogError),
+}
+
+impl From<Failed> for LogError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NotSent(error) | Failed::Refused(error) | Failed::Unknown(error) => error,
+        }
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The connection that a thread has, made when it is needed.
+pub(crate) struct Connection {
+    connector: Arc<Connector>,
+    client: Option<Client>,
+    /// Whether the database has warned since this was last cleared: of a commit that does
+    /// not wait for its standby any more, say.
+    warned: Arc<AtomicBool>,
+}
+
+impl Connection {
+    fn client(&mut self) -> Result<&mut Client, Failed> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            self.client = None;
+            let made = self.connector.connect(&self.warned);
+            self.client = Some(made.map_err(|error| Failed::NotSent(told(&error)))?);
+        }
+        let missing = || Failed::NotSent(LogError::new("there is no connection"));
+        self.client.as_mut().ok_or_else(missing)
+    }
+
+    fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut Client) -> Result<T, postgres::Error>,
+    ) -> Result<T, Failed> {
+        self.warned.store(false, Ordering::SeqCst);
+        let ran = work(self.client()?);
+        let ran = ran.map_err(|error| {
+            let is_refused = is_refused(&error);
+            if !is_refused {
+                // Whatever becomes of it, this connection is not asked again.
+                self.client = None;
+            }
+            match is_refused {
+                true => Failed::Refused(told(&error)),
+                false => Failed::Unknown(told(&error)),
+            }
+        })?;
+        match self.warned.swap(false, Ordering::SeqCst) {
+            false => Ok(ran),
+            true => {
+                let why = "the database has committed, and warned that its standby may not have it";
+                Err(Failed::Unknown(LogError::new(why)))
+            }
+        }
+    }
+}
+
+/// Whether the database has rolled the statement back. One that ends the connection may have
+/// committed it before.
+fn is_refused(error: &postgres::Error) -> bool {
+    let ends_the_connection = ["08", "57P", "58", "XX"];
+    error.as_db_error().is_some_and(|error| {
+        let code = error.code().code();
+        !ends_the_connection
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
+}
+
+/// An error with what lies beneath it: its own text says little.
+fn told(error: &postgres::Error) -> LogError {
+    use std::error::Error as _;
+    let text = match (error.as_db_error(), error.source()) {
+        (Some(error), _) => error.to_string(),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    };
+    LogError::new(format!("PostgreSQL: {text}"))
+}
+
+/// A thread with a connection.
+pub(crate) struct Worker {
+    connector: Arc<Connector>,
+    name: &'static str,
+    jobs: Mutex<Option<SyncSender<Job>>>,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Worker({})", self.name)
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(connector: Arc<Connector>, name: &'static str) -> Self {
+        Self {
+            connector,
+            name,
+            jobs: Mutex::default(),
+        }
+    }
+
+    /// Has the thread do something with its connection, and waits for it until the deadline.
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        work: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> Result<T, Failed> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |connection| {
+            // Nobody waits any more, where the deadline has passed.
+            let _ = answer.send(connection.run(work));
+        });
+        let jobs = self.jobs()?;
+        jobs.send(job).map_err(|_| gone(Failed::NotSent))?;
+        match answered.recv_timeout(deadline) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout) => {
+                // The thread may hang for as long as the network lets it: another takes over.
+                self.leave();
+                let why = format!("the database has not answered in {deadline:?}");
+                Err(Failed::Unknown(LogError::new(why)))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.leave();
+                Err(gone(Failed::Unknown))
+            }
+        }
+    }
+
+    fn jobs(&self) -> Result<SyncSender<Job>, Failed> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(jobs) = &*jobs {
+            return Ok(jobs.clone());
+        }
+        let (sender, receiver) = mpsc::sync_channel::<Job>(64);
+        let connector = self.connector.clone();
+        let thread = std::thread::Builder::new().name(self.name.to_owned());
+        let spawned = thread.spawn(move || {
+            let mut connection = Connection {
+                connector,
+                client: None,
+                warned: Arc::default(),
+            };
+            while let Ok(job) = receiver.recv() {
+                job(&mut connection);
+            }
+        });
+        match spawned {
+            Ok(_) => Ok(jobs.insert(sender).clone()),
+            Err(error) => Err(Failed::NotSent(LogError::new(error.to_string()))),
+        }
+    }
+
+    fn leave(&self) {
+        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn gone(kind: impl FnOnce(LogError) -> Failed) -> Failed {
+    kind(LogError::new("the thread of the connection has ended"))
+}

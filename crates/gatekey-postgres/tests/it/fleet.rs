@@ -1,0 +1,100 @@
+//! Servers over a log in PostgreSQL.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatekey::fleet::{Freshness, Settings};
+use gatekey::{Engine, Error, NewKey, NewKeyspace, Options, Pepper, Reason};
+
+use crate::server::Postgres;
+
+const LEASE: Duration = Duration::from_secs(2);
+
+fn options() -> Options {
+    let pepper = Pepper::new(1, b"32 bytes from a secret manager..").unwrap();
+    Options::new().pepper(pepper).usage_interval(None)
+}
+
+fn servers(postgres: &Postgres, dir: &std::path::Path, count: usize) -> Vec<Engine> {
+    let path = |node: usize| dir.join(format!("{node}.redb"));
+    options().create(path(0)).unwrap().close().unwrap();
+    let server = |node: usize| {
+        let log = postgres
+            .config()
+            .deadline(Duration::from_secs(3))
+            .open("keys")
+            .unwrap();
+        let settings = Settings::new(Arc::new(log), format!("server-{node}"))
+            .freshness(Freshness::FailClosed(LEASE));
+        let options = options().fleet(settings);
+        match node {
+            0 => options.found_fleet(path(0)).unwrap(),
+            _ => options.join_fleet(path(node)).unwrap(),
+        }
+    };
+    let servers: Vec<_> = (0..count).map(server).collect();
+    let keyspace = NewKeyspace::new("acme_live").unwrap();
+    servers[0].create_keyspace(keyspace).unwrap();
+    servers
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn servers_share_keys_over_postgresql_and_fail_closed_without_it() {
+    let Some(mut postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let servers = servers(&postgres, dir.path(), 3);
+    let issue = |node: usize| servers[node].issue(NewKey::new("acme_live", "acme").unwrap());
+
+    // Changes of all at once.
+    std::thread::scope(|scope| {
+        for node in 0..3 {
+            let issue = &issue;
+            scope.spawn(move || (0..20).for_each(|_| drop(issue(node).unwrap())));
+        }
+    });
+    let issued = issue(1).unwrap();
+    let granted = |node: usize| match servers[node].verify(issued.token.expose()) {
+        Ok(verdict) => Some(verdict.is_granted()),
+        Err(Error::NotFresh { .. }) => None,
+        Err(error) => panic!("{error}"),
+    };
+    (0..3).for_each(|node| until("it grants", || granted(node) == Some(true)));
+
+    // The database is gone for longer than the lease.
+    postgres.stop();
+    let refused = issue(0).unwrap_err();
+    assert!(
+        matches!(refused, Error::Log(_) | Error::OutcomeUnknown(_)),
+        "{refused}"
+    );
+    (0..3).for_each(|node| until("it fails closed", || granted(node).is_none()));
+    postgres.run(&[]);
+    (0..3).for_each(|node| until("it grants again", || granted(node) == Some(true)));
+
+    // Denied everywhere at the return.
+    until("it takes changes", || issue(0).is_ok());
+    servers[2]
+        .revoke(issued.key.id, Reason::KeyCompromise)
+        .unwrap();
+    for node in 0..3 {
+        assert_ne!(granted(node), Some(true), "server {node}");
+    }
+    let all = servers[0].fleet_servers().unwrap();
+    assert_eq!(all.len(), 3);
+    for engine in &servers {
+        assert!(engine.check().unwrap().is_sound());
+    }
+    servers
+        .into_iter()
+        .for_each(|engine| engine.close().unwrap());
+}

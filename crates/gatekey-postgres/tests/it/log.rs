@@ -1,0 +1,271 @@
+//! The log itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use gatekey::fleet::{Appended, Beat, Log};
+use gatekey_logkit::conformance::{self, entry};
+use gatekey_postgres::{Config, PostgresLog};
+
+use crate::server::Postgres;
+
+fn beat(log: &PostgresLog) -> gatekey::fleet::LogResult<gatekey::fleet::Beaten> {
+    let node = "a".to_owned();
+    log.beat(&Beat {
+        node,
+        position: 0,
+        lease: Duration::from_secs(1),
+    })
+}
+
+/// Of all logs in one database, by a role that may do no more than servers need.
+#[test]
+fn a_log_in_postgresql_keeps_every_promise_of_a_log() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    postgres.sql("CREATE ROLE servers LOGIN");
+    // As the file of the schema says.
+    let schema = include_str!("../../gatekey.sql");
+    let grants = schema
+        .lines()
+        .filter_map(|line| line.strip_prefix("--   GRANT"));
+    let grants: Vec<_> = grants.map(|grant| format!("GRANT{grant}")).collect();
+    assert_eq!(grants.len(), 4);
+    postgres.sql(&grants.join(" "));
+    let config = Config::new(&postgres.address("servers", "disable")).unwrap();
+    config.create_schema().unwrap_err();
+    let count = AtomicU32::new(0);
+    conformance::run(|| {
+        let name = format!("log {}", count.fetch_add(1, Ordering::SeqCst));
+        Arc::new(config.clone().open(&name).unwrap())
+    });
+    // Creating it again changes nothing.
+    let before = postgres.sql("SELECT count(*), sum(position) FROM gatekey.head");
+    postgres.config().create_schema().unwrap();
+    assert_eq!(
+        postgres.sql("SELECT count(*), sum(position) FROM gatekey.head"),
+        before
+    );
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_an_error_by_the_deadline_and_comes_back() {
+    let Some(mut postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let config = postgres.config().deadline(Duration::from_secs(2));
+    let log = config.open("keys").unwrap();
+    assert!(log.found(&entry(3, 0)).unwrap());
+    let head = beat(&log).unwrap().head;
+    // Connections that are open and say nothing.
+    postgres.freeze(true);
+    assert!(matches!(
+        log.append(&head, &entry(3, 1)),
+        Appended::Unknown(_)
+    ));
+    beat(&log).unwrap_err();
+    log.read(0, 9).unwrap_err();
+    log.wait(0, Duration::ZERO).unwrap_err();
+    postgres.freeze(false);
+    // What was sent may have landed: a fence says whether.
+    let fenced = log.fence().unwrap();
+    assert!(matches!(
+        log.append(&head, &entry(3, 2)),
+        Appended::Overtaken(_)
+    ));
+    assert!(matches!(log.append(&fenced, &entry(3, 3)), Appended::Done));
+    // Connections that are gone.
+    postgres.stop();
+    assert!(matches!(
+        log.append(&fenced, &entry(3, 4)),
+        Appended::Unknown(_) | Appended::Failed(_)
+    ));
+    assert!(matches!(
+        log.append(&fenced, &entry(3, 4)),
+        Appended::Failed(_)
+    ));
+    beat(&log).unwrap_err();
+    postgres.run(&[]);
+    let back = beat(&log).unwrap().head;
+    assert_eq!(back.position, fenced.position + 1);
+    assert_eq!(back.fence, fenced.fence);
+}
+
+/// A standby reads and does not write: no heartbeat, no append.
+#[test]
+fn a_database_that_takes_no_writes_answers_no_heartbeat() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let log = postgres.config().open("keys").unwrap();
+    assert!(log.found(&entry(3, 0)).unwrap());
+    let head = beat(&log).unwrap().head;
+    postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    postgres.sql("SELECT pg_reload_conf()");
+    let begun = std::time::Instant::now();
+    while beat(&log).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(log.read(0, 9).is_ok() && log.nodes().is_ok());
+    assert!(matches!(
+        log.append(&head, &entry(3, 1)),
+        Appended::Failed(_)
+    ));
+}
+
+/// A commit whose wait for a standby was cancelled is acknowledged by the database with a
+/// warning, and may be lost: that is not `Done`.
+#[test]
+fn a_commit_that_a_standby_may_not_have_is_unknown() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let log = Arc::new(postgres.config().open("keys").unwrap());
+    assert!(log.found(&entry(3, 0)).unwrap());
+    let head = beat(&log).unwrap().head;
+    // A standby that is never there.
+    postgres.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    postgres.sql("SELECT pg_reload_conf()");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    // Until the setting has reached the database's processes, appends do not wait.
+    let mut head = head;
+    let appended = loop {
+        let appends = std::thread::spawn({
+            let log = log.clone();
+            move || log.append(&head, &entry(3, 1))
+        });
+        while !appends.is_finished() && postgres.sql(waiting) == "0" {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        postgres.sql(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+        );
+        head.position += 1;
+        head.seal = gatekey::fleet::Seal::new([1; 32]);
+        match appends.join().unwrap() {
+            Appended::Done => assert!(head.position < 10_000, "it never waits"),
+            other => break other,
+        }
+    };
+    assert!(matches!(appended, Appended::Unknown(_)), "{appended:?}");
+    // A heartbeat waits for the standby too, and so is not answered.
+    beat(&log).unwrap_err();
+    postgres.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    postgres.sql("SELECT pg_reload_conf()");
+    let begun = std::time::Instant::now();
+    while log.fence().is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    assert_eq!(beat(&log).unwrap().head.position, head.position);
+}
+
+#[test]
+fn tls_is_spoken_and_the_certificate_is_verified() {
+    let Some(openssl) = gatekey_testkit::tools::find("openssl") else {
+        return;
+    };
+    let Some(mut postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let keys = tempfile::tempdir().unwrap();
+    for name in ["server", "other"] {
+        let at = |end: &str| keys.path().join(format!("{name}.{end}"));
+        let made = std::process::Command::new(&openssl)
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+            ])
+            .args([
+                "-days",
+                "2",
+                "-subj",
+                "/CN=gatekey",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+            ])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(at("key"))
+            .arg("-out")
+            .arg(at("crt"))
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+    }
+    let data = postgres.data();
+    let owner = std::fs::metadata(&data).unwrap();
+    for end in ["key", "crt"] {
+        let to = data.join(format!("server.{end}"));
+        std::fs::copy(keys.path().join(format!("server.{end}")), &to).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&to, mode).unwrap();
+        let (uid, gid) = {
+            use std::os::unix::fs::MetadataExt as _;
+            (owner.uid(), owner.gid())
+        };
+        std::os::unix::fs::chown(&to, Some(uid), Some(gid)).unwrap();
+    }
+    postgres.stop();
+    postgres.run(&["ssl=on"]);
+    let with = |name: &str| {
+        let pem = std::fs::read(keys.path().join(format!("{name}.crt"))).unwrap();
+        let config = Config::new(&postgres.address("postgres", "require")).unwrap();
+        config
+            .root_certificates(&pem)
+            .unwrap()
+            .open("keys")
+            .unwrap()
+    };
+    assert!(with("server").founding().unwrap().is_none());
+    with("other").founding().unwrap_err();
+    let system = Config::new(&postgres.address("postgres", "require")).unwrap();
+    system.open("keys").unwrap().founding().unwrap_err();
+}
+
+#[test]
+fn neither_an_error_nor_a_debug_text_shows_the_password() {
+    let address = "postgres://gatekey:hunter2@127.0.0.1:1/gatekey?sslmode=disable";
+    let config = Config::new(address).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let log = config
+        .deadline(Duration::from_secs(1))
+        .open("keys")
+        .unwrap();
+    let error = log.founding().unwrap_err();
+    assert!(
+        !format!("{log:?} {error} {error:?}").contains("hunter2"),
+        "{error}"
+    );
+    let bad = Config::new("postgres://gatekey:hunter2@[::1/gatekey").unwrap_err();
+    assert!(!bad.to_string().contains("hunter2"), "{bad}");
+}
+
+/// The client blocks on a runtime of its own, which panics within another: it has threads.
+#[test]
+fn a_log_is_used_inside_an_async_runtime() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let log = postgres.config().open("keys").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        assert!(log.found(&entry(3, 0)).unwrap());
+        assert_eq!(beat(&log).unwrap().head.position, 0);
+        log.wait(0, Duration::from_millis(1)).unwrap();
+        drop(log);
+    });
+}

@@ -1,0 +1,6 @@
+//! Logs in a PostgreSQL that the tests start.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod fleet;
+mod log;
+mod server;

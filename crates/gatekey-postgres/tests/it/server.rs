@@ -1,0 +1,207 @@
+//! A PostgreSQL of a test's own, run as an ordinary user.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gatekey_postgres::Config;
+
+/// Debian's `nobody`, which runs the servers where root runs the tests: PostgreSQL
+/// refuses to be run by root.
+const NOBODY: u32 = 65_534;
+
+pub(crate) struct Postgres {
+    bin: PathBuf,
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+/// The folder of PostgreSQL's programs, or `None` after saying that the test is left out.
+/// With `GATEKEY_TOOLS=all`, as in the gate, that is a failure.
+fn programs() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        folders.extend(versions.flatten().map(|version| version.path().join("bin")));
+    }
+    let found = folders.into_iter().find(|it| it.join("initdb").is_file());
+    if found.is_none() {
+        let all = std::env::var("GATEKEY_TOOLS").is_ok_and(|tools| tools == "all");
+        assert!(!all, "PostgreSQL is missing: apt-get install postgresql");
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        let note =
+            format!("left out: {test}, for want of PostgreSQL (apt-get install postgresql)\n");
+        // Past the capture of the test's output.
+        let _ = std::io::stderr().lock().write_all(note.as_bytes());
+    }
+    found
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0)
+}
+
+fn command(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    let nobody = NOBODY.to_string();
+    command
+        .args([
+            "--reuid",
+            &nobody,
+            "--regid",
+            &nobody,
+            "--clear-groups",
+            "--",
+        ])
+        .arg(program);
+    command
+}
+
+impl Postgres {
+    /// Starts one, with more settings.
+    pub(crate) fn start(settings: &[&str]) -> Option<Self> {
+        let bin = programs()?;
+        // A socket's path is short.
+        let dir = tempfile::Builder::new().prefix("gkpg").tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        if is_root() {
+            for path in [dir.path(), &data] {
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let made = command(&bin.join("initdb"))
+            .args([
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(&data)
+            .current_dir(&data)
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut postgres = Self {
+            bin,
+            dir,
+            port,
+            child: None,
+        };
+        postgres.run(settings);
+        Some(postgres)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Runs it, again after [`stop`](Self::stop).
+    pub(crate) fn run(&mut self, settings: &[&str]) {
+        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
+        let mut command = command(&self.bin.join("postgres"));
+        command
+            .arg("-D")
+            .arg(self.data())
+            .args([
+                "-p",
+                &self.port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+            ])
+            .args(["-c", "unix_socket_directories=", "-c", "fsync=off"])
+            .args(["-c", "max_connections=60", "-c", "autovacuum=off"])
+            .current_dir(self.data())
+            .stdout(Stdio::null())
+            .stderr(log);
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
+        self.child = Some(command.spawn().unwrap());
+        let begun = Instant::now();
+        while self.config().create_schema().is_err() {
+            let is_over = begun.elapsed() > Duration::from_secs(60);
+            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(!is_over, "it does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Stops it at once, as a crash does.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let id = child.id().to_string();
+            let _ = Command::new("kill").args(["-QUIT", &id]).status();
+            let _ = child.wait();
+        }
+    }
+
+    /// Lets it answer nothing, as a network that loses all packets does, or go on.
+    pub(crate) fn freeze(&self, is_frozen: bool) {
+        let signal = if is_frozen { "-STOP" } else { "-CONT" };
+        let parent = self.child.as_ref().unwrap().id().to_string();
+        let children = Command::new("pgrep")
+            .args(["-P", &parent])
+            .output()
+            .unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        let all = std::iter::once(&*parent).chain(children.split_whitespace());
+        let status = Command::new("kill")
+            .arg(signal)
+            .args(all)
+            .stderr(Stdio::null())
+            .status();
+        drop(status);
+    }
+
+    pub(crate) fn address(&self, user: &str, tls: &str) -> String {
+        let port = self.port;
+        format!("postgres://{user}@127.0.0.1:{port}/postgres?sslmode={tls}")
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let config = Config::new(&self.address("postgres", "disable")).unwrap();
+        config.deadline(Duration::from_secs(10))
+    }
+
+    /// Runs statements as the owner of the database, and gives the first row of the last.
+    pub(crate) fn sql(&self, text: &str) -> String {
+        let address = self.address("postgres", "disable");
+        let mut client = postgres::Client::connect(&address, postgres::NoTls).unwrap();
+        let mut told = String::new();
+        for message in client.simple_query(text).unwrap() {
+            if let postgres::SimpleQueryMessage::Row(row) = message {
+                let columns = (0..row.len()).map(|at| row.get(at).unwrap_or_default());
+                told = columns.collect::<Vec<_>>().join("|");
+            }
+        }
+        told
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.freeze(false);
+        }
+        self.stop();
+    }
+}
