@@ -28,6 +28,10 @@ timing() { cargo bench --features proof --bench timing; }
 memcheck() { proof/memcheck/run.sh; }
 secrets() { proof canary memory:: entropy::; }
 bounds() { proof flood:: clocks::; }
+oauth() {
+    GATEKEY_PROOF=long cargo test --release -p gatekey-oauth --all-features --test oauth_proof -- \
+        --nocapture --test-threads=1
+}
 flood() { cargo bench --bench flood; }
 # Branches are counted by a nightly compiler alone. Without the conformance tests, which
 # drive a program of its own.
@@ -43,7 +47,7 @@ coverage() {
         awk 'NR == 1 { print "file functions lines branches"; next }
             !/^-+$/ { print $1, $7, $10, $13 }' | column -t
 }
-parts=(power killed linear loom shuttle fuzz written timing memcheck secrets bounds flood coverage)
+parts=(power killed linear loom shuttle fuzz written timing memcheck secrets bounds oauth flood coverage)
 
 mkdir -p docs/proof
 for part in "${@:-${parts[@]}}"; do

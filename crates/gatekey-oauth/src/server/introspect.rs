@@ -124,12 +124,16 @@ impl AuthorizationServer {
     /// A refresh token is its client's business alone.
     fn tell_refresh(&self, caller: &Caller, refresh: &Refresh) -> Result<Option<Value>> {
         let found = self.alive(&encode(&refresh.authorization))?;
-        let Some(found) = found.filter(|found| found.client == caller.id) else {
+        let Some(mut found) = found.filter(|found| found.client == caller.id) else {
             return Ok(None);
         };
         let now = self.shared.extension.engine().now();
         if !self.is_accepted(refresh, &found, now) || !self.is_refreshable(&found)? {
             return Ok(None);
+        }
+        let engine = self.shared.extension.engine();
+        if let Some(key) = engine.find_key(found.key_id()?)? {
+            found.narrow(&engine.keyspace(found.keyspace()?.as_str())?, &key);
         }
         let mut told = self.tell(&found, &found.scope.join(" "));
         told["iat"] = instant(found.head.made_at_ms).unix_seconds().into();

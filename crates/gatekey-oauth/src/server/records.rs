@@ -10,7 +10,7 @@
 //! | `ends` | the instant at which a record goes, its kind, its key | nothing |
 
 use gatekey::extension::{ExtensionTx, ExtensionView, Record};
-use gatekey::{Error, Key, KeyId, OwnerPath, Prefix, Reason, Result, Timestamp};
+use gatekey::{Error, Key, KeyId, Keyspace, OwnerPath, Prefix, Reason, Result, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -223,6 +223,18 @@ pub(super) fn by_client(client: &str, authorization: &[u8]) -> Vec<u8> {
 impl AuthorizationRecord {
     pub(super) fn key_id(&self) -> Result<KeyId> {
         Ok(self.key.parse()?)
+    }
+
+    /// Withdraws what was withdrawn from the newest key since that was made. A name that the
+    /// keyspace has retired stays: asking for it is refused.
+    pub(super) fn narrow(&mut self, keyspace: &Keyspace, key: &Key) {
+        let made_with = self.head.scope.clone();
+        let is_kept = |name: &String| {
+            let bit = keyspace.mask([name]);
+            !made_with.contains(name) || bit.map_or(true, |bit| key.permissions.contains(bit))
+        };
+        self.scope.retain(is_kept);
+        self.head.scope.retain(is_kept);
     }
 
     /// When the newest access token ends.

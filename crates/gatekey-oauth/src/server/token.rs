@@ -288,9 +288,6 @@ impl AuthorizationServer {
             if resource.is_some() && resource != found.resource {
                 return Ok(Err(Refusal::InvalidTarget));
             }
-            let Ok(scope) = asked_scope(&params, &found.scope) else {
-                return Ok(Err(Refusal::InvalidScope));
-            };
             // An authorization is what its newest key is: whoever takes the key away takes
             // away all that could come of it.
             let Some(key) = tx.find_key(found.key_id()?)? else {
@@ -302,6 +299,10 @@ impl AuthorizationServer {
             if is_dead || tx.owner(&found.owner()?)?.is_suspended() {
                 return refused;
             }
+            found.narrow(&tx.keyspace(found.keyspace()?)?, &key);
+            let Ok(scope) = asked_scope(&params, &found.scope) else {
+                return Ok(Err(Refusal::InvalidScope));
+            };
             let is_young = server.is_young(&found, now);
             let (is_head, is_before) = server.stands(&presented, &found);
             if !is_head && !is_before {
@@ -561,9 +562,8 @@ impl AuthorizationServer {
     /// An access token that was sealed under a secret.
     pub(super) fn unseal_access(&self, secret: &[u8], sealed: &[u8]) -> Result<Zeroizing<String>> {
         let access = self.shared.extension.unseal(&self.pad(secret), sealed)?;
-        let access = String::from_utf8(access.to_vec());
-        let access = access.map_err(|_| Error::Internal("an access token is no text"))?;
-        Ok(Zeroizing::new(access))
+        let access = String::from_utf8(access.to_vec()).map(Zeroizing::new);
+        access.map_err(|_| Error::Internal("an access token is no text"))
     }
 
     /// What a secret seals under: nothing that is stored gives it.
