@@ -17,7 +17,8 @@
 //! | 16 | 32 | seal of the entry before |
 //! | 48 | 8 | instant of the commit |
 //! | 56 | 16 | the fleet |
-//! | 72 | | tables: length of the name (1), name, number of records (4); each of these: length of the key (2), key, length of the value (4, all ones: removed), value |
+//! | 72 | 16 | nonce, drawn for each: two servers that make the same change at one instant write two entries, of which each knows its own by the seal |
+//! | 88 | | tables: length of the name (1), name, number of records (4); each of these: length of the key (2), key, length of the value (4, all ones: removed), value |
 //! | the end | 32 | seal |
 
 use crate::crypto::digest::{DIGEST_LEN, Keyring, TAG_LEN};
@@ -28,7 +29,7 @@ use crate::store::journal::{Records, Rows};
 use crate::store::tables::{FORMAT, META_FLEET, Tagged};
 
 const VERSION: u8 = 1;
-const HEAD_LEN: usize = 72;
+const HEAD_LEN: usize = 88;
 const FOUNDS: u8 = 0;
 const IS_DELTA: u8 = 1;
 const SETS_TIME_BACK: u8 = 1;
@@ -101,6 +102,8 @@ pub(crate) struct Entry {
 /// What an entry is sealed with beside its records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header {
+    /// What tells this entry from one of another server with the same content.
+    pub(crate) nonce: [u8; 16],
     pub(crate) at: Timestamp,
     pub(crate) sets_time_back: bool,
     pub(crate) takes_away: bool,
@@ -116,6 +119,7 @@ fn head(ring: &Keyring, kind: u8, header: Header, after: &Place, position: u64) 
     bytes.extend(after.seal.as_bytes());
     bytes.extend(header.at.unix_ms().to_le_bytes());
     bytes.extend(after.fleet);
+    bytes.extend(header.nonce);
     bytes
 }
 
@@ -133,6 +137,8 @@ pub(crate) fn found(ring: &Keyring, fleet: FleetId, at: Timestamp) -> (Vec<u8>, 
         seal: Seal::new([0; SEAL_LEN]),
     };
     let header = Header {
+        // The fleet's name is drawn too.
+        nonce: [0; 16],
         at,
         sets_time_back: false,
         takes_away: false,
@@ -343,6 +349,7 @@ mod tests {
     }
 
     const HEADER: Header = Header {
+        nonce: [3; 16],
         at: Timestamp::MIN,
         sets_time_back: false,
         takes_away: true,
@@ -372,6 +379,13 @@ mod tests {
         assert_eq!((one.place.position, two.place.position), (1, 2));
         assert_eq!((one.previous, two.previous), (place.seal, one.place.seal));
         assert_eq!(one.records, records());
+        // Another server's, with the same content.
+        let nonce = [4; 16];
+        let other = encode(&ring, &place, Header { nonce, ..HEADER }, &records()).unwrap();
+        assert_ne!(
+            decode(&ring, &place, &other).unwrap().place.seal,
+            one.place.seal
+        );
         assert!(one.takes_away && !one.sets_time_back);
         let stored = place.encode(&ring);
         assert_eq!(Place::decode(&ring, &stored).unwrap(), place);

@@ -118,17 +118,18 @@ impl Core {
         }
         let present = self.present();
         let mut writer = self.store.writer(self)?;
-        let mut count = 0;
+        let (mut count, mut has_own) = (0, false);
         let written = writer.apply(present, group, |entry| {
             count += 1;
             let waiting = fleet.waiting_for(entry.place.seal);
-            if waiting.is_none() {
-                // Another server's: what a transaction of this one took out of memory was
-                // not committed, and never will be.
-                self.quotas.undo();
-            }
+            has_own |= waiting.is_some();
             waiting
         })?;
+        if !has_own {
+            // Another server's alone: what a transaction of this one took out of memory was
+            // not committed, and never will be.
+            self.quotas.undo();
+        }
         if let Some(written) = written {
             let begun = Instant::now();
             let committed = writer.commit(written);

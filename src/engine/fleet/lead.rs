@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::crypto::token::fill_random;
 use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet, Own, steady};
 use crate::engine::shared::Core;
 use crate::model::error::{Error, StoreFailure};
@@ -61,6 +62,8 @@ impl Core {
         self.watch.look(&*self.clock);
         for _ in 0..ATTEMPTS_MAX {
             self.settle_doubt(fleet)?;
+            // What callers were told of is applied before anything runs on the file.
+            self.catch_up(fleet, Some(fleet.decided()))?;
             let present = self.present();
             let (after, proposed) = {
                 let mut writer = self.store.writer(self)?;
@@ -105,7 +108,10 @@ impl Core {
             return Ok(Attempt::Again);
         };
         self.require_clock(fleet, &proposed)?;
+        let mut nonce = [0; 16];
+        fill_random(&mut nonce)?;
         let header = Header {
+            nonce,
             at: proposed.at,
             sets_time_back: proposed.sets_time_back,
             takes_away: proposed.takes_away,

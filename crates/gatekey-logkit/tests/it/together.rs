@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gatekey::{Error, KeyUpdate, NewKey, NewKeyspace, NotFound, Quota, Reason, Rotation};
+use gatekey::{
+    Clock, Error, KeyUpdate, NewKey, NewKeyspace, NotFound, Quota, Reason, Rotation, Timestamp,
+};
 
 use crate::common::{LONG, Servers, granted, keys_of, until};
 
@@ -130,8 +132,43 @@ fn a_change_never_meets_a_state_of_before_another_that_returned() {
 
 #[test]
 fn a_quota_is_spent_once_for_all_servers() {
-    const QUOTA: u64 = 300;
     let servers = Servers::new(3, LONG);
+    spend_a_quota(&servers);
+    servers.close_equal();
+}
+
+/// A clock that stands still for two seconds.
+#[derive(Debug)]
+struct Coarse;
+
+impl Clock for Coarse {
+    fn now(&self) -> Timestamp {
+        let now = gatekey::SystemClock.now().unix_ms();
+        Timestamp::from_unix_ms(now - now % 2_000).unwrap()
+    }
+}
+
+/// Entries of the same content at the same instant are of their servers all the same.
+#[test]
+fn a_quota_is_spent_once_by_servers_that_ask_at_one_instant() {
+    let servers = Servers::with(
+        3,
+        LONG,
+        |options| options.clock(Coarse),
+        |settings| settings,
+    );
+    for log in &servers.logs {
+        log.delay(Duration::from_millis(1));
+    }
+    spend_a_quota(&servers);
+    for log in &servers.logs {
+        log.delay(Duration::ZERO);
+    }
+    servers.close_equal();
+}
+
+fn spend_a_quota(servers: &Servers) {
+    const QUOTA: u64 = 300;
     let new = NewKey::new("acme_live", "acme")
         .unwrap()
         .quota(Quota::new(QUOTA));
@@ -153,5 +190,4 @@ fn a_quota_is_spent_once_for_all_servers() {
     // A slice that a server holds is spent by it alone.
     let spent = spent.load(Ordering::SeqCst);
     assert!((QUOTA / 2..=QUOTA).contains(&spent), "{spent}");
-    servers.close_equal();
 }
