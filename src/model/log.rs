@@ -161,7 +161,7 @@ pub type LogResult<T> = Result<T, LogError>;
 ///
 /// An engine appends the delta of each of its transactions, and applies those of the
 /// others. Whoever implements this has nothing to know of what an entry says.
-/// `gatekey-postgres` keeps a log in PostgreSQL, and [`MemoryLog`](super::MemoryLog) in
+/// `gatekey-postgres` keeps a log in PostgreSQL, and [`MemoryLog`](crate::fleet::MemoryLog) in
 /// memory, for tests. The package `gatekey-logkit` has the tests that every
 /// implementation must pass.
 ///
