@@ -2,8 +2,9 @@
 
 use crate::engine::handle::Engine;
 use crate::model::audit::Repair;
-use crate::model::error::Result;
+use crate::model::error::{Error, Result};
 use crate::model::keyspace::Keyspace;
+use crate::model::log::LogError;
 use crate::store::check::CheckReport;
 
 /// How many repairs a report lists; the rest is counted.
@@ -55,7 +56,8 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Engine`]; [`Error::Corrupted`](crate::Error::Corrupted) where the file
-    /// itself cannot be read: then restore a backup.
+    /// itself cannot be read: then restore a backup. [`Error::Log`](crate::Error::Log) on a
+    /// server of a fleet.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace};
@@ -69,6 +71,10 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn repair(&self) -> Result<RepairReport> {
+        if self.core.fleet.is_some() {
+            let why = "a server of a fleet does not repair its file, since the others would do what this file needs: remove it, and let this server join again";
+            return Err(Error::Log(LogError::new(why)));
+        }
         let known: Vec<Keyspace> = self.core.registry().all();
         let mut repairs = self.change(move |tx, actor| tx.repair(&known, actor))?;
         let repairs_total = repairs.len() as u64;

@@ -168,3 +168,13 @@ fn names_of_servers_and_leases_have_bounds() {
         assert!(matches!(reason(opened), OpenError::Options(_)));
     }
 }
+
+#[test]
+fn a_server_does_not_repair_its_file_for_all() {
+    let servers = Servers::new(2, LONG);
+    servers.settle();
+    let before = position(&servers.engines[0]);
+    assert!(matches!(servers.engines[0].repair(), Err(Error::Log(_))));
+    assert_eq!(position(&servers.engines[0]), before);
+    servers.close_equal();
+}
