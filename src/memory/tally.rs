@@ -9,7 +9,7 @@ use crate::model::outcome::{OUTCOMES, Outcome, OutcomeCounts};
 use crate::model::timings::Recorder;
 
 // The standard library's, also under a model checker: nothing is ordered by them.
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The counts of so many keyspaces are made at a time.
 const CHUNK: usize = 16;
@@ -43,8 +43,9 @@ pub(super) struct Tally {
     unattributed: [AtomicU64; OUTCOMES],
     memory_times: Recorder,
     file_times: Recorder,
-    /// Whether the one that is timed has read the file, where it is timed anyway.
-    reads_file: AtomicBool,
+    /// 1 where the one that is timed has read the file, where it is timed anyway. A word, so
+    /// that nothing is between it and the end: see [`usage`](crate::memory::usage).
+    reads_file: AtomicU64,
 }
 
 /// What several threads have answered.
@@ -68,7 +69,7 @@ impl Tally {
             unattributed: Default::default(),
             memory_times: Recorder::default(),
             file_times: Recorder::default(),
-            reads_file: AtomicBool::new(false),
+            reads_file: AtomicU64::new(0),
         }
     }
 
@@ -109,19 +110,19 @@ impl Tally {
 
     /// Begins to time a verification.
     pub(super) fn begin_timed(&self) {
-        self.reads_file.store(false, Ordering::Relaxed);
+        self.reads_file.store(0, Ordering::Relaxed);
     }
 
     /// Notes how long it took, and says nothing of one that has read the file.
     pub(super) fn timed(&self, took: Duration) {
-        if !self.reads_file.load(Ordering::Relaxed) {
+        if self.reads_file.load(Ordering::Relaxed) == 0 {
             self.memory_times.note(took);
         }
     }
 
     /// Notes how long one took that has read the file.
     pub(super) fn read_file(&self, took: Duration) {
-        self.reads_file.store(true, Ordering::Relaxed);
+        self.reads_file.store(1, Ordering::Relaxed);
         self.file_times.note(took);
     }
 

@@ -55,11 +55,25 @@ struct Log {
     /// When the thread last asked whether it is in the engine's process.
     asked: Asked,
     tally: Tally,
+    /// What the alignment leaves over. It is written: a log that is made during the first
+    /// verification of its thread would else carry what was on the stack, which is a token,
+    /// to where it stays.
+    _rest: [AtomicU64; REST],
 }
+
+const FIELDS: usize = size_of::<Box<[AtomicU64]>>()
+    + 2 * size_of::<AtomicUsize>()
+    + size_of::<AtomicU64>()
+    + size_of::<Asked>()
+    + size_of::<Tally>();
+const REST: usize = (128 - FIELDS % 128) % 128 / size_of::<AtomicU64>();
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+const _: () = assert!(size_of::<Log>() == FIELDS + REST * size_of::<AtomicU64>());
 
 impl Log {
     fn new() -> Self {
         Self {
+            _rest: [const { AtomicU64::new(0) }; REST],
             ids: (0..LOG_LEN).map(|_| AtomicU64::new(0)).collect(),
             written: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
