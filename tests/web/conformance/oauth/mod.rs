@@ -3,9 +3,10 @@
 mod rust;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use gatekey_testkit::tools;
 use serde_json::{Value, json};
@@ -289,6 +290,12 @@ fn the_suite_of_mcp_for_authorization_servers_passes() {
             let back = person.visit(&line);
             let at = format!("http://127.0.0.1:{port}");
             let path = back.strip_prefix(&at).unwrap();
+            // It says so before it listens.
+            let begun = Instant::now();
+            while TcpStream::connect(at.trim_start_matches("http://")).is_err() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "nobody listens");
+                std::thread::sleep(Duration::from_millis(20));
+            }
             assert_eq!(ureq(&at, &Ask::get(path)).status, 200);
         }
         told.push(line);
