@@ -101,7 +101,7 @@ fn filter_form(call: &Ask, kept: &[(&'static str, String)]) -> Result<Form, Faul
         (days.to_owned(), text)
     });
     let select = |name: &str, label: &str, choices| {
-        Field::new(Kind::Select, name, call.t(label)).choices(choice_of(choices))
+        Field::new(Kind::Select, name, call.t(label)).choices(choices)
     };
     Ok(Form::get(call.at("/keys"), call.t("filter.submit"))
         .inline()
@@ -119,10 +119,6 @@ fn filter_form(call: &Ask, kept: &[(&'static str, String)]) -> Result<Form, Faul
         ))
         .field(Field::new(Kind::Text, "label", call.t("filter.label")).value(value("label")))
         .field(select("ends", "filter.ends", choose(days.to_vec(), "ends"))))
-}
-
-fn choice_of(choices: Vec<Choice>) -> Vec<Choice> {
-    choices
 }
 
 pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
