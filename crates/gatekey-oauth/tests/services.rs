@@ -122,35 +122,33 @@ impl World {
     }
 
     fn introspect(&self, client: &RegisteredClient, token: &str) -> Value {
-        let secret = client.expose_secret().unwrap();
-        let id = client.client.id.as_str();
-        let params = params(&[
-            ("client_id", id),
-            ("client_secret", secret),
-            ("token", token),
-        ]);
-        let request = TokenRequest {
-            params: &params,
-            authorization: None,
-        };
-        let said = said(&self.server.introspect(request).unwrap());
+        let said = said(&self.of_token(client, token, AuthorizationServer::introspect));
         assert_eq!(said.0, 200);
         said.1
     }
 
     fn revoke(&self, client: &RegisteredClient, token: &str) -> u16 {
-        let secret = client.expose_secret().unwrap();
-        let id = client.client.id.as_str();
+        self.of_token(client, token, AuthorizationServer::revoke)
+            .status
+    }
+
+    /// What a client that authenticates is answered about a token.
+    fn of_token(
+        &self,
+        client: &RegisteredClient,
+        token: &str,
+        ask: impl Fn(&AuthorizationServer, TokenRequest<'_>) -> gatekey::Result<Reply>,
+    ) -> Reply {
         let params = params(&[
-            ("client_id", id),
-            ("client_secret", secret),
+            ("client_id", &client.client.id),
+            ("client_secret", client.expose_secret().unwrap()),
             ("token", token),
         ]);
         let request = TokenRequest {
             params: &params,
             authorization: None,
         };
-        self.server.revoke(request).unwrap().status
+        ask(&self.server, request).unwrap()
     }
 
     /// An access token and a refresh token of the app.
