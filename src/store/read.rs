@@ -1,5 +1,7 @@
 //! Reading single records, from a snapshot or inside a transaction alike.
 
+use std::ops::Bound;
+
 use redb::ReadableTable;
 
 use crate::crypto::digest::{ChainKey, DIGEST_LEN, Digest, Keyring, digests_equal};
@@ -221,6 +223,27 @@ impl Links {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// The keys that end after one instant, and at the latest at another, in the order of
+/// their ends.
+pub(super) fn ids_ending_within(
+    by_end: &impl ReadableTable<(u64, u64), ()>,
+    after: Timestamp,
+    last: Timestamp,
+) -> Result<Vec<KeyId>, Error> {
+    if after >= last {
+        return Ok(Vec::new());
+    }
+    let range = (
+        Bound::Excluded((after.unix_ms(), u64::MAX)),
+        Bound::Included((last.unix_ms(), u64::MAX)),
+    );
+    by_end
+        .range::<(u64, u64)>(range)
+        .or_store()?
+        .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
+        .collect()
 }
 
 /// Whether a key's link to another of its line is named back. A key that was replaced

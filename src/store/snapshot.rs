@@ -356,17 +356,7 @@ impl Snapshot {
         after: Timestamp,
         last: Timestamp,
     ) -> Result<Vec<KeyId>, Error> {
-        let range = (
-            Bound::Excluded((after.unix_ms(), u64::MAX)),
-            Bound::Included((last.unix_ms(), u64::MAX)),
-        );
-        if after >= last {
-            return Ok(Vec::new());
-        }
-        ReadableTable::range::<(u64, u64)>(&self.table(BY_END)?, range)
-            .or_store()?
-            .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
-            .collect()
+        read::ids_ending_within(&self.table(BY_END)?, after, last)
     }
 
     pub(super) fn keyspace_number(&self, prefix: Prefix) -> Result<u32, Error> {

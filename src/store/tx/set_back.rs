@@ -1,7 +1,5 @@
 //! What a transaction reads and puts right that sets time back.
 
-use std::ops::Bound;
-
 use redb::ReadableTable;
 
 use super::Tx;
@@ -50,15 +48,7 @@ impl Tx<'_> {
         after: Timestamp,
         last: Timestamp,
     ) -> Result<Vec<KeyId>, Error> {
-        let range = (
-            Bound::Excluded((after.unix_ms(), u64::MAX)),
-            Bound::Included((last.unix_ms(), u64::MAX)),
-        );
-        self.by_end
-            .range::<(u64, u64)>(range)
-            .or_store()?
-            .map(|entry| Ok(KeyId::from_raw(entry.or_store()?.0.value().1)))
-            .collect()
+        read::ids_ending_within(&self.by_end, after, last)
     }
 
     /// Lets no quota wait for its refill longer than it would if it had been made at
