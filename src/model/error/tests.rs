@@ -1,8 +1,12 @@
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::mem::discriminant;
+use std::time::Duration;
 
 use super::*;
+use crate::model::id::{KeyId, Prefix};
+use crate::model::owner::OwnerPath;
+use crate::model::permissions::Permissions;
 
 fn failure() -> StoreFailure {
     StoreFailure::new("No space left on device", Some(ErrorKind::StorageFull))
@@ -451,8 +455,17 @@ fn each_error_reads_as_a_sentence_that_says_what_to_do() {
         + variants(&refusals())
         + variants(&missing())
         + variants(&conflicts());
-    let source = include_str!("../error.rs");
-    let transparent = source.matches("#[error(transparent)]").count();
-    let written = source.matches("#[error(").count() - transparent;
+    let sources = [
+        include_str!("../error.rs"),
+        include_str!("conflict.rs"),
+        include_str!("invalid.rs"),
+    ];
+    let count = |text: &str| -> usize {
+        sources
+            .map(|source| source.matches(text).count())
+            .iter()
+            .sum()
+    };
+    let written = count("#[error(") - count("#[error(transparent)]");
     assert_eq!(told, written, "each variant has its text above");
 }
