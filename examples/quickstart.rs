@@ -1,8 +1,8 @@
 //! A first program: a store on a file, a key, a verification, a revocation.
 //!
 //! ```text
-//! cargo run --release --example quickstart              # makes keys.redb here, or opens it
-//! cargo run --release --example quickstart other.redb   # the same with another file
+//! cargo run -p gatekey-examples --example quickstart              # makes keys.redb here, or opens it
+//! cargo run -p gatekey-examples --example quickstart other.redb   # the same with another file
 //! ```
 #![allow(clippy::print_stdout, reason = "it is a program with a terminal")]
 

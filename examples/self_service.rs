@@ -2,7 +2,7 @@
 //! docs/SELF_SERVICE.md.
 //!
 //! ```sh
-//! cargo run --example self_service
+//! cargo run -p gatekey-examples --example self_service
 //! ```
 
 use std::fmt;

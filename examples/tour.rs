@@ -3,8 +3,8 @@
 //! with 1 if one is not as it says.
 //!
 //! ```text
-//! cargo run --release --example tour             # a fresh file, removed at the end
-//! cargo run --release --example tour keys.redb   # a new file, which is kept
+//! cargo run --release -p gatekey-examples --example tour             # a fresh file, removed at the end
+//! cargo run --release -p gatekey-examples --example tour keys.redb   # a new file, which is kept
 //! ```
 #![allow(
     clippy::print_stdout,

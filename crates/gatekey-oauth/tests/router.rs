@@ -1,8 +1,8 @@
-//! The axum router, by way of `examples/oauth.rs`: an application with a login of its own.
+//! The axum router, by way of `../examples/oauth.rs`: an application with a login of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../../../examples/oauth.rs"]
+#[path = "../examples/oauth.rs"]
 #[allow(dead_code)]
 mod application;
 
@@ -201,7 +201,7 @@ async fn an_application_with_a_login_of_its_own_lets_others_in_by_oauth() {
 /// docs/OAUTH.md shows the application as it is, and it is short.
 #[test]
 fn the_guide_shows_the_application_in_under_forty_lines() {
-    let program = include_str!("../../../examples/oauth.rs");
+    let program = include_str!("../examples/oauth.rs");
     let begin = program.find("// Beyond the login").unwrap();
     let end = program.find("// The end of it.").unwrap();
     let shown = &program[begin..end];
@@ -211,7 +211,7 @@ fn the_guide_shows_the_application_in_under_forty_lines() {
     let body = shown.split_once('\n').unwrap().1.trim();
     assert!(
         guide.contains(body),
-        "docs/OAUTH.md differs from examples/oauth.rs"
+        "docs/OAUTH.md differs from crates/gatekey-oauth/examples/oauth.rs"
     );
 }
 

@@ -1,7 +1,7 @@
 //! An application with a login of its own, whose API others use by OAuth 2.0.
 //!
 //! ```sh
-//! cargo run --release -p gatekey-examples --example oauth
+//! cargo run --release -p gatekey-oauth --features axum --example oauth
 //! ```
 //! Log in as `alice` with the password `open sesame`.
 
