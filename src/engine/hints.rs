@@ -7,6 +7,7 @@ use crate::model::clock::Timestamp;
 use crate::model::error::Result;
 use crate::model::filter::{Cursor, KeyFilter};
 use crate::model::hint::{Hint, HintPage, HintRule};
+use crate::model::id::KeyId;
 use crate::model::key::{Key, KeyState};
 use crate::model::outcome::Outcome;
 use crate::model::usage_history::UsageBin;
@@ -57,31 +58,57 @@ impl Engine {
     /// ```
     pub fn hints(&self, after: Option<&Cursor>, keys: usize) -> Result<HintPage> {
         let now = self.now();
-        let today = now.saturating_sub(Duration::from_millis(now.unix_ms() % DAY_MS));
         let page = self.keys_page(&KeyFilter::new(), after, keys)?;
         let mut hints = Vec::new();
         for key in &page.keys {
-            let was_used = key
-                .usage
-                .last_used
-                .is_some_and(|at| at >= today.saturating_sub(DAY));
-            let days = match was_used || key.state == KeyState::Revoked {
-                true => self.usage_of_key(key.id, Timestamp::MIN, now)?,
-                false => Vec::new(),
-            };
-            hints.extend(hints_of(key, &days, today, now));
+            hints.extend(self.hints_about(key, now)?);
         }
         Ok(HintPage {
             hints,
             next: page.next,
         })
     }
+
+    /// As [`hints`](Engine::hints), for one key.
+    ///
+    /// # Errors
+    /// See [`Engine`]; [`NotFound::Key`](crate::NotFound::Key).
+    ///
+    /// ```
+    /// # use gatekey::{NewKey, NewKeyspace, Options, Reason};
+    /// # let engine = Options::new().open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// engine.revoke(issued.key.id, Reason::KeyCompromise)?;
+    /// assert!(engine.hints_of(issued.key.id)?.is_empty());
+    /// engine.verify(issued.token.expose())?; // denied
+    /// engine.flush()?;
+    /// assert_eq!(engine.hints_of(issued.key.id)?.len(), 1);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn hints_of(&self, key: KeyId) -> Result<Vec<Hint>> {
+        self.hints_about(&self.key(key)?, self.now())
+    }
+
+    fn hints_about(&self, key: &Key, now: Timestamp) -> Result<Vec<Hint>> {
+        let today = now.saturating_sub(Duration::from_millis(now.unix_ms() % DAY_MS));
+        let was_used = key
+            .usage
+            .last_used
+            .is_some_and(|at| at >= today.saturating_sub(DAY));
+        let days = match was_used || key.state == KeyState::Revoked {
+            true => self.usage_of_key(key.id, Timestamp::MIN, now)?,
+            false => Vec::new(),
+        };
+        Ok(by_the_rules(key, &days, today, now))
+    }
 }
 
 const DAY_MS: u64 = 86_400_000;
 
 /// What the rules say of a key with some days of use.
-fn hints_of(key: &Key, days: &[UsageBin], today: Timestamp, now: Timestamp) -> Vec<Hint> {
+fn by_the_rules(key: &Key, days: &[UsageBin], today: Timestamp, now: Timestamp) -> Vec<Hint> {
     let days_ago = |bin: &UsageBin| {
         let ago = today.unix_ms().saturating_sub(bin.begins_at.unix_ms()) / DAY_MS;
         u32::try_from(ago).unwrap_or(u32::MAX)

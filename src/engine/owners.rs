@@ -2,8 +2,11 @@
 
 use crate::change;
 use crate::engine::handle::Engine;
+use crate::engine::looking::check_limit;
 use crate::model::error::{Error, Result};
+use crate::model::filter::Cursor;
 use crate::model::owner::{OwnerPath, OwnerState};
+use crate::model::owner_page::OwnerPage;
 
 /// # Owners
 impl Engine {
@@ -85,5 +88,34 @@ impl Engine {
     pub fn owner(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
         self.core.read(|snapshot| snapshot.owner(&owner))
+    }
+
+    /// A page of up to `limit` owners that are suspended themselves, at most
+    /// [`bounds::PAGE_MAX`](crate::bounds::PAGE_MAX), from where an earlier page ended, in
+    /// the order of the paths as text. Owners below them are not listed.
+    ///
+    /// It reads a record for each owner of the page, and no key.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for what is no cursor, for one of
+    /// another listing, and for a limit of 0; [`Invalid::TooMany`](crate::Invalid::TooMany)
+    /// for a limit over the maximum.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// engine.suspend("acme", "unpaid")?;
+    /// engine.suspend("globex/ingest", None)?;
+    /// let page = engine.suspended_owners_page(None, 100)?;
+    /// assert_eq!(page.owners.len(), 2);
+    /// let since = page.owners[0].suspended.as_ref();
+    /// assert_eq!(since.and_then(|since| since.note.as_deref()), Some("unpaid"));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn suspended_owners_page(&self, after: Option<&Cursor>, limit: usize) -> Result<OwnerPage> {
+        check_limit(limit)?;
+        self.core
+            .read(|snapshot| snapshot.suspended_page(after, limit))
     }
 }

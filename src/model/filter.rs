@@ -205,6 +205,8 @@ pub(crate) enum Order {
     End,
     /// Not of keys: the settings of owners.
     Settings,
+    /// Not of keys: the owners that are suspended.
+    Suspended,
 }
 
 impl Order {
@@ -215,6 +217,7 @@ impl Order {
             Self::Owner => 'o',
             Self::End => 'e',
             Self::Settings => 's',
+            Self::Suspended => 'u',
         }
     }
 }
@@ -257,6 +260,7 @@ impl FromStr for Cursor {
             Some('o') => Order::Owner,
             Some('e') => Order::End,
             Some('s') => Order::Settings,
+            Some('u') => Order::Suspended,
             _ => return Err(refuse()),
         };
         let (pairs, rest) = chars.as_str().as_bytes().as_chunks::<2>();

@@ -26,6 +26,7 @@ pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod outcome;
 pub(crate) mod owner;
+pub(crate) mod owner_page;
 pub(crate) mod owner_settings;
 pub(crate) mod parse;
 pub(crate) mod permissions;

@@ -50,6 +50,7 @@ mod rewrite;
 pub(crate) mod settings;
 pub(crate) mod snapshot;
 mod stored;
+mod suspended;
 pub(crate) mod tables;
 pub(crate) mod trail;
 pub(crate) mod tx;

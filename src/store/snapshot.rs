@@ -222,7 +222,9 @@ impl Snapshot {
             Order::Keyspace => self.walk_keyspace(&mut page, keyspace, cursor)?,
             Order::Owner => self.walk_owner(&mut page, cursor)?,
             Order::End => self.walk_ends(&mut page, cursor)?,
-            Order::Settings => return Err(Error::Internal("no filter of keys is served by it")),
+            Order::Settings | Order::Suspended => {
+                return Err(Error::Internal("no filter of keys is served by it"));
+            }
         }
         Ok(page.page)
     }

@@ -258,6 +258,54 @@ fn a_suspension_that_is_not_acceptable_is_refused() {
 }
 
 #[test]
+fn the_owners_that_are_suspended_themselves_are_listed_page_by_page() {
+    let store = Store::new(64, false);
+    store.keyspace("acme");
+    // Also an owner without a key; none that is suspended with another.
+    store.issue("acme", "umbrella/ingest");
+    for owner in ["umbrella", "acme/a", "acme", "globex"] {
+        store.engine.suspend(owner, owner).unwrap();
+    }
+    store.engine.resume("globex").unwrap();
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store
+            .engine
+            .suspended_owners_page(after.as_ref(), 2)
+            .unwrap();
+        for state in page.owners {
+            let note = state.suspended.unwrap().note.unwrap();
+            seen.push((state.owner.to_string(), note, state.suspended_above));
+        }
+        match page.next {
+            Some(next) => after = Some(next.to_string().parse().unwrap()),
+            None => break,
+        }
+    }
+    let row = |owner: &str, above: Option<&str>| {
+        let above = above.map(|above| above.parse().unwrap());
+        (owner.to_owned(), owner.to_owned(), above)
+    };
+    let wanted = [
+        row("acme", None),
+        row("acme/a", Some("acme")),
+        row("umbrella", None),
+    ];
+    assert_eq!(seen, wanted);
+    // A cursor of another listing, and a page without room.
+    let filter = gatekey::KeyFilter::new();
+    store.issue("acme", "other");
+    let keys = store.engine.keys_page(&filter, None, 1).unwrap();
+    for (after, limit) in [(keys.next.as_ref(), 2), (None, 0), (None, 1001)] {
+        assert!(matches!(
+            store.engine.suspended_owners_page(after, limit),
+            Err(Error::Invalid(_))
+        ));
+    }
+}
+
+#[test]
 fn a_hundred_thousand_keys_are_suspended_all_at_one_instant() {
     const BATCHES: usize = 10;
     const COUNT: u64 = 100_000;

@@ -63,6 +63,7 @@ mod stream;
 pub mod wire;
 
 pub use admin::Admin;
+pub use chart::UsageChart;
 pub use doors::Door;
 #[cfg(unix)]
 pub use doors::socket_beside;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use gatekey::{
     Engine, Error, Expiry, Issued, Key, KeyFilter, KeyId, KeyState, KeyUpdate, Keyspace, NewKey,
     NotFound, OwnerPath, Permissions, Prefix, Reason, Revoked, Rotated, Rotation, Timestamp,
+    UsageBin,
 };
 
+use crate::chart;
 use crate::member::{Ceiling, Member};
 use crate::reply::Fault;
 
@@ -176,14 +178,21 @@ impl Desk {
     /// What is left of the limits and quotas that a key's requests are charged to.
     pub(crate) fn left(
         &self,
-        found: &Found,
+        key: &Key,
     ) -> Result<(Vec<gatekey::LimitStatus>, Vec<gatekey::QuotaLeft>), Fault> {
-        let id = found.key.id;
-        let is_over = is_over(&found.key);
-        match is_over {
+        let id = key.id;
+        match is_over(key) {
             true => Ok((Vec::new(), Vec::new())),
             false => Ok((self.engine.limits_left(id)?, self.engine.quotas_left(id)?)),
         }
+    }
+
+    /// How a key within reach was used, by the day.
+    pub(crate) fn days(&self, key: &Key) -> Result<Vec<UsageBin>, Fault> {
+        let now = self.now();
+        Ok(self
+            .engine
+            .usage_of_key(key.id, chart::since_days(now), now)?)
     }
 
     /// When a new key ends, within the ceiling.

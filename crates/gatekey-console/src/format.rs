@@ -65,6 +65,12 @@ pub(crate) fn instant(at: Timestamp) -> String {
     }
 }
 
+/// `2026-11-26`.
+pub(crate) fn day(at: Timestamp) -> String {
+    let iso = at.to_string();
+    iso.get(..10).unwrap_or(&iso).to_owned()
+}
+
 /// An instant, with how far it is from now.
 pub(crate) fn time(texts: &Texts, at: Timestamp, now: Timestamp) -> Cell {
     let hint = match at > now {

@@ -13,6 +13,7 @@
 //! what they defend.
 
 mod assets;
+mod chart;
 mod desk;
 mod fields;
 mod format;

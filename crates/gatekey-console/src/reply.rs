@@ -95,6 +95,13 @@ pub(crate) enum Fault {
     Engine(Error),
     /// The admin API refused.
     Refused(StatusCode, String),
+    /// The admin API failed: the store did, or the server.
+    Failed {
+        status: StatusCode,
+        /// Whether the change may be there all the same.
+        is_unknown: bool,
+        detail: String,
+    },
     /// Ask for a log-in, then come back.
     LogIn,
     /// It takes the admin key again, which was not given, or is another.
@@ -120,7 +127,7 @@ impl Fault {
             Self::Forbidden | Self::CrossOrigin | Self::Confirm => StatusCode::FORBIDDEN,
             Self::Tampered | Self::Mistyped => StatusCode::BAD_REQUEST,
             Self::Repeated | Self::Changed | Self::Full(_) => StatusCode::CONFLICT,
-            Self::Body(status) | Self::Refused(status, _) => *status,
+            Self::Body(status) | Self::Refused(status, _) | Self::Failed { status, .. } => *status,
             // What the engine calls a fault of the host's is one of whoever filled in the form.
             Self::Engine(Error::Invalid(_)) => StatusCode::BAD_REQUEST,
             Self::Engine(Error::Conflict(_)) => StatusCode::CONFLICT,
@@ -142,7 +149,12 @@ impl Fault {
             Self::Changed => "changed",
             Self::Full(_) => "full",
             Self::Engine(Error::Invalid(_) | Error::Conflict(_)) | Self::Refused(..) => "refused",
-            Self::Engine(_) => "store",
+            Self::Engine(Error::OutcomeUnknown(_))
+            | Self::Failed {
+                is_unknown: true, ..
+            } => "unknown",
+            Self::Engine(Error::Corrupted(_)) => "damaged",
+            Self::Engine(_) | Self::Failed { .. } => "store",
             Self::LogIn => "log_in",
             Self::Confirm => "confirm",
             Self::Mistyped => "mistyped",
@@ -153,9 +165,17 @@ impl Fault {
     pub(crate) fn detail(&self) -> Option<String> {
         match self {
             Self::Engine(error) => Some(gatekey::withheld(&error.to_string()).into_owned()),
-            Self::Refused(_, text) => Some(gatekey::withheld(text).into_owned()),
+            Self::Refused(_, text) | Self::Failed { detail: text, .. } => {
+                Some(gatekey::withheld(text).into_owned())
+            }
             _ => None,
         }
+    }
+
+    /// Whether it is the store that failed, or the server: what the error says then is
+    /// for those who run it.
+    pub(crate) fn is_of_the_store(&self) -> bool {
+        matches!(self.name(), "store" | "unknown" | "damaged")
     }
 
     /// Whether the form can be mended and sent again.

@@ -39,6 +39,8 @@ pub(crate) struct Site {
     assets: Assets,
     /// Origins that forms may come from, where the server does not see its own name.
     origins: Vec<String>,
+    /// Whether those who look at the pages are told how the store failed.
+    is_for_operators: bool,
     sent: Mutex<Sent>,
 }
 
@@ -56,12 +58,13 @@ pub(crate) enum Before {
 }
 
 impl Site {
-    pub(crate) fn new(look: Look, origins: Vec<String>) -> Arc<Self> {
+    pub(crate) fn new(look: Look, origins: Vec<String>, is_for_operators: bool) -> Arc<Self> {
         let assets = Assets::new(&look);
         Arc::new(Self {
             look,
             assets,
             origins,
+            is_for_operators,
             sent: Mutex::default(),
         })
     }
@@ -407,7 +410,9 @@ fn fault_page(site: &Site, base: &str, fault: &Fault) -> Page {
     let texts = &site.look.texts;
     let title = texts.get(&format!("fault_title.{}", fault.name()));
     let mut text = texts.get(&format!("fault.{}", fault.name()));
-    if let Some(detail) = fault.detail() {
+    if let Some(detail) = fault.detail()
+        && (site.is_for_operators || !fault.is_of_the_store())
+    {
         text = format!("{text} {detail}");
     }
     let mut blocks = Blocks::new().with(&Note::new("bad", title.clone(), text));

@@ -145,6 +145,8 @@ pub(crate) struct Table {
     pub(crate) empty: String,
     pub(crate) next: Option<Link>,
     pub(crate) pick: Option<Pick>,
+    /// Whether it stands inside another block.
+    pub(crate) bare: bool,
 }
 
 #[derive(Debug, Default)]
@@ -218,9 +220,12 @@ pub(crate) enum Kind {
     Select,
     Radios,
     Checks,
+    /// Several fields side by side, under one name.
+    Group,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Template)]
+#[template(path = "field.html")]
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) label: String,
@@ -228,6 +233,8 @@ pub(crate) struct Field {
     pub(crate) kind: Kind,
     pub(crate) value: String,
     pub(crate) choices: Vec<Choice>,
+    /// Those of a group.
+    pub(crate) fields: Vec<Field>,
     pub(crate) required: bool,
     pub(crate) max: usize,
     /// The value of `autocomplete`.
@@ -245,6 +252,7 @@ impl Field {
             kind,
             value: String::new(),
             choices: Vec::new(),
+            fields: Vec::new(),
             required: false,
             max: 0,
             complete: "off",
@@ -264,6 +272,11 @@ impl Field {
 
     pub(crate) fn choices(mut self, choices: Vec<Choice>) -> Self {
         self.choices = choices;
+        self
+    }
+
+    pub(crate) fn fields(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
+        self.fields = fields.into_iter().collect();
         self
     }
 
@@ -367,6 +380,27 @@ impl Form {
         self.problem = text;
         self
     }
+}
+
+/// A chart of usage, with its numbers in words and in a table.
+#[derive(Debug, Template)]
+#[template(path = "chart.html")]
+pub(crate) struct Chart {
+    pub(crate) heading: String,
+    /// What stands there where nothing was used.
+    pub(crate) empty: String,
+    /// As SVG, of numbers and instants alone.
+    pub(crate) bars: String,
+    pub(crate) granted: String,
+    pub(crate) denied: String,
+    pub(crate) highest: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// Why it was denied, and how often.
+    pub(crate) reasons: Vec<String>,
+    pub(crate) reasons_label: String,
+    pub(crate) table: Table,
+    pub(crate) as_table: String,
 }
 
 /// A token, shown this once.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use gatekey::{Clock, Engine, Error, KeyId, NewKey, Reason, Rotation, Timestamp};
+use gatekey::{Clock, Engine, Error, KeyId, NewKey, Reason, Rotation, Timestamp, bounds};
 
+const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// How many days pass.
+const DAYS: u32 = 90;
 
 /// The system's clock, some time ago: while data is made, ninety days pass.
 #[derive(Debug, Clone, Default)]
@@ -88,35 +91,39 @@ impl Dice {
     }
 }
 
-/// Makes owners and keys, while the clock goes from ninety days ago to now.
+/// Makes owners and keys, while the clock goes from ninety days ago to now: by days, and by
+/// hours in the last two.
 pub fn fill(engine: &Engine, clock: &PastClock, owners: u64, keys: u64) -> Result<Filled, Error> {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let ops = engine.acting_as("data of the example")?;
-    let batches = 20;
     let mut tokens = Vec::new();
     let mut ids: Vec<KeyId> = Vec::new();
-    for batch in 0..batches {
-        clock.set(DAY * 90 - (DAY * 90 / batches) * batch);
-        let count = keys / u64::from(batches);
-        let mut new = Vec::new();
-        for _ in 0..count {
-            new.push(key(&mut dice, owners)?);
-        }
-        for issued in ops.issue_batch(new)? {
-            // Each fourth is used now and then.
-            if dice.roll(4) == 0 {
-                tokens.push(issued.token);
+    for day in 0..DAYS {
+        clock.set(DAY * (DAYS - day));
+        // As many each day; the last takes what is left over.
+        let made = ids.len() as u64;
+        let count = keys * u64::from(day + 1) / u64::from(DAYS) - made;
+        let mut left = usize::try_from(count).unwrap_or(0);
+        while left > 0 {
+            let batch = left.min(bounds::BATCH_MAX);
+            left -= batch;
+            let new = (0..batch).map(|_| key(&mut dice, owners));
+            for issued in ops.issue_batch(new.collect::<Result<_, _>>()?)? {
+                // Each fourth is used now and then.
+                if dice.roll(4) == 0 {
+                    tokens.push(issued.token);
+                }
+                ids.push(issued.key.id);
             }
-            ids.push(issued.key.id);
         }
-        for token in &tokens {
-            for _ in 0..dice.roll(4) {
-                let _ = engine.verify(token.expose())?;
-            }
+        let hours = if day + 2 < DAYS { 1 } else { 24 };
+        for hour in 0..hours {
+            clock.set(DAY * (DAYS - day) - HOUR * hour);
+            use_some(engine, &tokens, &mut dice, u64::from(hours))?;
+            engine.flush()?;
         }
-        engine.flush()?;
         // Some are rotated, disabled, revoked.
-        for _ in 0..count / 50 {
+        for _ in 0..count.div_ceil(50) {
             let index = usize::try_from(dice.roll(ids.len() as u64)).unwrap_or(0);
             let Some(id) = ids.get(index).copied() else {
                 continue;
@@ -131,11 +138,7 @@ pub fn fill(engine: &Engine, clock: &PastClock, owners: u64, keys: u64) -> Resul
         }
     }
     clock.set(Duration::ZERO);
-    for token in &tokens {
-        for _ in 0..dice.roll(6) {
-            let _ = engine.verify(token.expose())?;
-        }
-    }
+    use_some(engine, &tokens, &mut dice, 1)?;
     for number in [3, 14] {
         let owner = organisation(number);
         ops.suspend(owner, "unpaid since October")?;
@@ -145,6 +148,24 @@ pub fn fill(engine: &Engine, clock: &PastClock, owners: u64, keys: u64) -> Resul
         owners,
         keys: ids.len() as u64,
     })
+}
+
+/// Uses some of the keys some times: fewer, where many hours make up a day.
+fn use_some(
+    engine: &Engine,
+    tokens: &[gatekey::Token],
+    dice: &mut Dice,
+    hours: u64,
+) -> Result<(), Error> {
+    for token in tokens {
+        if dice.roll(3 * hours.min(8)) != 0 {
+            continue;
+        }
+        for _ in 0..=dice.roll(5) {
+            let _ = engine.verify(token.expose())?;
+        }
+    }
+    Ok(())
 }
 
 /// The name of an organisation.

@@ -78,6 +78,11 @@ fn customers_manage_their_keys() {
 }
 
 #[test]
+fn customers_do_all_in_every_way() {
+    run("customers-ways", 5, 40);
+}
+
+#[test]
 fn every_page_of_customers_is_for_everybody() {
     run("customers-pages", 5, 40);
 }
@@ -85,6 +90,11 @@ fn every_page_of_customers_is_for_everybody() {
 #[test]
 fn operators_manage_all_keys() {
     run("operators", 20, 400);
+}
+
+#[test]
+fn operators_do_all_in_every_way() {
+    run("operators-ways", 5, 40);
 }
 
 #[test]

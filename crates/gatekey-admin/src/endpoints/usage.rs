@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use gatekey::{KeyId, OutcomeCounts, Prefix, Timestamp, UsageBin};
+use gatekey::{KeyId, Prefix, Timestamp};
 use serde::Serialize;
 
 use super::owners;
 use crate::answers;
 use crate::call::{Answer, Call, Endpoint, Parameter, schema_of};
-use crate::chart;
+use crate::chart::{self, UsageChart};
 use crate::operator::Right;
 use crate::problem::Problem;
 use crate::schema;
 use crate::wire::Nothing;
 
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
 /// Of a span whose beginning is not given.
 const SPAN_DAYS: u64 = 30;
 
@@ -121,16 +119,14 @@ pub(crate) enum By {
 impl By {
     fn ms(self) -> u64 {
         match self {
-            Self::Day => DAY_MS,
-            Self::Hour => HOUR_MS,
+            Self::Day => chart::DAY_MS,
+            Self::Hour => chart::HOUR_MS,
         }
     }
 }
 
 struct Found {
-    bins: Vec<UsageBin>,
-    from: Timestamp,
-    to: Timestamp,
+    chart: UsageChart,
     by: By,
 }
 
@@ -142,8 +138,8 @@ fn find(call: &Call) -> Result<Found, Problem> {
     let unattributed = query.plain::<bool>("unattributed")?.unwrap_or(false);
     let by = query.text::<By>("by")?.unwrap_or(By::Day);
     let to = query.read("to")?.unwrap_or_else(|| call.engine.now());
-    let span = Duration::from_millis(SPAN_DAYS * DAY_MS);
-    let from = query
+    let span = Duration::from_millis(SPAN_DAYS * chart::DAY_MS);
+    let from: Timestamp = query
         .read("from")?
         .unwrap_or_else(|| to.saturating_sub(span));
     if from > to {
@@ -152,20 +148,15 @@ fn find(call: &Call) -> Result<Found, Problem> {
     call.write_usage();
     let engine = &call.engine;
     // A day that has begun before `from` counts from its beginning.
-    let from = match by {
-        By::Day => from.saturating_sub(Duration::from_millis(from.unix_ms() % DAY_MS)),
-        By::Hour => from.saturating_sub(Duration::from_millis(from.unix_ms() % HOUR_MS)),
-    };
+    let from = from.saturating_sub(Duration::from_millis(from.unix_ms() % by.ms()));
     let bins = match (key, owner, keyspace, unattributed, by) {
         (Some(key), None, None, false, By::Day) => {
             engine.key(key)?;
             engine.usage_of_key(key, from, to)?
         }
         (None, Some(owner), None, false, By::Day) => engine.usage_of_owner(owner, from, to)?,
-        (None, None, Some(prefix), false, _) => {
-            by_day(by, engine.usage_of_keyspace(Some(prefix), from, to)?)
-        }
-        (None, None, None, true, _) => by_day(by, engine.usage_of_keyspace(None, from, to)?),
+        (None, None, Some(prefix), false, _) => engine.usage_of_keyspace(Some(prefix), from, to)?,
+        (None, None, None, true, _) => engine.usage_of_keyspace(None, from, to)?,
         (Some(_), None, None, false, By::Hour) | (None, Some(_), None, false, By::Hour) => {
             let why = "keys and owners have days, and no hours";
             return Err(Problem::bad_request(why));
@@ -175,48 +166,26 @@ fn find(call: &Call) -> Result<Found, Problem> {
             return Err(Problem::bad_request(why));
         }
     };
-    Ok(Found { bins, from, to, by })
-}
-
-/// Adds hours up to days, if days are asked for.
-fn by_day(by: By, hours: Vec<UsageBin>) -> Vec<UsageBin> {
-    if by == By::Hour {
-        return hours;
-    }
-    let mut days: Vec<UsageBin> = Vec::new();
-    for hour in hours {
-        let into_day = Duration::from_millis(hour.begins_at.unix_ms() % DAY_MS);
-        let begins_at = hour.begins_at.saturating_sub(into_day);
-        match days.last_mut().filter(|day| day.begins_at == begins_at) {
-            Some(day) => day.counts += hour.counts,
-            None => {
-                let mut day = hour;
-                day.begins_at = begins_at;
-                days.push(day);
-            }
-        }
-    }
-    days
+    let chart = match by {
+        By::Day => UsageChart::by_day(bins, from, to),
+        By::Hour => UsageChart::by_hour(bins, from, to),
+    };
+    Ok(Found { chart, by })
 }
 
 fn history(call: &mut Call) -> Result<Answer, Problem> {
-    let found = find(call)?;
-    let mut total = OutcomeCounts::default();
-    for bin in &found.bins {
-        total += bin.counts;
-    }
+    let Found { chart, by } = find(call)?;
+    let total = chart.total();
     Answer::ok(&answers::UsageHistory {
-        by: found.by,
-        from: found.from,
-        to: found.to,
+        by,
+        from: chart.from(),
+        to: chart.to(),
         granted: total.granted(),
         denied: total.denied(),
-        bins: found.bins,
+        bins: chart.bins().to_vec(),
     })
 }
 
 fn draw(call: &mut Call) -> Result<Answer, Problem> {
-    let found = find(call)?;
-    let svg = chart::draw(&found.bins, found.from, found.to, found.by.ms());
-    Ok(Answer::Text(chart::MEDIA_TYPE, svg))
+    Ok(Answer::Text(chart::MEDIA_TYPE, find(call)?.chart.svg()))
 }

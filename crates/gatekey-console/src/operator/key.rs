@@ -9,7 +9,8 @@ use gatekey_admin::wire::{
 };
 use serde_json::Value;
 
-use super::{Ask, keys, trail};
+use super::{Ask, hints, keys, trail};
+use crate::chart;
 use crate::desk::{counts, is_over, mark};
 use crate::fields::query;
 use crate::format;
@@ -59,8 +60,16 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
         label: call.t("nav.actions"),
         links,
     });
+    if let Some(note) = hints::note(call, &key)? {
+        blocks.push(&note);
+    }
     blocks.push(&facts(call, &key, &keyspace)?);
     blocks.push(&usage(call, &key)?);
+    let now = call.engine().now();
+    let days = call
+        .engine()
+        .usage_of_key(key.id, chart::since_days(now), now)?;
+    blocks.push(&chart::of_days(&call.site.look.texts, "usage", days, now));
     let entries = call.engine().history(key.id, 0, 200)?;
     blocks.push(&trail::table(
         call,

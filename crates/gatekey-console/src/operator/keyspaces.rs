@@ -1,15 +1,26 @@
 //! Keyspaces, their plans and rules.
 
-use gatekey::{Keyspace, Prefix};
+use gatekey::Keyspace;
+use gatekey_admin::Right;
 
-use super::Ask;
+use super::{Ask, given, plans, rules};
+use crate::chart;
 use crate::fields::query;
 use crate::format;
 use crate::reply::{Fault, Page, Reply};
 use crate::view::{Actions, Blocks, Cell, Facts, Link, Row, Table};
 
 pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
-    let blocks = Blocks::new().with(&table(call)?);
+    let mut blocks = Blocks::new();
+    if call.who.may(Right::Administer) {
+        blocks.push(&Actions {
+            label: call.t("nav.actions"),
+            links: vec![
+                Link::new(call.at("/keyspaces/new"), call.t("rules.create")).class("primary"),
+            ],
+        });
+    }
+    blocks.push(&table(call)?);
     Ok(Page::new(call.t("nav.keyspaces"), blocks).into())
 }
 
@@ -60,8 +71,9 @@ pub(super) fn table(call: &Ask) -> Result<Table, Fault> {
 }
 
 pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
-    let prefix: Prefix = call.segment.parse().map_err(|_| Fault::NotFound)?;
-    let keyspace = call.engine().keyspace(prefix)?;
+    let keyspace = rules::keyspace(call)?;
+    let prefix = keyspace.prefix;
+    let may_administer = call.who.may(Right::Administer);
     let texts = &call.site.look.texts;
     let span = |time: Option<std::time::Duration>| {
         Cell::Text(time.map_or_else(|| call.t("keyspaces.any"), |time| format::span(texts, time)))
@@ -98,24 +110,43 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     for (depth, of) in &keyspace.owner_defaults {
         let quota = of.quota.map_or_else(
             || call.t("key.no_plan"),
-            |quota| format::number(quota.requests()),
+            |quota| given::quota_text(call, quota),
         );
         let plan = of.plan.clone().unwrap_or_else(|| call.t("key.no_plan"));
         let cap = of
             .cap
             .map_or_else(|| call.t("keyspaces.any"), |cap| cap.to_string());
         let text = call.with("keyspaces.level_text", &[&plan, &quota, &cap]);
-        rows.push((call.with("keyspaces.level", &[depth]), Cell::Text(text)));
+        let cell = match may_administer {
+            true => Cell::Link {
+                href: plans::level_at(call, &keyspace, *depth),
+                text,
+            },
+            false => Cell::Text(text),
+        };
+        rows.push((call.with("keyspaces.level", &[depth]), cell));
     }
     let plans = keyspace.plans.iter().map(|plan| -> Row {
-        let limits = plan.limits.iter().map(|limit| {
-            let window = format::span(texts, limit.window());
-            call.with(
-                "keyspaces.limit",
-                &[&format::number(u64::from(limit.requests())), &window],
-            )
-        });
-        vec![Cell::Text(plan.name.clone()), Cell::Chips(limits.collect())].into()
+        let limits = plan.limits.iter();
+        let mut limits: Vec<String> = limits.map(|of| given::limit_text(call, of)).collect();
+        for (is_so, text) in [
+            (limits.is_empty(), "plan.no_limit"),
+            (plan.shared_by_owner, "plan.shared"),
+            (plan.replaces_levels_above, "plan.replaces"),
+        ] {
+            if is_so {
+                limits.push(call.t(text));
+            }
+        }
+        let text = plan.name.clone();
+        let name = match may_administer {
+            true => Cell::Link {
+                href: plans::plan_at(call, &keyspace, &plan.name),
+                text,
+            },
+            false => Cell::Text(text),
+        };
+        vec![name, Cell::Chips(limits)].into()
     });
     let plans = Table {
         caption: call.t("keyspaces.plans"),
@@ -124,16 +155,42 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
         empty: call.t("keyspaces.no_plans"),
         ..Table::default()
     };
-    let all = call.at(&format!("/keys{}", query([("keyspace", prefix.as_str())])));
-    let blocks = Blocks::new()
-        .with(&Actions {
-            label: call.t("nav.actions"),
-            links: vec![Link::new(all, call.t("owner.keys"))],
-        })
-        .with(&Facts {
-            heading: keyspace.description.clone(),
-            rows,
-        })
-        .with(&plans);
+    let now = call.engine().now();
+    let _ = call.engine().flush();
+    let since = chart::since_days(now);
+    let used = call.engine().usage_of_keyspace(Some(prefix), since, now)?;
+    let mut blocks = Blocks::new();
+    if let Some(done) = call.done() {
+        blocks.push(&done);
+    }
+    blocks.push(&Actions {
+        label: call.t("nav.actions"),
+        links: links(call, &keyspace),
+    });
+    blocks.push(&Facts {
+        heading: keyspace.description.clone(),
+        rows,
+    });
+    blocks.push(&plans);
+    blocks.push(&chart::of_days(texts, "usage", used, now));
     Ok(Page::new(prefix.to_string(), blocks).into())
+}
+
+fn links(call: &Ask, keyspace: &Keyspace) -> Vec<Link> {
+    let prefix = keyspace.prefix;
+    let all = call.at(&format!("/keys{}", query([("keyspace", prefix.as_str())])));
+    let mut links = vec![Link::new(all, call.t("owner.keys"))];
+    let at = |page: &str| call.at(&format!("/keyspaces/{prefix}/{page}"));
+    if call.who.may(Right::Administer) {
+        links.push(Link::new(at("edit"), call.t("rules.edit_link")));
+        links.push(Link::new(at("plan"), call.t("plan.add")));
+        links.push(Link::new(at("level"), call.t("level.link")));
+        if keyspace.permissions.iter().any(|of| !of.retired) {
+            links.push(Link::new(at("retire"), call.t("retire.link")));
+        }
+    }
+    if call.who.may(Right::Revoke) {
+        links.push(Link::new(at("revoke"), call.t("owner.revoke")));
+    }
+    links
 }

@@ -43,6 +43,11 @@ pub(super) fn form(call: &Ask) -> Result<Reply, Fault> {
 
 pub(super) fn log_in(call: &Ask) -> Result<Reply, Fault> {
     let next = next_of(call.form.one("next")?);
+    if call.who.is_plain {
+        let problem = (call.t("login.plain"), call.t("login.plain_text"));
+        let page = page(call, next, Some(problem));
+        return Ok(page.status(axum::http::StatusCode::BAD_REQUEST).into());
+    }
     let token = call.form.one("admin_key")?.unwrap_or_default();
     match call.who.key_of(token)? {
         Some(key) if is_admin(&key, call.who.keyspace) => {

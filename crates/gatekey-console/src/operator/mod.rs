@@ -2,11 +2,16 @@
 
 mod bulk;
 mod find;
+mod given;
+mod hints;
 mod key;
 mod keys;
 mod keyspaces;
 mod login;
+mod metrics;
 mod owners;
+mod plans;
+mod rules;
 mod session;
 mod store;
 mod trail;
@@ -112,7 +117,7 @@ impl Console {
 
     /// The router. Nest it under any path.
     pub fn router(&self) -> Router {
-        let site = Site::new(self.look.clone(), self.origins.clone());
+        let site = Site::new(self.look.clone(), self.origins.clone(), true);
         let console = self.clone();
         let api = self.admin.router();
         let turns = Arc::new(Turns::default());
@@ -124,6 +129,7 @@ impl Console {
                 operator: None,
                 running: None,
                 name: session::name_of(&parts.headers),
+                is_plain: session::is_plain(&parts.headers),
                 sessions: console.sessions.clone(),
                 keyspace: console.keyspace,
                 source: source.map(|ConnectInfo(address)| address.ip()),
@@ -175,6 +181,8 @@ pub(crate) struct Clerk {
     operator: Option<Operator>,
     running: Option<Running>,
     name: Option<[u8; 32]>,
+    /// Whether the browser will not keep a session: see [`session::is_plain`].
+    is_plain: bool,
     sessions: Arc<Sessions>,
     keyspace: Option<Prefix>,
     source: Option<std::net::IpAddr>,
@@ -255,6 +263,8 @@ impl Who for Clerk {
             ("/keys", "nav.keys"),
             ("/owners", "nav.owners"),
             ("/keyspaces", "nav.keyspaces"),
+            ("/hints", "nav.hints"),
+            ("/metrics", "nav.metrics"),
             ("/trail", "nav.trail"),
             ("/store", "nav.store"),
         ];
@@ -309,7 +319,29 @@ fn routes() -> Vec<Route<Clerk>> {
         route(get.clone(), "/owners/settings", owners::settings_form),
         route(post.clone(), "/owners/settings", owners::settings),
         route(get.clone(), "/keyspaces", keyspaces::list),
+        route(get.clone(), "/keyspaces/new", rules::new_form),
+        route(post.clone(), "/keyspaces/new", rules::create),
         route(get.clone(), "/keyspaces/{prefix}", keyspaces::show),
+        route(get.clone(), "/keyspaces/{prefix}/edit", rules::edit_form),
+        route(post.clone(), "/keyspaces/{prefix}/edit", rules::edit),
+        route(
+            get.clone(),
+            "/keyspaces/{prefix}/retire",
+            rules::retire_form,
+        ),
+        route(post.clone(), "/keyspaces/{prefix}/retire", rules::retire),
+        route(
+            get.clone(),
+            "/keyspaces/{prefix}/revoke",
+            rules::revoke_form,
+        ),
+        route(post.clone(), "/keyspaces/{prefix}/revoke", rules::revoke),
+        route(get.clone(), "/keyspaces/{prefix}/plan", plans::plan_form),
+        route(post.clone(), "/keyspaces/{prefix}/plan", plans::plan),
+        route(get.clone(), "/keyspaces/{prefix}/level", plans::level_form),
+        route(post.clone(), "/keyspaces/{prefix}/level", plans::level),
+        route(get.clone(), "/hints", hints::list),
+        route(get.clone(), "/metrics", metrics::show),
         route(get.clone(), "/trail", trail::list),
         route(get, "/store", store::show),
         route(post.clone(), "/store/check", store::check),
@@ -394,6 +426,11 @@ impl Ask {
         match (status, value.get("code").and_then(Value::as_str)) {
             (StatusCode::NOT_FOUND, _) => Err(Fault::NotFound),
             (_, Some("already_answered")) => Err(Fault::Repeated),
+            (status, code) if status.is_server_error() => Err(Fault::Failed {
+                status,
+                is_unknown: code == Some("outcome_unknown"),
+                detail: detail.to_owned(),
+            }),
             _ => Err(Fault::Refused(status, detail.to_owned())),
         }
     }

@@ -1,13 +1,12 @@
 //! Owners: their state, their keys, what they have of their own.
 
-use std::collections::BTreeMap;
-
-use gatekey::{Error, KeyFilter, OwnerPath, OwnerSettings, OwnerState, Prefix};
+use gatekey::{Cursor, KeyFilter, OwnerPath, OwnerSettings, Prefix};
 use gatekey_admin::Right;
 use gatekey_admin::wire::{OwnerChanges, Patch, ResumeRequest, RevokeOwnerRequest, SuspendRequest};
 use serde_json::Value;
 
-use super::{Ask, key, keys};
+use super::{Ask, given, key, keys};
+use crate::chart;
 use crate::fields::{Fields, query};
 use crate::format;
 use crate::reply::{Fault, Page, Reply, see};
@@ -15,8 +14,8 @@ use crate::view::{
     Actions, Blocks, Cell, Choice, Facts, Field, Form, Kind, Lead, Link, Note, Row, Table,
 };
 
-/// The most keys that are read to find suspended owners.
-const KEYS_MAX: usize = 20_000;
+/// How many owners a table has.
+const PAGE: usize = 50;
 
 fn owner_in(fields: &Fields) -> Result<OwnerPath, Fault> {
     fields
@@ -35,21 +34,34 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
     let form = Form::get(call.at("/owners/one"), call.t("owner.show")).inline();
     blocks.push(&form.field(field.hint(call.t("owner.hint")).required()));
     blocks.push(&suspended(call)?);
+    // One keyspace, where a page goes on; else the first owners of each.
+    let only = match call.query.one("keyspace")? {
+        Some(prefix) => Some(prefix.parse::<Prefix>().map_err(|_| Fault::NotFound)?),
+        None => None,
+    };
+    let after = after_in(call, "after")?;
     for keyspace in call.engine().keyspaces()? {
+        let prefix = keyspace.prefix;
+        if only.is_some_and(|only| only != prefix) {
+            continue;
+        }
         let page = call
             .engine()
-            .owner_settings_page(keyspace.prefix, None, 200)?;
+            .owner_settings_page(prefix, after.as_ref(), PAGE)?;
         if page.owners.is_empty() {
             continue;
         }
         let rows = page.owners.iter().map(|of| settings_row(call, of));
         blocks.push(&Table {
-            caption: call.with("owner.with_settings", &[&keyspace.prefix]),
-            columns: ["key.owner", "key.plan", "owner.cap", "owner.quota"]
-                .map(|name| call.t(name))
-                .to_vec(),
+            caption: call.with("owner.with_settings", &[&prefix]),
+            columns: SETTINGS.map(|name| call.t(name)).to_vec(),
             rows: rows.collect(),
-            empty: String::new(),
+            next: page.next.map(|next| {
+                let next = next.to_string();
+                let pairs = [("keyspace", prefix.as_str()), ("after", next.as_str())];
+                let href = call.at(&format!("/owners{}", query(pairs)));
+                Link::new(href, call.t("allkeys.next"))
+            }),
             ..Table::default()
         });
     }
@@ -63,51 +75,45 @@ fn link(call: &Ask, owner: &str) -> Cell {
     }
 }
 
+/// The columns of what owners have of their own.
+const SETTINGS: [&str; 5] = [
+    "key.owner",
+    "key.plan",
+    "keyspaces.limits",
+    "owner.cap",
+    "owner.quota",
+];
+
 fn settings_row(call: &Ask, of: &OwnerSettings) -> Row {
     let none = || call.t("owner.default");
     let quota = of.quota.map(|status| {
-        let (left, all) = (status.remaining, status.quota.requests());
-        call.with("usage.left", &[&format::number(left), &format::number(all)])
+        let left = format::number(status.remaining);
+        let text = given::quota_text(call, status.quota);
+        call.with("owner.quota_left", &[&text, &left])
+    });
+    let limits = of.limits.as_ref().map(|limits| {
+        let limits = limits.iter().map(|of| given::limit_text(call, of));
+        match limits.collect::<Vec<_>>() {
+            none if none.is_empty() => call.t("plan.no_limit"),
+            some => some.join("; "),
+        }
     });
     vec![
         link(call, of.owner.as_str()),
         Cell::Text(of.plan.clone().unwrap_or_else(none)),
+        Cell::Text(limits.unwrap_or_else(none)),
         Cell::Text(of.cap.map_or_else(none, |cap| cap.to_string())),
         Cell::Text(quota.unwrap_or_else(none)),
     ]
     .into()
 }
 
-/// The owners that are suspended and hold keys, found by their keys.
+/// A page of the owners that are suspended themselves.
 fn suspended(call: &Ask) -> Result<Table, Fault> {
-    let mut found: BTreeMap<String, OwnerState> = BTreeMap::new();
-    let mut looked_at: BTreeMap<OwnerPath, ()> = BTreeMap::new();
-    for key in call
-        .engine()
-        .keys(KeyFilter::new().suspended(true))
-        .take(KEYS_MAX)
-    {
-        let key = match key {
-            Ok(key) => key,
-            Err(Error::Corrupted(_)) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if looked_at.insert(key.owner.clone(), ()).is_some() {
-            continue;
-        }
-        let mut state = call.engine().owner(key.owner)?;
-        while let Some(above) = state.suspended_above.clone() {
-            if state.suspended.is_some() {
-                found.insert(state.owner.to_string(), state.clone());
-            }
-            state = call.engine().owner(above)?;
-        }
-        if state.suspended.is_some() {
-            found.insert(state.owner.to_string(), state);
-        }
-    }
+    let after = after_in(call, "suspended")?;
+    let page = call.engine().suspended_owners_page(after.as_ref(), PAGE)?;
     let (texts, now) = (&call.site.look.texts, call.engine().now());
-    let rows = found.values().filter_map(|state| {
+    let rows = page.owners.iter().filter_map(|state| {
         let of = state.suspended.as_ref()?;
         let row: Row = vec![
             link(call, state.owner.as_str()),
@@ -125,8 +131,20 @@ fn suspended(call: &Ask) -> Result<Table, Fault> {
             .to_vec(),
         rows: rows.collect(),
         empty: call.t("owner.none_suspended"),
+        next: page.next.map(|next| {
+            let next = next.to_string();
+            let query = query([("suspended", next.as_str())]);
+            Link::new(call.at(&format!("/owners{query}")), call.t("allkeys.next"))
+        }),
         ..Table::default()
     })
+}
+
+fn after_in(call: &Ask, name: &str) -> Result<Option<Cursor>, Fault> {
+    match call.query.one(name)? {
+        Some(after) => Ok(Some(after.parse().map_err(|_| Fault::Tampered)?)),
+        None => Ok(None),
+    }
 }
 
 pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
@@ -223,13 +241,21 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     }
     blocks.push(&Table {
         caption: call.t("owner.settings"),
-        columns: ["key.keyspace", "key.plan", "owner.cap", "owner.quota"]
+        columns: ["key.keyspace"]
+            .iter()
+            .chain(&SETTINGS[1..])
             .map(|name| call.t(name))
-            .to_vec(),
+            .collect(),
         rows,
         empty: call.t("keyspaces.empty"),
         ..Table::default()
     });
+    let now = call.engine().now();
+    let _ = call.engine().flush();
+    let used = call
+        .engine()
+        .usage_of_owner(owner.clone(), chart::since_days(now), now)?;
+    blocks.push(&chart::of_days(texts, "usage", used, now));
     Ok(Page::new(owner.to_string(), blocks).into())
 }
 
@@ -383,6 +409,7 @@ fn mark(of: &OwnerSettings) -> String {
         "{:?}",
         (
             &of.plan,
+            &of.limits,
             of.cap,
             of.quota.map(|status| status.quota),
             of.updated_at
@@ -399,27 +426,39 @@ fn setting(
 ) -> Result<(Form, OwnerSettings), Fault> {
     let of = call.engine().owner_settings(keyspace, owner.clone())?;
     let plans = call.engine().keyspace(keyspace)?.plans;
-    let sent = |name: &str, now: String| call.form.all(name).next().map_or(now, str::to_owned);
-    let now = sent("plan", of.plan.clone().unwrap_or_default());
     let first = std::iter::once(Choice::new("", call.t("owner.default")));
-    let choices = first
-        .chain(plans.iter().map(|plan| Choice::new(&plan.name, &plan.name)))
-        .map(|choice| {
-            let chosen = choice.value == now;
-            choice.chosen(chosen)
-        });
-    let cap = sent("cap", of.cap.map(|cap| cap.to_string()).unwrap_or_default());
-    let form = Form::post(call.at("/owners/settings"), call.t("form.save"))
+    let plans = plans.iter().map(|plan| Choice::new(&plan.name, &plan.name));
+    let plan = given::sent(call, "plan", of.plan.clone().unwrap_or_default());
+    let whose = match of.limits {
+        Some(_) => "own",
+        None => "plan",
+    };
+    let whose = given::sent(call, "limits", whose);
+    let limits = ["plan", "own"].map(|of| {
+        let text = call.t(&format!("owner.limits_{of}"));
+        Choice::new(of, text).chosen(of == whose)
+    });
+    let mut form = Form::post(call.at("/owners/settings"), call.t("form.save"))
         .hidden("owner", owner.as_str())
         .hidden("keyspace", keyspace.as_str())
         .hidden("seen", mark(&of))
-        .field(Field::new(Kind::Select, "plan", call.t("key.plan")).choices(choices.collect()))
+        .field(given::select(
+            "plan",
+            call.t("key.plan"),
+            first.chain(plans).collect(),
+            &plan,
+        ))
         .field(
-            Field::new(Kind::Number, "cap", call.t("owner.cap"))
-                .hint(call.t("owner.cap_hint"))
-                .value(cap)
-                .max(10),
-        )
+            Field::new(Kind::Radios, "limits", call.t("keyspaces.limits"))
+                .choices(limits.to_vec())
+                .required(),
+        );
+    for field in given::limits(call, of.limits.as_deref().unwrap_or_default()) {
+        form = form.field(field);
+    }
+    let form = form
+        .field(given::quota(call, of.quota.map(|status| status.quota)))
+        .field(given::cap(call, of.cap))
         .cancel(
             keys::owner_address(call, owner.as_str()),
             call.t("form.cancel"),
@@ -453,19 +492,9 @@ pub(super) fn settings(call: &Ask) -> Result<Reply, Fault> {
     if mark(&of) != call.form.must("seen")? {
         return Err(Fault::Changed);
     }
-    let cap = match call.form.one("cap")? {
-        None => Patch::Clear,
-        Some(cap) => Patch::Set(cap.parse().map_err(|_| Fault::Tampered)?),
-    };
-    let plan = call.form.one("plan")?;
-    let request = OwnerChanges {
-        keyspace: keyspace.to_string(),
-        owner: owner.to_string(),
-        plan: plan.map_or(Patch::Clear, |plan| Patch::Set(plan.to_owned())),
-        cap,
-        ..OwnerChanges::default()
-    };
-    match call.api("PATCH", "/v1/owners/settings", &request, None) {
+    let changed = changes(call, keyspace, &owner, &of)
+        .and_then(|request| call.api("PATCH", "/v1/owners/settings", &request, None));
+    match changed {
         Ok(_) => {
             let pairs = [("owner", owner.as_str()), ("done", "saved")];
             see(format!("/owners/one{}", query(pairs)))
@@ -475,4 +504,41 @@ pub(super) fn settings(call: &Ask) -> Result<Reply, Fault> {
         }
         Err(fault) => Err(fault),
     }
+}
+
+/// What a form changes. A quota that it leaves as it is stays as full as it is.
+fn changes(
+    call: &Ask,
+    keyspace: Prefix,
+    owner: &OwnerPath,
+    of: &OwnerSettings,
+) -> Result<OwnerChanges, Fault> {
+    fn patch<T>(value: Option<T>) -> Patch<T> {
+        value.map_or(Patch::Clear, Patch::Set)
+    }
+    let limits = given::limits_in(call)?;
+    let limits = match call.form.must("limits")? {
+        "own" => Patch::Set(limits),
+        "plan" if limits.is_empty() || of.limits.is_some() => Patch::Clear,
+        "plan" => {
+            return Err(given::refuse(
+                call,
+                "owner.limits_of_plan",
+                "keyspaces.limits",
+            ));
+        }
+        _ => return Err(Fault::Tampered),
+    };
+    let quota = given::quota_in(call)?;
+    Ok(OwnerChanges {
+        keyspace: keyspace.to_string(),
+        owner: owner.to_string(),
+        plan: patch(call.form.one("plan")?.map(str::to_owned)),
+        limits,
+        quota: match quota == of.quota.map(|status| status.quota) {
+            true => Patch::Keep,
+            false => patch(quota),
+        },
+        cap: patch(given::number(call, "cap", "owner.cap")?),
+    })
 }

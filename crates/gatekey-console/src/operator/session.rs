@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
-use axum::http::header::COOKIE;
+use axum::http::header::{COOKIE, ORIGIN};
 use gatekey::{Error, KeyId};
 
 /// The name of the cookie. Browsers take one of this name on secure origins alone, for
@@ -60,6 +61,25 @@ pub(crate) fn name_of(headers: &HeaderMap) -> Option<[u8; 32]> {
         }
     }
     found.map(|value| *blake3::hash(value.as_bytes()).as_bytes())
+}
+
+/// Whether a form came from a page on plain HTTP of another machine, by its `Origin`:
+/// browsers keep no cookie of [`NAME`] there.
+pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
+    let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    let Some(host) = origin.and_then(|origin| origin.strip_prefix("http://")) else {
+        return false;
+    };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let is_local = name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback());
+    !is_local
 }
 
 impl Sessions {
@@ -137,4 +157,31 @@ impl Sessions {
 /// The cookie that makes a browser forget its session.
 pub(crate) fn forget() -> String {
     format!("{NAME}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn browsers_keep_a_session_on_https_and_on_the_machine_itself() {
+        for (is, origin) in [
+            (false, "https://keys.example.com"),
+            (false, "http://localhost:8080"),
+            (false, "http://127.0.0.1:8080"),
+            (false, "http://[::1]:8080"),
+            (false, "http://keys.localhost"),
+            (true, "http://keys.example.com"),
+            (true, "http://10.0.0.7:8080"),
+            (true, "http://localhost.example.com"),
+            (true, "http://[2001:db8::1]"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+            assert_eq!(is_plain(&headers), is, "{origin}");
+        }
+        assert!(!is_plain(&HeaderMap::new()));
+    }
 }

@@ -4,6 +4,7 @@ use gatekey::{AuditEvent, Reason, bounds};
 
 use super::issue::token_page;
 use super::{Ask, cannot_reveal, list};
+use crate::chart;
 use crate::desk::{Found, counts, is_over, mark};
 use crate::format;
 use crate::reply::{Fault, Page, Reply, see};
@@ -119,13 +120,15 @@ fn usage(call: &Ask, found: &Found, blocks: &mut Blocks) -> Result<(), Fault> {
             Cell::Number(format::number(key.usage.count)),
         ),
     ];
-    let (limits, quotas) = call.desk().left(found)?;
+    let (limits, quotas) = call.desk().left(key)?;
     rows.extend(quotas.iter().map(|left| format::quota(texts, left)));
     rows.extend(limits.iter().map(|status| format::limit(texts, status)));
     blocks.push(&Facts {
         heading: call.t("key.usage"),
         rows,
     });
+    let days = call.desk().days(key)?;
+    blocks.push(&chart::of_days(texts, "usage", days, now));
     Ok(())
 }
 

@@ -19,6 +19,11 @@ pub(super) fn address(call: &Ask, prefix: &str) -> String {
     }
 }
 
+/// The address of the page about the use of a keyspace.
+fn used(call: &Ask, prefix: &str) -> String {
+    call.at(&format!("/usage{}", query([("keyspace", prefix)])))
+}
+
 pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
     let member = &call.desk().member;
     let asked = call.query.one("keyspace")?;
@@ -129,7 +134,11 @@ fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: 
     let new = call.at(&format!("/new{}", query([("keyspace", prefix)])));
     blocks.push(&Actions {
         label: call.t("nav.actions"),
-        links: vec![Link::new(new, call.t("keys.new")).class("primary"), other],
+        links: vec![
+            Link::new(new, call.t("keys.new")).class("primary"),
+            Link::new(used(call, prefix), call.t("usage.title")),
+            other,
+        ],
     });
     let shown: Vec<&Key> = keys.iter().filter(|key| all || !is_over(key)).collect();
     if ceiling.levels.is_empty() {

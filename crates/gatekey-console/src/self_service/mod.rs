@@ -4,6 +4,7 @@ mod issue;
 mod key;
 mod list;
 mod rotate;
+mod usage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -129,7 +130,7 @@ impl SelfService {
 
     /// The router. Nest it under any path.
     pub fn router(&self) -> Router {
-        let site = Site::new(self.look.clone(), self.origins.clone());
+        let site = Site::new(self.look.clone(), self.origins.clone(), false);
         let (engine, maker) = (self.engine.clone(), self.maker.clone());
         let turns = Arc::new(Turns::default());
         let enter: Enter<Customer> = Arc::new(move |parts, _| {
@@ -183,6 +184,7 @@ fn routes() -> Vec<Route<Customer>> {
     let route = |method, path, run| Route { method, path, run };
     vec![
         route(Method::GET, "/", list::list),
+        route(Method::GET, "/usage", usage::show),
         route(Method::GET, "/new", issue::form),
         route(Method::POST, "/new", issue::issue),
         route(Method::GET, "/keys/{id}", key::show),

@@ -4,7 +4,10 @@
 
 mod attacks;
 mod customers;
+mod failing;
 mod operators;
+mod rules;
+mod usage;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -68,7 +71,8 @@ fn send(router: &Router, request: Request<Body>) -> Seen {
         Seen {
             status: parts.status,
             headers: parts.headers,
-            body: String::from_utf8(bytes.to_vec()).unwrap(),
+            // A backup is no text.
+            body: String::from_utf8_lossy(&bytes).into_owned(),
         }
     })
 }
@@ -101,7 +105,10 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        let engine = Engine::open_in_memory().unwrap();
+        Self::over(Engine::open_in_memory().unwrap())
+    }
+
+    fn over(engine: Engine) -> Self {
         let new = NewKeyspace::new("acme_live")
             .unwrap()
             .permissions(["read", "write", "admin"])

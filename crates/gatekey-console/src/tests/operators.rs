@@ -8,15 +8,18 @@ use super::*;
 use crate::Console;
 
 /// A console with a log-in by admin keys, under `/console`.
-struct Desk {
-    house: House,
-    console: Console,
-    pages: Router,
+pub(super) struct Desk {
+    pub(super) house: House,
+    pub(super) console: Console,
+    pub(super) pages: Router,
 }
 
 impl Desk {
-    fn new() -> Self {
-        let house = House::new();
+    pub(super) fn new() -> Self {
+        Self::of(House::new())
+    }
+
+    pub(super) fn of(house: House) -> Self {
         let console = Console::new(house.engine.clone());
         let console = console.admin_keyspace("ops".parse().unwrap()).unwrap();
         let pages = Router::new().nest("/console", console.router());
@@ -27,7 +30,7 @@ impl Desk {
         }
     }
 
-    fn admin_key(&self, rights: &[&'static str]) -> Issued {
+    pub(super) fn admin_key(&self, rights: &[&'static str]) -> Issued {
         let new = NewKey::new("ops", "ops/alice").unwrap();
         self.house
             .engine
@@ -36,7 +39,7 @@ impl Desk {
     }
 
     /// Logs in, and returns the cookie.
-    fn log_in(&self, key: &Issued) -> String {
+    pub(super) fn log_in(&self, key: &Issued) -> String {
         let seen = post(
             &self.pages,
             "/console/login",
@@ -46,18 +49,18 @@ impl Desk {
         cookie(&seen)
     }
 
-    fn all(&self) -> (Issued, String) {
+    pub(super) fn all(&self) -> (Issued, String) {
         let key = self.admin_key(&["read", "issue", "revoke", "administer"]);
         let cookie = self.log_in(&key);
         (key, cookie)
     }
 
-    fn get(&self, cookie: &str, path: &str) -> Seen {
+    pub(super) fn get(&self, cookie: &str, path: &str) -> Seen {
         let request = Request::get(format!("/console{path}")).header("cookie", cookie);
         send(&self.pages, request.body(Body::empty()).unwrap())
     }
 
-    fn post(&self, cookie: &str, path: &str, pairs: &[(&str, &str)]) -> Seen {
+    pub(super) fn post(&self, cookie: &str, path: &str, pairs: &[(&str, &str)]) -> Seen {
         let request = Request::post(format!("/console{path}"))
             .header("cookie", cookie)
             .header("host", "keys.example.com")
@@ -69,7 +72,7 @@ impl Desk {
         )
     }
 
-    fn changes(&self) -> u64 {
+    pub(super) fn changes(&self) -> u64 {
         self.house.changes()
     }
 }
@@ -90,7 +93,7 @@ fn cookie(seen: &Seen) -> String {
 }
 
 /// A form that would be taken by any page.
-fn form(key: &Issued) -> Vec<(&'static str, String)> {
+pub(super) fn form(key: &Issued) -> Vec<(&'static str, String)> {
     let mark = crate::desk::mark(&key.key);
     vec![
         ("seen", mark),
@@ -108,14 +111,14 @@ fn form(key: &Issued) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn borrowed<'a>(pairs: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+pub(super) fn borrowed<'a>(pairs: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
     pairs
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect()
 }
 
-fn concrete(path: &str, key: &Issued) -> String {
+pub(super) fn concrete(path: &str, key: &Issued) -> String {
     path.replace("{id}", &key.key.id.to_string())
         .replace("{prefix}", "acme_live")
 }
@@ -623,6 +626,7 @@ fn an_owner_is_suspended_resumed_and_revoked_by_its_name() {
         ("keyspace", "acme_live"),
         ("seen", &*seen),
         ("plan", "free"),
+        ("limits", "plan"),
         ("cap", "7"),
     ];
     assert_eq!(desk.post(&cookie, "/owners/settings", &pairs).status, 303);
@@ -718,4 +722,118 @@ fn the_store_is_checked_and_backed_up() {
     assert_eq!(desk.get(&cookie, "/store").status, 200);
     assert_eq!(desk.get(&cookie, "/keyspaces/acme_live").status, 200);
     assert!(desk.get(&cookie, "/trail").body.contains("acme"));
+}
+
+/// Every route, asked for by the member whose key it is, by another member, by an operator
+/// and by nobody.
+#[test]
+fn every_route_is_for_whom_it_is_for_alone() {
+    use axum::middleware::{Next, from_fn};
+    let desk = Desk::new();
+    let key = desk.house.key("acme", &["read"]);
+    let (_, cookie) = desk.all();
+    // The host's log-in: who has a header is that customer.
+    let named = from_fn(|mut request: Request<Body>, next: Next| async move {
+        let owner = request.headers().get("x-customer").cloned();
+        if let Some(owner) = owner {
+            let owner = owner.to_str().unwrap();
+            let member = Member::new(owner.parse().unwrap(), owner).may(House::ceiling());
+            request.extensions_mut().insert(member);
+        }
+        next.run(request).await
+    });
+    let pages = SelfService::new(desk.house.engine.clone())
+        .short_lived(|_| Ok(crate::ShortLived::new("jwt", gatekey::Timestamp::MAX)));
+    let app = Router::new()
+        .nest("/settings/keys", pages.router())
+        .layer(named)
+        .nest("/console", desk.console.router());
+    let pairs = form(&key);
+    let ask = |who: (&'static str, &str), method: &str, path: &str| {
+        let query = "owner=acme&keyspace=acme_live&depth=1";
+        let path = path.trim_end_matches('/');
+        let request = match method {
+            "POST" => Request::post(path)
+                .header("sec-fetch-site", "same-origin")
+                .header("content-type", "application/x-www-form-urlencoded"),
+            _ => Request::get(format!("{path}?{query}")),
+        };
+        let body = match method {
+            "POST" => {
+                let mut pairs = borrowed(&pairs);
+                // What either form calls the lifetime that is there.
+                if path.starts_with("/settings") {
+                    pairs.retain(|(name, _)| *name != "life");
+                }
+                Body::from(encoded(&pairs))
+            }
+            _ => Body::empty(),
+        };
+        send(&app, request.header(who.0, who.1).body(body).unwrap())
+    };
+    let (acme, umbrella) = (("x-customer", "acme"), ("x-customer", "umbrella"));
+    let operator = ("cookie", cookie.as_str());
+    let nobody = ("x-nobody", "");
+    let before = desk.changes();
+    let customers = crate::self_service::paths();
+    let operators = crate::operator::paths();
+    assert!(
+        customers.len() >= 15 && operators.len() >= 49,
+        "routes are missing"
+    );
+    // Those whom a route is not for, first: nothing changes, and nothing is told.
+    for (method, path) in &customers {
+        let at = format!("/settings/keys{}", concrete(path, &key));
+        for who in [operator, nobody] {
+            assert_eq!(ask(who, method, &at).status, 401, "{method} {path}");
+        }
+        if path.contains("{id}") {
+            let seen = ask(umbrella, method, &at);
+            let missing = at.replace(&key.key.id.to_string(), "0000000000");
+            assert_eq!(seen.status, 404, "{method} {path}");
+            assert_eq!(
+                seen.body,
+                ask(umbrella, method, &missing).body,
+                "{method} {path}"
+            );
+        }
+    }
+    for (method, path) in &operators {
+        let at = format!("/console{}", concrete(path, &key));
+        if *path == "/login" {
+            continue;
+        }
+        for who in [acme, umbrella, nobody] {
+            let seen = ask(who, method, &at);
+            assert_eq!(seen.status, 303, "{method} {path}");
+            assert!(seen.location().starts_with("/console/login"));
+            assert!(seen.body.is_empty());
+        }
+    }
+    assert_eq!(desk.changes(), before);
+    // Then those whom it is for. A form that does not fit is told so, and no more.
+    let is_for = |seen: &Seen, place: &str| {
+        let status = seen.status.as_u16();
+        assert!(
+            matches!(status, 200 | 303 | 400 | 409),
+            "{place}: {status}: {}",
+            seen.body
+        );
+    };
+    for (method, path) in customers {
+        // Those are about a rotation, of which there is none.
+        if path.ends_with("/steps") || path.ends_with("/used") {
+            continue;
+        }
+        let at = format!("/settings/keys{}", concrete(path, &key));
+        is_for(&ask(acme, &method, &at), &format!("{method} {path}"));
+    }
+    for (method, path) in operators {
+        // The log-in asks for a key, and the last of all ends the session.
+        if matches!(path, "/login" | "/logout") {
+            continue;
+        }
+        let at = format!("/console{}", concrete(path, &key));
+        is_for(&ask(operator, &method, &at), &format!("{method} {path}"));
+    }
 }

@@ -31,6 +31,9 @@ await test("every page is for everybody: 320 and 1440 px, light and dark, axe", 
   await make(page);
   await page.goto(`${base}/ai/keys?show=all`);
   await everywhere(page, "keys-list");
+  await page.getByRole("link", { name: "Usage" }).click();
+  await page.getByText("The same as a table").click();
+  await everywhere(page, "keys-usage");
   // A form that comes back.
   await page.goto(`${base}/ai/keys/new?keyspace=ai_live`);
   await page.getByLabel("Name", { exact: true }).fill("\u202eturned");

@@ -17,6 +17,15 @@ await test("every page of operators is for everybody: 320 and 1440 px, light and
     ["/owners", "desk-owners"],
     ["/keyspaces", "desk-keyspaces"],
     ["/keyspaces/tiered", "desk-keyspace"],
+    ["/keyspaces/new", "desk-keyspace-new"],
+    ["/keyspaces/ai_live/edit", "desk-keyspace-edit"],
+    ["/keyspaces/tiered/plan?plan=free", "desk-plan"],
+    ["/keyspaces/ai_live/level", "desk-levels"],
+    ["/keyspaces/ai_live/level?depth=1", "desk-level"],
+    ["/keyspaces/ai_live/retire", "desk-retire"],
+    ["/keyspaces/ai_live/revoke", "desk-keyspace-revoke"],
+    ["/hints", "desk-hints"],
+    ["/metrics", "desk-metrics"],
     ["/trail", "desk-trail"],
     ["/store", "desk-store"],
     ["/nothing", "desk-not-found"],
@@ -37,6 +46,9 @@ await test("every page of operators is for everybody: 320 and 1440 px, light and
   const owner = await page.getByRole("link", { name: "The owner" }).getAttribute("href");
   await page.goto(new URL(owner, key).href);
   await everywhere(page, "desk-owner");
+  await page.getByRole("link", { name: "tiered", exact: true }).click();
+  await everywhere(page, "desk-owner-settings");
+  await page.goBack();
   await page.getByRole("link", { name: "Revoke all its keys" }).click();
   await everywhere(page, "desk-owner-revoke");
   await page.goto(`${desk}/keys?state=active`);

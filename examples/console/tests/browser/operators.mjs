@@ -1,4 +1,4 @@
-import { admin_keys, assert, base, desk, operate, person, same, tab_to, test, use } from "./people.mjs";
+import { admin_keys, assert, base, desk, operate, person, same, test, use } from "./people.mjs";
 
 const issue = async (page, owner, name) => {
   await page.goto(`${desk}/keys/new?keyspace=ai_live`);
@@ -11,31 +11,6 @@ const issue = async (page, owner, name) => {
   await page.getByRole("heading", { name }).waitFor();
   return token;
 };
-
-await test("the keyboard alone logs in, finds and disables a key", {}, async (page) => {
-  await page.goto(`${desk}/keys?state=active`);
-  await page.getByRole("heading", { name: "Log in" }).waitFor();
-  await tab_to(page, "admin_key");
-  await page.keyboard.type(admin_keys[0]);
-  await page.keyboard.press("Enter");
-  // Back to what was asked for.
-  await page.getByRole("heading", { name: "Keys", exact: true }).first().waitFor();
-  assert(page.url().endsWith("/console/keys?state=active"), page.url());
-  const token = await issue(page, "keyboard-org", "of the keyboard");
-  await page.goto(desk);
-  await tab_to(page, "q");
-  await page.keyboard.type(token);
-  await page.keyboard.press("Enter");
-  await page.getByRole("heading", { name: "of the keyboard" }).waitFor();
-  assert(!page.url().includes(token), "the token is in the address");
-  assert(!(await page.content()).includes(token), "the token is on the page");
-  await tab_to(page, "Disable", "Enter");
-  await page.getByText("The key is disabled.").waitFor();
-  same(await use(token), 401, "the disabled key");
-  await tab_to(page, "Enable", "Enter");
-  await page.getByText("The key is enabled.").waitFor();
-  same(await use(token), 200, "the enabled key");
-});
 
 await test("a leaked key is found by its token and revoked, with a reason in its history", {}, async (page) => {
   await operate(page);
@@ -85,40 +60,6 @@ await test("several keys are revoked by typing it, with a result for each", {}, 
   same(await page.getByText("The key is revoked.").count(), 3, "results");
 });
 
-await test("an owner is suspended, resumed and revoked by typing its name", {}, async (page) => {
-  await operate(page);
-  const token = await issue(page, "tardy/project", "of a project");
-  await page.goto(`${desk}/owners/one?owner=tardy`);
-  await page.getByRole("link", { name: "Suspend the owner" }).click();
-  await page.getByText("Keys that this reaches: 1").waitFor();
-  await page.getByLabel('Type "tardy" to confirm').fill("tardy");
-  await page.getByRole("button", { name: "Suspend the owner" }).click();
-  await page.getByText("The owner is suspended.").waitFor();
-  same(await use(token), 401, "a key of a suspended owner");
-  await page.getByRole("button", { name: "Resume the owner" }).click();
-  await page.getByText("The owner is resumed.").waitFor();
-  same(await use(token), 200, "a key of a resumed owner");
-  await page.getByRole("link", { name: "Revoke all its keys" }).click();
-  await page.getByLabel('Type "tardy" to confirm').fill("tardy");
-  await page.getByRole("button", { name: "Revoke all its keys" }).click();
-  await page.getByText("All keys of the owner are revoked.").waitFor();
-  same(await use(token), 401, "a key of a revoked owner");
-});
-
-await test("without script: log in, filter, issue, bulk disable", { javaScriptEnabled: false }, async (page) => {
-  await operate(page);
-  const token = await issue(page, "scriptless", "without");
-  await page.goto(`${desk}/keys`);
-  await page.getByLabel("Owner, and all below").fill("scriptless");
-  await page.getByRole("button", { name: "Filter" }).click();
-  await page.getByLabel(/^Pick without/).check();
-  await page.getByLabel("With the picked keys").selectOption({ label: "Disable" });
-  await page.getByRole("button", { name: "Go on" }).click();
-  await page.getByRole("button", { name: "Disable", exact: true }).click();
-  await page.getByText("The key is disabled.").waitFor();
-  same(await use(token), 401, "the key");
-});
-
 await test("two operators at once: the second is told, and both are in the history", {}, async (page) => {
   await operate(page, 0);
   await issue(page, "contested", "of both");
@@ -166,6 +107,13 @@ await test("what is downloaded: a file of keys, and a backup", {}, async (page) 
   await page.getByText("The store is sound").waitFor();
   const [backup] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download a backup" }).click()]);
   same(backup.suggestedFilename(), "keys.redb", "the backup");
+});
+
+await test("on plain HTTP of another name the log-in says why it cannot be", {}, async (page) => {
+  await page.goto(`http://console.test:${new URL(base).port}/console`);
+  await page.getByLabel("Admin key").fill(admin_keys[0]);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByRole("alert").getByText("browsers keep no session").waitFor();
 });
 
 await test("a customer's log-in opens no page of operators", {}, async (page) => {

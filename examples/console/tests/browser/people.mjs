@@ -37,7 +37,7 @@ export const person = async (options = {}) => {
     // What a browser says of a page with an error as its status is no complaint.
     const text = message.text();
     // Nor what it says of plain HTTP, where it passes over one header.
-    const known = /the server responded with a status of 4\d\d|Cross-Origin-Opener-Policy header has been ignored/;
+    const known = /the server responded with a status of 4\d\d|Cross-Origin-Opener-Policy header has been ignored|ERR_CACHE_MISS/;
     if (message.type() === "error" && !known.test(text)) complaints.push(text);
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
@@ -113,26 +113,6 @@ export const everywhere = async (page, name) => {
   }
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize({ width: 1280, height: 800 });
-};
-
-// Tab until what has the focus is as wanted, and press a key there.
-export const tab_to = async (page, wanted, key) => {
-  for (let presses = 0; presses < 60; presses += 1) {
-    await page.keyboard.press("Tab");
-    const found = await page.evaluate(() => {
-      const element = document.activeElement;
-      const label = element.labels?.[0]?.textContent ?? "";
-      const box = element.getBoundingClientRect();
-      const style = getComputedStyle(element);
-      return { text: `${element.textContent} ${label}`.trim(), name: element.name ?? "", seen: box.width > 0, ring: style.outlineStyle };
-    });
-    if (found.text.includes(wanted) || found.name === wanted) {
-      assert(found.seen && found.ring !== "none", `the focus on ${wanted} is not seen`);
-      if (key) await page.keyboard.press(key);
-      return;
-    }
-  }
-  throw new Error(`the keyboard does not reach ${wanted}`);
 };
 
 // Uses a key, as a program of the customer's.

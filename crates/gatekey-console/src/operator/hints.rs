@@ -1,0 +1,98 @@
+//! What a person should look at.
+
+use gatekey::{Cursor, Hint};
+
+use super::{Ask, keys};
+use crate::fields::query;
+use crate::format;
+use crate::reply::{Fault, Page, Reply};
+use crate::view::{Blocks, Cell, Lead, Link, Note, Row, Table};
+
+/// How many keys are looked at for one page.
+const KEYS_MAX: usize = 5_000;
+/// How many at once: a page of the engine's.
+const KEYS: usize = 1_000;
+
+/// A hint in a sentence.
+fn text(call: &Ask, hint: &Hint) -> String {
+    let count = format::number(hint.count);
+    let since = match hint.since {
+        Some(at) => format::instant(at),
+        None => call.t("key.never_used"),
+    };
+    call.with(
+        &format!("hint.{}", hint.rule.code()),
+        &[&count, &since, &format::number(hint.usual)],
+    )
+}
+
+/// The hints about one key, as a note.
+pub(super) fn note(call: &Ask, key: &gatekey::Key) -> Result<Option<Note>, Fault> {
+    let hints = call.engine().hints_of(key.id)?;
+    if hints.is_empty() {
+        return Ok(None);
+    }
+    let mut note = Note::new("warn", call.t("hint.title"), "");
+    note.items = hints.iter().map(|hint| text(call, hint)).collect();
+    Ok(Some(note))
+}
+
+pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
+    let mut after: Option<Cursor> = match call.query.one("after")? {
+        Some(after) => Some(after.parse().map_err(|_| Fault::Tampered)?),
+        None => None,
+    };
+    let _ = call.engine().flush();
+    let mut hints = Vec::new();
+    for _ in 0..KEYS_MAX / KEYS {
+        let page = call.engine().hints(after.as_ref(), KEYS)?;
+        hints.extend(page.hints);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let row = |hint: &Hint| -> Row {
+        vec![
+            Cell::Link {
+                href: call.at(&format!("/keys/{}", hint.key)),
+                text: hint.key.to_string(),
+            },
+            Cell::Link {
+                href: keys::owner_address(call, hint.owner.as_str()),
+                text: hint.owner.to_string(),
+            },
+            Cell::Text(hint.keyspace.to_string()),
+            Cell::Text(text(call, hint)),
+        ]
+        .into()
+    };
+    let empty = match after {
+        Some(_) => "hint.none_here",
+        None => "hint.none",
+    };
+    let next = after.map(|next| {
+        let next = next.to_string();
+        let href = call.at(&format!("/hints{}", query([("after", next.as_str())])));
+        Link::new(
+            href,
+            call.with("hint.next", &[&format::number(KEYS_MAX as u64)]),
+        )
+    });
+    let table = Table {
+        caption: call.t("hint.caption"),
+        columns: ["key.id", "key.owner", "key.keyspace", "hint.what"]
+            .map(|name| call.t(name))
+            .to_vec(),
+        rows: hints.iter().map(row).collect(),
+        empty: call.t(empty),
+        next,
+        ..Table::default()
+    };
+    let blocks = Blocks::new()
+        .with(&Lead {
+            text: call.t("hint.lead"),
+        })
+        .with(&table);
+    Ok(Page::new(call.t("nav.hints"), blocks).into())
+}

@@ -1,0 +1,210 @@
+//! Usage, hints and metrics on the pages.
+
+use std::time::Duration;
+
+use gatekey::{ManualClock, Options, Quota};
+use gatekey_admin::Operator;
+
+use super::*;
+use crate::Console;
+
+fn operator(house: &House) -> Router {
+    let root = Operator::with_all_rights("root");
+    Console::new(house.engine.clone())
+        .router()
+        .layer(Extension(root))
+}
+
+/// How often each part of a chart stands on a page.
+fn bars(seen: &Seen) -> (usize, usize) {
+    let count = |class: &str| seen.body.matches(&format!("class=\"{class}\"")).count();
+    (count("bar-granted"), count("bar-striped"))
+}
+
+/// A house whose key was used on three days, and denied on one.
+fn used() -> (House, ManualClock, Issued) {
+    let clock = ManualClock::at("2026-10-01T09:20:00Z".parse().unwrap());
+    let engine = Options::new()
+        .clock(clock.clone())
+        .open_in_memory()
+        .unwrap();
+    let house = House::over(engine);
+    let key = house.key("acme/etl", &["read"]);
+    for day in 0..3_u64 {
+        for _ in 0..=day {
+            let verdict = house.engine.verify(key.token.expose()).unwrap();
+            assert!(verdict.is_granted());
+        }
+        house.engine.flush().unwrap();
+        clock.set(clock_after(&clock, DAY));
+    }
+    house.engine.disable(key.key.id).unwrap();
+    assert!(
+        !house
+            .engine
+            .verify(key.token.expose())
+            .unwrap()
+            .is_granted()
+    );
+    house.engine.enable(key.key.id).unwrap();
+    house.engine.flush().unwrap();
+    (house, clock, key)
+}
+
+fn clock_after(clock: &ManualClock, time: Duration) -> gatekey::Timestamp {
+    use gatekey::Clock as _;
+    clock.now().saturating_add(time)
+}
+
+#[test]
+fn the_use_of_a_key_is_a_chart_with_a_table() {
+    let (house, _, key) = used();
+    let member = house.pages("acme", House::ceiling());
+    let desk = operator(&house);
+    let id = key.key.id;
+    for (pages, at) in [
+        (&member, format!("/settings/keys/keys/{id}")),
+        (
+            &member,
+            "/settings/keys/usage?keyspace=acme_live".to_owned(),
+        ),
+        (&desk, format!("/keys/{id}")),
+        (&desk, "/owners/one?owner=acme".to_owned()),
+        (&desk, "/keyspaces/acme_live".to_owned()),
+    ] {
+        let seen = get(pages, &at);
+        assert_eq!(seen.status, 200, "{at}");
+        assert_eq!(bars(&seen), (3, 1), "{at}: {}", seen.body);
+        assert!(
+            seen.body.contains("6 granted") && seen.body.contains("1 denied"),
+            "{at}"
+        );
+        assert!(seen.body.contains("Disabled: 1"), "{at}");
+        assert!(
+            seen.body.contains("datetime=\"2026-10-03T00:00:00Z\""),
+            "{at}"
+        );
+        // Nothing that the policy refuses.
+        assert!(
+            !seen.body.contains(" style=") && !seen.body.contains("<style"),
+            "{at}"
+        );
+    }
+}
+
+/// What a member is shown of usage is of the keys within reach, and of no others.
+#[test]
+fn usage_is_of_the_keys_within_reach_alone() {
+    let (house, _, _) = used();
+    // Of an admin sibling, of another owner, of another keyspace.
+    for key in [
+        house.key("acme", &["read", "admin"]),
+        house.key("umbrella", &["read"]),
+        house
+            .engine
+            .issue(NewKey::new("secret_ks", "acme").unwrap())
+            .unwrap(),
+    ] {
+        for _ in 0..1_000 {
+            let _ = house.engine.verify(key.token.expose()).unwrap();
+        }
+    }
+    let pages = house.pages("acme", House::ceiling());
+    let seen = get(&pages, "/settings/keys/usage?keyspace=acme_live");
+    assert!(seen.body.contains("6 granted"), "{}", seen.body);
+    assert!(!seen.body.contains("1,00"), "{}", seen.body);
+    assert_eq!(
+        get(&pages, "/settings/keys/usage?keyspace=secret_ks").status,
+        404
+    );
+    assert_eq!(
+        get(&pages, "/settings/keys/usage?keyspace=nothing").status,
+        404
+    );
+}
+
+#[test]
+fn usage_is_told_by_plan_and_what_is_left_for_all_keys() {
+    let house = House::new();
+    let quota = gatekey::OwnerUpdate::new().quota(Quota::new(500));
+    house
+        .engine
+        .update_owner("acme_live", "acme", quota)
+        .unwrap();
+    for (plan, uses) in [("free", 2), ("enterprise", 3)] {
+        let new = NewKey::new("acme_live", "acme").unwrap();
+        let key = house.engine.issue(new.plan(plan).name(plan)).unwrap();
+        for _ in 0..uses {
+            let _ = house.engine.verify(key.token.expose()).unwrap();
+        }
+    }
+    let pages = house.pages("acme", House::ceiling());
+    let seen = get(&pages, "/settings/keys/usage?keyspace=acme_live");
+    assert!(seen.body.contains("495 of 500 left"), "{}", seen.body);
+    let at = seen.body.find("By plan").unwrap();
+    let table = seen.body[at..].split("</table>").next().unwrap();
+    let row = |plan: &str| {
+        let at = table.find(&format!(">{plan}<")).unwrap();
+        table[at..].split("</tr>").next().unwrap().to_owned()
+    };
+    assert!(
+        row("free").contains(">2<") && row("enterprise").contains(">3<"),
+        "{table}"
+    );
+}
+
+#[test]
+fn hints_are_shown_of_a_key_and_of_all() {
+    let house = House::new();
+    let key = house.key("acme", &["read"]);
+    let quiet = house.key("acme", &["read"]);
+    let desk = operator(&house);
+    assert!(get(&desk, "/hints").body.contains("There is no hint."));
+    house
+        .engine
+        .revoke(key.key.id, gatekey::Reason::KeyCompromise)
+        .unwrap();
+    let _ = house.engine.verify(key.token.expose()).unwrap();
+    let seen = get(&desk, "/hints");
+    assert!(seen.body.contains("still tried: 1 times"), "{}", seen.body);
+    assert!(!seen.body.contains(&quiet.key.id.to_string()));
+    let seen = get(&desk, &format!("/keys/{}", key.key.id));
+    assert!(seen.body.contains("Look at this key") && seen.body.contains("still tried"));
+    let seen = get(&desk, &format!("/keys/{}", quiet.key.id));
+    assert!(!seen.body.contains("Look at this key"));
+    assert_eq!(get(&desk, "/hints?after=x").status, 400);
+    // Each rule has a sentence.
+    for rule in gatekey::HintRule::ALL {
+        let name = format!("hint.{}", rule.code());
+        assert_ne!(crate::Texts::english().get(&name), name);
+    }
+    for outcome in gatekey::Outcome::ALL.into_iter().skip(1) {
+        let name = format!("outcome.{}", outcome.code());
+        assert_ne!(crate::Texts::english().get(&name), name);
+    }
+}
+
+#[test]
+fn metrics_are_charts_by_keyspace_and_bars_of_times() {
+    let house = House::new();
+    let key = house.key("acme", &["read"]);
+    for _ in 0..3 {
+        let _ = house.engine.verify(key.token.expose()).unwrap();
+    }
+    let _ = house.engine.verify("not a token").unwrap();
+    let seen = get(&operator(&house), "/metrics");
+    assert_eq!(seen.status, 200);
+    assert_eq!(bars(&seen), (1, 1), "{}", seen.body);
+    assert!(seen.body.contains("acme_live: the last 48 hours"));
+    assert!(seen.body.contains("No token: 1"));
+    assert!(seen.body.contains("up to "), "no time was shown");
+    // No id stands twice: the charts have patterns of their own.
+    let ids: Vec<&str> = seen
+        .body
+        .split(" id=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    let unique: std::collections::BTreeSet<&&str> = ids.iter().collect();
+    assert_eq!(unique.len(), ids.len(), "{ids:?}");
+}
