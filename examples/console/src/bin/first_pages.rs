@@ -6,7 +6,6 @@
 //! Each page is asked for once, and then 20 times more, without a network between. What is
 //! printed is the first time, the median and the longest of the rest, in milliseconds.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -20,7 +19,12 @@ use tower::ServiceExt as _;
 
 const ROUNDS: usize = 20;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Failed = Box<dyn std::error::Error>;
+
+/// What is measured: its name, the pages, and which of them.
+type Measured = (String, Router, String);
+
+fn main() -> Result<(), Failed> {
     let keys = match std::env::args().nth(1) {
         Some(keys) => keys.parse()?,
         None => 200_000,
@@ -37,7 +41,7 @@ fn measure(
     folder: &std::path::Path,
     keys: u64,
     out: &mut impl std::io::Write,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<(), Failed> {
     let clock = PastClock::behind(90);
     let options = Options::new().clock(clock.clone());
     let host = Host::new(options.open_or_create(folder.join("keys.redb"))?)?;
@@ -72,7 +76,7 @@ fn measure(
 }
 
 /// The pages: what is measured, by whom it is asked for, and where.
-fn pages(engine: &Engine) -> Result<Vec<(String, Router, String)>, Box<dyn std::error::Error>> {
+fn pages(engine: &Engine) -> Result<Vec<Measured>, Failed> {
     let operator = Operator::with_all_rights("measured");
     let console = Console::new(engine.clone())
         .router()
@@ -124,7 +128,7 @@ fn pages(engine: &Engine) -> Result<Vec<(String, Router, String)>, Box<dyn std::
     Ok(pages)
 }
 
-async fn ask(router: &Router, path: &str) -> Result<Duration, Box<dyn std::error::Error>> {
+async fn ask(router: &Router, path: &str) -> Result<Duration, Failed> {
     let request = Request::get(path).body(Body::empty())?;
     let begun = Instant::now();
     let answer = router.clone().oneshot(request).await?;
