@@ -8,7 +8,7 @@ use crate::model::id::KeyId;
 use crate::model::key::Key;
 use crate::store::check::{CheckReport, Finding};
 use crate::store::delta::Delta;
-use crate::store::extension::{self, ExtensionRecord, REPORTED};
+use crate::store::extension::{self, Damaged, ExtensionRecord, REPORTED};
 use crate::store::failure::guarded;
 use crate::store::snapshot::Snapshot;
 use crate::sync::{Mutex, lock};
@@ -117,7 +117,8 @@ pub trait Follower: Send + Sync {
 
     /// Looks at whether the extension's records agree with each other and with the keys
     /// that they name. [`Engine::check`](crate::Engine::check) has found before which
-    /// records are damaged, and the view gives an error for those: leave them out.
+    /// records are damaged: a page of this view leaves them out, and to get one is
+    /// [`Error::Corrupted`].
     ///
     /// # Errors
     /// Those of reading.
@@ -132,6 +133,7 @@ pub struct ExtensionView<'a> {
     snapshot: &'a Snapshot,
     extension: &'a str,
     now: Timestamp,
+    damaged: Damaged,
 }
 
 impl<'a> ExtensionView<'a> {
@@ -140,6 +142,7 @@ impl<'a> ExtensionView<'a> {
             snapshot,
             extension,
             now,
+            damaged: Damaged::Refused,
         }
     }
 
@@ -186,7 +189,8 @@ impl<'a> ExtensionView<'a> {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Record)>> {
         let name = extension::table_name(self.extension, table)?;
-        let page = self.snapshot.extension_page(&name, (from, before), limit)?;
+        let page = (from, before, limit);
+        let page = self.snapshot.extension_page(&name, page, self.damaged)?;
         Ok(to_records(page))
     }
 
@@ -257,7 +261,11 @@ impl Followers {
         report: &mut CheckReport,
     ) -> Result<()> {
         for (name, follower) in self.living() {
-            for flaw in follower.check(&ExtensionView::new(snapshot, &name, now))? {
+            let view = ExtensionView {
+                damaged: Damaged::LeftOut,
+                ..ExtensionView::new(snapshot, &name, now)
+            };
+            for flaw in follower.check(&view)? {
                 report.find(Finding {
                     table: REPORTED,
                     record: format!("{name} {}", flaw.record),

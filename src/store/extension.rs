@@ -145,15 +145,21 @@ pub(super) fn unseal(
     })
 }
 
+/// What to do with a damaged record among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Damaged {
+    Refused,
+    LeftOut,
+}
+
 /// Up to `limit` records of a table from a key on, and before another.
 pub(super) fn page(
     table: &impl ReadableTable<Bytes, Bytes>,
     ring: &Keyring,
     name: &str,
-    range: (&[u8], Option<&[u8]>),
-    limit: usize,
+    (from, before, limit): (&[u8], Option<&[u8]>, usize),
+    damaged: Damaged,
 ) -> Result<Page, Error> {
-    let (from, before) = range;
     let mut page = Page::new();
     for entry in table.range::<&[u8]>(from..).or_store()? {
         let (key, value) = entry.or_store()?;
@@ -161,7 +167,10 @@ pub(super) fn page(
         if is_over || page.len() >= limit.min(PAGE_MAX) {
             break;
         }
-        let record = unseal(ring, name, key.value(), value.value())?;
+        let record = match unseal(ring, name, key.value(), value.value()) {
+            Err(Error::Corrupted(_)) if damaged == Damaged::LeftOut => continue,
+            record => record?,
+        };
         page.push((key.value().to_vec(), record));
     }
     Ok(page)
@@ -190,11 +199,11 @@ impl Snapshot {
     pub(crate) fn extension_page(
         &self,
         name: &str,
-        range: (&[u8], Option<&[u8]>),
-        limit: usize,
+        range: (&[u8], Option<&[u8]>, usize),
+        damaged: Damaged,
     ) -> Result<Page, Error> {
         guarded(|| match self.extension_table(name)? {
-            Some(table) => page(&table, self.ring(), name, range, limit),
+            Some(table) => page(&table, self.ring(), name, range, damaged),
             None => Ok(Page::new()),
         })
     }

@@ -395,14 +395,35 @@ impl Follower for Hall {
     }
 
     fn check(&self, view: &ExtensionView<'_>) -> gatekey::Result<Vec<Flaw>> {
-        let page = view.page(TABLE, &[], None, PAGE_MAX)?.into_iter();
-        let fallen = page.filter(|(_, record)| record.bytes == b"fallen");
-        let flaw = |(key, _): (Vec<u8>, _)| Flaw {
-            record: format!("{TABLE} {}", key.escape_ascii()),
-            problem: "it has fallen".to_owned(),
-        };
-        Ok(fallen.map(flaw).collect())
+        fallen(view)
     }
+}
+
+/// A follower that has nothing in memory, and so begins beside damaged records.
+struct Looks;
+
+impl Follower for Looks {
+    fn begin(&self, _: &ExtensionView<'_>) -> gatekey::Result<()> {
+        Ok(())
+    }
+
+    fn follow(&self, _: &[Changed<'_>]) {}
+
+    fn check(&self, view: &ExtensionView<'_>) -> gatekey::Result<Vec<Flaw>> {
+        let damaged = view.get(TABLE, b"1");
+        assert!(matches!(damaged, Err(Error::Corrupted(_))), "{damaged:?}");
+        fallen(view)
+    }
+}
+
+fn fallen(view: &ExtensionView<'_>) -> gatekey::Result<Vec<Flaw>> {
+    let page = view.page(TABLE, &[], None, PAGE_MAX)?.into_iter();
+    let fallen = page.filter(|(_, record)| record.bytes == b"fallen");
+    let flaw = |(key, _): (Vec<u8>, _)| Flaw {
+        record: format!("{TABLE} {}", key.escape_ascii()),
+        problem: "it has fallen".to_owned(),
+    };
+    Ok(fallen.map(flaw).collect())
 }
 
 #[test]
@@ -484,6 +505,15 @@ fn a_damaged_record_is_an_error_and_is_found_and_can_be_written_anew() {
     assert!(matches!(read, Err(Error::Corrupted(_))));
     assert_eq!(bytes_of(&extension, b"2").unwrap(), b"second");
     assert_eq!(store.engine.check().unwrap().findings_total, 1);
+    // Nor does it keep a follower from looking at the others.
+    let looks = Arc::new(Looks);
+    extension.follow(&looks).unwrap();
+    put(&extension, b"3", b"fallen");
+    assert_eq!(store.engine.check().unwrap().findings_total, 2);
+    drop((
+        looks,
+        extension.change(|tx| tx.remove(TABLE, b"3")).unwrap(),
+    ));
     put(&extension, b"1", b"mended");
     assert!(store.engine.check().unwrap().is_sound());
 }

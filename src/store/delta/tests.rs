@@ -14,6 +14,7 @@ use crate::model::level::LevelDefaults;
 use crate::model::owner_settings::OwnerUpdate;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
+use crate::store::extension::Damaged;
 use crate::store::owner_settings::find_quota;
 use crate::store::place::Place;
 use crate::store::tables::{self, COLD, KEYS, OWNER_QUOTAS, QUOTAS, Tagged};
@@ -49,7 +50,9 @@ impl State {
             extensions: BTreeMap::new(),
         };
         for table in TABLES {
-            let page = snapshot.extension_page(table, (&[], None), 1000).unwrap();
+            let page = snapshot
+                .extension_page(table, (&[], None, 1000), Damaged::Refused)
+                .unwrap();
             let page = page.into_iter();
             let named = page.map(|(key, record)| ((table.to_owned(), key), record));
             state.extensions.extend(named);

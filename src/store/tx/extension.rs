@@ -6,7 +6,7 @@ use super::Tx;
 use crate::model::bounds;
 use crate::model::error::{Error, Invalid};
 use crate::store::extension::{
-    self, ExtensionRecord, KEY_LEN_MAX, Page, RECORD_LEN_MAX, definition,
+    self, Damaged, ExtensionRecord, KEY_LEN_MAX, Page, RECORD_LEN_MAX, definition,
 };
 use crate::store::failure::OrStore;
 use crate::store::journal::Noted;
@@ -33,11 +33,12 @@ impl<'t> Tx<'t> {
     pub(crate) fn extension_page(
         &self,
         name: &str,
-        range: (&[u8], Option<&[u8]>),
+        (from, before): (&[u8], Option<&[u8]>),
         limit: usize,
     ) -> Result<Page, Error> {
         let table = self.open_extension(name)?;
-        extension::page(&table, self.ring, name, range, limit)
+        let page = (from, before, limit);
+        extension::page(&table, self.ring, name, page, Damaged::Refused)
     }
 
     /// Puts a record in the place of what is there, damaged or not.
