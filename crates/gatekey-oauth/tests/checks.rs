@@ -3,16 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod walk;
+
 use gatekey::{Engine, NewKeyspace};
-use gatekey_oauth::Params;
 use gatekey_oauth::server::{
     AuthorizationServer, Authorize, ClientAuth, NewClient, RegisteredClient, ServerOptions,
     TokenRequest,
 };
-use serde_json::{Value, json};
 use url::Url;
 
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+use walk::{CB, params};
 
 fn server() -> AuthorizationServer {
     let engine = Engine::open_in_memory().unwrap();
@@ -21,23 +22,9 @@ fn server() -> AuthorizationServer {
     AuthorizationServer::open(&engine, ServerOptions::new("https://api.example.com")).unwrap()
 }
 
-fn params(pairs: &[(&str, &str)]) -> Params {
-    let pairs = pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(value)));
-    let object = Value::Object(pairs.collect());
-    Params::json(object.to_string().as_bytes()).unwrap()
-}
-
 fn authorize(server: &AuthorizationServer, client: &str, uri: &str, kind: &str) -> Authorize {
-    let asked = params(&[
-        ("client_id", client),
-        ("redirect_uri", uri),
-        ("response_type", kind),
-        ("code_challenge", CHALLENGE),
-        ("code_challenge_method", "S256"),
-    ]);
-    server.authorize(&asked, b"session").unwrap()
+    let asked = [("redirect_uri", uri), ("response_type", kind)];
+    walk::authorize(server, client, &asked)
 }
 
 /// Each text that one edit makes of another, and those that attackers try.
@@ -197,10 +184,9 @@ fn what_is_registered_reads_one_way() {
 #[test]
 fn a_client_that_does_not_authenticate_consumes_no_code() {
     let server = server();
-    let cb = "https://app.example.com/cb";
     let new = |by| {
         let new = NewClient::confidential("App", by, "acme_at".parse().unwrap(), ["read"]);
-        server.register(&new.redirect_uri(cb)).unwrap()
+        server.register(&new.redirect_uri(CB)).unwrap()
     };
     let (web, other) = (
         new(ClientAuth::ClientSecretPost),
@@ -210,33 +196,9 @@ fn a_client_that_does_not_authenticate_consumes_no_code() {
     let id = |client: &RegisteredClient| client.client.id.clone();
     let secret = |client: &RegisteredClient| client.expose_secret().unwrap().to_owned();
     for (of, is_basic) in [(&web, false), (&basic, true)] {
-        let Authorize::Consent(consent) = authorize(&server, &id(of), cb, "code") else {
-            panic!("refused");
-        };
-        let url = server.approve(
-            &consent.ticket,
-            b"session",
-            &"acme/a".parse().unwrap(),
-            &["read"],
-        );
-        let url = url.unwrap().unwrap();
-        let code = url
-            .split("code=")
-            .nth(1)
-            .unwrap()
-            .split('&')
-            .next()
-            .unwrap();
+        let code = walk::code(&server, &id(of), &["read"]);
         let exchange = |client: Option<&str>, secret: Option<&str>, by_basic: bool| {
-            let mut pairs = vec![
-                ("grant_type", "authorization_code"),
-                ("redirect_uri", cb),
-                ("code", code),
-                (
-                    "code_verifier",
-                    "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
-                ),
-            ];
+            let mut pairs = walk::exchange(&code).to_vec();
             let mut header = None;
             match (client, secret, by_basic) {
                 (Some(client), secret, true) => {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod walk;
+
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -16,13 +19,12 @@ use gatekey_oauth::server::{
     AuthorizationServer, Authorize, ClientAuth, NewClient, RegisteredClient, ServerOptions,
     TICKET_LIFETIME, TokenRequest,
 };
-use gatekey_oauth::{JwtOptions, Jwts, Params};
+use gatekey_oauth::{JwtOptions, Jwts};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+
+use walk::{CB, Pairs, VERIFIER, params, part, with};
 
 const ISSUER: &str = "https://api.example.com";
-const CB: &str = "https://app.example.com/cb";
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const SECOND: Duration = Duration::from_secs(1);
 
 struct World {
@@ -69,26 +71,6 @@ fn world() -> World {
     on(Options::new(), false, None)
 }
 
-fn params(pairs: &[(&str, &str)]) -> Params {
-    let object: serde_json::Map<_, _> = pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(value)))
-        .collect();
-    Params::json(Value::Object(object).to_string().as_bytes()).unwrap()
-}
-
-fn challenge(verifier: &str) -> String {
-    BASE64.encode(Sha256::digest(verifier))
-}
-
-fn part<'a>(url: &'a str, name: &str) -> Option<&'a str> {
-    let query = url.split_once('?')?.1;
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .find(|(known, _)| *known == name)
-        .map(|(_, value)| value)
-}
-
 /// A token endpoint's answer: the status, and the body.
 type Said = (u16, Value);
 
@@ -97,44 +79,21 @@ fn code_of(said: &Said) -> &str {
 }
 
 impl World {
-    fn authorize(&self, more: &[(&str, &str)]) -> Authorize {
-        let challenge = challenge(VERIFIER);
-        let usual = [
-            ("client_id", self.app.client.id.as_str()),
-            ("redirect_uri", CB),
-            ("response_type", "code"),
-            ("scope", "read write"),
-            ("state", "s 1"),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-        ];
-        let of = |name: &str| more.iter().find(|(known, _)| *known == name);
-        let mut pairs: Vec<_> = usual
-            .iter()
-            .filter(|(name, _)| of(name).is_none())
-            .copied()
-            .collect();
-        pairs.extend(more);
-        self.server.authorize(&params(&pairs), b"session").unwrap()
+    fn authorize(&self, more: &Pairs<'_>) -> Authorize {
+        let usual = [("scope", "read write"), ("state", "s 1")];
+        walk::authorize(&self.server, &self.app.client.id, &with(&usual, more))
     }
 
     fn ticket(&self) -> String {
-        match self.authorize(&[]) {
-            Authorize::Consent(consent) => consent.ticket,
-            other => panic!("{other:?}"),
-        }
+        walk::ticket(&self.server, &self.app.client.id)
     }
 
     fn approve(&self, ticket: &str) -> Option<String> {
-        let owner = "acme/alice".parse().unwrap();
-        self.server
-            .approve(ticket, b"session", &owner, &["read", "write"])
-            .unwrap()
+        walk::approve(&self.server, ticket, &["read", "write"]).unwrap()
     }
 
     fn code(&self) -> String {
-        let url = self.approve(&self.ticket()).unwrap();
-        part(&url, "code").unwrap().to_owned()
+        walk::code(&self.server, &self.app.client.id, &["read", "write"])
     }
 
     fn ask(&self, pairs: &[(&str, &str)]) -> Said {
@@ -152,22 +111,10 @@ impl World {
         (reply.status, serde_json::from_str(&reply.body).unwrap())
     }
 
-    fn redeem_with(&self, code: &str, more: &[(&str, &str)]) -> Said {
-        let usual = [
-            ("grant_type", "authorization_code"),
-            ("client_id", self.app.client.id.as_str()),
-            ("redirect_uri", CB),
-            ("code", code),
-            ("code_verifier", VERIFIER),
-        ];
-        let of = |name: &str| more.iter().find(|(known, _)| *known == name);
-        let mut pairs: Vec<_> = usual
-            .iter()
-            .filter(|(name, _)| of(name).is_none())
-            .copied()
-            .collect();
-        pairs.extend(more);
-        self.ask(&pairs)
+    fn redeem_with(&self, code: &str, more: &Pairs<'_>) -> Said {
+        let usual = [("client_id", self.app.client.id.as_str())];
+        let usual = with(&usual, &walk::exchange(code));
+        self.ask(&with(&usual, more))
     }
 
     fn redeem(&self, code: &str) -> Said {

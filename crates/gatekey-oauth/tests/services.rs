@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+mod walk;
+
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -14,13 +17,12 @@ use gatekey_oauth::server::{
     AuthorizationServer, Authorize, ClientAuth, NewClient, RegisteredClient, Reply, ServerOptions,
     TokenRequest,
 };
-use gatekey_oauth::{JwtOptions, Jwts, Params};
+use gatekey_oauth::{JwtOptions, Jwts};
 use serde_json::{Value, json};
 
+use walk::{CB, params};
+
 const ISSUER: &str = "https://api.example.com/v1";
-const CB: &str = "https://app.example.com/cb";
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const POST: ClientAuth = ClientAuth::ClientSecretPost;
@@ -71,14 +73,6 @@ fn world(jwts: Option<Duration>) -> World {
         clock,
         engine,
     }
-}
-
-fn params(pairs: &[(&str, &str)]) -> Params {
-    let object: serde_json::Map<_, _> = pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(value)))
-        .collect();
-    Params::json(Value::Object(object).to_string().as_bytes()).unwrap()
 }
 
 type Said = (u16, Value);
@@ -153,37 +147,8 @@ impl World {
 
     /// An access token and a refresh token of the app.
     fn tokens(&self) -> (String, String) {
-        let params = params(&[
-            ("client_id", &self.app.client.id),
-            ("redirect_uri", CB),
-            ("response_type", "code"),
-            ("code_challenge", CHALLENGE),
-            ("code_challenge_method", "S256"),
-        ]);
-        let Authorize::Consent(consent) = self.server.authorize(&params, b"s").unwrap() else {
-            panic!("refused");
-        };
-        let owner = "acme/alice".parse().unwrap();
-        let url = self
-            .server
-            .approve(&consent.ticket, b"s", &owner, &["read", "write"]);
-        let url = url.unwrap().unwrap();
-        let code = url
-            .split("code=")
-            .nth(1)
-            .unwrap()
-            .split('&')
-            .next()
-            .unwrap();
-        both(&self.ask(
-            &self.app,
-            &[
-                ("grant_type", "authorization_code"),
-                ("redirect_uri", CB),
-                ("code", code),
-                ("code_verifier", VERIFIER),
-            ],
-        ))
+        let code = walk::code(&self.server, &self.app.client.id, &["read", "write"]);
+        both(&self.ask(&self.app, &walk::exchange(&code)))
     }
 
     fn refresh(&self, token: &str) -> Said {

@@ -56,6 +56,7 @@
 //! ```
 
 mod authorize;
+mod check;
 mod clients;
 mod introspect;
 mod metadata;
@@ -215,6 +216,8 @@ struct Shared {
     extension: Extension,
     options: ServerOptions,
     jwts: Option<Jwts>,
+    /// For as long as it is there, a check of the engine looks at the server's records.
+    _check: Arc<check::Check>,
 }
 
 impl fmt::Debug for AuthorizationServer {
@@ -244,11 +247,14 @@ impl AuthorizationServer {
 
     fn made(engine: &Engine, options: ServerOptions, jwts: Option<Jwts>) -> Result<Self> {
         options.check()?;
+        let (extension, check) = (engine.extension(EXTENSION)?, Arc::new(check::Check));
+        extension.follow(&check)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                extension: engine.extension(EXTENSION)?,
+                extension,
                 options,
                 jwts,
+                _check: check,
             }),
         })
     }

@@ -104,9 +104,9 @@ pub(crate) struct Head {
     pub(crate) scope: Vec<String>,
 }
 
-fn decode<T: DeserializeOwned>(record: &Record) -> Result<T> {
-    let read = match record.version {
-        VERSION => serde_json::from_slice(&record.bytes).ok(),
+pub(super) fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T> {
+    let read = match version {
+        VERSION => serde_json::from_slice(bytes).ok(),
         _ => None,
     };
     read.ok_or(Error::Internal("a record of gatekey-oauth does not decode"))
@@ -118,7 +118,9 @@ pub(super) trait Source {
 
     fn find<T: DeserializeOwned>(&self, table: &str, key: &[u8]) -> Result<Option<T>> {
         let record = self.record(table, key)?;
-        record.as_ref().map(decode).transpose()
+        let record = record.as_ref();
+        let read = record.map(|record| decode(record.version, &record.bytes));
+        read.transpose()
     }
 }
 
@@ -146,7 +148,7 @@ pub(super) fn put<T: Serialize>(
 }
 
 /// A key in [`ENDS`]: in the order of time.
-fn end_key(at_ms: u64, kind: u8, key: &[u8]) -> Vec<u8> {
+pub(super) fn end_key(at_ms: u64, kind: u8, key: &[u8]) -> Vec<u8> {
     [&at_ms.to_be_bytes(), &[kind][..], key].concat()
 }
 

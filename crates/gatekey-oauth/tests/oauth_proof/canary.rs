@@ -12,7 +12,8 @@ use gatekey_oauth::server::{ServerOptions, TokenRequest};
 use gatekey_oauth::{JwtOptions, Jwts};
 use serde_json::Value;
 
-use crate::world::{ISSUER, LATER, World, params};
+use crate::walk::params;
+use crate::world::{ISSUER, LATER, World};
 
 /// A secret as bytes, and the texts that show eight bytes of it or more, without white
 /// space and without case.

@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use gatekey::{Denial, Engine, ManualClock, NewKeyspace, Requirements, Result};
 use gatekey_oauth::server::{
-    AuthorizationServer, Authorize, ClientAuth, NewClient, Reply, ServerOptions, TokenRequest,
+    AuthorizationServer, ClientAuth, NewClient, Reply, ServerOptions, TokenRequest,
 };
 use gatekey_oauth::{JwtOptions, Jwts, Params};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use serde_json::Value;
+
+use crate::walk::{self, VERIFIER, params, part, with};
 
 pub(crate) const ISSUER: &str = "https://api.example.com";
-pub(crate) const CB: &str = "https://app.example.com/cb";
-pub(crate) const OWNER: &str = "acme/alice";
-pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 /// A second more than the window, and than a code is good.
 pub(crate) const LATER: Duration = Duration::from_secs(61);
 pub(crate) const READ: Requirements<'_> = Requirements::new().permissions(&["read"]);
@@ -53,14 +49,6 @@ impl std::fmt::Debug for Pair {
 /// What the token endpoint said: tokens, or the error's name.
 pub(crate) type Said = std::result::Result<Pair, String>;
 
-pub(crate) fn params(pairs: &[(&str, &str)]) -> Params {
-    let object: serde_json::Map<_, _> = pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(value)))
-        .collect();
-    Params::json(Value::Object(object).to_string().as_bytes()).unwrap()
-}
-
 fn said(reply: &Reply) -> Said {
     let body: Value = serde_json::from_str(&reply.body).unwrap();
     let of = |name: &str| body[name].as_str().unwrap_or("none").to_owned();
@@ -71,11 +59,6 @@ fn said(reply: &Reply) -> Said {
         }),
         _ => Err(of("error")),
     }
-}
-
-pub(crate) fn code_in(url: &str) -> String {
-    let (_, rest) = url.split_once("code=").unwrap();
-    rest.split('&').next().unwrap().to_owned()
 }
 
 impl World {
@@ -96,7 +79,7 @@ impl World {
         let mut world = Self::again(engine, clock, jwts, options, nobody).unwrap();
         let by_post = ClientAuth::ClientSecretPost;
         let new = NewClient::confidential("App", by_post, keyspace, ["read", "write"]);
-        let new = world.server.register(&new.redirect_uri(CB)).unwrap();
+        let new = world.server.register(&new.redirect_uri(walk::CB)).unwrap();
         world.app = Registered {
             secret: new.expose_secret().map(str::to_owned),
             id: new.client.id,
@@ -127,27 +110,13 @@ impl World {
     }
 
     pub(crate) fn ticket(&self) -> String {
-        let challenge = BASE64.encode(Sha256::digest(VERIFIER));
-        let asked = params(&[
-            ("client_id", self.app.id.as_str()),
-            ("redirect_uri", CB),
-            ("response_type", "code"),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-        ]);
-        match self.server.authorize(&asked, b"session").unwrap() {
-            Authorize::Consent(consent) => consent.ticket,
-            other => panic!("{other:?}"),
-        }
+        walk::ticket(&self.server, &self.app.id)
     }
 
     /// The code for a ticket, or `None` where the ticket is not good.
     pub(crate) fn approve(&self, ticket: &str) -> Result<Option<String>> {
-        let owner = OWNER.parse().unwrap();
-        let url = self
-            .server
-            .approve(ticket, b"session", &owner, &["read", "write"])?;
-        Ok(url.as_deref().map(code_in))
+        let url = walk::approve(&self.server, ticket, &["read", "write"])?;
+        Ok(url.map(|url| part(&url, "code").unwrap().to_owned()))
     }
 
     pub(crate) fn code(&self) -> String {
@@ -171,12 +140,11 @@ impl World {
     }
 
     pub(crate) fn redeem(&self, code: &str) -> Result<Said> {
-        self.ask(&[
-            ("grant_type", "authorization_code"),
-            ("redirect_uri", CB),
-            ("code", code),
-            ("code_verifier", VERIFIER),
-        ])
+        self.redeem_with(code, VERIFIER)
+    }
+
+    pub(crate) fn redeem_with(&self, code: &str, verifier: &str) -> Result<Said> {
+        self.ask(&with(&walk::exchange(code), &[("code_verifier", verifier)]))
     }
 
     pub(crate) fn refresh(&self, token: &str) -> Result<Said> {
