@@ -25,6 +25,8 @@ mod flood;
 mod formats;
 mod history;
 mod killed;
+#[cfg(target_os = "linux")]
+mod leftovers;
 mod linear;
 mod memory;
 mod panics;

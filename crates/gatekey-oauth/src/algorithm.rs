@@ -115,19 +115,22 @@ impl PrivateKey {
         })
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         match self {
-            Self::EdDsa(key) => Some(key.sign(message).to_bytes().to_vec()),
+            Self::EdDsa(key) => {
+                let signature = Zeroizing::new(key.sign(message).to_bytes());
+                Some(Zeroizing::new(signature.to_vec()))
+            }
             #[cfg(feature = "aws-lc")]
             Self::Es256(key) => {
                 let random = aws_lc_rs::rand::SystemRandom::new();
                 let signature = key.sign(&random, message).ok()?;
-                Some(signature.as_ref().to_vec())
+                Some(Zeroizing::new(signature.as_ref().to_vec()))
             }
             #[cfg(feature = "aws-lc")]
             Self::Rs256(key) => {
                 let random = aws_lc_rs::rand::SystemRandom::new();
-                let mut signature = vec![0; key.public_modulus_len()];
+                let mut signature = Zeroizing::new(vec![0; key.public_modulus_len()]);
                 let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
                 key.sign(padding, &random, message, &mut signature).ok()?;
                 Some(signature)

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use zeroize::Zeroizing;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +17,8 @@ pub(crate) enum Json {
     Unsigned(u64),
     /// Any other number, whose value nothing here asks for.
     OtherNumber,
-    Text(String),
+    /// It may be a secret.
+    Text(Zeroizing<String>),
     List(Vec<Json>),
     Object(Vec<(String, Json)>),
 }
@@ -88,11 +90,11 @@ impl<'de> Deserialize<'de> for Json {
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-                Ok(Json::Text(value.to_owned()))
+                Ok(Json::Text(Zeroizing::new(value.to_owned())))
             }
 
             fn visit_string<E>(self, value: String) -> Result<Json, E> {
-                Ok(Json::Text(value))
+                Ok(Json::Text(Zeroizing::new(value)))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {

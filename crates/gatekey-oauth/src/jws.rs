@@ -5,9 +5,10 @@
 //! key along.
 
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::algorithm::{PrivateKey, PublicKey};
-use crate::encoding::{decode, encode};
+use crate::encoding::{decode, encode, encode_secret};
 use crate::json::{Json, member};
 
 /// The longest token that is looked at, in bytes.
@@ -65,18 +66,25 @@ impl Parts<'_> {
         if alg != key.algorithm().name() {
             return None;
         }
-        let signature = decode(self.signature)?;
+        let signature = Zeroizing::new(decode(self.signature)?);
         let is_right = key.verifies(self.signed.as_bytes(), &signature);
         is_right.then(|| decode(self.payload)).flatten()
     }
 }
 
 /// A token over a payload.
-pub(crate) fn sign(key: &PrivateKey, kid: &str, alg: &str, payload: &[u8]) -> Option<String> {
+pub(crate) fn sign(
+    key: &PrivateKey,
+    kid: &str,
+    alg: &str,
+    payload: &[u8],
+) -> Option<Zeroizing<String>> {
     let header = json!({ "alg": alg, "kid": kid, "typ": TYPE }).to_string();
-    let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload));
+    let mut signed = format!("{}.{}", encode(header.as_bytes()), encode(payload));
+    // Without its signature it is no secret: nobody can do anything with it.
     let signature = key.sign(signed.as_bytes())?;
-    Some(format!("{signed}.{}", encode(&signature)))
+    signed.push('.');
+    Some(encode_secret(&signed, &signature))
 }
 
 #[cfg(test)]

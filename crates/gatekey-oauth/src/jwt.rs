@@ -10,6 +10,7 @@ use gatekey::{
     Timestamp, Verdict,
 };
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::EXTENSION;
 use crate::algorithm::Algorithm;
@@ -88,11 +89,11 @@ impl JwtOptions {
     }
 }
 
-/// A JWT that was made. `Debug` does not show it.
+/// A JWT that was made. `Debug` does not show it, and it is wiped on drop.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct IssuedJwt {
-    token: String,
+    token: Zeroizing<String>,
     /// When it ends.
     pub expires_at: Timestamp,
     /// The permissions that it stands for.
@@ -511,7 +512,7 @@ impl<'a> Read<'a> {
     fn of(claims: &'a [(String, Json)], options: &JwtOptions, now_s: u64) -> Option<Self> {
         let text = |name| member(claims, name).and_then(Json::text);
         let is_for_us = match member(claims, "aud")? {
-            Json::Text(audience) => *audience == options.audience,
+            Json::Text(audience) => **audience == options.audience,
             Json::List(all) => all.iter().any(|one| one.text() == Some(&options.audience)),
             _ => false,
         };

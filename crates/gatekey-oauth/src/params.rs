@@ -1,5 +1,7 @@
 //! The parameters of a request, each at most once.
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use crate::json::Json;
 
 /// The longest query or body that is read, in bytes.
@@ -10,7 +12,7 @@ const PARAMS_MAX: usize = 160;
 /// The parameters of a request: of a query, of a form, or of a JSON object of strings.
 ///
 /// A parameter that stands twice is an error (RFC 6749, 3.1), since readers differ in which
-/// one they take. One without a value counts as absent.
+/// one they take. One without a value counts as absent. Values are wiped on drop.
 ///
 /// ```
 /// use gatekey_oauth::Params;
@@ -23,7 +25,7 @@ const PARAMS_MAX: usize = 160;
 /// assert_eq!(Params::json(br#"{"scope":"read"}"#).unwrap().get("scope"), Some("read"));
 /// ```
 #[derive(Clone, Default)]
-pub struct Params(Vec<(String, String)>);
+pub struct Params(Vec<(String, Zeroizing<String>)>);
 
 impl Params {
     /// Those of a query or of a body of `application/x-www-form-urlencoded`. `None`: it is too
@@ -43,7 +45,8 @@ impl Params {
                 .position(|byte| *byte == b'=')
                 .unwrap_or(pair.len());
             let (name, value) = pair.split_at(at);
-            params.add(decoded(name)?, decoded(value.get(1..).unwrap_or(&[]))?)?;
+            let name = decoded(name)?.as_str().to_owned();
+            params.add(name, decoded(value.get(1..).unwrap_or(&[]))?)?;
         }
         Some(params)
     }
@@ -56,12 +59,15 @@ impl Params {
             return None;
         }
         for (name, value) in Json::object(text)? {
-            params.add(name, value.text()?.to_owned())?;
+            let Json::Text(value) = value else {
+                return None;
+            };
+            params.add(name, value)?;
         }
         Some(params)
     }
 
-    fn add(&mut self, name: String, value: String) -> Option<()> {
+    fn add(&mut self, name: String, value: Zeroizing<String>) -> Option<()> {
         let is_new = !self.0.iter().any(|(known, _)| *known == name);
         (is_new && self.0.len() < PARAMS_MAX).then(|| self.0.push((name, value)))
     }
@@ -87,8 +93,9 @@ impl std::fmt::Debug for Params {
 }
 
 /// The text of a part of a form.
-pub(crate) fn decoded(part: &[u8]) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
+pub(crate) fn decoded(part: &[u8]) -> Option<Zeroizing<String>> {
+    // As long as it can get: it does not grow, and so leaves no copy.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(part.len()));
     let mut rest = part;
     while let [byte, tail @ ..] = rest {
         rest = tail;
@@ -105,7 +112,13 @@ pub(crate) fn decoded(part: &[u8]) -> Option<String> {
             byte => bytes.push(*byte),
         }
     }
-    String::from_utf8(bytes).ok()
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Some(Zeroizing::new(text)),
+        Err(error) => {
+            error.into_bytes().zeroize();
+            None
+        }
+    }
 }
 
 /// A text as part of a query: all but the unreserved is encoded (RFC 3986, 2.3).
@@ -156,7 +169,7 @@ mod tests {
     #[test]
     fn what_is_encoded_decodes_to_itself() {
         let text = "a b+c&d=e%f/\u{e4}\u{1f980}#?";
-        assert_eq!(decoded(encoded(text).as_bytes()).unwrap(), text);
+        assert_eq!(*decoded(encoded(text).as_bytes()).unwrap(), text);
         assert!(encoded(text).is_ascii());
     }
 

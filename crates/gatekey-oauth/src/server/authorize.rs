@@ -7,7 +7,7 @@ use gatekey::extension::ExtensionTx;
 use gatekey::{Error, OwnerPath, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{decode, encode};
+use crate::encoding::{decode, encode, encode_secret};
 use crate::params::{Params, encoded};
 use crate::redirect;
 use crate::server::AuthorizationServer;
@@ -167,7 +167,7 @@ impl AuthorizationServer {
             return Ok(None);
         }
         let extension = &self.shared.extension;
-        let code = format!("gkc_{}", encode(&extension.random::<32>()?[..]));
+        let code = encode_secret("gkc_", &extension.random::<32>()?[..]);
         let hash = extension.mac(SEEN_CODE, &[code.as_bytes()]);
         let record = CodeRecord {
             client: ticket.client.clone(),
@@ -195,9 +195,8 @@ impl AuthorizationServer {
             Ok(true)
         })?;
         Ok(is_first.then(|| {
-            let mut url = answer_url(&ticket.redirect_uri, "code", &code);
-            self.complete(&mut url, ticket.state.as_deref());
-            url
+            let state = ticket.state.as_deref();
+            self.answer_url(&ticket.redirect_uri, ("code", &code), state)
         }))
     }
 
@@ -247,18 +246,32 @@ impl AuthorizationServer {
     }
 
     fn error_url(&self, redirect_uri: &str, state: Option<&str>, code: &str) -> String {
-        let mut url = answer_url(redirect_uri, "error", code);
-        self.complete(&mut url, state);
-        url
+        self.answer_url(redirect_uri, ("error", code), state)
     }
 
-    /// Adds what is in each answer (RFC 9207: who it is from).
-    fn complete(&self, url: &mut String, state: Option<&str>) {
+    /// An answer with what is in each of them (RFC 9207: who it is from). A code and an
+    /// error's name need no encoding. Put together at once, so that no copy of a code stays.
+    fn answer_url(
+        &self,
+        redirect_uri: &str,
+        (name, value): (&str, &str),
+        state: Option<&str>,
+    ) -> String {
+        let joint = if redirect_uri.contains('?') { "&" } else { "?" };
         let issuer = encoded(&self.shared.options.issuer);
-        url.push_str(&format!("&iss={issuer}"));
-        if let Some(state) = state {
-            url.push_str(&format!("&state={}", encoded(state)));
-        }
+        let state = state.map(|state| format!("&state={}", encoded(state)));
+        let state = state.as_deref().unwrap_or("");
+        [
+            redirect_uri,
+            joint,
+            name,
+            "=",
+            value,
+            "&iss=",
+            &issuer,
+            state,
+        ]
+        .concat()
     }
 
     pub(super) fn is_resource(&self, resource: Option<&str>) -> bool {
@@ -280,11 +293,6 @@ fn use_ticket(tx: &mut ExtensionTx<'_, '_>, id: &str, ends_at_ms: u64) -> Result
     tx.put(TICKETS, id.as_bytes(), 1, &[])?;
     note_end(tx, ends_at_ms, TICKET, id.as_bytes())?;
     Ok(true)
-}
-
-fn answer_url(redirect_uri: &str, name: &str, value: &str) -> String {
-    let joint = if redirect_uri.contains('?') { '&' } else { '?' };
-    format!("{redirect_uri}{joint}{name}={}", encoded(value))
 }
 
 /// The permissions that a request asks for: all that may be had, where it names none.

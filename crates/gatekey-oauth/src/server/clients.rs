@@ -7,7 +7,7 @@ use gatekey::{Invalid, KeysPerOwner, OwnerPath, Prefix, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::encoding::encode;
+use crate::encoding::{encode, encode_secret};
 use crate::params::{Params, decoded};
 use crate::redirect;
 use crate::server::records::{
@@ -225,20 +225,21 @@ impl Client {
     }
 }
 
-/// A client that was just registered, with its secret, which cannot be read again.
+/// A client that was just registered, with its secret, which cannot be read again, and is
+/// wiped on drop.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RegisteredClient {
     /// The client.
     pub client: Client,
-    secret: Option<String>,
+    secret: Option<Zeroizing<String>>,
 }
 
 impl RegisteredClient {
     /// The secret of a confidential client.
     #[must_use]
     pub fn expose_secret(&self) -> Option<&str> {
-        self.secret.as_deref()
+        self.secret.as_ref().map(|secret| secret.as_str())
     }
 }
 
@@ -257,7 +258,7 @@ pub(super) fn register(extension: &Extension, new: &NewClient) -> Result<Registe
     let id = format!("c_{}", encode(&extension.random::<16>()?[..]));
     let secret = match new.auth {
         ClientAuth::None => None,
-        _ => Some(format!("gks_{}", encode(&extension.random::<32>()?[..]))),
+        _ => Some(encode_secret("gks_", &extension.random::<32>()?[..])),
     };
     let hash = secret
         .as_ref()
@@ -366,7 +367,7 @@ fn hold_all(tx: &mut ExtensionTx<'_, '_>, client: &str, hold: bool) -> Result<()
 /// The credentials that a request presents.
 struct Presented {
     id: String,
-    secret: Option<String>,
+    secret: Option<Zeroizing<String>>,
     by: ClientAuth,
 }
 
@@ -379,10 +380,10 @@ fn presented(authorization: Option<&str>, params: &Params) -> Option<Presented> 
             if !scheme.eq_ignore_ascii_case("basic") {
                 return None;
             }
-            let pair = STANDARD.decode(text).ok()?;
+            let pair = Zeroizing::new(STANDARD.decode(text).ok()?);
             let at = pair.iter().position(|byte| *byte == b':')?;
             let (id, secret) = pair.split_at(at);
-            let id = decoded(id)?;
+            let id = decoded(id)?.as_str().to_owned();
             let agrees = id_in_body.is_none_or(|named| named == id);
             agrees.then_some(Presented {
                 id,
@@ -393,7 +394,7 @@ fn presented(authorization: Option<&str>, params: &Params) -> Option<Presented> 
         (Some(_), (_, Some(_))) => None,
         (None, (Some(id), secret)) => Some(Presented {
             id: id.to_owned(),
-            secret: secret.map(str::to_owned),
+            secret: secret.map(|secret| Zeroizing::new(secret.to_owned())),
             by: match secret {
                 Some(_) => ClientAuth::ClientSecretPost,
                 None => ClientAuth::None,
@@ -425,7 +426,7 @@ pub(super) fn authenticated(
     }
     let found =
         extension.read(|view| view.find::<ClientRecord>(CLIENTS, presented.id.as_bytes()))?;
-    let secret = presented.secret.as_deref().unwrap_or("");
+    let secret = presented.secret.as_ref().map_or("", |it| it.as_str());
     // Hashed for an unknown client too, so that time tells them no further apart.
     let no_hash = [0; 32];
     let hash = found
@@ -441,6 +442,6 @@ pub(super) fn authenticated(
         .map(|record| Caller {
             id: presented.id,
             record,
-            secret: presented.secret.map(Zeroizing::new).unwrap_or_default(),
+            secret: presented.secret.unwrap_or_default(),
         }))
 }

@@ -56,6 +56,10 @@ impl Reply {
     }
 
     pub(super) fn json(status: u16, body: &Value) -> Self {
+        Self::of_json(status, body.to_string())
+    }
+
+    pub(super) fn of_json(status: u16, body: String) -> Self {
         Self {
             status,
             headers: vec![
@@ -63,7 +67,7 @@ impl Reply {
                 ("cache-control", "no-store".to_owned()),
                 ("pragma", "no-cache".to_owned()),
             ],
-            body: body.to_string(),
+            body,
         }
     }
 

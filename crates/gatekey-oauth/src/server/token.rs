@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::encoding::{decode, encode};
+use crate::encoding::{decode, encode, encode_secret};
 use crate::params::Params;
 use crate::server::AuthorizationServer;
 use crate::server::authorize::asked_scope;
@@ -110,16 +110,21 @@ impl AuthorizationServer {
     fn show(&self, tokens: &Tokens) -> Reply {
         let now = self.shared.extension.engine().now();
         let left = tokens.ends_at.saturating_since(now);
-        let mut body = json!({
-            "access_token": &*tokens.access,
+        let said = json!({
             "token_type": "Bearer",
             "expires_in": left.as_secs(),
             "scope": tokens.scope.join(" "),
         });
+        let said = said.to_string();
+        // The tokens, of which JSON escapes no character, are put in at once: the answer is
+        // the only copy of them.
+        let before = said.trim_end_matches('}');
+        let mut parts = vec![before, ",\"access_token\":\"", tokens.access.as_str()];
         if let Some(refresh) = &tokens.refresh {
-            body["refresh_token"] = refresh.as_str().into();
+            parts.extend(["\",\"refresh_token\":\"", refresh.as_str()]);
         }
-        Reply::json(200, &body)
+        parts.push("\"}");
+        Reply::of_json(200, parts.concat())
     }
 
     /// Answers a request to the revocation endpoint (RFC 7009): revokes the authorization of a
@@ -567,9 +572,9 @@ impl AuthorizationServer {
     }
 
     /// What a secret seals under: nothing that is stored gives it.
-    pub(super) fn pad(&self, secret: &[u8]) -> String {
-        let pad = self.shared.extension.mac(PAD, &[secret]);
-        format!("{PAD} {}", encode(&pad))
+    pub(super) fn pad(&self, secret: &[u8]) -> Zeroizing<String> {
+        let pad = Zeroizing::new(self.shared.extension.mac(PAD, &[secret]));
+        encode_secret("refresh pad ", pad.as_slice())
     }
 
     fn print_refresh(
@@ -584,7 +589,7 @@ impl AuthorizationServer {
         body.extend_from_slice(secret);
         let proof = self.shared.extension.mac(PROOF, &[&body]);
         body.extend(proof.iter().take(PROOF_LEN));
-        Zeroizing::new(format!("{REFRESH}{}", encode(&body)))
+        encode_secret(REFRESH, &body)
     }
 
     /// A refresh token of this store: its proof is right, whatever became of it.

@@ -15,8 +15,16 @@ mod canary;
 #[path = "../../../../tests/proof/disk.rs"]
 mod disk;
 mod flood;
+#[allow(dead_code)]
+#[cfg(target_os = "linux")]
+#[path = "../../../../tests/proof/leftovers.rs"]
+mod leftovers;
+mod memory;
 mod power;
 mod taken;
+#[allow(dead_code)]
+#[path = "../walk/mod.rs"]
+mod walk;
 mod world;
 
 /// How much to do: so much in the test command, so much in the long form.
