@@ -296,7 +296,7 @@ fn crashes(since: &[Step], subsets: u64) -> Vec<Crash> {
 /// Loses power at every call, and in the client's next attempt once more.
 fn lose_power_everywhere(is_jwt: bool) {
     let run = run(is_jwt);
-    let (subsets, stride) = (rounds(1, 16), rounds(24, 4));
+    let (subsets, stride) = (rounds(1, 6), rounds(24, 8));
     let mut points = Vec::new();
     each_point(run.base.clone(), &run.journal, |at, durable, since| {
         let acknowledged = run.acks.iter().filter(|(calls, _)| *calls <= at).count();
@@ -329,7 +329,7 @@ fn lose_power_everywhere(is_jwt: bool) {
                             continue;
                         }
                         let whole = more.len() as u64;
-                        let every = rounds(6, 1);
+                        let every = rounds(6, 2);
                         each_point(image, &more, |call, durable, since| {
                             if (call as u64 + number).is_multiple_of(every) {
                                 let name = format!("{name}, call {call} of {whole} after it");
