@@ -17,6 +17,8 @@
 
 #[path = "figures/limits.rs"]
 mod limits;
+#[path = "figures/oauth.rs"]
+mod oauth;
 #[path = "figures/world.rs"]
 mod world;
 
@@ -745,6 +747,7 @@ fn main() {
     opening(&run);
     counts(&run);
     limits::limits(&run);
+    oauth::oauth(&run);
     // Last: it changes the store.
     writes(&run);
     eprintln!("took {:.1} s", start.elapsed().as_secs_f64());
