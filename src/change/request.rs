@@ -290,6 +290,7 @@ mod tests {
             vec![new().limits([Limit::per_hour(5).fixed()])],
             vec![new().limits([Limit::per_hour(5).bucket(5)])],
             vec![new().limits([Limit::per_hour(5).bucket(6)])],
+            vec![new().limits([Limit::per_hour(6).bucket(5)])],
             vec![new().quota(Quota::new(5))],
             vec![new().quota(Quota::new(6))],
             vec![new().quota(Quota::new(5).refilled(Refill::Daily))],

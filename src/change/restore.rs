@@ -398,6 +398,36 @@ fn both(left: &[Network], right: &[Network]) -> Option<Vec<Network>> {
 mod tests {
     use super::*;
 
+    /// What is not understood of a change may have taken a right away.
+    #[test]
+    fn a_key_is_closed_by_a_change_that_is_not_understood_whatever_comes_after() {
+        let change = |field: &str, after: &str| Change {
+            field: field.to_owned(),
+            before: String::new(),
+            after: after.to_owned(),
+        };
+        let known = [
+            change("name", "none"),
+            change("permissions", "read"),
+            change("expires at", "never"),
+            change("expires at", "2026-01-02T00:00:00Z"),
+            change("networks", "10.0.0.0/8"),
+        ];
+        let mut fate = KeyFate::default();
+        fate.change(&known);
+        assert!(!fate.is_obscure);
+        for unknown in [
+            change("scopes", "read"),
+            change("expires at", "soon"),
+            change("networks", "10.0.0.0/8, home"),
+        ] {
+            let mut fate = KeyFate::default();
+            fate.change(&[unknown]);
+            fate.change(&known);
+            assert!(fate.is_obscure);
+        }
+    }
+
     #[test]
     fn of_two_lists_of_networks_what_both_allow_is_left() {
         let list = |text: &str| -> Vec<Network> {

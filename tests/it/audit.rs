@@ -302,7 +302,9 @@ fn a_changed_keyspace_is_noted_with_before_and_after() {
             .description("production")
             .add_permissions(["admin"])
             .retire_permissions(["read"])
-            .default_lifetime(DAY);
+            .default_lifetime(DAY)
+            .max_grace(DAY * 2)
+            .count_retiring(true);
         store.engine.update_keyspace("acme", update).unwrap();
         let event = last_event(&store.engine);
         assert!(matches!(
@@ -315,6 +317,8 @@ fn a_changed_keyspace_is_noted_with_before_and_after() {
                 ("description", r#""""#, r#""production""#),
                 ("permissions", "read, write", "read (retired), write, admin"),
                 ("default lifetime", "none", "86400s"),
+                ("maximum grace", "none", "172800s"),
+                ("count retiring", "false", "true"),
             ]
         );
     });

@@ -59,7 +59,7 @@ fn an_issue_asked_again_replaces_the_key_that_nobody_has() {
         // All that the first had, and not a millisecond longer.
         let mut expected = lost.key.clone();
         expected.id = again.key.id;
-        expected.created_at = again.key.created_at;
+        expected.created_at = at(3_600_000);
         expected.predecessor = Some(lost.key.id);
         assert_eq!(again.key, expected);
         let old = engine.key(lost.key.id).unwrap();

@@ -211,6 +211,32 @@ fn a_key_and_what_it_is_rotated_to_share_a_quota() {
     });
 }
 
+/// The key that takes over has a quota where the rotation says so, or where the old one had.
+#[test]
+fn a_rotation_gives_a_quota_to_a_key_that_had_none_and_takes_it_from_one_that_had() {
+    everywhere(|store| {
+        store.keyspace("acme_live");
+        let quotas: [(Option<Quota>, Option<Option<Quota>>, u32); 4] = [
+            (None, None, 30),
+            (None, Some(Some(Quota::new(3))), 3),
+            (Some(Quota::new(5)), None, 5),
+            (Some(Quota::new(5)), Some(None), 30),
+        ];
+        for (had, changed, expected) in quotas {
+            let new = NewKey::new("acme_live", "acme").unwrap();
+            let new = had.into_iter().fold(new, NewKey::quota);
+            let old = store.engine.issue(new).unwrap();
+            let changes = changed.into_iter().fold(KeyUpdate::new(), KeyUpdate::quota);
+            let rotation = Rotation::at_once().changing(changes);
+            let rotated = store.engine.rotate(old.key.id, rotation).unwrap();
+            let admitted = granted(&store.engine, rotated.token.expose(), 30);
+            assert_eq!(admitted, expected, "{had:?}, {changed:?}");
+            store.engine.flush().unwrap();
+        }
+        store.assert_sound();
+    });
+}
+
 #[test]
 fn a_dear_request_spends_more_and_a_free_one_nothing() {
     let store = Store::on_file();

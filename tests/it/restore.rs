@@ -281,6 +281,7 @@ fn what_was_given_since_the_backup_is_not_given_again() {
         (restored.revoked, restored.disabled, restored.suspended),
         (0, 0, 0)
     );
+    assert_eq!(restored.narrowed, 0, "what was wider is as it was before");
     for (name, expected) in [
         ("disabled", "disabled"),
         ("short", "granted"),
@@ -303,10 +304,13 @@ fn what_was_given_since_the_backup_is_not_given_again() {
 
 #[test]
 fn keys_of_a_list_are_revoked_whether_there_is_a_trail_or_not() {
-    let world = World::new(&["good", "listed", "again"], |_| {});
+    let world = World::new(&["good", "listed", "again", "over"], |world| {
+        world.engine().revoke(world.id("over"), leaked()).unwrap();
+    });
     let later = world.store.issue("acme", "later").key.id;
     world.engine().revoke(world.id("again"), leaked()).unwrap();
-    let list = [world.id("listed"), world.id("again"), later];
+    let list = ["listed", "again", "over"].map(|name| world.id(name));
+    let list = [list.as_slice(), &[later]].concat();
     let cause = Revocation::new(Reason::KeyCompromise).note("on the list");
     let restored = world
         .restore()
@@ -324,6 +328,123 @@ fn keys_of_a_list_are_revoked_whether_there_is_a_trail_or_not() {
             (Some("on the list"), Some("restorer"))
         );
     }
+}
+
+/// A single-active keyspace revokes by its issues and rotations.
+#[test]
+fn what_took_the_place_of_keys_since_the_backup_takes_it_again() {
+    let single = |world: &World| {
+        let one = gatekey::NewKeyspace::new("one").unwrap();
+        let one = one.keys_per_owner(gatekey::KeysPerOwner::SingleSuperseding);
+        world.engine().create_keyspace(one).unwrap();
+    };
+    let issue = |world: &World, owner: &str| {
+        let issued = world
+            .engine()
+            .issue(NewKey::new("one", owner).unwrap())
+            .unwrap();
+        (issued.key.id, issued.token.expose().to_owned())
+    };
+    let first = std::cell::RefCell::new(Vec::new());
+    let world = World::new(&[], |world| {
+        single(world);
+        let keys = ["issued", "rotated", "good"].map(|owner| issue(world, owner));
+        // In the grace of one, another is rotated.
+        let grace = Rotation::with_grace(10 * DAY);
+        let next = world.engine().rotate(keys[1].0, grace).unwrap();
+        first.borrow_mut().extend(keys);
+        let token = next.token.expose().to_owned();
+        first.borrow_mut().push((next.key.id, token));
+    });
+    let first = first.into_inner();
+    let alice = world.engine().acting_as("alice").unwrap();
+    let new = NewKey::new("one", "issued").unwrap();
+    let issued = alice.issue(new).unwrap();
+    let grace = Rotation::with_grace(5 * DAY);
+    let rotated = alice.rotate(first[3].0, grace).unwrap();
+    let of_old = world.engine().key(first[1].0).unwrap();
+    assert_eq!(of_old.state, KeyState::Revoked, "by the second rotation");
+
+    let (restored, engine) = world.restored();
+    let mut lost = [issued.key.id, rotated.key.id];
+    lost.sort_unstable();
+    assert_eq!(restored.lost, lost, "which the backup does not have");
+    let states = [0, 1, 2, 3].map(|at: usize| engine.key(first[at].0).unwrap());
+    assert_eq!(
+        states.each_ref().map(|key| key.state),
+        [
+            KeyState::Revoked,
+            KeyState::Revoked,
+            KeyState::Active,
+            KeyState::Active
+        ]
+    );
+    for key in &states[..2] {
+        let revoked = key.revoked.as_ref().unwrap();
+        assert_eq!(revoked.reason, Reason::Superseded);
+        assert_eq!(revoked.by.as_deref(), Some("alice"));
+    }
+    assert_eq!((restored.revoked, restored.narrowed), (2, 1));
+}
+
+#[test]
+fn a_grace_that_ended_since_and_a_keyspace_that_came_since_are_over() {
+    let world = World::new(
+        &["graced", "ended", "early", "shorter", "mine", "others"],
+        |world| {
+            let begin = crate::common::at(5 * 86_400_000);
+            let new = NewKey::new("acme", "late/bot").unwrap().not_before(begin);
+            world.engine().issue(new).unwrap();
+        },
+    );
+    let engine = world.engine();
+    let late = gatekey::KeyFilter::new().owner("late/bot".parse().unwrap());
+    let late = engine.keys(late).next().unwrap().unwrap().id;
+    // A grace that ends before the key begins: what is left of it is nothing.
+    let rotated = engine.rotate(late, Rotation::with_grace(3 * DAY)).unwrap();
+    assert_eq!(rotated.old.state, KeyState::NotYetValid);
+    engine
+        .rotate(world.id("graced"), Rotation::with_grace(DAY / 2))
+        .unwrap();
+    // It is disabled, and over by its expiry too.
+    engine.disable(world.id("ended")).unwrap();
+    let soon = KeyUpdate::new().expires_in(DAY / 2);
+    engine.update(world.id("ended"), soon).unwrap();
+    // The last change of an expiry counts.
+    let soon = KeyUpdate::new().expires_in(DAY / 4);
+    engine.update(world.id("early"), soon).unwrap();
+    let never = KeyUpdate::new().expiry(Expiry::Never);
+    engine.update(world.id("early"), never).unwrap();
+    let sooner = KeyUpdate::new().expires_in(3 * DAY);
+    engine.update(world.id("shorter"), sooner).unwrap();
+    // Sweeps of several scopes, one of which the backup does not have.
+    engine
+        .create_keyspace(gatekey::NewKeyspace::new("later").unwrap())
+        .unwrap();
+    engine.revoke_keyspace("later", leaked()).unwrap();
+    engine.revoke_owner("mine", leaked()).unwrap();
+    engine.revoke_owner("others", leaked()).unwrap();
+    world.store.clock.advance(DAY);
+
+    let (restored, engine) = world.restored();
+    let graced = engine.key(world.id("graced")).unwrap().revoked.unwrap();
+    assert_eq!(graced.reason, Reason::Superseded);
+    for (name, expected) in [
+        ("graced", "revoked"),
+        ("ended", "revoked"),
+        ("early", "granted"),
+        ("shorter", "granted"),
+        ("mine", "revoked"),
+        ("others", "revoked"),
+    ] {
+        assert_eq!(world.verdict(&engine, name), expected, "{name}");
+    }
+    assert!(engine.key(late).unwrap().disabled);
+    assert_eq!(
+        (restored.revoked, restored.disabled, restored.narrowed),
+        (4, 1, 1),
+        "graced, ended, mine, others; late; shorter"
+    );
 }
 
 /// More than one transaction narrows, each revoked by itself, by several exports.

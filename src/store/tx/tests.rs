@@ -7,17 +7,19 @@ use redb::ReadableTableMetadata;
 
 use super::*;
 use crate::change;
+use crate::crypto::token::Entropy;
 use crate::engine::options::Options;
 use crate::engine::shared::Core;
 use crate::model::bounds;
 use crate::model::clock::ManualClock;
 use crate::model::error::Conflict;
 use crate::model::key::{KeyUpdate, NewKey, Revocation, Rotation};
-use crate::model::keyspace::{Keyspace, NewKeyspace};
+use crate::model::keyspace::{KeysPerOwner, Keyspace, KeyspaceUpdate, NewKeyspace};
 use crate::model::owner::OwnerPath;
 use crate::model::owner_settings::OwnerUpdate;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
+use crate::model::requirements::Requirements;
 use crate::store::place::Place;
 use crate::store::quota::QuotaEvent;
 use crate::store::reach::Reach;
@@ -518,6 +520,61 @@ fn whoever_takes_a_damaged_key_away_takes_its_copy_in_memory_too() {
             assert!(!granted(), "{verb}, {harm}");
         }
     }
+}
+
+/// What cannot be read is not counted: so what is in memory of it must not be good either.
+#[test]
+fn whoever_counts_around_a_damaged_key_takes_its_copy_in_memory_too() {
+    for harm in ["damaged", "missing", "gone"] {
+        for verb in ["supersede", "cap", "become single"] {
+            let (core, _) = store();
+            let policy = match verb {
+                "supersede" => KeysPerOwner::SingleSuperseding,
+                "cap" => KeysPerOwner::Many { cap: Some(1) },
+                _ => KeysPerOwner::Many { cap: None },
+            };
+            let keyspace = NewKeyspace::new("few").unwrap().keys_per_owner(policy);
+            core.mutate(move |tx| change::keyspace::create(tx, &keyspace, None))
+                .unwrap();
+            let new = || [NewKey::new("few", "acme/etl").unwrap()];
+            let first = new();
+            let issued = core.mutate(move |tx| change::issue::issue(tx, &first, None));
+            let issued = issued.unwrap();
+            let granted = || {
+                let token = issued[0].token.expose().as_bytes();
+                let verdict = core.verify_text(token, &Requirements::new());
+                verdict.is_ok_and(|verdict| verdict.is_granted())
+            };
+            assert!(granted() && granted());
+            damage(&core, issued[0].key.id, harm);
+            assert!(granted(), "the copy in memory is as it was");
+            let second = new();
+            let done = core.mutate(move |tx| match verb {
+                "become single" => {
+                    let update =
+                        KeyspaceUpdate::new().keys_per_owner(KeysPerOwner::SingleSuperseding);
+                    let prefix = "few".parse()?;
+                    change::keyspace::update(tx, prefix, &update, None).map(drop)
+                }
+                _ => change::issue::issue(tx, &second, None).map(drop),
+            });
+            assert!(done.is_ok(), "{verb}, {harm}: {done:?}");
+            assert!(!granted(), "{verb}, {harm}");
+        }
+    }
+}
+
+#[test]
+fn where_the_ids_of_a_millisecond_are_taken_one_of_the_next_serves() {
+    let (core, _) = store();
+    let (at, id) = look(&core, |tx| {
+        let now = tx.now().unix_ms();
+        let is_taken = |id: KeyId| id.unix_ms() <= now;
+        let prefix = "acme".parse()?;
+        let drawn = change::issue::draw(tx, &prefix, &mut Entropy::new(), is_taken)?;
+        Ok((now, drawn.id))
+    });
+    assert_eq!(id.unix_ms(), at + 1);
 }
 
 #[test]

@@ -313,3 +313,25 @@ fn a_store_that_was_not_closed_is_refused_as_it_is_too() {
     let engine = peppered(&[1]).open(&crashed).unwrap();
     assert_eq!(verdict(&engine, &token), "granted");
 }
+
+#[test]
+fn a_key_that_is_asked_for_again_or_rotated_is_of_the_newest_pepper() {
+    let (_dir, path, _) = store_with(&[1]);
+    let ask = |engine: &Engine| {
+        let new = NewKey::new("acme_live", "other").unwrap();
+        let issued = engine.idempotent("one").unwrap().issue(new);
+        issued.unwrap().token.expose().to_owned()
+    };
+    let engine = peppered(&[1]).open(&path).unwrap();
+    let first = ask(&engine);
+    engine.close().unwrap();
+    let engine = peppered(&[1, 2]).open(&path).unwrap();
+    let second = ask(&engine);
+    assert_eq!(verdict(&engine, &first), "revoked");
+    assert_eq!(verdict(&engine, &second), "granted");
+    let all = gatekey::KeyFilter::new();
+    let old = engine.keys_page(&all, None, 1).unwrap().keys[0].id;
+    let rotated = engine.rotate(old, gatekey::Rotation::at_once()).unwrap();
+    assert_eq!(verdict(&engine, rotated.token.expose()), "granted");
+    assert!(engine.check().unwrap().is_sound());
+}

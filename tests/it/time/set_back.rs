@@ -255,6 +255,7 @@ fn what_the_wrong_time_gave_an_end_ends_as_long_after_the_present() {
         let new = || NewKey::new("acme", "acme").unwrap();
         let before = engine.issue(new().expires_in(300 * DAY)).unwrap();
         let lasting = engine.issue(new().expires_in(300 * DAY)).unwrap();
+        let named = engine.issue(new().expires_in(300 * DAY)).unwrap();
         store.clock.set(at(HOUR_MS));
         let issued = engine.issue(new().expires_in(30 * DAY)).unwrap();
         let rotated = engine
@@ -263,6 +264,8 @@ fn what_the_wrong_time_gave_an_end_ends_as_long_after_the_present() {
         let twice = engine.rotate(issued.key.id, Rotation::at_once()).unwrap();
         let update = KeyUpdate::new().expires_in(20 * DAY);
         engine.update(lasting.key.id, update).unwrap();
+        let update = KeyUpdate::new().name("what says nothing of its end");
+        engine.update(named.key.id, update).unwrap();
         let revoked = engine.issue(new().expires_in(30 * DAY)).unwrap();
         engine
             .revoke(revoked.key.id, Reason::KeyCompromise)
@@ -290,6 +293,10 @@ fn what_the_wrong_time_gave_an_end_ends_as_long_after_the_present() {
             key(lasting.key.id).expires_at,
             Some(now.saturating_add(20 * DAY))
         );
+        assert_eq!(key(named.key.id).expires_at, named.key.expires_at);
+        for made in [&issued, &revoked] {
+            assert_eq!(key(made.key.id).created_at, now);
+        }
         assert_eq!(key(twice.key.id).created_at, now);
         assert_eq!(store.verdict(revoked.token.expose()), "revoked");
         // No update can make of a life that began in the future a longer one.

@@ -64,6 +64,19 @@ fn an_owner_that_was_issued_many_keys_has_rows_of_those_it_holds() {
         clock.advance(MINUTE);
         assert!(rows() <= 1 + 4, "round {round}: {}", rows());
     }
+    // Nor of those that were rotated, whether at once or with a grace that is over.
+    let mut last = issue(&core, NewKey::new("acme", "other").unwrap());
+    for round in 0..50 {
+        last = match round % 2 {
+            0 => rotate(&core, last),
+            _ => look(&core, move |tx| {
+                let at_once = Rotation::at_once();
+                change::rotate::rotate(tx, last, &at_once, None).map(|rotated| rotated.key.id)
+            }),
+        };
+        clock.advance(2 * MINUTE);
+        assert!(rows() <= 1 + 4 + 3, "round {round}: {}", rows());
+    }
 }
 
 #[test]
