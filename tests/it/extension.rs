@@ -362,7 +362,7 @@ fn keys_are_changed_in_a_transaction_as_the_engine_changes_them() {
         Err(Error::Conflict(Conflict::Revoked { .. }))
     ));
     assert!(extension.change(move |tx| tx.purge(id)).unwrap());
-    let purged = gatekey::AuditEvent::KeysPurged { keys: vec![id] };
+    let purged = AuditEvent::KeysPurged { keys: vec![id] };
     assert_eq!(crate::audit::last_event(&store.engine), purged);
     assert!(!extension.change(move |tx| tx.purge(id)).unwrap());
     assert_eq!(store.engine.find_key(id).unwrap(), None);

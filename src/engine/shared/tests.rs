@@ -474,6 +474,49 @@ fn slices_that_a_batch_called_in_are_not_lost_with_it() {
     assert_eq!(granted(&core, &token, 20), 14);
 }
 
+/// A request that another level refused gives back what it took, and meanwhile a
+/// settlement used more than there was.
+#[test]
+fn what_comes_back_to_a_quota_that_owes_pays_that_and_the_rest_is_spent() {
+    let (core, token, id, number) = spending(Quota::new(10));
+    let use_up = |requests| {
+        let quotas = core.quotas.clone();
+        let of = [quota::Charged {
+            name: id.raw(),
+            of: quota::Of::Key(id),
+        }];
+        let now = core.now();
+        core.mutate(move |tx| quota::use_up(tx, &quotas, &of, requests, now))
+            .unwrap()
+    };
+    use_up(11);
+    let owed = || {
+        core.quotas
+            .status_numbered(number, core.now())
+            .unwrap()
+            .owed
+    };
+    assert_eq!((owed(), granted(&core, &token, 3)), (2, 0));
+    core.quotas.put_in(id.raw(), 5);
+    assert_eq!(granted(&core, &token, 9), 3);
+    assert_eq!(owed(), 0);
+}
+
+/// What comes back while a transaction puts a slice into the store stays in memory, and the
+/// store is not taken for empty.
+#[test]
+fn what_comes_back_while_a_slice_is_called_in_is_spent_with_what_the_store_has() {
+    let (core, token, id, number) = spending(Quota::new(30));
+    let quotas = core.quotas.clone();
+    let called_in = core.mutate(move |tx| {
+        quota::put_back(tx, &quotas, &[number])?;
+        quotas.put_in(id.raw(), 1);
+        Ok(())
+    });
+    called_in.unwrap();
+    assert_eq!(granted(&core, &token, 40), 30);
+}
+
 #[test]
 fn an_exhausted_quota_is_found_without_a_commit() {
     let (core, token, id, number) = spending(Quota::new(10));

@@ -221,6 +221,13 @@ impl Quotas {
         self.by_name.find(key).is_some()
     }
 
+    /// Puts in what a request spent that another level refused.
+    #[cfg(test)]
+    #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+    pub(crate) fn put_in(&self, name: Name, requests: u64) {
+        self.by_name_of(name).put_in(requests);
+    }
+
     #[cfg(test)]
     #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
     pub(super) fn by_name_of(&self, name: Name) -> Arc<Purse> {

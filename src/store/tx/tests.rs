@@ -493,8 +493,7 @@ fn whoever_takes_a_damaged_key_away_takes_its_copy_in_memory_too() {
             let id = issued[0].key.id;
             let granted = || {
                 let token = issued[0].token.expose().as_bytes();
-                let verdict =
-                    core.verify_text(token, &crate::model::requirements::Requirements::new());
+                let verdict = core.verify_text(token, &Requirements::new());
                 verdict.is_ok_and(|verdict| verdict.is_granted())
             };
             assert!(granted() && granted());

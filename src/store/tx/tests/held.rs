@@ -46,7 +46,7 @@ fn an_owner_that_was_issued_many_keys_has_rows_of_those_it_holds() {
     let single = NewKeyspace::new("one").unwrap().single_active();
     core.mutate(move |tx| change::keyspace::create(tx, &single, None))
         .unwrap();
-    let capped = crate::KeysPerOwner::Many { cap: Some(3) };
+    let capped = KeysPerOwner::Many { cap: Some(3) };
     let capped = NewKeyspace::new("few").unwrap().keys_per_owner(capped);
     core.mutate(move |tx| change::keyspace::create(tx, &capped, None))
         .unwrap();
@@ -83,8 +83,8 @@ fn an_owner_that_was_issued_many_keys_has_rows_of_those_it_holds() {
 fn a_key_whose_record_is_damaged_takes_up_no_room_at_a_cap() {
     let (core, _) = store();
     for (prefix, policy) in [
-        ("one", crate::KeysPerOwner::SingleRefusing),
-        ("few", crate::KeysPerOwner::Many { cap: Some(1) }),
+        ("one", KeysPerOwner::SingleRefusing),
+        ("few", KeysPerOwner::Many { cap: Some(1) }),
     ] {
         let keyspace = NewKeyspace::new(prefix).unwrap().keys_per_owner(policy);
         core.mutate(move |tx| change::keyspace::create(tx, &keyspace, None))
