@@ -60,7 +60,7 @@ fn the_child() {
     let jwts = JwtOptions::new(ISSUER, ISSUER).remembered(SEEN);
     let w = World::begin(engine, clock, Some(jwts), ServerOptions::new(ISSUER));
     let len = || std::fs::metadata(&path).unwrap().len();
-    let (sent, made) = (rounds(1_000, 50_000), rounds(150, 4_000));
+    let (sent, made) = (rounds(1_000, 10_000), rounds(150, 1_000));
     let (mut lens, mut resident) = (Vec::new(), Vec::new());
     for phase in 1..=PHASES {
         let known = w.code();
