@@ -202,13 +202,13 @@ fn times(call: &Ask, caption: String, timings: &Timings) -> Table {
     }
 }
 
-/// A short time, with two digits or more: `820 ns`, `13 us`, `4 ms`, `2 s`.
+/// A short time, in the largest unit of which it is one or more: `500 ns`, `16 us`, `4 ms`, `2 s`.
 fn short(time: Duration) -> String {
     let ns = time.as_nanos();
     let (unit, name) = match ns {
-        0..10_000 => (1, "ns"),
-        10_000..10_000_000 => (1_000, "\u{b5}s"),
-        10_000_000..10_000_000_000 => (1_000_000, "ms"),
+        0..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "\u{b5}s"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
         _ => (1_000_000_000, "s"),
     };
     format!("{} {name}", ns / unit)
@@ -222,7 +222,8 @@ mod tests {
     fn a_time_is_written_in_a_unit_that_fits() {
         for (ns, text) in [
             (820, "820 ns"),
-            (8_192, "8192 ns"),
+            (8_000, "8 \u{b5}s"),
+            (1_024_000, "1 ms"),
             (16_384, "16 \u{b5}s"),
             (33_554_432, "33 ms"),
             (68_719_476_736, "68 s"),

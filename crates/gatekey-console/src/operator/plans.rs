@@ -65,17 +65,22 @@ fn plan_title(call: &Ask, of: &Keyspace, now: Option<&Plan>) -> String {
     }
 }
 
+fn plan_lead(call: &Ask, of: &Keyspace, now: Option<&Plan>) -> Result<Lead, Fault> {
+    match now {
+        Some(_) => reaching(call, of.prefix, "plan.reaches"),
+        None => Ok(Lead {
+            text: call.t("plan.lead"),
+        }),
+    }
+}
+
 pub(super) fn plan_form(call: &Ask) -> Result<Reply, Fault> {
     call.need(Right::Administer)?;
     let of = keyspace(call)?;
     let now = plan_in(&call.query, &of)?;
-    let lead = match now {
-        Some(_) => reaching(call, of.prefix, "plan.reaches")?,
-        None => Lead {
-            text: call.t("plan.lead"),
-        },
-    };
-    let blocks = Blocks::new().with(&lead).with(&planning(call, &of, now));
+    let blocks = Blocks::new()
+        .with(&plan_lead(call, &of, now)?)
+        .with(&planning(call, &of, now));
     Ok(Page::new(plan_title(call, &of, now), blocks).into())
 }
 
@@ -111,7 +116,7 @@ pub(super) fn plan(call: &Ask) -> Result<Reply, Fault> {
         Ok(()) => see(format!("/keyspaces/{}?done=saved", of.prefix)),
         Err(fault) if fault.is_for_the_form() => Ok(again(
             plan_title(call, &of, now),
-            Blocks::new(),
+            Blocks::new().with(&plan_lead(call, &of, now)?),
             planning(call, &of, now),
             call,
             &fault,
@@ -194,7 +199,7 @@ pub(super) fn level(call: &Ask) -> Result<Reply, Fault> {
         Ok(()) => see(format!("/keyspaces/{}?done=saved", of.prefix)),
         Err(fault) if fault.is_for_the_form() => Ok(again(
             call.with("level.edit", &[&depth, &of.prefix]),
-            Blocks::new(),
+            Blocks::new().with(&reaching(call, of.prefix, "level.reaches")?),
             levelling(call, &of, depth),
             call,
             &fault,

@@ -314,13 +314,19 @@ pub(super) fn edit(call: &Ask) -> Result<Reply, Fault> {
         Ok(()) => see(format!("{}?done=saved", address(of.prefix))),
         Err(fault) if fault.is_for_the_form() => Ok(again(
             call.with("rules.edit", &[&of.prefix]),
-            Blocks::new(),
+            Blocks::new().with(&reaching(call, of.prefix, "rules.reaches")?),
             editing(call, &of),
             call,
             &fault,
         )),
         Err(fault) => Err(fault),
     }
+}
+
+/// How many keys a form reaches.
+fn reached(call: &Ask, prefix: Prefix) -> Result<Note, Fault> {
+    let keys = format::number(keys_of(call, prefix)?);
+    Ok(Note::new("warn", call.with("owner.reaches", &[&keys]), ""))
 }
 
 fn retiring(call: &Ask, of: &Keyspace) -> Form {
@@ -344,15 +350,11 @@ fn retiring(call: &Ask, of: &Keyspace) -> Form {
 pub(super) fn retire_form(call: &Ask) -> Result<Reply, Fault> {
     call.need(Right::Administer)?;
     let of = keyspace(call)?;
-    let count = call.with(
-        "owner.reaches",
-        &[&format::number(keys_of(call, of.prefix)?)],
-    );
     let blocks = Blocks::new()
         .with(&Lead {
             text: call.t("retire.lead"),
         })
-        .with(&Note::new("warn", count, ""))
+        .with(&reached(call, of.prefix)?)
         .with(&retiring(call, &of));
     Ok(Page::new(call.t("retire.title"), blocks).into())
 }
@@ -361,9 +363,13 @@ pub(super) fn retire(call: &Ask) -> Result<Reply, Fault> {
     call.need(Right::Administer)?;
     let of = keyspace(call)?;
     let done = typed(call, of.prefix.as_str()).and_then(|()| {
+        let names: Vec<String> = call.form.all("permission").map(str::to_owned).collect();
+        if names.is_empty() {
+            return Err(given::refuse(call, "given.missing", "key.permissions"));
+        }
         change(call, |_| {
             Ok(KeyspaceChanges {
-                retire_permissions: call.form.all("permission").map(str::to_owned).collect(),
+                retire_permissions: names,
                 ..KeyspaceChanges::default()
             })
         })
@@ -372,7 +378,7 @@ pub(super) fn retire(call: &Ask) -> Result<Reply, Fault> {
         Ok(()) => see(format!("{}?done=saved", address(of.prefix))),
         Err(fault) if fault.is_for_the_form() => Ok(again(
             call.t("retire.title"),
-            Blocks::new(),
+            Blocks::new().with(&reached(call, of.prefix)?),
             retiring(call, &of),
             call,
             &fault,
@@ -395,15 +401,11 @@ fn revoking(call: &Ask, prefix: Prefix) -> Form {
 pub(super) fn revoke_form(call: &Ask) -> Result<Reply, Fault> {
     call.need(Right::Revoke)?;
     let of = keyspace(call)?;
-    let count = call.with(
-        "owner.reaches",
-        &[&format::number(keys_of(call, of.prefix)?)],
-    );
     let blocks = Blocks::new()
         .with(&Lead {
             text: call.t("rules.revoke_lead"),
         })
-        .with(&Note::new("warn", count, ""))
+        .with(&reached(call, of.prefix)?)
         .with(&revoking(call, of.prefix));
     Ok(Page::new(call.t("rules.revoke_title"), blocks).into())
 }
@@ -426,7 +428,7 @@ pub(super) fn revoke(call: &Ask) -> Result<Reply, Fault> {
         Ok(_) => see(format!("{}?done=keyspace_revoke", address(of.prefix))),
         Err(fault) if fault.is_for_the_form() => Ok(again(
             call.t("rules.revoke_title"),
-            Blocks::new(),
+            Blocks::new().with(&reached(call, of.prefix)?),
             revoking(call, of.prefix),
             call,
             &fault,

@@ -238,7 +238,9 @@ fn what_reaches_many_is_typed_and_says_how_many() {
         desk.post(&cookie, at, &pairs)
     };
     let before = desk.changes();
-    assert_eq!(retire("").status, 400);
+    let back = retire("");
+    assert_eq!(back.status, 400);
+    assert!(back.body.contains("Keys that this reaches: 2"));
     assert_eq!(desk.changes(), before);
     assert_eq!(retire("acme_live").status, 303);
     let keyspace = desk.house.engine.keyspace("acme_live").unwrap();
@@ -369,7 +371,11 @@ fn a_form_of_a_keyspace_that_another_changed_meanwhile_says_so() {
     let before = desk.changes();
     let mine = with(
         rules(&old),
-        &[("description", "mine"), ("typed", "acme_live")],
+        &[
+            ("description", "mine"),
+            ("typed", "acme_live"),
+            ("permission", "read"),
+        ],
     );
     let plan = limits(&old, &[("plan", "free"), ("typed", "free")]);
     let mut level = mine.clone();
