@@ -176,6 +176,7 @@ pub use model::health::{Failure, Health};
 pub use model::hint::{Hint, HintPage, HintRule};
 pub use model::id::{KeyId, Prefix};
 pub use model::idempotency::IdempotencyKey;
+pub use model::import::{Credential, ForeignHash, ForeignKey, Import, ImportedKey, NewImport};
 pub use model::key::{
     Expiry, Issued, Key, KeyState, KeyUpdate, NewKey, Purged, Revocation, Revoked, RevokedMany,
     Rotated, Rotation, Usage,

@@ -8,10 +8,11 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use gatekey::{
-    AuditEntry, AuditEvent, Clock as _, Denial, Engine, Expiry, IdempotencyKey, Key, KeyCounts,
-    KeyFilter, KeyId, KeysPerOwner, Level, LevelDefaults, Limit, LimitStatus, Link, ManualClock,
-    Network, NewKey, NewKeyspace, Options, OwnerPath, OwnerSettings, OwnerUpdate, Permissions,
-    Plan, Prefix, Quota, QuotaStatus, Reason, Refill, Requirements, Timestamp, Verdict,
+    AuditEntry, AuditEvent, Clock as _, Denial, Engine, Expiry, ForeignHash, IdempotencyKey,
+    Import, Key, KeyCounts, KeyFilter, KeyId, KeysPerOwner, Level, LevelDefaults, Limit,
+    LimitStatus, Link, ManualClock, Network, NewKey, NewKeyspace, Options, OwnerPath,
+    OwnerSettings, OwnerUpdate, Permissions, Plan, Prefix, Quota, QuotaStatus, Reason, Refill,
+    Requirements, Timestamp, Verdict,
 };
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -148,6 +149,24 @@ fn small_types_have_these_texts() {
     );
     reads_and_writes::<Quota>(r#"{"requests": 9, "refill": null}"#);
     reads_and_writes::<Quota>(r#"{"requests": 9, "refill": {"monthly_from": 31}}"#);
+    reads_and_writes::<Import>(
+        r#"{
+            "name": "unkey",
+            "hash": "sha256",
+            "after_bar": false,
+            "starts_with": "uk_",
+            "len_min": 8,
+            "len_max": 512,
+            "sunset": "2031-01-01T00:00:00Z",
+            "created_at": "2026-01-01T00:00:00Z",
+            "created_by": null,
+            "keys": 10000,
+            "unseen": 7
+        }"#,
+    );
+    for hash in ["plain", "sha256", "sha512", "other"] {
+        reads_and_writes::<ForeignHash>(&format!("{hash:?}"));
+    }
     reads_and_writes::<KeysPerOwner>(r#""single_superseding""#);
     reads_and_writes::<KeysPerOwner>(r#""single_refusing""#);
     reads_and_writes::<KeysPerOwner>(r#"{"many": {"cap": 5}}"#);
@@ -212,6 +231,11 @@ fn every_entry_of_the_audit_trail_has_its_text() {
         {"type": "owner_quota_begun", "keyspace": "acme_live", "owner": "acme"},
         {"type": "extension_changed", "extension": "oauth", "event": "code_redeemed",
             "subject": "s", "note": null},
+        {"type": "import_changed", "import": "unkey",
+            "changes": [{"field": "sunset", "before": "none", "after": "never"}]},
+        {"type": "keys_imported", "import": "unkey", "keys": ["7Hk2Pq9ZxW"]},
+        {"type": "key_claimed", "import": "unkey", "key": "7Hk2Pq9ZxW"},
+        {"type": "import_ended", "import": "unkey", "keys": ["7Hk2Pq9ZxW"]},
     ]);
     for event in events.as_array().unwrap() {
         let entry = json!({

@@ -17,7 +17,7 @@ use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::model::secret::Token;
 use crate::store::quota::QuotaRecord;
-use crate::store::record::{KeyRecord, Phase};
+use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
 use crate::store::tx::held::{Holdings, Lapsed, weigh};
 
@@ -112,18 +112,18 @@ pub(crate) fn draw(
 }
 
 /// A key that passed all checks.
-struct Plan {
+pub(super) struct Plan {
     keyspace: Prefix,
-    record: KeyRecord,
-    cold: ColdRecord,
+    pub(super) record: KeyRecord,
+    pub(super) cold: ColdRecord,
     token: Token,
-    quota: Option<Quota>,
+    pub(super) quota: Option<Quota>,
     /// The keys to revoke for it.
-    superseded: Vec<KeyRecord>,
+    pub(super) superseded: Vec<KeyRecord>,
     /// Keys of the owner that time has ended.
-    lapsed: Vec<Lapsed>,
+    pub(super) lapsed: Vec<Lapsed>,
     /// Keys of the owner that cannot be read.
-    damaged: Vec<KeyId>,
+    pub(super) damaged: Vec<KeyId>,
 }
 
 impl Plan {
@@ -175,7 +175,7 @@ pub(crate) fn is_current(key: &KeyRecord) -> bool {
 
 /// What the items of a batch share, so that none breaks a rule together with another.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     keyspaces: BTreeMap<Prefix, Keyspace>,
     suspended: BTreeMap<OwnerPath, u8>,
     ids: BTreeSet<KeyId>,
@@ -189,7 +189,12 @@ struct Batch {
 }
 
 impl Batch {
-    fn plan(&mut self, tx: &Tx<'_>, spec: &NewKey, actor: Option<&str>) -> Result<Plan, Error> {
+    pub(super) fn plan(
+        &mut self,
+        tx: &Tx<'_>,
+        spec: &NewKey,
+        actor: Option<&str>,
+    ) -> Result<Plan, Error> {
         spec.check()?;
         let keyspace = match self.keyspaces.get(&spec.keyspace) {
             Some(keyspace) => keyspace.clone(),
@@ -228,6 +233,8 @@ impl Batch {
                 expires_at,
                 revision: 0,
                 pepper: drawn.pepper,
+                scheme: Scheme::Native,
+                import: 0,
                 digest: drawn.digest,
                 owner: spec.owner.clone(),
                 networks: spec.networks.clone(),
@@ -242,6 +249,7 @@ impl Batch {
                 successor: None,
                 quota: None,
                 limits: spec.limits.clone(),
+                foreign_id: None,
             },
             quota: spec.quota,
             token: drawn.token,

@@ -4,6 +4,7 @@
 //! store can stop it.
 
 mod caps;
+pub(crate) mod import;
 pub(crate) mod issue;
 pub(crate) mod keyspace;
 pub(crate) mod once;

@@ -154,6 +154,13 @@ impl Fates {
                     self.retired.insert(keyspace, retired);
                 }
             }
+            AuditEvent::KeysImported { keys, .. } => self.lost.extend(keys),
+            AuditEvent::ImportEnded { keys, .. } => {
+                for key in keys {
+                    let revocation = Revocation::new(Reason::Cessation);
+                    self.key(key).revoke(revocation, actor.clone());
+                }
+            }
             AuditEvent::KeysPurged { keys } => {
                 for key in &keys {
                     self.lost.remove(key);
@@ -167,6 +174,8 @@ impl Fates {
             | AuditEvent::StoreRestored { .. }
             | AuditEvent::OwnerUpdated { .. }
             | AuditEvent::OwnerQuotaBegun { .. }
+            | AuditEvent::ImportChanged { .. }
+            | AuditEvent::KeyClaimed { .. }
             | AuditEvent::ExtensionChanged { .. } => {}
             // The effect of an unknown event on a key is not known: the key is
             // disabled.

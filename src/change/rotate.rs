@@ -11,7 +11,7 @@ use crate::model::keyspace::Keyspace;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::store::life::Life;
-use crate::store::record::{KeyRecord, Phase};
+use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
 use crate::store::tx::held::{Holdings, Lapsed, weigh};
 
@@ -67,6 +67,9 @@ pub(crate) fn rotate(
     new.revision = seq;
     new.pepper = drawn.pepper;
     new.digest = drawn.digest;
+    // Its token is gatekey's own.
+    (new.scheme, new.import) = (Scheme::Native, 0);
+    new_cold.foreign_id = None;
     new_cold.created_at = now;
     new_cold.created_by = actor.map(str::to_owned);
     new_cold.predecessor = Some(old.id);

@@ -15,7 +15,7 @@ use crate::model::keyspace::Keyspace;
 use crate::model::permissions::Permissions;
 use crate::model::plan::own_limits_text;
 use crate::model::quota::Quota;
-use crate::store::record::{KeyRecord, Phase};
+use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
 
 pub(crate) fn update(
@@ -272,11 +272,25 @@ pub(crate) fn renew_digests(tx: &mut Tx<'_>, renewals: &[Renewal]) -> Result<(),
             continue;
         };
         let is_revoked = matches!(old.phase, Phase::Revoked { .. });
-        if is_revoked || old.pepper == pepper || !digests_equal(&old.digest, &renewal.old) {
+        let is_new = old.pepper == pepper && !old.scheme.is_unseen();
+        if is_revoked || is_new || !digests_equal(&old.digest, &renewal.old) {
+            continue;
+        }
+        let scheme = match old.scheme {
+            Scheme::Unseen => Scheme::Seen,
+            same => same,
+        };
+        // The same token may have been imported twice, by hashes of two kinds.
+        let taken = match scheme.is_foreign() {
+            true => tx.key_of_digest(&renewal.new)?,
+            false => None,
+        };
+        if taken.is_some_and(|taken| taken != old.id) {
             continue;
         }
         let new = KeyRecord {
             pepper,
+            scheme,
             digest: renewal.new,
             revision: seq,
             ..old.clone()

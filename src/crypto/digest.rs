@@ -24,6 +24,7 @@ pub(crate) type Tag = [u8; TAG_LEN];
 pub(crate) type SecretKey = Zeroizing<[u8; DIGEST_LEN]>;
 
 const CONTEXT_DIGEST: &str = "gatekey v1 token digest";
+const CONTEXT_FOREIGN: &str = "gatekey v1 foreign token digest";
 const CONTEXT_TAG: &str = "gatekey v1 record tag";
 const CONTEXT_CHAIN: &str = "gatekey v1 audit chain";
 const CONTEXT_REQUEST: &str = "gatekey v1 idempotent request";
@@ -36,6 +37,8 @@ const CONTEXT_SEAL_TAG: &str = "gatekey v1 store key seal tag";
 pub(crate) struct Keyring {
     /// By pepper id; the first signs.
     digest_keys: Vec<(u8, SecretKey)>,
+    /// By pepper id, for the tokens of other systems.
+    foreign_keys: Vec<(u8, SecretKey)>,
     tag_key: SecretKey,
     chain_key: ChainKey,
     request_key: SecretKey,
@@ -46,20 +49,20 @@ pub(crate) struct Keyring {
 impl Keyring {
     /// The keys of a store, for the peppers given, the signing one first.
     pub(crate) fn new(store_key: &SecretKey, peppers: &[Pepper]) -> Self {
-        let mut digest_keys: Vec<(u8, SecretKey)> = peppers
-            .iter()
-            .map(|pepper| {
-                (
-                    pepper.id(),
-                    derive(CONTEXT_DIGEST, &[store_key.as_slice(), pepper.expose()]),
-                )
-            })
-            .collect();
-        if digest_keys.is_empty() {
-            digest_keys.push((NO_PEPPER, derive(CONTEXT_DIGEST, &[store_key.as_slice()])));
-        }
+        let by_pepper = |context| {
+            let derived = peppers.iter().map(|pepper| {
+                let key = derive(context, &[store_key.as_slice(), pepper.expose()]);
+                (pepper.id(), key)
+            });
+            let mut keys: Vec<(u8, SecretKey)> = derived.collect();
+            if keys.is_empty() {
+                keys.push((NO_PEPPER, derive(context, &[store_key.as_slice()])));
+            }
+            keys
+        };
         Self {
-            digest_keys,
+            digest_keys: by_pepper(CONTEXT_DIGEST),
+            foreign_keys: by_pepper(CONTEXT_FOREIGN),
             tag_key: derive(CONTEXT_TAG, &[store_key.as_slice()]),
             chain_key: ChainKey(derive(CONTEXT_CHAIN, &[store_key.as_slice()])),
             request_key: derive(CONTEXT_REQUEST, &[store_key.as_slice()]),
@@ -136,6 +139,24 @@ impl Keyring {
             &digest,
             std::hint::black_box(&[0; DIGEST_LEN]),
         ));
+    }
+
+    /// The digest of what is known of the token of another system, under a pepper; `None` for
+    /// a pepper not given.
+    pub(super) fn foreign_digest(&self, pepper: u8, kind: u8, bytes: &[u8]) -> Option<Digest> {
+        note_work(1, 0);
+        let (_, key) = self.foreign_keys.iter().find(|(id, _)| *id == pepper)?;
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(&[kind]);
+        hasher.update(bytes);
+        let digest = *hasher.finalize().as_bytes();
+        hasher.zeroize();
+        Some(digest)
+    }
+
+    /// The ids of the peppers given, the signing one first.
+    pub(crate) fn peppers(&self) -> impl Iterator<Item = u8> {
+        self.digest_keys.iter().map(|(id, _)| *id)
     }
 
     /// The tag of a hot record, which contains its own table and key.

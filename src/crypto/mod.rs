@@ -3,4 +3,5 @@
 
 pub(crate) mod digest;
 pub(crate) mod extension;
+pub(crate) mod foreign;
 pub(crate) mod token;

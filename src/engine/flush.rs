@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::change::import;
 use crate::change::update::renew_digests;
 use crate::engine::shared::Core;
 use crate::model::audit::NAMED_MAX;
@@ -79,8 +80,23 @@ impl Core {
             }
             used = rest;
         }
+        self.end_imports()?;
         self.index_trail()?;
         self.follow_time()
+    }
+
+    /// Revokes keys of imports that were never used before the sunset.
+    fn end_imports(&self) -> Result<(), Error> {
+        loop {
+            let now = self.now();
+            let is_due = self.read(|snapshot| {
+                let mut imports = snapshot.imports()?.values();
+                Ok(imports.any(|import| import.counts.unseen > 0 && import.is_past(now)))
+            })?;
+            if !is_due || !self.mutate(import::end)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Counts keys whose state time has changed, where many wait for it.

@@ -262,16 +262,19 @@ impl Engine {
     }
 
     /// Whether a text begins as the tokens of a keyspace do, ignoring case and leading
-    /// characters that are not letters or digits.
+    /// characters that are not letters or digits; or is the token of a key that was imported.
     #[cfg(feature = "tower")]
     pub(crate) fn begins_as_a_token(&self, text: &[u8]) -> bool {
         let start = text.iter().position(u8::is_ascii_alphanumeric);
-        let text = start.and_then(|at| text.get(at..)).unwrap_or(&[]);
-        self.core.registry().iter().any(|entry| {
+        let from_start = start.and_then(|at| text.get(at..)).unwrap_or(&[]);
+        let has_prefix = self.core.registry().iter().any(|entry| {
             let prefix = entry.prefix.as_bytes();
-            let (head, rest) = text.split_at_checked(prefix.len()).unwrap_or_default();
+            let (head, rest) = from_start
+                .split_at_checked(prefix.len())
+                .unwrap_or_default();
             head.eq_ignore_ascii_case(prefix) && rest.first() == Some(&b'_')
-        })
+        });
+        has_prefix || self.core.is_foreign_token(text)
     }
 
     /// Writes what verifications have noted since the last flush: the use of keys, and

@@ -13,11 +13,13 @@ mod extension_tx;
 pub mod fleet;
 mod flush;
 mod follower;
+mod foreign;
 #[cfg(test)]
 #[cfg(not(gatekey_shuttle))]
 mod forked;
 pub(crate) mod handle;
 mod hints;
+mod importing;
 mod insight;
 mod issuing;
 mod keyspaces;

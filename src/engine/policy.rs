@@ -172,6 +172,8 @@ mod tests {
             expires_at: None,
             revision: 0,
             pepper: 0,
+            scheme: crate::store::record::Scheme::Native,
+            import: 0,
             digest: [0; 32],
             owner: "acme/ingest/etl-bot".parse().unwrap(),
             networks: vec![],

@@ -2,6 +2,7 @@
 
 use crate::crypto::token;
 use crate::engine::charge::Who;
+use crate::engine::foreign::Looked;
 use crate::engine::handle::Engine;
 use crate::engine::shared::Core;
 use crate::engine::verify::Proven;
@@ -137,16 +138,27 @@ impl Core {
         {
             return Ok(DryRun::denied(Denial::TooManyAttempts { retry_after }));
         }
-        let Some(parts) = token::parse(text) else {
-            return Ok(DryRun::denied(Denial::Malformed));
-        };
         let mut copy = HotCopy::new();
-        self.copy_from_file(parts.id, &mut copy)?;
+        let proven = match token::parse(text) {
+            Some(parts) => {
+                self.copy_from_file(parts.id, &mut copy)?;
+                self.prove_copy(&copy, &parts)?
+            }
+            None => match self.look_for_foreign(text, &mut copy, &mut None)? {
+                Looked::Denied(denial) => return Ok(DryRun::denied(denial)),
+                Looked::Proven(found, proven) => {
+                    if let Some(denial) = self.ended(&found, &proven, requirements) {
+                        return Ok(DryRun::denied(denial));
+                    }
+                    Some(proven)
+                }
+            },
+        };
         let Some(Proven {
             view,
             entry,
             within,
-        }) = self.prove_copy(&copy, &parts)?
+        }) = proven
         else {
             return Ok(DryRun::denied(Denial::Unknown));
         };

@@ -173,8 +173,10 @@ impl Core {
                 look.parts = token::split(token.as_ref());
             }
             self.look_in_memory(&mut looks, &mut copies);
-            let looks = looks.iter().zip(&copies).take(tokens.len());
-            results.extend(looks.map(|(look, copy)| self.answer(look, copy, requirements)));
+            let looks = looks.iter().zip(&copies).zip(tokens);
+            results.extend(looks.map(|((look, copy), token)| {
+                self.answer(token.as_ref(), look, copy, requirements)
+            }));
         }
         let errors = results.iter().filter(|result| result.is_err());
         errors.for_each(|_| self.note_error());
@@ -190,7 +192,7 @@ impl Core {
         let mut copy = [[0; RECORD_LEN_MAX]];
         self.look_in_memory(&mut look, &mut copy);
         let ([look], [copy]) = (&look, &copy);
-        self.answer(look, copy, requirements)
+        self.answer(text, look, copy, requirements)
     }
 
     /// Copies the records that tokens name out of memory. Each step is done for all
@@ -233,12 +235,13 @@ impl Core {
     #[inline(always)]
     fn answer(
         &self,
+        text: &[u8],
         look: &Look<'_>,
         copy: &Copied,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
         let Some(parts) = &look.parts else {
-            return self.refuse_malformed();
+            return self.verify_foreign(text, requirements);
         };
         if look.found.is_some()
             && let Some(view) = View::parse(copy)
@@ -253,16 +256,17 @@ impl Core {
                 Way::Memory,
             );
         }
-        self.verify_from_file(parts, requirements)
+        self.verify_from_file(text, parts, requirements)
     }
 
     fn verify_from_file(
         &self,
+        text: &[u8],
         parts: &Parts<'_>,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
         if !parts.is_token() {
-            return self.refuse_malformed();
+            return self.verify_foreign(text, requirements);
         }
         let begun = Instant::now();
         let verdict = self.find_in_file(parts, requirements);
@@ -320,8 +324,10 @@ impl Core {
         text: &[u8],
     ) -> Result<(KeyId, std::sync::Arc<Snapshot>), Error> {
         let snapshot = self.snapshot()?;
-        let parts = token::parse(text).ok_or(NotFound::Token)?;
         let mut copy = HotCopy::new();
+        let Some(parts) = token::parse(text) else {
+            return self.find_foreign(text, snapshot);
+        };
         snapshot.hot(parts.id, &mut copy)?;
         match self.prove_copy(&copy, &parts)? {
             Some(_) => Ok((parts.id, snapshot)),
@@ -557,13 +563,6 @@ impl Core {
             old: *view.digest(),
             new: self.ring().sign(signed),
         });
-    }
-
-    /// The answer to a text that is not a token.
-    fn refuse_malformed(&self) -> Result<Verdict, Error> {
-        self.must_be_open()?;
-        self.notes.count_unattributed(Outcome::Malformed);
-        Ok(Verdict::Denied(Denial::Malformed))
     }
 
     /// Fails where no verification can be answered. For answers that need no snapshot.

@@ -337,6 +337,35 @@ pub enum AuditEvent {
         /// A note.
         note: Option<String>,
     },
+    /// An import began, or its sunset was changed.
+    ImportChanged {
+        /// The import.
+        import: String,
+        /// What changed; empty where it began.
+        changes: Vec<Change>,
+    },
+    /// Keys were imported, whose tokens another system issued.
+    KeysImported {
+        /// The import.
+        import: String,
+        /// The keys, at most a thousand.
+        keys: Vec<KeyId>,
+    },
+    /// A key that was imported got the token that its holder has: see
+    /// [`Engine::claim`](crate::Engine::claim).
+    KeyClaimed {
+        /// The import.
+        import: String,
+        /// The key.
+        key: KeyId,
+    },
+    /// The sunset of an import was over, and keys of it that were never used were revoked.
+    ImportEnded {
+        /// The import.
+        import: String,
+        /// The keys, at most a thousand.
+        keys: Vec<KeyId>,
+    },
 }
 
 /// One step of a repair.
@@ -372,6 +401,7 @@ impl AuditEvent {
             | Self::TimeSetBack { .. }
             | Self::OwnerUpdated { .. }
             | Self::OwnerQuotaBegun { .. }
+            | Self::ImportChanged { .. }
             | Self::ExtensionChanged { .. } => Vec::new(),
             Self::KeyIssued {
                 key, superseded, ..
@@ -386,10 +416,13 @@ impl AuditEvent {
             Self::KeyRevoked { key, .. }
             | Self::KeyUpdated { key, .. }
             | Self::KeyDisabled { key }
-            | Self::KeyEnabled { key } => vec![*key],
+            | Self::KeyEnabled { key }
+            | Self::KeyClaimed { key, .. } => vec![*key],
             Self::KeysPurged { keys }
             | Self::DigestsRenewed { keys, .. }
             | Self::KeysRevoked { keys, .. }
+            | Self::KeysImported { keys, .. }
+            | Self::ImportEnded { keys, .. }
             | Self::StoreRepaired { keys, .. } => keys.clone(),
         }
     }

@@ -52,6 +52,8 @@ pub const REQUESTS_MAX: u64 = 65_536;
 pub const OWNER_SETTINGS_MAX: u64 = 1_000_000;
 /// The most keyspaces of a store.
 pub const KEYSPACES_MAX: usize = 1024;
+/// The most imports of a store.
+pub const IMPORTS_MAX: usize = 255;
 /// The most keys or audit entries in one page of a listing.
 pub const PAGE_MAX: usize = 1000;
 

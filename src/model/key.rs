@@ -293,4 +293,6 @@ pub(crate) struct ColdRecord {
     pub(crate) quota: Option<u64>,
     /// Limits of its own in the place of its plan's.
     pub(crate) limits: Option<Vec<Limit>>,
+    /// The id that the system has for it that issued its token.
+    pub(crate) foreign_id: Option<String>,
 }

@@ -17,6 +17,7 @@ pub(crate) mod hex;
 pub(crate) mod hint;
 pub(crate) mod id;
 pub(crate) mod idempotency;
+pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod keyspace;
 pub(crate) mod level;

@@ -1,5 +1,6 @@
 //! Walking the whole store to find inconsistencies.
 
+mod imports;
 mod indexes;
 mod keys;
 mod owner_settings;
@@ -83,6 +84,7 @@ pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, 
     walk.owner_settings()?;
     walk.keys()?;
     walk.indexes()?;
+    walk.imports()?;
     walk.quotas()?;
     walk.requests()?;
     walk.usage_history()?;
@@ -122,6 +124,7 @@ struct Walk<'a> {
     /// How many keys and owners name each quota.
     sharing: BTreeMap<u64, u32>,
     rows: Rows,
+    imported: imports::Imported,
     report: CheckReport,
 }
 
@@ -141,6 +144,7 @@ impl<'a> Walk<'a> {
             by_end: snapshot.table(BY_END)?,
             by_turn: snapshot.table(BY_TURN)?,
             rows: Rows::new(snapshot)?,
+            imported: imports::Imported::new(snapshot)?,
             snapshot,
             known: BTreeMap::new(),
             reached_owner: BTreeMap::new(),

@@ -8,13 +8,13 @@
 //!   0  table number (1)        1  version (1)
 //!   2  flags: 1 disabled, 2 retiring, 4 revoked, 8 has a quota, 16 has a lineage,
 //!     32 has limits of its own
-//!   3  digest scheme (1)       4  pepper id
+//!   3  digest scheme           4  pepper id
 //!   5  suspended: bit n, the owner's ancestor of n + 1 segments is suspended
 //!   6  length of the owner     7  number of networks
 //!   8  id, 8 bytes
 //!  16  revision: the position of the last audit entry about the key
 //!  24  keyspace, 4 bytes      28  plan, counted from 1; 0: none
-//!  30  reason of revocation   31  0
+//!  30  reason of revocation   31  number of the import; 0: none
 //!  32  permissions, 16 bytes
 //!  48  not before, ms         56  expires at, ms; all ones: never
 //!  64  retiring until, or revoked at, ms; else 0
@@ -37,7 +37,6 @@ use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN, Standing};
 /// The number of the table in the records' tags.
 pub(crate) const TABLE: u8 = 1;
 const VERSION: u8 = 1;
-const SCHEME_BLAKE3: u8 = 1;
 pub(super) const FIXED_LEN: usize = 104;
 const NEVER: u64 = u64::MAX;
 
@@ -58,6 +57,47 @@ pub(crate) enum Phase {
     Current,
     Retiring { until: Timestamp },
     Revoked { at: Timestamp, reason: Reason },
+}
+
+/// What the digest of a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// Of a token of gatekey's own.
+    Native,
+    /// Of what another system keeps of its token, which was not seen yet.
+    Unseen,
+    /// Of a token of another system, which was seen.
+    Seen,
+    /// None: the token is to be claimed.
+    Unclaimed,
+}
+
+impl Scheme {
+    const ALL: [Self; 4] = [Self::Native, Self::Unseen, Self::Seen, Self::Unclaimed];
+
+    /// Its number in a record.
+    fn code(self) -> u8 {
+        match self {
+            Self::Native => 1,
+            Self::Unseen => 2,
+            Self::Seen => 3,
+            Self::Unclaimed => 4,
+        }
+    }
+
+    fn of(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheme| scheme.code() == code)
+    }
+
+    /// Whether the key's token was issued by another system.
+    pub(crate) fn is_foreign(self) -> bool {
+        self != Self::Native
+    }
+
+    /// Whether the key was imported and never used.
+    pub(crate) fn is_unseen(self) -> bool {
+        matches!(self, Self::Unseen | Self::Unclaimed)
+    }
 }
 
 /// A hot record read in place.
@@ -120,7 +160,8 @@ impl<'a> View<'a> {
             | FLAG_QUOTA
             | FLAG_LINEAGE
             | FLAG_OWN_LIMITS;
-        if (table, version, scheme) != (TABLE, VERSION, SCHEME_BLAKE3)
+        if (table, version) != (TABLE, VERSION)
+            || scheme.wrapping_sub(1) >= 4
             || flags & !known != 0
             || flags & (FLAG_RETIRING | FLAG_REVOKED) == FLAG_RETIRING | FLAG_REVOKED
         {
@@ -155,6 +196,16 @@ impl<'a> View<'a> {
 
     pub(crate) fn suspended(&self) -> u8 {
         self.fixed[5]
+    }
+
+    /// What its digest is.
+    pub(crate) fn scheme(&self) -> Scheme {
+        Scheme::of(self.fixed[3]).unwrap_or(Scheme::Unclaimed)
+    }
+
+    /// The number of the import that the key is of; 0: none.
+    pub(crate) fn import(&self) -> u8 {
+        self.fixed[31]
     }
 
     pub(crate) fn id(&self) -> KeyId {
@@ -306,6 +357,9 @@ pub(crate) struct KeyRecord {
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) revision: u64,
     pub(crate) pepper: u8,
+    pub(crate) scheme: Scheme,
+    /// The number of the import that the key is of; 0: none.
+    pub(crate) import: u8,
     pub(crate) digest: Digest,
     pub(crate) owner: OwnerPath,
     pub(crate) networks: Vec<Network>,
@@ -330,6 +384,8 @@ impl KeyRecord {
             expires_at: view.expires_at(),
             revision: view.revision(),
             pepper: view.pepper(),
+            scheme: view.scheme(),
+            import: view.import(),
             digest: *view.digest(),
             owner: view
                 .owner_text()
@@ -367,13 +423,13 @@ impl KeyRecord {
                 + lineage_len(flags)
                 + TAG_LEN,
         );
-        bytes.extend([TABLE, VERSION, flags, SCHEME_BLAKE3]);
+        bytes.extend([TABLE, VERSION, flags, self.scheme.code()]);
         bytes.extend([self.pepper, self.suspended, owner_len, networks_len]);
         bytes.extend(self.id.raw().to_le_bytes());
         bytes.extend(self.revision.to_le_bytes());
         bytes.extend(self.keyspace.to_le_bytes());
         bytes.extend(self.plan.to_le_bytes());
-        bytes.extend([reason, 0]);
+        bytes.extend([reason, self.import]);
         bytes.extend(self.permissions.bits().to_le_bytes());
         bytes.extend(self.not_before.unix_ms().to_le_bytes());
         bytes.extend(

@@ -1,7 +1,7 @@
 //! A consistent view of the store, for verifications and listings.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
@@ -20,6 +20,7 @@ use crate::store::base::Base;
 use crate::store::entry::Place;
 use crate::store::failure::{OrStore, guarded};
 use crate::store::hot::HotCopy;
+use crate::store::import::Imports;
 use crate::store::life::is_asked_for;
 use crate::store::quota::QuotaRecord;
 use crate::store::read;
@@ -35,6 +36,8 @@ pub(crate) struct Snapshot {
     keys: ReadOnlyTable<u64, Bytes>,
     txn: ReadTransaction,
     ring: Arc<Keyring>,
+    /// Filled when it is first asked for.
+    pub(super) imports: OnceLock<Result<Imports, Error>>,
     /// Last, so that it goes after what reads from it.
     base: Arc<Base>,
 }
@@ -47,6 +50,7 @@ impl Snapshot {
             keys: txn.open_table(KEYS).or_store()?,
             txn,
             ring: ring.clone(),
+            imports: OnceLock::new(),
             base: base.clone(),
         })
     }

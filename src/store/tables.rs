@@ -21,7 +21,9 @@ use crate::store::reach::Reach;
 ///
 /// 3: the counts of keys by state, the index by turn, and the index of held keys; settings
 /// of owners; the usage history.
-pub(crate) const FORMAT: u32 = 3;
+///
+/// 4: imports, and keys whose tokens another system issued.
+pub(crate) const FORMAT: u32 = 4;
 
 pub(crate) type Bytes = &'static [u8];
 
@@ -78,6 +80,16 @@ pub(crate) const REQUESTS: TableDefinition<'_, (&[u8; DIGEST_LEN], u16), Bytes> 
 /// the instant of a request, its name -> how many parts it has
 pub(crate) const REQUESTS_BY_TIME: TableDefinition<'_, (u64, &[u8; DIGEST_LEN]), u16> =
     TableDefinition::new("requests_by_time");
+/// number -> import
+pub(crate) const IMPORTS: TableDefinition<'_, u8, Bytes> = TableDefinition::new("imports");
+/// digest of a token of another system -> id of its key
+pub(crate) const FOREIGN: TableDefinition<'_, &[u8; DIGEST_LEN], u64> =
+    TableDefinition::new("foreign");
+/// import, id of a key that was imported and not used yet
+pub(crate) const UNSEEN: TableDefinition<'_, (u8, u64), ()> = TableDefinition::new("unseen");
+/// import, id of another system -> id of the key
+pub(crate) const FOREIGN_IDS: TableDefinition<'_, (u8, &str), u64> =
+    TableDefinition::new("foreign_ids");
 /// name -> what there is one of
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("gatekey");
 
@@ -90,6 +102,7 @@ macro_rules! each_table {
             KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER HELD BY_KEYSPACE BY_END BY_TURN AUDIT
             KEPT BY_KEY USAGE QUOTAS OWNER_SETTINGS OWNER_QUOTAS
             REQUESTS REQUESTS_BY_TIME USAGE_HOURS USAGE_DAYS USAGE_OWNERS
+            IMPORTS FOREIGN UNSEEN FOREIGN_IDS
         )
     };
     (|$table:ident| $does:expr; $($name:ident)*) => {
@@ -140,6 +153,7 @@ pub(crate) enum Tagged {
     Counts = 22,
     Extension = 23,
     Fleet = 24,
+    Import = 25,
     UsageHours = 31,
     UsageDays = 32,
     UsageOwners = 33,
@@ -164,6 +178,7 @@ impl Tagged {
             Self::Kept => "kept",
             Self::OwnerSettings => "owner_settings",
             Self::OwnerQuota => "owner_quotas",
+            Self::Import => "imports",
         }
     }
 }

@@ -6,6 +6,7 @@ mod apply;
 mod counts;
 mod extension;
 pub(crate) mod held;
+pub(crate) mod import;
 mod keys;
 mod keyspaces;
 mod owner_settings;
@@ -55,6 +56,7 @@ pub(crate) struct Tx<'t> {
     pub(super) audit: Noted<'t, u64, Bytes>,
     usage: Noted<'t, u64, Bytes>,
     quotas: Noted<'t, u64, Bytes>,
+    imports: import::Tables<'t>,
     meta: Noted<'t, &'static str, Bytes>,
     pub(super) state: State,
     kept: counts::Kept,
@@ -102,6 +104,7 @@ impl<'t> Tx<'t> {
             audit: Noted::open(txn, AUDIT, journal)?,
             usage: Noted::open(txn, USAGE, journal)?,
             quotas: Noted::open(txn, QUOTAS, journal)?,
+            imports: import::Tables::open(txn, journal)?,
             meta,
             state,
             kept: counts::Kept::default(),
@@ -162,6 +165,7 @@ impl<'t> Tx<'t> {
             return Ok(None);
         }
         self.write_counts()?;
+        self.write_imports()?;
         self.state.clock = self.now;
         self.state.commits += 1;
         self.delta.commits = self.state.commits;

@@ -18,6 +18,7 @@ mod field;
 mod hints;
 mod history;
 mod idempotency;
+mod imports;
 mod issue;
 mod keyspaces;
 mod levels;

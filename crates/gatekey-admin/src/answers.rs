@@ -1,8 +1,8 @@
 //! What the API answers with, where that is more than a type of the engine's.
 
 use gatekey::{
-    AuditEntry, CheckReport, Corruption, Cursor, Key, Keyspace, LimitStatus, OwnerState,
-    PepperKeys, Purged, RevokedMany, Timestamp,
+    AuditEntry, CheckReport, Corruption, Cursor, Import, Key, KeyId, Keyspace, LimitStatus,
+    OwnerState, PepperKeys, Purged, RevokedMany, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -243,4 +243,42 @@ pub(crate) struct Repaired {
     #[serde(flatten)]
     #[schemars(with = "schema::RepairReport")]
     pub(crate) report: gatekey::RepairReport,
+}
+
+/// All imports.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Imports {
+    #[schemars(with = "Vec<schema::Import>")]
+    pub(crate) imports: Vec<Import>,
+}
+
+/// What became of keys, in the order of the request.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ImportedKeys {
+    pub(crate) keys: Vec<ImportedRow>,
+}
+
+/// What became of a key.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ImportedRow {
+    pub(crate) outcome: Outcome,
+    /// The key; `null` where it was refused. In a dry run, drawn for the answer alone.
+    #[schemars(with = "Option<schema::KeyId>")]
+    pub(crate) id: Option<KeyId>,
+    /// A stable name of why it was refused.
+    pub(crate) code: Option<String>,
+    /// The same in a sentence.
+    pub(crate) detail: Option<String>,
+}
+
+/// What became of a key that was to be imported.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It was imported, or would be.
+    Imported,
+    /// The import has it already.
+    Present,
+    /// It was refused.
+    Refused,
 }

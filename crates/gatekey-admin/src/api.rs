@@ -130,7 +130,8 @@ async fn answer(
     let body = match endpoint.body {
         None => Bytes::new(),
         Some(_) => {
-            let is_batch = endpoint.path == "/v1/keys/batch";
+            let batches = ["/v1/keys/batch", "/v1/imports/keys", "/v1/imports/dry-run"];
+            let is_batch = batches.contains(&endpoint.path);
             let bytes_max = if is_batch { BODY_MAX } else { BODY_MAX_OTHER };
             read(&parts.headers, body, bytes_max).await?
         }

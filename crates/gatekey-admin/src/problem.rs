@@ -51,6 +51,10 @@ impl Problem {
         self.code
     }
 
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
@@ -114,6 +118,11 @@ fn code_of_conflict(conflict: &Conflict) -> &'static str {
         Conflict::OwnerAtCap { .. } => "owner_at_cap",
         Conflict::NoRoomForGrace { .. } => "no_room_for_grace",
         Conflict::OwnerHoldsSeveral { .. } => "owner_holds_several",
+        Conflict::ImportDiffers(_) => "import_differs",
+        Conflict::TokenTaken { .. } => "token_taken",
+        Conflict::ForeignIdTaken { .. } => "foreign_id_taken",
+        Conflict::NotClaimable { .. } => "not_claimable",
+        Conflict::ImportOver { .. } => "import_over",
         Conflict::AnotherRequest => "another_request",
         Conflict::AlreadyAnswered { .. } => "already_answered",
         _ => "conflict",

@@ -568,3 +568,37 @@ pub(crate) struct Purged {
     keys: u64,
     damaged: u64,
 }
+
+/// What a source keeps of its tokens.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub(crate) enum ForeignHash {
+    /// The token itself.
+    Plain,
+    /// SHA-256 of the token.
+    Sha256,
+    /// SHA-512 of the token.
+    Sha512,
+    /// Anything else: its keys are to be claimed.
+    Other,
+}
+
+/// An import as it stands.
+#[derive(JsonSchema)]
+pub(crate) struct Import {
+    name: String,
+    hash: ForeignHash,
+    after_bar: bool,
+    starts_with: String,
+    len_min: u16,
+    len_max: u16,
+    #[schemars(with = "Option<Timestamp>")]
+    sunset: (),
+    #[schemars(with = "Timestamp")]
+    created_at: (),
+    created_by: Option<String>,
+    /// How many keys it has.
+    keys: u64,
+    /// How many of them were not used yet, and are neither revoked nor rotated.
+    unseen: u64,
+}

@@ -136,6 +136,23 @@ impl Display for AuditEvent {
                 write!(f, "{extension} {event} {subject:?}")?;
                 noting(f, note.as_deref())
             }
+            Self::ImportChanged { import, changes } if changes.is_empty() => {
+                write!(f, "import {import} begun")
+            }
+            Self::ImportChanged { import, changes } => {
+                write!(f, "import {import} updated: {}", List(changes))
+            }
+            Self::KeysImported { import, keys } => {
+                write!(f, "keys [{}] imported by {import}", List(keys))
+            }
+            Self::KeyClaimed { import, key } => write!(f, "key {key} of {import} claimed"),
+            Self::ImportEnded { import, keys } => {
+                write!(
+                    f,
+                    "keys [{}] of {import} revoked, unused at its sunset",
+                    List(keys)
+                )
+            }
             Self::KeysPurged { keys } => write!(f, "keys [{}] purged", List(keys)),
             Self::KeyReissued { old, new } => write!(f, "key {old} reissued as {new}, unused"),
             Self::StoreRepaired { repairs, .. } => write!(f, "store repaired: {}", List(repairs)),

@@ -29,6 +29,17 @@ pub enum NotFound {
     /// The token belongs to no key of this store.
     #[error("the token belongs to no key of this store")]
     Token,
+    /// No import has this name.
+    #[error("there is no import {0:?}")]
+    Import(String),
+    /// The import has no key under this id of its source.
+    #[error("import {import} has no key under the id {id:?}")]
+    ForeignId {
+        /// The import.
+        import: String,
+        /// The id.
+        id: String,
+    },
 }
 
 /// The state of the store forbids a change.
@@ -150,6 +161,38 @@ pub enum Conflict {
     AlreadyAnswered {
         /// The key of the answer.
         key: KeyId,
+    },
+    /// An import of this name exists, with tokens of another shape or hash.
+    #[error("import {0} exists already, and says another thing of its tokens; choose another name")]
+    ImportDiffers(String),
+    /// The store holds as many imports as it can.
+    #[error("the store holds {0} imports, which is the most that it can")]
+    TooManyImports(usize),
+    /// The token, or its hash, is that of another key.
+    #[error("the token is that of key {key} already")]
+    TokenTaken {
+        /// That key.
+        key: KeyId,
+    },
+    /// The import has a key under this id, with another token.
+    #[error("the import has key {key} under this id already, with another token")]
+    ForeignIdTaken {
+        /// That key.
+        key: KeyId,
+    },
+    /// The key waits for no token: it has one.
+    #[error("key {key} has a token already, and cannot be claimed")]
+    NotClaimable {
+        /// The key.
+        key: KeyId,
+    },
+    /// The sunset of the import is over.
+    #[error("import {import} ended at {sunset}; no key can be imported or claimed any more")]
+    ImportOver {
+        /// The import.
+        import: String,
+        /// Its sunset.
+        sunset: Timestamp,
     },
     /// Neither a backup nor a restore overwrites a file.
     #[error("the target {} exists already, and nothing overwrites it; choose another", .0.display())]

@@ -290,6 +290,17 @@ fn missing() -> Vec<(NotFound, &'static str)> {
             NotFound::AuditEntry { seq: 3, first: 7 },
             "audit entry 3 was trimmed away; the trail begins with entry 7",
         ),
+        (
+            NotFound::Import("unkey".to_owned()),
+            "there is no import \"unkey\"",
+        ),
+        (
+            NotFound::ForeignId {
+                import: "unkey".to_owned(),
+                id: "17".to_owned(),
+            },
+            "import unkey has no key under the id \"17\"",
+        ),
         (NotFound::Token, "the token belongs to no key of this store"),
     ]
 }
@@ -397,6 +408,33 @@ fn conflicts() -> Vec<(Conflict, &'static str)> {
             Conflict::AlreadyAnswered { key },
             "the request was answered before, with key 01ABcdEFgh, which may be in use; if nobody \
              has its token, revoke the key and repeat the request under a new idempotency key",
+        ),
+        (
+            Conflict::ImportDiffers("unkey".to_owned()),
+            "import unkey exists already, and says another thing of its tokens; choose another name",
+        ),
+        (
+            Conflict::TooManyImports(255),
+            "the store holds 255 imports, which is the most that it can",
+        ),
+        (
+            Conflict::TokenTaken { key },
+            "the token is that of key 01ABcdEFgh already",
+        ),
+        (
+            Conflict::ForeignIdTaken { key },
+            "the import has key 01ABcdEFgh under this id already, with another token",
+        ),
+        (
+            Conflict::NotClaimable { key },
+            "key 01ABcdEFgh has a token already, and cannot be claimed",
+        ),
+        (
+            Conflict::ImportOver {
+                import: "unkey".to_owned(),
+                sunset: Timestamp::MIN,
+            },
+            "import unkey ended at 1970-01-01T00:00:00Z; no key can be imported or claimed any more",
         ),
         (
             Conflict::TargetExists("keys.bak".into()),

@@ -242,6 +242,8 @@ mod tests {
             expires_at: Some(at),
             revision: 12,
             pepper: 4,
+            scheme: crate::store::record::Scheme::Native,
+            import: 0,
             digest: [0xab; 32],
             owner: "acme/ingest/etl-bot".parse().unwrap(),
             networks: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
@@ -258,6 +260,7 @@ mod tests {
             successor: Some(KeyId::from_raw(78)),
             quota: Some(9),
             limits: Some(vec![Limit::per_minute(90)]),
+            foreign_id: text("row-17"),
         };
         let limit = Limit::per_minute(60);
         let new = crate::NewKeyspace::new("acme_live").unwrap();
@@ -379,6 +382,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 5784);
+        assert_eq!(flips, 5848);
     }
 }

@@ -133,8 +133,9 @@ impl Walk<'_> {
         let ring = self.snapshot.ring();
         let read = read::cold(&self.cold, ring, key.id);
         let Some(cold) = self.sound(read)? else {
-            return Ok(());
+            return self.imported(key, None);
         };
+        self.imported(key, cold.foreign_id.as_deref())?;
         if key.has_quota != cold.quota.is_some() {
             self.find("cold", key.id, "it does not agree with its key on a quota");
         }

@@ -153,6 +153,22 @@ pub(super) enum EventForm {
         subject: String,
         note: Option<String>,
     },
+    ImportChanged {
+        import: String,
+        changes: Vec<ChangeForm>,
+    },
+    KeysImported {
+        import: String,
+        keys: Vec<u64>,
+    },
+    KeyClaimed {
+        import: String,
+        key: u64,
+    },
+    ImportEnded {
+        import: String,
+        keys: Vec<u64>,
+    },
 }
 
 impl Stored for AuditBody {
@@ -388,6 +404,22 @@ impl EventForm {
                 subject: subject.clone(),
                 note: note.clone(),
             },
+            AuditEvent::ImportChanged { import, changes } => Self::ImportChanged {
+                import: import.clone(),
+                changes: ChangeForm::all_of(changes),
+            },
+            AuditEvent::KeysImported { import, keys } => Self::KeysImported {
+                import: import.clone(),
+                keys: raw_ids(keys),
+            },
+            AuditEvent::KeyClaimed { import, key } => Self::KeyClaimed {
+                import: import.clone(),
+                key: key.raw(),
+            },
+            AuditEvent::ImportEnded { import, keys } => Self::ImportEnded {
+                import: import.clone(),
+                keys: raw_ids(keys),
+            },
         }
     }
 
@@ -521,6 +553,22 @@ impl EventForm {
                 event,
                 subject,
                 note,
+            },
+            Self::ImportChanged { import, changes } => AuditEvent::ImportChanged {
+                import,
+                changes: ChangeForm::read_all(changes),
+            },
+            Self::KeysImported { import, keys } => AuditEvent::KeysImported {
+                import,
+                keys: key_ids(&keys)?,
+            },
+            Self::KeyClaimed { import, key } => AuditEvent::KeyClaimed {
+                import,
+                key: key_id(key)?,
+            },
+            Self::ImportEnded { import, keys } => AuditEvent::ImportEnded {
+                import,
+                keys: key_ids(&keys)?,
             },
         })
     }

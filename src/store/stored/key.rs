@@ -24,6 +24,21 @@ pub(crate) struct ColdForm {
     pub(super) successor: Option<u64>,
     pub(super) quota: Option<u64>,
     pub(super) limits: Option<Vec<LimitForm>>,
+    pub(super) foreign_id: Option<String>,
+}
+
+/// Version 2: without an id of another system.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ColdForm2 {
+    pub(super) name: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) created_at: u64,
+    pub(super) created_by: Option<String>,
+    pub(super) predecessor: Option<u64>,
+    pub(super) successor: Option<u64>,
+    pub(super) quota: Option<u64>,
+    pub(super) limits: Option<Vec<LimitForm>>,
 }
 
 /// Version 1: without limits of its own.
@@ -40,7 +55,7 @@ pub(super) struct ColdForm1 {
 }
 
 impl Stored for ColdRecord {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     type Form = ColdForm;
 
@@ -55,6 +70,7 @@ impl Stored for ColdRecord {
             successor: self.successor.map(KeyId::raw),
             quota: self.quota,
             limits: self.limits.as_deref().map(LimitForm::all_of),
+            foreign_id: self.foreign_id.clone(),
         }
     }
 
@@ -69,10 +85,26 @@ impl Stored for ColdRecord {
             successor: maybe(form.successor, key_id)?,
             quota: form.quota,
             limits: maybe(form.limits, LimitForm::read_all)?,
+            foreign_id: form.foreign_id,
         })
     }
 
-    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
+    fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
+        if version == 2 {
+            let form: ColdForm2 = codec::decode(encoded)?;
+            return Self::from_form(ColdForm {
+                name: form.name,
+                description: form.description,
+                labels: form.labels,
+                created_at: form.created_at,
+                created_by: form.created_by,
+                predecessor: form.predecessor,
+                successor: form.successor,
+                quota: form.quota,
+                limits: form.limits,
+                foreign_id: None,
+            });
+        }
         let form: ColdForm1 = codec::decode(encoded)?;
         Self::from_form(ColdForm {
             name: form.name,
@@ -84,6 +116,7 @@ impl Stored for ColdRecord {
             successor: form.successor,
             quota: form.quota,
             limits: None,
+            foreign_id: None,
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::model::id::KeyId;
 
 mod audit;
 mod counts;
+mod import;
 mod key;
 mod keyspace;
 mod meta;

@@ -11,6 +11,7 @@ use crate::model::audit::{AuditBody, AuditEvent, Change, Repair, Scope};
 use crate::model::clock::Timestamp;
 use crate::model::hex::Hex;
 use crate::model::id::KeyId;
+use crate::model::import::{ForeignHash, Shape};
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::{KeysPerOwner, Keyspace, PermissionName};
 use crate::model::level::LevelDefaults;
@@ -24,6 +25,7 @@ use crate::store::codec;
 use crate::store::counts::Counted;
 use crate::store::history::Indexed;
 use crate::store::identity::{Identity, StoredKey};
+use crate::store::import::{ImportCounts, ImportRecord};
 use crate::store::mark::Mark;
 use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::quota::QuotaRecord;
@@ -60,6 +62,7 @@ fn colds() -> [ColdRecord; 2] {
             successor: Some(id(300_000)),
             quota: Some(9),
             limits: Some(vec![Limit::per_minute(90), Limit::per_hour(3_000)]),
+            foreign_id: text("row-17"),
         },
         ColdRecord {
             name: None,
@@ -71,6 +74,7 @@ fn colds() -> [ColdRecord; 2] {
             successor: None,
             quota: None,
             limits: None,
+            foreign_id: None,
         },
     ]
 }
@@ -252,6 +256,26 @@ fn events() -> Vec<AuditEvent> {
             subject: "s".to_owned(),
             note: Some("n".to_owned()),
         },
+        AuditEvent::ImportChanged {
+            import: "unkey".to_owned(),
+            changes: vec![Change {
+                field: "sunset".to_owned(),
+                before: "none".to_owned(),
+                after: "never".to_owned(),
+            }],
+        },
+        AuditEvent::KeysImported {
+            import: "unkey".to_owned(),
+            keys: vec![key, old],
+        },
+        AuditEvent::KeyClaimed {
+            import: "unkey".to_owned(),
+            key,
+        },
+        AuditEvent::ImportEnded {
+            import: "unkey".to_owned(),
+            keys: vec![new],
+        },
     ]
 }
 
@@ -303,6 +327,35 @@ fn owner_settings() -> [OwnerSettingsRecord; 3] {
         ..unlimited.clone()
     };
     [full, unlimited, capped]
+}
+
+fn imports() -> [ImportRecord; 4] {
+    let full = ImportRecord {
+        name: "unkey".to_owned(),
+        hash: ForeignHash::Sha256,
+        shape: Shape {
+            after_bar: true,
+            starts_with: "uk_".to_owned(),
+            len_min: 8,
+            len_max: 512,
+        },
+        sunset: Some(LATER),
+        created_at: AT,
+        created_by: text("ops"),
+        counts: ImportCounts {
+            keys: 70_000,
+            unseen: 7,
+            hashed: 300,
+        },
+    };
+    let of = |hash| ImportRecord {
+        hash,
+        sunset: None,
+        created_by: None,
+        ..full.clone()
+    };
+    let [plain, long, other] = [ForeignHash::Plain, ForeignHash::Sha512, ForeignHash::Other];
+    [full.clone(), of(plain), of(long), of(other)]
 }
 
 fn usage() -> UsageRecord {
@@ -360,6 +413,9 @@ fn lines() -> Vec<String> {
         skipped: 4,
     };
     line(&mut lines, "usage_history_state", &history);
+    for import in imports() {
+        line(&mut lines, "import", &import);
+    }
     let state = State {
         audit_seq: 7,
         audit_hash: [1; 32],
@@ -439,6 +495,15 @@ fn older(kind: &str) -> Vec<Vec<u8>> {
 #[test]
 fn records_of_version_1_are_read_without_what_came_later() {
     let [full, empty] = colds();
+    let full = ColdRecord {
+        foreign_id: None,
+        ..full
+    };
+    let read = |bytes: &Vec<u8>| ColdRecord::decode(2, bytes).unwrap();
+    assert_eq!(
+        older("cold/2").iter().map(read).collect::<Vec<_>>(),
+        [full.clone(), empty.clone()]
+    );
     let full = ColdRecord {
         limits: None,
         ..full
@@ -527,6 +592,8 @@ fn a_form_that_no_record_has_is_refused() {
             form.owner_defaults[0].quota.as_mut().unwrap().requests = 0;
         }),
         refused(&settings, |form| form.updated_at = after_9999),
+        refused(&imports()[0], |form| form.created_at = after_9999),
+        refused(&imports()[0], |form| form.sunset = Some(after_9999)),
         refused(&settings, |form| {
             form.limits.as_mut().unwrap()[0].requests = 0;
         }),

@@ -129,6 +129,10 @@ impl Tx<'_> {
                 .or_store()?;
         }
         self.move_turns(None, Some(key))?;
+        self.move_foreign(None, Some(key))?;
+        if let Some(foreign_id) = &cold.foreign_id {
+            self.put_foreign_id(key, foreign_id)?;
+        }
         self.state.count_digest(key.pepper, 1);
         Ok(())
     }
@@ -153,6 +157,7 @@ impl Tx<'_> {
         }
         self.move_held(Some(old), Some(new))?;
         self.move_turns(Some(old), Some(new))?;
+        self.move_foreign(Some(old), Some(new))?;
         let is_revoked = |key: &KeyRecord| matches!(key.phase, Phase::Revoked { .. });
         if !is_revoked(old) {
             self.state.count_digest(old.pepper, -1);
@@ -179,8 +184,17 @@ impl Tx<'_> {
             true => Error::or_damaged(self.cold(key.id))?.map_or(None, |cold| cold.quota),
             false => None,
         };
+        // Likewise.
+        let foreign_id = match key.scheme.is_foreign() {
+            true => Error::or_damaged(self.cold(key.id))?.map_or(None, |cold| cold.foreign_id),
+            false => None,
+        };
         self.writing();
         self.recount(Some(key), None)?;
+        self.move_foreign(Some(key), None)?;
+        if let Some(foreign_id) = foreign_id {
+            self.remove_foreign_id(key, &foreign_id)?;
+        }
         self.remove_hot(key.id)?;
         self.remove_cold(key.id)?;
         self.usage.remove(key.id.raw()).or_store()?;

@@ -6,6 +6,7 @@
 
 mod cold;
 mod counts;
+mod imports;
 mod indexes;
 mod keys;
 mod keyspaces;
@@ -76,6 +77,7 @@ impl Tx<'_> {
         mender.quotas()?;
         mender.requests()?;
         mender.indexes()?;
+        mender.imports()?;
         mender.rows()?;
         mender.digests()?;
         mender.counts()?;

@@ -430,6 +430,14 @@ async fn a_jwt_or_a_key_opens_a_route_and_neither_does_not() {
 #[tokio::test]
 async fn what_is_passed_on_for_others_has_no_grant() {
     let (engine, issued) = crate::store();
+    // A key of another system that was imported is the engine's own, unlike a JWT of its shape.
+    let old = gatekey::NewImport::new("old", gatekey::ForeignHash::Plain);
+    engine.begin_import(old).unwrap();
+    let moved = gatekey::ForeignKey::new(
+        NewKey::new("acme_live", "acme/moved").unwrap(),
+        gatekey::Credential::token("op-4f1c9a30b7d2e856"),
+    );
+    engine.import_keys("old", vec![moved]).unwrap();
     let auth = AuthLayer::new(engine, Dialect::default())
         .pass_foreign()
         .optional();
@@ -446,6 +454,8 @@ async fn what_is_passed_on_for_others_has_no_grant() {
     for (value, open, needs) in [
         (key.as_str(), 200, 200),
         (jwt.as_str(), 200, 401),
+        ("Bearer op-4f1c9a30b7d2e856", 200, 200),
+        ("Bearer op-0000000000000000", 200, 401),
         ("Negotiate abc", 200, 401),
         ("Bearer acme_live_cut", 401, 401),
         ("Bearer ACME_LIVE_cut", 401, 401),

@@ -1,6 +1,7 @@
 //! The endpoints: one table, from which both the router and the document are made.
 
 mod care;
+mod imports;
 mod keys;
 mod keyspaces;
 mod owners;
@@ -14,6 +15,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Endpoint> {
         keyspaces::ENDPOINTS,
         owners::ENDPOINTS,
         keys::ENDPOINTS,
+        imports::ENDPOINTS,
         trail::ENDPOINTS,
         care::ENDPOINTS,
         usage::ENDPOINTS,

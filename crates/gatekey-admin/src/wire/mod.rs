@@ -4,6 +4,7 @@
 //! Times are RFC 3339, durations ISO 8601 with days of 24 hours (`P90D`, `PT15M`).
 
 mod care;
+mod imports;
 mod keys;
 mod keyspaces;
 mod owners;
@@ -23,6 +24,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub(crate) use keys::revocation;
 
 pub use care::{PurgeRequest, TrimRequest};
+pub use imports::{
+    ClaimRequest, ForeignKeyRequest, ImportDryRunRequest, ImportKeysRequest, ImportRequest,
+    SunsetRequest,
+};
 pub use keys::{
     BatchRequest, IssueRequest, KeyChanges, Nothing, RevokeRequest, RevokeTokenRequest,
     RotateRequest, TokenRequest, VerifyRequest,
@@ -157,6 +162,10 @@ fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 ) -> Result<Vec<T>, D::Error> {
     let objects: Vec<Object<T>> = Deserialize::deserialize(deserializer)?;
     Ok(objects.into_iter().map(|Object(value)| value).collect())
+}
+
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| value)
 }
 
 fn maybe_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(

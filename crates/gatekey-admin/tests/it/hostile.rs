@@ -20,6 +20,11 @@ pub(crate) fn example(operation: &str, token: &str) -> Value {
         "suspendOwner" | "resumeOwner" | "revokeOwner" => json!({"owner": "acme"}),
         "updateOwnerSettings" => json!({"keyspace": "acme_live", "owner": "acme"}),
         "purgeKeys" => json!({"age": "P30D"}),
+        "beginImport" => json!({"name": "old", "hash": "plain"}),
+        "importKeys" => json!({"import": "old", "keys": []}),
+        "tryImport" => json!({"import": {"name": "old", "hash": "plain"}, "keys": []}),
+        "setSunset" => json!({"import": "old", "sunset": null}),
+        "claimKey" => json!({"import": "old", "id": "1", "token": "a-token-of-old"}),
         "trimAudit" => json!({"through": 0}),
         _ => json!({}),
     }

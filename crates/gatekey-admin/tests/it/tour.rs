@@ -318,6 +318,69 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
         assert_eq!(page["keys"].as_array().unwrap().len(), count, "{query}");
     }
 
+    // Keys of other systems.
+    let unkey = json!({"name": "unkey", "hash": "sha256", "starts_with": "uk_", "sunset": "2099-01-01T00:00:00Z"});
+    let key = |owner: &str| json!({"keyspace": "acme_live", "owner": owner});
+    let digest = "5a".repeat(32);
+    let row = json!({"id": "k1", "digest": digest, "key": key("moved/bot")});
+    let bad = json!({"digest": "5", "key": key("moved/bot")});
+    let dry = json!({"import": unkey, "keys": [row, bad]});
+    let dry = tour.done("POST", "/v1/imports/dry-run", &dry);
+    assert_eq!(
+        (&dry["keys"][0]["outcome"], &dry["keys"][1]["outcome"]),
+        (&json!("imported"), &json!("refused"))
+    );
+    assert_eq!(tour.done("GET", "/v1/imports", &none)["imports"], json!([]));
+    tour.done("POST", "/v1/imports", &unkey);
+    let other = json!({"name": "unkey", "hash": "sha512"});
+    tour.refused(409, "import_differs", "POST", "/v1/imports", &other);
+    let rows = json!({"import": "unkey", "keys": [row, row, bad]});
+    let rows = tour.done("POST", "/v1/imports/keys", &rows);
+    let outcomes: Vec<&str> = rows["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| text(&row["outcome"]))
+        .collect();
+    assert_eq!(outcomes, ["imported", "present", "refused"]);
+    let slow = json!({"name": "slow", "hash": "other"});
+    tour.done("POST", "/v1/imports", &slow);
+    let row = json!({"id": "7", "disabled": true, "key": key("moved/slow")});
+    tour.done(
+        "POST",
+        "/v1/imports/keys",
+        &json!({"import": "slow", "keys": [row]}),
+    );
+    let claim = json!({"import": "slow", "id": "7", "token": "a-token-of-old"});
+    assert_eq!(
+        tour.done("POST", "/v1/imports/claim", &claim)["state"],
+        "disabled"
+    );
+    let again = json!({"import": "slow", "id": "7", "token": "another-of-old"});
+    tour.refused(409, "not_claimable", "POST", "/v1/imports/claim", &again);
+    let sunset = json!({"import": "unkey", "sunset": null});
+    assert_eq!(
+        tour.done("POST", "/v1/imports/sunset", &sunset)["sunset"],
+        Value::Null
+    );
+    tour.refused(
+        400,
+        "invalid",
+        "POST",
+        "/v1/imports/sunset",
+        &json!({"import": "unkey"}),
+    );
+    let imports = tour.done("GET", "/v1/imports", &none);
+    assert_eq!(
+        (
+            &imports["imports"][0]["unseen"],
+            &imports["imports"][1]["unseen"]
+        ),
+        (&json!(1), &json!(0))
+    );
+    let why = json!({"owner": "moved", "reason": "cessation"});
+    assert_eq!(tour.done("POST", "/v1/owners/revoke", &why)["newly"], 2);
+
     // Owners.
     let dry = json!({"owner": "org1", "dry_run": true});
     assert_eq!(tour.done("POST", "/v1/owners/suspend", &dry)["keys"], 1);
@@ -371,14 +434,14 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
         "/v1/keyspaces/acme_live/revoke",
         &json!({"dry_run": true}),
     );
-    assert_eq!((&dry["keys"], &dry["newly"]), (&json!(7), &json!(4)));
+    assert_eq!((&dry["keys"], &dry["newly"]), (&json!(9), &json!(4)));
     let gone = tour.done("POST", "/v1/keyspaces/acme_live/revoke", &json!({}));
     assert_eq!(gone["newly"], 4);
 
     // Care.
     assert_eq!(tour.done("GET", "/v1/health", &none)["is_well"], true);
     let stats = tour.done("GET", "/v1/stats", &none);
-    assert_eq!(stats["keyspaces"]["acme_live"]["revoked"], 7);
+    assert_eq!(stats["keyspaces"]["acme_live"]["revoked"], 9);
     assert_eq!(
         tour.done("GET", "/v1/peppers", &none)["peppers"][0]["pepper"],
         7
@@ -393,7 +456,7 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
         &json!({"age": "PT0S", "dry_run": true}),
     );
     let done = tour.done("POST", "/v1/purge", &json!({"age": "PT0S"}));
-    assert_eq!((&dry["keys"], &done["keys"]), (&json!(7), &json!(7)));
+    assert_eq!((&dry["keys"], &done["keys"]), (&json!(9), &json!(9)));
     tour.done("POST", "/v1/compact", &none);
     let metrics = tour.ask("GET", "/metrics", &none).text();
     assert!(metrics.contains("gatekey_keys{keyspace=\"acme_live\",state=\"active\"} 0\n"));

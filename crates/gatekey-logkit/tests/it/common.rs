@@ -109,7 +109,7 @@ impl Servers {
     }
 }
 
-/// All that an engine tells of its keys, and its whole trail.
+/// All that an engine tells of its keys and imports, and its whole trail.
 fn told(engine: &Engine) -> String {
     let mut told = String::new();
     let mut from = 1;
@@ -126,6 +126,7 @@ fn told(engine: &Engine) -> String {
     for key in keys_of(engine) {
         told.push_str(&format!("{key:?}\n"));
     }
+    told.push_str(&format!("{:?}\n", engine.imports().unwrap()));
     told
 }
 

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gatekey::{
-    Clock, Error, KeyUpdate, NewKey, NewKeyspace, NotFound, Quota, Reason, Rotation, Timestamp,
+    Clock, Credential, Engine, Error, ForeignHash, ForeignKey, KeyUpdate, NewImport, NewKey,
+    NewKeyspace, NotFound, Quota, Reason, Rotation, Timestamp,
 };
 
 use crate::common::{LONG, Servers, granted, keys_of, until};
@@ -190,4 +191,54 @@ fn spend_a_quota(servers: &Servers) {
     // A slice that a server holds is spent by it alone.
     let spent = spent.load(Ordering::SeqCst);
     assert!((QUOTA / 2..=QUOTA).contains(&spent), "{spent}");
+}
+
+/// The keys of another system are imported by one server, and good on every one: by the hash
+/// that the source kept, by the digest of the token after the first use, and once claimed.
+#[test]
+fn what_one_server_imports_every_other_grants() {
+    let servers = Servers::new(2, LONG);
+    let [first, second] = &servers.engines[..] else {
+        panic!("two");
+    };
+    let (used, other, claimed) = ("uk_first_token", "uk_other_token", "gitea_token_of_17");
+    first
+        .begin_import(NewImport::new("old", ForeignHash::Plain))
+        .unwrap();
+    first
+        .begin_import(NewImport::new("gitea", ForeignHash::Other))
+        .unwrap();
+    let key = |credential| {
+        let key = NewKey::new("acme_live", "acme/moved").unwrap();
+        ForeignKey::new(key, credential)
+    };
+    let tokens = [used, other].map(|token| key(Credential::token(token)));
+    first.import_keys("old", tokens.to_vec()).unwrap();
+    let waits = key(Credential::claimed()).id("17");
+    first.import_keys("gitea", vec![waits]).unwrap();
+    servers.settle();
+
+    let grants = |engine: &Engine, token: &str| engine.verify(token).unwrap().is_granted();
+    assert!(grants(second, used) && !grants(second, claimed));
+    second.flush().unwrap();
+    second.claim("gitea", "17", claimed).unwrap();
+    servers.settle();
+    for engine in [first, second] {
+        assert!(grants(engine, used) && grants(engine, claimed));
+        let unseen: Vec<u64> = engine
+            .imports()
+            .unwrap()
+            .iter()
+            .map(|it| it.unseen)
+            .collect();
+        assert_eq!(unseen, [1, 0]);
+    }
+    // The sunset ends the one that nobody used, on both.
+    let sunset = Some(Timestamp::MIN);
+    second.set_sunset("old", sunset).unwrap();
+    assert!(!grants(first, other) && grants(first, used));
+    first.flush().unwrap();
+    servers.settle();
+    assert!(!grants(second, other));
+    servers.close_equal();
 }

@@ -49,6 +49,7 @@ impl Mender<'_, '_> {
                     successor: None,
                     quota: None,
                     limits: None,
+                    foreign_id: None,
                 },
             )?;
             self.note(
