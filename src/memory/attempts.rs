@@ -346,6 +346,30 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_at_its_limit_waits_no_longer_for_failing_more() {
+        for source in [v4(7), of_site(3, 1)] {
+            let attempts = attempts();
+            assert_eq!(fail(&attempts, source, 100), LIMIT);
+            let told = wait(&attempts, source, now()).unwrap();
+            for _ in 0..50 {
+                note_failed(&attempts, source);
+            }
+            assert_eq!(wait(&attempts, source, now()), Some(told));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_corrected_keeps_no_source_waiting_for_it() {
+        let attempts = attempts();
+        let ahead = now().saturating_add(Duration::from_secs(3600));
+        for _ in 0..LIMIT {
+            attempts.failed(v4(7), ahead, &Home::new()).unwrap();
+        }
+        let told = wait(&attempts, v4(7), now()).unwrap();
+        assert!(told <= Duration::from_secs(120), "{told:?}");
+    }
+
+    #[test]
     fn a_bucket_of_sites_that_are_at_their_limits_gives_none_of_them_more() {
         let attempts = attempts();
         // Two sites of one bucket want 18 places of 16.
@@ -419,6 +443,10 @@ mod tests {
             ("64:ff9b::10.0.0.7", "10.0.0.7"),
             ("2002:c000:207:1:2:3:4:5", "192.0.2.7"),
             ("2001:0:4136:e378:8000:63bf:3fff:fdf8", "192.0.2.7"),
+            // A part of a Teredo address is enough; of none, it is the bare prefix.
+            ("2001:0:4136::", "255.255.255.255"),
+            ("2001::fdf8", "255.255.2.7"),
+            ("2001::", "2001::"),
             ("64:ff9b:1::192.0.2.7", "64:ff9b:1::c000:207"),
             ("64:ff9b::1:192.0.2.7", "64:ff9b::1:c000:207"),
             ("2001:db8::7", "2001:db8::7"),

@@ -251,3 +251,70 @@ fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
     assert!(matches!(charged, Err(Error::Forked)));
     drop(held);
 }
+
+/// The charge after the answer is counted where there is a meter, whatever its limit says,
+/// and where there is no room for one it is not: what was used was used.
+#[test]
+fn what_a_request_cost_beyond_is_counted_at_the_levels_that_have_room() {
+    let limiter = Limiter::new(1);
+    let plan = terms(&[Limit::per_minute(5)]);
+    let (known, unknown) = (key(1, &plan, "acme"), key(2, &plan, "acme"));
+    charge(&limiter, &[known], 1, at(0)).unwrap();
+    let home = Home::new();
+    let beyond = |now| {
+        let asks = [known, unknown];
+        limiter.charge_beyond((&asks, &[]), 7, (now, &home), || Ok::<(), ()>(()))
+    };
+    assert!(matches!(beyond(at(1_000)), Ok(Ok(()))));
+    assert_eq!((limiter.len(), left(&limiter, &known, at(1_000))), (1, 0));
+    assert_eq!(left(&limiter, &unknown, at(1_000)), 5);
+    // As far as it still counts: of eight, those of a window ago.
+    assert_eq!(left(&limiter, &known, at(119_000)), 4);
+    assert!(matches!(beyond(at(119_500)), Ok(Ok(()))));
+    assert_eq!(left(&limiter, &known, at(119_500)), 0, "in its own window");
+    let asks = [known, unknown];
+    let failed = limiter.charge_beyond((&asks, &[]), 7, (at(240_000), &home), || Err("no quota"));
+    assert!(matches!(failed, Ok(Err("no quota"))));
+    assert_eq!(left(&limiter, &known, at(240_000)), 5);
+}
+
+#[test]
+fn what_is_taken_back_when_it_counts_no_more_makes_no_room_for_more() {
+    let limiter = Limiter::new(10);
+    let plan = terms(&[Limit::per_minute(5).fixed(), Limit::per_minute(5).bucket(5)]);
+    let known = key(1, &plan, "acme");
+    let home = Home::new();
+    charge(&limiter, &[known], 5, at(0)).unwrap();
+    let begun = limiter.begun();
+    charge(&limiter, &[known], 5, at(60_000)).unwrap();
+    let back = |now| limiter.take_back(known.name, 5, (at(0), begun), now, &home);
+    back(at(60_000)).unwrap();
+    assert_eq!(left(&limiter, &known, at(60_000)), 0);
+    // Nor of a window that the meter has not noticed to be over.
+    let looked = limiter.look(&[known], 0, at(125_000), &home).unwrap();
+    back(at(125_000)).unwrap();
+    assert_eq!(
+        looked,
+        limiter.look(&[known], 0, at(125_000), &home).unwrap()
+    );
+}
+
+#[test]
+fn what_is_forgotten_is_no_meter_any_more() {
+    let limiter = Limiter::new(3);
+    let plan = terms(&[Limit::per_minute(5)]);
+    for round in 0..5_u64 {
+        for number in 0..3 {
+            charge(
+                &limiter,
+                &[key(round * 3 + number, &plan, "acme")],
+                5,
+                at(0),
+            )
+            .unwrap();
+        }
+        assert_eq!(limiter.len(), 3);
+        limiter.forget();
+        assert_eq!(limiter.len(), 0);
+    }
+}
