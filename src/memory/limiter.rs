@@ -357,8 +357,14 @@ impl Limiter {
             self.hold(held, names, home)?;
             match self.ask(held, names.0, cost, now, has_made_room) {
                 Asked::LacksRoom(ask) => {
+                    // Room for one at a time would never do: the meter of one level counts
+                    // nothing yet, and makes room for that of the next.
+                    let lacks = |ask: &&Ask<'_>| {
+                        (held.meter(ask.name)).is_none_or(|meter| meter.is_idle(now))
+                    };
+                    let wanted = names.0.iter().filter(lacks).count();
                     held.0.clear();
-                    if !self.make_room(ask, now, home)? {
+                    if !self.make_room(ask, wanted, now, home)? {
                         return Ok(Asked::LacksRoom(ask));
                     }
                     has_made_room = true;

@@ -161,3 +161,50 @@ impl OwnLimits {
         });
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> KeyId {
+        KeyId::from_raw(u64::try_from(number).unwrap())
+    }
+
+    fn keep(limits: &OwnLimits, key: KeyId, changes: u64) {
+        let read = vec![Limit::per_minute(5)];
+        let kept = limits
+            .keep(key, read.clone(), changes, &Home::new())
+            .unwrap();
+        assert_eq!(*kept.limits, *read, "it is told whether it is kept or not");
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_kept_after_it() {
+        let limits = OwnLimits::default();
+        let before = limits.changes();
+        keep(&limits, key(1), before);
+        assert!(limits.get(key(1)).is_some());
+        // Of any key: who reads asks but once.
+        limits.forget([key(1)].into_iter());
+        assert!(limits.get(key(1)).is_none());
+        keep(&limits, key(1), before);
+        keep(&limits, key(2), before);
+        assert!(limits.get(key(1)).is_none() && limits.get(key(2)).is_none());
+        keep(&limits, key(1), limits.changes());
+        keep(&limits, key(2), limits.changes());
+        limits.forget([key(2)].into_iter());
+        assert!(limits.get(key(1)).is_some() && limits.get(key(2)).is_none());
+    }
+
+    #[test]
+    fn no_more_is_kept_than_there_may_be() {
+        let limits = OwnLimits::default();
+        for number in 1..=OWN_LIMITS_MAX + 1 {
+            keep(&limits, key(number), 0);
+            let known = limits.by_key.len();
+            assert!(0 < known && known <= OWN_LIMITS_MAX, "{known}");
+        }
+        assert_eq!(limits.by_key.len(), 1, "all are read anew");
+    }
+}

@@ -4,8 +4,9 @@
 //! that all others go within two. Where there are still too many, each organisation (the
 //! first segment of an owner's path) has an equal share: one that is below its share gets
 //! a place, for which those that are above theirs lose the meters of a few keys; one that
-//! is above its share is refused. So no owner can crowd out another, however many keys
-//! it has, and what is refused or counted anew is told ([`Limiter::crowding`]).
+//! is above its share is refused. A request that needs several gets all of them or none.
+//! So no owner can crowd out another, however many keys it has, and what is refused or
+//! counted anew is told ([`Limiter::crowding`]).
 
 use std::collections::HashMap;
 
@@ -68,16 +69,19 @@ impl Limiter {
         (read(&self.room.refused), read(&self.room.evicted))
     }
 
-    /// Makes room for the meter of a level; `false` where there is none for it.
+    /// Makes room for so many meters, of a level and of others of its request; `false` where
+    /// there is none for all of them.
     pub(super) fn make_room(
         &self,
         ask: &Ask<'_>,
+        wanted: usize,
         now: Timestamp,
         home: &Home,
     ) -> Result<bool, Error> {
         let mut shares = lock_at_home(&self.room.making, home)?;
         let room = &self.room;
-        if !room.is_full(self.len()) && !room.is_sweep_due(self.len()) {
+        let has_room = || self.len() + wanted <= room.meters_max;
+        if has_room() && !room.is_sweep_due(self.len()) {
             return Ok(true);
         }
         // Where nothing was idle a moment ago, nothing is.
@@ -89,7 +93,7 @@ impl Limiter {
             }
         }
         room.sweeps.left(self.len());
-        if !room.is_full(self.len()) || self.evict(ask, &mut shares, now, home)? {
+        if has_room() || self.evict(ask, &mut shares, now, home)? && has_room() {
             return Ok(true);
         }
         room.refused.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +170,7 @@ impl Limiter {
 
 /// The share of each organisation, given how many meters each has, for all together to
 /// have at most `target`; of one more organisation than there are, where one is new.
-fn share_of(mut counts: Vec<usize>, target: usize, is_one_new: bool) -> usize {
+pub(super) fn share_of(mut counts: Vec<usize>, target: usize, is_one_new: bool) -> usize {
     if is_one_new {
         counts.push(1);
     }

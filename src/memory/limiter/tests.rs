@@ -318,3 +318,50 @@ fn what_is_forgotten_is_no_meter_any_more() {
         assert_eq!(limiter.len(), 0);
     }
 }
+
+/// Levels that make room for one another, turn by turn, would never be done.
+#[test]
+fn a_request_that_needs_more_meters_than_there_is_room_for_is_answered() {
+    let plan = terms(&[Limit::per_minute(5)]);
+    let levels = [
+        ask(Name(7, 7), Level::Owner(1), &plan, "acme"),
+        ask(Name(8, 8), Level::Owner(2), &plan, "acme/etl"),
+        key(1, &plan, "acme/etl"),
+    ];
+    for (meters_max, owner, busy, is_admitted) in [
+        (1, "others", 0, false),
+        (3, "others", 0, true),
+        // Others that have more than their share lose some.
+        (4, "others", 2, true),
+        (4, "acme/x", 2, false),
+        (5, "acme/x", 2, true),
+    ] {
+        let limiter = Limiter::new(meters_max);
+        // Some are idle at the request, and make way.
+        for number in 0..u64::try_from(meters_max).unwrap() {
+            let then = at(if number < busy { 170_000 } else { 0 });
+            charge(&limiter, &[key(100 + number, &plan, owner)], 5, then).unwrap();
+        }
+        let charged = charge(&limiter, &levels, 1, at(180_000));
+        assert_eq!(charged.is_ok(), is_admitted, "{meters_max}, {owner}");
+        assert!(limiter.len() <= meters_max);
+    }
+}
+
+/// Whoever has less than a share keeps that, and the others share the rest.
+#[test]
+fn a_share_is_what_is_left_of_those_who_have_less() {
+    for (counts, target, is_one_new, share) in [
+        (vec![320], 300, false, 300),
+        (vec![320], 300, true, 299),
+        (vec![200, 120], 300, false, 180),
+        (vec![120, 200, 3], 300, false, 177),
+        (vec![5, 5, 5], 300, false, usize::MAX),
+        (vec![100; 40], 300, false, 7),
+        (vec![100; 400], 300, true, 1),
+        (vec![], 300, true, usize::MAX),
+    ] {
+        let found = room::share_of(counts.clone(), target, is_one_new);
+        assert_eq!(found, share, "{counts:?}, {is_one_new}");
+    }
+}
