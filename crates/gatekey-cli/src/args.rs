@@ -613,6 +613,8 @@ pub(crate) struct Restore {
     /// A key to revoke. May be given several times.
     #[arg(long = "revoke", value_name = "ID")]
     pub(crate) revoke: Vec<gatekey::KeyId>,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
 }
 
 #[derive(Debug, Subcommand)]

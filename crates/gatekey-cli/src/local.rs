@@ -66,6 +66,12 @@ pub(crate) fn inspect(global: &Global, source: &TokenSource) -> Result<()> {
 }
 
 pub(crate) fn restore(global: &Global, asked: &args::Restore) -> Result<()> {
+    if asked.trails.is_empty() {
+        ask::sure(
+            asked.sure.yes,
+            "restore without --trail, which makes keys good again that were revoked after the backup",
+        )?;
+    }
     let mut restore = Restore::new(&asked.backup, options(global)?)
         .acting_as(actor())
         .revoke(asked.revoke.iter().copied(), Reason::Unspecified);

@@ -44,6 +44,36 @@ fn each_code_means_what_the_help_says() {
     assert_eq!(std::fs::read(elsewhere.store()).unwrap().len(), 31);
 }
 
+/// A backup that is restored without the trail un-revokes what was revoked since.
+#[test]
+fn a_restore_without_a_trail_wants_to_be_confirmed() {
+    let (place, id, token) = Place::with_key();
+    let file = |name: &str| {
+        let path = place.store().with_file_name(name);
+        path.to_str().unwrap().to_owned()
+    };
+    let (backup, trail) = (file("backup.redb"), file("trail"));
+    assert_eq!(place.run(&["backup", &backup]).code, 0);
+    assert_eq!(place.run(&["key", "revoke", &id, "--yes"]).code, 0);
+    let exported = place.run(&["audit", "export"]);
+    assert_eq!(exported.code, 0, "{exported:?}");
+    std::fs::write(&trail, exported.stdout).unwrap();
+    let restored = file("restored.redb");
+    let refused = place.run(&["restore", &backup, &restored]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("--trail"), "{refused:?}");
+    assert!(!std::path::Path::new(&restored).exists());
+    let verdict_of = |store: &str| {
+        let verified = run(gatekey().args(["--store", store, "verify"]), &token);
+        verified.code
+    };
+    let without = place.run(&["restore", &backup, &restored, "--yes"]);
+    assert_eq!((without.code, verdict_of(&restored)), (0, 0), "{without:?}");
+    let restored = file("with-trail.redb");
+    let with = place.run(&["restore", &backup, &restored, "--trail", &trail]);
+    assert_eq!((with.code, verdict_of(&restored)), (0, 7), "{with:?}");
+}
+
 /// A store of which a page is damaged.
 #[test]
 fn a_check_that_finds_something_exits_6_and_names_it() {
