@@ -18,7 +18,7 @@ use crate::encoding::encode;
 use crate::json::{Json, member};
 use crate::jws;
 use crate::keys::{Signer, SigningKeyInfo, SigningKeys};
-use crate::seen::Seen;
+use crate::seen::{Entry, Found, Seen};
 
 /// The longest lifetime of a JWT.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -300,22 +300,35 @@ impl Jwts {
         }
         let hash = extension.mac("seen", &[token]);
         let now = extension.engine().now();
-        let proof = match seen.find(&hash) {
-            Some(proof) => proof,
-            None => match self.prove(token, now)? {
-                Ok(proof) => {
-                    let proof = Arc::new(proof);
-                    seen.put(hash, proof.clone(), now.unix_seconds());
-                    proof
-                }
-                Err(denial) => return Ok(Verdict::Denied(denial)),
-            },
-        };
+        let found = seen.find(&hash);
+        if let Some(proof) = found.as_ref().and_then(Found::proof) {
+            return self.decide(proof, now, requirements);
+        }
+        match self.prove(token, now)? {
+            Ok(proof) => {
+                let entry = Arc::new(Entry { hash, proof });
+                seen.put(&entry, now.unix_seconds());
+                self.decide(&entry.proof, now, requirements)
+            }
+            Err(denial) => Ok(Verdict::Denied(denial)),
+        }
+    }
+
+    /// The verdict on a JWT whose proof was made now or before: all that may change is
+    /// asked here.
+    #[inline]
+    fn decide(
+        &self,
+        proof: &Proof,
+        now: Timestamp,
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict> {
+        let extension = &self.shared.extension;
         if !proof.signer.is_good() {
             return Ok(Verdict::Denied(Denial::Unknown));
         }
         if now.unix_seconds() >= proof.expires_s {
-            return self.refuse_ended(&proof);
+            return self.refuse_ended(proof);
         }
         extension.vouch(proof.key, proof.within, requirements)
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 
 use crate::jwt::Proof;
 
@@ -20,9 +20,19 @@ pub(crate) struct Seen {
     turn: AtomicU32,
 }
 
-struct Entry {
-    hash: [u8; 32],
-    proof: Arc<Proof>,
+/// A token. The proof stands in it, so that a hit waits for one place in memory less.
+pub(crate) struct Entry {
+    pub(crate) hash: [u8; 32],
+    pub(crate) proof: Proof,
+}
+
+/// A token that was found.
+pub(crate) struct Found(Guard<Option<Arc<Entry>>>);
+
+impl Found {
+    pub(crate) fn proof(&self) -> Option<&Proof> {
+        self.0.as_ref().map(|entry| &entry.proof)
+    }
 }
 
 impl Seen {
@@ -42,25 +52,23 @@ impl Seen {
         self.slots.get(at..at + WAYS).unwrap_or(&[])
     }
 
-    pub(crate) fn find(&self, hash: &[u8; 32]) -> Option<Arc<Proof>> {
+    pub(crate) fn find(&self, hash: &[u8; 32]) -> Option<Found> {
         for slot in self.set(hash) {
             let entry = slot.load();
-            if let Some(entry) = &*entry
-                && entry.hash == *hash
-            {
-                return Some(entry.proof.clone());
+            if entry.as_ref().is_some_and(|entry| entry.hash == *hash) {
+                return Some(Found(entry));
             }
         }
         None
     }
 
     /// Remembers a token in the place of one that has ended, or else of any other in its set.
-    pub(crate) fn put(&self, hash: [u8; 32], proof: Arc<Proof>, now_s: u64) {
-        let set = self.set(&hash);
+    pub(crate) fn put(&self, new: &Arc<Entry>, now_s: u64) {
+        let set = self.set(&new.hash);
         let is_free = |slot: &&ArcSwapOption<Entry>| match &*slot.load() {
             None => true,
             Some(entry) => {
-                entry.hash == hash
+                entry.hash == new.hash
                     || entry.proof.expires_s <= now_s
                     || !entry.proof.signer.is_good()
             }
@@ -68,7 +76,7 @@ impl Seen {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize % WAYS;
         let slot = set.iter().find(is_free).or_else(|| set.get(turn));
         if let Some(slot) = slot {
-            slot.store(Some(Arc::new(Entry { hash, proof })));
+            slot.store(Some(new.clone()));
         }
     }
 

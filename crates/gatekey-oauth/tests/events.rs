@@ -94,9 +94,14 @@ fn events_hold_no_code_token_or_secret() {
         ["access_token", "refresh_token"].map(|name| body[name].as_str().unwrap().to_owned())
     };
     let code = walk::code(&server, id, &["read"]);
-    let [access, refresh] = tokens(ask(AuthorizationServer::token, &walk::exchange(&code)).unwrap());
+    let [access, refresh] =
+        tokens(ask(AuthorizationServer::token, &walk::exchange(&code)).unwrap());
     let grant = jwts.verify(&access, &Requirements::new()).unwrap();
-    secrets.extend([jwts.issue(grant.grant().unwrap(), None).unwrap().expose().to_owned()]);
+    secrets.extend([jwts
+        .issue(grant.grant().unwrap(), None)
+        .unwrap()
+        .expose()
+        .to_owned()]);
     clock.advance(Duration::from_secs(61));
     let again = [("grant_type", "refresh_token"), ("refresh_token", &refresh)];
     let [next_access, next] = tokens(ask(AuthorizationServer::token, &again).unwrap());
@@ -115,7 +120,10 @@ fn events_hold_no_code_token_or_secret() {
 
     let log = log.0.lock().unwrap().clone();
     let changes = log.lines().filter(|line| line.contains("message=changed"));
-    assert!(changes.count() > 8 && log.contains("took no change"), "{log}");
+    assert!(
+        changes.count() > 8 && log.contains("took no change"),
+        "{log}"
+    );
     for secret in &secrets {
         // Of a JWT its signature; of a refresh token what is behind its id and generation.
         let part = match (secret.rsplit_once('.'), secret.strip_prefix("gkr_")) {
