@@ -109,6 +109,8 @@ pub(crate) enum Command {
     },
     /// Make a store of a backup, without un-revoking a key.
     Restore(Restore),
+    /// Import keys of another system, whose holders go on with the tokens that they have.
+    Import(Box<crate::import::args::Import>),
     /// Remove keys that ended long ago.
     Purge {
         /// How long ago: 90d, 12h.

@@ -398,13 +398,13 @@ async fn with_progress<T>(work: impl Future<Output = T>, what: &str) -> T {
 
 /// A line on a terminal that is written over, and gone at the end.
 #[derive(Default)]
-struct Progress {
+pub(crate) struct Progress {
     is_shown: bool,
     last: Option<Instant>,
 }
 
 impl Progress {
-    fn tell(&mut self, text: &str) {
+    pub(crate) fn tell(&mut self, text: &str) {
         let mut stderr = std::io::stderr();
         let is_new = self.last.is_none_or(|last| last.elapsed() > LONG / 10);
         if is_new && stderr.is_terminal() {

@@ -186,7 +186,15 @@ pub(crate) fn serve(global: &Global, asked: &args::Serve) -> Result<()> {
         let _inside = runtime.enter();
         stop_signal()?
     };
-    let engine = open_or_wait(global, asked, store)?;
+    let mut stop = std::pin::pin!(stop);
+    let told = |time| {
+        runtime
+            .block_on(tokio::time::timeout(time, stop.as_mut()))
+            .is_ok()
+    };
+    let Some(engine) = open_or_wait(global, asked, store, told)? else {
+        return Ok(());
+    };
     let served = doors(global, asked, store, &engine).map(|doors| {
         runtime.block_on(stop);
         drop(doors);
@@ -196,7 +204,14 @@ pub(crate) fn serve(global: &Global, asked: &args::Serve) -> Result<()> {
     served
 }
 
-fn open_or_wait(global: &Global, asked: &args::Serve, store: &Path) -> Result<Engine> {
+/// Opens the store, or waits for another process that holds it. `told` waits for some time, and
+/// says whether the process was told to stop meanwhile; `None` where it was.
+fn open_or_wait(
+    global: &Global,
+    asked: &args::Serve,
+    store: &Path,
+    mut told: impl FnMut(Duration) -> bool,
+) -> Result<Option<Engine>> {
     let wait = asked.wait.some().map_err(Failure::usage)?;
     let began = Instant::now();
     let mut is_told = false;
@@ -220,9 +235,11 @@ fn open_or_wait(global: &Global, asked: &args::Serve, store: &Path) -> Result<En
                 if !std::mem::replace(&mut is_told, true) {
                     tell(&format!("waiting for {}{}", store.display(), holder(store)));
                 }
-                std::thread::sleep(Duration::from_millis(200));
+                if told(Duration::from_millis(200)) {
+                    return Ok(None);
+                }
             }
-            opened => return Ok(opened?),
+            opened => return Ok(Some(opened?)),
         }
     }
 }

@@ -10,6 +10,7 @@ mod complete;
 mod door;
 mod failure;
 mod holder;
+mod import;
 mod local;
 mod remote;
 mod table;

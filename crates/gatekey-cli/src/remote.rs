@@ -39,6 +39,7 @@ fn token_of(command: &Command) -> Result<String> {
             token_file,
             ..
         }) => token_file,
+        Command::Import(asked) => return crate::import::token_of(asked),
         _ => return Ok(String::new()),
     };
     ask::token(file.as_deref())
@@ -50,6 +51,7 @@ fn serve(door: &Door, global: &Global, command: Command, token: String) -> Resul
         Command::Key(command) => keys::run(door, global, command, token),
         Command::Owner(command) => owners::run(door, global, command),
         Command::Audit(command) => trail::run(door, global, &command),
+        Command::Import(asked) => crate::import::run(door, global, *asked, token),
         Command::Verify(asked) => verify(door, global, &asked, token),
         Command::Find(_) => {
             let body = wire::TokenRequest { token };
@@ -145,7 +147,7 @@ fn planned(
 }
 
 /// Objects: one a line, or a table of some members.
-fn list(global: &Global, items: &Value, columns: &[&str]) -> Result<()> {
+pub(crate) fn list(global: &Global, items: &Value, columns: &[&str]) -> Result<()> {
     let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
     if global.json {
         return items.iter().try_for_each(table::print_json);

@@ -47,3 +47,21 @@ fn every_command_of_the_guide_works_while_a_server_holds_the_file() {
     shell(&place, &script.replace("gatekey init\n", ""));
     assert_eq!(server.stop(), Some(0));
 }
+
+const IMPORT: &str = include_str!("../../../../docs/IMPORT.md");
+
+#[test]
+fn every_command_of_the_page_about_imports_works_on_a_file() {
+    shell(&Place::empty(), &script(IMPORT));
+}
+
+#[test]
+fn every_command_of_the_page_about_imports_works_while_a_server_holds_the_file() {
+    let place = Place::empty();
+    let server = place.serve(&[]);
+    let script = script(IMPORT);
+    assert!(script.contains("gatekey init\n"));
+    // The server has created it.
+    shell(&place, &script.replace("gatekey init\n", ""));
+    assert_eq!(server.stop(), Some(0));
+}

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod completing;
+mod containers;
 mod exits;
 mod guide;
+mod importing;
 mod killed;
 mod output;
 mod program;
