@@ -35,13 +35,17 @@ pub(crate) struct Global {
     /// The store's file.
     #[arg(long, global = true, env = "GATEKEY_STORE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) store: Option<PathBuf>,
-    /// A server's admin API, in the place of a file: http://HOST:PORT. The admin key is in
-    /// GATEKEY_ADMIN_KEY, or in a file.
+    /// A server's admin API, in the place of a file: https://HOST:PORT, or http://. The admin
+    /// key is in GATEKEY_ADMIN_KEY, or in a file.
     #[arg(long, global = true, env = "GATEKEY_URL", value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The file with the admin key, for --url.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) admin_key_file: Option<PathBuf>,
+    /// The file with the certificates that a server's with TLS must lead to, in the place of
+    /// the system's.
+    #[arg(long, global = true, env = "GATEKEY_CA_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Send the admin key to another host over plain HTTP.
     #[arg(long, global = true)]
     pub(crate) allow_plain_http: bool,

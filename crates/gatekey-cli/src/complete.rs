@@ -92,6 +92,7 @@ fn global() -> Global {
         store,
         url,
         admin_key_file: flag("--admin-key-file").map(Into::into),
+        ca_file: of("--ca-file", "GATEKEY_CA_FILE").map(Into::into),
         allow_plain_http: words.iter().any(|word| word == "--allow-plain-http"),
         socket: flag("--socket").map(Into::into),
         pepper: peppers

@@ -19,6 +19,7 @@ use tower::ServiceExt as _;
 use crate::args::Global;
 use crate::failure::{Exit, Failure, Result};
 use crate::holder::holder;
+use crate::tls::Tls;
 
 /// How long a server may take to be reached.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ enum Way {
     Tcp {
         address: String,
         key: HeaderValue,
+        tls: Option<Tls>,
     },
 }
 
@@ -279,26 +281,34 @@ fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
 }
 
 fn by_url(url: &str, global: &Global) -> Result<Way> {
-    let Some(address) = url.strip_prefix("http://") else {
-        return Err(Failure::usage(
-            "the URL must begin with http://: for a server with TLS, forward a port to it (ssh -L)",
-        ));
+    let (address, has_tls) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(address), _) => (address, true),
+        (None, Some(address)) => (address, false),
+        (None, None) => {
+            let why = "the URL must be https://HOST:PORT or http://HOST:PORT";
+            return Err(Failure::usage(why));
+        }
     };
     let address = address.trim_end_matches('/').to_owned();
-    let host = address
-        .rsplit_once(':')
-        .map_or(address.as_str(), |(host, _)| host);
+    // The colons in brackets are of an address of IPv6.
+    let has_port = address.rsplit(']').next().is_some_and(|it| it.contains(':'));
+    let host = match address.rsplit_once(':') {
+        Some((host, _)) if has_port => host,
+        _ => address.as_str(),
+    };
     let is_here = host == "localhost"
         || host
             .trim_matches(['[', ']'])
             .parse::<std::net::IpAddr>()
             .is_ok_and(|ip| ip.is_loopback());
     if address.contains(['/', '@', '?', '#']) || address.is_empty() {
-        return Err(Failure::usage("the URL must be http://HOST:PORT"));
+        return Err(Failure::usage(
+            "the URL must be https://HOST:PORT or http://HOST:PORT",
+        ));
     }
-    if !is_here && !global.allow_plain_http {
+    if !has_tls && !is_here && !global.allow_plain_http {
         return Err(Failure::usage(format!(
-            "{host} is another host, and everybody in between would read the admin key: forward a port to it (ssh -L), or give --allow-plain-http"
+            "{host} is another host, and everybody in between would read the admin key: use https://, forward a port to it (ssh -L), or give --allow-plain-http"
         )));
     }
     let key = match &global.admin_key_file {
@@ -313,11 +323,16 @@ fn by_url(url: &str, global: &Global) -> Result<Way> {
     let mut key = HeaderValue::try_from(format!("Bearer {}", key.trim_end_matches(['\r', '\n'])))
         .map_err(|_| Failure::usage("the admin key is not a token"))?;
     key.set_sensitive(true);
-    let address = match address.contains(':') {
-        true => address,
-        false => format!("{address}:80"),
+    let tls = match has_tls {
+        true => Some(Tls::to(host, global.ca_file.as_deref())?),
+        false => None,
     };
-    Ok(Way::Tcp { address, key })
+    let address = match (has_port, has_tls) {
+        (true, _) => address,
+        (false, true) => format!("{address}:443"),
+        (false, false) => format!("{address}:80"),
+    };
+    Ok(Way::Tcp { address, key, tls })
 }
 
 async fn send(way: &Way, mut request: Request<Body>) -> Result<Response<Body>> {
@@ -335,23 +350,37 @@ async fn send(way: &Way, mut request: Request<Body>) -> Result<Response<Body>> {
                 })?;
             over(stream, request).await
         }
-        Way::Tcp { address, key } => {
+        Way::Tcp { address, key, tls } => {
             let unreachable = |why: &dyn std::fmt::Display| {
                 Failure::fault(format!("{address} cannot be reached: {why}"))
             };
-            let connecting = tokio::net::TcpStream::connect(address);
+            let connecting = async {
+                let stream = tokio::net::TcpStream::connect(address).await?;
+                match tls {
+                    Some(tls) => Ok(Stream::Secured(Box::new(tls.over(stream).await?))),
+                    None => Ok(Stream::Plain(stream)),
+                }
+            };
             let stream = tokio::time::timeout(CONNECT, connecting)
                 .await
                 .map_err(|_| unreachable(&"it took too long"))?
-                .map_err(|error| unreachable(&error))?;
+                .map_err(|error: std::io::Error| unreachable(&error))?;
             let headers = request.headers_mut();
             headers.insert(header::AUTHORIZATION, key.clone());
             if let Ok(host) = HeaderValue::from_str(address) {
                 headers.insert(header::HOST, host);
             }
-            over(stream, request).await
+            match stream {
+                Stream::Secured(stream) => over(stream, request).await,
+                Stream::Plain(stream) => over(stream, request).await,
+            }
         }
     }
+}
+
+enum Stream {
+    Plain(tokio::net::TcpStream),
+    Secured(Box<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>),
 }
 
 async fn over<S>(stream: S, request: Request<Body>) -> Result<Response<Body>>

@@ -14,6 +14,7 @@ mod import;
 mod local;
 mod remote;
 mod table;
+mod tls;
 mod values;
 
 use std::io::Write as _;

@@ -11,4 +11,5 @@ mod killed;
 mod output;
 mod program;
 mod terminal;
+mod tls;
 mod ways;

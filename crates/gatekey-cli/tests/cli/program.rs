@@ -44,6 +44,7 @@ pub(crate) fn gatekey() -> Command {
         "GATEKEY_URL",
         "GATEKEY_ADMIN_KEY",
         "GATEKEY_PEPPERS",
+        "GATEKEY_CA_FILE",
         "COMPLETE",
     ] {
         command.env_remove(name);

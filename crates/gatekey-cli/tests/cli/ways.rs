@@ -134,12 +134,15 @@ fn an_admin_key_goes_to_no_other_host_in_the_open() {
         ("http://192.0.2.1:9", 2),
         ("http://localhost.example:9", 2),
         ("http://127.0.0.1.example:9", 2),
-        ("https://localhost:9", 2),
+        ("ftp://localhost:9", 2),
+        ("https://u@localhost:9", 2),
+        ("https://localhost:1", 1),
         ("http://u@localhost:9", 2),
         ("http://localhost:9/path", 2),
         ("http://", 2),
         ("http://127.0.0.1:1", 1),
         ("http://[::1]:1", 1),
+        ("http://[2001:db8::1]", 2),
     ] {
         let mut command = gatekey();
         command
