@@ -111,7 +111,11 @@ impl Api {
             .keys(gatekey::KeyFilter::new())
             .map(Result::unwrap)
             .collect();
-        format!("{span:?} {keys:?} {:?}", self.engine.keyspaces().unwrap())
+        let keyspaces = self.engine.keyspaces().unwrap();
+        format!(
+            "{span:?} {keys:?} {keyspaces:?} {:?}",
+            self.engine.imports().unwrap()
+        )
     }
 }
 

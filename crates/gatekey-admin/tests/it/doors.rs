@@ -9,6 +9,8 @@ use gatekey_admin::Admin;
 use serde_json::{Value, json};
 
 use crate::api::{ADMIN, Api, request, send};
+use crate::document::{document, operations};
+use crate::hostile::example;
 
 /// Sends a request, and reads the answer: its status and its body.
 fn http<S: std::io::Read + std::io::Write>(
@@ -110,6 +112,71 @@ fn a_client_that_says_nothing_holds_up_neither_others_nor_the_end() {
     assert!(began.elapsed() < Duration::from_secs(60));
     drop((idle, half));
     engine.close().unwrap();
+}
+
+/// A request that ends before it says so is not done, even where what came of its body is whole.
+#[test]
+fn a_request_that_is_cut_off_changes_nothing() {
+    let (api, id, token) = Api::with_key();
+    let (_, key) = api.admin_key(&["read", "issue", "revoke", "administer"]);
+    let admin = Admin::new(api.engine.clone())
+        .admin_keyspace(ADMIN.parse().unwrap())
+        .unwrap();
+    let door = admin
+        .open_tcp(TcpListener::bind("127.0.0.1:0").unwrap())
+        .unwrap();
+    let address = door.address().unwrap();
+    let send = |text: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // A server that refuses a request early has no use for the rest.
+        let _ = stream.write_all(text.as_bytes());
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let head = |method: &str, path: &str| {
+        let path = path.replace("{id}", &id).replace("{prefix}", "acme_live");
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\
+             Authorization: Bearer {key}\r\n{JSON}"
+        )
+    };
+    let before = api.state();
+    for (method, path, operation) in operations(&document()) {
+        let head = head(&method, &path);
+        let mut requests = vec![
+            head.clone(),
+            format!("{head}X-Long: {}\r\n\r\n", "a".repeat(1 << 20)),
+            format!("{head}{}\r\n", "X-Many: 1\r\n".repeat(10_000)),
+        ];
+        if operation["requestBody"].is_object() {
+            let body = example(operation["operationId"].as_str().unwrap(), &token).to_string();
+            let len = body.len();
+            requests.extend([
+                format!("{head}Content-Length: {}\r\n\r\n{body}", len + 1),
+                format!("{head}Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n{body}\r\n"),
+                // Two lengths, of which a proxy in front may see another one.
+                format!(
+                    "{head}Content-Length: {len}\r\nContent-Length: {}\r\n\r\n{body}",
+                    len + 1
+                ),
+            ]);
+        }
+        for request in requests {
+            let answer = send(&request);
+            let shown = &request[..request.len().min(300)];
+            let is_refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
+            assert!(is_refused, "{shown}: {answer}");
+        }
+    }
+    assert_eq!(api.state(), before);
+    // Whole, it is done.
+    let body = r#"{"prefix": "whole"}"#;
+    let head = head("POST", "/v1/keyspaces");
+    let answer = send(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    door.close();
 }
 
 #[cfg(unix)]

@@ -37,6 +37,10 @@ fn each_endpoint_takes_its_right_and_no_other() {
                 (403, "forbidden".to_owned()),
                 "{method} {path} with {has}"
             );
+            // Nothing is read of what somebody sends who may not.
+            let wrong = json!([[7, {"no": "such form"}], "a".repeat(200_000)]);
+            let reply = api.ask_with(key, &method, &format!("{concrete}?nothing=7"), &wrong);
+            assert_eq!(reply.status, 403, "{method} {path} with {has}");
         }
         let reply = api.ask_with(&without, &method, &concrete, &body);
         assert_eq!(reply.status, 403, "{method} {path} with no right");
@@ -150,6 +154,8 @@ fn who_may_administer_cares_for_the_store() {
     );
     let settings = json!({"keyspace": "acme_live", "owner": "acme", "cap": 2});
     allowed("administer", "PATCH", "/v1/owners/settings", &settings);
+    let import = json!({"name": "old", "hash": "plain"});
+    allowed("administer", "POST", "/v1/imports", &import);
     let (api, _, _) = Api::with_key();
     let (_, key) = api.admin_key(&["administer"]);
     for path in ["/v1/check", "/v1/purge"] {
