@@ -291,7 +291,10 @@ fn by_url(url: &str, global: &Global) -> Result<Way> {
     };
     let address = address.trim_end_matches('/').to_owned();
     // The colons in brackets are of an address of IPv6.
-    let has_port = address.rsplit(']').next().is_some_and(|it| it.contains(':'));
+    let has_port = address
+        .rsplit(']')
+        .next()
+        .is_some_and(|it| it.contains(':'));
     let host = match address.rsplit_once(':') {
         Some((host, _)) if has_port => host,
         _ => address.as_str(),

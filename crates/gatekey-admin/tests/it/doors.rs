@@ -174,7 +174,10 @@ fn a_request_that_is_cut_off_changes_nothing() {
     // Whole, it is done.
     let body = r#"{"prefix": "whole"}"#;
     let head = head("POST", "/v1/keyspaces");
-    let answer = send(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+    let answer = send(&format!(
+        "{head}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     door.close();
 }

@@ -10,6 +10,7 @@ mod importing;
 mod killed;
 mod output;
 mod program;
+mod questions;
 mod terminal;
 mod tls;
 mod ways;

@@ -14,12 +14,21 @@ use crate::program::{Place, Ran, gatekey, run};
 /// A CA of one's own, and a certificate of it for the names.
 fn certificates(openssl: &Path, folder: &Path, names: &str) {
     let openssl = |args: &[&str]| {
-        let made = Command::new(openssl).current_dir(folder).args(args).output();
+        let made = Command::new(openssl)
+            .current_dir(folder)
+            .args(args)
+            .output();
         let made = made.unwrap();
         assert!(made.status.success(), "{made:?}");
     };
     std::fs::write(folder.join("names"), format!("subjectAltName={names}\n")).unwrap();
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let key = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ];
     let of = |subject: &'static str, more: &[&'static str]| {
         [&["req", "-subj", subject][..], &key, more].concat()
     };
@@ -27,10 +36,26 @@ fn certificates(openssl: &Path, folder: &Path, names: &str) {
         "/CN=CA of a test",
         &["-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"],
     ));
-    openssl(&of("/CN=server", &["-keyout", "server.key", "-out", "server.csr"]));
+    openssl(&of(
+        "/CN=server",
+        &["-keyout", "server.key", "-out", "server.csr"],
+    ));
     openssl(&[
-        "x509", "-req", "-days", "2", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-        "-CAcreateserial", "-extfile", "names", "-out", "server.pem",
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "names",
+        "-out",
+        "server.pem",
     ]);
 }
 
@@ -81,7 +106,13 @@ fn a_server_with_tls_is_asked_where_its_certificate_is_right() {
     let (place, id, token) = Place::with_key();
     let server = place.serve(&["--tcp", "127.0.0.1:0", "--admin-keyspace", "ops_admin"]);
     let issued = place.done(&[
-        "key", "issue", "ops_admin", "--owner", "ops", "--permission", "read",
+        "key",
+        "issue",
+        "ops_admin",
+        "--owner",
+        "ops",
+        "--permission",
+        "read",
     ]);
     std::fs::write(place.path().join("admin.key"), &issued.stdout).unwrap();
     let plain = place.url();
@@ -97,7 +128,11 @@ fn a_server_with_tls_is_asked_where_its_certificate_is_right() {
     let right = format!("https://localhost:{port}");
     let ca = ["--ca-file", "ca.pem"];
     let found = ask(&right, &ca, &["--json", "find"], &token);
-    assert_eq!((found.code, found.json()["id"].as_str()), (0, Some(&*id)), "{found:?}");
+    assert_eq!(
+        (found.code, found.json()["id"].as_str()),
+        (0, Some(&*id)),
+        "{found:?}"
+    );
     // Several requests of one command, and an answer that is copied as it comes.
     let trail = ask(&right, &ca, &["audit", "export"], "");
     assert_eq!(trail.code, 0, "{trail:?}");
@@ -109,7 +144,12 @@ fn a_server_with_tls_is_asked_where_its_certificate_is_right() {
     let elsewhere = tempfile::tempdir().unwrap();
     certificates(&openssl, elsewhere.path(), "DNS:localhost");
     let other = elsewhere.path().join("ca.pem");
-    let other_ca = ask(&right, &["--ca-file", other.to_str().unwrap()], &["stats"], "");
+    let other_ca = ask(
+        &right,
+        &["--ca-file", other.to_str().unwrap()],
+        &["stats"],
+        "",
+    );
     for (refused, why) in [
         (&unknown, "UnknownIssuer"),
         (&other_name, "not valid for name"),
@@ -121,7 +161,9 @@ fn a_server_with_tls_is_asked_where_its_certificate_is_right() {
     let none = ask(&right, &["--ca-file", "admin.key"], &["stats"], "");
     assert_eq!(none.code, 2, "{none:?}");
     // A server that speaks no TLS is none with TLS, and is sent no key.
-    let plain = plain.replace("http://", "https://").replace("127.0.0.1", "localhost");
+    let plain = plain
+        .replace("http://", "https://")
+        .replace("127.0.0.1", "localhost");
     assert_eq!(ask(&plain, &ca, &["stats"], "").code, 1);
     assert_eq!(server.stop(), Some(0));
 }
