@@ -188,9 +188,9 @@ pub(crate) fn serve(global: &Global, asked: &args::Serve) -> Result<()> {
     };
     let mut stop = std::pin::pin!(stop);
     let told = |time| {
-        runtime
-            .block_on(tokio::time::timeout(time, stop.as_mut()))
-            .is_ok()
+        // A timer is made inside the runtime.
+        let stopped = async { tokio::time::timeout(time, stop.as_mut()).await };
+        runtime.block_on(stopped).is_ok()
     };
     let Some(engine) = open_or_wait(global, asked, store, told)? else {
         return Ok(());
