@@ -150,8 +150,8 @@ fn the_unit_is_one_that_systemd_takes() {
     let told: Vec<&str> = ran.stderr.lines().filter(about).collect();
     assert_eq!((ran.code, told.as_slice()), (0, &[][..]), "{ran:?}");
     // It would tell.
-    std::fs::write(&file, unit.replace("ProtectHome=yes", "ProtectHom=yes")).unwrap();
-    assert!(verify(&file).stderr.contains("ProtectHom"));
+    std::fs::write(&file, unit.replace("ProtectHome=yes", "NoSuchSetting=yes")).unwrap();
+    assert!(verify(&file).stderr.contains("NoSuchSetting"));
     std::fs::write(&file, unit.replace(GATEKEY, "/no/such/program")).unwrap();
     assert_ne!(verify(&file).code, 0);
 }
