@@ -238,9 +238,10 @@ impl Options {
     /// limited: what cannot be counted is not let through. [`Stats`](crate::Stats) tells how
     /// often either happened.
     ///
-    /// The same number bounds the keys with quotas, and the quotas, in memory; about
-    /// 200 bytes each. While that is full, a request of a further key waits for a
-    /// commit, which puts back up to 16 quotas that were not used lately.
+    /// The same number bounds the keys with quotas, and the quotas, in memory, about
+    /// 200 bytes each; there is room for 576 at least, since one request may need nine. While
+    /// that is full, a request of a further key waits for a commit, which puts back up to 16
+    /// quotas that were not used lately.
     ///
     /// ```
     /// use gatekey::Options;

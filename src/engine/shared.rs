@@ -134,7 +134,7 @@ impl Core {
             limiter,
             owner_terms,
             own_limits: OwnLimits::default(),
-            quotas: Arc::new(Quotas::new(options.limited_keys)),
+            quotas: Arc::new(Quotas::new(options.limited_keys.max(Quotas::KEYS_MIN))),
             attempts: options.failed_attempts.map(Attempts::new),
             usage_history_bytes: options.usage_history_bytes,
             tracks_usage: options.usage_interval.is_some(),

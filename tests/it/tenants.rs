@@ -481,3 +481,34 @@ fn threads_that_need_quotas_of_several_owners_use_each_up_and_none_waits_for_eve
         0
     );
 }
+
+/// Quotas that make room for one another, turn by turn, would never be done.
+#[test]
+fn requests_of_more_quotas_than_memory_is_given_room_for_are_all_answered() {
+    for limited_keys in [1, 2, 3] {
+        let options = Options::new()
+            .limited_keys(limited_keys)
+            .usage_interval(None);
+        let engine = options.open_in_memory().unwrap();
+        let quota = |requests| LevelDefaults::new().quota(Quota::new(requests));
+        let new = keyspace()
+            .owner_defaults(1, quota(1_000))
+            .owner_defaults(2, quota(60));
+        engine.create_keyspace(new).unwrap();
+        let keys: Vec<Issued> = (0..6)
+            .map(|number| {
+                let owner = format!("acme/{}", number % 2);
+                let new = NewKey::new("acme_live", owner).unwrap();
+                engine.issue(new.quota(Quota::new(50))).unwrap()
+            })
+            .collect();
+        let admitted = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for issued in &keys {
+                scope.spawn(|| admitted.fetch_add(ask(&engine, issued, 40), Ordering::Relaxed));
+            }
+        });
+        assert_eq!(admitted.into_inner(), 2 * 60, "{limited_keys}");
+        assert!(engine.check().unwrap().is_sound());
+    }
+}

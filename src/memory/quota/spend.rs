@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::purses::{Index, Purse, Purses};
 use crate::memory::hash::IdHasher;
-use crate::memory::levels::PerLevel;
+use crate::memory::levels::{LEVELS_MAX, PerLevel};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::quota::{Period, QuotaStatus};
@@ -81,6 +81,11 @@ pub(crate) struct Quotas {
 }
 
 impl Quotas {
+    /// The fewest keys for which there has to be room: all levels of as many requests as
+    /// wait for a commit at a time. With less, requests of several quotas would call in,
+    /// turn by turn, what the others have just taken.
+    pub(crate) const KEYS_MIN: usize = LANES * LEVELS_MAX;
+
     pub(crate) fn new(keys_max: usize) -> Self {
         Self {
             by_name: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
