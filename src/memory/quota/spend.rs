@@ -228,9 +228,10 @@ impl Quotas {
 
     /// Puts in what a request spent that another level refused.
     #[cfg(test)]
-    #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
     pub(crate) fn put_in(&self, name: Name, requests: u64) {
-        self.by_name_of(name).put_in(requests);
+        if let Some(purse) = self.by_name.find(name) {
+            purse.put_in(requests);
+        }
     }
 
     #[cfg(test)]

@@ -47,7 +47,7 @@ impl NewKeyspace {
     /// that do not expire unless their issue says so.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for a prefix that is not 1 to 32 of `a-z 0-9 _`.
+    /// [`Invalid::Malformed`](crate::Invalid::Malformed) for a prefix that is not 1 to 32 of `a-z 0-9 _`.
     pub fn new(prefix: impl TryInto<Prefix, Error: Into<Error>>) -> Result<Self, Error> {
         Ok(Self {
             prefix: prefix.try_into().map_err(Into::into)?,
@@ -64,7 +64,7 @@ impl NewKeyspace {
         })
     }
 
-    /// What it is for, at most [`bounds::DESCRIPTION_LEN_MAX`] bytes.
+    /// What it is for, at most [`bounds::DESCRIPTION_LEN_MAX`](crate::bounds::DESCRIPTION_LEN_MAX) bytes.
     #[must_use]
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = text.into();
@@ -119,7 +119,7 @@ impl NewKeyspace {
     }
 
     /// The longest grace of a rotation; zero allows rotations without a grace alone. A
-    /// rotation that asks for more is refused with [`Invalid::GraceTooLong`].
+    /// rotation that asks for more is refused with [`Invalid::GraceTooLong`](crate::Invalid::GraceTooLong).
     ///
     /// ```
     /// # use gatekey::{Engine, Error, Invalid, NewKey, NewKeyspace, Rotation};
@@ -170,7 +170,7 @@ impl NewKeyspace {
         self
     }
 
-    /// Adds a plan, which its keys can follow; at most [`bounds::PLANS_MAX`].
+    /// Adds a plan, which its keys can follow; at most [`bounds::PLANS_MAX`](crate::bounds::PLANS_MAX).
     #[must_use]
     pub fn plan(mut self, plan: Plan) -> Self {
         self.plans.push(plan);

@@ -118,7 +118,7 @@ impl KeyspaceUpdate {
     }
 
     /// Whether a key in its grace counts beside the key that it was rotated to: see
-    /// [`NewKeyspace::count_retiring`].
+    /// [`NewKeyspace::count_retiring`](crate::NewKeyspace::count_retiring).
     #[must_use]
     pub fn count_retiring(mut self, counts: bool) -> Self {
         self.count_retiring = Some(counts);
