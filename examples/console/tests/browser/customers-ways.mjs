@@ -1,5 +1,5 @@
 // All that a customer does, in every way that people do it.
-import { base, log_in, same, test, use } from "./people.mjs";
+import { base, go, log_in, same, test, use } from "./people.mjs";
 import { hands, ways } from "./hands.mjs";
 
 const token_on = (page) => page.getByLabel("API key", { exact: true }).inputValue();
@@ -16,7 +16,7 @@ for (const [name, way] of Object.entries(ways)) {
       await page.reload();
       // A page that came of a form is not shown again: the browser says so.
       await page.goBack().catch(() => page.waitForLoadState());
-      await page.goto(at).catch(() => page.goto(at));
+      await go(page, at);
       same(await keys(), before, "keys after a reload, back and forth");
     };
     const own = hands(page, way);

@@ -1,5 +1,5 @@
 // All that an operator does, in every way that people do it.
-import { admin_keys, assert, desk, same, test, use } from "./people.mjs";
+import { admin_keys, assert, desk, go, same, test, use } from "./people.mjs";
 import { hands, ways } from "./hands.mjs";
 
 const token_on = (page) => page.getByLabel("API key", { exact: true }).inputValue();
@@ -20,7 +20,7 @@ for (const [name, way] of Object.entries(ways)) {
     await page.reload();
     // A page that came of a form is not shown again: the browser says so.
     await page.goBack().catch(() => page.waitForLoadState());
-    await page.goto(at).catch(() => page.goto(at));
+    await go(page, at);
     same(await changes(page), before, "changes after a reload, back and forth");
   };
   const begin = async (page) => {

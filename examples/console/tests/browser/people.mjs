@@ -71,6 +71,19 @@ export const operate = async (page, who = 0) => {
   await page.getByRole("heading", { name: "Overview" }).waitFor();
 };
 
+// Goes to a page, also where the browser is on its way to another: back to a form that it
+// does not send again, say.
+export const go = async (page, to) => {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await page.goto(to);
+    } catch (error) {
+      if (tries === 20) throw error;
+      await page.waitForTimeout(250);
+    }
+  }
+};
+
 // What axe-core finds, in words: by all of its rules, or by some.
 const all_rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 // The rules whose findings depend on colours, and on where things stand.
