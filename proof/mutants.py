@@ -249,6 +249,16 @@ def is_test(node):
     return False
 
 
+def left_out(file, node, kind, plain):
+    """The mutant without what a node does."""
+    line, column = node.start_point[0] + 1, node.start_point[1] + 1
+    first = " ".join(file.plain(node).split())[:70]
+    place = (node.start_byte, node.end_byte)
+    mutant = Mutant(file, f"{file.name}:{line}:{column}: leave out `{first}`", kind, (*place, plain))
+    mutant.edit = (*place, lambda inner: mutant.marked(f"if !{mutant.on()} {{ {inner} }}"))
+    return mutant
+
+
 def statements(file):
     """A mutant without each statement that has no value."""
     for node in descend(file.root):
@@ -272,19 +282,7 @@ def statements(file):
             held = [c for c in block.named_children if "comment" not in c.type]
             if len(held) == 1 and held[0].type == "expression_statement":
                 continue
-        line = node.start_point[0] + 1
-        column = node.start_point[1] + 1
-        first = " ".join(text.split())[:70]
-        mutant = Mutant(
-            file, f"{file.name}:{line}:{column}: leave out `{first}`", "Statement",
-            (node.start_byte, node.end_byte, ""),
-        )
-
-        def edit(inner, mutant=mutant):
-            return mutant.marked(f"if !{mutant.on()} {{ {inner} }}")
-
-        mutant.edit = (node.start_byte, node.end_byte, edit)
-        yield mutant
+        yield left_out(file, node, "Statement", "")
 
 
 def arms(file):
@@ -296,19 +294,7 @@ def arms(file):
         value = node.child_by_field_name("value")
         if value.type not in ("call_expression", "assignment_expression"):
             continue
-        text = file.plain(value)
-        line, column = value.start_point[0] + 1, value.start_point[1] + 1
-        first = " ".join(text.split())[:70]
-        mutant = Mutant(
-            file, f"{file.name}:{line}:{column}: leave out `{first}`", "Arm",
-            (value.start_byte, value.end_byte, "()"),
-        )
-
-        def edit(inner, mutant=mutant):
-            return mutant.marked(f"if !{mutant.on()} {{ {inner} }}")
-
-        mutant.edit = (value.start_byte, value.end_byte, edit)
-        yield mutant
+        yield left_out(file, value, "Arm", "()")
 
 
 def render(file, mutants):
