@@ -1,8 +1,5 @@
 //! `gatekey import`: each source, a run that was cut off, and what is told of each row.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::program::{Place, Ran};
@@ -194,19 +191,7 @@ fn an_import_that_was_killed_goes_on_where_it_was() {
     ];
     let mut random = 0x9e37_79b9_u64;
     for _ in 0..6 {
-        let mut child = place
-            .command(&args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        std::thread::sleep(Duration::from_micros((random >> 33) % 2_500_000));
-        let _ = child.kill();
-        child.wait().unwrap();
+        let _ = place.killed_within(&args, &mut random, 2_500_000);
         let check = place.run(&["check", "--json"]);
         assert_eq!(
             (check.code, check.json()["is_sound"].clone()),

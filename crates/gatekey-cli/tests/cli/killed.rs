@@ -1,8 +1,5 @@
 //! A kill at any moment leaves the store sound, and no file that looks whole and is not.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use crate::program::{Place, gatekey, run};
 
 #[test]
@@ -26,20 +23,8 @@ fn a_kill_at_any_moment_leaves_the_store_sound() {
             &["compact"],
         ];
         let args = asks[round % asks.len()];
-        let mut child = place
-            .command(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        std::thread::sleep(Duration::from_micros((random >> 33) % 250_000));
-        let _ = child.kill();
-        let ended = child.wait().unwrap();
-        issued += usize::from(ended.success());
+        let ended = place.killed_within(args, &mut random, 250_000);
+        issued += usize::from(ended);
         let check = place.run(&["check", "--json"]);
         assert_eq!(
             (check.code, check.json()["is_sound"].clone()),

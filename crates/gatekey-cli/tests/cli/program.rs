@@ -131,6 +131,23 @@ impl Place {
         ran
     }
 
+    /// Runs a command and kills it within some microseconds; says whether it ended well before.
+    pub(crate) fn killed_within(&self, args: &[&str], random: &mut u64, micros: u64) -> bool {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        *random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        std::thread::sleep(Duration::from_micros((*random >> 33) % micros));
+        let _ = child.kill();
+        child.wait().unwrap().success()
+    }
+
     /// A server that holds the store, once it can be asked.
     pub(crate) fn serve(&self, more: &[&str]) -> Server {
         let mut args = vec!["serve", "--create"];
