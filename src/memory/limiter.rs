@@ -33,7 +33,7 @@ use crate::model::limit::{Level, Limit, LimitStatus};
 use crate::model::verdict::Standing;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
-use room::Room;
+use room::{Room, Wanted};
 
 /// How many shards there are. A request holds its locks for some tens of nanoseconds.
 const SHARDS: usize = 256;
@@ -359,10 +359,14 @@ impl Limiter {
                 Asked::LacksRoom(ask) => {
                     // Room for one at a time would never do: the meter of one level counts
                     // nothing yet, and makes room for that of the next.
-                    let lacks = |ask: &&Ask<'_>| {
-                        (held.meter(ask.name)).is_none_or(|meter| meter.is_idle(now))
-                    };
-                    let wanted = names.0.iter().filter(lacks).count();
+                    let mut wanted = Wanted::default();
+                    for ask in names.0 {
+                        match held.meter(ask.name) {
+                            None => wanted.missing += 1,
+                            Some(meter) if meter.is_idle(now) => wanted.idle += 1,
+                            Some(_) => {}
+                        }
+                    }
                     held.0.clear();
                     if !self.make_room(ask, wanted, now, home)? {
                         return Ok(Asked::LacksRoom(ask));
@@ -418,7 +422,7 @@ impl Limiter {
         has_made_room: bool,
     ) -> Option<&'m mut Meter> {
         let len = self.len.fetch_add(1, Ordering::Relaxed);
-        if self.room.is_full(len) || !has_made_room && self.room.is_sweep_due(len) {
+        if !self.room.has_room(len, 1) || !has_made_room && self.room.is_sweep_due(len) {
             self.len.fetch_sub(1, Ordering::Relaxed);
             return None;
         }

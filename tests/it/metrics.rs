@@ -137,9 +137,12 @@ fn a_sample_of_what_memory_answers_is_timed() {
         let _ = engine.verify(issued.token.expose()).unwrap();
     }
     let times = engine.metrics().unwrap().memory_times;
-    assert!((99..=101).contains(&times.count()), "{times:?}");
+    // One in 1,024, and one in 4,096 where the notes of so many uses wait, since the thread
+    // that takes them over gets no processor.
+    assert!((99..=126).contains(&times.count()), "{times:?}");
     assert!(times.sum() > Duration::ZERO);
     // A thread that verifies seldom has one timed in each second.
+    engine.flush().unwrap();
     for _ in 0..10 {
         clock.advance(Duration::from_secs(2));
         for _ in 0..3 {

@@ -36,6 +36,14 @@ struct Shares {
     share: usize,
 }
 
+/// The meters that a request lacks, and those of its own that it would lose with the idle
+/// ones.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted {
+    pub(super) missing: usize,
+    pub(super) idle: usize,
+}
+
 /// For how long a count serves to refuse those who were above their share.
 const RECOUNT_MS: u64 = 1_000;
 
@@ -50,9 +58,9 @@ impl Room {
         }
     }
 
-    /// Whether there are as many as there may be.
-    pub(super) fn is_full(&self, len: usize) -> bool {
-        len >= self.meters_max
+    /// Whether there may be so many more.
+    pub(super) fn has_room(&self, len: usize, wanted: usize) -> bool {
+        len + wanted <= self.meters_max
     }
 
     /// Whether there are so many more than lately that those which are idle are to go.
@@ -69,30 +77,32 @@ impl Limiter {
         (read(&self.room.refused), read(&self.room.evicted))
     }
 
-    /// Makes room for so many meters, of a level and of others of its request; `false` where
+    /// Makes room for the meters of a level and of others of its request; `false` where
     /// there is none for all of them.
     pub(super) fn make_room(
         &self,
         ask: &Ask<'_>,
-        wanted: usize,
+        wanted: Wanted,
         now: Timestamp,
         home: &Home,
     ) -> Result<bool, Error> {
         let mut shares = lock_at_home(&self.room.making, home)?;
         let room = &self.room;
-        let has_room = || self.len() + wanted <= room.meters_max;
-        if has_room() && !room.is_sweep_due(self.len()) {
+        let mut places = wanted.missing;
+        if room.has_room(self.len(), places) && !room.is_sweep_due(self.len()) {
             return Ok(true);
         }
         // Where nothing was idle a moment ago, nothing is.
         if !room.sweeps.is_paused(now) {
             let before = self.len();
             self.retain(home, |meter| !meter.is_idle(now))?;
+            places += wanted.idle;
             if self.len() == before {
                 room.sweeps.pause(now);
             }
         }
         room.sweeps.left(self.len());
+        let has_room = || room.has_room(self.len(), places);
         if has_room() || self.evict(ask, &mut shares, now, home)? && has_room() {
             return Ok(true);
         }

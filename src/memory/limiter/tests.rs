@@ -348,6 +348,26 @@ fn a_request_that_needs_more_meters_than_there_is_room_for_is_answered() {
     }
 }
 
+/// Where nothing was idle a moment ago the meters are not walked, and what a request has
+/// stays.
+#[test]
+fn a_meter_that_counts_nothing_and_stays_needs_no_place() {
+    let limiter = Limiter::new(2_049);
+    let plan = terms(&[Limit::per_minute(5)]);
+    for number in 0..2_047 {
+        charge(&limiter, &[key(number, &plan, "acme")], 1, at(0)).unwrap();
+    }
+    let levels = [
+        ask(Name(7, 7), Level::Owner(1), &plan, "acme"),
+        key(5_000, &plan, "acme"),
+    ];
+    charge(&limiter, &levels[..1], 0, at(0)).unwrap();
+    assert!(limiter.room.is_sweep_due(limiter.len()));
+    charge(&limiter, &levels, 1, at(0)).unwrap();
+    assert_eq!(limiter.len(), 2_049);
+    assert_eq!(limiter.crowding(), (0, 0));
+}
+
 /// Whoever has less than a share keeps that, and the others share the rest.
 #[test]
 fn a_share_is_what_is_left_of_those_who_have_less() {
