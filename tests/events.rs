@@ -3,60 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
-
 use gatekey::{KeyUpdate, NewKey, NewKeyspace, Options, Pepper, Reason, Revocation, Rotation};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
-
-/// Writes every event as a line.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut log = self.0.lock().unwrap();
-        write!(
-            log,
-            "{} {}",
-            event.metadata().level(),
-            event.metadata().target()
-        )
-        .unwrap();
-        event.record(&mut Line(&mut log));
-        log.push('\n');
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
+use gatekey_testkit::events::Lines;
 
 #[test]
 fn events_say_what_was_changed_and_what_failed_and_hold_no_secret() {
-    let log = Log::default();
+    let log = Lines::default();
     tracing::subscriber::set_global_default(log.clone()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
@@ -92,7 +44,7 @@ fn events_say_what_was_changed_and_what_failed_and_hold_no_secret() {
     assert!(engine.issue(new()).is_err());
     let _ = engine.close();
 
-    let log = log.0.lock().unwrap().clone();
+    let log = log.text();
     let lines: Vec<&str> = log.lines().collect();
     for line in [
         "INFO gatekey message=changed seq=1 change=\"KeyspaceCreated\" actor=\"alice\" keys=0"

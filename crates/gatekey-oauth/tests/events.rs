@@ -6,8 +6,6 @@
 #[allow(dead_code)]
 mod walk;
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gatekey::{Clock as _, ManualClock, NewKeyspace, Options, Requirements, SystemClock};
@@ -15,54 +13,16 @@ use gatekey_oauth::server::{
     AuthorizationServer, ClientAuth, NewClient, Reply, ServerOptions, TokenRequest,
 };
 use gatekey_oauth::{JwtOptions, Jwts};
+use gatekey_testkit::events::Lines;
 use serde_json::Value;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 use walk::{CB, params, with};
 
 const ISSUER: &str = "https://api.example.com";
 
-/// Writes every event as a line.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut log = self.0.lock().unwrap();
-        event.record(&mut Line(&mut log));
-        log.push('\n');
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
 #[test]
 fn events_hold_no_code_token_or_secret() {
-    let log = Log::default();
+    let log = Lines::default();
     tracing::subscriber::set_global_default(log.clone()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
@@ -118,7 +78,7 @@ fn events_hold_no_code_token_or_secret() {
     secrets.extend([code, unused, access, refresh, next_access, next]);
     let _ = engine.close();
 
-    let log = log.0.lock().unwrap().clone();
+    let log = log.text();
     let changes = log.lines().filter(|line| line.contains("message=changed"));
     assert!(
         changes.count() > 8 && log.contains("took no change"),

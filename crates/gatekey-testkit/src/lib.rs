@@ -4,6 +4,8 @@
 //! would otherwise meet two gatekeys, with types that look alike and differ.
 #![allow(clippy::panic, reason = "a test that cannot go on should stop")]
 
+#[cfg(feature = "tracing")]
+pub mod events;
 pub mod forge;
 pub mod tools;
 

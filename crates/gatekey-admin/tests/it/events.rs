@@ -1,53 +1,11 @@
 //! Events of `tracing`: what was asked by whom, and nothing that a request held.
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
-
+use gatekey_testkit::events::Lines;
 use serde_json::{Value, json};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 use crate::api::Api;
 use crate::document::{document, operations};
 use crate::hostile::example;
-
-/// Writes every event as a line.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, of: &Metadata<'_>) -> bool {
-        of.target() == "gatekey_admin"
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut log = self.0.lock().unwrap();
-        write!(log, "{}", event.metadata().level()).unwrap();
-        event.record(&mut Line(&mut log));
-        log.push('\n');
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
 
 /// A token, a name and a note that would be found if an event had them.
 #[test]
@@ -67,7 +25,7 @@ fn events_say_who_did_what_and_hold_nothing_of_a_request() {
     }
     let (api, id, token) = Api::with_key();
     let (key_id, key) = api.admin_key(&["read", "revoke"]);
-    let log = Log::default();
+    let log = Lines::default();
     let guard = tracing::subscriber::set_default(log.clone());
     let mut secrets = vec![token.clone(), key.clone(), "canary".to_owned()];
     for (method, path, operation) in operations(&document()) {
@@ -88,12 +46,12 @@ fn events_say_who_did_what_and_hold_nothing_of_a_request() {
     let canary = json!({"reason": "cessation", "note": "canary"});
     api.ask_with(&key, "POST", &format!("/v1/keys/{id}/revoke"), &canary);
     drop(guard);
-    let log = log.0.lock().unwrap().clone();
+    let log = log.text();
     for line in [
-        format!("INFO message=done operation=\"revokeKey\" actor=\"key:{key_id}\""),
-        format!("DEBUG message=read operation=\"listKeys\" actor=\"key:{key_id}\""),
+        format!("INFO gatekey_admin message=done operation=\"revokeKey\" actor=\"key:{key_id}\""),
+        format!("DEBUG gatekey_admin message=read operation=\"listKeys\" actor=\"key:{key_id}\""),
         format!(
-            "WARN message=refused operation=\"issueKey\" actor=\"key:{key_id}\" status=403 code=\"forbidden\""
+            "WARN gatekey_admin message=refused operation=\"issueKey\" actor=\"key:{key_id}\" status=403 code=\"forbidden\""
         ),
     ] {
         assert!(log.contains(&line), "{line} is not in\n{log}");
