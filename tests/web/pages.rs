@@ -9,6 +9,10 @@ struct Readme;
 struct GuidePage;
 
 #[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../docs/DIALECTS.md")]
+struct DialectsPage;
+
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../docs/FORWARD_AUTH.md")]
 struct ForwardAuthPage;
 

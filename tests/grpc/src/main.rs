@@ -75,6 +75,12 @@ fn keys(engine: &Engine) -> Result<[String; 3], gatekey::Error> {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
+    // What the page shows of files is those that its program is built with.
+    let page = include_str!("../../../docs/OTHER_SERVERS.md");
+    for file in [include_str!("../build.rs"), include_str!("../proto/things.proto")] {
+        assert!(page.contains(file), "the page shows another file than\n{file}");
+    }
+
     let options = Options::new().failed_attempts(Limit::per_hour(3));
     let engine = options.open_in_memory()?;
     let [reader, watcher, limited] = keys(&engine)?;
