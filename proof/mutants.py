@@ -331,7 +331,7 @@ def render(file, mutants):
 
 def cargo(*arguments):
     env = dict(os.environ, CARGO_TERM_COLOR="never", CARGO_TARGET_DIR=str(WORK / "target"))
-    quick = ["--config", "profile.dev.package.gatekey.opt-level=0", "--config", "profile.dev.package.gatekey.debug=0"]
+    quick = ["--config", "profile.test.package.gatekey.opt-level=0", "--config", "profile.test.package.gatekey.debug=0"]
     return subprocess.run(
         ["cargo", *arguments, *quick, "-p", "gatekey", "--all-features", "--message-format=json"],
         cwd=TREE, env=env, text=True, capture_output=True,

@@ -43,7 +43,7 @@ FEATURES = "--all-features"
 # The verdict on a fault that is listed and was never seeded.
 PENDING = "pending"
 # Each fault is a build of its own, which takes longer than its one test.
-QUICK = ["--config", "profile.dev.package.gatekey.opt-level=0", "--config", "profile.dev.package.gatekey.debug=0"]
+QUICK = ["--config", "profile.test.package.gatekey.opt-level=0", "--config", "profile.test.package.gatekey.debug=0"]
 
 SEEDED = "GATEKEY_FAULT"
 SWITCH = f"""//! Which fault is seeded.
