@@ -39,6 +39,7 @@ pub struct KeyFilter {
     pub(crate) pepper: Option<u8>,
     pub(crate) labels: Vec<(String, Option<String>)>,
     pub(crate) expires_within: Option<Duration>,
+    pub(crate) looked_at_max: Option<usize>,
 }
 
 impl KeyFilter {
@@ -160,6 +161,32 @@ impl KeyFilter {
     #[must_use]
     pub fn expires_within(mut self, time: Duration) -> Self {
         self.expires_within = Some(time);
+        self
+    }
+
+    /// Ends a page after so many keys were looked at, at least one, whether they match or
+    /// not: such a page may have few keys or none, and a
+    /// [`next`](crate::KeyPage::next). Without this, a page whose filter few keys match
+    /// takes as long as a look at all.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyFilter, KeyState, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// for _ in 0..3 {
+    ///     engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// }
+    /// let disabled = KeyFilter::new().state(KeyState::Disabled).looking_at_most(2);
+    /// let page = engine.keys_page(&disabled, None, 100)?;
+    /// assert!(page.keys.is_empty() && page.next.is_some());
+    /// let last = engine.keys_page(&disabled, page.next.as_ref(), 100)?;
+    /// assert!(last.keys.is_empty() && last.next.is_none());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn looking_at_most(mut self, keys: usize) -> Self {
+        self.looked_at_max = Some(keys);
         self
     }
 

@@ -214,6 +214,7 @@ impl Snapshot {
             describer: Describer::new(self)?,
             filter,
             limit,
+            looked_at: 0,
             now,
             page: KeyPage {
                 keys: Vec::new(),
@@ -387,6 +388,8 @@ struct Paging<'a> {
     describer: Describer<'a>,
     filter: &'a KeyFilter,
     limit: usize,
+    /// How many entries of the index were looked at.
+    looked_at: usize,
     now: Timestamp,
     page: KeyPage,
 }
@@ -411,7 +414,12 @@ impl Paging<'_> {
     }
 
     fn is_full(&mut self, cursor: impl FnOnce() -> Cursor) -> bool {
-        let is_full = self.page.keys.len() + self.page.damaged.len() >= self.limit;
+        self.looked_at += 1;
+        let is_full = self.page.keys.len() + self.page.damaged.len() >= self.limit
+            || self
+                .filter
+                .looked_at_max
+                .is_some_and(|max| self.looked_at >= max);
         if is_full && self.page.next.is_none() {
             self.page.next = Some(cursor());
         }

@@ -232,3 +232,43 @@ fn an_iterator_gives_every_key_of_many_pages() {
     assert!(matches!(failed.next(), Some(Err(Error::NotFound(_)))));
     assert!(failed.next().is_none());
 }
+
+/// A page that may look at so many keys alone leads on from where it looked last: pages
+/// together have what one page has, in its order, and none is empty for ever.
+#[test]
+fn pages_that_look_at_few_keys_lead_to_all_of_them() {
+    everywhere(|store| {
+        store.keyspace("acme");
+        let new = |at: u32| {
+            let owner = if at % 3 == 2 { "u/2" } else { "u/1" };
+            let new = NewKey::new("acme", owner).unwrap();
+            let new = new.expires_in(DAY * (1 + at % 5));
+            if at % 7 == 3 {
+                new.label("rare", "")
+            } else {
+                new
+            }
+        };
+        let issued = store.engine.issue_batch((0..40).map(new).collect());
+        assert_eq!(issued.unwrap().len(), 40);
+        for filter in [
+            KeyFilter::new(),
+            KeyFilter::new().keyspace("acme".parse().unwrap()),
+            KeyFilter::new().owner_and_below("u".parse().unwrap()),
+            KeyFilter::new().expires_within(DAY * 9),
+        ] {
+            let filter = filter.has_label("rare");
+            let all = walk(store, &filter, 1_000, || {});
+            assert_eq!(all.len(), 6, "{filter:?}");
+            for (looked_at, pages) in [(1, 41), (13, 4), (39, 2), (41, 1)] {
+                let filter = filter.clone().looking_at_most(looked_at);
+                let mut turns = 1;
+                assert_eq!(walk(store, &filter, 1_000, || turns += 1), all);
+                assert_eq!(turns, pages, "{filter:?}");
+            }
+            // None at all would lead nowhere: one is looked at.
+            let filter = filter.looking_at_most(0);
+            assert_eq!(walk(store, &filter, 1_000, || {}), all);
+        }
+    });
+}
