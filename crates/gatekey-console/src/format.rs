@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatekey::{Key, KeyState, LimitStatus, QuotaLeft, Timestamp};
+use gatekey::{Key, KeyState, LimitStatus, OwnerPath, QuotaLeft, Timestamp};
 
 use crate::texts::Texts;
 use crate::view::{Cell, class_of};
@@ -100,9 +100,10 @@ pub(crate) fn state(texts: &Texts, state: KeyState) -> Cell {
     }
 }
 
-/// When a key will stop being good by itself, if it is good now.
+/// When a key stopped being good for ever, or will by itself.
 pub(crate) fn end_of(key: &Key) -> Option<Timestamp> {
-    [key.expires_at, key.retiring_until]
+    let revoked = key.revoked.as_ref().map(|revoked| revoked.at);
+    [key.expires_at, key.retiring_until, revoked]
         .into_iter()
         .flatten()
         .min()
@@ -129,10 +130,20 @@ pub(crate) fn name_of(key: &Key) -> String {
     }
 }
 
-fn level(texts: &Texts, level: gatekey::Level) -> String {
+/// The first so many segments of a path.
+pub(crate) fn first_segments(path: &str, count: usize) -> &str {
+    let end = path.match_indices('/').nth(count.saturating_sub(1));
+    end.and_then(|(end, _)| path.get(..end)).unwrap_or(path)
+}
+
+/// Whose limit or quota it is, of a key of an owner.
+fn level(texts: &Texts, owner: &OwnerPath, level: gatekey::Level) -> String {
     match level {
         gatekey::Level::Key => texts.get("level.key"),
-        gatekey::Level::Owner(depth) => texts.with("level.owner", &[&depth]),
+        gatekey::Level::Owner(depth) => {
+            let owner = first_segments(owner.as_str(), usize::from(depth));
+            texts.with("level.owner", &[&owner])
+        }
         _ => texts.get("level.other"),
     }
 }
@@ -145,11 +156,14 @@ fn percent(left: u64, all: u64) -> u64 {
 }
 
 /// What is left of a limit, named by its level and window.
-pub(crate) fn limit(texts: &Texts, status: &LimitStatus) -> (String, Cell) {
+pub(crate) fn limit(texts: &Texts, owner: &OwnerPath, status: &LimitStatus) -> (String, Cell) {
     let limit = status.limit();
     let name = texts.with(
         "usage.limit",
-        &[&span(texts, limit.window()), &level(texts, status.level())],
+        &[
+            &span(texts, limit.window()),
+            &level(texts, owner, status.level()),
+        ],
     );
     let (left, all) = (u64::from(status.remaining()), u64::from(limit.capacity()));
     let cell = Cell::Meter {
@@ -160,9 +174,9 @@ pub(crate) fn limit(texts: &Texts, status: &LimitStatus) -> (String, Cell) {
 }
 
 /// What is left of a quota, named by its level.
-pub(crate) fn quota(texts: &Texts, left: &QuotaLeft) -> (String, Cell) {
+pub(crate) fn quota(texts: &Texts, owner: &OwnerPath, left: &QuotaLeft) -> (String, Cell) {
     let status = left.status();
-    let name = texts.with("usage.quota", &[&level(texts, left.level())]);
+    let name = texts.with("usage.quota", &[&level(texts, owner, left.level())]);
     let all = status.quota.requests();
     let mut text = texts.with("usage.left", &[&number(status.remaining), &number(all)]);
     if let Some(at) = status.refills_at {

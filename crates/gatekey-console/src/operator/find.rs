@@ -2,7 +2,7 @@
 
 use gatekey::{KeyFilter, KeyId, OwnerPath};
 
-use super::Ask;
+use super::{Ask, keys};
 use crate::fields::query;
 use crate::reply::{Fault, Page, Reply, see};
 use crate::view::{Blocks, Field, Form, Kind, Note};
@@ -16,8 +16,10 @@ pub(super) fn form(call: &Ask) -> Form {
         .field(field.hint(call.t("find.hint")).required().max(400))
 }
 
-fn has_keys(call: &Ask, filter: &KeyFilter) -> Result<bool, Fault> {
-    let page = call.engine().keys_page(filter, None, 1)?;
+/// Whether there is such a key, or may be one: the list then looks further.
+fn has_keys(call: &Ask, filter: KeyFilter) -> Result<bool, Fault> {
+    let filter = filter.looking_at_most(keys::LOOKED_AT_MAX);
+    let page = call.engine().keys_page(&filter, None, 1)?;
     Ok(!page.keys.is_empty() || page.next.is_some())
 }
 
@@ -38,16 +40,16 @@ pub(super) fn find(call: &Ask) -> Result<Reply, Fault> {
     }
     if let Some((name, value)) = asked.split_once('=') {
         let filter = KeyFilter::new().label(name, value);
-        if has_keys(call, &filter)? {
+        if has_keys(call, filter)? {
             return see(format!("/keys{}", query([("label", asked)])));
         }
     }
     if let Ok(owner) = asked.parse::<OwnerPath>()
-        && has_keys(call, &KeyFilter::new().owner_and_below(owner))?
+        && has_keys(call, KeyFilter::new().owner_and_below(owner))?
     {
         return see(format!("/keys{}", query([("owner", asked)])));
     }
-    if !asked.is_empty() && has_keys(call, &KeyFilter::new().has_label(asked))? {
+    if !asked.is_empty() && has_keys(call, KeyFilter::new().has_label(asked))? {
         return see(format!("/keys{}", query([("label", asked)])));
     }
     Ok(nothing(call, "find.nothing"))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use gatekey::{Algorithm, Limit, Quota, Refill, bounds};
+use gatekey_admin::wire::Patch;
 
 use super::Ask;
 use crate::format;
@@ -200,6 +201,52 @@ pub(super) fn limits_in(call: &Ask) -> Result<Vec<Limit>, Fault> {
     Ok(limits)
 }
 
+/// Fields for limits of one's own, in the place of the plan's.
+pub(super) fn own_limits(call: &Ask, now: Option<&[Limit]>) -> Vec<Field> {
+    let whose = match now {
+        Some(_) => "own",
+        None => "plan",
+    };
+    let whose = sent(call, "limits", whose);
+    let choices = ["plan", "own"].map(|of| {
+        let text = call.t(&format!("whose_limits.{of}"));
+        Choice::new(of, text).chosen(of == whose)
+    });
+    let first = Field::new(Kind::Radios, "limits", call.t("keyspaces.limits"))
+        .choices(choices.to_vec())
+        .required();
+    let mut fields = vec![first];
+    fields.extend(limits(call, now.unwrap_or_default()));
+    fields
+}
+
+/// What a form says of limits of one's own. Some that were filled in beside "as the plan
+/// says" are refused, unless they are those that the form showed.
+pub(super) fn own_limits_in(call: &Ask, now: Option<&[Limit]>) -> Result<Patch<Vec<Limit>>, Fault> {
+    let limits = limits_in(call)?;
+    match call.form.must("limits")? {
+        "own" if now == Some(&limits) => Ok(Patch::Keep),
+        "own" => Ok(Patch::Set(limits)),
+        "plan" if limits.is_empty() || now.is_some() => Ok(Patch::Clear),
+        "plan" => Err(refuse(call, "limits.not_of_plan", "keyspaces.limits")),
+        _ => Err(Fault::Tampered),
+    }
+}
+
+/// What was given, or nothing any more.
+pub(super) fn patch<T>(value: Option<T>) -> Patch<T> {
+    value.map_or(Patch::Clear, Patch::Set)
+}
+
+/// What a form says of a quota. One that it leaves as it is stays as full as it is.
+pub(super) fn quota_change(call: &Ask, now: Option<Quota>) -> Result<Patch<Quota>, Fault> {
+    let quota = quota_in(call)?;
+    Ok(match quota == now {
+        true => Patch::Keep,
+        false => patch(quota),
+    })
+}
+
 /// Fields for a quota.
 pub(super) fn quota(call: &Ask, now: Option<Quota>) -> Field {
     let refill = match now.and_then(Quota::refill) {
@@ -276,6 +323,15 @@ pub(super) fn quota_text(call: &Ask, quota: Quota) -> String {
         Some(_) => call.t("refill.monthly"),
     };
     call.with("quota.text", &[&format::number(quota.requests()), &refill])
+}
+
+/// Limits, for people, one behind the other.
+pub(super) fn limits_text(call: &Ask, limits: &[Limit]) -> String {
+    let texts: Vec<String> = limits.iter().map(|of| limit_text(call, of)).collect();
+    match texts.is_empty() {
+        true => call.t("plan.no_limit"),
+        false => texts.join("; "),
+    }
 }
 
 /// A limit, for people: `1,000 in 1 hour, sliding`.

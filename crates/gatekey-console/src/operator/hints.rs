@@ -11,7 +11,9 @@ use crate::view::{Blocks, Cell, Lead, Link, Note, Row, Table};
 /// How many keys are looked at for one page.
 const KEYS_MAX: usize = 5_000;
 /// How many at once: a page of the engine's.
-const KEYS: usize = 1_000;
+const KEYS: usize = 500;
+/// With so many hints, a page ends before.
+const HINTS: usize = 100;
 
 /// A hint in a sentence.
 fn text(call: &Ask, hint: &Hint) -> String {
@@ -48,7 +50,7 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         let page = call.engine().hints(after.as_ref(), KEYS)?;
         hints.extend(page.hints);
         after = page.next;
-        if after.is_none() {
+        if after.is_none() || hints.len() >= HINTS {
             break;
         }
     }
@@ -74,10 +76,7 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
     let next = after.map(|next| {
         let next = next.to_string();
         let href = call.at(&format!("/hints{}", query([("after", next.as_str())])));
-        Link::new(
-            href,
-            call.with("hint.next", &[&format::number(KEYS_MAX as u64)]),
-        )
+        Link::new(href, call.t("hint.next"))
     });
     let table = Table {
         caption: call.t("hint.caption"),

@@ -15,6 +15,9 @@ use crate::view::{
 };
 
 const PAGE: usize = 50;
+/// How many keys are looked at for one page, so that it comes soon where few keys match its
+/// filters. Less in tests, which have fewer keys.
+pub(super) const LOOKED_AT_MAX: usize = if cfg!(test) { 60 } else { 10_000 };
 /// The most rows of a file.
 const ROWS_MAX: usize = 100_000;
 
@@ -143,7 +146,10 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         None => None,
     };
     let _ = call.engine().flush();
+    let filter = filter.looking_at_most(LOOKED_AT_MAX);
     let page = call.engine().keys_page(&filter, after.as_ref(), PAGE)?;
+    let is_short = page.next.is_some() && page.keys.len() + page.damaged.len() < PAGE;
+    let looked_at = format::number(LOOKED_AT_MAX as u64);
     let mut links = Vec::new();
     if call.who.may(Right::Issue) {
         links.push(Link::new(call.at("/keys/new"), call.t("keys.new")).class("primary"));
@@ -161,10 +167,21 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
     let next = page.next.as_ref().map(|next| {
         let next = next.to_string();
         let href = address(&call.at("/keys"), &kept, &[("after", &next)]);
-        Link::new(href, call.t("allkeys.next"))
+        let text = match is_short {
+            true => call.with("allkeys.go_on", &[&looked_at]),
+            false => call.t("allkeys.next"),
+        };
+        Link::new(href, text)
     });
+    if is_short {
+        let text = call.with("allkeys.short", &[&looked_at]);
+        blocks.push(&Note::new("info", call.t("allkeys.short_title"), text));
+    }
     let mut table = table(call, call.t("allkeys.caption"), &page.keys);
-    table.empty = call.t("allkeys.empty");
+    table.empty = match is_short {
+        true => call.t("allkeys.empty_here"),
+        false => call.t("allkeys.empty"),
+    };
     table.next = next;
     table.pick = pick(call);
     blocks.push(&table);

@@ -124,7 +124,8 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
             },
             false => Cell::Text(text),
         };
-        rows.push((call.with("keyspaces.level", &[depth]), cell));
+        let example = plans::example(call, *depth);
+        rows.push((call.with("keyspaces.level", &[depth, &example]), cell));
     }
     let plans = keyspace.plans.iter().map(|plan| -> Row {
         let limits = plan.limits.iter();

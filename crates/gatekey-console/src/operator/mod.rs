@@ -303,6 +303,8 @@ fn routes() -> Vec<Route<Clerk>> {
         route(get.clone(), "/keys/{id}", key::show),
         route(get.clone(), "/keys/{id}/edit", key::edit),
         route(post.clone(), "/keys/{id}/edit", key::update),
+        route(get.clone(), "/keys/{id}/limits", key::limits_form),
+        route(post.clone(), "/keys/{id}/limits", key::limits),
         route(get.clone(), "/keys/{id}/rotate", key::rotate_form),
         route(post.clone(), "/keys/{id}/rotate", key::rotate),
         route(post.clone(), "/keys/{id}/disable", key::disable),

@@ -2,7 +2,7 @@
 
 use gatekey::{Cursor, KeyFilter, OwnerPath, OwnerSettings, Prefix};
 use gatekey_admin::Right;
-use gatekey_admin::wire::{OwnerChanges, Patch, ResumeRequest, RevokeOwnerRequest, SuspendRequest};
+use gatekey_admin::wire::{OwnerChanges, ResumeRequest, RevokeOwnerRequest, SuspendRequest};
 use serde_json::Value;
 
 use super::{Ask, given, key, keys};
@@ -91,13 +91,8 @@ fn settings_row(call: &Ask, of: &OwnerSettings) -> Row {
         let text = given::quota_text(call, status.quota);
         call.with("owner.quota_left", &[&text, &left])
     });
-    let limits = of.limits.as_ref().map(|limits| {
-        let limits = limits.iter().map(|of| given::limit_text(call, of));
-        match limits.collect::<Vec<_>>() {
-            none if none.is_empty() => call.t("plan.no_limit"),
-            some => some.join("; "),
-        }
-    });
+    let limits = of.limits.as_ref();
+    let limits = limits.map(|limits| given::limits_text(call, limits));
     vec![
         link(call, of.owner.as_str()),
         Cell::Text(of.plan.clone().unwrap_or_else(none)),
@@ -325,7 +320,8 @@ fn page(call: &Ask, verb: &str, owner: &OwnerPath, fault: Option<&Fault>) -> Res
     });
     blocks.push(&Note::new("warn", count, ""));
     blocks.push(&form);
-    Ok(Page::new(call.t(&format!("owner.title_{verb}")), blocks))
+    let title = call.with(&format!("owner.title_{verb}"), &[owner]);
+    Ok(Page::new(title, blocks))
 }
 
 pub(super) fn suspend_form(call: &Ask) -> Result<Reply, Fault> {
@@ -429,15 +425,6 @@ fn setting(
     let first = std::iter::once(Choice::new("", call.t("owner.default")));
     let plans = plans.iter().map(|plan| Choice::new(&plan.name, &plan.name));
     let plan = given::sent(call, "plan", of.plan.clone().unwrap_or_default());
-    let whose = match of.limits {
-        Some(_) => "own",
-        None => "plan",
-    };
-    let whose = given::sent(call, "limits", whose);
-    let limits = ["plan", "own"].map(|of| {
-        let text = call.t(&format!("owner.limits_{of}"));
-        Choice::new(of, text).chosen(of == whose)
-    });
     let mut form = Form::post(call.at("/owners/settings"), call.t("form.save"))
         .hidden("owner", owner.as_str())
         .hidden("keyspace", keyspace.as_str())
@@ -447,13 +434,8 @@ fn setting(
             call.t("key.plan"),
             first.chain(plans).collect(),
             &plan,
-        ))
-        .field(
-            Field::new(Kind::Radios, "limits", call.t("keyspaces.limits"))
-                .choices(limits.to_vec())
-                .required(),
-        );
-    for field in given::limits(call, of.limits.as_deref().unwrap_or_default()) {
+        ));
+    for field in given::own_limits(call, of.limits.as_deref()) {
         form = form.field(field);
     }
     let form = form
@@ -513,32 +495,12 @@ fn changes(
     owner: &OwnerPath,
     of: &OwnerSettings,
 ) -> Result<OwnerChanges, Fault> {
-    fn patch<T>(value: Option<T>) -> Patch<T> {
-        value.map_or(Patch::Clear, Patch::Set)
-    }
-    let limits = given::limits_in(call)?;
-    let limits = match call.form.must("limits")? {
-        "own" => Patch::Set(limits),
-        "plan" if limits.is_empty() || of.limits.is_some() => Patch::Clear,
-        "plan" => {
-            return Err(given::refuse(
-                call,
-                "owner.limits_of_plan",
-                "keyspaces.limits",
-            ));
-        }
-        _ => return Err(Fault::Tampered),
-    };
-    let quota = given::quota_in(call)?;
     Ok(OwnerChanges {
         keyspace: keyspace.to_string(),
         owner: owner.to_string(),
-        plan: patch(call.form.one("plan")?.map(str::to_owned)),
-        limits,
-        quota: match quota == of.quota.map(|status| status.quota) {
-            true => Patch::Keep,
-            false => patch(quota),
-        },
-        cap: patch(given::number(call, "cap", "owner.cap")?),
+        plan: given::patch(call.form.one("plan")?.map(str::to_owned)),
+        limits: given::own_limits_in(call, of.limits.as_deref())?,
+        quota: given::quota_change(call, of.quota.map(|status| status.quota))?,
+        cap: given::patch(given::number(call, "cap", "owner.cap")?),
     })
 }

@@ -9,6 +9,7 @@ use gatekey_admin::wire::KeyspaceChanges;
 use super::rules::{again, change, keyspace, mark, reaching, typed, typing};
 use super::{Ask, given};
 use crate::fields::{Fields, query};
+use crate::format;
 use crate::reply::{Fault, Page, Reply, see};
 use crate::view::{Blocks, Choice, Field, Form, Kind, Lead};
 
@@ -133,6 +134,15 @@ fn depth_in(fields: &Fields) -> Result<usize, Fault> {
     }
 }
 
+/// A path of so many segments, to show what a level is.
+pub(super) fn example(call: &Ask, depth: usize) -> String {
+    format::first_segments(&call.t("level.example"), depth).to_owned()
+}
+
+fn titled(call: &Ask, of: &Keyspace, depth: usize) -> String {
+    call.with("level.edit", &[&depth, &example(call, depth), &of.prefix])
+}
+
 fn levelling(call: &Ask, of: &Keyspace, depth: usize) -> Form {
     let at = call.at(&format!("/keyspaces/{}", of.prefix));
     let now = of.owner_defaults.get(&depth).cloned().unwrap_or_default();
@@ -156,7 +166,7 @@ pub(super) fn level_form(call: &Ask) -> Result<Reply, Fault> {
     let title = call.with("level.choose", &[&of.prefix]);
     let Some(_) = call.query.one("depth")? else {
         let choices = (1..=OwnerPath::DEPTH_MAX).map(|depth| {
-            let text = call.with("keyspaces.level", &[&depth]);
+            let text = call.with("keyspaces.level", &[&depth, &example(call, depth)]);
             Choice::new(depth.to_string(), text)
         });
         let at = call.at(&format!("/keyspaces/{}/level", of.prefix));
@@ -168,7 +178,7 @@ pub(super) fn level_form(call: &Ask) -> Result<Reply, Fault> {
     let blocks = Blocks::new()
         .with(&reaching(call, of.prefix, "level.reaches")?)
         .with(&levelling(call, &of, depth));
-    Ok(Page::new(call.with("level.edit", &[&depth, &of.prefix]), blocks).into())
+    Ok(Page::new(titled(call, &of, depth), blocks).into())
 }
 
 pub(super) fn level(call: &Ask) -> Result<Reply, Fault> {
@@ -198,7 +208,7 @@ pub(super) fn level(call: &Ask) -> Result<Reply, Fault> {
     match done {
         Ok(()) => see(format!("/keyspaces/{}?done=saved", of.prefix)),
         Err(fault) if fault.is_for_the_form() => Ok(again(
-            call.with("level.edit", &[&depth, &of.prefix]),
+            titled(call, &of, depth),
             Blocks::new().with(&reaching(call, of.prefix, "level.reaches")?),
             levelling(call, &of, depth),
             call,

@@ -121,8 +121,16 @@ fn usage(call: &Ask, found: &Found, blocks: &mut Blocks) -> Result<(), Fault> {
         ),
     ];
     let (limits, quotas) = call.desk().left(key)?;
-    rows.extend(quotas.iter().map(|left| format::quota(texts, left)));
-    rows.extend(limits.iter().map(|status| format::limit(texts, status)));
+    rows.extend(
+        quotas
+            .iter()
+            .map(|left| format::quota(texts, &key.owner, left)),
+    );
+    rows.extend(
+        limits
+            .iter()
+            .map(|status| format::limit(texts, &key.owner, status)),
+    );
     blocks.push(&Facts {
         heading: call.t("key.usage"),
         rows,

@@ -122,9 +122,11 @@ fn left(call: &Ask, keys: &[Key], blocks: &mut Blocks) -> Result<(), Fault> {
     };
     let (limits, quotas) = call.desk().left(key)?;
     let quotas = quotas.iter().filter(|left| is_shared(left.level()));
-    let mut rows: Vec<(String, Cell)> = quotas.map(|left| format::quota(texts, left)).collect();
+    let mut rows: Vec<(String, Cell)> = quotas
+        .map(|left| format::quota(texts, &key.owner, left))
+        .collect();
     let limits = limits.iter().filter(|status| is_shared(status.level()));
-    rows.extend(limits.map(|status| format::limit(texts, status)));
+    rows.extend(limits.map(|status| format::limit(texts, &key.owner, status)));
     if !rows.is_empty() {
         blocks.push(&Facts {
             heading: call.t("usage.shared"),

@@ -4,7 +4,10 @@
 
 mod attacks;
 mod customers;
+mod docs;
 mod failing;
+mod find;
+mod limits;
 mod operators;
 mod rules;
 mod usage;

@@ -490,7 +490,7 @@ fn a_page_that_another_changed_meanwhile_says_so() {
         303
     );
     let before = desk.changes();
-    for page in ["edit", "disable", "revoke", "rotate"] {
+    for page in ["edit", "limits", "disable", "revoke", "rotate"] {
         let pairs = [
             ("seen", &*old),
             ("name", "second"),
@@ -778,7 +778,7 @@ fn every_route_is_for_whom_it_is_for_alone() {
     let customers = crate::self_service::paths();
     let operators = crate::operator::paths();
     assert!(
-        customers.len() >= 15 && operators.len() >= 49,
+        customers.len() >= 15 && operators.len() >= 51,
         "routes are missing"
     );
     // Those whom a route is not for, first: nothing changes, and nothing is told.
