@@ -1,4 +1,4 @@
-import { assert, base, links, log_in, person, same, test, use } from "./people.mjs";
+import { assert, base, disk, insecure, links, log_in, person, same, test, use } from "./people.mjs";
 
 // Fills in the form of the AI platform's page.
 const create = async (page, name, at = `${base}/ai/keys`) => {
@@ -26,9 +26,8 @@ await test("a key is made, copied, stored and used", { permissions: ["clipboard-
 });
 
 await test("on plain HTTP of another name the key is copied too", {}, async (page) => {
-  const origin = `http://console.test:${new URL(base).port}`;
-  await log_in(page, 0, origin);
-  const token = await create(page, "plain", `${origin}/ai/keys`);
+  await log_in(page, 0, insecure);
+  const token = await create(page, "plain", `${insecure}/ai/keys`);
   same(await page.evaluate(() => isSecureContext), false, "a secure context");
   await page.getByRole("button", { name: "Copy" }).click();
   await page.getByText("Copied.").waitFor();
@@ -190,13 +189,43 @@ await test("a page of another origin cannot send a form, nor frame a page", {}, 
   await create(page, "under attack");
   await page.getByRole("link", { name: "I have stored it" }).click();
   const address = page.url();
-  const evil = `http://console.test:${new URL(base).port}/`;
-  await page.goto(evil);
+  await page.goto(`${insecure}/`);
   await page.setContent(`<form method="post" action="${address}/revoke"><input name="reason" value="cessation"><button>win</button></form>`);
   await page.getByRole("button").click();
   await page.getByRole("heading", { name: /came from elsewhere|Log in first/ }).waitFor();
   await page.goto(address);
   same(await page.getByText("Active").count(), 1, "the key is active");
+  // A frame of the page, also one of its own origin, stays empty.
+  const framing = await page.context().newPage();
+  for (const origin of [base, insecure]) {
+    await framing.goto(`${origin}/`);
+    await framing.setContent(`<iframe src="${address}/revoke" width="600" height="600"></iframe>`);
+    await framing.waitForLoadState();
+    const frame = framing.frames().find((frame) => frame !== framing.mainFrame());
+    await frame.waitForLoadState();
+    assert(frame.url().startsWith("chrome-error:"), `a frame shows ${frame.url()}`);
+    same(await frame.getByRole("button", { name: "Revoke the key" }).count(), 0, "buttons in the frame");
+  }
+});
+
+await test("a store that fails under a form: the page says so, and a reload does it once", {}, async (page) => {
+  await log_in(page);
+  await page.goto(`${base}/ai/keys/new?keyspace=ai_live`);
+  await page.getByLabel("Name", { exact: true }).fill("made later");
+  await page.getByLabel("Production").check();
+  await disk("broken");
+  await page.getByRole("button", { name: "Create the key" }).click();
+  await page.getByRole("heading", { name: /cannot be reached now|It is not known whether that was done/ }).waitFor();
+  // What only looks goes on meanwhile.
+  const other = await page.context().newPage();
+  await other.goto(`${base}/ai/keys`);
+  await other.getByRole("heading", { name: "API keys" }).waitFor();
+  await disk("well");
+  await page.reload();
+  const token = await page.getByLabel("API key", { exact: true }).inputValue();
+  same(await use(token), 200, "the key");
+  await page.goto(`${base}/ai/keys`);
+  same(await page.getByRole("link", { name: "made later" }).count(), 1, "keys of the name");
 });
 
 await test("owners with markup and of 255 bytes are shown as they are", {}, async (page) => {

@@ -38,7 +38,7 @@ await test("every page of operators is for everybody: 320 and 1440 px, light and
   await page.getByRole("heading", { name: "The key" }).waitFor();
   const key = page.url();
   await everywhere(page, "desk-key");
-  for (const end of ["edit", "rotate", "revoke"]) {
+  for (const end of ["edit", "limits", "rotate", "revoke"]) {
     await page.goto(`${key}/${end}`);
     await everywhere(page, `desk-${end}`);
   }
@@ -57,4 +57,38 @@ await test("every page of operators is for everybody: 320 and 1440 px, light and
   await page.getByRole("button", { name: "Go on" }).click();
   await everywhere(page, "desk-bulk");
   same(await page.getByRole("table").count(), 1, "tables");
+});
+
+// Owners of 255 bytes and with markup, and texts from right to left, as operators see them.
+await test("pages of strange owners and names: 320 and 1440 px, light and dark, axe", {}, async (page) => {
+  await operate(page);
+  const part = (letter) => letter.repeat(64);
+  const wide = `${part("x")}/${part("y")}/${part("y")}/${"z".repeat(60)}`;
+  for (const [owner, name, which] of [
+    [wide, "n".repeat(100), "wide"],
+    ["<b>&amp;\"'</b>", "\u05d0\u05d1\u05d2 <i>shalom</i> \u0645\u0631\u062d\u0628\u0627", "markup"],
+  ]) {
+    await page.goto(`${desk}/keys/new?keyspace=ai_live`);
+    await page.getByLabel("Owner").fill(owner);
+    await page.getByLabel("Name", { exact: true }).fill(name);
+    await page.getByLabel("Description").fill(name);
+    await page.getByRole("button", { name: "Create the key" }).click();
+    await page.getByRole("link", { name: "I have stored it" }).click();
+    await page.getByRole("heading", { name }).waitFor();
+    const key = page.url();
+    await everywhere(page, `desk-key-${which}`, false);
+    await page.goto(`${key}/revoke`);
+    await everywhere(page, `desk-revoke-${which}`, false);
+    const query = `owner=${encodeURIComponent(owner)}`;
+    for (const [path, shown] of [
+      [`/keys?${query}`, "desk-keys"],
+      [`/owners/one?${query}`, "desk-owner"],
+      [`/owners/settings?${query}&keyspace=ai_live`, "desk-owner-settings"],
+      [`/owners/suspend?${query}`, "desk-owner-suspend"],
+    ]) {
+      await page.goto(`${desk}${path}`);
+      same(await page.locator("main b, main i").count(), 0, `markup on ${path}`);
+      await everywhere(page, `${shown}-${which}`, false);
+    }
+  }
 });

@@ -60,6 +60,12 @@ for (const [name, way] of Object.entries(ways)) {
     await own.check("write");
     await own.press("Save", "Saved.");
     await landed();
+    await own.press("Limits and quota", "has of its own");
+    await own.choose("Limits of its own");
+    await own.fill("Requests", "100");
+    await own.press("Save", "Saved.");
+    await own.sees("100 in 1 minute, sliding window");
+    await landed();
     await own.press("Rotate", "takes the place of");
     await own.choose("works for another 1 day");
     await own.press("Create the new key", "Both keys work for now");
@@ -168,7 +174,11 @@ for (const [name, way] of Object.entries(ways)) {
       await own.press(link, text);
     }
     await own.press("Check the store", "The store is sound");
+    const backup = await own.downloads("Download a backup", "keys.redb");
+    assert(backup.length > 4096, `a backup of ${backup.length} bytes`);
     await own.press("Keys", "Download as CSV");
+    const csv = (await own.downloads("Download as CSV", "keys.csv")).toString();
+    assert(csv.startsWith("id,name,owner,") && csv.split("\r\n").length > 40, csv.slice(0, 200));
     await own.fill("Owner, and all below", org);
     await own.select("State", "Revoked");
     await own.press("Filter");

@@ -1,4 +1,4 @@
-import { admin_keys, assert, base, desk, operate, person, same, test, use } from "./people.mjs";
+import { admin_keys, assert, base, desk, disk, insecure, operate, person, same, test, use } from "./people.mjs";
 
 const issue = async (page, owner, name) => {
   await page.goto(`${desk}/keys/new?keyspace=ai_live`);
@@ -97,6 +97,45 @@ await test("a session that ended leads to the log-in and back; logging out ends 
   assert(!(await page.content()).includes("Audit trail</h1>"), "a page from before the end is shown");
 });
 
+await test("a session that ends in the middle of a form: nothing is done, and the log-in leads on", {}, async (page, context) => {
+  await operate(page);
+  const token = await issue(page, "middle", "left alone");
+  const key = page.url();
+  await page.getByRole("link", { name: "Revoke" }).click();
+  const other = await context.newPage();
+  await other.goto(desk);
+  await other.getByRole("button", { name: "Log out" }).click();
+  await other.getByRole("heading", { name: "Log in" }).waitFor();
+  await page.getByRole("button", { name: "Revoke the key" }).click();
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  same(await use(token), 200, "the key");
+  await page.goto(key);
+  await page.getByLabel("Admin key").fill(admin_keys[0]);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByRole("heading", { name: "left alone" }).waitFor();
+});
+
+await test("a store that fails under a revocation: the page says so, and it is done later", {}, async (page) => {
+  await operate(page);
+  const token = await issue(page, "failing", "hard to end");
+  const key = page.url();
+  await page.getByRole("link", { name: "Revoke" }).click();
+  await disk("broken");
+  await page.getByRole("button", { name: "Revoke the key" }).click();
+  await page.getByRole("heading", { name: /cannot be reached now|It is not known whether that was done/ }).waitFor();
+  await page.goto(`${desk}/store`);
+  await page.getByRole("alert").getByText("The store takes no changes").waitFor();
+  await disk("well");
+  await page.goto(key);
+  const revoke = page.getByRole("link", { name: "Revoke", exact: true });
+  if (await revoke.count()) {
+    await revoke.click();
+    await page.getByRole("button", { name: "Revoke the key" }).click();
+    await page.getByText("The key is revoked.").waitFor();
+  }
+  same(await use(token), 401, "the key");
+});
+
 await test("what is downloaded: a file of keys, and a backup", {}, async (page) => {
   await operate(page);
   await page.goto(`${desk}/keys`);
@@ -110,7 +149,7 @@ await test("what is downloaded: a file of keys, and a backup", {}, async (page) 
 });
 
 await test("on plain HTTP of another name the log-in says why it cannot be", {}, async (page) => {
-  await page.goto(`http://console.test:${new URL(base).port}/console`);
+  await page.goto(`${insecure}/console`);
   await page.getByLabel("Admin key").fill(admin_keys[0]);
   await page.getByRole("button", { name: "Log in" }).click();
   await page.getByRole("alert").getByText("browsers keep no session").waitFor();

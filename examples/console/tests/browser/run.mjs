@@ -1,5 +1,5 @@
 // Drives Chromium through the pages, as people would.
-// node run.mjs GROUP, with CHROMIUM, PLAYWRIGHT, AXE, PORT and LINKS in the environment.
+// node run.mjs GROUP [WAYS], with CHROMIUM, PLAYWRIGHT, AXE, PORT and LINKS in the environment.
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { end } from "./people.mjs";
