@@ -201,3 +201,6 @@ impl Allowances {
         }
     }
 }
+
+#[cfg(all(test, feature = "http"))]
+mod tests;

@@ -426,6 +426,39 @@ fn what_a_request_gives_back_is_there_for_others() {
 }
 
 #[test]
+fn a_slice_that_another_took_is_spent_and_the_store_is_not_asked() {
+    let store = Store::new(10, &[(1, 100)]);
+    assert!(store.spend(1, 1));
+    let in_memory = store.in_memory(1);
+    assert!(in_memory > 1);
+    let take = |_: &Arc<Asked>| panic!("there is enough in memory");
+    let fetched = store.quotas.fetch(1, in_memory, true, at(0), take);
+    assert!(matches!(fetched, Ok(Fetched::InMemory)));
+    // Also while it closes: what is out may still be spent.
+    store.quotas.close(|_| Ok(())).unwrap();
+    let fetched = store.quotas.fetch(1, in_memory, true, at(0), take);
+    assert!(matches!(fetched, Ok(Fetched::InMemory)));
+}
+
+/// One that was enough when it was looked at, and is called in before it is spent.
+#[test]
+fn of_several_quotas_of_which_one_is_gone_meanwhile_none_is_spent() {
+    let store = Store::new(10, &[(1, 100), (2, 100)]);
+    assert!(store.spend(1, 1) && store.spend(2, 1));
+    let (one, other) = (store.in_memory(1), store.in_memory(2));
+    // The same twice: the second finds what the first has left.
+    let spent = store
+        .quotas
+        .spend(&[2, 1, 1], one, at(0), |_, _| panic!("nothing is spent"));
+    assert_eq!(spent, Err((2, None)));
+    assert_eq!((store.in_memory(1), store.in_memory(2)), (one, other));
+    // What is undecided would keep the store from being empty.
+    store.publish(&store.put_back(&[1, 2]));
+    assert_eq!((store.in_store(1), store.in_store(2)), (99, 99));
+    assert_eq!((store.granted(1, 100), store.granted(2, 100)), (99, 99));
+}
+
+#[test]
 fn a_quota_of_several_that_comes_back_is_not_voided_meanwhile() {
     let store = Store::new(10, &[(1, 10), (2, 10)]);
     assert!(store.spend(1, 3));

@@ -212,6 +212,37 @@ fn denials_are_added_up_by_reason_and_hour_and_are_no_uses() {
 }
 
 #[test]
+fn what_belongs_to_no_key_is_added_up_where_it_is_put_back_again() {
+    let notes = Notes::new();
+    let note = |outcome, hour_ms, count| Note {
+        key: None,
+        outcome,
+        used: Used {
+            last_used: Timestamp::from_raw(hour_ms),
+            count,
+        },
+    };
+    const HOUR_MS: u64 = 60 * MINUTE_MS;
+    let parts = [
+        note(Outcome::Malformed, HOUR_MS, 2),
+        note(Outcome::Unknown, HOUR_MS, 3),
+        note(Outcome::Malformed, 2 * HOUR_MS, 5),
+    ];
+    notes.put_back(&parts);
+    notes.put_back(&parts[..2]);
+    let taken = notes.take_notes(Timestamp::MIN);
+    let counts: Vec<_> = (taken.iter())
+        .map(|note| (note.outcome, note.used.last_used.unix_ms(), note.used.count))
+        .collect();
+    let expected = [
+        (Outcome::Malformed, HOUR_MS, 4),
+        (Outcome::Unknown, HOUR_MS, 6),
+        (Outcome::Malformed, 2 * HOUR_MS, 5),
+    ];
+    assert_eq!(counts, expected);
+}
+
+#[test]
 fn denials_take_no_room_of_uses_and_those_without_room_are_counted() {
     let notes = Notes::new();
     for raw in 0..DENIALS_MAX as u64 + 3 {
