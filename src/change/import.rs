@@ -221,12 +221,10 @@ impl Together {
         // By this an import that runs again knows a key whose digest was replaced.
         let id = (foreign.id.clone()).or_else(|| known.as_ref().map(|known| known.name(ring)));
         let id = id.ok_or(Error::Internal("a key of an import has no name"))?;
-        let with_digest = match scheme {
-            Scheme::Unclaimed => None,
-            _ => match self.digests.get(&digest) {
-                Some(key) => Some(*key),
-                None => key_of(tx, known.as_ref())?,
-            },
+        // That of a key which waits for its token is nobody's.
+        let with_digest = match self.digests.get(&digest) {
+            Some(key) => Some(*key),
+            None => key_of(tx, known.as_ref())?,
         };
         let with_id = match self.ids.get(&id) {
             Some(key) => Some(*key),

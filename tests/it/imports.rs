@@ -12,6 +12,8 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::common::{DAY, Store, at};
 
+mod edges;
+
 const DAY_MS: u64 = 86_400_000;
 
 fn new_key(owner: &str) -> NewKey {

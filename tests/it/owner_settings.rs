@@ -378,6 +378,26 @@ fn a_keyspace_keeps_the_defaults_of_its_levels() {
     });
 }
 
+/// Where no owner has settings, only the keyspace can say so.
+#[test]
+fn the_cap_of_a_level_holds_where_no_owner_has_settings() {
+    everywhere(|store| {
+        let engine = &store.engine;
+        let two = LevelDefaults::new().cap(2);
+        let new = NewKeyspace::new("acme_live").unwrap();
+        engine.create_keyspace(new.owner_defaults(1, two)).unwrap();
+        let issue = |owner| engine.issue(NewKey::new("acme_live", owner).unwrap());
+        issue("acme/a").unwrap();
+        issue("acme/b").unwrap();
+        let third = issue("acme/c");
+        assert!(
+            matches!(third, Err(Error::Conflict(Conflict::OwnerAtCap { .. }))),
+            "{third:?}"
+        );
+        issue("other").unwrap();
+    });
+}
+
 #[test]
 fn a_plan_says_whether_it_replaces_those_above() {
     let mut store = Store::on_file();
