@@ -16,6 +16,7 @@ use crate::model::keyspace::KeyspaceUpdate;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::reason::Reason;
+use crate::store::life::Life;
 use crate::store::tx::Tx;
 
 /// Fields of a key that do not affect its rights, or only how often it may be used:
@@ -64,6 +65,8 @@ pub(crate) struct Fates {
     pub(crate) retired: BTreeMap<Prefix, Vec<String>>,
     /// The keys that were issued, or that others were rotated to, and not purged since.
     pub(crate) lost: BTreeSet<KeyId>,
+    /// How many changes of each extension there are.
+    pub(crate) extensions: BTreeMap<String, u64>,
     /// The instant of the last entry.
     pub(crate) at: Option<Timestamp>,
 }
@@ -166,6 +169,10 @@ impl Fates {
                     self.lost.remove(key);
                 }
             }
+            // What it means for the extension's records, the extension knows.
+            AuditEvent::ExtensionChanged { extension, .. } => {
+                *self.extensions.entry(extension).or_default() += 1;
+            }
             // They take nothing away from a key that the backup has, or say only how often
             // it may be used.
             AuditEvent::KeyspaceCreated { .. }
@@ -175,8 +182,7 @@ impl Fates {
             | AuditEvent::OwnerUpdated { .. }
             | AuditEvent::OwnerQuotaBegun { .. }
             | AuditEvent::ImportChanged { .. }
-            | AuditEvent::KeyClaimed { .. }
-            | AuditEvent::ExtensionChanged { .. } => {}
+            | AuditEvent::KeyClaimed { .. } => {}
             // The effect of an unknown event on a key is not known: the key is
             // disabled.
             #[allow(unreachable_patterns, reason = "for events that are yet to come")]
@@ -317,13 +323,18 @@ fn narrow_one(
     actor: Option<&str>,
     taken: &mut Taken,
 ) -> Result<(), Error> {
-    // It was issued after the backup, or is over in it.
+    // It was issued after the backup.
     let Some(key) = tx.find_key(id)? else {
         return Ok(());
     };
-    if super::refuse_if_over(tx, &key).is_err() {
+    let life = Life::from(&key);
+    if life.is_over(tx.now()) {
+        tx.tell_over();
+    }
+    if life.revoked(tx.now()).is_some() {
         return Ok(());
     }
+    let has_expired = life.expired(tx.now()).is_some();
     if let Some((revocation, by)) = &fate.revoked {
         revoke::revoke(tx, id, revocation, by.as_deref())?;
         taken.revoked += 1;
@@ -335,6 +346,7 @@ fn narrow_one(
     let end = ends.into_iter().flatten().min();
     if let Some(end) = end
         && end <= tx.now()
+        && !has_expired
     {
         let revocation = match fate.until {
             Some(until) if until == end => Revocation::new(Reason::Superseded),
@@ -363,6 +375,15 @@ fn narrow_one(
     }
     let is_narrowed =
         update.expiry.is_some() || !update.withdraw.is_empty() || update.networks.is_some();
+    if has_expired {
+        // It grants nothing, but an extension may go on from it to another key.
+        if is_narrowed || is_closed || fate.until.is_some() {
+            let why = "it had expired, and the trail of the restore took rights from it";
+            revoke::revoke(tx, id, &Revocation::default().note(why), actor)?;
+            taken.revoked += 1;
+        }
+        return Ok(());
+    }
     if is_narrowed {
         match update::update(tx, id, &update, actor) {
             Ok(_) => taken.narrowed += 1,

@@ -1,5 +1,6 @@
 //! Restoring a backup without un-revoking a key.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ const PER_TRANSACTION: usize = 1000;
 /// - keys that were disabled are disabled, owners that were suspended are suspended;
 /// - shortened expiries, withdrawn or retired permissions and narrowed networks are
 ///   applied again;
+/// - a key that has expired, and from which the trail took anything, is revoked;
 /// - a key is disabled where the trail does not say enough about how it was changed.
 ///
 /// A restore does not repeat what widened a right: keys issued or rotated to (see
@@ -114,6 +116,9 @@ pub struct Restored {
     /// The keys that, by the trail, were issued or rotated to since the backup and not
     /// purged. The store does not know their tokens.
     pub lost: Vec<KeyId>,
+    /// How many changes of each [extension](crate::Extension) the trail has. They are not
+    /// applied: what they took away the extension takes away again, by a call of its own.
+    pub extensions: BTreeMap<String, u64>,
     /// The report of [`Engine::check`] on the store, from before it got its name.
     pub report: CheckReport,
 }
@@ -239,6 +244,7 @@ fn apply(
         suspended: 0,
         damaged: 0,
         lost: fates.lost.into_iter().collect(),
+        extensions: fates.extensions,
         report: CheckReport::default(),
     };
     for sweep in fates.sweeps {

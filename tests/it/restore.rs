@@ -769,3 +769,77 @@ fn after_any_changes_a_restored_store_grants_nothing_that_the_lost_one_did_not()
     }
     assert!(narrowed > 25, "{narrowed}");
 }
+
+/// A key that has expired grants nothing, but an extension may go on from it to another key.
+#[test]
+fn a_key_that_has_expired_is_revoked_where_the_trail_took_from_it() {
+    let names = [
+        "untouched",
+        "renamed",
+        "longer",
+        "revoked",
+        "disabled",
+        "reenabled",
+        "narrowed",
+        "networks",
+        "rotated",
+        "once",
+        "listed",
+    ];
+    let world = World::new(&names, |world| {
+        for name in names {
+            let update = KeyUpdate::new().expires_in(2 * DAY);
+            world.engine().update(world.id(name), update).unwrap();
+        }
+    });
+    let engine = world.engine();
+    let devices = engine.extension("devices").unwrap();
+    for subject in ["1", "2"] {
+        devices
+            .change(|tx| tx.audit("device_stolen", subject, None))
+            .unwrap();
+    }
+    let update = |name: &str, update: KeyUpdate| {
+        engine.update(world.id(name), update).unwrap();
+    };
+    update("renamed", KeyUpdate::new().name("renamed"));
+    update("longer", KeyUpdate::new().expires_in(9 * DAY));
+    engine.revoke(world.id("revoked"), leaked()).unwrap();
+    engine.disable(world.id("disabled")).unwrap();
+    engine.disable(world.id("reenabled")).unwrap();
+    engine.enable(world.id("reenabled")).unwrap();
+    update("narrowed", KeyUpdate::new().remove_permissions(["read"]));
+    let network = "10.0.0.0/8".parse().unwrap();
+    update("networks", KeyUpdate::new().networks([network]));
+    let grace = Rotation::with_grace(DAY);
+    engine.rotate(world.id("rotated"), grace).unwrap();
+    engine
+        .rotate(world.id("once"), Rotation::at_once())
+        .unwrap();
+    world.store.clock.advance(3 * DAY);
+    let trail = world.export(world.audit_seq + 1);
+    let restored = (world.restore())
+        .trail(trail.as_slice())
+        .revoke([world.id("listed")], leaked())
+        .to(world.target())
+        .unwrap();
+    assert!(restored.report.is_sound(), "{:#?}", restored.report);
+    assert_eq!(
+        (restored.revoked, restored.disabled, restored.narrowed),
+        (7, 0, 0)
+    );
+    assert_eq!(restored.extensions, [("devices".to_owned(), 2)].into());
+    let engine = world.options().open(world.target()).unwrap();
+    for name in names {
+        let kept = ["untouched", "renamed", "longer", "reenabled"].contains(&name);
+        let expected = match kept {
+            true => KeyState::Expired,
+            false => KeyState::Revoked,
+        };
+        assert_eq!(
+            engine.key(world.id(name)).unwrap().state,
+            expected,
+            "{name}"
+        );
+    }
+}

@@ -185,7 +185,11 @@ fn a_damaged_record_stops_an_import_and_is_not_told_as_a_refusal_of_the_key() {
             .iter()
             .find(|raw| text_of(**raw) == id.to_string())
             .unwrap();
-        let mut bytes = redb::ReadableTable::get(&keys, raw).unwrap().unwrap().value().to_vec();
+        let mut bytes = redb::ReadableTable::get(&keys, raw)
+            .unwrap()
+            .unwrap()
+            .value()
+            .to_vec();
         *bytes.last_mut().unwrap() ^= 1;
         keys.insert(raw, bytes.as_slice()).unwrap();
     });
