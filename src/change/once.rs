@@ -195,7 +195,6 @@ fn replace(
     let seq = tx.next_seq();
     let new = KeyRecord {
         id: drawn.id,
-        lineage: old.lineage,
         // A new key does not get a permission that was retired meanwhile.
         permissions: old.permissions & keyspace.active_mask(),
         revision: seq,
@@ -207,7 +206,6 @@ fn replace(
         created_at: tx.now(),
         created_by: actor.map(str::to_owned),
         predecessor: Some(predecessor),
-        successor: None,
         ..old_cold.clone()
     };
     supersede(tx, old, seq)?;

@@ -62,7 +62,6 @@ pub(crate) fn rotate(
 
     let seq = tx.next_seq();
     new.id = drawn.id;
-    new.lineage = old.lineage;
     new.phase = Phase::Current;
     new.revision = seq;
     new.pepper = drawn.pepper;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gatekey::{
     AuditEvent, Conflict, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner,
-    NewKey, Options, Quota, Reason, Result, Rotated, Rotation,
+    KeyspaceUpdate, NewKey, Options, Quota, Reason, Result, Rotated, Rotation,
 };
 
 use crate::audit::{assert_unwritten, last_event};
@@ -73,6 +73,23 @@ fn an_issue_asked_again_replaces_the_key_that_nobody_has() {
         }
         // One quota, however often it was asked.
         assert_eq!(granted(&store.engine, last.token.expose(), 50), 30);
+    });
+}
+
+#[test]
+fn a_key_of_a_repeat_has_no_permission_that_was_retired_meanwhile() {
+    everywhere(|store| {
+        store.keyspace("acme");
+        let old = new().permissions(["read", "write"]);
+        let old = store.engine.issue(old).unwrap().key.id;
+        let lost = rotate(store, "one", old).unwrap().key;
+        let update = KeyspaceUpdate::new().retire_permissions(["write"]);
+        store.engine.update_keyspace("acme", update).unwrap();
+        let again = rotate(store, "one", old).unwrap().key;
+        let names = store.engine.keyspace("acme").unwrap();
+        let read = names.mask(["read"]).unwrap();
+        assert_eq!(again.permissions, read);
+        assert_ne!(lost.permissions, read);
     });
 }
 

@@ -11,6 +11,7 @@ use gatekey::{
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::common::{DAY, Store, at};
+use crate::durability::tampering::raw;
 
 mod edges;
 
@@ -761,15 +762,6 @@ fn an_index_that_was_tampered_with_grants_nothing() {
     assert_ne!(rich, poor);
     store.edit(|txn| {
         let foreign = redb::TableDefinition::<&[u8; 32], u64>::new("foreign");
-        let ids = redb::TableDefinition::<u64, &[u8]>::new("keys");
-        let keys = txn.open_table(ids).unwrap();
-        let raw = |id: KeyId| {
-            let all = redb::ReadableTable::iter(&keys).unwrap();
-            let raws = all.map(|entry| entry.unwrap().0.value());
-            raws.into_iter()
-                .find(|raw| text_of(*raw) == id.to_string())
-                .unwrap()
-        };
         let mut table = txn.open_table(foreign).unwrap();
         table.insert(&digest, raw(admin.key.id)).unwrap();
         let ids = redb::TableDefinition::<(u8, &str), u64>::new("foreign_ids");
@@ -789,17 +781,6 @@ fn an_index_that_was_tampered_with_grants_nothing() {
         engine.claim("gitea", "poor", "a".repeat(40)).unwrap().id,
         poor
     );
-}
-
-/// The text of an id, of 10 digits of base62.
-fn text_of(mut raw: u64) -> String {
-    let digits = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut text = [b'0'; 10];
-    for place in text.iter_mut().rev() {
-        *place = digits[usize::try_from(raw % 62).unwrap()];
-        raw /= 62;
-    }
-    String::from_utf8(text.into()).unwrap()
 }
 
 /// A lost import takes the tokens of its keys with it, and no repair guesses them.

@@ -6,12 +6,13 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use gatekey::{
-    AuditEvent, Conflict, Engine, Error, Expiry, Invalid, KeyId, KeyState, KeyUpdate,
-    KeyspaceUpdate, NewKey, OpenError, Options, Pepper, Reason, Requirements, Restore, Restored,
-    Revocation, Rotation,
+    AuditEvent, Conflict, Credential, Engine, Error, Expiry, ForeignHash, ForeignKey, ImportedKey,
+    Invalid, KeyId, KeyState, KeyUpdate, KeyspaceUpdate, NewImport, NewKey, NewKeyspace, OpenError,
+    Options, Pepper, Reason, Requirements, Restore, Restored, Revocation, Rotation,
 };
 
 use crate::common::{DAY, Store, code};
+use crate::durability::tampering::{damage, edit};
 use crate::opening::small;
 
 struct World {
@@ -334,7 +335,7 @@ fn keys_of_a_list_are_revoked_whether_there_is_a_trail_or_not() {
 #[test]
 fn what_took_the_place_of_keys_since_the_backup_takes_it_again() {
     let single = |world: &World| {
-        let one = gatekey::NewKeyspace::new("one").unwrap();
+        let one = NewKeyspace::new("one").unwrap();
         let one = one.keys_per_owner(gatekey::KeysPerOwner::SingleSuperseding);
         world.engine().create_keyspace(one).unwrap();
     };
@@ -419,7 +420,7 @@ fn a_grace_that_ended_since_and_a_keyspace_that_came_since_are_over() {
     engine.update(world.id("shorter"), sooner).unwrap();
     // Sweeps of several scopes, one of which the backup does not have.
     engine
-        .create_keyspace(gatekey::NewKeyspace::new("later").unwrap())
+        .create_keyspace(NewKeyspace::new("later").unwrap())
         .unwrap();
     engine.revoke_keyspace("later", leaked()).unwrap();
     engine.revoke_owner("mine", leaked()).unwrap();
@@ -842,4 +843,44 @@ fn a_key_that_has_expired_is_revoked_where_the_trail_took_from_it() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn what_the_backup_does_not_have_is_left_out_and_what_it_has_damaged_is_counted() {
+    let mut world = World::new(&["damaged", "both"], |_| ());
+    let engine = world.engine();
+    // A keyspace, and keys of an import, that came after the backup.
+    engine
+        .create_keyspace(NewKeyspace::new("late").unwrap())
+        .unwrap();
+    let late = engine.issue(NewKey::new("late", "acme").unwrap()).unwrap();
+    engine.revoke_keyspace("late", leaked()).unwrap();
+    let import = NewImport::new("old", ForeignHash::Plain);
+    engine.begin_import(import).unwrap();
+    let credential = Credential::token("a-token-of-the-old-system");
+    let key = ForeignKey::new(NewKey::new("acme", "acme").unwrap(), credential);
+    let told = engine.import_keys("old", vec![key]).unwrap();
+    let [ImportedKey::Imported(imported)] = told[..] else {
+        panic!("{told:?}");
+    };
+    engine.revoke(world.id("damaged"), leaked()).unwrap();
+    let grace = Rotation::with_grace(DAY);
+    let new = engine.rotate(world.id("both"), grace).unwrap().key.id;
+    // It was over before the grace was: not the rotation ended it.
+    let update = KeyUpdate::new().expires_in(DAY / 2);
+    engine.update(world.id("both"), update).unwrap();
+    world.store.clock.advance(2 * DAY);
+    let trail = world.export(world.audit_seq + 1);
+    edit(&world.backup, |txn| damage(txn, world.id("damaged")));
+    let restored = (world.restore())
+        .trail(trail.as_slice())
+        .to(world.target())
+        .unwrap();
+    assert_eq!((restored.damaged, restored.revoked), (1, 1));
+    let mut lost = [late.key.id, imported, new];
+    lost.sort_unstable();
+    assert_eq!(restored.lost, lost);
+    world.store.engine = world.options().open(world.target()).unwrap();
+    let ended = world.engine().key(world.id("both")).unwrap();
+    assert_ne!(ended.revoked.unwrap().reason, Reason::Superseded);
 }

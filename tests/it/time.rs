@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::common::{DAY, Store, at, code};
 use gatekey::{
     Clock, Conflict, Engine, Error, Issued, KeyFilter, KeyState, KeyUpdate, KeysPerOwner, NewKey,
-    NewKeyspace, Options, Rotation, Timestamp,
+    NewKeyspace, Options, Reason, Rotation, Timestamp,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -133,6 +133,38 @@ fn what_any_call_told_to_be_over_stays_over_when_the_clock_steps_back() {
     }
 }
 
+/// There is nothing left to revoke, and nothing to write.
+#[test]
+fn a_revocation_that_finds_a_key_over_by_its_grace_holds_that() {
+    let verbs: [Verb; 4] = [
+        |engine, issued| {
+            engine.revoke(issued.key.id, Reason::Cessation).unwrap();
+        },
+        |engine, issued| {
+            let token = issued.token.expose();
+            engine.revoke_token(token, Reason::Cessation).unwrap();
+        },
+        |engine, _| {
+            let many = engine.revoke_owner("acme", Reason::Cessation).unwrap();
+            assert_eq!(many.newly, 0);
+        },
+        |engine, _| {
+            let many = engine.revoke_keyspace("acme", Reason::Cessation).unwrap();
+            assert_eq!(many.newly, 0);
+        },
+    ];
+    for verb in verbs {
+        let (store, issued) = sample(1 << 16, true);
+        let successor = store.engine.key(issued.key.id).unwrap().successor.unwrap();
+        store.engine.revoke(successor, Reason::Cessation).unwrap();
+        store.clock.advance(MINUTE);
+        verb(&store.engine, &issued);
+        store.clock.step_back(MINUTE / 2);
+        let verdict = store.engine.verify(issued.token.expose()).unwrap();
+        assert_eq!(code(&verdict), "revoked");
+    }
+}
+
 /// What nobody was told need not stay so: a look at a good key holds nothing.
 #[test]
 fn a_key_that_was_not_told_to_be_over_is_good_when_the_clock_steps_back() {
@@ -240,9 +272,7 @@ fn a_key_that_is_revoked_at_every_instant_holds_no_time() {
         .create_keyspace(NewKeyspace::new("acme").unwrap())
         .unwrap();
     let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
-    engine
-        .revoke(issued.key.id, gatekey::Reason::Cessation)
-        .unwrap();
+    engine.revoke(issued.key.id, Reason::Cessation).unwrap();
     // A clock that leaps while somebody presents the token must not stop time.
     clock.advance(DAY);
     let verdict = engine.verify(issued.token.expose()).unwrap();

@@ -12,7 +12,7 @@ use crate::common::{DAY, Store};
 
 type Bytes = &'static [u8];
 
-pub(super) const KEYS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("keys");
+pub(crate) const KEYS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("keys");
 pub(super) const COLD: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cold");
 pub(super) const KEYSPACES: TableDefinition<'_, u32, Bytes> = TableDefinition::new("keyspaces");
 pub(super) const PREFIXES: TableDefinition<'_, &str, u32> = TableDefinition::new("prefixes");
@@ -31,7 +31,7 @@ pub(crate) fn raw(id: KeyId) -> u64 {
     gatekey_testkit::forge::number_of(id.to_string().as_bytes())
 }
 
-pub(super) fn edit<T>(path: &Path, change: impl FnOnce(&WriteTransaction) -> T) -> T {
+pub(crate) fn edit<T>(path: &Path, change: impl FnOnce(&WriteTransaction) -> T) -> T {
     let db = Database::open(path).unwrap();
     let txn = db.begin_write().unwrap();
     let result = change(&txn);
@@ -68,6 +68,13 @@ pub(super) fn put(
 ) {
     let mut table = txn.open_table(table).unwrap();
     table.insert(key, value).unwrap();
+}
+
+/// Changes the last byte of a key's record.
+pub(crate) fn damage(txn: &WriteTransaction, id: KeyId) {
+    let mut bytes = get(txn, KEYS, raw(id));
+    *bytes.last_mut().unwrap() ^= 1;
+    put(txn, KEYS, raw(id), &bytes);
 }
 
 /// Resident and not: the file is read in both cases, at least once.

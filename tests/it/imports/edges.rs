@@ -1,6 +1,7 @@
 //! What an import is refused for, what it tells the trail, and what its end leaves alone.
 
 use super::*;
+use crate::durability::tampering::damage;
 
 /// The events of the trail from an entry on.
 fn events(engine: &Engine, after: usize) -> Vec<AuditEvent> {
@@ -175,24 +176,7 @@ fn a_damaged_record_stops_an_import_and_is_not_told_as_a_refusal_of_the_key() {
     begin(&store.engine, "hashed", ForeignHash::Sha256);
     let key = |token: &str, id: &str| ForeignKey::new(new_key("acme"), sha(token)).id(id);
     let id = imported(&store.engine, "hashed", key(TOKEN, "1"));
-    store.edit(|txn| {
-        let mut keys = txn
-            .open_table(redb::TableDefinition::<u64, &[u8]>::new("keys"))
-            .unwrap();
-        let all = redb::ReadableTable::iter(&keys).unwrap();
-        let raws: Vec<u64> = all.map(|entry| entry.unwrap().0.value()).collect();
-        let raw = *raws
-            .iter()
-            .find(|raw| text_of(**raw) == id.to_string())
-            .unwrap();
-        let mut bytes = redb::ReadableTable::get(&keys, raw)
-            .unwrap()
-            .unwrap()
-            .value()
-            .to_vec();
-        *bytes.last_mut().unwrap() ^= 1;
-        keys.insert(raw, bytes.as_slice()).unwrap();
-    });
+    store.edit(|txn| damage(txn, id));
     let engine = &store.engine;
     let told = engine.import_keys("hashed", vec![key("uk_another_token", "1")]);
     assert!(matches!(told, Err(Error::Corrupted(_))), "{told:?}");
@@ -298,18 +282,11 @@ fn a_sunset_ends_the_keys_of_its_own_import_alone() {
     let admin = engine.issue(new_key("admin")).unwrap();
     let named = [seen, admin.key.id];
     store.edit(|txn| {
-        let keys = txn
-            .open_table(redb::TableDefinition::<u64, &[u8]>::new("keys"))
-            .unwrap();
-        let all = redb::ReadableTable::iter(&keys).unwrap();
-        let raws: Vec<u64> = all.map(|entry| entry.unwrap().0.value()).collect();
         let mut unseen = txn
             .open_table(redb::TableDefinition::<(u8, u64), ()>::new("unseen"))
             .unwrap();
-        for raw in raws {
-            if named.iter().any(|id| text_of(raw) == id.to_string()) {
-                unseen.insert((3, raw), ()).unwrap();
-            }
+        for id in named {
+            unseen.insert((3, raw(id)), ()).unwrap();
         }
     });
     let engine = &store.engine;
@@ -326,5 +303,24 @@ fn a_sunset_ends_the_keys_of_its_own_import_alone() {
         assert!(granted(engine, &format!("lives_token_{n}")).is_some());
     }
     engine.flush().unwrap();
+    sound(engine);
+}
+
+#[test]
+fn the_successor_of_an_imported_key_is_no_key_of_the_import() {
+    let store = store();
+    let engine = &store.engine;
+    let id = hashed(engine, TOKEN);
+    assert_eq!(granted(engine, TOKEN), Some(id));
+    engine.flush().unwrap();
+    let new = engine.rotate(id, Rotation::at_once()).unwrap();
+    assert_eq!(counts(engine), (1, 0));
+    assert_eq!(engine.purge(Duration::ZERO).unwrap().keys, 0);
+    store.clock.advance(Duration::from_secs(1));
+    assert_eq!(engine.purge(Duration::ZERO).unwrap().keys, 1);
+    assert_eq!(counts(engine), (0, 0));
+    assert_eq!(granted(engine, new.token.expose()), Some(new.key.id));
+    // Of no import with keys any more: nothing is looked for.
+    assert!(matches!(denial(engine, TOKEN), Denial::Malformed));
     sound(engine);
 }
