@@ -480,6 +480,14 @@ impl Denial {
 }
 
 /// For the server's own log: precise, and without a secret.
+/// Whose limit or quota it is: "its", or that of the owner's path of so many segments.
+fn whose(level: Level) -> String {
+    match level {
+        Level::Key => "its".to_owned(),
+        Level::Owner(depth) => format!("its owner's (level {depth})"),
+    }
+}
+
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -511,7 +519,8 @@ impl fmt::Display for Denial {
                 missing,
                 names,
             } => {
-                write!(f, "key {key} lacks the permissions ")?;
+                let s = if names.len() == 1 { "" } else { "s" };
+                write!(f, "key {key} lacks the permission{s} ")?;
                 if names.is_empty() {
                     write!(f, "{missing}")
                 } else {
@@ -524,21 +533,29 @@ impl fmt::Display for Denial {
                 retry_after: None,
             } => write!(
                 f,
-                "key {key} is over its limit of {}, and no waiting helps",
+                "key {key} is over {} limit of {}, and no waiting helps",
+                whose(status.level()),
                 status.limit()
             ),
             Self::RateLimited { key, status, .. } => write!(
                 f,
-                "key {key} is over its limit of {} until {}",
+                "key {key} is over {} limit of {} until {}",
+                whose(status.level()),
                 status.limit(),
                 status.resets_at()
             ),
             Self::QuotaExhausted {
                 key,
+                level,
                 refills_at: Some(at),
-                ..
-            } => write!(f, "key {key} has used up its quota until {at}"),
-            Self::QuotaExhausted { key, .. } => write!(f, "key {key} has used up its quota"),
+            } => write!(
+                f,
+                "key {key} has used up {} quota until {at}",
+                whose(*level)
+            ),
+            Self::QuotaExhausted { key, level, .. } => {
+                write!(f, "key {key} has used up {} quota", whose(*level))
+            }
             Self::TooManyAttempts { retry_after } => write!(
                 f,
                 "too many attempts from this address have failed; it waits for {retry_after:?}"

@@ -83,6 +83,10 @@ fn each_denial_reads_as_a_sentence_that_says_why() {
             lacks(&["write", "admin"]),
             "key 01ABcdEFgh lacks the permissions write, admin",
         ),
+        (
+            lacks(&["write"]),
+            "key 01ABcdEFgh lacks the permission write",
+        ),
         (lacks(&[]), "key 01ABcdEFgh lacks the permissions 0x6"),
         (
             rate_limited(Some(retry_after)),
@@ -97,6 +101,25 @@ fn each_denial_reads_as_a_sentence_that_says_why() {
             "key 01ABcdEFgh has used up its quota until 2026-01-31T12:00:00Z",
         ),
         (exhausted(None), "key 01ABcdEFgh has used up its quota"),
+        (
+            Denial::RateLimited {
+                key,
+                status: LimitStatus {
+                    level: Level::Owner(1),
+                    ..status
+                },
+                retry_after: Some(retry_after),
+            },
+            "key 01ABcdEFgh is over its owner's (level 1) limit of 60 a minute until 2026-01-31T12:00:00Z",
+        ),
+        (
+            Denial::QuotaExhausted {
+                key,
+                level: Level::Owner(2),
+                refills_at: None,
+            },
+            "key 01ABcdEFgh has used up its owner's (level 2) quota",
+        ),
         (
             Denial::TooManyAttempts { retry_after },
             "too many attempts from this address have failed; it waits for 1.5s",
