@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::call::{Endpoint, Parameter, Reply, schema_of};
 use crate::endpoints;
 use crate::problem::Problem;
+use crate::schema;
 
 /// The statuses of problems, with what each means here.
 const PROBLEMS: [(&str, &str); 10] = [
@@ -86,11 +87,15 @@ pub fn openapi() -> String {
 fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
     if let Some(name) = crate::api::variable_of(endpoint.path) {
+        let schema = match name {
+            "id" => schema_of::<schema::KeyId>(generator),
+            _ => schema_of::<schema::Prefix>(generator),
+        };
         parameters.push(json!({
             "name": name,
             "in": "path",
             "required": true,
-            "schema": {"type": "string"},
+            "schema": schema,
         }));
     }
     let of_query = |parameter: &Parameter| {

@@ -34,6 +34,13 @@ macro_rules! texts {
 
 texts! {
     KeyId: { "type": "string", "pattern": "^[0-9A-Za-z]{10}$" };
+    Prefix: { "type": "string", "pattern": "^[a-z0-9_]{1,32}$" };
+    Owner: {
+        "type": "string",
+        "pattern": "^[!-.0-~]{1,64}(?:/[!-.0-~]{1,64}){0,7}$",
+        "maxLength": 255,
+        "examples": ["acme/ingest"]
+    };
     Timestamp: { "type": "string", "format": "date-time" };
     Duration: { "type": "string", "format": "duration" };
     Network: { "type": "string", "examples": ["192.0.2.0/24", "2001:db8::/32"] };

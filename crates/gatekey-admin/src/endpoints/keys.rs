@@ -21,12 +21,20 @@ use crate::wire::{
 };
 
 const FILTER: &[Parameter] = &[
-    Parameter::new("keyspace", "Keys of a keyspace.", schema_of::<String>),
-    Parameter::new("owner", "Keys of exactly this owner.", schema_of::<String>),
+    Parameter::new(
+        "keyspace",
+        "Keys of a keyspace.",
+        schema_of::<schema::Prefix>,
+    ),
+    Parameter::new(
+        "owner",
+        "Keys of exactly this owner.",
+        schema_of::<schema::Owner>,
+    ),
     Parameter::new(
         "owner_and_below",
         "Keys of this owner and of all below it.",
-        schema_of::<String>,
+        schema_of::<schema::Owner>,
     ),
     Parameter::new("state", "Keys in a state.", schema_of::<schema::KeyState>),
     Parameter::new(
@@ -199,11 +207,15 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         totals,
     )
     .query(&[
-        Parameter::new("keyspace", "Keys of a keyspace.", schema_of::<String>),
+        Parameter::new(
+            "keyspace",
+            "Keys of a keyspace.",
+            schema_of::<schema::Prefix>,
+        ),
         Parameter::new(
             "owner_and_below",
             "Keys of this owner and of all below it.",
-            schema_of::<String>,
+            schema_of::<schema::Owner>,
         ),
     ]),
 ];

@@ -9,9 +9,12 @@ use crate::problem::Problem;
 use crate::schema;
 use crate::wire::{self, OwnerChanges, ResumeRequest, RevokeOwnerRequest, SuspendRequest};
 
-const OWNER: Parameter = Parameter::new("owner", "The owner's path.", schema_of::<String>);
-const KEYSPACE: Parameter =
-    Parameter::new("keyspace", "The prefix of a keyspace.", schema_of::<String>);
+const OWNER: Parameter = Parameter::new("owner", "The owner's path.", schema_of::<schema::Owner>);
+const KEYSPACE: Parameter = Parameter::new(
+    "keyspace",
+    "The prefix of a keyspace.",
+    schema_of::<schema::Prefix>,
+);
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get(

@@ -22,12 +22,12 @@ const WHOSE: &[Parameter] = &[
     Parameter::new(
         "owner_and_below",
         "Of the keys of this owner and of all below it.",
-        schema_of::<String>,
+        schema_of::<schema::Owner>,
     ),
     Parameter::new(
         "keyspace",
         "Of the keys of a keyspace.",
-        schema_of::<String>,
+        schema_of::<schema::Prefix>,
     ),
     Parameter::new(
         "unattributed",

@@ -22,8 +22,10 @@ pub struct Nothing {}
 #[serde(deny_unknown_fields)]
 pub struct IssueRequest {
     /// The prefix of its keyspace.
+    #[schemars(with = "schema::Prefix")]
     pub keyspace: String,
     /// Who holds it: a path of 1 to 8 segments.
+    #[schemars(with = "schema::Owner")]
     pub owner: String,
     /// The names of its permissions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

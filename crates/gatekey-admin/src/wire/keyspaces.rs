@@ -14,6 +14,7 @@ use crate::schema;
 #[serde(deny_unknown_fields)]
 pub struct KeyspaceRequest {
     /// The prefix of its tokens: 1 to 32 of `a-z`, `0-9` and `_`.
+    #[schemars(with = "schema::Prefix")]
     pub prefix: String,
     /// A description.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -12,6 +12,7 @@ use crate::schema;
 #[serde(deny_unknown_fields)]
 pub struct SuspendRequest {
     /// The owner's path.
+    #[schemars(with = "schema::Owner")]
     pub owner: String,
     /// A note, which the audit trail keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,6 +27,7 @@ pub struct SuspendRequest {
 #[serde(deny_unknown_fields)]
 pub struct ResumeRequest {
     /// The owner's path.
+    #[schemars(with = "schema::Owner")]
     pub owner: String,
 }
 
@@ -34,6 +36,7 @@ pub struct ResumeRequest {
 #[serde(deny_unknown_fields)]
 pub struct RevokeOwnerRequest {
     /// The owner's path.
+    #[schemars(with = "schema::Owner")]
     pub owner: String,
     /// Why.
     #[serde(default)]
@@ -52,8 +55,10 @@ pub struct RevokeOwnerRequest {
 #[serde(deny_unknown_fields)]
 pub struct OwnerChanges {
     /// The prefix of the keyspace.
+    #[schemars(with = "schema::Prefix")]
     pub keyspace: String,
     /// The owner's path.
+    #[schemars(with = "schema::Owner")]
     pub owner: String,
     /// A plan; `null` for the default of the level.
     #[serde(default, skip_serializing_if = "Patch::is_kept")]

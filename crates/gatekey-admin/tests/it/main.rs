@@ -12,5 +12,6 @@ mod hostile;
 mod metrics;
 mod repeats;
 mod rights;
+mod schemathesis;
 mod tour;
 mod valid;

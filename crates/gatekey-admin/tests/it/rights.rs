@@ -57,6 +57,78 @@ fn each_endpoint_takes_its_right_and_no_other() {
     }
 }
 
+/// Each endpoint is served to whoever has its right alone.
+#[test]
+fn each_endpoint_serves_who_has_its_right() {
+    for (method, path, operation) in operations(&document()) {
+        let (api, id, token) = Api::with_key();
+        let (_, key) = api.admin_key(&[operation["x-right"].as_str().unwrap()]);
+        let concrete = path.replace("{id}", &id).replace("{prefix}", "acme_live");
+        let body = match operation["requestBody"].is_object() {
+            true => example(operation["operationId"].as_str().unwrap(), &token),
+            false => Value::Null,
+        };
+        let status = api
+            .ask_with(&key, &method, &concrete, &body)
+            .status
+            .as_u16();
+        assert!(!matches!(status, 401 | 403), "{method} {path}: {status}");
+    }
+}
+
+const SECURITY: &str = include_str!("../../../../SECURITY.md");
+
+/// The cells of the rows of the table whose head begins with some cells.
+fn table(head: &str) -> Vec<Vec<&'static str>> {
+    let (_, rest) = SECURITY.split_once(head).unwrap();
+    let rows = rest
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// What a cell has between backticks.
+fn names(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// SECURITY.md has each operation of the document under its right, and no other, and a test
+/// that is here for each right.
+#[test]
+fn the_table_of_what_an_operator_may_do_has_every_operation() {
+    let rights = table("| right | allows | does not allow | test |");
+    let found: Vec<&str> = rights.iter().flat_map(|row| names(row[0])).collect();
+    assert_eq!(found, RIGHTS);
+    let source = include_str!("rights.rs");
+    for row in &rights {
+        let [test] = names(row[3])[..] else {
+            panic!("{row:?} names no test");
+        };
+        let name = test.strip_prefix("rights::").unwrap();
+        assert!(source.contains(&format!("#[test]\nfn {name}()")), "{test}");
+    }
+    let mut documented: Vec<(String, String)> = operations(&document())
+        .iter()
+        .map(|(_, _, operation)| {
+            let text = |name: &str| operation[name].as_str().unwrap().to_owned();
+            (text("x-right"), text("operationId"))
+        })
+        .collect();
+    let mut written = Vec::new();
+    for row in table("| right | operations |") {
+        let [right] = names(row[0])[..] else {
+            panic!("{row:?} names no right");
+        };
+        let operations = names(row[1]).into_iter();
+        written.extend(operations.map(|operation| (right.to_owned(), operation.to_owned())));
+    }
+    documented.sort();
+    written.sort();
+    assert_eq!(written, documented);
+}
+
 fn allowed(right: &str, method: &str, path: &str, body: &Value) {
     let (api, id, token) = Api::with_key();
     let (key_id, key) = api.admin_key(&[right]);
