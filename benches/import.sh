@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A million keys of another system: how long their import takes by the command line, and how
-# long it then takes to find one. docs/OPERATING.md has what it printed.
+# long it then takes to find one. docs/BENCHMARKS.md has what it printed.
 #
 #     benches/import.sh [KEYS]
 set -euo pipefail
@@ -51,7 +51,7 @@ echo 'the whole command on the file, ms (opening included)'
 commands
 "$gatekey" serve 2>"$folder/log" &
 server=$!
-until grep -q serving "$folder/log"; do sleep 0.1; done
+until grep -qs serving "$folder/log"; do sleep 0.1; done
 echo 'the whole command while a server holds the file, ms'
 commands
 echo 'the answer of the server alone, ms'
