@@ -271,6 +271,27 @@ impl Extension {
         present.at
     }
 
+    /// Whether an instant has come, by the engine's present. Cheap where it is further away
+    /// than a minute, as [`Clock::coarse_now`](crate::Clock::coarse_now) is.
+    ///
+    /// ```
+    /// # use gatekey::{Clock, ManualClock, Options};
+    /// # use std::time::Duration;
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// # let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// let soon = clock.now().saturating_add(Duration::from_secs(5));
+    /// assert!(!devices.has_come(soon));
+    /// clock.advance(Duration::from_secs(5));
+    /// assert!(devices.has_come(soon));
+    /// # engine.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn has_come(&self, instant: Timestamp) -> bool {
+        self.engine.core.has_come(instant)
+    }
+
     /// A keyed hash of 32 bytes over a purpose and parts, each with its length. The key
     /// depends on the store and on the extension. For secrets that are only compared:
     /// store their hash.

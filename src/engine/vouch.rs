@@ -4,6 +4,7 @@ use crate::engine::shared::Core;
 use crate::engine::verify::Proven;
 use crate::memory::resident::{RECORD_LEN_MAX, Resident};
 use crate::memory::tally::Way;
+use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::outcome::Outcome;
@@ -11,9 +12,18 @@ use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::{Denial, Verdict};
 use crate::store::hot::HotCopy;
+use crate::store::life::SOON;
 use crate::store::record::View;
 
 impl Core {
+    /// Whether an instant has come. The exact clock is asked only where it is near.
+    #[inline]
+    pub(crate) fn has_come(&self, instant: Timestamp) -> bool {
+        let shortly_before = self.time.coarse(&*self.clock).present.at;
+        shortly_before >= instant
+            || (shortly_before.saturating_add(SOON) >= instant && self.now() >= instant)
+    }
+
     /// Decides on a key and charges it, as if its token had been presented, and as if it had
     /// of its permissions those that are in `within`. A key that is unknown is denied.
     pub(crate) fn vouch(

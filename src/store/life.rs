@@ -11,7 +11,7 @@ use crate::store::record::{KeyRecord, Phase, View};
 /// How near a key's end or beginning must be for the exact clock to be asked. The coarse
 /// one is at most 10 ms behind it: so much more, because a machine that was held up may
 /// be late to move it on.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// The fields of a record that decide the key's state.
 #[derive(Debug, Clone, Copy)]

@@ -188,7 +188,7 @@ impl Jwts {
         Ok(Self {
             shared: Arc::new(Shared {
                 keys: SigningKeys::open(&extension, options.algorithm)?,
-                seen: Seen::new(options.seen),
+                seen: Seen::new(options.seen, extension.mac("seen", &[])),
                 extension,
                 options,
             }),
@@ -298,17 +298,17 @@ impl Jwts {
         if token.len() > jws::LEN_MAX {
             return Ok(Verdict::Denied(Denial::Malformed));
         }
-        let hash = extension.mac("seen", &[token]);
-        let now = extension.engine().now();
+        let hash = seen.hash(token);
         let found = seen.find(&hash);
         if let Some(proof) = found.as_ref().and_then(Found::proof) {
-            return self.decide(proof, now, requirements);
+            return self.decide(proof, requirements);
         }
+        let now = extension.engine().now();
         match self.prove(token, now)? {
             Ok(proof) => {
                 let entry = Arc::new(Entry { hash, proof });
                 seen.put(&entry, now.unix_seconds());
-                self.decide(&entry.proof, now, requirements)
+                self.decide(&entry.proof, requirements)
             }
             Err(denial) => Ok(Verdict::Denied(denial)),
         }
@@ -317,17 +317,15 @@ impl Jwts {
     /// The verdict on a JWT whose proof was made now or before: all that may change is
     /// asked here.
     #[inline]
-    fn decide(
-        &self,
-        proof: &Proof,
-        now: Timestamp,
-        requirements: &Requirements<'_>,
-    ) -> Result<Verdict> {
+    fn decide(&self, proof: &Proof, requirements: &Requirements<'_>) -> Result<Verdict> {
         let extension = &self.shared.extension;
         if !proof.signer.is_good() {
             return Ok(Verdict::Denied(Denial::Unknown));
         }
-        if now.unix_seconds() >= proof.expires_s {
+        // One that ends when no clock of ours can tell does not end.
+        let ends_at = i64::try_from(proof.expires_s).ok();
+        let ends_at = ends_at.and_then(|end_s| Timestamp::from_unix_seconds(end_s).ok());
+        if ends_at.is_some_and(|end| extension.has_come(end)) {
             return self.refuse_ended(proof);
         }
         extension.vouch(proof.key, proof.within, requirements)
