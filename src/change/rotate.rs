@@ -21,10 +21,36 @@ pub(crate) fn rotate(
     rotation: &Rotation,
     actor: Option<&str>,
 ) -> Result<Rotated, Error> {
+    replace(tx, id, rotation, actor, false)
+}
+
+/// As [`rotate`], also where the key has expired: then the rotation says when the new one
+/// does.
+pub(crate) fn renew(
+    tx: &mut Tx<'_>,
+    id: KeyId,
+    rotation: &Rotation,
+    actor: Option<&str>,
+) -> Result<Rotated, Error> {
+    replace(tx, id, rotation, actor, true)
+}
+
+fn replace(
+    tx: &mut Tx<'_>,
+    id: KeyId,
+    rotation: &Rotation,
+    actor: Option<&str>,
+    renews: bool,
+) -> Result<Rotated, Error> {
     let now = tx.now();
     let old = tx.key(id)?;
     let old_cold = tx.cold(id)?;
-    let replaced = refuse_unless_rotatable(tx, &old, &old_cold)?;
+    let has_expired = Life::from(&old).is_over_by_expiry(now);
+    let renews = renews && has_expired && rotation.changes.expiry.is_some();
+    if renews {
+        tx.tell_over();
+    }
+    let replaced = refuse_unless_rotatable(tx, &old, &old_cold, renews)?;
     rotation
         .changes
         .quota
@@ -44,7 +70,9 @@ pub(crate) fn rotate(
     };
     check_life(new.not_before, new.expires_at)?;
     rotation.check_grace(&keyspace)?;
-    if matches!(old.phase, Phase::Retiring { .. }) && keyspace.keys_per_owner.is_single() {
+    if (renews || matches!(old.phase, Phase::Retiring { .. }))
+        && keyspace.keys_per_owner.is_single()
+    {
         refuse_without_room(tx, &old, &keyspace)?;
     }
     let older = older_retiring(tx, &old, &old_cold, &keyspace)?;
@@ -52,11 +80,19 @@ pub(crate) fn rotate(
     let grace_end = now.saturating_add(rotation.grace);
     let until = old.ends_at().map_or(grace_end, |at| at.min(grace_end));
     let ended = older.good.iter().map(|key| key.lineage);
-    let before = weigh(&keyspace, ended.chain([old.lineage]));
+    // One that has expired was not counted.
+    let counted = (!renews).then_some(old.lineage);
+    let before = weigh(&keyspace, ended.chain(counted));
     let kept = (until > now).then_some(old.lineage);
     let after = weigh(&keyspace, kept.into_iter().chain([old.lineage]));
     if after > before {
-        caps::refuse_grace(tx, &keyspace, &old, after - before)?;
+        let refused = caps::refuse_grace(tx, &keyspace, &old, after - before);
+        match refused {
+            Err(Error::Conflict(Conflict::NoRoomForGrace {
+                owner, held, cap, ..
+            })) if renews => return Err(Conflict::OwnerAtCap { owner, held, cap }.into()),
+            refused => refused?,
+        }
     }
     let drawn = draw(tx, &keyspace.prefix, &mut Entropy::new(), |_| false)?;
 
@@ -155,9 +191,13 @@ fn refuse_unless_rotatable(
     tx: &Tx<'_>,
     key: &KeyRecord,
     cold: &ColdRecord,
+    renews: bool,
 ) -> Result<Replaced, Error> {
-    refuse_if_over(tx, key)?;
-    if key.disabled {
+    if !renews {
+        refuse_if_over(tx, key)?;
+    }
+    // A renewal leaves the new key disabled too.
+    if key.disabled && !renews {
         return Err(Conflict::Disabled(key.id).into());
     }
     let (Phase::Retiring { .. }, Some(successor)) = (key.phase, cold.successor) else {

@@ -92,6 +92,37 @@ impl ExtensionTx<'_, '_> {
         Ok(to_records(page))
     }
 
+    /// The keys of up to `limit` records, at most a thousand, in their order: from a key on,
+    /// and before another one. Also the keys of damaged records: for work that one damaged
+    /// record must not stop. [`get`](Self::get) then tells which are.
+    ///
+    /// # Errors
+    /// See [`Engine`](crate::Engine).
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// let serials = devices.change(|tx| {
+    ///     tx.put("devices", b"7", 1, b"in the hall")?;
+    ///     tx.put("devices", b"8", 1, b"at the door")?;
+    ///     tx.record_keys("devices", b"", None, 1_000)
+    /// })?;
+    /// assert_eq!(serials, [b"7", b"8"]);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn record_keys(
+        &self,
+        table: &str,
+        from: &[u8],
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        let name = self.table(table)?;
+        self.tx.extension_keys(&name, (from, before, limit))
+    }
+
     /// Puts a record in the place of what is there, also of what is damaged.
     ///
     /// # Errors
@@ -152,6 +183,39 @@ impl ExtensionTx<'_, '_> {
     /// As [`Engine::rotate`](crate::Engine::rotate).
     pub fn rotate(&mut self, key: KeyId, rotation: &Rotation) -> Result<Rotated> {
         change::rotate::rotate(self.tx, key, rotation, self.actor)
+    }
+
+    /// Replaces a key, also one that has expired, where the rotation says when the new key
+    /// does. So what an operator has set for the key goes on: networks, plan, limits, and a
+    /// quota with what is left of it; counters go on too. The new key is disabled if the old
+    /// one was. For extensions whose keys are short-lived and come again and again.
+    ///
+    /// # Errors
+    /// As [`Engine::rotate`](crate::Engine::rotate), but for that of an expired key, and
+    /// [`Conflict::OwnerAtCap`](crate::Conflict::OwnerAtCap): an expired key did not count.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use gatekey::{Clock, ManualClock, NewKey, NewKeyspace, Options};
+    /// use gatekey::{KeyUpdate, Limit, Rotation};
+    ///
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// # let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let devices = engine.extension("devices")?;
+    /// let hour = Duration::from_secs(3600);
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme/device-7")?.expires_in(hour))?;
+    /// let id = issued.key.id;
+    /// engine.update(id, KeyUpdate::new().limits([Limit::per_minute(10)]))?;
+    /// clock.advance(2 * hour);
+    /// let rotation = Rotation::at_once().changing(KeyUpdate::new().expires_in(hour));
+    /// let renewed = devices.change(move |tx| tx.renew(id, &rotation))?;
+    /// assert_eq!(renewed.key.limits, Some(vec![Limit::per_minute(10)]));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn renew(&mut self, key: KeyId, rotation: &Rotation) -> Result<Rotated> {
+        change::rotate::renew(self.tx, key, rotation, self.actor)
     }
 
     /// Revokes a key.

@@ -194,6 +194,34 @@ impl<'a> ExtensionView<'a> {
         Ok(to_records(page))
     }
 
+    /// The keys of up to `limit` records, at most a thousand, in their order: from a key on,
+    /// and before another one. Also the keys of damaged records: for what one damaged record
+    /// must not stop, such as [`Follower::begin`].
+    ///
+    /// # Errors
+    /// See [`Engine`](crate::Engine).
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// devices.change(|tx| tx.put("devices", b"7", 1, b"in the hall"))?;
+    /// let serials = devices.read(|view| view.record_keys("devices", b"", None, 1_000))?;
+    /// assert_eq!(serials, [b"7"]);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn record_keys(
+        &self,
+        table: &str,
+        from: &[u8],
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        let name = extension::table_name(self.extension, table)?;
+        self.snapshot.extension_keys(&name, (from, before, limit))
+    }
+
     /// A key, in any state.
     ///
     /// # Errors

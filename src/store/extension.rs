@@ -176,6 +176,24 @@ pub(super) fn page(
     Ok(page)
 }
 
+/// Up to `limit` keys of a table's records from a key on, and before another: also those of
+/// records that are damaged.
+pub(super) fn keys(
+    table: &impl ReadableTable<Bytes, Bytes>,
+    (from, before, limit): (&[u8], Option<&[u8]>, usize),
+) -> Result<Vec<Vec<u8>>, Error> {
+    let mut keys = Vec::new();
+    for entry in table.range::<&[u8]>(from..).or_store()? {
+        let (key, _) = entry.or_store()?;
+        let is_over = before.is_some_and(|before| key.value() >= before);
+        if is_over || keys.len() >= limit.min(PAGE_MAX) {
+            break;
+        }
+        keys.push(key.value().to_vec());
+    }
+    Ok(keys)
+}
+
 /// # Records of extensions
 impl Snapshot {
     /// A record of an extension's table, which need not exist.
@@ -205,6 +223,17 @@ impl Snapshot {
         guarded(|| match self.extension_table(name)? {
             Some(table) => page(&table, self.ring(), name, range, damaged),
             None => Ok(Page::new()),
+        })
+    }
+
+    pub(crate) fn extension_keys(
+        &self,
+        name: &str,
+        range: (&[u8], Option<&[u8]>, usize),
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        guarded(|| match self.extension_table(name)? {
+            Some(table) => keys(&table, range),
+            None => Ok(Vec::new()),
         })
     }
 

@@ -1,6 +1,7 @@
 //! JWTs that stand for keys: made from a key, verified with the key looked at live.
 
 use std::fmt;
+use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::json::{Json, member};
 use crate::jws;
 use crate::keys::{Signer, SigningKeyInfo, SigningKeys};
 use crate::seen::{Entry, Found, Seen};
+use crate::trail::Taken;
 
 /// The longest lifetime of a JWT.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -229,6 +231,12 @@ impl Jwts {
             scope: names,
             ends,
         })
+    }
+
+    /// Whose JWTs they are, and for whom.
+    pub(crate) fn parties(&self) -> (&str, &str) {
+        let options = &self.shared.options;
+        (&options.issuer, &options.audience)
     }
 
     /// A JWT for the key of a client's access token.
@@ -478,10 +486,12 @@ impl Jwts {
 
     /// Rotates the signing keys, and returns the `kid` of the one that signs now: the next key
     /// becomes the current one, which was published since the last rotation; the current one
-    /// is retired, and its JWTs stay good until they end; a new next key is made.
+    /// is retired, and its JWTs stay good until they end; a new next key is made. Where the next
+    /// key cannot be read, the current one goes on to sign, and the new key is the next.
     ///
     /// # Errors
-    /// See [`Engine`].
+    /// [`Error::Invalid`] where 32 keys are published, since retired ones stay for
+    /// [`LIFETIME_MAX`]; and see [`Engine`].
     pub fn rotate_signing_keys(&self) -> Result<String> {
         let Shared { keys, options, .. } = &*self.shared;
         keys.rotate(options.algorithm, LIFETIME_MAX)
@@ -489,13 +499,46 @@ impl Jwts {
 
     /// Removes a signing key that is in wrong hands. All JWTs that it signed are denied from
     /// the return of the call on. If it was the current one, the next one signs. `false`:
-    /// there is no such key.
+    /// there is no such key. Also for a key that is damaged, which [`Engine::check`] names.
     ///
     /// # Errors
     /// See [`Engine`].
     pub fn revoke_signing_key(&self, kid: &str) -> Result<bool> {
         let Shared { keys, options, .. } = &*self.shared;
         keys.revoke(options.algorithm, kid)
+    }
+
+    /// After a restore, removes again the signing keys that were revoked since the backup, by
+    /// the exports of the audit trail that the restore was given; returns how many.
+    /// [`AuthorizationServer::apply_trail`] does it for a server with JWTs.
+    ///
+    /// [`AuthorizationServer::apply_trail`]: crate::server::AuthorizationServer::apply_trail
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # use gatekey_oauth::{Jwts, JwtOptions};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # let jwts = Jwts::open(&engine, JwtOptions::new("https://a.example", "https://a.example"))?;
+    /// let mut export = Vec::new();
+    /// engine.export_audit(0, &mut export)?;
+    /// assert_eq!(jwts.apply_trail([export.as_slice()])?, 0);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn apply_trail<R: BufRead>(&self, exports: impl IntoIterator<Item = R>) -> Result<u64> {
+        let taken = Taken::read(self.shared.extension.engine(), exports)?;
+        self.revoke_again(&taken)
+    }
+
+    pub(crate) fn revoke_again(&self, taken: &Taken) -> Result<u64> {
+        let mut revoked = 0;
+        for kid in &taken.signing_keys {
+            revoked += u64::from(self.revoke_signing_key(kid)?);
+        }
+        Ok(revoked)
     }
 }
 
@@ -542,3 +585,6 @@ impl<'a> Read<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

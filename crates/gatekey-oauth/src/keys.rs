@@ -3,14 +3,16 @@
 //! A key is published before it signs and stays published until all that it has signed
 //! has ended, so that a rotation is no outage for those who keep a copy of the key set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use gatekey::extension::{Changed, Extension, ExtensionTx, ExtensionView, Flaw, Follower, Record};
-use gatekey::{Error, Result, Timestamp};
+use gatekey::extension::{
+    Changed, Extension, ExtensionTx, ExtensionView, Flaw, Follower, KEY_LEN_MAX, PAGE_MAX, Record,
+};
+use gatekey::{Error, Invalid, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -20,7 +22,8 @@ use crate::encoding::{decode, encode};
 
 const TABLE: &str = "signing_keys";
 const VERSION: u8 = 1;
-/// The most keys: many times what rotations leave.
+/// The most keys that are published. A rotation that would make more is refused: many times
+/// what rotations leave.
 const KEYS_MAX: usize = 32;
 
 /// What a signing key is for.
@@ -71,6 +74,12 @@ impl Stored {
         is_known.then(|| serde_json::from_slice(&record.bytes).ok())?
     }
 
+    /// Whether it is retired, and all that it signed has ended.
+    fn is_over(&self, now: Timestamp) -> bool {
+        let end = self.ends_at_ms.filter(|_| self.usage == KeyUse::Retired);
+        end.is_some_and(|end| now.unix_ms() >= end)
+    }
+
     fn put(&self, tx: &mut ExtensionTx<'_, '_>, kid: &[u8]) -> Result<()> {
         let bytes = serde_json::to_vec(self);
         let bytes = bytes.map_err(|_| Error::Internal("a signing key does not encode"))?;
@@ -117,9 +126,6 @@ impl Signer {
 struct Ring {
     signers: BTreeMap<String, (Arc<Signer>, SigningKeyInfo)>,
     current: Option<Arc<Signer>>,
-    /// Keys that cannot be read. While there are some nothing is signed, and what they
-    /// signed is not verified.
-    damaged: BTreeSet<Vec<u8>>,
 }
 
 /// The signing keys of a store. The engine tells them of each change.
@@ -140,7 +146,7 @@ impl SigningKeys {
             let (current, next) = (keys.draw(algorithm)?, keys.draw(algorithm)?);
             extension.change(move |tx| {
                 // Another handle may have been as quick.
-                if !tx.page(TABLE, &[], None, 1)?.is_empty() {
+                if !tx.record_keys(TABLE, &[], None, 1)?.is_empty() {
                     return Ok(());
                 }
                 current.put(tx, KeyUse::Current)?;
@@ -168,11 +174,8 @@ impl SigningKeys {
 
     /// The key that signs.
     pub(crate) fn current(&self) -> Result<Arc<Signer>> {
-        let ring = self.ring.load();
-        match (&ring.current, !ring.damaged.is_empty()) {
-            (Some(current), false) => Ok(current.clone()),
-            _ => Err(Error::Internal("there is no signing key that can be read")),
-        }
+        let current = self.ring.load().current.clone();
+        current.ok_or(Error::Internal("there is no signing key that can be read"))
     }
 
     /// The key of a `kid` that is good at an instant.
@@ -208,32 +211,27 @@ impl SigningKeys {
         let drawn = self.draw(algorithm)?;
         self.extension.change(move |tx| {
             let now = tx.now();
-            let mut signs = None;
-            for (kid, record) in tx.page(TABLE, &[], None, KEYS_MAX + 1)? {
-                let unread = Error::Internal("a signing key does not decode");
-                let mut stored = Stored::read(&record).ok_or(unread)?;
-                match stored.usage {
-                    KeyUse::Next => {
-                        stored.usage = KeyUse::Current;
-                        signs = String::from_utf8(kid.clone()).ok();
-                        stored.put(tx, &kid)?;
-                    }
-                    KeyUse::Current => {
-                        stored.usage = KeyUse::Retired;
-                        let end = now.saturating_add(lifetime_max);
-                        stored.ends_at_ms = Some(end.unix_ms());
-                        stored.put(tx, &kid)?;
-                    }
-                    KeyUse::Retired
-                        if stored.ends_at_ms.is_some_and(|end| now.unix_ms() >= end) =>
-                    {
-                        tx.remove(TABLE, &kid)?;
-                    }
-                    KeyUse::Retired => {}
+            let end_ms = now.saturating_add(lifetime_max).unix_ms();
+            let mut keys = Keys::read(tx)?;
+            for (kid, _) in keys.take_if(|stored| stored.is_over(now)) {
+                tx.remove(TABLE, &kid)?;
+            }
+            if keys.count >= KEYS_MAX {
+                let why = format!(
+                    "{KEYS_MAX} keys are published, and a retired one stays for {} hours",
+                    lifetime_max.as_secs() / 3600
+                );
+                return Err(Invalid::malformed("rotation of the signing keys", "", why).into());
+            }
+            // Where the next one cannot be read, the current one goes on.
+            if keys.has(KeyUse::Next) {
+                for (kid, mut stored) in keys.take_if(|stored| stored.usage == KeyUse::Current) {
+                    stored.usage = KeyUse::Retired;
+                    stored.ends_at_ms = Some(end_ms);
+                    stored.put(tx, &kid)?;
                 }
             }
-            drawn.put(tx, KeyUse::Next)?;
-            let signs = signs.ok_or(Error::Internal("there is no next signing key"))?;
+            let signs = keys.complete(tx, &drawn)?;
             tx.audit("signing_key_rotated", &signs, None)?;
             Ok(signs)
         })
@@ -245,26 +243,13 @@ impl SigningKeys {
         let drawn = self.draw(algorithm)?;
         let kid = kid.to_owned();
         self.extension.change(move |tx| {
-            let Some(record) = tx.get(TABLE, kid.as_bytes())? else {
+            // Damaged or not.
+            if kid.is_empty() || kid.len() > KEY_LEN_MAX || !tx.remove(TABLE, kid.as_bytes())? {
                 return Ok(false);
-            };
-            tx.remove(TABLE, kid.as_bytes())?;
-            // One that cannot be read may have been the current one.
-            let usage = Stored::read(&record).map(|stored| stored.usage);
-            let mut next_is_missing = usage == Some(KeyUse::Next);
-            if matches!(usage, Some(KeyUse::Current) | None) {
-                for (kid, record) in tx.page(TABLE, &[], None, KEYS_MAX + 1)? {
-                    if let Some(mut stored) = Stored::read(&record)
-                        && stored.usage == KeyUse::Next
-                    {
-                        stored.usage = KeyUse::Current;
-                        stored.put(tx, &kid)?;
-                        next_is_missing = true;
-                    }
-                }
             }
-            if next_is_missing {
-                drawn.put(tx, KeyUse::Next)?;
+            let mut keys = Keys::read(tx)?;
+            if !keys.has(KeyUse::Current) || !keys.has(KeyUse::Next) {
+                keys.complete(tx, &drawn)?;
             }
             tx.audit("signing_key_revoked", &kid, None)?;
             Ok(true)
@@ -299,17 +284,24 @@ impl SigningKeys {
             Some((signer, info)) => {
                 ring.signers.insert(info.kid.clone(), (signer, info));
             }
-            None => {
-                ring.damaged.insert(kid.to_vec());
-            }
+            // A damaged one neither signs nor verifies, and stops no other.
+            None => ring.remove(kid),
         }
     }
 }
 
 impl Ring {
+    fn remove(&mut self, kid: &[u8]) {
+        let kid = std::str::from_utf8(kid);
+        if let Some((signer, _)) = kid.ok().and_then(|kid| self.signers.remove(kid)) {
+            signer.is_good.store(false, Ordering::Release);
+        }
+    }
+
     fn settle(&mut self) {
         let is_current = |(_, info): &&(Arc<Signer>, SigningKeyInfo)| info.usage == KeyUse::Current;
-        let current = self.signers.values().find(is_current);
+        let all = self.signers.values().filter(is_current);
+        let current = all.max_by_key(|(_, info)| info.created_at);
         self.current = current.map(|(signer, _)| signer.clone());
     }
 }
@@ -317,8 +309,10 @@ impl Ring {
 impl Follower for SigningKeys {
     fn begin(&self, view: &ExtensionView<'_>) -> Result<()> {
         let mut ring = Ring::default();
-        for (kid, record) in view.page(TABLE, &[], None, KEYS_MAX + 1)? {
-            self.take(&mut ring, &kid, &record);
+        for (kid, record) in all_in(view)? {
+            if let Some(record) = record {
+                self.take(&mut ring, &kid, &record);
+            }
         }
         ring.settle();
         self.ring.store(Arc::new(ring));
@@ -337,18 +331,11 @@ impl Follower for SigningKeys {
         let mut ring = Ring {
             signers: old.signers.clone(),
             current: None,
-            damaged: old.damaged.clone(),
         };
         for change in changes {
             match &change.new {
                 Some(record) => self.take(&mut ring, change.key, record),
-                None => {
-                    ring.damaged.remove(change.key);
-                    let kid = std::str::from_utf8(change.key);
-                    if let Some((signer, _)) = kid.ok().and_then(|kid| ring.signers.remove(kid)) {
-                        signer.is_good.store(false, Ordering::Release);
-                    }
-                }
+                None => ring.remove(change.key),
             }
         }
         ring.settle();
@@ -358,7 +345,11 @@ impl Follower for SigningKeys {
     fn check(&self, view: &ExtensionView<'_>) -> Result<Vec<Flaw>> {
         let mut flaws = Vec::new();
         let mut usages = Vec::new();
-        for (kid, record) in view.page(TABLE, &[], None, KEYS_MAX + 1)? {
+        for (kid, record) in all_in(view)? {
+            // A damaged one was found before.
+            let Some(record) = record else {
+                continue;
+            };
             let name = String::from_utf8_lossy(&kid).into_owned();
             let stored = Stored::read(&record);
             match stored
@@ -382,6 +373,103 @@ impl Follower for SigningKeys {
             }
         }
         Ok(flaws)
+    }
+}
+
+/// All records of keys, however many there are; `None` for one that is damaged.
+type AllRecords = Vec<(Vec<u8>, Option<Record>)>;
+
+fn all(
+    kids: impl Fn(&[u8]) -> Result<Vec<Vec<u8>>>,
+    get: impl Fn(&[u8]) -> Result<Option<Record>>,
+) -> Result<AllRecords> {
+    let mut all = Vec::new();
+    let mut from = Vec::new();
+    loop {
+        let page = kids(&from)?;
+        let Some(last) = page.last() else {
+            return Ok(all);
+        };
+        from = [last.as_slice(), &[0]].concat();
+        for kid in page {
+            let record = match get(&kid) {
+                Err(Error::Corrupted(_)) => None,
+                record => record?,
+            };
+            all.push((kid, record));
+        }
+    }
+}
+
+fn all_in(view: &ExtensionView<'_>) -> Result<AllRecords> {
+    let kids = |from: &[u8]| view.record_keys(TABLE, from, None, PAGE_MAX);
+    all(kids, |kid| view.get(TABLE, kid))
+}
+
+/// The keys of a store, in a transaction.
+struct Keys {
+    /// Those that can be read.
+    read: Vec<(Vec<u8>, Stored)>,
+    /// How many there are, also of those that cannot.
+    count: usize,
+}
+
+impl Keys {
+    fn read(tx: &ExtensionTx<'_, '_>) -> Result<Self> {
+        let kids = |from: &[u8]| tx.record_keys(TABLE, from, None, PAGE_MAX);
+        let all = all(kids, |kid| tx.get(TABLE, kid))?;
+        let count = all.len();
+        let read = all.into_iter().filter_map(|(kid, record)| {
+            let stored = Stored::read(&record?)?;
+            Some((kid, stored))
+        });
+        Ok(Self {
+            read: read.collect(),
+            count,
+        })
+    }
+
+    fn has(&self, usage: KeyUse) -> bool {
+        self.read.iter().any(|(_, stored)| stored.usage == usage)
+    }
+
+    fn take_if(&mut self, is_meant: impl Fn(&Stored) -> bool) -> Vec<(Vec<u8>, Stored)> {
+        let taken: Vec<_> = self
+            .read
+            .extract_if(.., |(_, stored)| is_meant(stored))
+            .collect();
+        self.count -= taken.len();
+        taken
+    }
+
+    /// Has one key sign and another be the next, with a new one. Returns the `kid` of the one
+    /// that signs.
+    fn complete(&mut self, tx: &mut ExtensionTx<'_, '_>, drawn: &Drawn) -> Result<String> {
+        let mut next = self.take_if(|stored| stored.usage == KeyUse::Next);
+        next.sort_by_key(|(_, stored)| stored.created_at_ms);
+        let mut next = next.into_iter();
+        let current = self.take_if(|stored| stored.usage == KeyUse::Current);
+        let current = current.into_iter().map(|(kid, _)| kid).next_back();
+        let signs = match (current, next.next()) {
+            (Some(current), None) => current,
+            (None, Some((kid, mut stored))) => {
+                stored.usage = KeyUse::Current;
+                stored.put(tx, &kid)?;
+                kid
+            }
+            // Neither can be read. The next rotation makes a next one.
+            (None, None) => {
+                drawn.put(tx, KeyUse::Current)?;
+                return Ok(drawn.kid.clone());
+            }
+            (Some(_), Some(_)) => return Err(Error::Internal("there is a next signing key")),
+        };
+        // It has signed nothing.
+        for (kid, _) in next {
+            tx.remove(TABLE, &kid)?;
+        }
+        drawn.put(tx, KeyUse::Next)?;
+        String::from_utf8(signs).map_err(|_| Error::Internal("a signing key has no name"))
     }
 }
 

@@ -39,6 +39,7 @@ mod redirect;
 pub mod router;
 mod seen;
 pub mod server;
+mod trail;
 
 pub use algorithm::Algorithm;
 pub use jwt::{IssuedJwt, JwtOptions, Jwts, LIFETIME_MAX};

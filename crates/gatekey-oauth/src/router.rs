@@ -4,6 +4,7 @@
 //! application brings a login: see [`OauthRouter::new`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -21,13 +22,23 @@ use crate::page::{self, Answer, ConsentPage};
 use crate::params::{PARAMS_LEN_MAX, Params, encoded};
 use crate::server::{AuthorizationServer, Authorize, Reply, TokenRequest};
 
-/// A person who is logged in to your application.
-#[derive(Debug, Clone)]
+/// A person who is logged in to your application. `Debug` does not show her session.
+#[derive(Clone)]
 pub struct Person {
     session: Vec<u8>,
     owner: OwnerPath,
     name: Option<String>,
     may: Option<Vec<String>>,
+}
+
+impl fmt::Debug for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Person")
+            .field("owner", &self.owner)
+            .field("name", &self.name)
+            .field("may", &self.may)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Person {

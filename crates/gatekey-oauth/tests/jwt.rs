@@ -446,6 +446,24 @@ fn a_signing_key_that_is_revoked_takes_its_jwts_with_it() {
     assert_eq!(w.jwts.signing_keys().len(), 2);
 }
 
+/// The last letter of a signature has four bits that say nothing: they must be 0.
+#[test]
+fn a_second_text_of_a_jwt_is_refused() {
+    let w = world();
+    let jwt = w.jwt();
+    let (all_but_one, last) = jwt.split_at(jwt.len() - 1);
+    assert!("AQgw".contains(last), "{last}");
+    for more in 1..=15 {
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let at = letters
+            .iter()
+            .position(|letter| last.as_bytes() == [*letter]);
+        let other = char::from(letters[at.unwrap() + more]);
+        assert!(w.denial(&format!("{all_but_one}{other}")).is_some());
+    }
+    assert_eq!(w.denial(&jwt), None);
+}
+
 /// Two handles of one store have the same keys, at once.
 #[test]
 fn handles_of_one_store_share_their_signing_keys() {

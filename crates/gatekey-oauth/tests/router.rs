@@ -544,3 +544,18 @@ fn a_login_leads_to_no_other_origin() {
         assert_eq!(local(elsewhere), "/", "{elsewhere:?}");
     }
 }
+
+#[test]
+fn debug_of_a_person_shows_no_session() {
+    let person = Person::new("hidden", "acme/alice".parse().unwrap()).named("Alice");
+    let text = format!("{person:?}");
+    assert!(
+        text.contains("acme/alice") && text.contains("Alice"),
+        "{text}"
+    );
+    let bytes = format!("{:?}", b"hidden");
+    assert!(
+        !text.contains("hidden") && !text.contains(bytes.trim_matches(['[', ']'])),
+        "{text}"
+    );
+}

@@ -41,6 +41,15 @@ impl<'t> Tx<'t> {
         extension::page(&table, self.ring, name, page, Damaged::Refused)
     }
 
+    pub(crate) fn extension_keys(
+        &self,
+        name: &str,
+        range: (&[u8], Option<&[u8]>, usize),
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let table = self.open_extension(name)?;
+        extension::keys(&table, range)
+    }
+
     /// Puts a record in the place of what is there, damaged or not.
     pub(crate) fn put_extension(
         &mut self,

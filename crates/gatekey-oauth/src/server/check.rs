@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use gatekey::extension::{ExtensionView, Flaw, Follower, PAGE_MAX};
-use gatekey::{Error, Result};
+use gatekey::{Error, Key, Result};
 use serde::de::DeserializeOwned;
 
 use crate::encoding::encode;
 use crate::server::records::{
     AUTHORIZATION, AUTHORIZATIONS, AuthorizationRecord, BY_CLIENT, CLIENTS, CODE, CODES,
-    ClientRecord, CodeRecord, ENDS, TICKET, TICKETS, by_client, decode, end_key,
+    ClientRecord, CodeRecord, ENDS, TICKET, TICKETS, by_client, decode, end_key, readable,
 };
 use crate::server::token::LABEL;
 
@@ -176,19 +176,32 @@ impl Flaws<'_, '_> {
             self.find(AUTHORIZATIONS, id, "it names no key");
             return Ok(());
         };
-        let key = match self.view.find_key(named) {
+        let mut next = Some(named);
+        while let Some(named) = next.take() {
             // One that is damaged was found before; one that was purged is over.
-            Err(Error::Corrupted(_)) | Ok(None) => return Ok(()),
-            key => key?,
-        };
-        let Some(key) = key else {
-            return Ok(());
-        };
-        let label = key.labels.get(LABEL).map(String::as_bytes);
-        if label != Some(id) {
-            let why = format!("its key {name} is not labelled as its own");
-            self.find(AUTHORIZATIONS, id, why);
+            let Some(Some(key)) = readable(self.view.find_key(named))? else {
+                return Ok(());
+            };
+            let label = key.labels.get(LABEL).map(String::as_bytes);
+            if name == &named.to_string() && label != Some(id) {
+                let why = format!("its key {name} is not labelled as its own");
+                self.find(AUTHORIZATIONS, id, why);
+            }
+            self.look_at_state(id, found, client_is_disabled, &key);
+            // What it was rotated to, by whomever, is taken away with it.
+            next = key.successor;
         }
+        Ok(())
+    }
+
+    fn look_at_state(
+        &mut self,
+        id: &[u8],
+        found: &AuthorizationRecord,
+        client_is_disabled: bool,
+        key: &Key,
+    ) {
+        let name = key.id;
         let is_over = key.revoked.is_some() || key.expired;
         if found.revoked_at_ms.is_some() && !is_over {
             let why = format!("it was revoked, and its key {name} was not");
@@ -198,7 +211,6 @@ impl Flaws<'_, '_> {
             let why = format!("its client is disabled, and its key {name} is not");
             self.find(AUTHORIZATIONS, id, why);
         }
-        Ok(())
     }
 
     fn look_at_index(&mut self) -> Result<()> {

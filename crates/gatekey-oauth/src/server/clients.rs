@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatekey::extension::{Extension, ExtensionTx};
-use gatekey::{Invalid, KeysPerOwner, OwnerPath, Prefix, Result, Timestamp};
+use gatekey::{Invalid, KeyFilter, KeysPerOwner, OwnerPath, Prefix, Reason, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -12,7 +12,10 @@ use crate::params::{Params, decoded};
 use crate::redirect;
 use crate::server::records::{
     AUTHORIZATIONS, AuthorizationRecord, BY_CLIENT, CLIENTS, ClientRecord, Source, instant, put,
+    readable,
 };
+use crate::server::revocation::lines;
+use crate::server::token::LABEL;
 
 /// How a client authenticates at the token endpoint. Only the method that it was registered
 /// with is accepted.
@@ -301,14 +304,15 @@ pub(super) fn set_disabled(
     disabled: bool,
 ) -> Result<Option<Client>> {
     let id = id.to_owned();
-    extension.change(move |tx| {
+    let done = extension.change(move |tx| {
         let Some(mut record) = tx.find::<ClientRecord>(CLIENTS, id.as_bytes())? else {
             return Ok(None);
         };
+        let mut unread = Vec::new();
         if record.disabled != disabled {
             record.disabled = disabled;
             put(tx, CLIENTS, id.as_bytes(), &record)?;
-            hold_all(tx, &id, disabled)?;
+            unread = hold_all(tx, &id, disabled)?;
             let event = if disabled {
                 "client_disabled"
             } else {
@@ -316,52 +320,97 @@ pub(super) fn set_disabled(
             };
             tx.audit(event, &id, None)?;
         }
-        Ok(Some(Client::of(&id, &record)))
+        Ok(Some((Client::of(&id, &record), record.keyspace, unread)))
+    })?;
+    let Some((client, keyspace, unread)) = done else {
+        return Ok(None);
+    };
+    if disabled {
+        for authorization in unread {
+            revoke_labelled(extension, &keyspace, &authorization)?;
+        }
+    }
+    Ok(Some(client))
+}
+
+/// Revokes the keys of an authorization that cannot be read, by their label. It gives no new
+/// ones. Reads all keys of the keyspace.
+fn revoke_labelled(extension: &Extension, keyspace: &str, authorization: &str) -> Result<()> {
+    let filter = KeyFilter::new()
+        .keyspace(keyspace.parse()?)
+        .label(LABEL, authorization);
+    let mut keys = Vec::new();
+    for key in extension.engine().keys(filter) {
+        if let Some(key) = readable(key)?
+            && key.revoked.is_none()
+        {
+            keys.push(key.id);
+        }
+    }
+    extension.change(move |tx| {
+        keys.iter()
+            .try_for_each(|key| tx.revoke(*key, Reason::Cessation).map(drop))
     })
 }
 
-/// Disables the keys of a client's authorizations, or enables those that it disabled.
-fn hold_all(tx: &mut ExtensionTx<'_, '_>, client: &str, hold: bool) -> Result<()> {
+/// Disables the keys of a client's authorizations, or enables those that it disabled. Returns
+/// the authorizations that cannot be read, which stop nothing.
+fn hold_all(tx: &mut ExtensionTx<'_, '_>, client: &str, hold: bool) -> Result<Vec<String>> {
     let start = [client.as_bytes(), &[0]].concat();
     let end = [client.as_bytes(), &[1]].concat();
     let mut from = start.clone();
+    let mut unread = Vec::new();
     loop {
-        let page = tx.page(BY_CLIENT, &from, Some(&end), 1000)?;
-        let Some((last, _)) = page.last() else {
-            return Ok(());
+        let page = tx.record_keys(BY_CLIENT, &from, Some(&end), 1000)?;
+        let Some(last) = page.last() else {
+            return Ok(unread);
         };
         from = [last.as_slice(), &[0]].concat();
-        for (key, _) in page {
+        for key in page {
             let id = key.get(start.len()..).unwrap_or(&[]);
-            let Some(mut found) = tx.find::<AuthorizationRecord>(AUTHORIZATIONS, id)? else {
-                continue;
-            };
-            let keys = [Some(found.key.clone()), found.previous_key.clone()];
-            let mut held = Vec::new();
-            for named in keys.into_iter().flatten() {
-                let key = named.parse()?;
-                let Some(state) = tx.find_key(key)? else {
-                    continue;
-                };
-                let was_held = found.held.contains(&named);
-                // One that is over is left as it is, and stays known as held.
-                let is_over = state.revoked.is_some() || state.expired;
-                match hold {
-                    true if !state.disabled && !is_over => {
-                        tx.set_disabled(key, true)?;
-                        held.push(named);
-                    }
-                    false if was_held && !is_over => drop(tx.set_disabled(key, false)?),
-                    _ if was_held => held.push(named),
-                    _ => {}
-                }
-            }
-            if found.held != held {
-                found.held = held;
-                put(tx, AUTHORIZATIONS, id, &found)?;
+            match readable(tx.find::<AuthorizationRecord>(AUTHORIZATIONS, id))? {
+                Some(Some(found)) => hold_keys(tx, id, found, hold)?,
+                Some(None) => {}
+                None => unread.push(String::from_utf8_lossy(id).into_owned()),
             }
         }
     }
+}
+
+fn hold_keys(
+    tx: &mut ExtensionTx<'_, '_>,
+    id: &[u8],
+    mut found: AuthorizationRecord,
+    hold: bool,
+) -> Result<()> {
+    let mut held = Vec::new();
+    for (key, state) in lines(tx, &found)? {
+        let Some(state) = state else {
+            // A damaged one is granted nothing, also where memory still has it.
+            if hold {
+                tx.revoke(key, Reason::Cessation)?;
+            }
+            continue;
+        };
+        let named = key.to_string();
+        let was_held = found.held.contains(&named);
+        // One that is over is left as it is, and stays known as held.
+        let is_over = state.revoked.is_some() || state.expired;
+        match hold {
+            true if !state.disabled && !is_over => {
+                tx.set_disabled(key, true)?;
+                held.push(named);
+            }
+            false if was_held && !is_over => drop(tx.set_disabled(key, false)?),
+            _ if was_held => held.push(named),
+            _ => {}
+        }
+    }
+    if found.held != held {
+        found.held = held;
+        put(tx, AUTHORIZATIONS, id, &found)?;
+    }
+    Ok(())
 }
 
 /// The credentials that a request presents.

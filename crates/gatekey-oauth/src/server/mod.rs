@@ -62,8 +62,10 @@ mod introspect;
 mod metadata;
 mod records;
 mod reply;
+mod revocation;
 mod service;
 mod token;
+mod trail;
 
 use std::fmt;
 use std::sync::Arc;
@@ -76,6 +78,7 @@ pub use authorize::{Authorize, Consent, TICKET_LIFETIME};
 pub use clients::{Client, ClientAuth, NewClient, RegisteredClient};
 pub use reply::Reply;
 pub use token::TokenRequest;
+pub use trail::TrailApplied;
 
 use crate::EXTENSION;
 use crate::jwt::Jwts;
@@ -240,8 +243,19 @@ impl AuthorizationServer {
     /// A server whose access tokens are JWTs: verify them with [`Jwts::verify`].
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// As [`open`](Self::open), and [`Error::Invalid`](gatekey::Error::Invalid) where the JWTs
+    /// are of another issuer than the server, or for another audience than its resource.
     pub fn with_jwts(engine: &Engine, options: ServerOptions, jwts: Jwts) -> Result<Self> {
+        let (issuer, audience) = jwts.parties();
+        let differs = [
+            ("issuer of JWTs", issuer, &options.issuer),
+            ("audience of JWTs", audience, &options.resource),
+        ];
+        for (what, of_jwts, of_server) in differs {
+            if of_jwts != of_server {
+                return Err(Invalid::malformed(what, of_jwts, "the server has another").into());
+            }
+        }
         Self::made(engine, options, Some(jwts))
     }
 
@@ -296,6 +310,9 @@ impl AuthorizationServer {
     /// Disables a client: from the return of the call on, nothing is granted to it or to its
     /// access tokens. `None` where there is none.
     ///
+    /// An authorization that cannot be read does not stop it: its keys are revoked, which
+    /// [`enable_client`](Self::enable_client) does not undo.
+    ///
     /// # Errors
     /// See [`Engine`].
     pub fn disable_client(&self, id: &str) -> Result<Option<Client>> {
@@ -303,6 +320,10 @@ impl AuthorizationServer {
     }
 
     /// Enables a client, and those of its access tokens that it was disabled with.
+    ///
+    /// Meanwhile those keys are disabled already, so [`Engine::disable`] changes nothing about
+    /// them, and this call enables them all the same. To keep one from coming back, revoke the
+    /// key or its [authorization](Self::revoke_authorization).
     ///
     /// # Errors
     /// See [`Engine`].

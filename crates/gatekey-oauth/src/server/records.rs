@@ -25,6 +25,9 @@ pub(super) const AUTHORIZATIONS: &str = "authorizations";
 pub(super) const BY_CLIENT: &str = "by_client";
 pub(super) const ENDS: &str = "ends";
 
+/// For how long an authorization that cannot be read leaves the queue of what ends.
+const UNREAD_KEPT_MS: u64 = 24 * 3600 * 1000;
+
 /// How many records that have ended one transaction removes: more than it makes.
 const SWEPT: usize = 8;
 
@@ -104,12 +107,23 @@ pub(crate) struct Head {
     pub(crate) scope: Vec<String>,
 }
 
+const UNREAD: &str = "a record of gatekey-oauth does not decode";
+
+/// What was read; `None`: its record is damaged, or of a form that is not known. For what one
+/// such record must not stop.
+pub(super) fn readable<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(Error::Corrupted(_) | Error::Internal(UNREAD)) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 pub(super) fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T> {
     let read = match version {
         VERSION => serde_json::from_slice(bytes).ok(),
         _ => None,
     };
-    read.ok_or(Error::Internal("a record of gatekey-oauth does not decode"))
+    read.ok_or(Error::Internal(UNREAD))
 }
 
 /// Where records are read from.
@@ -178,29 +192,15 @@ pub(super) fn move_end(
 }
 
 /// Removes some records that have ended, with their keys. Each transaction that makes
-/// records does it, so that the file is bounded by what is alive.
+/// records does it, so that the file is bounded by what is alive. A damaged one stops nobody:
+/// a check finds it.
 pub(super) fn sweep(tx: &mut ExtensionTx<'_, '_>) -> Result<()> {
     let now = tx.now().unix_ms().saturating_add(1).to_be_bytes();
-    let ended = match tx.page(ENDS, &[], Some(&now), SWEPT) {
-        // A damaged one keeps the others, and must not keep everybody from a token: a check
-        // finds it.
-        Err(Error::Corrupted(_)) => return Ok(()),
-        ended => ended?,
-    };
-    for (end, _) in ended {
+    for end in tx.record_keys(ENDS, &[], Some(&now), SWEPT)? {
         match end.get(8..).and_then(<[u8]>::split_first) {
             Some((&CODE, key)) => drop(tx.remove(CODES, key)?),
             Some((&TICKET, key)) => drop(tx.remove(TICKETS, key)?),
-            Some((&AUTHORIZATION, id)) => {
-                if let Some(record) = tx.find::<AuthorizationRecord>(AUTHORIZATIONS, id)? {
-                    let keys = [Some(&record.key), record.previous_key.as_ref()];
-                    for key in keys.into_iter().flatten() {
-                        forget(tx, key)?;
-                    }
-                    tx.remove(BY_CLIENT, &by_client(&record.client, id))?;
-                }
-                tx.remove(AUTHORIZATIONS, id)?;
-            }
+            Some((&AUTHORIZATION, id)) => sweep_authorization(tx, id)?,
             _ => {}
         }
         tx.remove(ENDS, &end)?;
@@ -208,12 +208,63 @@ pub(super) fn sweep(tx: &mut ExtensionTx<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-/// Removes a key. One that is not over is revoked: nothing would know of it any more.
-pub(super) fn forget(tx: &mut ExtensionTx<'_, '_>, key: &str) -> Result<()> {
-    let key = key.parse()?;
-    if tx.find_key(key)?.is_some() && !tx.purge(key)? {
-        tx.revoke(key, Reason::Superseded)?;
-        tx.purge(key)?;
+fn sweep_authorization(tx: &mut ExtensionTx<'_, '_>, id: &[u8]) -> Result<()> {
+    let now_ms = tx.now().unix_ms();
+    let found = tx.find::<AuthorizationRecord>(AUTHORIZATIONS, id);
+    match readable(found)? {
+        Some(Some(record)) if record.ends_at_ms <= now_ms => {
+            let keys = [record.previous_key.as_ref(), Some(&record.key)];
+            for key in keys.into_iter().flatten() {
+                forget_line(tx, key, None)?;
+            }
+            tx.remove(BY_CLIENT, &by_client(&record.client, id))?;
+            tx.remove(AUTHORIZATIONS, id)?;
+        }
+        // Its end was put off.
+        Some(_) => {}
+        // It may be read again: by a repair, or by a newer release than this one. Meanwhile it
+        // leaves the head of the queue to others.
+        None => note_end(tx, now_ms + UNREAD_KEPT_MS, AUTHORIZATION, id)?,
+    }
+    Ok(())
+}
+
+/// The keys of a line, from one on: it, and those that it was rotated to since, by whomever.
+/// `None` for one that is damaged, which is the last that is known.
+pub(super) fn line(tx: &mut ExtensionTx<'_, '_>, from: &str) -> Result<Vec<(KeyId, Option<Key>)>> {
+    let mut next = Some(from.parse()?);
+    let mut line = Vec::new();
+    while let Some(id) = next.take() {
+        match readable(tx.find_key(id))? {
+            Some(Some(key)) => {
+                next = key.successor;
+                line.push((id, Some(key)));
+            }
+            Some(None) => {}
+            None => line.push((id, None)),
+        }
+    }
+    Ok(line)
+}
+
+/// Removes the keys of a line, up to one that is kept. A key that is not over is revoked:
+/// nothing would know of it any more. A damaged one stays for a repair, and is granted
+/// nothing.
+pub(super) fn forget_line(
+    tx: &mut ExtensionTx<'_, '_>,
+    from: &str,
+    kept: Option<KeyId>,
+) -> Result<()> {
+    for (id, key) in line(tx, from)? {
+        if Some(id) == kept {
+            break;
+        }
+        if key.is_none() {
+            tx.revoke(id, Reason::Superseded)?;
+        } else if !tx.purge(id)? {
+            tx.revoke(id, Reason::Superseded)?;
+            tx.purge(id)?;
+        }
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::server::authorize::asked_scope;
 use crate::server::clients::Caller;
 use crate::server::records::{
     AUTHORIZATION, AUTHORIZATIONS, AuthorizationRecord, BY_CLIENT, CLIENTS, ClientRecord, Head,
-    Source as _, by_client, forget, instant, move_end, note_end, put, sweep,
+    Source as _, by_client, forget_line, instant, line, move_end, note_end, put, readable, sweep,
 };
 use crate::server::reply::Refusal;
 use crate::server::token::{Answer, Tokens, find};
@@ -57,8 +57,9 @@ impl AuthorizationServer {
             }
             let now = tx.now();
             let secret = caller.secret.as_bytes();
-            let mut key = None;
+            let (mut key, mut base) = (None, None);
             if let Some(found) = find(tx, &id)? {
+                base = base_key(tx, &found)?;
                 key = good_key(tx, &found)?;
                 if let Some(key) = &key
                     && is_fresh(instant(found.head.made_at_ms), found.access_end(key), now)
@@ -72,7 +73,11 @@ impl AuthorizationServer {
             if found.is_none() {
                 let start = by_client(&caller.id, &[]);
                 let end = [caller.id.as_bytes(), &[1]].concat();
-                if tx.page(BY_CLIENT, &start, Some(&end), SETS_MAX)?.len() == SETS_MAX {
+                if tx
+                    .record_keys(BY_CLIENT, &start, Some(&end), SETS_MAX)?
+                    .len()
+                    == SETS_MAX
+                {
                     return Ok(Err(Refusal::InvalidScope));
                 }
                 tx.put(BY_CLIENT, &by_client(&caller.id, id.as_bytes()), 1, &[])?;
@@ -116,9 +121,17 @@ impl AuthorizationServer {
                 Some(key) => server.shape(&authorization, &key, Zeroizing::default())?,
                 None => {
                     if let Some(previous) = authorization.previous_key.take() {
-                        forget(tx, &previous)?;
+                        let kept = authorization.key.parse().ok();
+                        forget_line(tx, &previous, kept)?;
                     }
-                    server.issue(tx, &id, &mut authorization)?
+                    match base {
+                        // The one before is good for as long as was told of it.
+                        Some(key) => {
+                            let lifetime = server.shared.options.access_lifetime;
+                            server.replace(tx, &mut authorization, &key, lifetime)?
+                        }
+                        None => server.issue(tx, &id, &mut authorization)?,
+                    }
                 }
             };
             let sealed = server
@@ -156,10 +169,23 @@ fn tokens(
 
 /// The key of an authorization, if nothing has taken it away.
 fn good_key(tx: &mut ExtensionTx<'_, '_>, found: &AuthorizationRecord) -> Result<Option<Key>> {
-    let key = tx.find_key(found.key_id()?)?;
-    let is_good =
-        |key: &Key| key.revoked.is_none() && !key.disabled && !key.suspended && !key.expired;
+    // For one that is damaged the service gets another.
+    let key = readable(tx.find_key(found.key_id()?))?.flatten();
+    let key = key.filter(|key| key.successor.is_none());
     Ok(key.filter(|key| found.revoked_at_ms.is_none() && is_good(key)))
+}
+
+/// The key whose terms the next one has, if nothing has taken it away: the newest, or what an
+/// operator rotated that to.
+fn base_key(tx: &mut ExtensionTx<'_, '_>, found: &AuthorizationRecord) -> Result<Option<Key>> {
+    let newest = line(tx, &found.key)?.pop();
+    let newest = newest.and_then(|(_, key)| key);
+    Ok(newest.filter(|key| found.revoked_at_ms.is_none() && is_good(key)))
+}
+
+/// Whether a key is neither over nor halted.
+fn is_good(key: &Key) -> bool {
+    key.revoked.is_none() && !key.disabled && !key.suspended && !key.expired
 }
 
 /// Whether more than half of a life is left.

@@ -1,7 +1,11 @@
 //! The token endpoint: a code or a refresh token for an access token; and revocation.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
 use gatekey::extension::ExtensionTx;
-use gatekey::{Error, Key, KeyId, KeyUpdate, NewKey, Reason, Result, Rotation, Timestamp};
+use gatekey::{Error, Key, KeyUpdate, NewKey, Result, Rotation, Timestamp};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -13,9 +17,10 @@ use crate::server::authorize::asked_scope;
 use crate::server::clients::{Caller, authenticated};
 use crate::server::records::{
     AUTHORIZATION, AUTHORIZATIONS, AuthorizationRecord, BY_CLIENT, CLIENTS, CODES, ClientRecord,
-    CodeRecord, Head, Source, by_client, forget, instant, move_end, note_end, put, sweep,
+    CodeRecord, Head, Source, by_client, forget_line, instant, note_end, put, sweep,
 };
 use crate::server::reply::{Refusal, Reply};
+use crate::server::revocation::revoke;
 
 const REFRESH: &str = "gkr_";
 /// Hashes and pads of secrets, each under a purpose of its own.
@@ -23,18 +28,28 @@ const SECRET: &str = "refresh secret";
 const PAD: &str = "refresh pad";
 const PROOF: &str = "refresh proof";
 const PROOF_LEN: usize = 16;
-/// How long a revoked authorization is remembered.
-const REVOKED_KEPT_MS: u64 = 24 * 3600 * 1000;
 
 pub(super) type Answer<T> = Result<std::result::Result<T, Refusal>>;
 
 /// A request to the token endpoint, or to that for revocation.
-#[derive(Debug, Clone, Copy)]
+///
+/// `Debug` shows the names of the parameters, and neither their values nor the header.
+#[derive(Clone, Copy)]
 pub struct TokenRequest<'a> {
     /// The body, of a form or of JSON.
     pub params: &'a Params,
     /// The `Authorization` header, if the request has one.
     pub authorization: Option<&'a str>,
+}
+
+impl fmt::Debug for TokenRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let withheld = self.authorization.map(|_| "withheld");
+        f.debug_struct("TokenRequest")
+            .field("params", &self.params)
+            .field("authorization", &withheld)
+            .finish()
+    }
 }
 
 /// A refresh token in its parts. Its proof was right: this store has made it.
@@ -125,58 +140,6 @@ impl AuthorizationServer {
         }
         parts.push("\"}");
         Reply::of_json(200, parts.concat())
-    }
-
-    /// Answers a request to the revocation endpoint (RFC 7009): revokes the authorization of a
-    /// refresh token or of an access token, if it is this client's. 200 also for what is
-    /// unknown. Durable before it returns.
-    ///
-    /// # Errors
-    /// See [`Engine`](gatekey::Engine): answer 503.
-    pub fn revoke(&self, request: TokenRequest<'_>) -> Result<Reply> {
-        let extension = &self.shared.extension;
-        let TokenRequest {
-            params,
-            authorization,
-        } = request;
-        let Some(Caller { id: client, .. }) = authenticated(extension, authorization, params)?
-        else {
-            return Ok(Reply::refuse(Refusal::InvalidClient));
-        };
-        let Some(token) = params.get("token") else {
-            return Ok(Reply::refuse(Refusal::InvalidRequest));
-        };
-        let id = match self.read_refresh(token) {
-            Some(refresh) => Some(encode(&refresh.authorization)),
-            // An access token names its authorization in its key's labels.
-            None => {
-                let key = match &self.shared.jwts {
-                    Some(jwts) => match jwts.key_of(token)? {
-                        Some(key) => extension.engine().find_key(key)?,
-                        None => None,
-                    },
-                    None => extension.engine().find_by_token(token)?,
-                };
-                key.and_then(|key| key.labels.get(LABEL).cloned())
-            }
-        };
-        let Some(id) = id else {
-            return Ok(Reply::empty(200));
-        };
-        let answer = extension.change(move |tx| {
-            let Some(mut found) = find(tx, &id)? else {
-                return Ok(Ok(()));
-            };
-            if found.client != client {
-                return Ok(Err(Refusal::InvalidGrant));
-            }
-            revoke(tx, &id, &mut found, "token_revoked")?;
-            Ok(Ok(()))
-        })?;
-        Ok(match answer {
-            Ok(()) => Reply::empty(200),
-            Err(refusal) => Reply::refuse(refusal),
-        })
     }
 
     /// Exchanges a code.
@@ -326,7 +289,8 @@ impl AuthorizationServer {
             // A retry, or another process of the client: it gets what was made then.
             if is_young {
                 let asked = params.get("scope").is_some();
-                if asked && scope != found.head.scope {
+                let names = |scope: &[String]| scope.iter().cloned().collect::<BTreeSet<_>>();
+                if asked && names(&scope) != names(&found.head.scope) {
                     return Ok(Err(Refusal::InvalidScope));
                 }
                 if now < found.access_end(&key) {
@@ -334,17 +298,17 @@ impl AuthorizationServer {
                 }
                 // The access token has ended before the window has. The head stays.
                 sweep(tx)?;
-                let tokens = server.renew(tx, &id, &presented, &mut found, &key)?;
+                let tokens = server.renew(tx, &presented, &mut found, &key)?;
                 put(tx, AUTHORIZATIONS, id.as_bytes(), &found)?;
-                tx.audit("refreshed", &id, Some(&client))?;
+                tx.audit("access_renewed", &id, Some(&client))?;
                 return Ok(Ok(tokens));
             }
             sweep(tx)?;
             found.head.scope = scope;
             if let Some(previous) = &found.previous_key {
-                forget(tx, previous)?;
+                forget_line(tx, previous, Some(key.id))?;
             }
-            let access = server.replace(tx, &id, &mut found, &key)?;
+            let access = server.replace(tx, &mut found, &key, server.window())?;
             let tokens = server.crown(tx, &drawn, &mut found, Some(&presented), access)?;
             put(tx, AUTHORIZATIONS, id.as_bytes(), &found)?;
             tx.audit("refreshed", &id, Some(&client))?;
@@ -409,25 +373,32 @@ impl AuthorizationServer {
         self.shape(authorization, &issued.key, token)
     }
 
-    /// The key of the next access token: the one before is accepted for the window longer.
-    fn replace(
+    fn window(&self) -> Duration {
+        self.shared.options.refresh_window
+    }
+
+    /// The key of the next access token, on the terms of the one before: what an operator has
+    /// set for that goes on, and so do its counters, also where it has expired. It is accepted
+    /// for some time longer, if it has not ended.
+    pub(super) fn replace(
         &self,
         tx: &mut ExtensionTx<'_, '_>,
-        id: &str,
         authorization: &mut AuthorizationRecord,
         key: &Key,
+        grace: Duration,
     ) -> Result<(Zeroizing<String>, Timestamp)> {
-        if key.expired {
-            return self.issue(tx, id, authorization);
-        }
         let keyspace = tx.keyspace(authorization.keyspace()?)?;
-        let window = self.shared.options.refresh_window;
-        let grace = keyspace.max_grace.map_or(window, |max| max.min(window));
+        let grace = keyspace.max_grace.map_or(grace, |max| max.min(grace));
         let changes = KeyUpdate::new()
             .set_permissions(authorization.head.scope.clone())
             .expires_at(self.access_end(tx, authorization)?);
         let rotation = Rotation::with_grace(grace).changing(changes);
-        let rotated = tx.rotate(key.id, &rotation)?;
+        let mut rotated = tx.renew(key.id, &rotation)?;
+        if rotated.key.disabled && key.expired {
+            // It was held with its client, which is enabled, and expired meanwhile.
+            rotated.key = tx.set_disabled(rotated.key.id, false)?;
+        }
+        authorization.held.retain(|held| *held != authorization.key);
         authorization.previous_key = Some(std::mem::take(&mut authorization.key));
         authorization.key = rotated.key.id.to_string();
         let token = Zeroizing::new(rotated.token.expose().to_owned());
@@ -517,18 +488,18 @@ impl AuthorizationServer {
     fn renew(
         &self,
         tx: &mut ExtensionTx<'_, '_>,
-        id: &str,
         presented: &Refresh,
         authorization: &mut AuthorizationRecord,
         key: &Key,
     ) -> Result<Tokens> {
         let extension = &self.shared.extension;
         let secret = self.head_secret(presented, authorization)?;
-        let (access, ends_at) = if key.expired {
+        // Without JWTs a text ends with its key; there is none but the key's, which is not known.
+        let (access, ends_at) = if key.expired || self.shared.jwts.is_none() {
             if let Some(previous) = &authorization.previous_key {
-                forget(tx, previous)?;
+                forget_line(tx, previous, Some(key.id))?;
             }
-            self.issue(tx, id, authorization)?
+            self.replace(tx, authorization, key, self.window())?
         } else {
             // A JWT, which ends before its key.
             self.shape(authorization, key, Zeroizing::default())?
@@ -617,24 +588,6 @@ impl AuthorizationServer {
             secret: Zeroizing::new(secret.try_into().ok()?),
         })
     }
-
-    /// Revokes an authorization, with its access tokens and its refresh token: for a person
-    /// who takes it back. A service gets a new access token with its secret: disable it instead. `false`: there is none, or it was revoked before.
-    ///
-    /// # Errors
-    /// See [`Engine`](gatekey::Engine).
-    pub fn revoke_authorization(&self, id: &str) -> Result<bool> {
-        let id = id.to_owned();
-        self.shared
-            .extension
-            .change(move |tx| match find(tx, &id)? {
-                Some(mut found) if found.revoked_at_ms.is_none() => {
-                    revoke(tx, &id, &mut found, "authorization_revoked")?;
-                    Ok(true)
-                }
-                _ => Ok(false),
-            })
-    }
 }
 
 /// The label of a key that names its authorization.
@@ -665,41 +618,4 @@ fn proves(challenge: Option<&str>, verifier: Option<&str>) -> bool {
         }
         _ => false,
     }
-}
-
-/// Revokes an authorization in constant time and space: at most two keys are alive.
-fn revoke(
-    tx: &mut ExtensionTx<'_, '_>,
-    id: &str,
-    authorization: &mut AuthorizationRecord,
-    event: &str,
-) -> Result<()> {
-    if authorization.revoked_at_ms.is_some() {
-        return Ok(());
-    }
-    let now_ms = tx.now().unix_ms();
-    let keys = [
-        Some(&authorization.key),
-        authorization.previous_key.as_ref(),
-    ];
-    for key in keys.into_iter().flatten() {
-        let key: KeyId = key.parse()?;
-        if tx
-            .find_key(key)?
-            .is_some_and(|found| found.revoked.is_none())
-        {
-            tx.revoke(key, Reason::Cessation)?;
-        }
-    }
-    let goes_at_ms = authorization.ends_at_ms.min(now_ms + REVOKED_KEPT_MS);
-    move_end(
-        tx,
-        (authorization.ends_at_ms, goes_at_ms),
-        AUTHORIZATION,
-        id.as_bytes(),
-    )?;
-    authorization.revoked_at_ms = Some(now_ms);
-    authorization.ends_at_ms = goes_at_ms;
-    put(tx, AUTHORIZATIONS, id.as_bytes(), authorization)?;
-    tx.audit(event, id, Some(&authorization.client))
 }
