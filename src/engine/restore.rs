@@ -116,7 +116,7 @@ pub struct Restored {
     /// The keys that, by the trail, were issued or rotated to since the backup and not
     /// purged. The store does not know their tokens.
     pub lost: Vec<KeyId>,
-    /// How many changes of each [extension](crate::Extension) the trail has. They are not
+    /// How many changes of each [extension](crate::extension::Extension) the trail has. They are not
     /// applied: what they took away the extension takes away again, by a call of its own.
     pub extensions: BTreeMap<String, u64>,
     /// The report of [`Engine::check`] on the store, from before it got its name.

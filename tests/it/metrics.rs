@@ -117,6 +117,22 @@ fn an_unknown_token_counts_for_no_keyspace() {
 }
 
 #[test]
+fn verifications_count_where_no_use_is_noted() {
+    let options = Options::new().usage_interval(None);
+    let engine = options.open_in_memory().unwrap();
+    let keyspace = NewKeyspace::new("acme_live").unwrap().permissions(["read"]);
+    engine.create_keyspace(keyspace).unwrap();
+    let issued = engine.issue(new()).unwrap();
+    for _ in 0..3 {
+        assert!(engine.verify(issued.token.expose()).unwrap().is_granted());
+    }
+    engine.disable(issued.key.id).unwrap();
+    let _ = engine.verify(issued.token.expose()).unwrap();
+    let counts = engine.metrics().unwrap().verifications[&"acme_live".parse().unwrap()];
+    assert_eq!((counts.granted(), counts.get(Outcome::Disabled)), (3, 1));
+}
+
+#[test]
 fn attempts_that_are_not_looked_at_count_as_such() {
     let options = Options::new().failed_attempts(Limit::per_minute(2));
     let (engine, _) = engine(options);

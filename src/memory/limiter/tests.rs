@@ -171,6 +171,57 @@ fn requests_beside_a_change_lose_no_count_of_either_kind() {
     assert_eq!(left(&limiter, &own(&new), at(0)), 60);
 }
 
+/// Terms that come late are older than those that came before them.
+#[test]
+fn a_meter_stays_with_the_newest_terms_that_it_has_seen() {
+    let limiter = Limiter::new(100);
+    let of_kinds = [
+        terms(&[Limit::per_hour(10).fixed()]),
+        terms(&[Limit::per_minute(100)]),
+        terms(&[Limit::per_hour(100)]),
+    ];
+    let ask = |stamp: u64, terms| Ask {
+        stamp,
+        ..key(1, terms, "acme")
+    };
+    charge(&limiter, &[ask(3, &of_kinds[0])], 1, at(0)).unwrap();
+    charge(&limiter, &[ask(5, &of_kinds[2])], 40, at(0)).unwrap();
+    charge(&limiter, &[ask(4, &of_kinds[1])], 1, at(0)).unwrap();
+    assert_eq!(left(&limiter, &ask(5, &of_kinds[2]), at(0)), 59);
+}
+
+#[test]
+fn who_has_more_than_its_share_loses_what_is_beyond_it_and_no_more() {
+    let limiter = Limiter::new(320);
+    let plan = terms(&[Limit::per_hour(5)]);
+    let above = ask(Name(7, 7), Level::Owner(1), &plan, "big");
+    charge(&limiter, &[above], 1, at(0)).unwrap();
+    let groups = [
+        ("big", 0..199),
+        ("middle", 1_000..1_117),
+        ("small", 2_000..2_003),
+    ];
+    for (owner, numbers) in groups.clone() {
+        for number in numbers {
+            charge(&limiter, &[key(number, &plan, owner)], 1, at(0)).unwrap();
+        }
+    }
+    charge(&limiter, &[key(5_000, &plan, "new")], 1, at(0)).unwrap();
+    // Of 300 places, the others have 121, so that 179 of 200 are left.
+    assert_eq!(limiter.crowding(), (0, 21));
+    assert_eq!(limiter.len(), 300);
+    let counts_anew = groups.map(|(owner, numbers)| {
+        let anew = numbers.filter(|number| left(&limiter, &key(*number, &plan, owner), at(0)) == 5);
+        anew.count()
+    });
+    assert_eq!(counts_anew, [21, 0, 0]);
+    assert_eq!(
+        left(&limiter, &above, at(0)),
+        4,
+        "all keys of the owner count there"
+    );
+}
+
 #[test]
 fn no_organisation_can_crowd_out_another() {
     let limiter = Limiter::new(320);

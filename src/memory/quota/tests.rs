@@ -425,6 +425,31 @@ fn what_a_request_gives_back_is_there_for_others() {
     assert!(!store.spend(1, 1));
 }
 
+/// What is given back as a debt is made pays that, and is nobody's.
+#[test]
+fn who_waits_while_a_debt_is_made_is_told_to_ask_again() {
+    let store = Store::new(10, &[(1, 20)]);
+    assert!(store.spend(1, 4));
+    let mut events = store.put_back(&[1]);
+    let purse = store.quotas.by_name_of(1);
+    assert!(purse.give_back(4));
+    let asked = Arc::new(Asked::new(3, true));
+    {
+        let mut records = store.records.borrow_mut();
+        let record = records.get_mut(&1).unwrap();
+        record.use_up(26);
+        events.push(QuotaEvent::Taken {
+            name: 1,
+            slice: record.take_slice(1, 3, 0),
+            asked: Arc::downgrade(&asked),
+        });
+    }
+    store.publish(&events);
+    assert_eq!(answer_of(&asked), None);
+    assert_eq!(store.in_memory(1), 4);
+    assert_eq!(from_memory(&store.quotas, 1, 3), None);
+}
+
 #[test]
 fn a_slice_that_another_took_is_spent_and_the_store_is_not_asked() {
     let store = Store::new(10, &[(1, 100)]);
