@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatekey::fleet::{Freshness, Log, MemoryLog, Settings};
+use gatekey::fleet::{Entries, Freshness, Log, MemoryLog, Settings};
 use gatekey::{Clock, Engine, Error, Issued, NewKey, NewKeyspace, Options, Pepper, Result};
 use gatekey_logkit::FaultyLog;
 
@@ -84,7 +84,10 @@ impl Servers {
         let newest = || self.engines.iter().map(position).max().unwrap();
         until("all have applied everything", || {
             let newest = newest();
-            self.engines.iter().all(|engine| position(engine) == newest)
+            // A call may return before its own server says where it stands.
+            let more = self.log.read(newest, 1).unwrap();
+            matches!(more, Entries::Found(more) if more.is_empty())
+                && self.engines.iter().all(|engine| position(engine) == newest)
         });
     }
 
