@@ -157,41 +157,42 @@ pub(super) fn page(
     table: &impl ReadableTable<Bytes, Bytes>,
     ring: &Keyring,
     name: &str,
-    (from, before, limit): (&[u8], Option<&[u8]>, usize),
+    range: (&[u8], Option<&[u8]>, usize),
     damaged: Damaged,
 ) -> Result<Page, Error> {
-    let mut page = Page::new();
-    for entry in table.range::<&[u8]>(from..).or_store()? {
-        let (key, value) = entry.or_store()?;
-        let is_over = before.is_some_and(|before| key.value() >= before);
-        if is_over || page.len() >= limit.min(PAGE_MAX) {
-            break;
+    read_range(table, range, |key, value| {
+        match unseal(ring, name, key, value) {
+            Err(Error::Corrupted(_)) if damaged == Damaged::LeftOut => Ok(None),
+            record => Ok(Some((key.to_vec(), record?))),
         }
-        let record = match unseal(ring, name, key.value(), value.value()) {
-            Err(Error::Corrupted(_)) if damaged == Damaged::LeftOut => continue,
-            record => record?,
-        };
-        page.push((key.value().to_vec(), record));
-    }
-    Ok(page)
+    })
 }
 
 /// Up to `limit` keys of a table's records from a key on, and before another: also those of
 /// records that are damaged.
 pub(super) fn keys(
     table: &impl ReadableTable<Bytes, Bytes>,
-    (from, before, limit): (&[u8], Option<&[u8]>, usize),
+    range: (&[u8], Option<&[u8]>, usize),
 ) -> Result<Vec<Vec<u8>>, Error> {
-    let mut keys = Vec::new();
+    read_range(table, range, |key, _| Ok(Some(key.to_vec())))
+}
+
+/// What `read` makes of the records in a range, without those that it leaves out.
+fn read_range<T>(
+    table: &impl ReadableTable<Bytes, Bytes>,
+    (from, before, limit): (&[u8], Option<&[u8]>, usize),
+    read: impl Fn(&[u8], &[u8]) -> Result<Option<T>, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut found = Vec::new();
     for entry in table.range::<&[u8]>(from..).or_store()? {
-        let (key, _) = entry.or_store()?;
+        let (key, value) = entry.or_store()?;
         let is_over = before.is_some_and(|before| key.value() >= before);
-        if is_over || keys.len() >= limit.min(PAGE_MAX) {
+        if is_over || found.len() >= limit.min(PAGE_MAX) {
             break;
         }
-        keys.push(key.value().to_vec());
+        found.extend(read(key.value(), value.value())?);
     }
-    Ok(keys)
+    Ok(found)
 }
 
 /// # Records of extensions

@@ -81,7 +81,8 @@ impl AuthorizationServer {
     }
 
     /// Revokes an authorization, with its access tokens and its refresh token: for a person
-    /// who takes it back. A service gets a new access token with its secret: disable it instead. `false`: there is none, or it was revoked before.
+    /// who takes it back. A service gets a new access token with its secret: disable it instead.
+    /// `false`: there is none, or it was revoked before.
     ///
     /// # Errors
     /// See [`Engine`](gatekey::Engine).

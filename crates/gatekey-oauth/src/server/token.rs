@@ -1,4 +1,4 @@
-//! The token endpoint: a code or a refresh token for an access token; and revocation.
+//! The token endpoint: a code or a refresh token for an access token.
 
 use std::collections::BTreeSet;
 use std::fmt;
