@@ -10,6 +10,8 @@ use gatekey::{
 /// 2026-01-01T00:00:00Z, where every manual clock starts.
 pub(crate) const START_MS: u64 = 1_767_225_600_000;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+/// How long a test waits for work that is done in a few seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn at(ms_after_start: u64) -> Timestamp {
     Timestamp::from_unix_ms(START_MS + ms_after_start).unwrap()

@@ -9,10 +9,7 @@ use gatekey::{
     Requirements, Rotation, Verdict,
 };
 
-use crate::common::{DAY, Store, granted};
-
-/// How long a test waits for work that is done in a few seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::common::{DAY, PATIENCE, Store, granted};
 
 fn open(dir: &tempfile::TempDir, limited_keys: usize) -> Engine {
     let options = Options::new()

@@ -1,7 +1,7 @@
 //! Limits and quotas at the levels above a key: what a customer buys.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
 use gatekey::{
@@ -9,7 +9,7 @@ use gatekey::{
     NewKey, NewKeyspace, Options, OwnerUpdate, Plan, Quota, Requirements, Rotation, Verdict,
 };
 
-use crate::common::{at, code, granted};
+use crate::common::{PATIENCE, at, code, granted};
 
 const HOUR: u64 = 3_600_000;
 
@@ -502,13 +502,18 @@ fn requests_of_more_quotas_than_memory_is_given_room_for_are_all_answered() {
                 engine.issue(new.quota(Quota::new(50))).unwrap()
             })
             .collect();
-        let admitted = AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for issued in &keys {
-                scope.spawn(|| admitted.fetch_add(ask(&engine, issued, 40), Ordering::Relaxed));
-            }
-        });
-        assert_eq!(admitted.into_inner(), 2 * 60, "{limited_keys}");
+        let (done, all_done) = mpsc::channel();
+        for issued in keys {
+            let (engine, done) = (engine.clone(), done.clone());
+            std::thread::spawn(move || done.send(ask(&engine, &issued, 40)));
+        }
+        // Not in a scope, which would wait for threads that never end.
+        let by_one = |_| {
+            let admitted: Result<u32, _> = all_done.recv_timeout(PATIENCE);
+            admitted.expect("requests wait for ever")
+        };
+        let admitted: u32 = (0..6).map(by_one).sum();
+        assert_eq!(admitted, 2 * 60, "{limited_keys}");
         assert!(engine.check().unwrap().is_sound());
     }
 }

@@ -292,6 +292,12 @@ fn what_fails_a_check_consumes_nothing() {
         assert_ne!(w.redeem_with(&code, more).0, 200);
         assert_eq!(w.denial(&access), None, "{more:?}");
     }
+    // A suspended owner gets nothing, and has the code still.
+    let code = w.code();
+    w.engine.suspend("acme", None).unwrap();
+    assert_eq!(code_of(&w.redeem(&code)), "invalid_grant");
+    w.engine.resume("acme").unwrap();
+    both(&w.redeem(&code));
     // A code is good while now < its end.
     let code = w.code();
     w.clock.advance(60 * SECOND);
@@ -352,6 +358,11 @@ fn pkce_cannot_be_left_out_or_added() {
         [("code_challenge", VERIFIER), ("code_challenge_method", "")],
         [
             ("code_challenge", "short"),
+            ("code_challenge_method", "S256"),
+        ],
+        // It decodes, and is no hash.
+        [
+            ("code_challenge", "c2hvcnQ"),
             ("code_challenge_method", "S256"),
         ],
         [("code_challenge", ""), ("code_challenge_method", "S256")],
@@ -643,9 +654,12 @@ fn a_client_authenticates_as_it_is_registered_and_in_no_other_way() {
     let basic = w.server.register(&basic).unwrap();
     let status = |client: &RegisteredClient, way: &str, secret: &str| {
         let id = client.client.id.as_str();
+        let other = w.app.client.id.as_str();
         let header = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
         let (pairs, header) = match way {
             "basic" => (vec![], Some(header.as_str())),
+            "basic, named" => (vec![("client_id", id)], Some(header.as_str())),
+            "basic, named otherwise" => (vec![("client_id", other)], Some(header.as_str())),
             "post" => (vec![("client_id", id), ("client_secret", secret)], None),
             "both" => (
                 vec![("client_id", id), ("client_secret", secret)],
@@ -684,6 +698,10 @@ fn a_client_authenticates_as_it_is_registered_and_in_no_other_way() {
         }
         assert!(!format!("{client:?}").contains("gks_"));
     }
+    // A body may name the client that the header proves, and no other.
+    let secret = basic.expose_secret().unwrap();
+    assert_eq!(status(&basic, "basic, named", secret), 400);
+    assert_eq!(status(&basic, "basic, named otherwise", secret), 401);
 }
 
 /// RFC 9700, 4.1 and 4.11: nobody is sent anywhere that is not registered.

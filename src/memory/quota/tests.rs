@@ -160,8 +160,8 @@ impl Store {
 
 #[test]
 fn a_request_waits_for_one_commit_whatever_is_done_to_other_quotas() {
-    let store = Store::new(10, &[(1, 30), (2, 30), (3, 30)]);
-    assert!(store.spend(2, 1) && store.spend(3, 1));
+    let store = Store::new(10, &[(1, 30), (2, 30), (3, 30), (4, 30)]);
+    assert!(store.spend(2, 1) && store.spend(3, 1) && store.spend(4, 1));
     store.commits.set(0);
     // As it is about to settle, one is changed and one is called in.
     let meanwhile = || {
@@ -172,6 +172,26 @@ fn a_request_waits_for_one_commit_whatever_is_done_to_other_quotas() {
     assert!(store.spend_beside(1, 1, &meanwhile));
     assert_eq!(store.commits.get(), 1);
     assert_eq!((store.in_memory(1), store.in_store(1)), (9, 20));
+    // What was in memory of another is there still.
+    assert!(store.spend(4, 1));
+    assert_eq!(store.commits.get(), 1);
+}
+
+/// However many come between the commit and the request that waited for it: or it would ask
+/// the store again and again.
+#[test]
+fn what_was_taken_for_a_request_is_its_own_though_others_come_first() {
+    let store = Store::new(10, &[(SHARED, 100)]);
+    let take = |asked: &Arc<Asked>| {
+        let events = store.take(SHARED, 1, asked);
+        store.publish(&events);
+        while from_memory(&store.quotas, SHARED + 1, 1) == Some(Spent::Covered)
+            || from_memory(&store.quotas, SHARED, 1) == Some(Spent::Covered)
+        {}
+        Ok(true)
+    };
+    let spent = spend(&store.quotas, SHARED, 1, take).unwrap();
+    assert_eq!((spent, store.commits.get()), (Some(Spent::Covered), 1));
 }
 
 #[test]

@@ -178,7 +178,13 @@ fn an_operator_is_told_what_failed() {
         "{}",
         failed.body
     );
-    assert!(!failed.body.contains("That was refused"), "{}", failed.body);
+    // Not the form again, as for what was refused.
+    assert_tells(&failed, "revoke");
+    assert!(
+        !failed.body.contains("That did not work"),
+        "{}",
+        failed.body
+    );
     // The pages that only look go on, and say that no change is taken.
     let store = get(&console, "/store");
     assert!(

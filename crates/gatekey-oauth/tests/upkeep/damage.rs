@@ -16,7 +16,7 @@ fn flip(record: &[u8]) -> Vec<u8> {
 }
 
 /// Damages records of a table of the extension: those of one key, or all.
-fn damage(txn: &WriteTransaction, table: &str, key: Option<&str>) {
+pub(super) fn damage(txn: &WriteTransaction, table: &str, key: Option<&str>) {
     let name = format!("ext/oauth/{table}");
     let definition = TableDefinition::<&[u8], &[u8]>::new(&name);
     let mut table = txn.open_table(definition).unwrap();
@@ -140,6 +140,18 @@ fn an_authorization_is_revoked_though_its_key_is_damaged() {
     assert_eq!(error(&w.refresh(&refresh)), "invalid_grant");
 }
 
+#[test]
+fn a_service_whose_key_is_damaged_gets_another_token() {
+    let mut w = world();
+    let service = w.service();
+    let access = w.serve(&service);
+    let key = place(&w, &access);
+    w.edit(|txn| damage_key(txn, key));
+    let next = w.serve(&service);
+    assert_ne!(next, access);
+    assert_eq!(w.verdict(&next), "granted");
+}
+
 /// Of whichever signing key: the others sign and verify, a rotation makes good what is missing,
 /// and a revocation removes the damaged one.
 #[test]
@@ -161,8 +173,11 @@ fn a_damaged_signing_key_stops_no_other() {
             Some(jwt)
         };
         assert_eq!(signs().is_some(), usage != KeyUse::Current, "{usage:?}");
-        jwts.rotate_signing_keys().unwrap();
+        let published = jwts.jwks();
+        let signs_now = jwts.rotate_signing_keys().unwrap();
         assert!(signs().is_some(), "{usage:?}");
+        // Whoever keeps the keys for a while knows the one that signs now.
+        assert!(published.contains(&signs_now), "{usage:?}");
         assert!(jwts.revoke_signing_key(&kid).unwrap());
         assert!(!jwts.revoke_signing_key(&kid).unwrap());
         w.assert_sound();

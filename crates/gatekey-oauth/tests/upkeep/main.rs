@@ -36,6 +36,7 @@ struct World {
     server: AuthorizationServer,
     client: String,
     dir: tempfile::TempDir,
+    path: PathBuf,
 }
 
 /// A token endpoint's answer: the status, and the body.
@@ -64,7 +65,8 @@ fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(SystemClock.now());
     let opened = Options::new().clock(clock.clone());
-    let engine = opened.create(dir.path().join("keys.redb")).unwrap();
+    let path = dir.path().join("keys.redb");
+    let engine = opened.create(&path).unwrap();
     let keyspace = NewKeyspace::new("acme_at")
         .unwrap()
         .permissions(["read", "write"]);
@@ -78,28 +80,26 @@ fn world() -> World {
         server,
         client,
         dir,
+        path,
     }
 }
 
 impl World {
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("keys.redb")
-    }
-
     /// Closes, edits the file behind the engine's back, and opens again.
     fn edit(&mut self, edit: impl FnOnce(&redb::WriteTransaction)) {
         self.engine.clone().close().unwrap();
-        let db = redb::Database::open(self.path()).unwrap();
+        let db = redb::Database::open(&self.path).unwrap();
         let txn = db.begin_write().unwrap();
         edit(&txn);
         txn.commit().unwrap();
         drop(db);
-        self.open(self.path());
+        self.open(self.path.clone());
     }
 
     fn open(&mut self, path: PathBuf) {
         let opened = Options::new().clock(self.clock.clone());
-        self.engine = opened.open(path).unwrap();
+        self.engine = opened.open(&path).unwrap();
+        self.path = path;
         self.server = AuthorizationServer::open(&self.engine, options()).unwrap();
     }
 

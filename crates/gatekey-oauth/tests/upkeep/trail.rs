@@ -3,6 +3,7 @@
 use gatekey::{Error, Options, Restore};
 use gatekey_oauth::server::{AuthorizationServer, NewClient};
 
+use super::damage::damage;
 use super::{DAY, HOUR, MINUTE, World, both, error, open_jwts, options, walk, world};
 
 /// What was lost and restored: the world of the restored store, and the trail.
@@ -96,6 +97,9 @@ fn what_was_taken_away_since_the_backup_is_taken_away_again() {
 #[test]
 fn exports_are_applied_in_their_order_and_nothing_is_given() {
     let w = world();
+    let (_, refresh) = w.tokens();
+    w.clock.advance(2 * MINUTE);
+    let (_, refresh) = both(&w.refresh(&refresh));
     let seq = back_up(&w);
     w.server.disable_client(&w.client).unwrap();
     let first = export(&w, seq + 1);
@@ -112,6 +116,9 @@ fn exports_are_applied_in_their_order_and_nothing_is_given() {
     // They may overlap.
     let applied = w.server.apply_trail([whole.as_slice(), &first]).unwrap();
     assert_eq!(applied.clients_disabled, 0);
+    // The backup has the refresh that stands before it in the trail.
+    assert_eq!(applied.authorizations_revoked, 0);
+    both(&w.refresh(&refresh));
     // What was enabled in the trail is not enabled here.
     w.server.disable_client(&w.client).unwrap();
     w.server.apply_trail(all).unwrap();
@@ -119,6 +126,47 @@ fn exports_are_applied_in_their_order_and_nothing_is_given() {
     w.server.enable_client(&w.client).unwrap();
     let applied = w.server.apply_trail([first.as_slice()]).unwrap();
     assert_eq!(applied.clients_disabled, 1);
+}
+
+/// What another extension notes, in the same words.
+#[test]
+fn what_another_extension_notes_takes_nothing_away() {
+    let w = world();
+    let client = w.client.clone();
+    let devices = w.engine.extension("devices").unwrap();
+    devices
+        .change(move |tx| tx.audit("client_disabled", &client, None))
+        .unwrap();
+    let whole = export(&w, 0);
+    let applied = w.server.apply_trail([whole.as_slice()]).unwrap();
+    assert_eq!(applied, gatekey_oauth::server::TrailApplied::default());
+    assert!(!w.server.client(&w.client).unwrap().unwrap().disabled);
+}
+
+#[test]
+fn a_trail_is_applied_around_what_is_damaged() {
+    let mut w = world();
+    let (access, _) = w.tokens();
+    let (good, refresh) = w.tokens();
+    let (id, good) = (w.authorization(&access), w.authorization(&good));
+    let service = w.service().client.id;
+    let seq = back_up(&w);
+    assert!(w.server.revoke_authorization(&id).unwrap());
+    assert!(w.server.revoke_authorization(&good).unwrap());
+    w.server.disable_client(&service).unwrap();
+    w.server.disable_client(&w.client).unwrap();
+    let trail = [export(&w, seq + 1)];
+    w = restored(w, "backup.redb", &trail);
+    w.edit(|txn| {
+        damage(txn, "authorizations", Some(&id));
+        damage(txn, "clients", Some(&service));
+    });
+    let exports = trail.iter().map(Vec::as_slice);
+    let applied = w.server.apply_trail(exports).unwrap();
+    assert_eq!((applied.clients_disabled, applied.unread), (1, 2));
+    assert_eq!(applied.authorizations_revoked, 1);
+    w.server.enable_client(&w.client).unwrap();
+    assert_eq!(error(&w.refresh(&refresh)), "invalid_grant");
 }
 
 #[test]
