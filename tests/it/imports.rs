@@ -760,6 +760,15 @@ fn an_index_that_was_tampered_with_grants_nothing() {
         |id: &str| ForeignKey::new(new_key(&format!("acme/{id}")), Credential::claimed()).id(id);
     let [rich, poor] = ["rich", "poor"].map(|id| imported(engine, "gitea", key(id)));
     assert_ne!(rich, poor);
+    // Another's key, of a token of the same kind.
+    let other = ForeignKey::new(new_key("acme"), sha("uk_anothers_3ZpX9qLmN4vR7sT1"));
+    let other = raw(imported(engine, "hashed", other));
+    store.edit(|txn| {
+        let foreign = redb::TableDefinition::<&[u8; 32], u64>::new("foreign");
+        let mut table = txn.open_table(foreign).unwrap();
+        table.insert(&digest, other).unwrap();
+    });
+    assert!(matches!(denial(&store.engine, TOKEN), Denial::Unknown));
     store.edit(|txn| {
         let foreign = redb::TableDefinition::<&[u8; 32], u64>::new("foreign");
         let mut table = txn.open_table(foreign).unwrap();

@@ -688,6 +688,8 @@ fn a_trimmed_trail_leaves_settings_sound() {
     store.assert_sound();
     set(engine, "acme", OwnerUpdate::nothing());
     store.assert_sound();
+    // A repair leaves what it has, its quota too.
+    set(engine, "acme", full());
     assert!(engine.repair().unwrap().repairs.is_empty());
 }
 

@@ -281,6 +281,10 @@ fn a_quota_owes_what_was_used_beyond_it_through_restarts_and_refills_pay_it() {
         70,
         "of 670 that the key itself has"
     );
+    // Also where nobody saw the refills come.
+    let crashed = options().open(&copy).unwrap();
+    assert_eq!(ask(&crashed, &key, 400), 70);
+    crashed.close().unwrap();
     assert_eq!(quota_of(&engine, "acme").1, 0);
     clock.set("2026-12-15T00:00:00Z".parse().unwrap());
     assert_eq!(ask(&engine, &issue(&engine, "acme/b"), 400), 100);
@@ -291,10 +295,11 @@ fn a_quota_owes_what_was_used_beyond_it_through_restarts_and_refills_pay_it() {
     assert_eq!(quota_of(&engine, "umbrella"), (0, 400));
     update(&engine, "umbrella", OwnerUpdate::new().quota(month));
     assert_eq!(quota_of(&engine, "umbrella"), (100, 0));
+    assert_eq!(ask(&engine, &issue(&engine, "umbrella/b"), 10), 10);
     engine.settle(&charge, 1).unwrap();
     assert_eq!(
         quota_of(&engine, "umbrella"),
-        (100, 0),
+        (90, 0),
         "it is of the one before"
     );
     engine.close().unwrap();

@@ -18,6 +18,8 @@ pub enum LostAppend {
     After,
     /// It is on the way, and reaches the log with [`FaultyLog::land`].
     Late,
+    /// It is on the way, and reaches the log just before the server's next append.
+    Overdue,
 }
 
 /// Stands between one engine and a log that several share, and fails on request: give
@@ -42,6 +44,7 @@ pub struct FaultyLog {
     lost: Mutex<Vec<LostAppend>>,
     cuts_as_it_loses: AtomicBool,
     on_the_way: Mutex<Vec<(Head, Vec<u8>)>>,
+    overdue: Mutex<Vec<(Head, Vec<u8>)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,6 +64,7 @@ impl FaultyLog {
             lost: Mutex::default(),
             cuts_as_it_loses: AtomicBool::new(false),
             on_the_way: Mutex::default(),
+            overdue: Mutex::default(),
         })
     }
 
@@ -95,7 +99,11 @@ impl FaultyLog {
 
     /// Lets what is on the way reach the log, and says what became of each.
     pub fn land(&self) -> Vec<Appended> {
-        let late = std::mem::take(&mut *lock(&self.on_the_way));
+        self.land_all(&self.on_the_way)
+    }
+
+    fn land_all(&self, late: &Mutex<Vec<(Head, Vec<u8>)>>) -> Vec<Appended> {
+        let late = std::mem::take(&mut *lock(late));
         late.iter()
             .map(|(head, entry)| self.log.append(head, entry))
             .collect()
@@ -160,6 +168,7 @@ impl Log for FaultyLog {
         if self.is_cut.load(Ordering::SeqCst) {
             return Appended::Failed(LogError::new("it is cut off"));
         }
+        self.land_all(&self.overdue);
         let lost = lock(&self.lost).pop().or_else(|| match self.fails() {
             false => None,
             true => Some(match self.draw() % 3 {
@@ -178,6 +187,10 @@ impl Log for FaultyLog {
             Some(LostAppend::Before) => return unknown(),
             Some(LostAppend::Late) => {
                 lock(&self.on_the_way).push((*after, entry.to_vec()));
+                return unknown();
+            }
+            Some(LostAppend::Overdue) => {
+                lock(&self.overdue).push((*after, entry.to_vec()));
                 return unknown();
             }
             _ => {}

@@ -11,7 +11,12 @@ use crate::common::{LONG, Servers, granted, keys_of, until};
 #[test]
 fn a_lost_answer_is_found_out_and_the_change_is_made_once() {
     let servers = Servers::new(2, LONG);
-    for lost in [LostAppend::Before, LostAppend::After, LostAppend::Late] {
+    for lost in [
+        LostAppend::Before,
+        LostAppend::After,
+        LostAppend::Late,
+        LostAppend::Overdue,
+    ] {
         let before = keys_of(&servers.engines[0]).len();
         servers.logs[0].lose(lost);
         let issued = servers.issue(0, "acme").unwrap();
