@@ -382,6 +382,12 @@ fn a_request_makes_room_by_a_few_that_were_not_used_lately() {
 
 #[test]
 fn a_quota_of_many_keys_gives_up_some_of_them_and_stays() {
+    // With room for fewer keys than it gives up at a time: all go, and what they spend stays.
+    let store = Store::new(10, &[(SHARED, 100)]);
+    for key in SHARED..SHARED + 30 {
+        assert!(store.spend(key, 1));
+    }
+    assert_eq!(store.returned.get(), 0, "it is about to be used");
     let mut quotas: Vec<_> = (1..=120).map(|number| (number, 100)).collect();
     quotas.push((SHARED, 100_000));
     let store = Store::new(50, &quotas);
