@@ -4,4 +4,5 @@
 pub(crate) mod digest;
 pub(crate) mod extension;
 pub(crate) mod foreign;
+pub(crate) mod stack;
 pub(crate) mod token;

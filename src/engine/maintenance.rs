@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::crypto::stack::clear_stack;
 use crate::engine::shared::Core;
 use crate::model::error::{Error, StoreFailure};
 use crate::model::health::{Alarm, Failure, Hook, Waited};
@@ -86,6 +87,7 @@ impl Maintenance {
             };
             let written = catch_unwind(AssertUnwindSafe(write));
             let written = written.unwrap_or(Err(Error::Internal("a flush panicked")));
+            clear_stack();
             let after = alarm.health();
             match (written, after.failure()) {
                 (_, Some(failure)) => {

@@ -53,10 +53,14 @@ impl fmt::Display for Algorithm {
 pub(crate) enum PrivateKey {
     EdDsa(Box<ed25519_dalek::SigningKey>),
     #[cfg(feature = "aws-lc")]
-    Es256(aws_lc_rs::signature::EcdsaKeyPair),
+    Es256(Box<aws_lc_rs::signature::EcdsaKeyPair>),
     #[cfg(feature = "aws-lc")]
-    Rs256(aws_lc_rs::signature::RsaKeyPair),
+    Rs256(Box<aws_lc_rs::signature::RsaKeyPair>),
 }
+
+// All of them boxed: what a larger one leaves unused of a smaller one would be copied from
+// the stack to the heap with it, and a key was read there a moment before.
+const _: () = assert!(size_of::<PrivateKey>() <= 2 * size_of::<usize>());
 
 /// A public key.
 pub(crate) enum PublicKey {
@@ -106,11 +110,12 @@ impl PrivateKey {
             Algorithm::Es256 => {
                 let signing = &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
                 let pair = aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(signing, kept).ok()?;
-                Self::Es256(pair)
+                Self::Es256(Box::new(pair))
             }
             #[cfg(feature = "aws-lc")]
             Algorithm::Rs256 => {
-                Self::Rs256(aws_lc_rs::signature::RsaKeyPair::from_pkcs8(kept).ok()?)
+                let pair = aws_lc_rs::signature::RsaKeyPair::from_pkcs8(kept).ok()?;
+                Self::Rs256(Box::new(pair))
             }
         })
     }

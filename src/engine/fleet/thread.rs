@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::crypto::stack::clear_stack;
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
@@ -58,6 +59,7 @@ fn run(core: &Weak<Core>, fleet: &Fleet) {
         // A panic in a caller's clock, say, must not end this thread: the server would
         // never be fresh again.
         let turn = catch_unwind(AssertUnwindSafe(|| turn(core, fleet, every)));
+        clear_stack();
         match turn.unwrap_or(Err(Error::Internal("a turn of the follower panicked"))) {
             Ok(()) => rest = FIRST_REST,
             Err(error) => {
