@@ -73,6 +73,7 @@ impl Engine {
                 0 => None,
                 ms => Some(Timestamp::from_raw(ms - 1)),
             },
+            fleet: self.fleet_status(),
             ..Metrics::default()
         };
         for (number, entry) in (0..).zip(core.registry().iter()) {

@@ -112,6 +112,9 @@ pub struct Beaten {
     pub head: Head,
     /// What the log's clock said at some moment after the heartbeat began.
     pub at: Timestamp,
+    /// How many servers have beaten within their leases, this one included. It is
+    /// shown, and decides nothing.
+    pub servers: u64,
 }
 
 /// A server, as its last heartbeat left it.
@@ -126,6 +129,7 @@ pub struct Node {
 
 /// A snapshot that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[allow(clippy::exhaustive_structs, reason = "each log makes it")]
 pub struct SnapshotInfo {
     /// The position of the last entry that is in it.
@@ -143,6 +147,7 @@ pub struct SnapshotInfo {
 /// assert_eq!(error.to_string(), "the database does not answer");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[error("{0}")]
 pub struct LogError(String);
 

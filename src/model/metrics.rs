@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
+use crate::model::fleet::Status;
 use crate::model::id::Prefix;
 use crate::model::outcome::OutcomeCounts;
 use crate::model::timings::Timings;
@@ -65,6 +66,8 @@ pub struct Metrics {
     /// The instant of the copy that the last backup made; `None` if this engine has made
     /// none since it was opened.
     pub last_backup: Option<Timestamp>,
+    /// What the server knows of its fleet; `None` where the engine is alone.
+    pub fleet: Option<Status>,
 }
 
 impl Metrics {

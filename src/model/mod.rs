@@ -12,6 +12,7 @@ pub(crate) mod dry_run;
 pub(crate) mod error;
 pub(crate) mod expiring;
 pub(crate) mod filter;
+pub(crate) mod fleet;
 pub(crate) mod health;
 pub(crate) mod hex;
 pub(crate) mod hint;

@@ -282,3 +282,44 @@ pub(crate) enum Outcome {
     /// It was refused.
     Refused,
 }
+
+/// A fleet, as the server that answers sees it.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Fleet {
+    /// What this server knows without asking the log.
+    pub(crate) server: OwnStatus,
+    /// All servers that the log has heard of; empty where it does not answer.
+    pub(crate) servers: Vec<ServerOfFleet>,
+    /// Why the log did not say which servers there are; `null` if it did.
+    pub(crate) servers_error: Option<String>,
+}
+
+/// What this server knows.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OwnStatus {
+    #[serde(flatten)]
+    #[schemars(with = "schema::FleetStatus")]
+    pub(crate) status: gatekey::fleet::Status,
+    /// How many entries it has heard of and not applied.
+    pub(crate) behind: u64,
+}
+
+/// A server of the fleet.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ServerOfFleet {
+    #[serde(flatten)]
+    #[schemars(with = "schema::FleetServer")]
+    pub(crate) server: gatekey::fleet::Server,
+    /// How many entries there are, as far as any server has heard, that it had not applied.
+    pub(crate) behind: u64,
+}
+
+/// A snapshot that was put into the log.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct SnapshotPut {
+    #[serde(flatten)]
+    #[schemars(with = "schema::SnapshotInfo")]
+    pub(crate) snapshot: gatekey::fleet::SnapshotInfo,
+    /// The position up to which entries were removed; `null` if none were.
+    pub(crate) trimmed_through: Option<u64>,
+}

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -185,6 +185,16 @@ pub(crate) struct Shared {
     pub(crate) backup_dir: PathBuf,
     /// Held while a backup is made and sent.
     pub(crate) backup: Mutex<()>,
+}
+
+impl Shared {
+    /// One at a time: each takes as much room as the store.
+    pub(crate) fn one_backup(&self) -> Result<MutexGuard<'_, ()>, Problem> {
+        self.backup.try_lock().map_err(|_| {
+            let why = "another backup is being made";
+            Problem::new(StatusCode::CONFLICT, "backup_under_way", why)
+        })
+    }
 }
 
 /// What is written where the client reads.

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use gatekey::fleet::Status;
 use gatekey::{Engine, Error, Metrics, Outcome, Timestamp, Timings};
 
 /// The media type of the text.
@@ -29,7 +30,11 @@ pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub fn metrics(engine: &Engine) -> Result<String, Error> {
     let mut text = Text::default();
     state(engine, &mut text)?;
-    work(&engine.metrics()?, engine.now(), &mut text);
+    let metrics = engine.metrics()?;
+    work(&metrics, engine.now(), &mut text);
+    if let Some(status) = &metrics.fleet {
+        fleet(status, &mut text);
+    }
     Ok(text.0)
 }
 
@@ -208,6 +213,86 @@ fn work(metrics: &Metrics, now: Timestamp, text: &mut Text) {
         "When the engine last made a backup; 0 if it has not since it was opened.",
         metrics.last_backup.map_or(0, Timestamp::unix_seconds),
     );
+}
+
+/// What a server of a fleet knows of it.
+fn fleet(status: &Status, text: &mut Text) {
+    let age = status.age.map_or(f64::INFINITY, |age| age.as_secs_f64());
+    // Prometheus writes it with a sign.
+    let age = match age.is_finite() {
+        true => age.to_string(),
+        false => "+Inf".to_owned(),
+    };
+    text.one(
+        "gatekey_fleet_fresh",
+        "gauge",
+        "Whether this server has had news of its fleet within its lease, and so verifies.",
+        u8::from(status.is_fresh),
+    );
+    text.one(
+        "gatekey_fleet_age_seconds",
+        "gauge",
+        "The time since this server last knew everything; +Inf if it never has.",
+        age,
+    );
+    text.one(
+        "gatekey_fleet_lease_seconds",
+        "gauge",
+        "How old its knowledge may be for it to verify.",
+        status.lease.as_secs_f64(),
+    );
+    for (name, kind, help, value) in [
+        (
+            "gatekey_fleet_position",
+            "gauge",
+            "The position of the log that this server has applied.",
+            status.position,
+        ),
+        (
+            "gatekey_fleet_newest_position",
+            "gauge",
+            "The newest position that it has heard of.",
+            status.newest,
+        ),
+        (
+            "gatekey_fleet_servers",
+            "gauge",
+            "Servers that beat within their leases, this one included.",
+            status.servers,
+        ),
+        (
+            "gatekey_fleet_applied_total",
+            "counter",
+            "Entries of the log that this server has applied.",
+            status.applied,
+        ),
+        (
+            "gatekey_fleet_appended_total",
+            "counter",
+            "Entries that it has appended.",
+            status.appended,
+        ),
+        (
+            "gatekey_fleet_overtaken_total",
+            "counter",
+            "Appends that came behind one of another server, and ran again.",
+            status.overtaken,
+        ),
+        (
+            "gatekey_fleet_unknown_total",
+            "counter",
+            "Appends that got no answer, and had to be found out.",
+            status.unknown,
+        ),
+        (
+            "gatekey_fleet_failures_total",
+            "counter",
+            "Calls of the log that failed.",
+            status.failures,
+        ),
+    ] {
+        text.one(name, kind, help, value);
+    }
 }
 
 fn verifications(metrics: &Metrics, text: &mut Text) {

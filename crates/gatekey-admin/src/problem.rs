@@ -109,6 +109,7 @@ fn code_of_invalid(invalid: &Invalid) -> &'static str {
 
 fn code_of_conflict(conflict: &Conflict) -> &'static str {
     match conflict {
+        Conflict::Alone => "alone",
         Conflict::PrefixTaken(_) => "prefix_taken",
         Conflict::Revoked { .. } => "revoked",
         Conflict::Expired { .. } => "expired",

@@ -518,6 +518,65 @@ pub(crate) struct ClockLeap {
     found: (),
 }
 
+/// What a server knows of its fleet.
+#[derive(JsonSchema)]
+pub(crate) struct FleetStatus {
+    /// The name of the server that answers.
+    node: String,
+    /// The position of the entry that it has applied last.
+    position: u64,
+    /// The newest position that it has heard of.
+    newest: u64,
+    /// How old its knowledge is; `null` before its first heartbeat.
+    #[schemars(with = "Option<Duration>")]
+    age: (),
+    /// How old its knowledge may be for it to verify tokens.
+    #[schemars(with = "Duration")]
+    lease: (),
+    /// Whether it verifies tokens.
+    is_fresh: bool,
+    /// How many servers beat, this one included.
+    servers: u64,
+    /// How many entries it has applied since it was opened.
+    applied: u64,
+    /// How many it has appended since.
+    appended: u64,
+    /// How many of its appends came behind one of another server, and ran again.
+    overtaken: u64,
+    /// How many of its appends got no answer.
+    unknown: u64,
+    /// How many calls of the log failed.
+    failures: u64,
+    /// The last error, until a heartbeat succeeds.
+    error: Option<String>,
+}
+
+/// A server of the fleet, by its last heartbeat.
+#[derive(JsonSchema)]
+pub(crate) struct FleetServer {
+    /// Its name.
+    node: String,
+    /// The position that it had applied.
+    position: u64,
+    /// How long ago that was.
+    #[schemars(with = "Duration")]
+    age: (),
+    /// For how long after a heartbeat it grants.
+    #[schemars(with = "Duration")]
+    lease: (),
+    /// Whether that time is over.
+    is_gone: bool,
+}
+
+/// A snapshot in the log of the fleet.
+#[derive(JsonSchema)]
+pub(crate) struct SnapshotInfo {
+    /// The position of the last entry that is in it.
+    position: u64,
+    /// How many parts it has.
+    parts: u32,
+}
+
 /// The result of a check.
 #[derive(JsonSchema)]
 pub(crate) struct CheckReport {

@@ -15,7 +15,7 @@ use crate::values::{Expiry, Label, Limits, PepperFile, Quota, Reason, Time};
 /// one a line.
 ///
 /// Exit codes: 0 done, 1 fault, 2 usage, 3 not found, 4 refused, 5 the store is locked,
-/// 6 the check found something, 7 denied.
+/// 6 the check found something or the server of a fleet is not fresh, 7 denied.
 #[derive(Debug, Parser)]
 #[command(
     name = "gatekey",
@@ -42,8 +42,8 @@ pub(crate) struct Global {
     /// The file with the admin key, for --url.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) admin_key_file: Option<PathBuf>,
-    /// The file with the certificates that a server's with TLS must lead to, in the place of
-    /// the system's.
+    /// The file with the certificates that a server's with TLS must lead to, or a database's,
+    /// in the place of the system's.
     #[arg(long, global = true, env = "GATEKEY_CA_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) ca_file: Option<PathBuf>,
     /// Send the admin key to another host over plain HTTP.
@@ -65,6 +65,9 @@ pub(crate) struct Global {
     /// Print answers as JSON, one object a line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    pub(crate) log: crate::fleet::postgres::LogArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,6 +128,9 @@ pub(crate) enum Command {
     },
     /// Make the file as small as its content.
     Compact,
+    /// A fleet: several servers with one set of keys.
+    #[command(subcommand)]
+    Fleet(crate::fleet::Fleet),
     /// Peppers: secrets outside the file.
     #[command(subcommand)]
     Pepper(Pepper),
@@ -644,7 +650,7 @@ pub(crate) struct Serve {
     /// The keyspace of admin keys. It is created where there is none.
     #[arg(long, value_name = "PREFIX")]
     pub(crate) admin_keyspace: Option<gatekey::Prefix>,
-    /// Create the store where there is none.
+    /// Create the store where there is none; in a fleet, by the newest snapshot of its log.
     #[arg(long)]
     pub(crate) create: bool,
     /// Wait so long for another process that holds the store: 30s.

@@ -101,5 +101,8 @@ fn global() -> Global {
             .filter_map(|one| one.parse().ok())
             .collect(),
         json: true,
+        // Who completes a word becomes no server: a file of a fleet is asked by its socket.
+        #[cfg(feature = "postgres")]
+        log: Default::default(),
     }
 }

@@ -54,8 +54,28 @@ pub(crate) fn actor() -> String {
     "cli".to_owned()
 }
 
-/// The options that open the store.
+/// The options that open the store, as a server of a fleet where a log was named.
 pub(crate) fn options(global: &Global) -> Result<Options> {
+    #[cfg(feature = "postgres")]
+    if let Some(settings) = crate::fleet::postgres::settings(global)? {
+        return Ok(alone(global)?.fleet(settings));
+    }
+    alone(global)
+}
+
+/// Whether a log was named.
+pub(crate) fn names_log(global: &Global) -> bool {
+    #[cfg(feature = "postgres")]
+    return global.log.log.is_some();
+    #[cfg(not(feature = "postgres"))]
+    {
+        let _ = global;
+        false
+    }
+}
+
+/// The options that open a store which is of no fleet.
+pub(crate) fn alone(global: &Global) -> Result<Options> {
     let mut options = Options::new();
     for pepper in &global.pepper {
         options = options.pepper(pepper.read().map_err(Failure::usage)?);
@@ -244,7 +264,7 @@ impl<'a> Ask<'a> {
 }
 
 fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
-    match options(global)?.open(store) {
+    match open(store, global)? {
         Ok(engine) => {
             let mut admin = Admin::new(engine.clone());
             if let Some(near) = near {
@@ -277,6 +297,29 @@ fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
                 format!("{}{held}", failure.text),
             ))
         }
+    }
+}
+
+/// Opens the store, alone or as a server of its fleet. A file that another process holds is
+/// told first: its server is asked, which knows the log.
+fn open(store: &Path, global: &Global) -> Result<Result<Engine, Error>> {
+    let is_of_fleet = |error: &Error| {
+        matches!(
+            error,
+            Error::Open {
+                reason: OpenError::InFleet,
+                ..
+            }
+        )
+    };
+    match alone(global)?.open(store) {
+        Err(error) if is_of_fleet(&error) => Ok(options(global)?.open(store)),
+        Ok(engine) if names_log(global) => {
+            engine.close()?;
+            // It is of no fleet, and says so.
+            Ok(options(global)?.open(store))
+        }
+        opened => Ok(opened),
     }
 }
 

@@ -79,6 +79,16 @@ impl From<gatekey::Error> for Failure {
             Error::Conflict(_) => Exit::Refused,
             _ => Exit::Fault,
         };
-        Self::new(exit, error)
+        let is_in_fleet = matches!(
+            &error,
+            Error::Open {
+                reason: OpenError::InFleet,
+                ..
+            }
+        );
+        match is_in_fleet {
+            true => Self::new(exit, format!("{error} (--log, or gatekey fleet leave)")),
+            false => Self::new(exit, error),
+        }
     }
 }

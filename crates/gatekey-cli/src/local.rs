@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Cli, Global, TokenSource};
 use crate::ask;
-use crate::door::{actor, options, store_of};
+use crate::door::{actor, alone, names_log, options, store_of};
 use crate::failure::{Exit, Failure, Result};
 use crate::holder::holder;
 use crate::table;
@@ -37,7 +37,7 @@ pub(crate) fn value_of(value: &impl serde::Serialize) -> Result<Value> {
 
 pub(crate) fn init(global: &Global) -> Result<()> {
     let store = store_of(global)?;
-    options(global)?.create(store)?.close()?;
+    alone(global)?.create(store)?.close()?;
     match global.json {
         true => table::print_json(&json!({"created": store})),
         false => {
@@ -72,7 +72,7 @@ pub(crate) fn restore(global: &Global, asked: &args::Restore) -> Result<()> {
             "restore without --trail, which makes keys good again that were revoked after the backup",
         )?;
     }
-    let mut restore = Restore::new(&asked.backup, options(global)?)
+    let mut restore = Restore::new(&asked.backup, alone(global)?)
         .acting_as(actor())
         .revoke(asked.revoke.iter().copied(), Reason::Unspecified);
     for path in &asked.trails {
@@ -217,9 +217,10 @@ fn open_or_wait(
     let mut is_told = false;
     loop {
         let options = options(global)?;
-        let opened = match asked.create {
-            true => options.open_or_create(store),
-            false => options.open(store),
+        let opened = match (asked.create, names_log(global)) {
+            (true, true) => options.join_fleet(store),
+            (true, false) => options.open_or_create(store),
+            (false, _) => options.open(store),
         };
         match opened {
             Err(

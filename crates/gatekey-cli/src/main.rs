@@ -9,6 +9,7 @@ mod ask;
 mod complete;
 mod door;
 mod failure;
+mod fleet;
 mod holder;
 mod import;
 mod local;
@@ -60,6 +61,10 @@ fn which(mut global: Global, matches: &ArgMatches) -> Result<Global> {
         (false, true) => global.store = None,
         (false, false) => {}
     }
+    #[cfg(feature = "postgres")]
+    if let Some(address) = global.log.log.as_deref().filter(|_| is_said("log")) {
+        fleet::postgres::refuse_shown_password(address)?;
+    }
     Ok(global)
 }
 
@@ -69,6 +74,7 @@ fn run(global: &Global, command: Command) -> Result<()> {
         Command::Inspect(source) => local::inspect(global, &source),
         Command::Restore(asked) => local::restore(global, &asked),
         Command::Serve(asked) => local::serve(global, &asked),
+        Command::Fleet(command) => fleet::run(global, &command),
         Command::Pepper(args::Pepper::Rotate { new }) => local::rotate_pepper(global, &new),
         Command::Audit(args::Audit::Verify { file, key_file }) => {
             local::verify_audit(global, &file, &key_file)

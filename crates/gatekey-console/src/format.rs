@@ -40,7 +40,7 @@ pub(crate) fn span(texts: &Texts, duration: Duration) -> String {
 }
 
 /// A duration in its largest unit, rounded down.
-fn about(texts: &Texts, duration: Duration) -> String {
+pub(crate) fn about(texts: &Texts, duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (unit, name) = match seconds {
         DAY.. => (DAY, "day"),

@@ -256,6 +256,22 @@ pub fn a_beat_gives_the_head_and_is_seen_by_others<L: Log + ?Sized>(log: &L) {
     );
     assert!(nodes[1].age >= Duration::from_millis(25), "{nodes:?}");
     assert!(nodes[0].age < nodes[1].age, "{nodes:?}");
+    // Both are counted, and one whose lease is over is not.
+    let servers = |node: &str, ms| {
+        let lease = Duration::from_millis(ms);
+        let node = node.to_owned();
+        let position = 1;
+        ok(log.beat(&Beat {
+            node,
+            position,
+            lease,
+        }))
+        .servers
+    };
+    assert_eq!(servers("a", 1_500), 2);
+    assert_eq!(servers("b", 1), 2);
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(servers("a", 1_500), 1);
     ok(log.forget("a"));
     assert_eq!(ok(log.nodes()).len(), 1);
 }

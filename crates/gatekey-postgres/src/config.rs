@@ -68,6 +68,29 @@ impl Config {
         })
     }
 
+    /// The password, in the place of one in the address.
+    ///
+    /// ```
+    /// # use gatekey_postgres::Config;
+    /// let config = Config::new("postgres://gatekey@localhost/gatekey")?;
+    /// assert!(!config.has_password());
+    /// assert!(config.password("of a secret manager").has_password());
+    /// # Ok::<(), gatekey::fleet::LogError>(())
+    /// ```
+    pub fn password(mut self, password: &str) -> Self {
+        self.postgres.password(password);
+        self
+    }
+
+    /// Whether there is a password, of the address or given. An address with one should not
+    /// stand where others can read it, as in arguments.
+    ///
+    /// See [`password`](Self::password) for an example.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.postgres.get_password().is_some()
+    }
+
     /// Trusts these certificates, as PEM, in the place of the system's.
     ///
     /// # Errors

@@ -67,7 +67,10 @@ WITH beaten AS (
     RETURNING beaten_at
 )
 SELECT head.position, head.seal, head.fence,
-    (extract(epoch FROM beaten.beaten_at) * 1000)::bigint
+    (extract(epoch FROM beaten.beaten_at) * 1000)::bigint,
+    1 + (SELECT count(*) FROM gatekey.node AS other
+        WHERE other.store = $1 AND other.node <> $2
+        AND beaten.beaten_at - other.beaten_at <= other.lease_ms * interval '1 ms')
 FROM gatekey.head AS head, beaten WHERE head.store = $1";
 
 const NODES: &str = "
@@ -273,6 +276,7 @@ impl Log for PostgresLog {
         Ok(Beaten {
             head: head_of(&row)?,
             at: at.map_err(|error| LogError::new(error.to_string()))?,
+            servers: from_db(get(&row, 4)?)?,
         })
     }
 

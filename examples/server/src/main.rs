@@ -5,12 +5,14 @@
 //! cargo run --release -p gatekey-example-server [-- FILE [ADDRESS]]
 //! ```
 //! Without a file it keeps its keys in memory; without an address it takes a free
-//! port of the loopback. The first lines that it prints are its address and the key
+//! port of the loopback. With `--log` it is one server of a fleet: see `fleet`.
+//! The first lines that it prints are its address and the key
 //! for `/admin`, which is issued anew at every start. Behind proxies, `TRUSTED_PROXIES`
 //! names them, and `PUBLIC_URL` where they are reached: what its tokens are issued as. SIGTERM and SIGINT end it: it
 //! answers what is under way, writes what it holds in memory, and closes the file.
 
 mod admin;
+mod fleet;
 mod forward;
 mod jwt;
 mod oauth;
@@ -95,15 +97,12 @@ fn systems() -> Result<Vec<System>, Error> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let arguments = fleet::Arguments::read(std::env::args().skip(1))?;
     let proxies = proxies()?;
     // Who fails a thousand times a minute waits. Ahead of the lookup, by address.
     let options = Options::new().failed_attempts(Limit::per_minute(1_000));
-    let engine = match arguments.next() {
-        Some(file) => options.open_or_create(file)?,
-        None => options.open_in_memory()?,
-    };
-    let address = arguments.next().unwrap_or("127.0.0.1:0".to_owned());
+    let engine = arguments.open(options)?;
+    let address = arguments.address.as_deref().unwrap_or("127.0.0.1:0");
     let listener = tokio::net::TcpListener::bind(address).await?;
     let here = format!("http://{}", listener.local_addr()?);
     let url = std::env::var("PUBLIC_URL").unwrap_or_else(|_| here.clone());
@@ -140,8 +139,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let admin = NewKeyspace::new("admin")?.permissions(["keys"]);
     let prefix = engine.ensure_keyspace(admin)?.prefix;
-    engine.revoke_keyspace(prefix, Reason::Superseded)?;
-    let admin = engine.issue(NewKey::new(prefix, "operator")?.permissions(["keys"]))?;
+    let operator = NewKey::new(prefix, "operator")?.permissions(["keys"]);
+    let operator = match arguments.is_of_fleet() {
+        // The others' are good, and end by themselves.
+        true => operator.expires_in(Duration::from_secs(86_400)),
+        false => {
+            engine.revoke_keyspace(prefix, Reason::Superseded)?;
+            operator
+        }
+    };
+    let admin = engine.issue(operator)?;
     let auth = authentication(&engine, prefix, Dialect::problem_details(), &proxies);
     let auth = logged(auth, "/admin", &log);
     let mut administration = admin::router(&engine, auth.clone());

@@ -67,11 +67,11 @@ fn knows(node: &Node, position: u64) -> bool {
 }
 
 /// Whether a server can grant nothing any more by what it knew at its last heartbeat.
-fn is_over(node: &Node) -> bool {
+pub(super) fn is_over(node: &Node) -> bool {
     node.age > with_margin(node.beat.lease)
 }
 
 /// Clocks run at rates that differ by less than a hundredth.
-pub(super) fn with_margin(lease: Duration) -> Duration {
+fn with_margin(lease: Duration) -> Duration {
     lease.saturating_add(lease / 64)
 }

@@ -133,6 +133,7 @@ impl Core {
                 Ok(Attempt::Done)
             }
             Appended::Overtaken(head) => {
+                fleet.overtaken.fetch_add(1, Ordering::Relaxed);
                 lock(&fleet.known).own = None;
                 fleet.saw(&head);
                 if head.position < after.position {
@@ -147,6 +148,7 @@ impl Core {
                 Err(Error::Log(error))
             }
             Appended::Unknown(error) => {
+                fleet.unknown.fetch_add(1, Ordering::Relaxed);
                 lock(&fleet.known).is_in_doubt = true;
                 self.find_out(fleet, &error)
             }

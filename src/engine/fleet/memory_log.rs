@@ -153,9 +153,11 @@ impl Log for MemoryLog {
         let head = inner.head()?;
         let at = steady(&*self.clock);
         inner.nodes.insert(beat.node.clone(), (beat.clone(), at));
+        let beats = |(beat, since): &&(Beat, Duration)| at.saturating_sub(*since) <= beat.lease;
         Ok(Beaten {
             head,
             at: self.clock.now(),
+            servers: inner.nodes.values().filter(beats).count() as u64,
         })
     }
 

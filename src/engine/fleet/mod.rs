@@ -47,13 +47,13 @@ pub(super) mod state;
 mod status;
 mod thread;
 
+pub use crate::model::fleet::{Server, Status};
 pub use crate::model::log::{
     Appended, Beat, Beaten, ENTRY_LEN_MAX, Entries, Head, Log, LogError, LogResult, Node,
     PART_LEN_MAX, SEAL_LEN, Seal, SnapshotInfo,
 };
 pub use memory_log::MemoryLog;
 pub use settings::{Freshness, Settings};
-pub use status::{Server, Status};
 
 pub(super) use state::Fleet;
 pub(super) use thread::FollowerThread;

@@ -105,6 +105,24 @@ impl Engine {
         self.put_snapshot(self.log()?)
     }
 
+    /// The snapshots that the log has, in the order of their positions.
+    ///
+    /// # Errors
+    /// [`Conflict::Alone`](crate::Conflict::Alone) where the engine is of no fleet;
+    /// [`Error::Log`] where the log does not answer.
+    ///
+    /// ```
+    /// # use gatekey::{Conflict, Engine, Error};
+    /// let engine = Engine::open_in_memory()?;
+    /// let alone = engine.fleet_snapshots();
+    /// assert!(matches!(alone, Err(Error::Conflict(Conflict::Alone))));
+    /// # engine.close()?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn fleet_snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        self.log()?.snapshots().map_err(Error::Log)
+    }
+
     /// Removes what the log has up to a position, at most up to its newest snapshot. A
     /// server that has not applied it yet must join anew.
     ///

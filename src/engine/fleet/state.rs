@@ -30,6 +30,11 @@ pub(crate) struct Fleet {
     /// Entries that were applied, and those among them that this server appended.
     pub(super) applied: AtomicU64,
     pub(super) appended: AtomicU64,
+    /// Appends that came behind another's, and those without an answer.
+    pub(super) overtaken: AtomicU64,
+    pub(super) unknown: AtomicU64,
+    /// Calls that failed.
+    pub(super) failures: AtomicU64,
 }
 
 /// An entry that this server has appended, or may have.
@@ -43,6 +48,10 @@ pub(super) struct Own {
 pub(super) struct Known {
     /// What was published last. Before that, what the file had as it was opened.
     pub(super) place: Place,
+    /// The newest position that was heard of.
+    pub(super) newest: u64,
+    /// How many servers beat, by the last heartbeat.
+    pub(super) servers: u64,
     /// The newest fence.
     pub(super) fence: Option<u64>,
     pub(super) own: Option<Own>,
@@ -69,6 +78,8 @@ impl Fleet {
             fresh_until: AtomicU64::new(0),
             known: Mutex::new(Known {
                 place,
+                newest: place.position,
+                servers: 0,
                 fence: None,
                 own: None,
                 is_in_doubt: false,
@@ -81,6 +92,9 @@ impl Fleet {
             stops: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             appended: AtomicU64::new(0),
+            overtaken: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -142,18 +156,21 @@ impl Fleet {
             Error::Log(why) => why.clone(),
             other => LogError::new(other.to_string()),
         };
+        self.failures.fetch_add(1, Ordering::Relaxed);
         lock(&self.known).why = Some(why);
     }
 
     pub(super) fn heard(&self, beaten: &Beaten, t0: Duration) {
+        self.saw(&beaten.head);
         let mut known = lock(&self.known);
-        known.fence = known.fence.max(Some(beaten.head.fence));
         known.clock = Some((beaten.at, t0));
+        known.servers = beaten.servers;
     }
 
     pub(super) fn saw(&self, head: &Head) {
         let mut known = lock(&self.known);
         known.fence = known.fence.max(Some(head.fence));
+        known.newest = known.newest.max(head.position);
     }
 
     /// What the log's clock says at most, by the steady clock.

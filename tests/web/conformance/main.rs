@@ -7,12 +7,18 @@
 mod client;
 #[path = "../nginx.rs"]
 mod nginx;
+#[cfg(feature = "postgres")]
+#[allow(dead_code)]
+#[path = "../../../crates/gatekey-postgres/tests/it/server.rs"]
+mod postgres;
 mod server;
 
 mod ai;
 mod aurorax;
 mod behind;
 mod browsers;
+#[cfg(feature = "postgres")]
+mod fleet;
 mod forward;
 mod log;
 mod oauth;

@@ -176,13 +176,9 @@ fn compact(call: &mut Call) -> Result<Answer, Problem> {
     Answer::ok(&call.engine.compact()?)
 }
 
-/// One at a time: each takes as much room as the store.
 fn backup(call: &mut Call) -> Result<Answer, Problem> {
     let shared = call.shared.clone();
-    let Ok(_making) = shared.backup.try_lock() else {
-        let why = "another backup is being made";
-        return Err(Problem::new(StatusCode::CONFLICT, "backup_under_way", why));
-    };
+    let _making = shared.one_backup()?;
     let failed = |error: std::io::Error| {
         let text = format!("no room for a backup: {error}");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "backup_failed", text)

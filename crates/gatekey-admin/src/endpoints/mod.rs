@@ -1,6 +1,7 @@
 //! The endpoints: one table, from which both the router and the document are made.
 
 mod care;
+mod fleet;
 mod imports;
 mod keys;
 mod keyspaces;
@@ -18,6 +19,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Endpoint> {
         imports::ENDPOINTS,
         trail::ENDPOINTS,
         care::ENDPOINTS,
+        fleet::ENDPOINTS,
         usage::ENDPOINTS,
     ]
     .into_iter()

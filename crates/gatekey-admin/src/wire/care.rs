@@ -16,6 +16,16 @@ pub struct PurgeRequest {
     pub dry_run: bool,
 }
 
+/// A snapshot for new servers of the fleet.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRequest {
+    /// Remove the entries up to the snapshot before this one. A server that was away since
+    /// before then must join anew.
+    #[serde(default)]
+    pub trim: bool,
+}
+
 /// A removal of audit entries from the beginning.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use keys::revocation;
 
-pub use care::{PurgeRequest, TrimRequest};
+pub use care::{PurgeRequest, SnapshotRequest, TrimRequest};
 pub use imports::{
     ClaimRequest, ForeignKeyRequest, ImportDryRunRequest, ImportKeysRequest, ImportRequest,
     SunsetRequest,

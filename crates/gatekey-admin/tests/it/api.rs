@@ -1,11 +1,15 @@
 //! Asking the API in the process.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::http::{HeaderMap, Request, StatusCode};
-use gatekey::{Engine, NewKey};
+use gatekey::fleet::{MemoryLog, Settings};
+use gatekey::{Engine, NewKey, Options, Pepper};
 use gatekey_admin::{Admin, Operator};
+use gatekey_logkit::FaultyLog;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -39,6 +43,8 @@ pub(crate) struct Api {
     pub(crate) router: Router,
     /// As whoever has an admin key.
     pub(crate) keyed: Router,
+    /// Where the store has a file.
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Api {
@@ -55,7 +61,25 @@ impl Api {
             router: admin.router().layer(Extension(all)),
             keyed: admin.router_with_keys().unwrap(),
             engine,
+            _dir: None,
         }
+    }
+
+    /// Over the first server of a fleet, and its log.
+    pub(crate) fn in_fleet() -> (Self, Arc<FaultyLog>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.redb");
+        let pepper = Pepper::new(7, "a pepper for the tests of the API").unwrap();
+        let options = Options::new().pepper(pepper);
+        options.clone().create(&path).unwrap().close().unwrap();
+        let log = FaultyLog::new(Arc::new(MemoryLog::new()));
+        let settings = Settings::new(log.clone(), "one");
+        let engine = options.fleet(settings).found_fleet(&path).unwrap();
+        let api = Self {
+            _dir: Some(dir),
+            ..Self::over(engine)
+        };
+        (api, log)
     }
 
     /// With a keyspace and a key in it.

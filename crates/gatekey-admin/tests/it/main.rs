@@ -8,6 +8,7 @@ mod document;
 mod doors;
 #[cfg(feature = "tracing")]
 mod events;
+mod fleet;
 mod hostile;
 mod metrics;
 mod repeats;

@@ -60,7 +60,7 @@ fn metrics_count_keys_by_keyspace_and_name_neither_a_key_nor_an_owner() {
 /// Left out where there is no promtool; the gate has one.
 #[test]
 fn promtool_finds_no_fault_in_the_metrics() {
-    let (api, _, _) = Api::with_key();
+    let (api, _) = Api::in_fleet();
     let child = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -105,7 +105,7 @@ fn served(api: &Api) -> std::collections::BTreeSet<String> {
 
 #[test]
 fn every_query_of_the_dashboard_names_metrics_and_labels_that_exist() {
-    let (api, _, _) = Api::with_key();
+    let (api, _) = Api::in_fleet();
     let (text, served) = (metrics(&api), served(&api));
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -133,7 +133,7 @@ fn every_query_of_the_dashboard_names_metrics_and_labels_that_exist() {
 /// Each metric with its kind stands in a table of docs/METRICS.md, and no other does.
 #[test]
 fn the_page_lists_every_metric() {
-    let (api, _, _) = Api::with_key();
+    let (api, _) = Api::in_fleet();
     let text = metrics(&api);
     let kinds: Vec<(&str, &str)> = text
         .lines()

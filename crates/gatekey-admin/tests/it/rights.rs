@@ -230,6 +230,12 @@ fn who_may_administer_cares_for_the_store() {
     allowed("administer", "POST", "/v1/imports", &import);
     let (api, _, _) = Api::with_key();
     let (_, key) = api.admin_key(&["administer"]);
+    // Alone, there is no log to put it into; the right was enough to learn that.
+    let snapshot = api.ask_with(&key, "POST", "/v1/fleet/snapshot", &Value::Null);
+    assert_eq!(
+        (snapshot.status.as_u16(), snapshot.code()),
+        (409, "alone".to_owned())
+    );
     for path in ["/v1/check", "/v1/purge"] {
         let body = json!({"age": "P1D"});
         let body = if path == "/v1/purge" {

@@ -5,10 +5,16 @@
 mod completing;
 mod containers;
 mod exits;
+#[cfg(feature = "postgres")]
+mod fleet;
 mod guide;
 mod importing;
 mod killed;
 mod output;
+#[cfg(feature = "postgres")]
+#[allow(dead_code)]
+#[path = "../../../gatekey-postgres/tests/it/server.rs"]
+mod postgres;
 mod program;
 mod questions;
 mod terminal;

@@ -45,6 +45,13 @@ pub(crate) fn gatekey() -> Command {
         "GATEKEY_ADMIN_KEY",
         "GATEKEY_PEPPERS",
         "GATEKEY_CA_FILE",
+        "GATEKEY_LOG",
+        "GATEKEY_LOG_NAME",
+        "GATEKEY_LOG_PASSWORD",
+        "GATEKEY_LOG_PASSWORD_FILE",
+        "GATEKEY_NODE",
+        "GATEKEY_FRESHNESS",
+        "GATEKEY_SERVE_STALE",
         "COMPLETE",
     ] {
         command.env_remove(name);

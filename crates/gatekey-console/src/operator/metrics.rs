@@ -203,7 +203,7 @@ fn times(call: &Ask, caption: String, timings: &Timings) -> Table {
 }
 
 /// A short time, in the largest unit of which it is one or more: `500 ns`, `16 us`, `4 ms`, `2 s`.
-fn short(time: Duration) -> String {
+pub(super) fn short(time: Duration) -> String {
     let ns = time.as_nanos();
     let (unit, name) = match ns {
         0..1_000 => (1, "ns"),

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod find;
+mod fleet;
 mod given;
 mod hints;
 mod key;
@@ -265,6 +266,7 @@ impl Who for Clerk {
             ("/keyspaces", "nav.keyspaces"),
             ("/hints", "nav.hints"),
             ("/metrics", "nav.metrics"),
+            ("/fleet", "nav.fleet"),
             ("/trail", "nav.trail"),
             ("/store", "nav.store"),
         ];
@@ -272,8 +274,10 @@ impl Who for Clerk {
             "/" => path == "/",
             page => path == page || path.starts_with(&format!("{page}/")),
         };
+        let is_alone = call.engine().fleet_status().is_none();
         pages
             .into_iter()
+            .filter(|(page, _)| !(is_alone && *page == "/fleet"))
             .map(|(page, name)| Link::new(call.at(page), call.t(name)).current(is_below(page)))
             .collect()
     }
@@ -344,6 +348,7 @@ fn routes() -> Vec<Route<Clerk>> {
         route(post.clone(), "/keyspaces/{prefix}/level", plans::level),
         route(get.clone(), "/hints", hints::list),
         route(get.clone(), "/metrics", metrics::show),
+        route(get.clone(), "/fleet", fleet::show),
         route(get.clone(), "/trail", trail::list),
         route(get, "/store", store::show),
         route(post.clone(), "/store/check", store::check),

@@ -7,6 +7,7 @@ mod customers;
 mod docs;
 mod failing;
 mod find;
+mod fleet;
 mod limits;
 mod operators;
 mod rules;

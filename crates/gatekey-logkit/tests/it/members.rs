@@ -105,6 +105,9 @@ fn a_server_joins_by_a_snapshot_after_the_log_was_trimmed() {
     assert_eq!(granted(&lost, &old), None);
     let error = lost.fleet_status().unwrap().error.unwrap().to_string();
     assert!(error.contains("join the fleet again"), "{error}");
+    // What it has heard of, and has not applied.
+    let status = lost.fleet_status().unwrap();
+    assert_eq!((status.position, status.behind()), (behind_at, 11));
     lost.close().unwrap();
     std::fs::remove_file(servers.path(1)).unwrap();
     let again = join(1);

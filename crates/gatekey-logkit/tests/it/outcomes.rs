@@ -66,3 +66,36 @@ fn a_change_in_doubt_is_settled_before_the_next() {
     }
     servers.close_equal();
 }
+
+/// What metrics show: each append that ran again, got no answer, or failed.
+#[test]
+fn appends_that_ran_again_or_got_no_answer_are_counted() {
+    let servers = Servers::new(2, LONG);
+    servers.settle();
+    let status = |node: usize| servers.engines[node].fleet_status().unwrap();
+    let before = status(0);
+    assert_eq!(
+        (before.overtaken, before.unknown, before.failures),
+        (0, 0, 0)
+    );
+    servers.logs[0].lose(LostAppend::After);
+    servers.issue(0, "acme").unwrap();
+    assert_eq!((status(0).unknown, status(1).unknown), (1, 0));
+    // Many at once, of which one is first each time.
+    std::thread::scope(|scope| {
+        for node in 0..2 {
+            let servers = &servers;
+            scope.spawn(move || (0..50).for_each(|_| drop(servers.issue(node, "acme").unwrap())));
+        }
+    });
+    let metrics = servers.engines[1].metrics().unwrap().fleet.unwrap();
+    let overtaken = status(0).overtaken + metrics.overtaken;
+    assert!(overtaken > 0 && metrics.applied >= metrics.appended);
+    until("both are counted", || {
+        (0..2).all(|node| status(node).servers == 2 && status(node).behind() == 0)
+    });
+    servers.logs[0].cut(true);
+    servers.issue(0, "acme").unwrap_err();
+    until("failures are counted", || status(0).failures > 0);
+    servers.close_equal();
+}

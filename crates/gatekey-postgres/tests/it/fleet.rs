@@ -10,7 +10,7 @@ use crate::server::Postgres;
 
 const LEASE: Duration = Duration::from_secs(2);
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let pepper = Pepper::new(1, b"32 bytes from a secret manager..").unwrap();
     Options::new().pepper(pepper).usage_interval(None)
 }
@@ -38,7 +38,7 @@ fn servers(postgres: &Postgres, dir: &std::path::Path, count: usize) -> Vec<Engi
     servers
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");

@@ -10,7 +10,7 @@ use gatekey_postgres::Config;
 
 /// Debian's `nobody`, which runs the servers where root runs the tests: PostgreSQL
 /// refuses to be run by root.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 pub(crate) struct Postgres {
     bin: PathBuf,
@@ -21,13 +21,16 @@ pub(crate) struct Postgres {
 
 /// The folder of PostgreSQL's programs, or `None` after saying that the test is left out.
 /// With `GATEKEY_TOOLS=all`, as in the gate, that is a failure.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
         folders.extend(versions.flatten().map(|version| version.path().join("bin")));
     }
-    let found = folders.into_iter().find(|it| it.join("initdb").is_file());
+    // All of them: a path may have links to some.
+    let programs = ["initdb", "pg_basebackup", "pg_ctl", "postgres"];
+    let has_all = |it: &PathBuf| programs.iter().all(|name| it.join(name).is_file());
+    let found = folders.into_iter().find(has_all);
     if found.is_none() {
         let all = std::env::var("GATEKEY_TOOLS").is_ok_and(|tools| tools == "all");
         assert!(!all, "PostgreSQL is missing: apt-get install postgresql");
@@ -41,11 +44,11 @@ fn programs() -> Option<PathBuf> {
     found
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0)
 }
 
-fn command(program: &Path) -> Command {
+pub(crate) fn command(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
@@ -62,6 +65,12 @@ fn command(program: &Path) -> Command {
         ])
         .arg(program);
     command
+}
+
+/// A port that nobody listens at.
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 impl Postgres {
@@ -97,13 +106,10 @@ impl Postgres {
             "{}",
             String::from_utf8_lossy(&made.stderr)
         );
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
         let mut postgres = Self {
             bin,
             dir,
-            port,
+            port: free_port(),
             child: None,
         };
         postgres.run(settings);
@@ -114,8 +120,77 @@ impl Postgres {
         self.dir.path().join("data")
     }
 
-    /// Runs it, again after [`stop`](Self::stop).
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A standby of it, which replicates under the name `standby`.
+    pub(crate) fn standby(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("gkpg").tempdir().unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let from = format!(
+            "host=127.0.0.1 port={} user=postgres application_name=standby",
+            self.port
+        );
+        let made = command(&self.bin.join("pg_basebackup"))
+            .args([
+                "-d",
+                &from,
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(dir.path().join("data"))
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let mut standby = Self {
+            bin: self.bin.clone(),
+            dir,
+            port: free_port(),
+            child: None,
+        };
+        standby.run_without_schema(&[]);
+        standby
+    }
+
+    /// Runs it, again after [`stop`](Self::stop), until it has the tables of logs.
     pub(crate) fn run(&mut self, settings: &[&str]) {
+        self.spawn(settings);
+        self.wait_until(|postgres| postgres.config().create_schema().is_ok());
+    }
+
+    /// The same of one that takes no writes.
+    pub(crate) fn run_without_schema(&mut self, settings: &[&str]) {
+        self.spawn(settings);
+        self.wait_until(|postgres| {
+            let address = postgres.address("postgres", "disable");
+            postgres::Client::connect(&address, postgres::NoTls).is_ok()
+        });
+    }
+
+    fn wait_until(&self, is_there: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is_there(self) {
+            let is_over = begun.elapsed() > Duration::from_secs(60);
+            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(!is_over, "it does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn spawn(&mut self, settings: &[&str]) {
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let mut command = command(&self.bin.join("postgres"));
         command
@@ -136,13 +211,6 @@ impl Postgres {
             command.args(["-c", setting]);
         }
         self.child = Some(command.spawn().unwrap());
-        let begun = Instant::now();
-        while self.config().create_schema().is_err() {
-            let is_over = begun.elapsed() > Duration::from_secs(60);
-            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(!is_over, "it does not start: {}", log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// Stops it at once, as a crash does.
