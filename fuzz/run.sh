@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 seconds=${1:-10}
-targets=${TARGETS:-token headers record store ops}
+targets=${TARGETS:-token headers record entry store ops}
 
 if ! cargo fuzz --version >/dev/null 2>&1; then
     # It only calls cargo: unoptimised it is here sooner.

@@ -65,7 +65,7 @@ impl Place {
         bytes
     }
 
-    pub(super) fn decode(ring: &Keyring, bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn decode(ring: &Keyring, bytes: &[u8]) -> Result<Self, Error> {
         let corrupted = |why| Error::corrupted("gatekey", META_FLEET, why);
         let (body, tag) = bytes
             .split_last_chunk::<TAG_LEN>()
@@ -123,10 +123,16 @@ fn head(ring: &Keyring, kind: u8, header: Header, after: &Place, position: u64) 
     bytes
 }
 
-fn seal(ring: &Keyring, mut bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn seal(ring: &Keyring, mut bytes: Vec<u8>) -> Vec<u8> {
     let seal = ring.log_seal(&bytes);
     bytes.extend(seal);
     bytes
+}
+
+/// The head of an entry right behind a place, for the proofs.
+#[cfg(feature = "proof")]
+pub(crate) fn delta_head(ring: &Keyring, header: Header, after: &Place) -> Vec<u8> {
+    head(ring, IS_DELTA, header, after, after.position + 1)
 }
 
 /// The entry that founds a log, with the place of a file that has applied it.
@@ -394,6 +400,48 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Place::decode(&ring, &bad).is_err(), "bit {bit}");
         }
+    }
+
+    fn from_hex(text: &str) -> Vec<u8> {
+        let pairs = text.as_bytes().chunks(2);
+        let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        pairs.map(byte).collect()
+    }
+
+    /// `tests/vectors/entries.tsv`: what a log has is read for ever, and written as the newest
+    /// row of each kind. A new format of records gets rows of its own.
+    #[test]
+    fn an_entry_is_written_as_it_always_was_and_those_of_older_formats_are_read() {
+        let ring = ring(7);
+        let (place, [one, _], [entry, _]) = chain(&ring);
+        let (first, _) = found(&ring, [5; 16], Timestamp::MIN);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let written: [(&str, String); 3] = [
+            ("founding", hex(&first)),
+            ("delta", hex(&one)),
+            ("place", hex(&place.encode(&ring))),
+        ];
+        let vectors = include_str!("../../tests/vectors/entries.tsv").lines();
+        let mut newest = std::collections::BTreeMap::new();
+        for line in vectors.filter(|line| !line.starts_with('#')) {
+            let (kind, bytes) = line.split_once('\t').unwrap();
+            newest.insert(kind, bytes.to_owned());
+            let bytes = from_hex(bytes);
+            match kind {
+                "founding" => assert_eq!(founded(&ring, &bytes).unwrap().fleet, [5; 16]),
+                "delta" => {
+                    // Behind the founding entry of its own format.
+                    let before = from_hex(&newest["founding"]);
+                    let after = founded(&ring, &before).unwrap();
+                    assert_eq!(
+                        decode(&ring, &after, &bytes).unwrap().records,
+                        entry.records
+                    );
+                }
+                _ => drop(Place::decode(&ring, &bytes).unwrap()),
+            }
+        }
+        assert_eq!(newest, std::collections::BTreeMap::from(written));
     }
 
     #[test]

@@ -46,6 +46,18 @@ fn every_record_of_the_corpus_keeps_what_the_target_claims() {
 }
 
 #[test]
+fn every_entry_of_the_corpus_keeps_what_the_target_claims() {
+    let bounded = |bytes: &[u8]| {
+        let taken = allocation_counter::measure(|| fuzz::entry(bytes));
+        assert!(
+            taken.bytes_max <= fuzz::entry_bytes_max(bytes.len()),
+            "{taken:?}"
+        );
+    };
+    assert!(replay("entry", bounded) >= 6);
+}
+
+#[test]
 fn every_damaged_store_of_the_corpus_keeps_what_the_target_claims() {
     assert!(replay("store", fuzz::store) >= 8);
 }

@@ -6,6 +6,7 @@
 // test wait for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod entry;
 #[cfg(feature = "http")]
 mod headers;
 mod image;
@@ -13,6 +14,7 @@ mod record;
 mod store;
 mod token;
 
+pub use entry::{entry, entry_bytes_max};
 #[cfg(feature = "http")]
 pub use headers::headers;
 pub use record::record;

@@ -3,4 +3,7 @@
 
 mod fleet;
 mod log;
+mod network;
+mod proxy;
 mod server;
+mod standby;

@@ -1,0 +1,381 @@
+//! What a fleet costs over a PostgreSQL of this machine, which syncs: a line `name value unit`
+//! for each figure.
+//!
+//! `cargo bench -p gatekey-postgres --bench fleet [-- PART ...]`, with `GATEKEY_KEYS` for the keys
+//! that a new server starts with, 100,000 if not given. Parts: `denied`, `changes`, `reading`,
+//! `starting`. Under `cargo test` it runs for a moment, prints nothing, and fails where a verdict is
+//! wrong. All servers, the database and the callers share the machine.
+#![allow(
+    missing_docs,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a bench that fails should stop, and figures are for people"
+)]
+
+#[path = "../tests/it/server.rs"]
+mod server;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use gatekey::fleet::{Freshness, Settings};
+use gatekey::{Engine, Issued, NewKey, NewKeyspace, Options, Pepper, Reason};
+
+use server::Postgres;
+
+const KEYSPACE: &str = "acme_live";
+
+/// As in the project's other benches: a debug build's times say nothing.
+fn is_test() -> bool {
+    let has = |flag: &str| std::env::args().any(|arg| arg == flag);
+    cfg!(debug_assertions) || has("--test") || !has("--bench")
+}
+
+/// What is done in a bench, and what under `cargo test`.
+fn count(bench: usize, test: usize) -> usize {
+    if is_test() { test } else { bench }
+}
+
+fn report(name: &str, value: f64, unit: &str) {
+    if !is_test() {
+        println!("{name} {value:.3} {unit}");
+    }
+}
+
+fn quantiles(name: &str, mut times: Vec<Duration>) {
+    times.sort();
+    for (of, share) in [("p50", 500), ("p99", 990), ("p999", 999)] {
+        let at = (times.len() * share / 1_000).min(times.len() - 1);
+        report(&format!("{name}_{of}"), times[at].as_secs_f64() * 1e3, "ms");
+    }
+}
+
+fn options() -> Options {
+    let pepper = Pepper::new(1, b"32 bytes from a secret manager..").unwrap();
+    Options::new().pepper(pepper).usage_interval(None)
+}
+
+fn new_key(at: usize) -> NewKey {
+    let key = NewKey::new(KEYSPACE, format!("org-{}/service/key-{at}", at % 97)).unwrap();
+    key.permissions(["read"])
+}
+
+/// A database, and servers of a fleet of its own.
+struct World {
+    postgres: Postgres,
+    dir: tempfile::TempDir,
+    fleets: usize,
+}
+
+impl World {
+    fn path(&self, node: &str) -> PathBuf {
+        self.dir.path().join(format!("{}-{node}.redb", self.fleets))
+    }
+
+    fn server(&self, node: &str) -> Options {
+        let log = self
+            .postgres
+            .config()
+            .open(&format!("fleet-{}", self.fleets));
+        let settings = Settings::new(Arc::new(log.unwrap()), node)
+            .freshness(Freshness::FailClosed(Duration::from_secs(60)));
+        options().fleet(settings)
+    }
+
+    /// A store with a keyspace, which is of no fleet.
+    fn alone(&mut self) -> Engine {
+        self.fleets += 1;
+        let engine = options().create(self.path("0")).unwrap();
+        let keyspace = NewKeyspace::new(KEYSPACE).unwrap().permissions(["read"]);
+        engine.create_keyspace(keyspace).unwrap();
+        engine
+    }
+
+    fn fleet(&mut self, servers: usize) -> Vec<Engine> {
+        self.alone().close().unwrap();
+        let open = |node: usize| match node {
+            0 => self.server("0").found_fleet(self.path("0")),
+            _ => self
+                .server(&node.to_string())
+                .join_fleet(self.path(&node.to_string())),
+        };
+        (0..servers).map(|node| open(node).unwrap()).collect()
+    }
+}
+
+fn close(engines: Vec<Engine>) {
+    engines
+        .into_iter()
+        .for_each(|engine| engine.close().unwrap());
+}
+
+fn is_granted(engine: &Engine, issued: &Issued) -> bool {
+    engine.verify(issued.token.expose()).unwrap().is_granted()
+}
+
+fn position(engine: &Engine) -> u64 {
+    engine.fleet_status().unwrap().position
+}
+
+fn settle(engines: &[Engine]) {
+    let newest = engines.iter().map(position).max().unwrap();
+    while engines.iter().any(|engine| position(engine) < newest) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// From the call of a revocation to its return: then all servers deny.
+fn denied(world: &mut World) {
+    for servers in [1, 2, 3, 8] {
+        let engines = world.fleet(servers);
+        let revocations = count(500, 3);
+        let new = (0..revocations).map(new_key).collect();
+        let issued = engines[0].issue_batch(new).unwrap();
+        settle(&engines);
+        let mut times = Vec::new();
+        for (at, issued) in issued.iter().enumerate() {
+            let other = &engines[at % servers];
+            assert!(is_granted(other, issued));
+            let begun = Instant::now();
+            engines[0]
+                .revoke(issued.key.id, Reason::KeyCompromise)
+                .unwrap();
+            times.push(begun.elapsed());
+            for engine in &engines {
+                assert!(!is_granted(engine, issued));
+            }
+        }
+        quantiles(&format!("denied_everywhere_{servers}_servers"), times);
+        close(engines);
+    }
+}
+
+/// Issues on each of the engines, from so many threads each: changes a second.
+fn issue_for(engines: &[Engine], threads: usize, time: Duration) -> f64 {
+    let is_over = AtomicBool::new(false);
+    let begun = Instant::now();
+    let issued: usize = std::thread::scope(|scope| {
+        let issues = engines
+            .iter()
+            .flat_map(|engine| (0..threads).map(move |_| engine.clone()));
+        let issues: Vec<_> = issues
+            .map(|engine| {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let mut issued = 0;
+                    while !is_over.load(Ordering::Relaxed) || issued == 0 {
+                        engine.issue(new_key(issued)).unwrap();
+                        issued += 1;
+                    }
+                    issued
+                })
+            })
+            .collect();
+        std::thread::sleep(time);
+        is_over.store(true, Ordering::Relaxed);
+        issues
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    issued as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn changes(world: &mut World) {
+    let time = Duration::from_millis(count(4_000, 5) as u64);
+    // What the database's own commit of as much takes, by one client.
+    let address = world.postgres.address("postgres", "disable");
+    let mut client = postgres::Client::connect(&address, postgres::NoTls).unwrap();
+    let table = "CREATE TABLE IF NOT EXISTS plain (at bigserial PRIMARY KEY, body bytea NOT NULL)";
+    client.batch_execute(table).unwrap();
+    let insert = client
+        .prepare("INSERT INTO plain (body) VALUES ($1)")
+        .unwrap();
+    let body = vec![7_u8; 2_000];
+    let mut times = Vec::new();
+    for _ in 0..count(1_000, 3) {
+        let begun = Instant::now();
+        client.execute(&insert, &[&body]).unwrap();
+        times.push(begun.elapsed());
+    }
+    quantiles("commit_of_the_database", times);
+
+    let single = world.alone();
+    let one = [single];
+    report("changes_alone_1_thread", issue_for(&one, 1, time), "1/s");
+    let grouped = issue_for(&one, 16, time);
+    report("changes_alone_16_threads", grouped, "1/s");
+    close(one.into());
+
+    let engines = world.fleet(3);
+    let mut times = Vec::new();
+    for at in 0..count(1_000, 3) {
+        let begun = Instant::now();
+        engines[0].issue(new_key(at)).unwrap();
+        times.push(begun.elapsed());
+    }
+    quantiles("change_by_one_writer", times);
+    let by_one = issue_for(&engines[..1], 16, time);
+    report("changes_of_3_servers_one_writing", by_one, "1/s");
+    report(
+        "changes_of_3_servers_one_writing_to_alone",
+        by_one / grouped,
+        "x",
+    );
+    let by_all = issue_for(&engines, 16, time);
+    report("changes_of_3_servers_all_writing", by_all, "1/s");
+    report(
+        "changes_of_3_servers_all_writing_to_alone",
+        by_all / grouped,
+        "x",
+    );
+    settle(&engines);
+    let keys = |engine: &Engine| engine.stats().unwrap().keyspaces[&KEYSPACE.parse().unwrap()];
+    assert!(
+        engines
+            .iter()
+            .all(|engine| keys(engine) == keys(&engines[0]))
+    );
+    close(engines);
+}
+
+/// Verifications on one thread for a time, each of which is timed.
+fn verify_for(engine: &Engine, issued: &[Issued], time: Duration) -> Vec<Duration> {
+    let (begun, mut times) = (Instant::now(), Vec::new());
+    while begun.elapsed() < time || times.is_empty() {
+        for issued in issued {
+            let begun = Instant::now();
+            assert!(is_granted(engine, issued));
+            times.push(begun.elapsed());
+        }
+    }
+    times
+}
+
+/// Verifications on a server: idle, while it applies what another writes, without its database;
+/// and how fast a server that was away catches up.
+fn reading(world: &mut World) {
+    let time = Duration::from_millis(count(4_000, 5) as u64);
+    let mut engines = world.fleet(2);
+    let new = (0..count(1_000, 5)).map(new_key).collect();
+    let issued = engines[0].issue_batch(new).unwrap();
+    settle(&engines);
+    let reader = &engines[1];
+    verify_for(reader, &issued, Duration::ZERO);
+    let micros = |name: &str, times: Vec<Duration>| {
+        quantiles(name, times);
+    };
+    micros("verification_idle", verify_for(reader, &issued, time));
+    let before = position(reader);
+    let busy = std::thread::scope(|scope| {
+        let writes = scope.spawn(|| issue_for(&engines[..1], 8, time));
+        let busy = verify_for(reader, &issued, time);
+        writes.join().unwrap();
+        busy
+    });
+    let applied = position(reader) - before;
+    micros("verification_while_following", busy);
+    report(
+        "followed_meanwhile",
+        applied as f64 / time.as_secs_f64(),
+        "entries/s",
+    );
+
+    // Away, while others write.
+    let missed = count(5_000, 5);
+    engines.pop().unwrap().close().unwrap();
+    for at in 0..missed {
+        engines[0].issue(new_key(at)).unwrap();
+    }
+    let begun = Instant::now();
+    let back = world.server("1").open(world.path("1")).unwrap();
+    settle(&[engines[0].clone(), back.clone()]);
+    report(
+        "catching_up",
+        missed as f64 / begun.elapsed().as_secs_f64(),
+        "entries/s",
+    );
+    world.postgres.stop();
+    micros(
+        "verification_without_the_database",
+        verify_for(&back, &issued, time),
+    );
+    world.postgres.run(&["fsync=on"]);
+    while back.issue(new_key(0)).is_err() || engines[0].issue(new_key(0)).is_err() {}
+    engines.push(back);
+    close(engines);
+}
+
+/// A server with an empty path, until it verifies.
+fn starting(world: &mut World) {
+    let keys = std::env::var("GATEKEY_KEYS").ok();
+    let keys = keys.and_then(|keys| keys.parse().ok()).unwrap_or(100_000);
+    for keys in [10_000, keys] {
+        let keys = count(keys, 20);
+        let alone = world.alone();
+        let mut last = None;
+        for from in (0..keys).step_by(10_000) {
+            let new = (from..keys.min(from + 10_000)).map(new_key).collect();
+            last = alone.issue_batch(new).unwrap().pop();
+        }
+        alone.close().unwrap();
+        let begun = Instant::now();
+        let first = world.server("0").found_fleet(world.path("0")).unwrap();
+        report(
+            &format!("founding_with_{keys}_keys"),
+            begun.elapsed().as_secs_f64(),
+            "s",
+        );
+        let begun = Instant::now();
+        let second = world.server("1").join_fleet(world.path("1")).unwrap();
+        assert!(is_granted(&second, &last.unwrap()));
+        report(
+            &format!("joining_with_{keys}_keys"),
+            begun.elapsed().as_secs_f64(),
+            "s",
+        );
+        let bytes = std::fs::metadata(world.path("1")).unwrap().len();
+        report(
+            &format!("file_of_{keys}_keys"),
+            bytes as f64 / f64::from(1 << 20),
+            "MiB",
+        );
+        close(vec![first, second]);
+    }
+}
+
+type Part = fn(&mut World);
+
+fn main() {
+    let Some(mut postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    postgres.stop();
+    postgres.run(&["fsync=on"]);
+    let mut world = World {
+        postgres,
+        dir: tempfile::tempdir().unwrap(),
+        fleets: 0,
+    };
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let parts: [(&str, Part); 4] = [
+        ("denied", denied),
+        ("changes", changes),
+        ("reading", reading),
+        ("starting", starting),
+    ];
+    for (name, part) in parts {
+        if asked.is_empty() || asked.iter().any(|asked| asked == name) {
+            part(&mut world);
+        }
+    }
+}
