@@ -333,6 +333,36 @@ mod tests {
         assert_eq!(wait(&attempts, known, later), None);
     }
 
+    /// Under which of two names, and whether there is a place for it.
+    #[test]
+    fn a_source_counts_by_itself_while_no_other_of_its_site_counts_and_none_is_free() {
+        let limit = attempts().limit;
+        let mut counting = Counter::default();
+        counting.add(limit, 1, now());
+        let place = |name, site, counter| Place {
+            name,
+            site,
+            counter,
+        };
+        let source = Source {
+            site: 7,
+            own: 8,
+            rest: Some(7),
+        };
+        let name = |places: &Bucket| {
+            let (name, at) = place_for(places, &source, limit, now());
+            assert!(at.is_some());
+            name
+        };
+        let others: Bucket = std::array::from_fn(|at| place(100 + at as u64, 200, counting));
+        assert_eq!(name(&others), 8, "all count, and none is of its site");
+        let mut one = others;
+        one[0] = place(9, 7, counting);
+        assert_eq!(name(&one), 7, "another of its site counts");
+        let idle: Bucket = std::array::from_fn(|at| place(100 + at as u64, 7, Counter::default()));
+        assert_eq!(name(&idle), 8, "those of its site count no more");
+    }
+
     #[test]
     fn what_is_forgotten_is_counted_anew() {
         let attempts = attempts();

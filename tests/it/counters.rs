@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Engine, Issued, KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, Plan,
-    Requirements, Verdict,
+    Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace,
+    Options, Plan, Requirements, Verdict,
 };
 
 use crate::common::{at, granted};
@@ -169,6 +169,27 @@ fn keys_that_share_a_plan_share_it_and_its_counts_after_it_was_changed() {
     assert_eq!(ask(&one, 1), 1);
     change(team(10));
     assert_eq!([ask(&one, 4), ask(&two, 9), ask(&one, 1)], [4, 2, 0]);
+}
+
+/// Of a plan, and of the key's own; what was counted of the limit before counts.
+#[test]
+fn a_limit_that_is_lowered_holds_for_the_next_request() {
+    let of = |requests| Limit::per_hour(requests).fixed();
+    let (engine, _) = engine_with(plan(&[of(9)]), Options::new());
+    let issued = issue(&engine, "acme");
+    let ask = |times| granted(&engine, issued.token.expose(), times);
+    assert_eq!(ask(3), 3);
+    let change = KeyspaceUpdate::new().plan(plan(&[of(4)]));
+    engine.update_keyspace("acme_live", change).unwrap();
+    assert_eq!(ask(9), 1);
+    let own = |limit| {
+        let change = KeyUpdate::new().limits([limit]);
+        engine.update(issued.key.id, change).unwrap();
+    };
+    own(of(20));
+    assert_eq!(ask(6), 6);
+    own(of(7));
+    assert_eq!(ask(9), 1);
 }
 
 fn rate_limited_at(engine: &Engine, token: &str) -> gatekey::Timestamp {

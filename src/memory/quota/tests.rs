@@ -531,6 +531,13 @@ fn what_is_given_back_to_a_purse_is_spent_but_for_what_is_owed() {
     assert!(store.spend(1, 4));
     let period = store.quotas.by_name_of(1).period();
     assert!(store.quotas.give_back(1, period, 3));
+    // Another period, or another quota, is given nothing.
+    let other = crate::model::quota::Period {
+        revision: period.revision + 1,
+        ..period
+    };
+    assert!(!store.quotas.give_back(1, other, 3));
+    assert!(!store.quotas.give_back(2, period, 3));
     assert_eq!((store.in_memory(1), store.in_store(1)), (9, 10));
     // What is owed is paid by the store alone.
     let use_up = |requests| {
@@ -553,13 +560,6 @@ fn what_is_given_back_to_a_purse_is_spent_but_for_what_is_owed() {
         Some(Spent::Exhausted { refills_at: None })
     );
     assert_eq!(store.quotas.status(1, at(0)).unwrap().owed, 11);
-    // Another period, or another quota, is given nothing.
-    let other = crate::model::quota::Period {
-        revision: period.revision + 1,
-        ..period
-    };
-    assert!(!store.quotas.give_back(1, other, 3));
-    assert!(!store.quotas.give_back(2, period, 3));
     // What comes between, as a debt is made, is not spent while it is owed.
     let store = Store::new(10, &[(1, 20)]);
     assert!(store.spend(1, 4));
