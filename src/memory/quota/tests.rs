@@ -497,12 +497,14 @@ fn of_several_quotas_of_which_one_is_gone_meanwhile_none_is_spent() {
     let store = Store::new(10, &[(1, 100), (2, 100)]);
     assert!(store.spend(1, 1) && store.spend(2, 1));
     let (one, other) = (store.in_memory(1), store.in_memory(2));
-    // The same twice: the second finds what the first has left.
-    let spent = store
-        .quotas
-        .spend(&[2, 1, 1], one, at(0), |_, _| panic!("nothing is spent"));
-    assert_eq!(spent, Err((2, None)));
-    assert_eq!((store.in_memory(1), store.in_memory(2)), (one, other));
+    // The same twice: the second finds what the first has left. Before and after another.
+    for (names, at_fault) in [([2, 1, 1], 2), ([1, 1, 2], 1)] {
+        let spent = store
+            .quotas
+            .spend(&names, one, at(0), |_, _| panic!("nothing is spent"));
+        assert_eq!(spent, Err((at_fault, None)));
+        assert_eq!((store.in_memory(1), store.in_memory(2)), (one, other));
+    }
     // What is undecided would keep the store from being empty.
     store.publish(&store.put_back(&[1, 2]));
     assert_eq!((store.in_store(1), store.in_store(2)), (99, 99));
