@@ -5,6 +5,7 @@
 mod attacks;
 mod customers;
 mod docs;
+mod events;
 mod failing;
 mod find;
 mod fleet;

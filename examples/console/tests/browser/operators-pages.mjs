@@ -43,7 +43,7 @@ await test("every page of operators is for everybody: 320 and 1440 px, light and
     await everywhere(page, `desk-${end}`);
   }
   await page.goto(key);
-  const owner = await page.getByRole("link", { name: "The owner" }).getAttribute("href");
+  const owner = await page.getByRole("link", { name: "Show the owner" }).getAttribute("href");
   await page.goto(new URL(owner, key).href);
   await everywhere(page, "desk-owner");
   await page.getByRole("link", { name: "tiered", exact: true }).click();

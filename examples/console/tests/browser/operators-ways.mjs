@@ -79,7 +79,7 @@ for (const [name, way] of Object.entries(ways)) {
     await own.press("Revoke the key", "The key is revoked.");
     await landed();
     same([await use(token), await use(next)].join(" "), "401 200", "the old and the new key");
-    await own.press("The owner", "Settings of the owner");
+    await own.press("Show the owner", "Settings of the owner");
     await own.press("All its keys", "Download as CSV");
     await own.check(`Pick renamed, ${name}`);
     await own.select("With the picked keys:", "Disable");
