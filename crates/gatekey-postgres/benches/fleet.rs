@@ -48,11 +48,16 @@ fn report(name: &str, value: f64, unit: &str) {
     }
 }
 
-fn quantiles(name: &str, mut times: Vec<Duration>) {
+fn quantiles(name: &str, times: Vec<Duration>) {
+    quantiles_in(name, times, 1e3, "ms");
+}
+
+fn quantiles_in(name: &str, mut times: Vec<Duration>, each_second: f64, unit: &str) {
     times.sort();
     for (of, share) in [("p50", 500), ("p99", 990), ("p999", 999)] {
         let at = (times.len() * share / 1_000).min(times.len() - 1);
-        report(&format!("{name}_{of}"), times[at].as_secs_f64() * 1e3, "ms");
+        let value = times[at].as_secs_f64() * each_second;
+        report(&format!("{name}_{of}"), value, unit);
     }
 }
 
@@ -268,9 +273,7 @@ fn reading(world: &mut World) {
     settle(&engines);
     let reader = &engines[1];
     verify_for(reader, &issued, Duration::ZERO);
-    let micros = |name: &str, times: Vec<Duration>| {
-        quantiles(name, times);
-    };
+    let micros = |name: &str, times| quantiles_in(name, times, 1e6, "us");
     micros("verification_idle", verify_for(reader, &issued, time));
     let before = position(reader);
     let busy = std::thread::scope(|scope| {
