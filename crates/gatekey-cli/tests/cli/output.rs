@@ -142,7 +142,7 @@ fn the_commands_are_these() {
     assert_data_eq!(
         commands.join(" "),
         str![
-            "init keyspace key owner verify inspect find audit usage hints stats health clock metrics check repair backup restore import purge compact pepper api serve completions man help"
+            "init keyspace key owner verify inspect find audit usage hints stats health clock metrics check repair backup restore import purge compact fleet pepper api serve completions man help"
         ]
     );
 }
