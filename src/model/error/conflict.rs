@@ -54,7 +54,7 @@ pub enum Conflict {
     PrefixTaken(Prefix),
     /// The keyspace exists, and differs from what
     /// [`ensure_keyspace`](crate::Engine::ensure_keyspace) was called with.
-    #[error("keyspace {keyspace} differs from what was asked for: {}; update it, or ask for what it is", .differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("keyspace {keyspace} exists with other settings. {}. Change it with update_keyspace, or ask for what it has", .differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     KeyspaceDiffers {
         /// The keyspace.
         keyspace: Prefix,
@@ -244,6 +244,6 @@ impl fmt::Display for Difference {
             found,
             asked,
         } = self;
-        write!(f, "{field} is {found}, and {asked} was asked for")
+        write!(f, "{field}: it has {found}, you ask for {asked}")
     }
 }

@@ -326,9 +326,9 @@ fn conflicts() -> Vec<(Conflict, &'static str)> {
                     Difference::new("maximum grace".to_owned(), "60s", "90s"),
                 ],
             },
-            "keyspace acme_live differs from what was asked for: default plan is none, and free \
-             was asked for; maximum grace is 60s, and 90s was asked for; update it, or ask for \
-             what it is",
+            "keyspace acme_live exists with other settings. default plan: it has none, you ask \
+             for free; maximum grace: it has 60s, you ask for 90s. Change it with \
+             update_keyspace, or ask for what it has",
         ),
         (
             Conflict::Revoked { key, at: instant },
