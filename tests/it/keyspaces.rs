@@ -164,22 +164,22 @@ fn a_keyspace_that_differs_from_what_is_ensured_is_left_and_the_points_are_told(
             other => panic!("{other:?}"),
         };
         let bare = || NewKeyspace::new("acme").unwrap();
-        let asked_for = "permissions is read, write, and none was asked for";
+        let asked_for = "permissions: it has read, write, you ask for none";
         assert_eq!(told(bare()), asked_for);
         assert_eq!(
             told(bare().permissions(["write", "read"])),
-            "permissions is read, write, and write, read was asked for",
+            "permissions: it has read, write, you ask for write, read",
             "each has another bit"
         );
-        assert!(told(new().permissions(["admin"])).contains("read, write, admin was asked for"));
-        assert!(told(new().description("test")).starts_with("description is"));
-        assert!(told(new().single_active()).starts_with("keys per owner is"));
-        assert!(told(new().max_lifetime(DAY)).starts_with("maximum lifetime is none"));
-        assert!(told(new().default_lifetime(DAY)).starts_with("default lifetime is none"));
+        assert!(told(new().permissions(["admin"])).contains("you ask for read, write, admin"));
+        assert!(told(new().description("test")).starts_with("description: it has"));
+        assert!(told(new().single_active()).starts_with("keys per owner: it has"));
+        assert!(told(new().max_lifetime(DAY)).starts_with("maximum lifetime: it has none"));
+        assert!(told(new().default_lifetime(DAY)).starts_with("default lifetime: it has none"));
         let planned = told(new().plan(plan("free")).default_plan("free"));
-        assert!(planned.starts_with("plans is none"), "{planned}");
+        assert!(planned.starts_with("plans: it has none"), "{planned}");
         assert!(
-            planned.contains("; default plan is none, and \"free\" was"),
+            planned.contains("; default plan: it has none, you ask for \"free\""),
             "{planned}"
         );
         // What cannot be is refused as that, also where the keyspace exists.
@@ -194,7 +194,7 @@ fn a_keyspace_that_differs_from_what_is_ensured_is_left_and_the_points_are_told(
         // A name that was retired cannot be asked for, and one that was added must be.
         let retired = KeyspaceUpdate::new().retire_permissions(["write"]);
         update(store, retired.add_permissions(["admin"]));
-        assert!(told(new()).starts_with("permissions is read, admin"));
+        assert!(told(new()).starts_with("permissions: it has read, admin"));
         let as_it_is = bare().permissions(["read", "admin"]);
         let found = store.engine.ensure_keyspace(as_it_is).unwrap();
         assert_eq!(found, store.engine.keyspace("acme").unwrap());
