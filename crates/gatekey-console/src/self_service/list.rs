@@ -62,14 +62,20 @@ fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
     let (texts, now) = (&call.site.look.texts, call.desk().now());
     let mut current = keys.iter().filter(|key| !is_over(key)).peekable();
     if current.peek().is_none() {
-        blocks.push(&Note::new(
-            "info",
-            call.t("one.none"),
-            call.t("one.none_text"),
-        ));
+        let mut links = vec![Link::new(new, call.t("one.request")).class("primary")];
+        let note = match keys.iter().max_by_key(|key| key.created_at) {
+            // Whose requests fail has to hear why.
+            Some(last) => {
+                let at = call.at(&format!("/keys/{}", last.id));
+                links.push(Link::new(at, call.t("one.details")));
+                Note::new("warn", call.t("one.ended"), call.t("one.ended_text"))
+            }
+            None => Note::new("info", call.t("one.none"), call.t("one.none_text")),
+        };
+        blocks.push(&note);
         blocks.push(&Actions {
             label: call.t("nav.actions"),
-            links: vec![Link::new(new, call.t("one.request")).class("primary")],
+            links,
         });
         return;
     }
@@ -141,6 +147,11 @@ fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: 
         ],
     });
     let shown: Vec<&Key> = keys.iter().filter(|key| all || !is_over(key)).collect();
+    if shown.is_empty() && !keys.is_empty() {
+        let (title, text) = (call.t("keys.ended"), call.t("keys.ended_text"));
+        blocks.push(&Note::new("warn", title, text));
+        return;
+    }
     if ceiling.levels.is_empty() {
         blocks.push(&table(call, call.t("keys.caption"), &shown));
         return;

@@ -192,6 +192,36 @@ fn one_key_at_a_time_is_requested_and_regenerated() {
     assert!(house.engine.verify(&second).unwrap().is_granted());
 }
 
+/// Whoever's keys were all revoked is not told that there never were any.
+#[test]
+fn whoever_has_only_keys_that_ended_is_told_so() {
+    let house = House::new();
+    let single = NewKeyspace::new("single").unwrap().single_active();
+    house.engine.create_keyspace(single).unwrap();
+    for (keyspace, title) in [
+        ("single", "Your API key has ended"),
+        ("acme_live", "None of your keys works any more"),
+    ] {
+        let pages = house.pages("acme", Ceiling::new(keyspace.parse().unwrap()));
+        assert!(!get(&pages, "/settings/keys").body.contains(title));
+        let issued = house.engine.issue(NewKey::new(keyspace, "acme").unwrap());
+        let key = issued.unwrap().key.id;
+        assert!(!get(&pages, "/settings/keys").body.contains(title));
+        house
+            .engine
+            .revoke(key, gatekey::Reason::KeyCompromise)
+            .unwrap();
+        let page = get(&pages, "/settings/keys").body;
+        assert!(
+            page.contains(title) && !page.contains("No keys here yet"),
+            "{page}"
+        );
+        // From there, the key that ended is one step away.
+        let all = get(&pages, "/settings/keys?show=all").body;
+        assert!(all.contains(&format!("/keys/{key}")), "{all}");
+    }
+}
+
 #[test]
 fn keys_of_service_accounts_are_issued_below_the_member() {
     let house = House::new();
