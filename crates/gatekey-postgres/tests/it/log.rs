@@ -8,7 +8,7 @@ use gatekey::fleet::{Appended, Beat, Log};
 use gatekey_logkit::conformance::{self, entry};
 use gatekey_postgres::{Config, PostgresLog};
 
-use crate::server::Postgres;
+use crate::server::{Postgres, succeed};
 
 fn beat(log: &PostgresLog) -> gatekey::fleet::LogResult<gatekey::fleet::Beaten> {
     let node = "a".to_owned();
@@ -173,35 +173,30 @@ fn tls_is_spoken_and_the_certificate_is_verified() {
     let keys = tempfile::tempdir().unwrap();
     for name in ["server", "other"] {
         let at = |end: &str| keys.path().join(format!("{name}.{end}"));
-        let made = std::process::Command::new(&openssl)
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-            ])
-            .args([
-                "-days",
-                "2",
-                "-subj",
-                "/CN=gatekey",
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-            ])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(at("key"))
-            .arg("-out")
-            .arg(at("crt"))
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
+        succeed(
+            std::process::Command::new(&openssl)
+                .args([
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:P-256",
+                    "-nodes",
+                ])
+                .args([
+                    "-days",
+                    "2",
+                    "-subj",
+                    "/CN=gatekey",
+                    "-addext",
+                    "subjectAltName=IP:127.0.0.1",
+                ])
+                .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+                .arg("-keyout")
+                .arg(at("key"))
+                .arg("-out")
+                .arg(at("crt")),
         );
     }
     let data = postgres.data();

@@ -67,6 +67,16 @@ pub(crate) fn command(program: &Path) -> Command {
     command
 }
 
+/// Runs a program to its end.
+///
+/// # Panics
+/// Where it fails, with what it said.
+pub(crate) fn succeed(command: &mut Command) {
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+}
+
 /// A port that nobody listens at.
 fn free_port() -> u16 {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -86,25 +96,20 @@ impl Postgres {
                 std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
             }
         }
-        let made = command(&bin.join("initdb"))
-            .args([
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "--no-sync",
-                "-D",
-            ])
-            .arg(&data)
-            .current_dir(&data)
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
+        succeed(
+            command(&bin.join("initdb"))
+                .args([
+                    "-A",
+                    "trust",
+                    "-U",
+                    "postgres",
+                    "-E",
+                    "UTF8",
+                    "--no-sync",
+                    "-D",
+                ])
+                .arg(&data)
+                .current_dir(&data),
         );
         let mut postgres = Self {
             bin,
@@ -134,26 +139,21 @@ impl Postgres {
             "host=127.0.0.1 port={} user=postgres application_name=standby",
             self.port
         );
-        let made = command(&self.bin.join("pg_basebackup"))
-            .args([
-                "-d",
-                &from,
-                "-R",
-                "-X",
-                "stream",
-                "-c",
-                "fast",
-                "--no-sync",
-                "-D",
-            ])
-            .arg(dir.path().join("data"))
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
+        succeed(
+            command(&self.bin.join("pg_basebackup"))
+                .args([
+                    "-d",
+                    &from,
+                    "-R",
+                    "-X",
+                    "stream",
+                    "-c",
+                    "fast",
+                    "--no-sync",
+                    "-D",
+                ])
+                .arg(dir.path().join("data"))
+                .current_dir(dir.path()),
         );
         let mut standby = Self {
             bin: self.bin.clone(),
