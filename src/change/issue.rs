@@ -19,7 +19,7 @@ use crate::model::secret::Token;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
-use crate::store::tx::held::{Holdings, Lapsed, weigh};
+use crate::store::tx::held::{Accuracy, Holdings, Lapsed, Tally, weigh};
 
 /// Issues keys, all or none. The answers are in the order of the specs.
 pub(crate) fn issue(
@@ -173,6 +173,33 @@ pub(crate) fn is_current(key: &KeyRecord) -> bool {
     matches!(key.phase, Phase::Current)
 }
 
+/// How many keys count towards a cap, as a batch goes on.
+struct Held {
+    /// What the store counted before the batch.
+    stored: u64,
+    accuracy: Accuracy,
+    /// What the items of the batch add.
+    added: u64,
+    /// What the items of the batch end, all of it counted in the store.
+    freed: u64,
+}
+
+impl Held {
+    fn count(&self) -> u64 {
+        (self.stored + self.added).saturating_sub(self.freed)
+    }
+
+    /// Whether the cap has no room for another key, as far as is known; `None` where that
+    /// has to be counted first.
+    fn is_full(&self, cap: u64) -> Option<bool> {
+        let is_full = self.count() >= cap;
+        match (self.accuracy, is_full) {
+            (Accuracy::AtMost, true) | (Accuracy::AtLeast, false) => None,
+            _ => Some(is_full),
+        }
+    }
+}
+
 /// What the items of a batch share, so that none breaks a rule together with another.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -183,8 +210,8 @@ pub(super) struct Batch {
     single: BTreeSet<(OwnerPath, u32)>,
     /// The caps that bound the keys of an owner in a keyspace.
     caps: BTreeMap<(OwnerPath, u32), Vec<Cap>>,
-    /// How many keys count towards a cap in a keyspace, those of the batch among them.
-    held: BTreeMap<(Cap, u32), u64>,
+    /// How many keys count towards a cap in a keyspace.
+    held: BTreeMap<(Cap, u32), Held>,
     entropy: Option<Entropy>,
 }
 
@@ -318,19 +345,39 @@ impl Batch {
             Entry::Vacant(place) => place.insert(caps::of(tx, keyspace, owner)?),
         };
         let mut refusing = Vec::new();
+        let mut note = |tally: Tally| {
+            room.lapsed.extend(tally.lapsed);
+            room.damaged.extend(tally.damaged);
+            (tally.count, tally.accuracy)
+        };
         for cap in &*caps {
             let held = match self.held.entry((cap.clone(), keyspace.id)) {
-                Entry::Occupied(known) => *known.get(),
+                Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => {
-                    let tally = tx.tally(keyspace, &cap.owner, cap.below, cap.cap)?;
-                    room.lapsed.extend(tally.lapsed);
-                    room.damaged.extend(tally.damaged);
-                    *place.insert(tally.count)
+                    let (stored, accuracy) =
+                        note(tx.tally(keyspace, &cap.owner, cap.below, cap.cap)?);
+                    place.insert(Held {
+                        stored,
+                        accuracy,
+                        added: 0,
+                        freed: 0,
+                    })
                 }
             };
             // What takes the place of another adds none.
-            if freed == 0 && held >= u64::from(cap.cap) {
-                refusing.push((cap.clone(), held));
+            if freed > 0 {
+                continue;
+            }
+            let is_full = match held.is_full(cap.cap.into()) {
+                Some(known) => known,
+                None => {
+                    let tally = tx.tally_all(keyspace, &cap.owner, cap.below)?;
+                    (held.stored, held.accuracy) = note(tally);
+                    held.count() >= u64::from(cap.cap)
+                }
+            };
+            if is_full {
+                refusing.push((cap.clone(), held.count()));
             }
         }
         if let Some((cap, held)) = caps::tightest(refusing) {
@@ -343,7 +390,8 @@ impl Batch {
         }
         for cap in &*caps {
             if let Some(held) = self.held.get_mut(&(cap.clone(), keyspace.id)) {
-                *held = (*held + 1).saturating_sub(freed);
+                held.added += 1;
+                held.freed += freed;
             }
         }
         Ok(())

@@ -38,10 +38,22 @@ pub(crate) struct Holdings {
 /// How many rows of keys that are over one change takes away.
 const LAPSED_MAX: usize = 1024;
 
+/// How a tally compares with what is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Accuracy {
+    #[default]
+    Exact,
+    /// No more than these: records were not read, and keys that were revoked count yet.
+    AtMost,
+    /// No fewer than these: the rest were not counted.
+    AtLeast,
+}
+
 /// How many keys count at an owner, or at it and below it.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) count: u64,
+    pub(crate) accuracy: Accuracy,
     /// Rows of keys that are over, as far as they were met.
     pub(crate) lapsed: Vec<Lapsed>,
     /// Keys that cannot be read, and are not counted.
@@ -130,22 +142,38 @@ impl Tx<'_> {
         cap: u32,
     ) -> Result<Tally, Error> {
         let range = tables::held_range(keyspace.id, owner.as_str(), below);
+        let cap = u64::from(cap);
         let tally = self.tally_rows(&range, keyspace, cap, false)?;
-        match tally.count < u64::from(cap) {
+        match tally.count < cap {
             true => Ok(tally),
             // Among them are keys that were revoked since, or are damaged.
             false => self.tally_rows(&range, keyspace, cap, true),
         }
     }
 
+    /// Counts the keys of an owner in a keyspace, and those of all below it where `below`,
+    /// by reading every record.
+    pub(crate) fn tally_all(
+        &self,
+        keyspace: &Keyspace,
+        owner: &OwnerPath,
+        below: bool,
+    ) -> Result<Tally, Error> {
+        let range = tables::held_range(keyspace.id, owner.as_str(), below);
+        self.tally_rows(&range, keyspace, u64::MAX, true)
+    }
+
     fn tally_rows(
         &self,
         (from, to): &(Vec<u8>, Vec<u8>),
         keyspace: &Keyspace,
-        cap: u32,
+        cap: u64,
         reads: bool,
     ) -> Result<Tally, Error> {
         let mut tally = Tally::default();
+        if !reads {
+            tally.accuracy = Accuracy::AtMost;
+        }
         let mut lines: BTreeMap<u64, u64> = BTreeMap::new();
         let range = self.held.range::<&[u8]>(from.as_slice()..to.as_slice());
         for entry in range.or_store()? {
@@ -174,7 +202,8 @@ impl Tx<'_> {
             let keys = lines.entry(row.value().1).or_insert(0);
             *keys += 1;
             tally.count += counts_for(keyspace, *keys);
-            if tally.count > u64::from(cap) {
+            if tally.count > cap {
+                tally.accuracy = Accuracy::AtLeast;
                 break;
             }
         }

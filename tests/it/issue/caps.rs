@@ -236,6 +236,70 @@ fn an_owners_cap_bounds_the_keys_of_all_below_it_and_the_lowest_that_refuses_is_
     });
 }
 
+/// What was revoked counts no more, also where nobody has looked since.
+#[test]
+fn a_batch_fills_the_room_that_revoked_keys_have_left_and_no_more() {
+    everywhere(|store| {
+        let levels = LevelDefaults::new().cap(3);
+        let keyspace = NewKeyspace::new("acme").unwrap();
+        begin(store, keyspace.owner_defaults(1, levels));
+        for owner in ["org/a", "org/b"] {
+            let key = issue(store, owner).unwrap().key.id;
+            store.engine.revoke(key, Reason::Cessation).unwrap();
+        }
+        let batch = |of: usize| (0..of).map(|_| new("acme", "org/c")).collect::<Vec<_>>();
+        let over = || store.engine.issue_batch(batch(4));
+        assert_eq!(
+            refused(assert_unwritten(&store.engine, over)),
+            at("org", 3, 3)
+        );
+        let issued = store.engine.issue_batch(batch(3)).unwrap();
+        assert_eq!(refused(issue(store, "org")), at("org", 3, 3));
+        // A line of three keys of which two are over.
+        let grace = Rotation::with_grace(DAY);
+        let second = store.engine.rotate(issued[0].key.id, grace.clone()).unwrap();
+        let third = store.engine.rotate(second.key.id, grace).unwrap();
+        for old in [issued[0].key.id, second.key.id, issued[1].key.id] {
+            store.engine.revoke(old, Reason::Cessation).unwrap();
+        }
+        assert_eq!(
+            refused(store.engine.issue_batch(batch(2))),
+            at("org", 3, 3)
+        );
+        store.engine.issue_batch(batch(1)).unwrap();
+        assert_eq!(accepted(store, "org"), 3);
+        assert_eq!(store.verdict(third.token.expose()), "granted");
+    });
+}
+
+/// Keys that a batch supersedes make room only as far as the owner above was not over its
+/// cap before.
+#[test]
+fn a_batch_that_supersedes_keys_of_an_owner_far_over_its_cap_gains_no_room() {
+    everywhere(|store| {
+        let single = NewKeyspace::new("acme")
+            .unwrap()
+            .keys_per_owner(KeysPerOwner::SingleSuperseding);
+        begin(store, single);
+        let owners = ["org/a", "org/b", "org/c", "org/d", "org/e", "org/f"];
+        for owner in owners {
+            let key = issue(store, owner).unwrap().key.id;
+            let grace = Rotation::with_grace(DAY);
+            store.engine.rotate(key, grace).unwrap();
+        }
+        let counts = KeyspaceUpdate::new().count_retiring(true);
+        store.engine.update_keyspace("acme", counts).unwrap();
+        let held = accepted(store, "org");
+        let low = OwnerUpdate::new().cap(3);
+        store.engine.update_owner("acme", "org", low).unwrap();
+        let batch = owners[..3].iter().copied().chain(["org/new"]);
+        let over = batch.map(|owner| new("acme", owner)).collect();
+        let refused = refused(store.engine.issue_batch(over));
+        assert_eq!((refused.0.as_str(), refused.2), ("org", 3), "{held}");
+        assert_eq!(accepted(store, "org"), held);
+    });
+}
+
 #[test]
 fn a_cap_of_an_owner_takes_the_place_of_the_keyspaces() {
     everywhere(|store| {
