@@ -257,15 +257,15 @@ fn a_batch_fills_the_room_that_revoked_keys_have_left_and_no_more() {
         assert_eq!(refused(issue(store, "org")), at("org", 3, 3));
         // A line of three keys of which two are over.
         let grace = Rotation::with_grace(DAY);
-        let second = store.engine.rotate(issued[0].key.id, grace.clone()).unwrap();
+        let second = store
+            .engine
+            .rotate(issued[0].key.id, grace.clone())
+            .unwrap();
         let third = store.engine.rotate(second.key.id, grace).unwrap();
         for old in [issued[0].key.id, second.key.id, issued[1].key.id] {
             store.engine.revoke(old, Reason::Cessation).unwrap();
         }
-        assert_eq!(
-            refused(store.engine.issue_batch(batch(2))),
-            at("org", 3, 3)
-        );
+        assert_eq!(refused(store.engine.issue_batch(batch(2))), at("org", 3, 3));
         store.engine.issue_batch(batch(1)).unwrap();
         assert_eq!(accepted(store, "org"), 3);
         assert_eq!(store.verdict(third.token.expose()), "granted");
