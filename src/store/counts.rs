@@ -53,9 +53,13 @@ pub(crate) struct Counted {
 
 impl Counted {
     /// Counts a key so many times more, in the state that it has at an instant.
+    ///
+    /// A count may be below zero for a while, and wraps around then: on the way back, a
+    /// key is taken out of the state that it has at the end of a step before the next
+    /// step puts it in there.
     pub(crate) fn count(&mut self, key: &KeyRecord, at: Timestamp, by: i64) {
         let life = Life::from(key);
-        let add = |count: &mut u64| *count = count.saturating_add_signed(by);
+        let add = |count: &mut u64| *count = count.wrapping_add_signed(by);
         if life.is_over_by_expiry(at) {
             add(&mut self.over_by_expiry);
         }
@@ -73,15 +77,20 @@ impl Counted {
 
 impl From<Counted> for KeyCounts {
     fn from(counted: Counted) -> Self {
+        // One that is below zero is wrong, and a check says so.
+        let told = |count: u64| match i64::try_from(count) {
+            Ok(_) => count,
+            Err(_) => 0,
+        };
         Self {
-            active: counted.active,
-            retiring: counted.retiring,
-            not_yet_valid: counted.not_yet_valid,
-            disabled: counted.disabled,
-            suspended: counted.suspended,
-            expired: counted.expired,
-            revoked: counted.revoked,
-            over_by_expiry: counted.over_by_expiry,
+            active: told(counted.active),
+            retiring: told(counted.retiring),
+            not_yet_valid: told(counted.not_yet_valid),
+            disabled: told(counted.disabled),
+            suspended: told(counted.suspended),
+            expired: told(counted.expired),
+            revoked: told(counted.revoked),
+            over_by_expiry: told(counted.over_by_expiry),
         }
     }
 }

@@ -312,6 +312,29 @@ fn many_keys_that_end_at_once_are_counted_before_and_after_the_reach_has_come_th
     assert_eq!(START_MS + 800, store.engine.now().unix_ms());
 }
 
+/// Time is set back over more instants than one step takes, and keys were in a state in
+/// between in which none is before or after.
+#[test]
+fn keys_that_pass_through_a_state_on_the_way_back_are_counted_once() {
+    let store = Store::new(0, false);
+    store.keyspace("acme");
+    let issue = |count: usize, start: u64, end: u64| {
+        let new = NewKey::new("acme", "acme").unwrap();
+        let new = new.not_before(at(start)).expires_at(at(end));
+        store.engine.issue_batch(vec![new; count]).unwrap();
+    };
+    // The ids of these are the first.
+    issue(600, 850, 2000);
+    store.clock.set(at(1));
+    issue(4500, 500, 1000);
+    store.clock.set(at(9000));
+    store.engine.flush().unwrap();
+    assert_kept(&store.engine, "at the end");
+    store.clock.set(at(800));
+    store.engine.set_time_back(at(800)).unwrap();
+    assert_kept(&store.engine, "after time was set back");
+}
+
 /// A key that is in its grace and given an earlier expiry is expired first, and revoked
 /// once the grace is over.
 #[test]
