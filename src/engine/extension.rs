@@ -67,7 +67,7 @@ pub use crate::engine::follower::{Changed, ExtensionView, Flaw, Follower, Record
 use crate::engine::handle::Engine;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
-use crate::model::id::KeyId;
+use crate::model::id::{KeyId, Prefix};
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Verdict;
@@ -248,6 +248,35 @@ impl Extension {
         requirements: &Requirements<'_>,
     ) -> Result<Verdict> {
         self.engine.core.vouch(key, within, requirements)
+    }
+
+    /// The permissions of a keyspace that have some names, also those that are retired, which
+    /// [`vouch`](Self::vouch) takes as held by no key; `None` where there is no such keyspace
+    /// or name. For what a proof says of itself. It reads memory alone, and allocates nothing.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    /// let devices = engine.extension("devices")?;
+    /// let both = engine.keyspace("acme_live")?.mask(["read", "write"])?;
+    /// assert_eq!(devices.permissions("acme_live".parse()?, ["write", "read"]), Some(both));
+    /// assert_eq!(devices.permissions("acme_live".parse()?, ["read", "erase"]), None);
+    /// # engine.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn permissions<'n>(
+        &self,
+        keyspace: Prefix,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Option<Permissions> {
+        let mut entries = self.engine.core.registry().iter();
+        let entry = entries.find(|entry| entry.prefix == keyspace)?;
+        let mut names = names.into_iter();
+        names.try_fold(Permissions::NONE, |mask, name| {
+            Some(mask | entry.permission(name)?)
+        })
     }
 
     /// The engine's present, behind which time never runs from now on: for an answer that

@@ -128,6 +128,14 @@ impl Entry {
             .any(|(at, known)| **known == *name && held.contains(Permissions::bit(at)))
     }
 
+    /// The permission of a name, retired or not.
+    pub(crate) fn permission(&self, name: &str) -> Option<Permissions> {
+        let mut names = self.names.iter().map_while(OnceLock::get);
+        names
+            .position(|known| **known == *name)
+            .map(Permissions::bit)
+    }
+
     /// Whether requests of the keyspace's keys may be charged to owners. Where they are
     /// not, nothing else is looked at.
     pub(crate) fn charges_owners(&self) -> bool {

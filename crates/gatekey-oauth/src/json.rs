@@ -4,34 +4,71 @@
 //! make a check see one and a use see the other.
 
 use std::fmt;
+use std::ops::Deref;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-/// A value.
+/// A value, whose texts are those of what was read, where they stand there as they are.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Json {
+pub(crate) enum Json<'a> {
     Null,
     Bool(bool),
     /// A whole number from 0 on.
     Unsigned(u64),
     /// Any other number, whose value nothing here asks for.
     OtherNumber,
-    /// It may be a secret.
-    Text(Zeroizing<String>),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    Text(Text<'a>),
+    List(Vec<Json<'a>>),
+    Object(Members<'a>),
 }
 
-impl Json {
+/// The members of an object, in their order.
+pub(crate) type Members<'a> = Vec<(Text<'a>, Json<'a>)>;
+
+/// A text, which may be a secret.
+#[derive(Debug, Clone)]
+pub(crate) enum Text<'a> {
+    Read(&'a str),
+    /// It was written with escapes.
+    Made(Zeroizing<String>),
+}
+
+impl Text<'_> {
+    pub(crate) fn into_owned(self) -> Zeroizing<String> {
+        match self {
+            Self::Read(text) => Zeroizing::new(text.to_owned()),
+            Self::Made(text) => text,
+        }
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Read(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<'a> Json<'a> {
     /// Reads one value; `None` for what is none, has more behind it, or names a member
     /// twice. Nesting is bounded by serde_json, at 128.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 
     /// Reads an object.
-    pub(crate) fn object(bytes: &[u8]) -> Option<Vec<(String, Self)>> {
+    pub(crate) fn object(bytes: &'a [u8]) -> Option<Members<'a>> {
         match Self::read(bytes)? {
             Self::Object(members) => Some(members),
             _ => None,
@@ -54,50 +91,51 @@ impl Json {
 }
 
 /// The value of a member.
-pub(crate) fn member<'a>(members: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
-    let mut found = members.iter().filter(|(known, _)| known == name);
+pub(crate) fn member<'j, 'a>(members: &'j Members<'a>, name: &str) -> Option<&'j Json<'a>> {
+    let mut found = members.iter().filter(|(known, _)| **known == *name);
     found.next().map(|(_, value)| value)
 }
 
-impl<'de> Deserialize<'de> for Json {
+impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Reads;
         impl<'de> Visitor<'de> for Reads {
-            type Value = Json;
+            type Value = Json<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("JSON")
             }
 
-            fn visit_unit<E>(self) -> Result<Json, E> {
+            fn visit_unit<E>(self) -> Result<Json<'de>, E> {
                 Ok(Json::Null)
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+            fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
                 Ok(Json::Bool(value))
             }
 
-            fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+            fn visit_u64<E>(self, value: u64) -> Result<Json<'de>, E> {
                 Ok(Json::Unsigned(value))
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+            fn visit_i64<E>(self, _: i64) -> Result<Json<'de>, E> {
                 Ok(Json::OtherNumber)
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+            fn visit_f64<E>(self, _: f64) -> Result<Json<'de>, E> {
                 Ok(Json::OtherNumber)
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-                Ok(Json::Text(Zeroizing::new(value.to_owned())))
+            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Json<'de>, E> {
+                Ok(Json::Text(Text::Read(value)))
             }
 
-            fn visit_string<E>(self, value: String) -> Result<Json, E> {
-                Ok(Json::Text(Zeroizing::new(value)))
+            fn visit_str<E>(self, value: &str) -> Result<Json<'de>, E> {
+                let value = Zeroizing::new(value.to_owned());
+                Ok(Json::Text(Text::Made(value)))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
                 let mut list = Vec::new();
                 while let Some(item) = items.next_element()? {
                     list.push(item);
@@ -105,9 +143,12 @@ impl<'de> Deserialize<'de> for Json {
                 Ok(Json::List(list))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
-                let mut object: Vec<(String, Json)> = Vec::new();
-                while let Some((name, value)) = members.next_entry::<String, Json>()? {
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
+                let mut object: Members<'de> = Vec::new();
+                while let Some((name, value)) = members.next_entry::<Json<'de>, Json<'de>>()? {
+                    let Json::Text(name) = name else {
+                        return Err(A::Error::custom("a name is no text"));
+                    };
                     if object.iter().any(|(known, _)| *known == name) {
                         return Err(A::Error::custom("a member stands twice"));
                     }

@@ -20,7 +20,7 @@ pub(crate) const TYPE: &str = "at+jwt";
 pub(crate) struct Parts<'a> {
     /// What is signed.
     pub(crate) signed: &'a str,
-    header: &'a str,
+    pub(crate) header: &'a str,
     payload: &'a str,
     signature: &'a str,
 }
@@ -50,7 +50,8 @@ pub(crate) struct Header {
 impl Parts<'_> {
     /// The header, where it is one that this crate writes.
     pub(crate) fn header(&self) -> Option<Header> {
-        let members = Json::object(&decode(self.header)?)?;
+        let header = decode(self.header)?;
+        let members = Json::object(&header)?;
         let text = |name| member(&members, name).and_then(Json::text);
         if members.len() != 3 || text("typ") != Some(TYPE) {
             return None;
@@ -72,15 +73,15 @@ impl Parts<'_> {
     }
 }
 
-/// A token over a payload.
-pub(crate) fn sign(
-    key: &PrivateKey,
-    kid: &str,
-    alg: &str,
-    payload: &[u8],
-) -> Option<Zeroizing<String>> {
-    let header = json!({ "alg": alg, "kid": kid, "typ": TYPE }).to_string();
-    let mut signed = format!("{}.{}", encode(header.as_bytes()), encode(payload));
+/// The header of the tokens of a key, as it stands in them.
+pub(crate) fn header_of(kid: &str, alg: &str) -> String {
+    let header = json!({ "alg": alg, "kid": kid, "typ": TYPE });
+    encode(header.to_string().as_bytes())
+}
+
+/// A token of a header over a payload.
+pub(crate) fn sign(key: &PrivateKey, header: &str, payload: &[u8]) -> Option<Zeroizing<String>> {
+    let mut signed = format!("{header}.{}", encode(payload));
     // Without its signature it is no secret: nobody can do anything with it.
     let signature = key.sign(signed.as_bytes())?;
     signed.push('.');

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::EXTENSION;
 use crate::algorithm::Algorithm;
 use crate::encoding::encode;
-use crate::json::{Json, member};
+use crate::json::{Json, Members, member};
 use crate::jws;
 use crate::keys::{Signer, SigningKeyInfo, SigningKeys};
 use crate::seen::{Entry, Found, Seen};
@@ -269,9 +269,8 @@ impl Jwts {
             "scope": claims.scope.join(" "), "key": key, "keyspace": claims.keyspace.as_str(),
         });
         let signer = self.shared.keys.current()?;
-        let alg = signer.public.algorithm().name();
         let payload = payload.to_string();
-        let token = jws::sign(signer.private(), &signer.kid, alg, payload.as_bytes());
+        let token = jws::sign(signer.private(), &signer.header, payload.as_bytes());
         let token = token.ok_or(Error::Internal("a JWT could not be signed"))?;
         if token.len() > jws::LEN_MAX {
             return Err(Invalid::malformed("JWT", "", "it is too long").into());
@@ -359,27 +358,36 @@ impl Jwts {
             ..
         } = &*self.shared;
         let parts = std::str::from_utf8(token).ok().and_then(jws::split);
-        let Some((parts, header)) = parts.and_then(|parts| {
-            let header = parts.header()?;
-            Some((parts, header))
-        }) else {
+        let Some(parts) = parts else {
             return Ok(Err(Denial::Malformed));
         };
-        let signer = keys.find(&header.kid, now);
-        let payload = signer.as_ref().and_then(|signer| {
-            let payload = parts.verified(&signer.public, &header.alg)?;
-            Json::object(&payload)
+        let found = keys.find_by_header(parts.header, now);
+        let header = match &found {
+            // Nearly always.
+            Some(_) => None,
+            None => match parts.header() {
+                Some(header) => Some(header),
+                None => return Ok(Err(Denial::Malformed)),
+            },
+        };
+        let found = found.or_else(|| keys.find(&header.as_ref()?.kid, now));
+        let payload = found.as_ref().and_then(|signer| {
+            let own = signer.public.algorithm().name();
+            let alg = header.as_ref().map_or(own, |header| &header.alg);
+            parts.verified(&signer.public, alg)
         });
-        let (Some(signer), Some(claims)) = (signer, payload) else {
+        let (Some(signer), Some(payload)) = (found, payload) else {
             return Ok(Err(Denial::Unknown));
         };
-        let Some(read) = Read::of(&claims, options, now.unix_seconds()) else {
+        let claims = Json::object(&payload);
+        let read = claims.as_ref();
+        let read = read.and_then(|claims| Read::of(claims, options, now.unix_seconds()));
+        let Some(read) = read else {
             return Ok(Err(Denial::Unknown));
         };
         // The scope was named in this keyspace, and a bit never gets another name.
-        let keyspace = extension.engine().keyspace(read.keyspace)?;
-        let Ok(within) = keyspace.mask(read.scope.split(' ').filter(|name| !name.is_empty()))
-        else {
+        let names = read.scope.split(' ').filter(|name| !name.is_empty());
+        let Some(within) = extension.permissions(read.keyspace, names) else {
             return Ok(Err(Denial::Unknown));
         };
         Ok(Ok(Proof {
@@ -557,16 +565,16 @@ struct Claims<'a> {
 /// What a JWT says, of which each member has its type and is ours.
 struct Read<'a> {
     key: KeyId,
-    keyspace: &'a str,
+    keyspace: Prefix,
     scope: &'a str,
     expires_s: u64,
 }
 
 impl<'a> Read<'a> {
-    fn of(claims: &'a [(String, Json)], options: &JwtOptions, now_s: u64) -> Option<Self> {
+    fn of(claims: &'a Members<'_>, options: &JwtOptions, now_s: u64) -> Option<Self> {
         let text = |name| member(claims, name).and_then(Json::text);
         let is_for_us = match member(claims, "aud")? {
-            Json::Text(audience) => **audience == options.audience,
+            Json::Text(audience) => **audience == *options.audience,
             Json::List(all) => all.iter().any(|one| one.text() == Some(&options.audience)),
             _ => false,
         };
@@ -579,7 +587,7 @@ impl<'a> Read<'a> {
         (is_ours && !text("sub")?.is_empty()).then_some(())?;
         Some(Self {
             key: text("key")?.parse().ok()?,
-            keyspace: text("keyspace")?,
+            keyspace: text("keyspace")?.parse().ok()?,
             scope: text("scope")?,
             expires_s: member(claims, "exp")?.unsigned()?,
         })

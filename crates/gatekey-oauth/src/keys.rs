@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::{Algorithm, PrivateKey, PublicKey};
 use crate::encoding::{decode, encode};
+use crate::jws;
 
 const TABLE: &str = "signing_keys";
 const VERSION: u8 = 1;
@@ -104,7 +105,8 @@ fn purpose(kid: &str) -> String {
 
 /// A key in memory. Whoever has it asks [`is_good`](Signer::is_good) each time.
 pub(crate) struct Signer {
-    pub(crate) kid: String,
+    /// The header of all that it signs.
+    pub(crate) header: String,
     pub(crate) public: PublicKey,
     private: PrivateKey,
     is_good: AtomicBool,
@@ -119,6 +121,11 @@ impl Signer {
     pub(crate) fn private(&self) -> &PrivateKey {
         &self.private
     }
+}
+
+/// Whether all that a key has signed has ended.
+fn is_over(info: &SigningKeyInfo, now: Timestamp) -> bool {
+    info.ends_at.is_some_and(|end| now >= end)
 }
 
 /// All keys, as the newest commit has them.
@@ -182,9 +189,15 @@ impl SigningKeys {
     pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<Arc<Signer>> {
         let ring = self.ring.load();
         let (signer, info) = ring.signers.get(kid)?;
-        // What it signed has ended by then.
-        let is_over = info.ends_at.is_some_and(|end| now >= end);
-        (!is_over).then(|| signer.clone())
+        (!is_over(info, now)).then(|| signer.clone())
+    }
+
+    /// The key that writes a header, where it is good at an instant.
+    pub(crate) fn find_by_header(&self, header: &str, now: Timestamp) -> Option<Arc<Signer>> {
+        let ring = self.ring.load();
+        let mut signers = ring.signers.values();
+        let (signer, info) = signers.find(|(signer, _)| signer.header == header)?;
+        (!is_over(info, now)).then(|| signer.clone())
     }
 
     /// All keys, by their `kid`s.
@@ -200,7 +213,7 @@ impl SigningKeys {
     pub(crate) fn jwks(&self, now: Timestamp) -> String {
         let ring = self.ring.load();
         let shown = ring.signers.values();
-        let shown = shown.filter(|(_, info)| info.ends_at.is_none_or(|end| now < end));
+        let shown = shown.filter(|(_, info)| !is_over(info, now));
         let keys: Vec<_> = shown.map(|(signer, _)| signer.public.jwk()).collect();
         json!({ "keys": keys }).to_string()
     }
@@ -263,7 +276,7 @@ impl SigningKeys {
         let public = private.public()?;
         (public.thumbprint() == kid).then(|| {
             Arc::new(Signer {
-                kid: kid.to_owned(),
+                header: jws::header_of(kid, public.algorithm().name()),
                 public,
                 private,
                 is_good: AtomicBool::new(true),

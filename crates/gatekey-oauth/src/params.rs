@@ -62,7 +62,7 @@ impl Params {
             let Json::Text(value) = value else {
                 return None;
             };
-            params.add(name, value)?;
+            params.add((*name).to_owned(), value.into_owned())?;
         }
         Some(params)
     }

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use gatekey::Clock as _;
 use gatekey::{
-    Denial, Engine, Issued, KeyUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, Pepper,
-    Plan, Reason, Requirements, Rotation, SystemClock, Timestamp,
+    Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace,
+    Options, Pepper, Plan, Reason, Requirements, Rotation, SystemClock, Timestamp,
 };
 use gatekey_oauth::{JwtOptions, Jwts, KeyUse, LIFETIME_MAX};
 use serde_json::{Value, json};
@@ -198,6 +198,23 @@ fn what_takes_a_key_away_takes_its_jwt_away() {
     w.engine.suspend("acme", None).unwrap();
     w.engine.resume("acme").unwrap();
     assert_eq!(w.denial(&jwt), None);
+}
+
+/// As with keys: the rest of the scope stays, whether the JWT was seen before or not.
+#[test]
+fn a_permission_that_is_retired_is_taken_from_a_jwt_and_no_more() {
+    let w = world();
+    let seen = w.jwt();
+    assert_eq!(w.denial(&seen), None);
+    let first = w.jwt();
+    let retired = KeyspaceUpdate::new().retire_permissions(["write"]);
+    w.engine.update_keyspace("acme_live", retired).unwrap();
+    for jwt in [seen, first] {
+        for _ in 0..2 {
+            assert_eq!(w.denial(&jwt), None);
+            assert!(!w.jwts.verify(&jwt, &WRITE).unwrap().is_granted());
+        }
+    }
 }
 
 /// With eight threads that verify all the time, and a cache that is warm.

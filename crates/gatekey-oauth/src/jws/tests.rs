@@ -135,11 +135,12 @@ fn the_tokens_of_wycheproof_are_judged_as_it_says() {
             let token = test["jws"].as_str().unwrap();
             let verified = || {
                 let parts = split(token)?;
-                let header = Json::object(&decode(parts.header)?)?;
+                let header = decode(parts.header)?;
+                let header = Json::object(&header)?;
                 // What a header of ours cannot have.
                 if header
                     .iter()
-                    .any(|(name, _)| name != "alg" && name != "kid")
+                    .any(|(name, _)| !["alg", "kid"].contains(&&**name))
                 {
                     return None;
                 }
@@ -175,7 +176,7 @@ fn pair() -> (PrivateKey, PublicKey) {
 #[test]
 fn a_flip_of_any_bit_of_a_token_is_refused() {
     let (key, public) = pair();
-    let token = sign(&key, "kid", "EdDSA", br#"{"exp":7}"#).unwrap();
+    let token = sign(&key, &header_of("kid", "EdDSA"), br#"{"exp":7}"#).unwrap();
     let verified = |token: &[u8]| {
         let parts = split(std::str::from_utf8(token).ok()?)?;
         let header = parts.header()?;

@@ -17,7 +17,8 @@ fn claims() -> Value {
 /// When a JWT of such claims ends, if it is read.
 fn read(claims: &Value) -> Option<u64> {
     let options = JwtOptions::new("https://a.example", "https://b.example");
-    let claims = Json::object(claims.to_string().as_bytes()).unwrap();
+    let claims = claims.to_string();
+    let claims = Json::object(claims.as_bytes()).unwrap();
     Read::of(&claims, &options, NOW_S).map(|read| read.expires_s)
 }
 
