@@ -38,6 +38,7 @@ pub struct KeyFilter {
     pub(crate) suspended: Option<bool>,
     pub(crate) pepper: Option<u8>,
     pub(crate) labels: Vec<(String, Option<String>)>,
+    pub(crate) name_part: Option<String>,
     pub(crate) expires_within: Option<Duration>,
     pub(crate) looked_at_max: Option<usize>,
 }
@@ -157,6 +158,27 @@ impl KeyFilter {
         self
     }
 
+    /// Keys whose name has this text in it, in letters of either case.
+    ///
+    /// There is no index of names: see [`looking_at_most`](Self::looking_at_most).
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyFilter, NewKey, NewKeyspace};
+    /// # let engine = Engine::open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// engine.issue(NewKey::new("acme_live", "acme")?.name("Deploy robot"))?;
+    /// engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// assert_eq!(engine.keys(KeyFilter::new().name_contains("robot")).count(), 1);
+    /// assert_eq!(engine.keys(KeyFilter::new().name_contains("deploy R")).count(), 1);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn name_contains(mut self, part: impl AsRef<str>) -> Self {
+        self.name_part = Some(part.as_ref().to_lowercase());
+        self
+    }
+
     /// Keys that expire, or whose grace ends, within `time`.
     #[must_use]
     pub fn expires_within(mut self, time: Duration) -> Self {
@@ -213,7 +235,12 @@ impl KeyFilter {
             !matches!(key.state, KeyState::Revoked | KeyState::Expired)
                 && end.is_some_and(|end| end > now && end <= now.saturating_add(within))
         };
+        let is_named = |part: &String| {
+            let name = key.name.as_deref();
+            name.is_some_and(|name| name.to_lowercase().contains(part))
+        };
         self.keyspace.is_none_or(|prefix| prefix == key.keyspace)
+            && self.name_part.as_ref().is_none_or(is_named)
             && self.expires_within.is_none_or(ends_soon)
             && self.labels.iter().all(|(name, value)| {
                 key.labels

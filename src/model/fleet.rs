@@ -77,9 +77,13 @@ impl Status {
 pub struct Server {
     /// Its name.
     pub node: String,
-    /// The position that it had applied at its last heartbeat.
+    /// The position that it had applied at its last heartbeat; of the server that answers,
+    /// the one that it has applied now.
     pub position: u64,
-    /// How long ago that was, by the log's clock.
+    /// How many entries it had not applied then, of those that any server is known to have
+    /// applied or that the server that answers has heard of.
+    pub behind: u64,
+    /// How long ago its last heartbeat was, by the log's clock.
     #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))]
     pub age: Duration,
     /// For how long after a heartbeat it grants.

@@ -289,7 +289,8 @@ pub(crate) struct Fleet {
     /// What this server knows without asking the log.
     pub(crate) server: OwnStatus,
     /// All servers that the log has heard of; empty where it does not answer.
-    pub(crate) servers: Vec<ServerOfFleet>,
+    #[schemars(with = "Vec<schema::FleetServer>")]
+    pub(crate) servers: Vec<gatekey::fleet::Server>,
     /// Why the log did not say which servers there are; `null` if it did.
     pub(crate) servers_error: Option<String>,
 }
@@ -301,16 +302,6 @@ pub(crate) struct OwnStatus {
     #[schemars(with = "schema::FleetStatus")]
     pub(crate) status: gatekey::fleet::Status,
     /// How many entries it has heard of and not applied.
-    pub(crate) behind: u64,
-}
-
-/// A server of the fleet.
-#[derive(Serialize, JsonSchema)]
-pub(crate) struct ServerOfFleet {
-    #[serde(flatten)]
-    #[schemars(with = "schema::FleetServer")]
-    pub(crate) server: gatekey::fleet::Server,
-    /// How many entries there are, as far as any server has heard, that it had not applied.
     pub(crate) behind: u64,
 }
 

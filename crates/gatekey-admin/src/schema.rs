@@ -556,9 +556,12 @@ pub(crate) struct FleetStatus {
 pub(crate) struct FleetServer {
     /// Its name.
     node: String,
-    /// The position that it had applied.
+    /// The position that it had applied; of the server that answers, the one that it has
+    /// applied now.
     position: u64,
-    /// How long ago that was.
+    /// How many entries there are, as far as any server has heard, that it had not applied.
+    behind: u64,
+    /// How long ago its last heartbeat was.
     #[schemars(with = "Duration")]
     age: (),
     /// For how long after a heartbeat it grants.

@@ -33,17 +33,27 @@ impl Fleet {
     }
 }
 
-impl From<Node> for Server {
-    fn from(node: Node) -> Self {
-        let is_gone = is_over(&node);
-        Self {
-            node: node.beat.node,
-            position: node.beat.position,
+/// The servers as a log has them, with what the one that answers knows better: how far it
+/// has come itself, and the newest position.
+fn servers(nodes: Vec<Node>, own: &Status) -> Vec<Server> {
+    let position = |node: &Node| match node.beat.node == own.node {
+        true => own.position.max(node.beat.position),
+        false => node.beat.position,
+    };
+    let newest = nodes.iter().map(position).max();
+    let newest = newest.unwrap_or(0).max(own.newest);
+    let server = |node: Node| {
+        let position = position(&node);
+        Server {
+            position,
+            behind: newest.saturating_sub(position),
+            is_gone: is_over(&node),
             age: node.age,
             lease: node.beat.lease,
-            is_gone,
+            node: node.beat.node,
         }
-    }
+    };
+    nodes.into_iter().map(server).collect()
 }
 
 /// # A fleet
@@ -64,7 +74,8 @@ impl Engine {
         Some(fleet.status(&*self.core.clock))
     }
 
-    /// Asks the log for the servers of the fleet; empty where the engine is alone.
+    /// Asks the log for the servers of the fleet; empty where the engine is alone. Of this
+    /// server itself, the position is that of now.
     ///
     /// # Errors
     /// [`Error::Log`] where the log does not answer.
@@ -82,7 +93,59 @@ impl Engine {
         let Some(fleet) = self.core.fleet.as_deref() else {
             return Ok(Vec::new());
         };
+        // The log first: what this server knows is then as new as what they said.
         let nodes = fleet.log.nodes().map_err(Error::Log)?;
-        Ok(nodes.into_iter().map(Server::from).collect())
+        Ok(servers(nodes, &fleet.status(&*self.core.clock)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::log::Beat;
+
+    fn node(name: &str, position: u64) -> Node {
+        Node {
+            beat: Beat {
+                node: name.to_owned(),
+                position,
+                lease: Duration::from_secs(3),
+            },
+            age: Duration::from_secs(1),
+        }
+    }
+
+    fn own(position: u64, newest: u64) -> Status {
+        Status {
+            node: "a".to_owned(),
+            position,
+            newest,
+            age: None,
+            lease: Duration::from_secs(3),
+            is_fresh: true,
+            servers: 2,
+            applied: 0,
+            appended: 0,
+            overtaken: 0,
+            unknown: 0,
+            failures: 0,
+            error: None,
+        }
+    }
+
+    /// Its last heartbeat said less, and the log has no more of it.
+    #[test]
+    fn the_server_that_answers_is_told_of_as_it_is_now() {
+        for (own, wanted) in [
+            (own(7, 7), [(7, 0), (5, 2)]),
+            (own(7, 9), [(7, 2), (5, 4)]),
+            (own(2, 2), [(3, 2), (5, 0)]),
+        ] {
+            let told = servers(vec![node("a", 3), node("b", 5)], &own);
+            let told: Vec<(u64, u64)> = told.iter().map(|of| (of.position, of.behind)).collect();
+            assert_eq!(told, wanted);
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The fleet that the server is of.
 
-use gatekey::fleet::Server;
 use gatekey::{Conflict, Error};
 
 use crate::answers;
@@ -30,7 +29,6 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 ];
 
 fn show(call: &mut Call) -> Result<Answer, Problem> {
-    // The servers first: this one's newest position is then as new as theirs.
     let asked = call.engine.fleet_servers();
     let status = call.engine.fleet_status();
     let status = status.ok_or(Error::Conflict(Conflict::Alone))?;
@@ -39,18 +37,12 @@ fn show(call: &mut Call) -> Result<Answer, Problem> {
         Ok(servers) => (servers, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let newest = servers.iter().map(|server| server.position).max();
-    let newest = newest.unwrap_or(0).max(status.newest);
-    let told = |server: Server| answers::ServerOfFleet {
-        behind: newest.saturating_sub(server.position),
-        server,
-    };
     Answer::ok(&answers::Fleet {
         server: answers::OwnStatus {
             behind: status.behind(),
             status,
         },
-        servers: servers.into_iter().map(told).collect(),
+        servers,
         servers_error,
     })
 }

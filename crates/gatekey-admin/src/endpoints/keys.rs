@@ -60,6 +60,11 @@ const FILTER: &[Parameter] = &[
     )
     .repeated(),
     Parameter::new(
+        "name",
+        "Keys whose name has this text in it, in letters of either case.",
+        schema_of::<String>,
+    ),
+    Parameter::new(
         "expires_within",
         "Keys that expire, or whose grace ends, within a time.",
         schema_of::<schema::Duration>,
@@ -257,6 +262,9 @@ fn filter(call: &Call) -> Result<KeyFilter, Problem> {
             Some((name, value)) => filter.label(name, value),
             None => filter.has_label(label),
         };
+    }
+    if let Some(part) = query.text::<String>("name")? {
+        filter = filter.name_contains(part);
     }
     if let Some(Span(time)) = query.text("expires_within")? {
         filter = filter.expires_within(time);

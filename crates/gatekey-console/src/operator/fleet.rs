@@ -33,26 +33,20 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
 }
 
 fn table(call: &Ask, status: &Status, servers: &[Server]) -> Table {
-    let newest = servers.iter().map(|server| server.position).max();
-    let newest = newest.unwrap_or(0).max(status.newest);
     let row = |server: &Server| -> Row {
         let (class, word) = match server.is_gone {
             true => ("revoked", call.t("fleet.gone")),
             false => ("active", call.t("fleet.beats")),
         };
-        // Of itself, the server knows more than its last heartbeat said.
-        let (name, position) = match server.node == status.node {
-            true => (
-                call.with("fleet.this_one", &[&server.node]),
-                status.position,
-            ),
-            false => (server.node.clone(), server.position),
+        let name = match server.node == status.node {
+            true => call.with("fleet.this_one", &[&server.node]),
+            false => server.node.clone(),
         };
         vec![
             Cell::Text(name),
             Cell::State { class, word },
-            number(position),
-            number(newest.saturating_sub(position)),
+            number(server.position),
+            number(server.behind),
             time(call, server.age),
             time(call, server.lease),
         ]
