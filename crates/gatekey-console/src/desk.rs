@@ -15,6 +15,8 @@ use crate::reply::Fault;
 
 /// The most keys that are read for one page.
 const KEYS_MAX: usize = 1_000;
+/// The most rotations, one after the other, that are followed from an old key.
+const REPLACED_MAX: usize = 100;
 
 /// One lock for each of some organisations, so that what is counted or compared is still
 /// so when it is changed. What comes by other doors is not held up: the engine's own caps
@@ -46,6 +48,18 @@ pub(crate) struct Found {
     pub(crate) key: Key,
     pub(crate) keyspace: Keyspace,
     pub(crate) ceiling: Ceiling,
+}
+
+impl Found {
+    /// Whether its owner has one key at a time: then a page is about that one.
+    pub(crate) fn is_the_only_one(&self) -> bool {
+        has_one(&self.ceiling, &self.keyspace)
+    }
+}
+
+/// Whether a member has one key at a time of a keyspace.
+pub(crate) fn has_one(ceiling: &Ceiling, keyspace: &Keyspace) -> bool {
+    keyspace.keys_per_owner.is_single() && ceiling.levels.is_empty()
 }
 
 /// What a member wishes for a new key.
@@ -130,6 +144,23 @@ impl Desk {
             }),
             false => Err(Fault::NotFound),
         }
+    }
+
+    /// The key that has a key's place in the end: one that it was rotated to may have been
+    /// rotated itself. None where there is none, or none within reach.
+    pub(crate) fn replacement(&self, key: &Key) -> Result<Option<Found>, Fault> {
+        let mut newest = None;
+        let mut next = key.successor;
+        for _ in 0..REPLACED_MAX {
+            let Some(id) = next else { break };
+            let found = match self.find(&id.to_string()) {
+                Err(Fault::NotFound) => break,
+                found => found?,
+            };
+            next = found.key.successor;
+            newest = Some(found);
+        }
+        Ok(newest)
     }
 
     /// The keys of a keyspace that are within reach, at most a thousand; and whether there

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatekey::{Key, KeyState, LimitStatus, OwnerPath, QuotaLeft, Timestamp};
+use gatekey::{Algorithm, Key, KeyState, Limit, LimitStatus, OwnerPath, QuotaLeft, Timestamp};
 
 use crate::texts::Texts;
 use crate::view::{Cell, class_of};
@@ -10,6 +10,8 @@ use crate::view::{Cell, class_of};
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+/// Within this time, what happened has happened just now.
+const JUST_NOW: Duration = Duration::from_secs(5);
 /// Within this time, an expiry is told as soon.
 pub(crate) const SOON: Duration = Duration::from_secs(7 * DAY);
 
@@ -39,16 +41,22 @@ pub(crate) fn span(texts: &Texts, duration: Duration) -> String {
     counted(texts, seconds / unit, name)
 }
 
-/// A duration in its largest unit, rounded down.
+/// A duration for people, rounded: one of a unit, or two of it or more, else in the next
+/// smaller unit. So `30 days` for 29.9 of them, and `36 hours`, not `1 day` or `2 days`.
 pub(crate) fn about(texts: &Texts, duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let (unit, name) = match seconds {
-        DAY.. => (DAY, "day"),
-        HOUR.. => (HOUR, "hour"),
-        MINUTE.. => (MINUTE, "minute"),
-        _ => (1, "second"),
-    };
-    counted(texts, seconds / unit, name)
+    let rounded = |unit: u64| seconds.saturating_add(unit / 2) / unit;
+    for (unit, name, smaller) in [
+        (DAY, "day", HOUR),
+        (HOUR, "hour", MINUTE),
+        (MINUTE, "minute", 1),
+    ] {
+        let roughly = rounded(smaller) * smaller;
+        if roughly == unit || roughly >= 2 * unit {
+            return counted(texts, rounded(unit), name);
+        }
+    }
+    counted(texts, seconds, "second")
 }
 
 fn counted(texts: &Texts, count: u64, unit: &str) -> String {
@@ -74,6 +82,7 @@ pub(crate) fn day(at: Timestamp) -> String {
 /// An instant, with how far it is from now.
 pub(crate) fn time(texts: &Texts, at: Timestamp, now: Timestamp) -> Cell {
     let hint = match at > now {
+        false if now.saturating_since(at) < JUST_NOW => texts.get("time.now"),
         true => texts.with("time.in", &[&about(texts, at.saturating_since(now))]),
         false => texts.with("time.ago", &[&about(texts, now.saturating_since(at))]),
     };
@@ -91,12 +100,16 @@ pub(crate) fn time_or(texts: &Texts, at: Option<Timestamp>, now: Timestamp, none
     }
 }
 
+/// The word for a state of a key.
+pub(crate) fn state_word(texts: &Texts, state: KeyState) -> String {
+    texts.get(&format!("state.{}", class_of(state)))
+}
+
 /// The state of a key, by its word and its shape.
 pub(crate) fn state(texts: &Texts, state: KeyState) -> Cell {
-    let class = class_of(state);
     Cell::State {
-        class,
-        word: texts.get(&format!("state.{class}")),
+        class: class_of(state),
+        word: state_word(texts, state),
     }
 }
 
@@ -155,6 +168,38 @@ fn percent(left: u64, all: u64) -> u64 {
     }
 }
 
+/// The name of what counts a limit, in forms and texts.
+pub(crate) const fn algorithm(limit: Limit) -> &'static str {
+    match limit.algorithm() {
+        Algorithm::Fixed => "fixed",
+        Algorithm::Bucket => "bucket",
+        _ => "sliding",
+    }
+}
+
+/// A limit, for people: `1,000 in 1 hour, sliding window`.
+pub(crate) fn one_limit(texts: &Texts, limit: Limit) -> String {
+    let window = span(texts, limit.window());
+    let requests = number(u64::from(limit.requests()));
+    let kind = match limit.algorithm() {
+        Algorithm::Bucket => {
+            let capacity = number(u64::from(limit.capacity()));
+            texts.with("limits.burst_of", &[&capacity])
+        }
+        _ => texts.get(&format!("algorithm.{}", algorithm(limit))),
+    };
+    texts.with("limits.text", &[&requests, &window, &kind])
+}
+
+/// Limits, for people, one behind the other.
+pub(crate) fn limits(texts: &Texts, limits: &[Limit]) -> String {
+    let all: Vec<String> = limits.iter().map(|of| one_limit(texts, *of)).collect();
+    match all.is_empty() {
+        true => texts.get("plan.no_limit"),
+        false => all.join("; "),
+    }
+}
+
 /// What is left of a limit, named by its level and window.
 pub(crate) fn limit(texts: &Texts, owner: &OwnerPath, status: &LimitStatus) -> (String, Cell) {
     let limit = status.limit();
@@ -203,11 +248,28 @@ mod tests {
         assert_eq!(span(&texts, Duration::from_secs(90 * DAY)), "90 days");
         assert_eq!(span(&texts, Duration::from_secs(HOUR)), "1 hour");
         assert_eq!(span(&texts, Duration::from_secs(90)), "90 seconds");
-        assert_eq!(about(&texts, Duration::from_secs(DAY + 5)), "1 day");
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (119, "119 seconds"),
+            (121, "2 minutes"),
+            (3_590, "1 hour"),
+            (90 * MINUTE, "90 minutes"),
+            (23 * HOUR + 50 * MINUTE, "1 day"),
+            (DAY + 5, "1 day"),
+            (36 * HOUR, "36 hours"),
+            (48 * HOUR - 5, "2 days"),
+            (30 * DAY - 2 * HOUR, "30 days"),
+            (29 * DAY + 11 * HOUR, "29 days"),
+        ] {
+            assert_eq!(about(&texts, Duration::from_secs(seconds)), text);
+        }
         let at: Timestamp = "2026-11-26T13:40:59.250Z".parse().unwrap();
         assert_eq!(instant(at), "2026-11-26 13:40 UTC");
         let now = at.saturating_add(Duration::from_secs(3 * HOUR));
         let cell = time(&texts, at, now).to_string();
         assert!(cell.contains("3 hours ago"), "{cell}");
+        assert!(time(&texts, at, at).to_string().contains("just now"));
     }
 }

@@ -15,6 +15,7 @@
 mod assets;
 mod chart;
 mod desk;
+mod facts;
 mod fields;
 mod format;
 mod look;

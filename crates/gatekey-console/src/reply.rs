@@ -95,6 +95,8 @@ pub(crate) enum Fault {
     Engine(Error),
     /// The admin API refused.
     Refused(StatusCode, String),
+    /// A field of a form is not as it should be.
+    Field { name: String, text: String },
     /// The admin API failed: the store did, or the server.
     Failed {
         status: StatusCode,
@@ -125,7 +127,7 @@ impl Fault {
             Self::Nobody | Self::LogIn => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Forbidden | Self::CrossOrigin | Self::Confirm => StatusCode::FORBIDDEN,
-            Self::Tampered | Self::Mistyped => StatusCode::BAD_REQUEST,
+            Self::Tampered | Self::Mistyped | Self::Field { .. } => StatusCode::BAD_REQUEST,
             Self::Repeated | Self::Changed | Self::Full(_) => StatusCode::CONFLICT,
             Self::Body(status) | Self::Refused(status, _) | Self::Failed { status, .. } => *status,
             // What the engine calls a fault of the host's is one of whoever filled in the form.
@@ -148,7 +150,9 @@ impl Fault {
             Self::Repeated => "repeated",
             Self::Changed => "changed",
             Self::Full(_) => "full",
-            Self::Engine(Error::Invalid(_) | Error::Conflict(_)) | Self::Refused(..) => "refused",
+            Self::Engine(Error::Invalid(_) | Error::Conflict(_))
+            | Self::Refused(..)
+            | Self::Field { .. } => "refused",
             Self::Engine(Error::OutcomeUnknown(_))
             | Self::Failed {
                 is_unknown: true, ..
@@ -165,9 +169,9 @@ impl Fault {
     pub(crate) fn detail(&self) -> Option<String> {
         match self {
             Self::Engine(error) => Some(gatekey::withheld(&error.to_string()).into_owned()),
-            Self::Refused(_, text) | Self::Failed { detail: text, .. } => {
-                Some(gatekey::withheld(text).into_owned())
-            }
+            Self::Refused(_, text)
+            | Self::Field { text, .. }
+            | Self::Failed { detail: text, .. } => Some(gatekey::withheld(text).into_owned()),
             _ => None,
         }
     }
@@ -184,6 +188,7 @@ impl Fault {
             self,
             Self::Engine(Error::Invalid(_) | Error::Conflict(_))
                 | Self::Refused(..)
+                | Self::Field { .. }
                 | Self::Full(_)
                 | Self::Confirm
                 | Self::Mistyped

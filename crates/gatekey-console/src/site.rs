@@ -19,7 +19,7 @@ use crate::assets::Assets;
 use crate::fields::Fields;
 use crate::look::{Framed, Look};
 use crate::reply::{Body, Fault, Page, Reply};
-use crate::view::{Actions, Blocks, Document, Head, Link, Main, Nav, Note};
+use crate::view::{Actions, Blocks, Document, Form, Head, Link, Main, Nav, Note};
 
 /// The longest form, in bytes: a page of keys that are picked is below.
 const FORM_MAX: usize = 64 << 10;
@@ -129,6 +129,17 @@ impl<W> Call<W> {
             .detail()
             .unwrap_or_else(|| self.t(&format!("fault.{}", fault.name())));
         (title, text)
+    }
+
+    /// A form that comes back, with what was wrong: above it, and at the field.
+    pub(crate) fn again(&self, form: Form, fault: &Fault) -> Form {
+        let (title, text) = self.problem(fault);
+        match fault {
+            Fault::Field { name, .. } => form
+                .problem_at(name, &text)
+                .problem(title, self.t("form.look_below")),
+            _ => form.problem(title, text),
+        }
     }
 
     /// A note that a redirect left, by its name in the query.

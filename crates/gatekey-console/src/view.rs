@@ -15,6 +15,11 @@ pub(crate) enum Cell {
         href: String,
         text: String,
     },
+    /// A link to what has an id, by the id.
+    Id {
+        href: String,
+        text: String,
+    },
     /// A link and a smaller text below it.
     Entry {
         href: String,
@@ -241,6 +246,10 @@ pub(crate) struct Field {
     pub(crate) complete: &'static str,
     /// What must be typed, for the script to let the button go.
     pub(crate) expect: String,
+    /// Values to choose from, or to type another.
+    pub(crate) suggestions: Vec<String>,
+    /// What was wrong with it, when the form comes back.
+    pub(crate) problem: String,
 }
 
 impl Field {
@@ -257,7 +266,25 @@ impl Field {
             max: 0,
             complete: "off",
             expect: String::new(),
+            suggestions: Vec::new(),
+            problem: String::new(),
         }
+    }
+
+    /// What describes it, by the ids of the elements: its hint, its problem.
+    pub(crate) fn described_by(&self) -> String {
+        let parts = [("h", &self.hint), ("e", &self.problem)];
+        let ids: Vec<String> = parts
+            .iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(letter, _)| format!("{letter}-{}", self.name))
+            .collect();
+        ids.join(" ")
+    }
+
+    pub(crate) fn suggestions(mut self, values: Vec<String>) -> Self {
+        self.suggestions = values;
+        self
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -378,6 +405,15 @@ impl Form {
     pub(crate) fn problem(mut self, title: String, text: String) -> Self {
         self.problem_title = title;
         self.problem = text;
+        self
+    }
+
+    /// Says at one of the fields what was wrong with it.
+    pub(crate) fn problem_at(mut self, name: &str, text: &str) -> Self {
+        let field = self.fields.iter_mut().find(|field| field.name == name);
+        if let Some(field) = field {
+            text.clone_into(&mut field.problem);
+        }
         self
     }
 }

@@ -117,14 +117,6 @@ pub(super) fn span_in(call: &Ask, name: &str, label: &str) -> Result<Option<Dura
     Ok(Some(Duration::from_secs(seconds)))
 }
 
-const fn algorithm(limit: Limit) -> &'static str {
-    match limit.algorithm() {
-        Algorithm::Fixed => "fixed",
-        Algorithm::Bucket => "bucket",
-        _ => "sliding",
-    }
-}
-
 /// Fields for as many limits as there may be.
 pub(super) fn limits(call: &Ask, now: &[Limit]) -> Vec<Field> {
     let texts = &call.site.look.texts;
@@ -148,7 +140,10 @@ pub(super) fn limits(call: &Ask, now: &[Limit]) -> Vec<Field> {
             let window = value("window", Some(window.to_string()));
             let kinds = ["sliding", "fixed", "bucket"]
                 .map(|kind| Choice::new(kind, call.t(&format!("algorithm.{kind}"))));
-            let kind = value("kind", Some(limit.map_or("sliding", algorithm).to_owned()));
+            let kind = value(
+                "kind",
+                Some(limit.map_or("sliding", format::algorithm).to_owned()),
+            );
             let burst = limit.filter(|of| of.algorithm() == Algorithm::Bucket);
             let burst = value("burst", burst.map(|of| of.capacity().to_string()));
             let label = call.with("limits.one", &[&(at + 1)]);
@@ -323,27 +318,4 @@ pub(super) fn quota_text(call: &Ask, quota: Quota) -> String {
         Some(_) => call.t("refill.monthly"),
     };
     call.with("quota.text", &[&format::number(quota.requests()), &refill])
-}
-
-/// Limits, for people, one behind the other.
-pub(super) fn limits_text(call: &Ask, limits: &[Limit]) -> String {
-    let texts: Vec<String> = limits.iter().map(|of| limit_text(call, of)).collect();
-    match texts.is_empty() {
-        true => call.t("plan.no_limit"),
-        false => texts.join("; "),
-    }
-}
-
-/// A limit, for people: `1,000 in 1 hour, sliding`.
-pub(super) fn limit_text(call: &Ask, limit: &Limit) -> String {
-    let window = format::span(&call.site.look.texts, limit.window());
-    let requests = format::number(u64::from(limit.requests()));
-    let kind = match limit.algorithm() {
-        Algorithm::Bucket => {
-            let capacity = format::number(u64::from(limit.capacity()));
-            call.with("limits.burst_of", &[&capacity])
-        }
-        _ => call.t(&format!("algorithm.{}", algorithm(*limit))),
-    };
-    call.with("limits.text", &[&requests, &window, &kind])
 }

@@ -1,6 +1,6 @@
 //! What a person should look at.
 
-use gatekey::{Cursor, Hint};
+use gatekey::{Cursor, Hint, HintRule};
 
 use super::{Ask, keys};
 use crate::fields::query;
@@ -26,6 +26,17 @@ fn text(call: &Ask, hint: &Hint) -> String {
         &format!("hint.{}", hint.rule.code()),
         &[&count, &since, &format::number(hint.usual)],
     )
+}
+
+/// How soon a person should look, the least first.
+const fn weight(rule: HintRule) -> u8 {
+    match rule {
+        HintRule::RevokedKeyTried => 0,
+        HintRule::DormantKeyUsed => 1,
+        HintRule::UnusualRate => 2,
+        HintRule::OldKeyInUse => 3,
+        _ => 4,
+    }
 }
 
 /// The hints about one key, as a note.
@@ -54,9 +65,11 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
             break;
         }
     }
+    // Those that look most like an attack first, and of the same kind, the most.
+    hints.sort_by_key(|hint| (weight(hint.rule), std::cmp::Reverse(hint.count)));
     let row = |hint: &Hint| -> Row {
         vec![
-            Cell::Link {
+            Cell::Id {
                 href: call.at(&format!("/keys/{}", hint.key)),
                 text: hint.key.to_string(),
             },

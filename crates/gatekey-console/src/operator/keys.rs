@@ -32,7 +32,7 @@ pub(super) const STATES: [KeyState; 7] = [
 ];
 
 /// The names of the filters in an address, in their order.
-const FILTERS: [&str; 5] = ["keyspace", "owner", "state", "label", "ends"];
+const FILTERS: [&str; 6] = ["keyspace", "owner", "name", "state", "label", "ends"];
 
 /// The filters of an address. One that cannot be read finds nothing, and says so.
 fn filter(call: &Ask) -> Result<KeyFilter, Fault> {
@@ -44,6 +44,9 @@ fn filter(call: &Ask) -> Result<KeyFilter, Fault> {
     if let Some(owner) = call.query.one("owner")? {
         let owner: OwnerPath = owner.trim().parse().map_err(Error::from)?;
         filter = filter.owner_and_below(owner);
+    }
+    if let Some(part) = call.query.one("name")? {
+        filter = filter.name_contains(part);
     }
     if let Some(state) = call.query.one("state")? {
         let mut states = STATES.into_iter();
@@ -99,9 +102,9 @@ fn filter_form(call: &Ask, kept: &[(&'static str, String)]) -> Result<Form, Faul
         let class = class_of(*state);
         (class.to_owned(), call.t(&format!("state.{class}")))
     });
-    let days = ["1", "7", "30", "90"].map(|days| {
-        let text = call.with("filter.days", &[&days]);
-        (days.to_owned(), text)
+    let days = [1, 7, 30, 90].map(|days: u32| {
+        let span = Duration::from_secs(86_400) * days;
+        (days.to_string(), format::span(&call.site.look.texts, span))
     });
     let select = |name: &str, label: &str, choices| {
         Field::new(Kind::Select, name, call.t(label)).choices(choices)
@@ -115,6 +118,7 @@ fn filter_form(call: &Ask, kept: &[(&'static str, String)]) -> Result<Form, Faul
             choose(keyspaces.collect(), "keyspace"),
         ))
         .field(Field::new(Kind::Text, "owner", call.t("filter.owner")).value(value("owner")))
+        .field(Field::new(Kind::Text, "name", call.t("filter.name")).value(value("name")))
         .field(select(
             "state",
             "key.state",

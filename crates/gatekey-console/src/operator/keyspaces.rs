@@ -109,7 +109,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     ];
     for (depth, of) in &keyspace.owner_defaults {
         let quota = of.quota.map_or_else(
-            || call.t("key.no_plan"),
+            || call.t("key.no_quota"),
             |quota| given::quota_text(call, quota),
         );
         let plan = of.plan.clone().unwrap_or_else(|| call.t("key.no_plan"));
@@ -129,7 +129,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     }
     let plans = keyspace.plans.iter().map(|plan| -> Row {
         let limits = plan.limits.iter();
-        let mut limits: Vec<String> = limits.map(|of| given::limit_text(call, of)).collect();
+        let mut limits: Vec<String> = limits.map(|of| format::one_limit(texts, *of)).collect();
         for (is_so, text) in [
             (limits.is_empty(), "plan.no_limit"),
             (plan.shared_by_owner, "plan.shared"),

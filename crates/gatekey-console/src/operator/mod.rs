@@ -128,6 +128,7 @@ impl Console {
                 engine: console.engine.clone(),
                 api: api.clone(),
                 operator: None,
+                shown: String::new(),
                 running: None,
                 name: session::name_of(&parts.headers),
                 is_plain: session::is_plain(&parts.headers),
@@ -142,6 +143,7 @@ impl Console {
                 if is_login {
                     return Err(Fault::NotFound);
                 }
+                clerk.shown = operator.actor().to_owned();
                 clerk.operator = Some(operator.clone());
             } else if console.keyspace.is_some() {
                 clerk.resume()?;
@@ -180,6 +182,8 @@ pub(crate) struct Clerk {
     api: Router,
     /// Nobody, on the page of the log-in alone.
     operator: Option<Operator>,
+    /// What the pages call the operator: the actor, or the owner of their admin key.
+    shown: String,
     running: Option<Running>,
     name: Option<[u8; 32]>,
     /// Whether the browser will not keep a session: see [`session::is_plain`].
@@ -201,6 +205,7 @@ impl Clerk {
         match self.engine.find_key(running.key)? {
             Some(key) if is_admin(&key, self.keyspace) => {
                 self.operator = Some(operator_of(&self.engine, &key)?);
+                self.shown = key.owner.to_string();
                 self.running = Some(running);
             }
             _ => self.sessions.end(&name),
@@ -252,7 +257,7 @@ pub(crate) type Ask = Call<Clerk>;
 
 impl Who for Clerk {
     fn name(&self) -> String {
-        self.actor().to_owned()
+        self.shown.clone()
     }
 
     fn nav(call: &Call<Self>, path: &str) -> Vec<Link> {

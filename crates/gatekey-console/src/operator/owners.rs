@@ -1,12 +1,13 @@
 //! Owners: their state, their keys, what they have of their own.
 
-use gatekey::{Cursor, KeyFilter, OwnerPath, OwnerSettings, Prefix};
+use gatekey::{Cursor, Error, Key, KeyFilter, OwnerPath, OwnerSettings, OwnerState, Prefix};
 use gatekey_admin::Right;
 use gatekey_admin::wire::{OwnerChanges, ResumeRequest, RevokeOwnerRequest, SuspendRequest};
 use serde_json::Value;
 
-use super::{Ask, given, key, keys};
+use super::{Ask, given, key, keys, trail};
 use crate::chart;
+use crate::desk::is_over;
 use crate::fields::{Fields, query};
 use crate::format;
 use crate::reply::{Fault, Page, Reply, see};
@@ -92,7 +93,7 @@ fn settings_row(call: &Ask, of: &OwnerSettings) -> Row {
         call.with("owner.quota_left", &[&text, &left])
     });
     let limits = of.limits.as_ref();
-    let limits = limits.map(|limits| given::limits_text(call, limits));
+    let limits = limits.map(|limits| format::limits(&call.site.look.texts, limits));
     vec![
         link(call, of.owner.as_str()),
         Cell::Text(of.plan.clone().unwrap_or_else(none)),
@@ -113,7 +114,7 @@ fn suspended(call: &Ask) -> Result<Table, Fault> {
         let row: Row = vec![
             link(call, state.owner.as_str()),
             format::time(texts, of.at, now),
-            Cell::Text(of.by.clone().unwrap_or_default()),
+            trail::who(call, of.by.as_deref()),
             Cell::Text(of.note.clone().unwrap_or_default()),
         ]
         .into();
@@ -145,52 +146,111 @@ fn after_in(call: &Ask, name: &str) -> Result<Option<Cursor>, Fault> {
 pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     let owner = owner_in(&call.query)?;
     let state = call.engine().owner(owner.clone())?;
+    let filter = KeyFilter::new().owner_and_below(owner.clone());
+    let page = call.engine().keys_page(&filter, None, 20)?;
+    let mut settings = Vec::new();
+    let mut has_settings = false;
+    for keyspace in call.engine().keyspaces()? {
+        let of = call
+            .engine()
+            .owner_settings(keyspace.prefix, owner.clone())?;
+        has_settings |= of.plan.is_some() || of.limits.is_some();
+        has_settings |= of.cap.is_some() || of.quota.is_some();
+        settings.push((keyspace.prefix, of));
+    }
+    // Any path may be an owner; nothing but keys and settings shows that one is.
+    let is_known = !page.keys.is_empty()
+        || !page.damaged.is_empty()
+        || has_settings
+        || state.suspended.is_some();
     let mut blocks = Blocks::new();
     if let Some(done) = call.done() {
         blocks.push(&done);
     }
-    let at = |page: &str| {
-        call.at(&format!(
-            "/owners/{page}{}",
-            query([("owner", owner.as_str())])
-        ))
-    };
+    revoked_note(call, &state, &mut blocks)?;
+    if is_known {
+        blocks.push(&Actions {
+            label: call.t("nav.actions"),
+            links: links(call, &state),
+        });
+        known(call, &state, &page.keys, &mut blocks);
+    } else {
+        let (title, text) = (
+            call.with("owner.unknown", &[&owner]),
+            call.t("owner.unknown_text"),
+        );
+        blocks.push(&Note::new("warn", title, text));
+        let mut links = vec![Link::new(call.at("/owners"), call.t("owner.other"))];
+        if call.who.may(Right::Issue) {
+            let new = key::new_for(call, owner.as_str());
+            links.push(Link::new(new, call.t("keys.new")));
+        }
+        blocks.push(&Actions {
+            label: call.t("nav.actions"),
+            links,
+        });
+    }
+    if is_known || call.who.may(Right::Administer) {
+        blocks.push(&settings_table(call, &owner, &settings));
+    }
+    if is_known {
+        let now = call.engine().now();
+        let _ = call.engine().flush();
+        let since = chart::since_days(now);
+        let used = call.engine().usage_of_owner(owner.clone(), since, now)?;
+        let texts = &call.site.look.texts;
+        blocks.push(&chart::of_days(texts, "usage", used, now));
+    }
+    Ok(Page::new(owner.to_string(), blocks).into())
+}
+
+/// Beside a revocation that is done: what it does not hold for.
+fn revoked_note(call: &Ask, state: &OwnerState, blocks: &mut Blocks) -> Result<(), Fault> {
+    let is_done = call.query.one("done")? == Some("owner_revoke");
+    if is_done && !state.is_suspended() {
+        let text = call.t("owner.may_create_text");
+        blocks.push(&Note::new("info", call.t("owner.may_create"), text));
+    }
+    Ok(())
+}
+
+/// The address of a page about an owner.
+fn address(call: &Ask, page: &str, owner: &OwnerPath) -> String {
+    let query = query([("owner", owner.as_str())]);
+    call.at(&format!("/owners/{page}{query}"))
+}
+
+fn links(call: &Ask, state: &OwnerState) -> Vec<Link> {
+    let owner = &state.owner;
     let mut links = Vec::new();
     if call.who.may(Right::Issue) {
-        links.push(
-            Link::new(key::new_for(call, owner.as_str()), call.t("keys.new")).class("primary"),
-        );
+        let new = key::new_for(call, owner.as_str());
+        links.push(Link::new(new, call.t("keys.new")).class("primary"));
     }
     let all = call.at(&format!("/keys{}", query([("owner", owner.as_str())])));
     links.push(Link::new(all, call.t("owner.keys")));
     if call.who.may(Right::Revoke) {
         if state.suspended.is_none() {
-            links.push(Link::new(at("suspend"), call.t("owner.suspend")));
+            let suspend = address(call, "suspend", owner);
+            links.push(Link::new(suspend, call.t("owner.suspend")));
         }
-        links.push(Link::new(at("revoke"), call.t("owner.revoke")));
+        let revoke = address(call, "revoke", owner);
+        links.push(Link::new(revoke, call.t("owner.revoke")));
     }
-    blocks.push(&Actions {
-        label: call.t("nav.actions"),
-        links,
-    });
+    links
+}
+
+/// The state of an owner that there is, and its first keys.
+fn known(call: &Ask, state: &OwnerState, first: &[Key], blocks: &mut Blocks) {
     let (texts, now) = (&call.site.look.texts, call.engine().now());
-    let word = match state.is_suspended() {
+    let (class, word) = match state.is_suspended() {
         true => ("suspended", call.t("state.suspended")),
         false => ("active", call.t("state.active")),
     };
-    let mut rows = vec![(
-        call.t("key.state"),
-        Cell::State {
-            class: word.0,
-            word: word.1,
-        },
-    )];
+    let mut rows = vec![(call.t("key.state"), Cell::State { class, word })];
     if let Some(of) = &state.suspended {
         rows.push((call.t("owner.since"), format::time(texts, of.at, now)));
-        rows.push((
-            call.t("history.who"),
-            Cell::Text(of.by.clone().unwrap_or_default()),
-        ));
+        rows.push((call.t("history.who"), trail::who(call, of.by.as_deref())));
         rows.push((
             call.t("revoke.note"),
             Cell::Text(of.note.clone().unwrap_or_default()),
@@ -205,25 +265,20 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     });
     if state.suspended.is_some() && call.who.may(Right::Issue) {
         let form = Form::post(call.at("/owners/resume"), call.t("owner.resume")).inline();
-        blocks.push(&form.hidden("owner", owner.as_str()));
+        blocks.push(&form.hidden("owner", state.owner.as_str()));
     }
-    let filter = KeyFilter::new().owner_and_below(owner.clone());
-    let page = call.engine().keys_page(&filter, None, 20)?;
-    let mut table = keys::table(call, call.t("owner.first_keys"), &page.keys);
+    let mut table = keys::table(call, call.t("owner.first_keys"), first);
     table.empty = call.t("allkeys.empty");
     blocks.push(&table);
-    let mut rows = Vec::new();
-    for keyspace in call.engine().keyspaces()? {
-        let of = call
-            .engine()
-            .owner_settings(keyspace.prefix, owner.clone())?;
-        let mut row = settings_row(call, &of);
-        let pairs = [
-            ("owner", owner.as_str()),
-            ("keyspace", keyspace.prefix.as_str()),
-        ];
+}
+
+/// What an owner has of its own in each keyspace, with the way to change it.
+fn settings_table(call: &Ask, owner: &OwnerPath, settings: &[(Prefix, OwnerSettings)]) -> Table {
+    let row = |(prefix, of): &(Prefix, OwnerSettings)| -> Row {
+        let mut row = settings_row(call, of);
+        let pairs = [("owner", owner.as_str()), ("keyspace", prefix.as_str())];
         if let Some(first) = row.cells.first_mut() {
-            let text = keyspace.prefix.to_string();
+            let text = prefix.to_string();
             *first = match call.who.may(Right::Administer) {
                 true => {
                     let href = call.at(&format!("/owners/settings{}", query(pairs)));
@@ -232,54 +287,34 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
                 false => Cell::Text(text),
             };
         }
-        rows.push(row);
-    }
-    blocks.push(&Table {
+        row
+    };
+    Table {
         caption: call.t("owner.settings"),
         columns: ["key.keyspace"]
             .iter()
             .chain(&SETTINGS[1..])
             .map(|name| call.t(name))
             .collect(),
-        rows,
+        rows: settings.iter().map(row).collect(),
         empty: call.t("keyspaces.empty"),
         ..Table::default()
-    });
-    let now = call.engine().now();
-    let _ = call.engine().flush();
-    let used = call
-        .engine()
-        .usage_of_owner(owner.clone(), chart::since_days(now), now)?;
-    blocks.push(&chart::of_days(texts, "usage", used, now));
-    Ok(Page::new(owner.to_string(), blocks).into())
+    }
 }
 
-fn number_in(value: &Value, name: &str) -> u64 {
-    value.get(name).and_then(Value::as_u64).unwrap_or(0)
-}
-
-/// How many keys a verb would reach: the API counts, and changes nothing.
-fn reached(call: &Ask, verb: &str, owner: &OwnerPath) -> Result<u64, Fault> {
-    match verb {
-        "suspend" => {
-            let request = SuspendRequest {
-                owner: owner.to_string(),
-                note: None,
-                dry_run: true,
-            };
-            let planned = call.api("POST", "/v1/owners/suspend", &request, None)?;
-            Ok(number_in(&planned, "keys"))
-        }
-        _ => {
-            let request = RevokeOwnerRequest {
-                owner: owner.to_string(),
-                dry_run: true,
-                ..RevokeOwnerRequest::default()
-            };
-            let planned = call.api("POST", "/v1/owners/revoke", &request, None)?;
-            Ok(number_in(&planned, "newly"))
+/// How many keys a verb would reach: those that have not ended.
+fn reached(call: &Ask, owner: &OwnerPath) -> Result<u64, Fault> {
+    let filter = KeyFilter::new().owner_and_below(owner.clone());
+    let mut keys = 0;
+    for key in call.engine().keys(filter) {
+        match key {
+            Ok(key) => keys += u64::from(!is_over(&key)),
+            // It grants nothing; whether it has ended is not known.
+            Err(Error::Corrupted(_)) => keys += 1,
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok(keys)
 }
 
 fn confirming(call: &Ask, verb: &str, owner: &OwnerPath) -> Form {
@@ -308,11 +343,25 @@ fn confirming(call: &Ask, verb: &str, owner: &OwnerPath) -> Form {
 }
 
 fn page(call: &Ask, verb: &str, owner: &OwnerPath, fault: Option<&Fault>) -> Result<Page, Fault> {
-    let keys = reached(call, verb, owner)?;
+    let keys = reached(call, owner)?;
+    let title = call.with(&format!("owner.title_{verb}"), &[owner]);
+    if keys == 0 && verb == "revoke" {
+        let note = Note::new(
+            "info",
+            call.t("owner.none_to_revoke"),
+            call.t("owner.may_create_text"),
+        );
+        let suspend = Link::new(address(call, "suspend", owner), call.t("owner.suspend"));
+        let back = keys::owner_address(call, owner.as_str());
+        let blocks = Blocks::new().with(&note).with(&Actions {
+            label: call.t("nav.actions"),
+            links: vec![suspend, Link::new(back, call.t("key.to_owner"))],
+        });
+        return Ok(Page::new(title, blocks));
+    }
     let mut form = confirming(call, verb, owner);
     if let Some(fault) = fault {
-        let (title, text) = call.problem(fault);
-        form = form.problem(title, text);
+        form = call.again(form, fault);
     }
     let count = call.with("owner.reaches", &[&format::number(keys)]);
     let mut blocks = Blocks::new().with(&Lead {
@@ -320,7 +369,6 @@ fn page(call: &Ask, verb: &str, owner: &OwnerPath, fault: Option<&Fault>) -> Res
     });
     blocks.push(&Note::new("warn", count, ""));
     blocks.push(&form);
-    let title = call.with(&format!("owner.title_{verb}"), &[owner]);
     Ok(Page::new(title, blocks))
 }
 
@@ -423,7 +471,9 @@ fn setting(
     let of = call.engine().owner_settings(keyspace, owner.clone())?;
     let plans = call.engine().keyspace(keyspace)?.plans;
     let first = std::iter::once(Choice::new("", call.t("owner.default")));
-    let plans = plans.iter().map(|plan| Choice::new(&plan.name, &plan.name));
+    let plans = plans
+        .iter()
+        .map(|plan| Choice::new(&plan.name, key::plan_text(call, plan)));
     let plan = given::sent(call, "plan", of.plan.clone().unwrap_or_default());
     let mut form = Form::post(call.at("/owners/settings"), call.t("form.save"))
         .hidden("owner", owner.as_str())

@@ -7,7 +7,7 @@ use gatekey_admin::Right;
 use gatekey_admin::wire::KeyspaceChanges;
 
 use super::rules::{again, change, keyspace, mark, reaching, typed, typing};
-use super::{Ask, given};
+use super::{Ask, given, key};
 use crate::fields::{Fields, query};
 use crate::format;
 use crate::reply::{Fault, Page, Reply, see};
@@ -147,7 +147,8 @@ fn levelling(call: &Ask, of: &Keyspace, depth: usize) -> Form {
     let at = call.at(&format!("/keyspaces/{}", of.prefix));
     let now = of.owner_defaults.get(&depth).cloned().unwrap_or_default();
     let none = std::iter::once(Choice::new("", call.t("key.no_plan")));
-    let plans = of.plans.iter().map(|of| Choice::new(&of.name, &of.name));
+    let plans = of.plans.iter();
+    let plans = plans.map(|plan| Choice::new(&plan.name, key::plan_text(call, plan)));
     let plan = given::sent(call, "plan", now.plan.unwrap_or_default());
     let plans = none.chain(plans).collect();
     Form::post(format!("{at}/level"), call.t("form.save"))

@@ -40,11 +40,12 @@ pub(super) fn change(
     Ok(())
 }
 
-/// How many keys of a keyspace are not revoked.
+/// How many keys of a keyspace have not ended.
 pub(super) fn keys_of(call: &Ask, prefix: Prefix) -> Result<u64, Fault> {
     let stats = call.engine().stats()?;
     let counts = stats.keyspaces.get(&prefix).copied().unwrap_or_default();
-    Ok(counts.total().saturating_sub(counts.revoked))
+    let over = counts.revoked.saturating_add(counts.over_by_expiry);
+    Ok(counts.total().saturating_sub(over))
 }
 
 /// Refuses what was not typed as asked for.

@@ -60,13 +60,18 @@ fn facts(call: &Ask) -> Result<Facts, Fault> {
         true => ("soon", call.t("store.clock_suspect")),
         false => ("active", call.t("store.clock_well")),
     };
+    // An open file has pages: one of no bytes is none.
+    let file = match stats.file_bytes {
+        0 => Cell::Text(call.t("store.in_memory")),
+        bytes => number(bytes),
+    };
     let state = |(class, word): (&'static str, String)| Cell::State { class, word };
     Ok(Facts {
         heading: call.t("store.facts"),
         rows: vec![
             (call.t("store.health"), state(well)),
             (call.t("store.clock"), state(clock_word)),
-            (call.t("store.file_bytes"), number(stats.file_bytes)),
+            (call.t("store.file_bytes"), file),
             (call.t("store.audit_entries"), number(stats.audit_entries)),
             (call.t("store.resident"), size(stats.resident_keys)),
             (call.t("store.limited"), size(stats.limited_keys)),

@@ -1,6 +1,6 @@
 //! Who did what.
 
-use gatekey::AuditEntry;
+use gatekey::{AuditEntry, KeyId};
 
 use super::Ask;
 use crate::fields::query;
@@ -9,6 +9,26 @@ use crate::reply::{Fault, Page, Reply};
 use crate::view::{Blocks, Cell, Link, Row, Table};
 
 const PAGE: u64 = 50;
+
+/// Who did something. Of an operator who logs in by an admin key, the trail has the key's
+/// id: its name and its owner are said beside.
+pub(super) fn who(call: &Ask, actor: Option<&str>) -> Cell {
+    let Some(actor) = actor else {
+        return Cell::Text(call.t("trail.nobody"));
+    };
+    let id = actor.strip_prefix("key:").and_then(|id| id.parse().ok());
+    match id.map(|id: KeyId| call.engine().find_key(id)) {
+        Some(Ok(Some(key))) => Cell::Entry {
+            href: call.at(&format!("/keys/{}", key.id)),
+            text: match &key.name {
+                Some(name) => call.with("trail.named", &[name, &key.owner]),
+                None => key.owner.to_string(),
+            },
+            below: actor.to_owned(),
+        },
+        _ => Cell::Text(actor.to_owned()),
+    }
+}
 
 /// Entries, in the order that they come.
 pub(super) fn table<'a>(
@@ -30,12 +50,7 @@ pub(super) fn table<'a>(
         vec![
             Cell::Number(entry.seq.to_string()),
             format::time(texts, entry.at, now),
-            Cell::Text(
-                entry
-                    .actor
-                    .clone()
-                    .unwrap_or_else(|| call.t("trail.nobody")),
-            ),
+            who(call, entry.actor.as_deref()),
             what,
         ]
         .into()

@@ -1,15 +1,21 @@
 //! A new key.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gatekey::{Conflict, Error, bounds};
+use gatekey::{Conflict, Error, Keyspace, OwnerPath, bounds};
 
-use super::{Ask, draw, list};
-use crate::desk::{Life, Wish};
+use super::list::{self, Asked};
+use super::{Ask, draw, key};
+use crate::desk::{Life, Wish, has_one};
+use crate::facts;
 use crate::format;
 use crate::member::Ceiling;
 use crate::reply::{Fault, Page, Reply};
-use crate::view::{Actions, Blocks, Choice, Field, Form, Kind, Lead, Link, Note, Shown};
+use crate::view::{Actions, Blocks, Choice, Field, Form, Kind, Lead, Link, Note};
+
+/// The most names that a field suggests.
+const SUGGESTIONS_MAX: usize = 100;
 
 /// What may be chosen as a lifetime, and what the form sends for it.
 pub(super) fn lifetimes(call: &Ask, ceiling: &Ceiling, chosen: Option<&str>) -> Vec<Choice> {
@@ -49,10 +55,20 @@ pub(super) fn life_of(call: &Ask) -> Result<Option<Life>, Fault> {
 }
 
 pub(super) fn form(call: &Ask) -> Result<Reply, Fault> {
-    let (ceiling, _) = call.desk().ceiling(call.query.must("keyspace")?)?;
-    let form = blank(call, &ceiling)?;
+    let (ceiling, keyspace) = match list::asked(call, "/new", "new.title")? {
+        Asked::One(of) => *of,
+        Asked::Choice(page) => return Ok(page),
+    };
+    let form = blank(call, &ceiling, &keyspace)?;
     let blocks = Blocks::new().with(&lead(call)).with(&form);
-    Ok(Page::new(call.t("new.title"), blocks).into())
+    Ok(Page::new(title(call, &ceiling, &keyspace), blocks).into())
+}
+
+fn title(call: &Ask, ceiling: &Ceiling, keyspace: &Keyspace) -> String {
+    match has_one(ceiling, keyspace) {
+        true => call.t("one.request"),
+        false => call.t("new.title"),
+    }
 }
 
 fn lead(call: &Ask) -> Lead {
@@ -62,22 +78,28 @@ fn lead(call: &Ask) -> Lead {
 }
 
 /// The form, filled in with what was sent, if it comes back.
-fn blank(call: &Ask, ceiling: &Ceiling) -> Result<Form, Fault> {
+fn blank(call: &Ask, ceiling: &Ceiling, keyspace: &Keyspace) -> Result<Form, Fault> {
     let prefix = ceiling.keyspace.as_str();
     let sent = |name: &str| call.form.one(name).ok().flatten().map(str::to_owned);
     let value = |name: &str| sent(name).unwrap_or_default();
-    let mut form = Form::post(call.at("/new"), call.t("new.submit"))
+    let submit = match has_one(ceiling, keyspace) {
+        true => call.t("one.submit"),
+        false => call.t("new.submit"),
+    };
+    let mut form = Form::post(call.at("/new"), submit)
         .hidden("keyspace", prefix)
         .hidden("number", draw()?)
         .cancel(list::address(call, prefix), call.t("form.cancel"));
+    let mut known = known_levels(call, ceiling)?.into_iter();
     for (index, level) in ceiling.levels.iter().enumerate() {
         let name = format!("level{index}");
         form = form.field(
             Field::new(Kind::Text, name.clone(), level)
                 .hint(call.t("new.level_hint"))
                 .value(value(&name))
+                .suggestions(known.next().unwrap_or_default())
                 .required()
-                .max(64),
+                .max(OwnerPath::SEGMENT_LEN_MAX),
         );
     }
     let name = Field::new(Kind::Text, "name", call.t("new.name"))
@@ -98,6 +120,11 @@ fn blank(call: &Ask, ceiling: &Ceiling) -> Result<Form, Fault> {
         if !choices.is_empty() {
             let field = Field::new(Kind::Checks, "permission", call.t("new.permissions"));
             form = form.field(field.hint(call.t("new.permissions_hint")).choices(choices));
+        }
+        if is_bare(call, ceiling) {
+            let none = Choice::new("yes", call.t("new.bare")).chosen(call.form.has("bare", "yes"));
+            let field = Field::new(Kind::Checks, "bare", call.t("new.bare_label"));
+            form = form.field(field.choices(vec![none]));
         }
     } else {
         let mut choices: Vec<Choice> = ceiling
@@ -120,10 +147,16 @@ fn blank(call: &Ask, ceiling: &Ceiling) -> Result<Form, Fault> {
     }
     if !ceiling.plans.is_empty() {
         let plans = ceiling.plans.iter();
-        let mut choices: Vec<Choice> = plans.map(|plan| Choice::new(plan, plan)).collect();
+        let mut choices: Vec<Choice> = plans
+            .map(|name| {
+                let known = keyspace.plans.iter().find(|plan| plan.name == *name);
+                let gives = known.map(|plan| facts::plan(call, plan));
+                Choice::new(name, name).hint(gives.unwrap_or_default())
+            })
+            .collect();
         mark_chosen(&mut choices, sent("plan").as_deref());
-        let field = Field::new(Kind::Select, "plan", call.t("key.plan"));
-        form = form.field(field.choices(choices));
+        let field = Field::new(Kind::Radios, "plan", call.t("key.plan"));
+        form = form.field(field.choices(choices).required());
     }
     for label in &ceiling.labels {
         let name = format!("label.{label}");
@@ -137,13 +170,58 @@ fn blank(call: &Ask, ceiling: &Ceiling) -> Result<Form, Fault> {
     Ok(form.field(description))
 }
 
+/// Whether a form that came asks for a key without any permission, where there are some.
+fn is_bare(call: &Ask, ceiling: &Ceiling) -> bool {
+    let asked = call.form.all("permission").next();
+    !call.form.is_empty()
+        && asked.is_none()
+        && ceiling.purposes.is_empty()
+        && !ceiling.permissions.is_empty()
+}
+
+/// The names that owners below the member have at each level, to choose from.
+fn known_levels(call: &Ask, ceiling: &Ceiling) -> Result<Vec<Vec<String>>, Fault> {
+    if ceiling.levels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (keys, _) = call.desk().list(ceiling.keyspace)?;
+    let depth = call.desk().member.owner.depth();
+    let mut known = vec![BTreeSet::new(); ceiling.levels.len()];
+    for key in &keys {
+        let below = key.owner.as_str().split('/').skip(depth);
+        for (names, name) in known.iter_mut().zip(below) {
+            names.insert(name.to_owned());
+        }
+    }
+    let first = |names: BTreeSet<String>| names.into_iter().take(SUGGESTIONS_MAX).collect();
+    Ok(known.into_iter().map(first).collect())
+}
+
+/// Looks at what a form has before the engine does, to say at which field it is wrong.
+fn check(call: &Ask, ceiling: &Ceiling, wish: &Wish) -> Result<(), Fault> {
+    let at = |name: String, text: &str| Fault::Field {
+        name,
+        text: call.t(text),
+    };
+    for (index, name) in wish.below.iter().enumerate() {
+        let is_name = name.parse::<OwnerPath>().is_ok_and(|of| of.depth() == 1);
+        if !is_name {
+            return Err(at(format!("level{index}"), "new.level_problem"));
+        }
+    }
+    match is_bare(call, ceiling) && !call.form.has("bare", "yes") {
+        true => Err(at("permission".to_owned(), "new.bare_problem")),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn issue(call: &Ask) -> Result<Reply, Fault> {
     let prefix = call.form.must("keyspace")?;
     let number = call.form.must("number")?;
     if let Some(before) = call.before(number) {
         return before;
     }
-    let (ceiling, _) = call.desk().ceiling(prefix)?;
+    let (ceiling, keyspace) = call.desk().ceiling(prefix)?;
     let owned = |name: &str| -> Result<Option<String>, Fault> {
         Ok(call.form.one(name)?.map(str::to_owned))
     };
@@ -158,33 +236,38 @@ pub(super) fn issue(call: &Ask) -> Result<Reply, Fault> {
     };
     for index in 0..ceiling.levels.len() {
         let name = format!("level{index}");
-        wish.below.push(owned(&name)?.unwrap_or_default());
+        let name = owned(&name)?.unwrap_or_default();
+        wish.below.push(name.trim().to_owned());
     }
     for label in &ceiling.labels {
         if let Some(value) = owned(&format!("label.{label}"))? {
             wish.labels.push((label.clone(), value));
         }
     }
-    match call.desk().issue(prefix, wish, number) {
+    let made = check(call, &ceiling, &wish).and_then(|()| call.desk().issue(prefix, wish, number));
+    match made {
         Ok(issued) => {
             let id = issued.key.id.to_string();
             let actor = &call.desk().member.actor;
             call.site.sent(actor, number, id.clone());
             let stored = call.at(&format!("/keys/{id}"));
-            let title = call.t("token.title");
-            Ok(token_page(call, title, issued.token.expose(), stored, None).into())
+            let of = key::of(call, &issued.key, &keyspace);
+            let blocks = of.token_page(issued.token.expose(), stored, None);
+            Ok(Page::new(call.t("token.title"), blocks).into())
         }
         Err(fault) if fault.is_for_the_form() => {
             if let Fault::Engine(Error::Conflict(Conflict::AlreadyAnswered { key })) = &fault {
                 return already(call, &key.to_string());
             }
-            let (title, text) = match &fault {
-                Fault::Full(max) => (call.t("fault_title.full"), call.with("new.full", &[max])),
-                fault => call.problem(fault),
+            let form = blank(call, &ceiling, &keyspace)?;
+            let form = match &fault {
+                Fault::Full(max) => {
+                    form.problem(call.t("fault_title.full"), call.with("new.full", &[max]))
+                }
+                fault => call.again(form, fault),
             };
-            let form = blank(call, &ceiling)?.problem(title, text);
             let blocks = Blocks::new().with(&lead(call)).with(&form);
-            Ok(Page::new(call.t("new.title"), blocks)
+            Ok(Page::new(title(call, &ceiling, &keyspace), blocks)
                 .status(fault.status())
                 .into())
         }
@@ -192,48 +275,22 @@ pub(super) fn issue(call: &Ask) -> Result<Reply, Fault> {
     }
 }
 
-/// A page with a token, which is shown this once.
-pub(super) fn token_page(
-    call: &Ask,
-    title: String,
-    token: &str,
-    stored: String,
-    note: Option<Note>,
-) -> Page {
-    let shown = Shown {
-        token: zeroize::Zeroizing::new(token.to_owned()),
-        label: call.t("token.label"),
-        once: call.t("token.once"),
-        copy: call.t("token.copy"),
-        copied: call.t("token.copied"),
-        by_hand: call.t("token.by_hand"),
-        stored: Link::new(stored, call.t("token.stored")),
-    };
-    let mut blocks = Blocks::new();
-    if let Some(note) = note {
-        blocks.push(&note);
-    }
-    blocks.push(&shown);
-    blocks.push(&Note::new(
-        "info",
-        call.t("token.keep_title"),
-        call.t("token.keep_text"),
-    ));
-    Page::new(title, blocks)
-}
-
 /// A form that was sent before: by a reload, or by two presses.
 pub(super) fn already(call: &Ask, id: &str) -> Result<Reply, Fault> {
     let found = call.desk().find(id)?;
     let at = |page: &str| call.at(&format!("/keys/{id}{page}"));
-    let text = call.with("already.text", &[&format::name_of(&found.key)]);
+    let name = format::name_of(&found.key);
+    let (text, rotate) = match found.is_the_only_one() {
+        true => (call.with("already.text_one", &[&name]), "one.regenerate"),
+        false => (call.with("already.text", &[&name]), "act.rotate"),
+    };
     let blocks = Blocks::new()
         .with(&Note::new("info", call.t("already.title"), text))
         .with(&Actions {
             label: call.t("nav.actions"),
             links: vec![
                 Link::new(at(""), call.t("already.show")).class("primary"),
-                Link::new(at("/rotate"), call.t("act.rotate")),
+                Link::new(at("/rotate"), call.t(rotate)),
             ],
         });
     Ok(Page::new(call.t("already.title"), blocks)

@@ -1,11 +1,11 @@
 //! One key.
 
-use gatekey::{AuditEvent, Reason, bounds};
+use gatekey::{AuditEvent, Key, Keyspace, Reason, bounds};
 
-use super::issue::token_page;
-use super::{Ask, cannot_reveal, list};
+use super::{Ask, Customer, cannot_reveal, list};
 use crate::chart;
 use crate::desk::{Found, counts, is_over, mark};
+use crate::facts;
 use crate::format;
 use crate::reply::{Fault, Page, Reply, see};
 use crate::view::{
@@ -21,25 +21,34 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     if let Some(done) = call.done() {
         blocks.push(&done);
     }
-    if key.retiring_until.is_some() && !is_over(key) {
-        blocks.push(&Note::new(
-            "warn",
-            call.t("key.retiring_title"),
-            call.t("key.retiring_text"),
-        ));
+    let is_retiring = key.retiring_until.is_some() && !is_over(key);
+    let replacement = call.desk().replacement(key)?;
+    let is_lost = replacement.as_ref().is_some_and(|new| is_over(&new.key));
+    if is_retiring {
+        let text = match is_lost {
+            true => call.t("key.lost_text"),
+            false => call.t("key.retiring_text"),
+        };
+        blocks.push(&Note::new("warn", call.t("key.retiring_title"), text));
     }
     let mut links = Vec::new();
     if counts(key) {
-        links.push(Link::new(at("/rotate"), call.t("act.rotate")).class("primary"));
+        let rotate = match found.is_the_only_one() {
+            true => call.t("one.regenerate"),
+            false => call.t("act.rotate"),
+        };
+        links.push(Link::new(at("/rotate"), rotate).class("primary"));
         links.push(Link::new(at("/edit"), call.t("act.edit")));
         if call.who.maker.is_some() {
             links.push(Link::new(at("/short-lived"), call.t("act.short_lived")));
         }
-    } else if key.successor.is_some() && !is_over(key) {
+    } else if is_retiring && is_lost {
+        links.push(list::new_link(call, &found));
+    } else if is_retiring && replacement.is_some() {
         links.push(Link::new(at("/steps"), call.t("act.steps")).class("primary"));
     }
     if !is_over(key) {
-        links.push(Link::new(at("/revoke"), call.t("act.revoke")));
+        links.push(Link::new(at("/revoke"), list::end_text(call, key)));
     }
     let back = list::address(call, key.keyspace.as_str());
     links.push(Link::new(back, call.t("nav.back_to_keys")));
@@ -50,58 +59,36 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     blocks.push(&facts(call, &found));
     usage(call, &found, &mut blocks)?;
     if !is_over(key) {
-        blocks.push(&cannot_reveal(call));
+        blocks.push(&cannot_reveal(call, found.is_the_only_one()));
     }
     blocks.push(&history(call, &found)?);
     Ok(Page::new(format::name_of(key), blocks).into())
 }
 
+/// A key, as pages tell of it.
+pub(super) fn of<'a>(
+    call: &'a Ask,
+    key: &'a Key,
+    keyspace: &'a Keyspace,
+) -> facts::Of<'a, Customer> {
+    let now = call.desk().now();
+    facts::Of {
+        call,
+        key,
+        keyspace,
+        now,
+    }
+}
+
 fn facts(call: &Ask, found: &Found) -> Facts {
-    let (key, texts, now) = (&found.key, &call.site.look.texts, call.desk().now());
-    let names = found.keyspace.names(key.permissions);
-    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    let permissions = match names.is_empty() {
-        true => Cell::Text(call.t("key.no_permissions")),
-        false => Cell::Chips(names),
-    };
-    let mut rows = vec![
-        (call.t("key.state"), format::state(texts, key.state)),
-        (call.t("key.id"), Cell::Code(key.id.to_string())),
-        (call.t("key.owner"), Cell::Text(key.owner.to_string())),
-        (call.t("key.permissions"), permissions),
-        (
-            call.t("key.created"),
-            format::time(texts, key.created_at, now),
-        ),
-        (call.t("key.ends"), format::expiry(texts, key, now)),
-    ];
+    let key = &found.key;
+    let of = of(call, key, &found.keyspace);
+    let owner = (call.t("key.owner"), Cell::Text(key.owner.to_string()));
+    let mut rows = of.first([owner]);
     if let Some(plan) = &key.plan {
         rows.push((call.t("key.plan"), Cell::Text(plan.clone())));
     }
-    if !key.networks.is_empty() {
-        let networks = key.networks.iter().map(ToString::to_string).collect();
-        rows.push((call.t("key.networks"), Cell::Chips(networks)));
-    }
-    if !key.labels.is_empty() {
-        let labels = key.labels.iter();
-        let labels = labels
-            .map(|(name, value)| format!("{name}: {value}"))
-            .collect();
-        rows.push((call.t("key.labels"), Cell::Chips(labels)));
-    }
-    if let Some(text) = &key.description {
-        rows.push((call.t("key.description"), Cell::Text(text.clone())));
-    }
-    let link = |id: gatekey::KeyId| Cell::Link {
-        href: call.at(&format!("/keys/{id}")),
-        text: id.to_string(),
-    };
-    if let Some(id) = key.successor {
-        rows.push((call.t("key.successor"), link(id)));
-    }
-    if let Some(id) = key.predecessor {
-        rows.push((call.t("key.predecessor"), link(id)));
-    }
+    rows.extend(of.last());
     Facts {
         heading: call.t("key.facts"),
         rows,
@@ -110,31 +97,8 @@ fn facts(call: &Ask, found: &Found) -> Facts {
 
 fn usage(call: &Ask, found: &Found, blocks: &mut Blocks) -> Result<(), Fault> {
     let (key, texts, now) = (&found.key, &call.site.look.texts, call.desk().now());
-    let mut rows = vec![
-        (
-            call.t("key.last_used"),
-            format::time_or(texts, key.usage.last_used, now, "key.never_used"),
-        ),
-        (
-            call.t("key.requests"),
-            Cell::Number(format::number(key.usage.count)),
-        ),
-    ];
     let (limits, quotas) = call.desk().left(key)?;
-    rows.extend(
-        quotas
-            .iter()
-            .map(|left| format::quota(texts, &key.owner, left)),
-    );
-    rows.extend(
-        limits
-            .iter()
-            .map(|status| format::limit(texts, &key.owner, status)),
-    );
-    blocks.push(&Facts {
-        heading: call.t("key.usage"),
-        rows,
-    });
+    blocks.push(&of(call, key, &found.keyspace).used(&limits, &quotas));
     let days = call.desk().days(key)?;
     blocks.push(&chart::of_days(texts, "usage", days, now));
     Ok(())
@@ -238,8 +202,7 @@ pub(super) fn update(call: &Ask) -> Result<Reply, Fault> {
     {
         Ok(key) => see(format!("/keys/{}?done=saved", key.id)),
         Err(fault) if fault.is_for_the_form() => {
-            let (title, text) = call.problem(&fault);
-            let form = edit_form(call, &found).problem(title, text);
+            let form = call.again(edit_form(call, &found), &fault);
             let page = Page::new(call.t("edit.title"), Blocks::new().with(&form));
             Ok(page.status(fault.status()).into())
         }
@@ -256,10 +219,13 @@ pub(super) fn confirm(call: &Ask) -> Result<Reply, Fault> {
         ("compromise", "revoke.compromise"),
         ("superseded", "revoke.superseded"),
     ];
+    let usual = match key.successor {
+        Some(_) => "superseded",
+        None => "cessation",
+    };
     let choices = reasons
         .iter()
-        .enumerate()
-        .map(|(index, (value, name))| Choice::new(*value, call.t(name)).chosen(index == 0));
+        .map(|(value, name)| Choice::new(*value, call.t(name)).chosen(*value == usual));
     let form = Form::post(
         call.at(&format!("/keys/{}/revoke", key.id)),
         call.t("revoke.submit"),
@@ -330,10 +296,9 @@ pub(super) fn short_lived(call: &Ask) -> Result<Reply, Fault> {
     match call.desk().vouch(&found)?.into_result() {
         Ok(grant) => {
             let made = make(&grant)?;
-            let text = call.with("short.ends", &[&format::instant(made.expires_at)]);
-            let note = Note::new("info", call.t("short.note"), text);
-            let title = call.t("short.made");
-            Ok(token_page(call, title, &made.token, stored, Some(note)).into())
+            let of = of(call, &found.key, &found.keyspace);
+            let blocks = of.short_lived_page(&made.token, stored, made.expires_at);
+            Ok(Page::new(call.t("short.made"), blocks).into())
         }
         Err(denial) => {
             let note = Note::new("bad", call.t("short.denied"), denial.to_string());

@@ -1,9 +1,9 @@
 //! The keys of a keyspace.
 
-use gatekey::Key;
+use gatekey::{Key, Keyspace};
 
 use super::{Ask, cannot_reveal};
-use crate::desk::{counts, is_over};
+use crate::desk::{Found, counts, has_one, is_over};
 use crate::fields::query;
 use crate::format;
 use crate::member::Ceiling;
@@ -24,26 +24,93 @@ fn used(call: &Ask, prefix: &str) -> String {
     call.at(&format!("/usage{}", query([("keyspace", prefix)])))
 }
 
+/// The address of the form for a new key of a keyspace.
+fn new_at(call: &Ask, prefix: &str) -> String {
+    call.at(&format!("/new{}", query([("keyspace", prefix)])))
+}
+
+/// The way to a new key, where another has ended.
+pub(super) fn new_link(call: &Ask, found: &Found) -> Link {
+    let text = match found.is_the_only_one() {
+        true => call.t("one.request"),
+        false => call.t("keys.new"),
+    };
+    Link::new(new_at(call, found.key.keyspace.as_str()), text).class("primary")
+}
+
+/// What the end of a key is called: one that ends by itself can be ended before.
+pub(super) fn end_text(call: &Ask, key: &Key) -> String {
+    match key.retiring_until {
+        Some(_) => call.t("act.end_now"),
+        None => call.t("act.revoke"),
+    }
+}
+
+fn title_of(call: &Ask, ceiling: &Ceiling, keyspace: &Keyspace) -> String {
+    match (ceiling.title.as_str(), keyspace.description.as_str()) {
+        ("", "") => call.t("keys.title"),
+        ("", text) | (text, _) => text.to_owned(),
+    }
+}
+
+/// Which keyspace a page is about.
+pub(super) enum Asked {
+    One(Box<(Ceiling, Keyspace)>),
+    /// None was named, and there is not just one: a page to choose on.
+    Choice(Reply),
+}
+
+/// The keyspace that the address names, or the only one that there is.
+pub(super) fn asked(call: &Ask, path: &str, title: &str) -> Result<Asked, Fault> {
+    let ceilings = &call.desk().member.ceilings;
+    let named = call.query.one("keyspace")?;
+    let prefix = match (named, ceilings.as_slice()) {
+        (Some(prefix), _) => prefix,
+        (None, [one]) => one.keyspace.as_str(),
+        (None, []) => return Ok(Asked::Choice(nothing_to_manage(call).into())),
+        (None, many) => {
+            let mut links = Vec::new();
+            for ceiling in many {
+                let prefix = ceiling.keyspace.as_str();
+                let (ceiling, keyspace) = call.desk().ceiling(prefix)?;
+                let href = call.at(&format!("{path}{}", query([("keyspace", prefix)])));
+                links.push(Link::new(href, title_of(call, &ceiling, &keyspace)));
+            }
+            let blocks = Blocks::new()
+                .with(&Lead {
+                    text: call.t("choose.lead"),
+                })
+                .with(&Actions {
+                    label: call.t("nav.actions"),
+                    links,
+                });
+            return Ok(Asked::Choice(Page::new(call.t(title), blocks).into()));
+        }
+    };
+    Ok(Asked::One(Box::new(call.desk().ceiling(prefix)?)))
+}
+
+fn nothing_to_manage(call: &Ask) -> Page {
+    let note = Note::new("info", call.t("keys.none_title"), call.t("keys.none_text"));
+    Page::new(call.t("keys.title"), Blocks::new().with(&note))
+}
+
 pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
     let member = &call.desk().member;
     let asked = call.query.one("keyspace")?;
     let first = member.ceilings.first().map(|first| first.keyspace);
     let Some(prefix) = asked.or(first.as_ref().map(gatekey::Prefix::as_str)) else {
-        let note = Note::new("info", call.t("keys.none_title"), call.t("keys.none_text"));
-        return Ok(Page::new(call.t("keys.title"), Blocks::new().with(&note)).into());
+        return Ok(nothing_to_manage(call).into());
     };
     let (ceiling, keyspace) = call.desk().ceiling(prefix)?;
     call.desk().write_usage();
     let (keys, more) = call.desk().list(ceiling.keyspace)?;
-    let title = match (ceiling.title.as_str(), keyspace.description.as_str()) {
-        ("", "") => call.t("keys.title"),
-        ("", text) | (text, _) => text.to_owned(),
-    };
+    let title = title_of(call, &ceiling, &keyspace);
     let mut blocks = Blocks::new();
     if let Some(done) = call.done() {
         blocks.push(&done);
     }
-    match keyspace.keys_per_owner.is_single() && ceiling.levels.is_empty() {
+    match has_one(&ceiling, &keyspace) {
         true => one(call, &mut blocks, &ceiling, &keys),
         false => many(call, &mut blocks, &ceiling, &keys, more),
     }
@@ -55,10 +122,7 @@ fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
     blocks.push(&Lead {
         text: call.t("one.lead"),
     });
-    let new = call.at(&format!(
-        "/new{}",
-        query([("keyspace", ceiling.keyspace.as_str())])
-    ));
+    let new = new_at(call, ceiling.keyspace.as_str());
     let (texts, now) = (&call.site.look.texts, call.desk().now());
     let mut current = keys.iter().filter(|key| !is_over(key)).peekable();
     if current.peek().is_none() {
@@ -101,18 +165,20 @@ fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
                 ),
             ],
         });
+        let mut links = vec![
+            Link::new(at(""), call.t("one.details")),
+            Link::new(at("/revoke"), end_text(call, key)),
+        ];
         if counts(key) {
-            blocks.push(&Actions {
-                label: call.t("nav.actions"),
-                links: vec![
-                    Link::new(at("/rotate"), call.t("one.regenerate")).class("primary"),
-                    Link::new(at(""), call.t("one.details")),
-                    Link::new(at("/revoke"), call.t("act.revoke")),
-                ],
-            });
+            let again = Link::new(at("/rotate"), call.t("one.regenerate"));
+            links.insert(0, again.class("primary"));
         }
+        blocks.push(&Actions {
+            label: call.with("one.actions", &[&format::name_of(key)]),
+            links,
+        });
     }
-    blocks.push(&cannot_reveal(call));
+    blocks.push(&cannot_reveal(call, true));
 }
 
 fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: bool) {
@@ -137,7 +203,7 @@ fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: 
         true => Link::new(list, call.t("keys.show_current")),
         false => Link::new(format!("{list}{joint}show=all"), call.t("keys.show_all")),
     };
-    let new = call.at(&format!("/new{}", query([("keyspace", prefix)])));
+    let new = new_at(call, prefix);
     blocks.push(&Actions {
         label: call.t("nav.actions"),
         links: vec![
@@ -187,6 +253,7 @@ fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: 
 
 fn table(call: &Ask, caption: String, keys: &[&Key]) -> Table {
     let (texts, now) = (&call.site.look.texts, call.desk().now());
+    let have_plans = keys.iter().any(|key| key.plan.is_some());
     let row = |key: &&Key| -> Row {
         let below = match (&key.name, key.labels.get("purpose")) {
             (Some(_), Some(purpose)) => format!("{} - {purpose}", key.id),
@@ -199,26 +266,25 @@ fn table(call: &Ask, caption: String, keys: &[&Key]) -> Table {
             text: format::name_of(key),
             below,
         };
-        vec![
+        let mut cells = vec![
             name,
             format::state(texts, key.state),
-            Cell::Text(key.plan.clone().unwrap_or_else(|| call.t("key.no_plan"))),
             format::time_or(texts, key.usage.last_used, now, "key.never_used"),
             format::expiry(texts, key, now),
-        ]
-        .into()
+        ];
+        if have_plans {
+            let plan = key.plan.clone().unwrap_or_else(|| call.t("key.no_plan"));
+            cells.insert(2, Cell::Text(plan));
+        }
+        cells.into()
     };
+    let mut columns = vec!["key.name", "key.state", "key.last_used", "key.ends"];
+    if have_plans {
+        columns.insert(2, "key.plan");
+    }
     Table {
         caption,
-        columns: [
-            "key.name",
-            "key.state",
-            "key.plan",
-            "key.last_used",
-            "key.ends",
-        ]
-        .map(|name| call.t(name))
-        .to_vec(),
+        columns: columns.into_iter().map(|name| call.t(name)).collect(),
         rows: keys.iter().map(row).collect(),
         empty: call.t("keys.empty"),
         ..Table::default()

@@ -228,6 +228,10 @@ pub(crate) fn draw() -> Result<String, gatekey::Error> {
 }
 
 /// A note that a token cannot be shown again.
-fn cannot_reveal(call: &Ask) -> Note {
-    Note::new("info", call.t("reveal.title"), call.t("reveal.text"))
+fn cannot_reveal(call: &Ask, is_the_only_one: bool) -> Note {
+    let text = match is_the_only_one {
+        true => call.t("reveal.text_one"),
+        false => call.t("reveal.text"),
+    };
+    Note::new("info", call.t("reveal.title"), text)
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use gatekey::{Conflict, Error};
+use gatekey::{Conflict, Error, KeyState};
 
-use super::issue::{already, life_of, lifetimes, mark_chosen, token_page};
-use super::{Ask, draw};
+use super::issue::{already, life_of, lifetimes, mark_chosen};
+use super::{Ask, draw, key, list};
 use crate::desk::{Found, is_over, mark};
 use crate::format;
 use crate::reply::{Body, Fault, Page, Reply};
@@ -25,14 +25,22 @@ fn rotate_form(call: &Ask, found: &Found) -> Result<Form, Fault> {
             Choice::new(grace.as_secs().to_string(), text)
         })
         .collect();
-    // The host's second choice is one with a grace, if there is one.
-    let usual = choices.get(2).or(choices.last()).map(|of| of.value.clone());
+    // Who has one key and regenerates it has lost it, most often. Elsewhere, the third of
+    // the host's choices is one with a grace, if there is one.
+    let usual = match found.is_the_only_one() {
+        true => choices
+            .iter()
+            .find(|of| of.value == "0")
+            .or(choices.first()),
+        false => choices.get(2).or(choices.last()),
+    };
+    let usual = usual.map(|of| of.value.clone());
     let sent = call.form.one("grace").ok().flatten().map(str::to_owned);
     mark_chosen(&mut choices, sent.or(usual).as_deref());
     let address = format!("/keys/{}", key.id);
     let mut form = Form::post(
         call.at(&format!("{address}/rotate")),
-        call.t("rotate.submit"),
+        words(call, found).submit,
     )
     .hidden("seen", mark(key))
     .hidden("number", draw()?)
@@ -61,17 +69,39 @@ fn rotate_form(call: &Ask, found: &Found) -> Result<Form, Fault> {
     Ok(form)
 }
 
+/// What a rotation is called: by one word all over the pages of one key at a time.
+struct Words {
+    title: String,
+    lead: String,
+    submit: String,
+}
+
+fn words(call: &Ask, found: &Found) -> Words {
+    let name = format::name_of(&found.key);
+    match found.is_the_only_one() {
+        true => Words {
+            title: call.t("one.regenerate"),
+            lead: call.with("one.regenerate_lead", &[&name]),
+            submit: call.t("one.regenerate"),
+        },
+        false => Words {
+            title: call.t("rotate.title"),
+            lead: call.with("rotate.lead", &[&name]),
+            submit: call.t("rotate.submit"),
+        },
+    }
+}
+
 pub(super) fn form(call: &Ask) -> Result<Reply, Fault> {
     let found = call.desk().find(&call.segment)?;
     if is_over(&found.key) || found.key.successor.is_some() {
         return Err(Fault::Changed);
     }
+    let words = words(call, &found);
     let blocks = Blocks::new()
-        .with(&Lead {
-            text: call.with("rotate.lead", &[&format::name_of(&found.key)]),
-        })
+        .with(&Lead { text: words.lead })
         .with(&rotate_form(call, &found)?);
-    Ok(Page::new(call.t("rotate.title"), blocks).into())
+    Ok(Page::new(words.title, blocks).into())
 }
 
 pub(super) fn rotate(call: &Ask) -> Result<Reply, Fault> {
@@ -107,29 +137,52 @@ pub(super) fn rotate(call: &Ask) -> Result<Reply, Fault> {
                     call.t("rotate.over_text"),
                 ),
             };
-            let title = call.t("token.title");
-            Ok(token_page(call, title, rotated.token.expose(), stored, Some(note)).into())
+            let (_, keyspace) = call.desk().ceiling(rotated.key.keyspace.as_str())?;
+            let of = key::of(call, &rotated.key, &keyspace);
+            let blocks = of.token_page(rotated.token.expose(), stored, Some(note));
+            Ok(Page::new(call.t("token.title"), blocks).into())
         }
         Err(fault) if fault.is_for_the_form() => {
             if let Fault::Engine(Error::Conflict(Conflict::AlreadyAnswered { key })) = &fault {
                 return already(call, &key.to_string());
             }
             let found = call.desk().find(&call.segment)?;
-            let (title, text) = call.problem(&fault);
-            let form = rotate_form(call, &found)?.problem(title, text);
-            let page = Page::new(call.t("rotate.title"), Blocks::new().with(&form));
+            let form = call.again(rotate_form(call, &found)?, &fault);
+            let page = Page::new(words(call, &found).title, Blocks::new().with(&form));
             Ok(page.status(fault.status()).into())
         }
         Err(fault) => Err(fault),
     }
 }
 
-/// The old key and the one that replaces it, if both are within reach.
+/// The old key and the one that has its place, if both are within reach.
 fn pair(call: &Ask) -> Result<(Found, Found), Fault> {
     let old = call.desk().find(&call.segment)?;
-    let new = old.key.successor.ok_or(Fault::NotFound)?;
-    let new = call.desk().find(&new.to_string())?;
-    Ok((old, new))
+    let new = call.desk().replacement(&old.key)?;
+    Ok((old, new.ok_or(Fault::NotFound)?))
+}
+
+/// The new key has ended before the old one was replaced by it: there are no steps to go on
+/// with.
+fn lost(call: &Ask, old: &Found, new: &Found) -> Page {
+    let at = |id: gatekey::KeyId| call.at(&format!("/keys/{id}"));
+    let text = match (is_over(&old.key), format::end_of(&old.key)) {
+        (false, Some(until)) => call.with("steps.lost_until", &[&format::instant(until)]),
+        (false, None) => call.t("steps.lost_still"),
+        (true, _) => call.t("steps.lost_both"),
+    };
+    let blocks = Blocks::new()
+        .with(&Note::new("bad", call.t("steps.lost_title"), text))
+        .with(&Actions {
+            label: call.t("nav.actions"),
+            links: vec![
+                list::new_link(call, old),
+                Link::new(at(new.key.id), call.t("steps.new_key")),
+                Link::new(at(old.key.id), call.t("steps.old_key")),
+            ],
+        });
+    let title = call.with("steps.title", &[&format::name_of(&old.key)]);
+    Page::new(title, blocks)
 }
 
 /// What is to be done yet. It is all read from the two keys: the page can be left and
@@ -137,6 +190,9 @@ fn pair(call: &Ask) -> Result<(Found, Found), Fault> {
 pub(super) fn steps(call: &Ask) -> Result<Reply, Fault> {
     call.desk().write_usage();
     let (old, new) = pair(call)?;
+    if is_over(&new.key) {
+        return Ok(lost(call, &old, &new).into());
+    }
     let is_used = new.key.usage.count > 0;
     let is_over = is_over(&old.key);
     let class = |done: bool, now: bool| match (done, now) {
@@ -184,6 +240,12 @@ pub(super) fn steps(call: &Ask) -> Result<Reply, Fault> {
         });
     }
     let mut blocks = Blocks::new();
+    // Nobody here can change that it is disabled, or its owner suspended.
+    if !matches!(new.key.state, KeyState::Active | KeyState::Retiring) {
+        let word = format::state_word(&call.site.look.texts, new.key.state);
+        let text = call.with("steps.halted_text", &[&word]);
+        blocks.push(&Note::new("warn", call.t("steps.halted_title"), text));
+    }
     if is_over && is_used {
         blocks.push(&Note::new("good", call.t("steps.all_done"), ""));
     }
@@ -202,9 +264,10 @@ pub(super) fn steps(call: &Ask) -> Result<Reply, Fault> {
     Ok(Page::new(title, blocks).into())
 }
 
-/// Whether the new key was used, for the script.
+/// Whether the page of the steps has news, for the script: the new key was used, or ended.
 pub(super) fn used(call: &Ask) -> Result<Reply, Fault> {
     call.desk().write_usage();
     let (_, new) = pair(call)?;
-    Ok(Body::Plain(if new.key.usage.count > 0 { "yes" } else { "no" }).into())
+    let is_news = new.key.usage.count > 0 || is_over(&new.key);
+    Ok(Body::Plain(if is_news { "yes" } else { "no" }).into())
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use gatekey::{Key, Level, OutcomeCounts};
 
-use super::{Ask, list};
+use super::Ask;
+use super::list::{self, Asked};
 use crate::chart;
 use crate::desk::is_over;
 use crate::format;
@@ -15,7 +16,10 @@ use crate::view::{Actions, Blocks, Cell, Facts, Link, Note, Row, Table};
 const ROWS_MAX: usize = 100;
 
 pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
-    let (ceiling, _) = call.desk().ceiling(call.query.must("keyspace")?)?;
+    let ceiling = match list::asked(call, "/usage", "usage.title")? {
+        Asked::One(of) => of.0,
+        Asked::Choice(page) => return Ok(page),
+    };
     call.desk().write_usage();
     let (keys, more) = call.desk().list(ceiling.keyspace)?;
     let (texts, now) = (&call.site.look.texts, call.desk().now());

@@ -272,6 +272,10 @@ fn a_short_lived_token_stands_for_what_the_member_may_give() {
     let pages = pages.router().layer(Extension(member));
     let made = post(&pages, &format!("/keys/{}/short-lived", key.id), &[]);
     assert_eq!(made.token(), format!("jwt of {} with 3", key.id));
+    // It is called what it is, with the key that it stands for.
+    let label = "<label for=\"token\">Short-lived token</label>";
+    assert!(made.body.contains(label), "{}", made.body);
+    assert!(made.body.contains(&format!("<bdi>{}</bdi>", key.id)));
     house.engine.disable(key.id).unwrap();
     let denied = post(&pages, &format!("/keys/{}/short-lived", key.id), &[]);
     assert!(!denied.shows_a_token() && denied.status == 409);

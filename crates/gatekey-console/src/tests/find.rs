@@ -83,3 +83,190 @@ fn a_page_that_has_not_looked_at_all_keys_says_so_and_goes_on() {
     let csv = desk.get(&cookie, "/keys.csv?state=disabled").body;
     assert_eq!(csv.lines().count(), 4);
 }
+
+#[test]
+fn a_pasted_token_finds_its_key_and_is_in_no_address() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let key = desk.house.key("acme/etl", &["read"]);
+    let token = key.token.expose();
+    let found = desk.post(&cookie, "/find", &[("q", &format!(" {token} "))]);
+    assert_eq!(
+        found.location(),
+        format!("/console/keys/{}?done=by_token", key.key.id)
+    );
+    // Of another store: nothing is found, and nothing is shown again.
+    let other = format!("acme_live_0000000000_{}", "aB3dE6gH9j".repeat(5));
+    let seen = desk.post(&cookie, "/find", &[("q", &other)]);
+    assert_eq!(seen.status, 404);
+    assert!(!seen.body.contains("aB3dE6gH9j"), "{}", seen.body);
+    for (asked, to) in [
+        (
+            key.key.id.to_string(),
+            format!("/console/keys/{}", key.key.id),
+        ),
+        ("acme".to_owned(), "/console/keys?owner=acme".to_owned()),
+        (
+            "acme/etl".to_owned(),
+            "/console/keys?owner=acme%2Fetl".to_owned(),
+        ),
+    ] {
+        assert_eq!(desk.post(&cookie, "/find", &[("q", &asked)]).location(), to);
+    }
+    // In the place of an owner, by mistake: it is not handed on to links.
+    let page = desk.get(&cookie, &format!("/keys?owner={token}"));
+    assert!(!page.body.contains(token));
+}
+
+#[test]
+fn filters_stand_in_the_address_and_find_what_they_say() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let active = desk.house.key("acme", &["read"]).key;
+    let disabled = desk.house.key("umbrella/x", &["read"]).key;
+    desk.house.engine.disable(disabled.id).unwrap();
+    let page = desk.get(&cookie, "/keys?state=disabled");
+    assert!(page.body.contains(&disabled.id.to_string()));
+    assert!(!page.body.contains(&active.id.to_string()));
+    let page = desk.get(&cookie, "/keys?owner=umbrella&keyspace=acme_live");
+    assert!(page.body.contains(&disabled.id.to_string()));
+    assert!(
+        page.body.contains("value=\"umbrella\""),
+        "the filter is not shown"
+    );
+    assert_eq!(desk.get(&cookie, "/keys?owner=a//b").status, 400);
+    assert_eq!(
+        desk.get(&cookie, "/keys?state=none&keyspace=acme_live")
+            .status,
+        400
+    );
+    let csv = desk.get(&cookie, "/keys.csv?owner=umbrella");
+    assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8");
+    assert_eq!(csv.body.lines().count(), 2);
+}
+
+/// As people find it: in a header, in a log, in a file, in Markdown.
+#[test]
+fn a_token_is_found_in_the_text_that_it_stood_in() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let key = desk.house.key("acme/etl", &["read"]);
+    let token = key.token.expose();
+    let wanted = format!("/console/keys/{}?done=by_token", key.key.id);
+    for text in [
+        format!("Bearer {token}"),
+        format!("Authorization: Bearer {token}\r\nHost: x"),
+        format!("'{token}'"),
+        format!("\"{token}\","),
+        format!("api_key={token}"),
+        format!("https://x/?api_key={token}&page=2"),
+        format!("{token}\n"),
+        format!("x{token}"),
+        format!("API_KEY_{token}"),
+        token.replace('_', "%5F"),
+        token.replace('_', "%255f"),
+        token.replace('_', "\\_"),
+        format!("Bearer {token}Host: x"),
+        // Its beginning is lost.
+        token.strip_prefix("acme_").unwrap().to_owned(),
+        token.strip_prefix("acme_live_").unwrap().to_owned(),
+        format!("{} {token}", "word ".repeat(20)),
+    ] {
+        let found = desk.post(&cookie, "/find", &[("q", &text)]);
+        assert_eq!(found.status, 303, "{text}: {}", found.body);
+        assert_eq!(found.location(), wanted, "{text}");
+    }
+    // One that another system made.
+    let engine = &desk.house.engine;
+    let import = gatekey::NewImport::new("other", gatekey::ForeignHash::Plain);
+    engine.begin_import(import).unwrap();
+    let foreign = gatekey::Credential::token("12|sk:of.another-system");
+    let new = NewKey::new("acme_live", "umbrella").unwrap();
+    let key = gatekey::ForeignKey::new(new, foreign).id("1");
+    let told = engine.import_keys("other", vec![key]).unwrap();
+    let gatekey::ImportedKey::Imported(id) = told[0] else {
+        panic!("{told:?}");
+    };
+    let found = desk.post(
+        &cookie,
+        "/find",
+        &[("q", "Bearer '12|sk:of.another-system'")],
+    );
+    let wanted = format!("/console/keys/{id}?done=by_token");
+    assert_eq!(found.location(), wanted);
+}
+
+/// A token that was cut off or mistyped: its id is told, as what it is.
+#[test]
+fn of_a_token_that_is_not_whole_the_id_is_told() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let key = desk.house.key("acme/etl", &["read"]);
+    let token = key.token.expose();
+    let secret = &token[token.len() - 49..];
+    let forged = format!("{}0123456789", &token[..token.len() - 10]);
+    for text in [
+        &token[..token.len() - 3],
+        &token[..token.len() - 40],
+        &format!("Bearer {}", &token[..token.len() - 1]),
+        &format!("api_key={forged}"),
+    ] {
+        let seen = desk.post(&cookie, "/find", &[("q", text)]);
+        assert_eq!(seen.status, 200, "{text}");
+        let at = format!("href=\"/console/keys/{}\"", key.key.id);
+        assert!(seen.body.contains(&at), "{}", seen.body);
+        assert!(seen.body.contains("it proves nothing"));
+        // Nothing of the secret is shown again.
+        for shown in [&secret[..8], "0123456789"] {
+            assert!(!seen.body.contains(shown), "{}", seen.body);
+        }
+    }
+    // An id among words is a search for it.
+    let to = format!("/console/keys/{}", key.key.id);
+    for text in [
+        format!("acme_live_{}", key.key.id),
+        format!("what is {}?", key.key.id),
+    ] {
+        let seen = desk.post(&cookie, "/find", &[("q", &text)]);
+        assert_eq!(seen.location(), to, "{text}");
+    }
+    // Two of them: both.
+    let other = desk.house.key("umbrella", &["read"]).key.id;
+    let text = format!("{} or {other}", key.key.id);
+    let seen = desk.post(&cookie, "/find", &[("q", &text)]);
+    assert!(seen.body.contains(&format!("{to}\"")));
+    assert!(seen.body.contains(&format!("/console/keys/{other}\"")));
+}
+
+/// There is no index of names: the search looks at some keys, and the list goes on.
+#[test]
+fn a_key_is_found_by_a_part_of_its_name() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let named = |name: &str| {
+        let new = NewKey::new("acme_live", "acme").unwrap().name(name);
+        desk.house.engine.issue(new).unwrap().key.id
+    };
+    let robot = named("Deploy robot");
+    let near = named("nightly report");
+    let found = desk.post(&cookie, "/find", &[("q", "deploy ROB")]);
+    assert_eq!(found.location(), "/console/keys?name=deploy+ROB");
+    let list = desk.get(&cookie, "/keys?name=deploy+ROB").body;
+    assert!(list.contains(&robot.to_string()), "{list}");
+    assert!(!list.contains(&near.to_string()), "{list}");
+    assert!(list.contains("value=\"deploy ROB\""), "the filter is lost");
+    let none = desk.post(&cookie, "/find", &[("q", "no such name")]);
+    assert_eq!(none.status, 404);
+    // Behind more keys than one page looks at.
+    for _ in 0..80 {
+        named("x");
+    }
+    let far = named("far away");
+    let found = desk.post(&cookie, "/find", &[("q", "far away")]);
+    assert_eq!(found.location(), "/console/keys?name=far+away");
+    let first = desk.get(&cookie, "/keys?name=far+away").body;
+    assert!(first.contains("Not all keys were looked at"), "{first}");
+    let next = first.split("rel=\"next\" href=\"/console").nth(1).unwrap();
+    let next = next.split('"').next().unwrap().replace("&#38;", "&");
+    assert!(desk.get(&cookie, &next).body.contains(&far.to_string()));
+}

@@ -9,9 +9,14 @@ mod events;
 mod failing;
 mod find;
 mod fleet;
+mod forms;
 mod limits;
 mod operators;
+mod owners;
+mod rotations;
+mod routes;
 mod rules;
+mod sessions;
 mod usage;
 
 use axum::body::Body;

@@ -166,7 +166,11 @@ fn hints_are_shown_of_a_key_and_of_all() {
         .unwrap();
     let _ = house.engine.verify(key.token.expose()).unwrap();
     let seen = get(&desk, "/hints");
-    assert!(seen.body.contains("still tried: 1 times"), "{}", seen.body);
+    assert!(
+        seen.body.contains("Tries today and yesterday: 1"),
+        "{}",
+        seen.body
+    );
     assert!(!seen.body.contains(&quiet.key.id.to_string()));
     let seen = get(&desk, &format!("/keys/{}", key.key.id));
     assert!(seen.body.contains("Look at this key") && seen.body.contains("still tried"));
@@ -182,6 +186,33 @@ fn hints_are_shown_of_a_key_and_of_all() {
         let name = format!("outcome.{}", outcome.code());
         assert_ne!(crate::Texts::english().get(&name), name);
     }
+}
+
+/// In the order in which a person should look.
+#[test]
+fn the_hints_that_matter_most_come_first() {
+    let house = House::new();
+    let used = |key: &Issued, times: usize| {
+        for _ in 0..times {
+            let _ = house.engine.verify(key.token.expose()).unwrap();
+        }
+    };
+    let [old, once, thrice] = std::array::from_fn(|_| house.key("acme", &["read"]));
+    let rotation = gatekey::Rotation::with_grace(DAY);
+    house.engine.rotate(old.key.id, rotation).unwrap();
+    used(&old, 9);
+    for (key, times) in [(&once, 1), (&thrice, 3)] {
+        let leaked = gatekey::Reason::KeyCompromise;
+        house.engine.revoke(key.key.id, leaked).unwrap();
+        used(key, times);
+    }
+    let seen = get(&operator(&house), "/hints").body;
+    let at = |key: &Issued| seen.find(&format!("/keys/{}\"", key.key.id));
+    let order = [&thrice, &once, &old].map(at);
+    assert!(
+        order.iter().all(Option::is_some) && order.is_sorted(),
+        "{seen}"
+    );
 }
 
 #[test]

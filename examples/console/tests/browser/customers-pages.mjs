@@ -28,6 +28,14 @@ await test("every page is for everybody: 320 and 1440 px, light and dark, axe", 
   await page.getByRole("button", { name: "Create the new key" }).click();
   await page.getByRole("link", { name: "I have stored it" }).click();
   await everywhere(page, "keys-steps");
+  // The new key leaks before it is in use.
+  const steps = page.url();
+  await page.getByRole("link", { name: "The new key" }).click();
+  await page.getByRole("link", { name: "Revoke" }).click();
+  await page.getByRole("button", { name: "Revoke the key" }).click();
+  await page.goto(steps);
+  await page.getByText("The new key has ended").waitFor();
+  await everywhere(page, "keys-steps-lost");
   await make(page);
   await page.goto(`${base}/ai/keys?show=all`);
   await everywhere(page, "keys-list");
@@ -41,6 +49,11 @@ await test("every page is for everybody: 320 and 1440 px, light and dark, axe", 
   await page.getByRole("alert").waitFor();
   same(await page.evaluate(() => document.activeElement.getAttribute("role")), "alert", "the focus");
   await everywhere(page, "keys-new-problem");
+  await page.goto(`${base}/tiered/keys/new`);
+  await page.getByLabel("Name", { exact: true }).fill("bare");
+  await page.getByRole("button", { name: "Create the key" }).click();
+  await page.getByLabel("The key needs no permission").waitFor();
+  await everywhere(page, "keys-new-bare");
   await page.goto(`${base}/ai/keys/nothing`);
   await everywhere(page, "keys-not-found");
 });
@@ -57,7 +70,8 @@ await test("the pages of the other products", {}, async (page) => {
       await page.getByLabel("Service account").fill("robot");
     }
     await everywhere(page, `product-${path}-new`);
-    await page.getByRole("button", { name: "Create the key" }).click();
+    await page.getByLabel("read").check();
+    await page.getByRole("button", { name: /(Create|Request) the key/ }).click();
     if (path === "pixxel") continue; // 255 bytes have no room below.
     await page.getByRole("link", { name: "I have stored it" }).click();
     await page.goto(`${base}/${path}/keys`);

@@ -28,11 +28,19 @@ await test("every page of operators is for everybody: 320 and 1440 px, light and
     ["/metrics", "desk-metrics"],
     ["/trail", "desk-trail"],
     ["/store", "desk-store"],
+    ["/owners/one?owner=nobody", "desk-owner-unknown"],
+    ["/owners/revoke?owner=nobody", "desk-owner-nothing-left"],
     ["/nothing", "desk-not-found"],
   ]) {
     await page.goto(`${desk}${path}`);
     await everywhere(page, name);
   }
+  await page.goto(`${desk}/keys`);
+  const cut = `acme_live_${await page.locator("tbody input").first().inputValue()}_aB3dE6gH9j`;
+  await page.getByLabel("Find").fill(`api_key=${cut}`);
+  await page.getByRole("button", { name: "Find" }).click();
+  await page.getByText("it proves nothing").waitFor();
+  await everywhere(page, "desk-find-id");
   await page.goto(`${desk}/keys?state=active&keyspace=ai_live`);
   await page.locator("tbody a").first().click();
   await page.getByRole("heading", { name: "The key" }).waitFor();
@@ -72,7 +80,9 @@ await test("pages of strange owners and names: 320 and 1440 px, light and dark, 
     await page.getByLabel("Owner").fill(owner);
     await page.getByLabel("Name", { exact: true }).fill(name);
     await page.getByLabel("Description").fill(name);
+    await page.getByLabel("read", { exact: true }).check();
     await page.getByRole("button", { name: "Create the key" }).click();
+    await everywhere(page, `desk-token-${which}`, false);
     await page.getByRole("link", { name: "I have stored it" }).click();
     await page.getByRole("heading", { name }).waitFor();
     const key = page.url();

@@ -102,7 +102,7 @@ for (const [name, way] of Object.entries(ways)) {
     await own.press("Resume the owner", "The owner is resumed.");
     await landed();
     await own.press("tiered", "has of its own");
-    await own.select("Plan", "pro");
+    await own.select("Plan", "pro: 200 in 1 second, sliding window; 10,000 in 1 hour, fixed window");
     await own.choose("Limits of its own");
     await own.fill("Requests", "7");
     await own.select("Counted by", "fixed window");
@@ -145,7 +145,7 @@ for (const [name, way] of Object.entries(ways)) {
     await landed();
     await own.press("Defaults of owners", "Which owners?");
     await own.press("Next", "This holds for every owner");
-    await own.select("Plan", "gold");
+    await own.select("Plan", "gold: 20 in 1 minute, sliding window");
     await own.fill(`Type "${prefix}" to confirm`, prefix);
     await own.press("Save", "Saved.");
     await landed();

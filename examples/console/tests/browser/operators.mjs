@@ -16,7 +16,12 @@ await test("a leaked key is found by its token and revoked, with a reason in its
   await operate(page);
   const token = await issue(page, "leaky", "leaked");
   await page.goto(`${desk}/keys`);
-  await page.getByLabel("Find").fill(token);
+  // As it stood in a log, and cut off: the key is named by its id.
+  await page.getByLabel("Find").fill(`"Authorization: Bearer ${token.slice(0, -5)}"`);
+  await page.getByRole("button", { name: "Find" }).click();
+  await page.getByText("it proves nothing").waitFor();
+  assert(!(await page.content()).includes(token.slice(-20, -5)), "a part of the token is on the page");
+  await page.getByLabel("Find").fill(`"Authorization: Bearer ${token}"`);
   await page.getByRole("button", { name: "Find" }).click();
   await page.getByText("This is the key of the token").waitFor();
   await page.getByRole("link", { name: "Revoke" }).click();

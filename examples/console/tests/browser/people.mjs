@@ -135,11 +135,15 @@ export const picture = async (page, name) => {
 // A page in the forms that people have it in: small and large, light and dark. Where things
 // stand does not depend on colours, nor colours on the width; so each width and each scheme
 // is looked at once, and pages whose colours another name has shown for their size alone.
-// Pictures are of all four.
+// Between them, at the widths where tables change, it is looked whether all fits.
+// Pictures are of all.
 export const everywhere = async (page, name, colours = true) => {
   for (const [width, scheme, rules] of [
     [320, "light", all_rules],
     [320, "dark", null],
+    // Just wide enough for tables, and just wide enough for their times.
+    [740, "light", []],
+    [1030, "light", []],
     [1440, "light", null],
     [1440, "dark", colours ? look_rules : []],
   ]) {

@@ -1,11 +1,12 @@
 //! A key's name, description, permissions and plan.
 
-use gatekey::{Key, Keyspace, bounds};
+use gatekey::{Key, Keyspace, Plan, bounds};
 use gatekey_admin::Right;
 use gatekey_admin::wire::{KeyChanges, Patch};
 
 use super::back;
 use crate::desk::mark;
+use crate::facts;
 use crate::operator::Ask;
 use crate::reply::{Fault, Page, Reply, see};
 use crate::view::{Blocks, Choice, Field, Form, Kind};
@@ -56,13 +57,18 @@ fn edit_form(call: &Ask, key: &Key, keyspace: &Keyspace) -> Form {
     form
 }
 
+/// A plan in a list: its name, and what it gives.
+pub(in crate::operator) fn plan_text(call: &Ask, plan: &Plan) -> String {
+    call.with("plan.named", &[&plan.name, &facts::plan(call, plan)])
+}
+
 pub(super) fn plans(call: &Ask, keyspace: &Keyspace, now: &str) -> Vec<Choice> {
     let none = std::iter::once(Choice::new("", call.t("key.no_plan")));
     none.chain(
         keyspace
             .plans
             .iter()
-            .map(|plan| Choice::new(&plan.name, &plan.name)),
+            .map(|plan| Choice::new(&plan.name, plan_text(call, plan))),
     )
     .map(|choice| {
         let chosen = choice.value == now;

@@ -2,42 +2,33 @@
 
 use std::time::Duration;
 
-use gatekey::{Error, Expiry, Keyspace, bounds};
+use gatekey::{Error, Expiry, KeyId, Keyspace, OwnerPath, bounds};
 use gatekey_admin::Right;
 use gatekey_admin::wire::IssueRequest;
 use serde_json::Value;
 
 use super::edit::plans;
-use super::{DAY, back};
+use super::{DAY, back, of};
 use crate::fields::query;
 use crate::format;
 use crate::operator::Ask;
 use crate::reply::{Fault, Page, Reply};
 use crate::site::Before;
-use crate::view::{Actions, Blocks, Choice, Field, Form, Kind, Link, Note, Shown};
+use crate::view::{Actions, Blocks, Choice, Field, Form, Kind, Link, Note};
 
 /// A page with the token that the API made.
 pub(super) fn shown(call: &Ask, made: &Value, note: Option<Note>) -> Result<Reply, Fault> {
     let broken = || Fault::Engine(Error::Internal("an answer of the admin API has no token"));
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    let token = text(made.get("token")).ok_or_else(broken)?;
+    let token = zeroize::Zeroizing::new(text(made.get("token")).ok_or_else(broken)?);
     let id = text(made.pointer("/key/id")).ok_or_else(broken)?;
     let number = call.form.must("number")?;
     call.site.sent(call.who.actor(), number, id.clone());
-    let block = Shown {
-        token: zeroize::Zeroizing::new(token),
-        label: call.t("token.label"),
-        once: call.t("token.once"),
-        copy: call.t("token.copy"),
-        copied: call.t("token.copied"),
-        by_hand: call.t("token.by_hand"),
-        stored: Link::new(call.at(&format!("/keys/{id}")), call.t("token.stored")),
-    };
-    let mut blocks = Blocks::new();
-    if let Some(note) = note {
-        blocks.push(&note);
-    }
-    blocks.push(&block);
+    let id: KeyId = id.parse().map_err(|_| broken())?;
+    let key = call.engine().key(id)?;
+    let keyspace = call.engine().keyspace(key.keyspace)?;
+    let stored = call.at(&format!("/keys/{id}"));
+    let blocks = of(call, &key, &keyspace).token_page(&token, stored, note);
     Ok(Page::new(call.t("token.title"), blocks).into())
 }
 
@@ -73,16 +64,20 @@ fn issuing(call: &Ask, keyspace: &Keyspace) -> Result<Form, Fault> {
     let permissions: Vec<Choice> = permissions
         .map(|of| Choice::new(&of.name, &of.name).chosen(call.form.has("permission", &of.name)))
         .collect();
-    let lives = [("default", "life.default"), ("never", "life.never")];
+    let usual = match keyspace.default_lifetime {
+        Some(life) => format::span(&call.site.look.texts, life),
+        None => call.t("key.never_expires"),
+    };
     let sent = value("life");
-    let lives = lives
-        .into_iter()
-        .map(|(value, name)| (value.to_owned(), call.t(name)));
+    let lives = [
+        ("default".to_owned(), call.with("life.default", &[&usual])),
+        ("never".to_owned(), call.t("life.never")),
+    ];
     let days = [1, 7, 30, 90, 365].map(|days| {
         let span = Duration::from_secs(days * DAY);
         (days.to_string(), format::span(&call.site.look.texts, span))
     });
-    let lives = lives.chain(days).map(|(value, text)| {
+    let lives = lives.into_iter().chain(days).map(|(value, text)| {
         let chosen = value == sent;
         Choice::new(value, text).chosen(chosen)
     });
@@ -103,8 +98,15 @@ fn issuing(call: &Ask, keyspace: &Keyspace) -> Result<Form, Fault> {
         );
     if !permissions.is_empty() {
         form = form.field(
-            Field::new(Kind::Checks, "permission", call.t("new.permissions")).choices(permissions),
+            Field::new(Kind::Checks, "permission", call.t("new.permissions"))
+                .hint(call.t("new.permissions_hint"))
+                .choices(permissions),
         );
+    }
+    if is_bare(call, keyspace) {
+        let none = Choice::new("yes", call.t("new.bare")).chosen(call.form.has("bare", "yes"));
+        let field = Field::new(Kind::Checks, "bare", call.t("new.bare_label"));
+        form = form.field(field.choices(vec![none]));
     }
     form =
         form.field(Field::new(Kind::Select, "life", call.t("new.life")).choices(lives.collect()));
@@ -112,7 +114,9 @@ fn issuing(call: &Ask, keyspace: &Keyspace) -> Result<Form, Fault> {
         let sent = value("plan");
         let mut choices = plans(call, keyspace, &sent);
         if let Some(first) = choices.first_mut() {
-            first.text = call.t("life.default");
+            let usual = keyspace.default_plan.clone();
+            let usual = usual.unwrap_or_else(|| call.t("key.no_plan"));
+            first.text = call.with("life.default", &[&usual]);
         }
         form = form.field(Field::new(Kind::Select, "plan", call.t("key.plan")).choices(choices));
     }
@@ -124,6 +128,27 @@ fn issuing(call: &Ask, keyspace: &Keyspace) -> Result<Form, Fault> {
         )
         .cancel(call.at("/keys"), call.t("form.cancel"));
     Ok(call.proving(form))
+}
+
+/// Whether a form that came asks for a key without any permission, where there are some.
+fn is_bare(call: &Ask, keyspace: &Keyspace) -> bool {
+    let asked = call.form.all("permission").next();
+    !call.form.is_empty() && asked.is_none() && keyspace.permissions.iter().any(|of| !of.retired)
+}
+
+/// Looks at what a form has before the API does, to say at which field it is wrong.
+fn check(call: &Ask, keyspace: &Keyspace, owner: &str) -> Result<(), Fault> {
+    let at = |name: &str, text: String| Fault::Field {
+        name: name.to_owned(),
+        text,
+    };
+    if let Err(error) = owner.parse::<OwnerPath>() {
+        return Err(at("owner", error.to_string()));
+    }
+    match is_bare(call, keyspace) && !call.form.has("bare", "yes") {
+        true => Err(at("permission", call.t("new.bare_problem"))),
+        false => Ok(()),
+    }
 }
 
 pub(in crate::operator) fn new_form(call: &Ask) -> Result<Reply, Fault> {
@@ -157,6 +182,7 @@ pub(in crate::operator) fn new_form(call: &Ask) -> Result<Reply, Fault> {
 }
 
 pub(in crate::operator) fn issue(call: &Ask) -> Result<Reply, Fault> {
+    call.need(Right::Issue)?;
     if let Some(before) = before(call)? {
         return Ok(before);
     }
@@ -179,7 +205,7 @@ pub(in crate::operator) fn issue(call: &Ask) -> Result<Reply, Fault> {
     };
     let request = IssueRequest {
         keyspace: keyspace.prefix.to_string(),
-        owner: owned("owner")?.unwrap_or_default(),
+        owner: owned("owner")?.unwrap_or_default().trim().to_owned(),
         permissions: call.form.all("permission").map(str::to_owned).collect(),
         name: owned("name")?,
         description: owned("description")?,
@@ -190,6 +216,7 @@ pub(in crate::operator) fn issue(call: &Ask) -> Result<Reply, Fault> {
     let number = call.form.must("number")?;
     let made = call
         .prove()
+        .and_then(|()| check(call, &keyspace, &request.owner))
         .and_then(|()| call.api("POST", "/v1/keys", &request, Some(number)));
     match made {
         Ok(made) => shown(call, &made, None),

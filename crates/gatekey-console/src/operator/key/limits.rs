@@ -14,13 +14,13 @@ use crate::view::{Blocks, Cell, Form, Lead};
 /// What a key has of its own, beside its name.
 pub(super) fn rows(call: &Ask, key: &Key) -> [(String, Cell); 2] {
     let limits = match (&key.limits, &key.plan) {
-        (Some(limits), _) => given::limits_text(call, limits),
+        (Some(limits), _) => format::limits(&call.site.look.texts, limits),
         (None, Some(_)) => call.t("whose_limits.plan"),
-        (None, None) => call.t("key.no_plan"),
+        (None, None) => call.t("plan.no_limit"),
     };
     let quota = match key.quota {
         Some(status) => given::quota_text(call, status.quota),
-        None => call.t("key.no_plan"),
+        None => call.t("key.no_quota"),
     };
     [
         (call.t("keyspaces.limits"), Cell::Text(limits)),

@@ -9,14 +9,15 @@ mod rotate;
 use gatekey::{Key, KeyState, Keyspace};
 use gatekey_admin::Right;
 
-use super::{Ask, hints, keys, trail};
+use super::{Ask, Clerk, hints, keys, trail};
 use crate::chart;
 use crate::desk::{counts, is_over, mark};
+use crate::facts;
 use crate::format;
 use crate::reply::{Fault, Page, Reply};
 use crate::view::{Actions, Blocks, Cell, Facts, Form, Link};
 
-pub(super) use edit::{edit, update};
+pub(super) use edit::{edit, plan_text, update};
 pub(super) use end::{disable, enable, note, reason_of, reasons, revoke, revoke_form};
 pub(super) use issue::{issue, new_for, new_form};
 pub(super) use limits::{limits, limits_form};
@@ -67,7 +68,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
         blocks.push(&note);
     }
     blocks.push(&facts(call, &key, &keyspace)?);
-    blocks.push(&usage(call, &key)?);
+    blocks.push(&usage(call, &key, &keyspace)?);
     let now = call.engine().now();
     let days = call
         .engine()
@@ -82,46 +83,35 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     Ok(Page::new(format::name_of(&key), blocks).into())
 }
 
-fn facts(call: &Ask, key: &Key, keyspace: &Keyspace) -> Result<Facts, Fault> {
-    let (texts, now) = (&call.site.look.texts, call.engine().now());
-    let names: Vec<String> = keyspace
-        .names(key.permissions)
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    let permissions = match names.is_empty() {
-        true => Cell::Text(call.t("key.no_permissions")),
-        false => Cell::Chips(names),
-    };
-    let owner = call.engine().owner(key.owner.clone())?;
-    let mut rows = vec![
-        (call.t("key.state"), format::state(texts, key.state)),
-        (call.t("key.id"), Cell::Code(key.id.to_string())),
-        (
-            call.t("key.owner"),
-            Cell::Link {
-                href: keys::owner_address(call, key.owner.as_str()),
-                text: key.owner.to_string(),
-            },
-        ),
-        (
-            call.t("key.keyspace"),
-            Cell::Link {
-                href: call.at(&format!("/keyspaces/{}", key.keyspace)),
-                text: key.keyspace.to_string(),
-            },
-        ),
-        (call.t("key.permissions"), permissions),
-        (
-            call.t("key.created"),
-            format::time(texts, key.created_at, now),
-        ),
-        (call.t("key.ends"), format::expiry(texts, key, now)),
-    ];
-    if let Some(by) = &key.created_by {
-        rows.push((call.t("key.created_by"), Cell::Text(by.clone())));
+/// A key, as pages tell of it.
+fn of<'a>(call: &'a Ask, key: &'a Key, keyspace: &'a Keyspace) -> facts::Of<'a, Clerk> {
+    let now = call.engine().now();
+    facts::Of {
+        call,
+        key,
+        keyspace,
+        now,
     }
-    if owner.is_suspended() {
+}
+
+fn facts(call: &Ask, key: &Key, keyspace: &Keyspace) -> Result<Facts, Fault> {
+    let owner = Cell::Link {
+        href: keys::owner_address(call, key.owner.as_str()),
+        text: key.owner.to_string(),
+    };
+    let place = Cell::Link {
+        href: call.at(&format!("/keyspaces/{}", key.keyspace)),
+        text: key.keyspace.to_string(),
+    };
+    let of = of(call, key, keyspace);
+    let mut rows = of.first([
+        (call.t("key.owner"), owner),
+        (call.t("key.keyspace"), place),
+    ]);
+    if let Some(by) = &key.created_by {
+        rows.push((call.t("key.created_by"), trail::who(call, Some(by))));
+    }
+    if call.engine().owner(key.owner.clone())?.is_suspended() {
         rows.push((
             call.t("key.owner_state"),
             Cell::State {
@@ -131,83 +121,38 @@ fn facts(call: &Ask, key: &Key, keyspace: &Keyspace) -> Result<Facts, Fault> {
         ));
     }
     if let Some(revoked) = &key.revoked {
-        let by = revoked.by.clone().unwrap_or_default();
-        let note = revoked.note.clone().unwrap_or_default();
-        let text = call.with("key.revoked_text", &[&revoked.reason, &by, &note]);
+        let mut text = revoked.reason.to_string();
+        if let Some(note) = &revoked.note {
+            text = call.with("key.revoked_text", &[&text, note]);
+        }
         rows.push((call.t("key.revoked"), Cell::Text(text)));
+        let by = trail::who(call, revoked.by.as_deref());
+        rows.push((call.t("key.revoked_by"), by));
     }
     let plan = key.plan.clone().unwrap_or_else(|| call.t("key.no_plan"));
     rows.push((call.t("key.plan"), Cell::Text(plan)));
     rows.extend(limits::rows(call, key));
-    if !key.networks.is_empty() {
-        let networks = key.networks.iter().map(ToString::to_string).collect();
-        rows.push((call.t("key.networks"), Cell::Chips(networks)));
-    }
-    if !key.labels.is_empty() {
-        let labels = key
-            .labels
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        rows.push((call.t("key.labels"), Cell::Chips(labels)));
-    }
-    if let Some(text) = &key.description {
-        rows.push((call.t("key.description"), Cell::Text(text.clone())));
-    }
-    for (id, name) in [
-        (key.successor, "key.successor"),
-        (key.predecessor, "key.predecessor"),
-    ] {
-        if let Some(id) = id {
-            let href = call.at(&format!("/keys/{id}"));
-            let text = id.to_string();
-            rows.push((call.t(name), Cell::Link { href, text }));
-        }
-    }
+    rows.extend(of.last());
     Ok(Facts {
         heading: call.t("key.facts"),
         rows,
     })
 }
 
-fn usage(call: &Ask, key: &Key) -> Result<Facts, Fault> {
-    let (texts, now) = (&call.site.look.texts, call.engine().now());
-    let mut rows = vec![
-        (
-            call.t("key.last_used"),
-            format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+fn usage(call: &Ask, key: &Key, keyspace: &Keyspace) -> Result<Facts, Fault> {
+    let (limits, quotas) = match is_over(key) {
+        true => (Vec::new(), Vec::new()),
+        false => (
+            call.engine().limits_left(key.id)?,
+            call.engine().quotas_left(key.id)?,
         ),
-        (
-            call.t("key.requests"),
-            Cell::Number(format::number(key.usage.count)),
-        ),
-    ];
-    if !is_over(key) {
-        let quotas = call.engine().quotas_left(key.id)?;
-        let limits = call.engine().limits_left(key.id)?;
-        rows.extend(
-            quotas
-                .iter()
-                .map(|left| format::quota(texts, &key.owner, left)),
-        );
-        rows.extend(
-            limits
-                .iter()
-                .map(|status| format::limit(texts, &key.owner, status)),
-        );
-    }
-    Ok(Facts {
-        heading: call.t("key.usage"),
-        rows,
-    })
+    };
+    Ok(of(call, key, keyspace).used(&limits, &quotas))
 }
 
 /// A form that comes back with what was wrong.
 pub(super) fn back(call: &Ask, title: &str, form: Form, fault: &Fault) -> Reply {
-    let (heading, text) = call.problem(fault);
-    let page = Page::new(
-        call.t(title),
-        Blocks::new().with(&form.problem(heading, text)),
-    );
+    let blocks = Blocks::new().with(&call.again(form, fault));
+    let page = Page::new(call.t(title), blocks);
     page.status(fault.status()).into()
 }
