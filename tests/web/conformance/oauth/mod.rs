@@ -308,6 +308,62 @@ fn the_suite_of_mcp_for_authorization_servers_passes() {
 
 #[test]
 fn pyjwt_and_jose_verify_our_jwts_by_our_key_set() {
+    let server = Server::start();
+    let key = server.issue("onecodex", "lab", &json!({ "permissions": ["read"] }));
+    let exchange = Ask::post("/one-codex/jwt").header("X-API-Key", &key.token);
+    let jwt = ureq(&server.url, &exchange).json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let issuer = format!("{}/one-codex", server.url);
+    let keys = format!("{issuer}/jwks.json");
+    assert_verified_elsewhere([&jwt, &keys, &issuer, "EdDSA"]);
+}
+
+/// Our JWTs of other algorithms.
+#[cfg(feature = "aws-lc")]
+#[test]
+fn pyjwt_and_jose_verify_es256_and_rs256_by_our_key_set() {
+    use gatekey::{Engine, NewKey, NewKeyspace, Requirements};
+    use gatekey_oauth::{Algorithm, JwtOptions, Jwts};
+
+    const ISSUER: &str = "https://api.example.com";
+    for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+        let engine = Engine::open_in_memory().unwrap();
+        engine
+            .create_keyspace(NewKeyspace::new("lab").unwrap())
+            .unwrap();
+        let key = engine.issue(NewKey::new("lab", "lab").unwrap()).unwrap();
+        let options = JwtOptions::new(ISSUER, ISSUER).algorithm(algorithm);
+        let jwts = Jwts::open(&engine, options).unwrap();
+        let jwt = jwts.exchange(key.token.expose(), &Requirements::new(), None);
+        let jwt = jwt.unwrap().unwrap();
+        let keys = serve(jwts.jwks());
+        assert_verified_elsewhere([jwt.expose(), &keys, ISSUER, algorithm.name()]);
+    }
+}
+
+/// A URL at which there is a key set, for as long as the test runs.
+#[cfg(feature = "aws-lc")]
+fn serve(set: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            assert!(lines.take_while(|line| !line.is_empty()).count() > 1);
+            let len = set.len();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+            write!(stream, "{head}\r\nContent-Length: {len}\r\n\r\n{set}").unwrap();
+        }
+    });
+    url
+}
+
+/// Asserts that a JWT of the owner `lab` is good for PyJWT and jose, by the key set at a
+/// URL, and with another signature is not.
+fn assert_verified_elsewhere(arguments: [&str; 4]) {
     let python = tools::find("authlib-python").map(|python| {
         let mut command = Command::new(python);
         command.arg(script("keys.py"));
@@ -320,28 +376,11 @@ fn pyjwt_and_jose_verify_our_jwts_by_our_key_set() {
             command.arg(script("keys.js"));
             (command, Some(modules(&jose)))
         });
-    let server = Server::start();
-    let key = server.issue("onecodex", "lab", &json!({ "permissions": ["read"] }));
-    let exchange = Ask::post("/one-codex/jwt").header("X-API-Key", &key.token);
-    let jwt = ureq(&server.url, &exchange).json()["token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let issuer = format!("{}/one-codex", server.url);
     for (mut command, folder) in python.into_iter().chain(node) {
-        let keys = format!("{issuer}/jwks.json");
-        let output = command
-            .args([&jwt, &keys, &issuer])
-            .args(folder)
-            .output()
-            .unwrap();
+        let output = command.args(arguments).args(folder).output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(
-            told,
-            "lab\nrefused\n",
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let problems = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(told, "lab\nrefused\n", "{}: {problems}", arguments[3]);
     }
 }
 
