@@ -86,7 +86,7 @@ impl<W> Of<'_, W> {
     pub(crate) fn used(&self, limits: &[LimitStatus], quotas: &[QuotaLeft]) -> Facts {
         let (call, key) = (self.call, self.key);
         let texts = &call.site.look.texts;
-        let last = format::time_or(texts, key.usage.last_used, self.now, "key.never_used");
+        let last = format::used(texts, key, self.now);
         let count = Cell::Number(format::number(key.usage.count));
         let mut rows = vec![
             (call.t("key.last_used"), last),

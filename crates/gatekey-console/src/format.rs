@@ -79,17 +79,35 @@ pub(crate) fn day(at: Timestamp) -> String {
     iso.get(..10).unwrap_or(&iso).to_owned()
 }
 
-/// An instant, with how far it is from now.
-pub(crate) fn time(texts: &Texts, at: Timestamp, now: Timestamp) -> Cell {
-    let hint = match at > now {
+/// How far an instant is from now.
+fn away(texts: &Texts, at: Timestamp, now: Timestamp) -> String {
+    match at > now {
         false if now.saturating_since(at) < JUST_NOW => texts.get("time.now"),
         true => texts.with("time.in", &[&about(texts, at.saturating_since(now))]),
         false => texts.with("time.ago", &[&about(texts, now.saturating_since(at))]),
-    };
+    }
+}
+
+/// An instant, with how far it is from now.
+pub(crate) fn time(texts: &Texts, at: Timestamp, now: Timestamp) -> Cell {
     Cell::Time {
         iso: at.to_string(),
         text: instant(at),
-        hint,
+        hint: away(texts, at, now),
+    }
+}
+
+/// The last use of a key, which is known to the minute, rounded down: how long ago that is
+/// counts from the end of the minute, so that no key seems to be used before it was made.
+pub(crate) fn used(texts: &Texts, key: &Key, now: Timestamp) -> Cell {
+    let Some(at) = key.usage.last_used else {
+        return Cell::Text(texts.get("key.never_used"));
+    };
+    let end = at.saturating_add(Duration::from_secs(MINUTE)).min(now);
+    Cell::Time {
+        iso: at.to_string(),
+        text: instant(at),
+        hint: away(texts, end, now),
     }
 }
 

@@ -235,7 +235,7 @@ pub(super) fn table(call: &Ask, caption: String, keys: &[Key]) -> Table {
             },
             Cell::Text(key.keyspace.to_string()),
             format::state(texts, key.state),
-            format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+            format::used(texts, key, now),
             format::expiry(texts, key, now),
         ],
         id: key.id.to_string(),

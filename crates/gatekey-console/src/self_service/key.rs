@@ -246,10 +246,7 @@ pub(super) fn confirm(call: &Ask) -> Result<Reply, Fault> {
             rows: vec![
                 (call.t("key.id"), Cell::Code(key.id.to_string())),
                 (call.t("key.state"), format::state(texts, key.state)),
-                (
-                    call.t("key.last_used"),
-                    format::time_or(texts, key.usage.last_used, now, "key.never_used"),
-                ),
+                (call.t("key.last_used"), format::used(texts, key, now)),
             ],
         })
         .with(&form);

@@ -154,10 +154,7 @@ fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
                     call.t("key.created"),
                     format::time(texts, key.created_at, now),
                 ),
-                (
-                    call.t("key.last_used"),
-                    format::time_or(texts, key.usage.last_used, now, "key.never_used"),
-                ),
+                (call.t("key.last_used"), format::used(texts, key, now)),
                 (call.t("key.ends"), format::expiry(texts, key, now)),
                 (
                     call.t("key.requests"),
@@ -269,7 +266,7 @@ fn table(call: &Ask, caption: String, keys: &[&Key]) -> Table {
         let mut cells = vec![
             name,
             format::state(texts, key.state),
-            format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+            format::used(texts, key, now),
             format::expiry(texts, key, now),
         ];
         if have_plans {

@@ -91,7 +91,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
             format::state(texts, key.state),
             Cell::Number(format::number(sum.granted())),
             Cell::Number(format::number(sum.denied())),
-            format::time_or(texts, key.usage.last_used, now, "key.never_used"),
+            format::used(texts, key, now),
         ]
         .into()
     });

@@ -188,6 +188,20 @@ fn hints_are_shown_of_a_key_and_of_all() {
     }
 }
 
+/// The minute of a use began before the key was made, most often.
+#[test]
+fn a_key_that_was_used_just_now_says_so() {
+    let at = "2026-11-26T13:40:59.250Z".parse().unwrap();
+    let options = Options::new().clock(ManualClock::at(at));
+    let house = House::over(options.open_in_memory().unwrap());
+    let key = house.key("acme", &["read"]);
+    let _ = house.engine.verify(key.token.expose()).unwrap();
+    let pages = house.pages("acme", House::ceiling());
+    let page = get(&pages, &format!("/settings/keys/keys/{}", key.key.id)).body;
+    // Of its making, of its use, and in its history.
+    assert_eq!(page.matches("just now").count(), 3, "{page}");
+}
+
 /// In the order in which a person should look.
 #[test]
 fn the_hints_that_matter_most_come_first() {

@@ -115,10 +115,7 @@ pub(in crate::operator) fn revoke_form(call: &Ask) -> Result<Reply, Fault> {
             (call.t("key.id"), Cell::Code(key.id.to_string())),
             (call.t("key.owner"), Cell::Text(key.owner.to_string())),
             (call.t("key.state"), format::state(texts, key.state)),
-            (
-                call.t("key.last_used"),
-                format::time_or(texts, key.usage.last_used, now, "key.never_used"),
-            ),
+            (call.t("key.last_used"), format::used(texts, &key, now)),
         ],
     });
     blocks.push(&revoking(call, &key));
