@@ -306,7 +306,7 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
         ("label=env", 5),
         ("label=env%3Dtest&label=team", 0),
         ("label=team=data", 2),
-        ("name=SECON", 1),
+        ("name=SECOND", 1),
         ("name=nobody", 0),
         ("expires_within=P4D", 5),
         ("expires_within=P1D", 0),

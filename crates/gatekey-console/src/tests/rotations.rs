@@ -90,7 +90,7 @@ fn one_key_at_a_time_is_regenerated_at_once_unless_a_grace_is_chosen() {
         let body = get(&pages, page).body;
         assert!(body.contains("Regenerate the key"), "{page}: {body}");
         assert!(
-            !body.contains("Rotate") && !body.contains("otate it"),
+            !body.contains("Rotate") && !body.contains("rotate it"),
             "{page}"
         );
     }
