@@ -15,6 +15,8 @@
     clippy::panic
 )]
 
+#[path = "figures/foreign.rs"]
+mod foreign;
 #[path = "figures/limits.rs"]
 mod limits;
 #[path = "figures/oauth.rs"]
@@ -747,6 +749,7 @@ fn main() {
     opening(&run);
     counts(&run);
     limits::limits(&run);
+    foreign::foreign(&run);
     oauth::oauth(&run);
     // Last: it changes the store.
     writes(&run);

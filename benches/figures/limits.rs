@@ -8,7 +8,7 @@ use gatekey::{Engine, LevelDefaults, Limit, NewKey, NewKeyspace, Options, Plan, 
 use crate::world::lay_out;
 use crate::{BATCH, Run, compare, granted, median, print, throughput};
 
-const KEYS: usize = 50_000;
+pub(crate) const KEYS: usize = 50_000;
 const ORGANISATIONS: usize = 1_000;
 /// So many requests that none is refused.
 const MANY: u32 = 4_000_000_000;
@@ -20,13 +20,13 @@ const NAMES: [&str; 4] = [
 ];
 
 /// An engine, and its tokens in a random order, the same for all.
-struct Place {
-    engine: Engine,
+pub(crate) struct Place {
+    pub(crate) engine: Engine,
     pool: Vec<&'static str>,
 }
 
 impl Place {
-    fn new(
+    pub(crate) fn new(
         organisations: usize,
         keyspace: impl FnOnce(NewKeyspace) -> NewKeyspace,
         key: impl Fn(NewKey) -> NewKey,
@@ -60,7 +60,7 @@ impl Place {
         place
     }
 
-    fn verify(&self, at: usize) {
+    pub(crate) fn verify(&self, at: usize) {
         granted(&self.engine, self.pool[at % KEYS]);
     }
 }

@@ -208,7 +208,7 @@ async fn next(body: &mut Body) -> Option<Result<http_body::Frame<Bytes>, axum::E
 pub(crate) struct Ask<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
-    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) body: Option<Bytes>,
     pub(crate) idempotency_key: Option<&'a str>,
 }
 
@@ -226,6 +226,15 @@ impl<'a> Ask<'a> {
         Self::with("POST", path, body)
     }
 
+    /// With a body that is JSON already.
+    pub(crate) fn post_bytes(path: &'a str, body: Vec<u8>) -> Self {
+        Self {
+            body: Some(body.into()),
+            method: "POST",
+            ..Self::get(path)
+        }
+    }
+
     pub(crate) fn patch(path: &'a str, body: &impl serde::Serialize) -> Result<Self> {
         Self::with("PATCH", path, body)
     }
@@ -235,7 +244,7 @@ impl<'a> Ask<'a> {
         Ok(Self {
             method,
             path,
-            body: Some(body),
+            body: Some(body.into()),
             idempotency_key: None,
         })
     }

@@ -115,7 +115,7 @@ fn serve(door: &Door, global: &Global, command: Command, token: String) -> Resul
             let ask = Ask {
                 method: &method.to_ascii_uppercase(),
                 path: &path,
-                body: body.map(String::into_bytes),
+                body: body.map(Into::into),
                 idempotency_key: None,
             };
             door.copy(&ask, &mut std::io::stdout())?;

@@ -7,9 +7,12 @@ mod source;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use gatekey_admin::wire::{
-    ClaimRequest, ForeignKeyRequest, ImportDryRunRequest, ImportKeysRequest, Patch, SunsetRequest,
+    ClaimRequest, ForeignKeyRequest, ImportDryRunRequest, ImportKeysRequest, ImportRequest, Patch,
+    SunsetRequest,
 };
 use serde_json::{Value, json};
 
@@ -23,8 +26,11 @@ use crate::table;
 use args::{Command, Import, Run};
 use formats::Read;
 
-/// How many keys one request has.
-const PER_REQUEST: usize = 5_000;
+/// How many keys one request has, and about how many bytes: the admin API takes 8 MiB.
+const PER_REQUEST: usize = 10_000;
+const BYTES_PER_REQUEST: usize = 6 << 20;
+/// How many items are read ahead.
+const AHEAD: usize = 2;
 /// How many rows of a report are shown to a person.
 const SHOWN_MAX: u64 = 100;
 
@@ -69,7 +75,7 @@ pub(crate) fn run(door: &Door, global: &Global, asked: Import, token: String) ->
             };
             print(global, &door.ask(&Ask::post("/v1/imports/claim", &body)?)?)
         }
-        (None, Some(asked)) => import(door, global, &asked),
+        (None, Some(asked)) => import(door, global, &Arc::new(asked)),
         (None, None) => Err(Failure::usage("what to import? give --format and a file")),
     }
 }
@@ -151,74 +157,137 @@ impl Seen {
     }
 }
 
-fn import(door: &Door, global: &Global, asked: &Run) -> Result<()> {
-    let new = asked.import();
-    let name = new.name.clone();
-    let rows = source::rows(&asked.file, asked.format.bare())?;
-    if !asked.dry_run {
-        door.ask(&Ask::post("/v1/imports", &new)?)?;
-    }
-    let (mut report, mut seen) = (Report::default(), Seen::default());
-    let mut progress = Progress::default();
-    let mut batch: Vec<(u64, ForeignKeyRequest)> = Vec::new();
-    let mut begins_alike = 0_u64;
-    let send = |batch: &mut Vec<(u64, ForeignKeyRequest)>, report: &mut Report| {
-        let (numbers, keys): (Vec<u64>, Vec<ForeignKeyRequest>) = batch.drain(..).unzip();
-        let ids: Vec<Option<String>> = keys.iter().map(|key| key.id.clone()).collect();
-        let answer = match asked.dry_run {
+/// What the reader of the rows hands on, in their order.
+enum Item {
+    /// The source can be read.
+    Begun,
+    Row(u64, &'static str, String),
+    Batch(Batch),
+}
+
+/// Keys as one request has them.
+struct Batch {
+    rows: Vec<(u64, Option<String>)>,
+    body: Vec<u8>,
+}
+
+impl Batch {
+    /// The beginning of the request: its list of keys is the last of its members.
+    fn new(asked: &Run, new: &ImportRequest) -> Result<Self> {
+        let keys = Vec::new();
+        let body = match asked.dry_run {
             true => {
                 let import = new.clone();
-                let body = ImportDryRunRequest { import, keys };
-                door.ask(&Ask::post("/v1/imports/dry-run", &body)?)?
+                serde_json::to_vec(&ImportDryRunRequest { import, keys })
             }
             false => {
-                let import = name.clone();
-                let body = ImportKeysRequest { import, keys };
-                door.ask(&Ask::post("/v1/imports/keys", &body)?)?
+                let import = new.name.clone();
+                serde_json::to_vec(&ImportKeysRequest { import, keys })
             }
         };
-        let told = answer["keys"].as_array().map_or(&[][..], Vec::as_slice);
-        for ((number, id), told) in numbers.into_iter().zip(ids).zip(told) {
-            let mut told = told.clone();
-            told["source_id"] = json!(id);
-            if asked.dry_run {
-                // It was drawn for the answer alone.
-                told["id"] = Value::Null;
-            }
-            let outcome = told["outcome"].as_str().unwrap_or("refused").to_owned();
-            report.row(global, number, &outcome, &told)?;
+        let mut body = body.map_err(Failure::fault)?;
+        let is_list = body.ends_with(b"[]}");
+        body.truncate(body.len().saturating_sub(2));
+        match is_list {
+            true => Ok(Self {
+                rows: Vec::new(),
+                body,
+            }),
+            false => Err(Failure::fault("the request does not end with its keys")),
         }
-        Ok::<(), Failure>(())
-    };
+    }
+
+    fn add(&mut self, row: u64, key: ForeignKeyRequest) -> Result<()> {
+        if !self.rows.is_empty() {
+            self.body.push(b',');
+        }
+        serde_json::to_writer(&mut self.body, &key).map_err(Failure::fault)?;
+        self.rows.push((row, key.id));
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= PER_REQUEST || self.body.len() >= BYTES_PER_REQUEST
+    }
+
+    fn finish(&mut self) {
+        self.body.extend_from_slice(b"]}");
+    }
+}
+
+/// Reads the rows, and makes requests of them, while those before are under way. Says how many
+/// tokens begin as those of the keyspace do.
+fn read(asked: &Run, new: &ImportRequest, to: &SyncSender<Item>) -> Result<u64> {
+    let rows = source::rows(&asked.file, asked.format.bare())?;
+    // Where nobody takes an item any more, it has failed, and says why.
+    if to.send(Item::Begun).is_err() {
+        return Ok(0);
+    }
+    let begins = format!("{}_", asked.keyspace);
+    let mut seen = Seen::default();
+    let mut batch = Batch::new(asked, new)?;
+    let mut begins_alike = 0_u64;
     for row in rows {
         let (number, row) = row?;
-        match asked.read(&row) {
-            Read::Key(key) => {
-                if let Some(first) = seen_before(asked, &mut seen, number, &key) {
+        let item = match asked.read(&row) {
+            Read::Key(key) => match seen_before(asked, &mut seen, number, &key) {
+                Some(first) => {
                     let detail = format!("it has the token of row {first}");
-                    report.row(global, number, "refused", &json!({"detail": detail}))?;
-                    continue;
+                    Item::Row(number, "refused", detail)
                 }
-                let begins = format!("{}_", asked.keyspace);
-                let start = ["start", "prefix"]
-                    .iter()
-                    .find_map(|name| row.get(*name)?.as_str());
-                let start = key.token.as_deref().or(start).unwrap_or("");
-                begins_alike += u64::from(start.starts_with(&begins));
-                batch.push((number, *key));
-                if batch.len() == PER_REQUEST {
-                    send(&mut batch, &mut report)?;
-                    progress.tell(&format!("{} rows", report.rows));
+                None => {
+                    let start = ["start", "prefix"]
+                        .iter()
+                        .find_map(|name| row.get(*name)?.as_str());
+                    let start = key.token.as_deref().or(start).unwrap_or("");
+                    begins_alike += u64::from(start.starts_with(&begins));
+                    batch.add(number, *key)?;
+                    if !batch.is_full() {
+                        continue;
+                    }
+                    let next = Batch::new(asked, new)?;
+                    Item::Batch(std::mem::replace(&mut batch, next))
                 }
-            }
-            Read::Passed(why) => report.row(global, number, "passed", &json!({"detail": why}))?,
-            Read::Bad(why) => report.row(global, number, "refused", &json!({"detail": why}))?,
+            },
+            Read::Passed(why) => Item::Row(number, "passed", why.to_owned()),
+            Read::Bad(why) => Item::Row(number, "refused", why),
+        };
+        if to.send(item).is_err() {
+            return Ok(begins_alike);
         }
     }
-    if !batch.is_empty() {
-        send(&mut batch, &mut report)?;
+    if !batch.rows.is_empty() {
+        let _ = to.send(Item::Batch(batch));
+    }
+    Ok(begins_alike)
+}
+
+fn import(door: &Door, global: &Global, asked: &Arc<Run>) -> Result<()> {
+    let new = asked.import();
+    let mut report = Report::default();
+    let (to, items) = std::sync::mpsc::sync_channel(AHEAD);
+    // Not waited for where this fails: it may be reading a terminal.
+    let reader = std::thread::spawn({
+        let (asked, new) = (asked.clone(), new.clone());
+        move || read(&asked, &new, &to)
+    });
+    let mut progress = Progress::default();
+    for item in items {
+        match item {
+            Item::Begun if asked.dry_run => {}
+            Item::Begun => drop(door.ask(&Ask::post("/v1/imports", &new)?)?),
+            Item::Row(number, outcome, detail) => {
+                report.row(global, number, outcome, &json!({"detail": detail}))?;
+            }
+            Item::Batch(batch) => {
+                send(door, global, asked, batch, &mut report)?;
+                progress.tell(&format!("{} rows", report.rows));
+            }
+        }
     }
     drop(progress);
+    let read = reader.join();
+    let begins_alike = read.map_err(|_| Failure::fault("reading the rows panicked"))??;
     if begins_alike > 0 {
         tell(&format!(
             "{begins_alike} tokens begin as those of keyspace {} do: their text does not say \
@@ -229,7 +298,7 @@ fn import(door: &Door, global: &Global, asked: &Run) -> Result<()> {
     if report.shown == SHOWN_MAX {
         tell("more rows were refused or passed over; --json names all");
     }
-    print(global, &report.totals(&name, asked.dry_run))?;
+    print(global, &report.totals(&new.name, asked.dry_run))?;
     match report.refused {
         0 => Ok(()),
         refused => Err(Failure::new(
@@ -237,6 +306,33 @@ fn import(door: &Door, global: &Global, asked: &Run) -> Result<()> {
             format!("{refused} rows were refused"),
         )),
     }
+}
+
+fn send(
+    door: &Door,
+    global: &Global,
+    asked: &Run,
+    mut batch: Batch,
+    report: &mut Report,
+) -> Result<()> {
+    batch.finish();
+    let path = match asked.dry_run {
+        true => "/v1/imports/dry-run",
+        false => "/v1/imports/keys",
+    };
+    let mut answer = door.ask(&Ask::post_bytes(path, batch.body))?;
+    let told = answer["keys"].as_array_mut();
+    let told = told.map_or(&mut [][..], Vec::as_mut_slice);
+    for ((number, id), told) in batch.rows.into_iter().zip(told) {
+        told["source_id"] = json!(id);
+        if asked.dry_run {
+            // It was drawn for the answer alone.
+            told["id"] = Value::Null;
+        }
+        let outcome = told["outcome"].as_str().unwrap_or("refused").to_owned();
+        report.row(global, number, &outcome, told)?;
+    }
+    Ok(())
 }
 
 fn seen_before(asked: &Run, seen: &mut Seen, row: u64, key: &ForeignKeyRequest) -> Option<u64> {

@@ -158,6 +158,39 @@ fn a_dry_run_tells_of_each_row_and_changes_nothing() {
     assert_eq!(place.done(&["--json", "import", "status"]).stdout, "");
 }
 
+/// `TokenForm` says whose a token of gatekey's own is; of these nothing says it.
+#[test]
+fn tokens_that_begin_as_those_of_the_keyspace_are_counted_and_told() {
+    let place = place();
+    let told = |ran: &Ran| {
+        let said = ran
+            .stderr
+            .lines()
+            .find(|line| line.contains("begin as those"));
+        said.map(str::to_owned)
+    };
+    let alike = "acme_live_of-the-old-system-01\nacme_live_of-the-old-system-02\n\
+                 acme_liver_of-the-old-system-03\nlive_acme_live_of-the-old-system\n";
+    for more in [&["--owner", "u", "--dry-run"][..], &["--owner", "u"]] {
+        let ran = import(&place, "plain", alike, more);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let said = told(&ran).unwrap_or_else(|| panic!("{ran:?}"));
+        let begins = "2 tokens begin as those of keyspace acme_live do";
+        assert!(said.starts_with(begins), "{said}");
+        assert!(!ran.stderr.contains("of-the-old-system"), "{ran:?}");
+    }
+    let other = "live_acme_live_of-another-system\n";
+    let ran = import(&place, "plain", other, &["--owner", "u"]);
+    assert_eq!((ran.code, told(&ran)), (0, None), "{ran:?}");
+    // Where the source keeps a hash, it says how its tokens begin.
+    let hashed = format!("hash,start,owner\n{SHA256},acme_live_x,u\n");
+    let ran = import(&place, "sha256", &hashed, &["--lengths", "1-64"]);
+    assert!(
+        told(&ran).is_some_and(|said| said.starts_with("1 tokens begin")),
+        "{ran:?}"
+    );
+}
+
 #[test]
 fn a_weak_token_is_taken_only_where_somebody_says_so() {
     let place = place();

@@ -1,6 +1,7 @@
 //! In a real terminal (tmux): questions, colours, a token that is not shown while it is
 //! typed.
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 use crate::program::{GATEKEY, Place, run, wait_for};
@@ -60,6 +61,46 @@ impl Terminal {
     }
 }
 
+/// Takes what a terminal gets, and keeps it: a line that is written over is not on the screen.
+struct Kept(std::path::PathBuf);
+
+impl Kept {
+    fn of(terminal: &Terminal, place: &Place) -> Self {
+        let file = place.path().join("written");
+        let pipe = format!("cat >>{}", file.display());
+        terminal.tmux(&["pipe-pane", &pipe]);
+        Self(file)
+    }
+
+    /// Waits for a text, and for the line to be taken away after it.
+    fn had(&self, text: &str) {
+        let gone = "\r\u{1b}[K";
+        wait_for(&format!("{text:?}, and the end of it"), || {
+            let written = std::fs::read(&self.0).unwrap_or_default();
+            let written = String::from_utf8_lossy(&written).into_owned();
+            let behind = written.split_once(&format!("{gone}{text}"));
+            behind.is_some_and(|(_, behind)| behind.contains(gone))
+        });
+    }
+}
+
+/// A server that answers a request once it is let: what it is asked takes long.
+fn slow(answer: &'static str) -> (String, std::sync::mpsc::Sender<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (let_it, is_let) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 8192]).unwrap();
+        let _ = is_let.recv();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+        let len = answer.len();
+        let response = format!("{head}\r\ncontent-length: {len}\r\n\r\n{answer}");
+        stream.write_all(response.as_bytes()).unwrap();
+    });
+    (format!("http://{address}"), let_it)
+}
+
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.tmux(&["kill-server"]);
@@ -107,4 +148,54 @@ fn a_terminal_is_asked_has_colours_and_does_not_show_a_token_that_is_typed() {
     terminal.send("y");
     terminal.shows("code=0");
     assert_eq!(place.run_with(&["verify"], &token).code, 7);
+}
+
+#[test]
+fn what_takes_long_says_so_on_a_terminal_and_leaves_nothing_there() {
+    let place = Place::empty();
+    let Some(terminal) = Terminal::open(&place) else {
+        eprintln!("left out: this takes tmux");
+        return;
+    };
+    let kept = Kept::of(&terminal, &place);
+    terminal.send("export GATEKEY_ADMIN_KEY=key");
+    let purged = r#"{"keys":0,"dry_run":false}"#;
+    for (command, answer, told) in [
+        ("check", r#"{"is_sound":true,"findings":[]}"#, "/v1/check: "),
+        ("purge --age 1d --yes", purged, "/v1/purge: "),
+        ("backup copy.redb", "a file", "/v1/backup: "),
+    ] {
+        let (url, let_it) = slow(answer);
+        terminal.send(&format!("{GATEKEY} --url {url} {command} >/dev/null"));
+        wait_for(&format!("{told:?} on the terminal"), || {
+            terminal.screen().contains(told)
+        });
+        let_it.send(()).unwrap();
+        kept.had(told);
+    }
+}
+
+#[test]
+fn an_import_tells_on_a_terminal_how_far_it_is() {
+    let (place, ..) = Place::with_key();
+    let Some(terminal) = Terminal::open(&place) else {
+        eprintln!("left out: this takes tmux");
+        return;
+    };
+    let kept = Kept::of(&terminal, &place);
+    let rows: String = (0..10_001)
+        .map(|n| format!("a-token-of-the-old-gateway-{n:05}\n"))
+        .collect();
+    std::fs::write(place.path().join("tokens"), rows).unwrap();
+    terminal.send(&format!(
+        "{GATEKEY} import --format plain tokens --keyspace acme_live --owner many; echo code=$?"
+    ));
+    kept.had("10000 rows");
+    terminal.shows("code=0");
+    assert!(terminal.screen().contains("10001"), "{}", terminal.screen());
+    assert!(
+        !terminal.screen().contains("rows\n"),
+        "{}",
+        terminal.screen()
+    );
 }
