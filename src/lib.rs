@@ -201,6 +201,7 @@ pub use model::stats::{KeyCounts, PepperKeys, Stats};
 pub use model::time::{ClockLeap, ClockStatus};
 pub use model::timings::Timings;
 pub use model::usage_history::UsageBin;
+pub use model::used_from::UsedFrom;
 pub use model::verdict::{Denial, Grant, Verdict};
 pub use model::withheld::withheld;
 pub use store::backup::{Backup, BackupProgress};

@@ -9,13 +9,15 @@ use crate::engine::shared::Core;
 use crate::model::audit::NAMED_MAX;
 use crate::model::error::Error;
 use crate::store::failure::guarded;
-use crate::store::tx::uses::OnTheWay;
+use crate::store::tx::uses::{Hour, OnTheWay};
 use crate::store::{counts, history};
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 
 /// The most keys whose usage one transaction writes.
 const USAGE_PER_TRANSACTION: usize = 4096;
+/// Of how many keys a flush looks for networks that are too old: each is looked at in turn.
+const NETWORKS_LOOKED_AT: usize = 512;
 /// The most digests that one transaction renews: its audit entry names them all.
 const RENEWALS_PER_TRANSACTION: usize = NAMED_MAX;
 
@@ -80,9 +82,41 @@ impl Core {
             }
             used = rest;
         }
+        self.write_networks()?;
         self.end_imports()?;
         self.index_trail()?;
         self.follow_time()
+    }
+
+    /// Writes from where keys were used, and drops some of what is too old.
+    fn write_networks(&self) -> Result<(), Error> {
+        let mut used = self.networks.take();
+        while !used.is_empty() {
+            let rest = used.split_off(used.len().min(USAGE_PER_TRANSACTION));
+            let chunk = Arc::new(used);
+            let written = self.mutate({
+                let chunk = chunk.clone();
+                move |tx| tx.add_networks(&chunk)
+            });
+            if let Err(error) = written {
+                self.networks.put_back(&chunk);
+                self.networks.put_back(&rest);
+                return Err(error);
+            }
+            used = rest;
+        }
+        let looked_to = &self.networks.looked_to;
+        let (from, today) = (
+            looked_to.load(Ordering::Relaxed),
+            Hour::of(self.now()).day(),
+        );
+        let (outdated, next) =
+            self.read(|snapshot| snapshot.outdated_networks(from, today, NETWORKS_LOOKED_AT))?;
+        if !outdated.is_empty() {
+            self.mutate(move |tx| tx.drop_old_networks(&outdated))?;
+        }
+        looked_to.store(next.unwrap_or(0), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Revokes keys of imports that were never used before the sunset.

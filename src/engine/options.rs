@@ -38,6 +38,7 @@ pub struct Options {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) usage_interval: Option<Duration>,
     pub(crate) usage_history_bytes: u64,
+    pub(crate) note_networks: bool,
     pub(crate) limited_keys: usize,
     pub(crate) failed_attempts: Option<Limit>,
     pub(crate) idempotency_window: Duration,
@@ -63,6 +64,7 @@ impl Default for Options {
             clock: Arc::new(SystemClock),
             usage_interval: Some(Self::USAGE_INTERVAL),
             usage_history_bytes: Self::USAGE_HISTORY_BYTES,
+            note_networks: false,
             limited_keys: Self::LIMITED_KEYS,
             failed_attempts: None,
             idempotency_window: Self::IDEMPOTENCY_WINDOW,
@@ -225,6 +227,47 @@ impl Options {
     /// ```
     pub fn usage_history_bytes(mut self, bytes: u64) -> Self {
         self.usage_history_bytes = bytes;
+        self
+    }
+
+    /// Whether the networks that keys are used from are noted, for the hint
+    /// [`HintRule::NewNetwork`](crate::HintRule::NewNetwork). Off by default: they are personal
+    /// data where a key is a person's.
+    ///
+    /// A grant with a [source](crate::Requirements::source) is noted, as the `/24` of an IPv4
+    /// address or the `/48` of an IPv6 address: the smallest networks that are routed by
+    /// themselves, so that an address which a provider changes is not told as another. No
+    /// address is kept. Of each network there are the instant of the first use and the day
+    /// of the last.
+    ///
+    /// A key has up to 16. Where there are more, the one that was used least lately goes
+    /// first; of those last used on the same day the one that came last. A network goes when
+    /// the key was not used from it for 90 days, with a later flush, and all of a key's go
+    /// with [`purge`](crate::Engine::purge). A backup has them, and a restored copy of it.
+    /// With the option off, nothing is added, and what there is is kept for its 90 days.
+    ///
+    /// A [flush](crate::Engine::flush) writes them. Each thread has 64 KiB to know what it
+    /// has noted. Between two flushes there is room for 65,536 networks of keys, and 16 of one
+    /// key; others are noted at a later use. Needs a
+    /// [`usage_interval`](Self::usage_interval).
+    ///
+    /// ```
+    /// # use gatekey::{NewKey, NewKeyspace};
+    /// use gatekey::{Options, Requirements};
+    ///
+    /// let engine = Options::new().note_networks(true).open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// let from = Requirements::new().source("192.0.2.77".parse().unwrap());
+    /// engine.verify_with(issued.token.expose(), &from)?;
+    /// engine.flush()?; // rather than wait for the interval
+    /// let networks = engine.networks_of(issued.key.id)?;
+    /// assert_eq!(networks[0].network.to_string(), "192.0.2.0/24");
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn note_networks(mut self, note: bool) -> Self {
+        self.note_networks = note;
         self
     }
 

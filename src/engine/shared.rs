@@ -14,6 +14,7 @@ use crate::engine::follower::Followers;
 use crate::engine::options::Options;
 use crate::memory::attempts::Attempts;
 use crate::memory::limiter::Limiter;
+use crate::memory::networks::Networks;
 use crate::memory::owner_terms::{OwnLimits, OwnerTerms};
 use crate::memory::process::Home;
 use crate::memory::quota::Quotas;
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     /// needs no snapshot.
     pub(super) dark: AtomicBool,
     pub(super) notes: Notes,
+    pub(super) networks: Networks,
     pub(super) limiter: Limiter,
     pub(super) owner_terms: OwnerTerms,
     pub(super) own_limits: OwnLimits,
@@ -131,6 +133,7 @@ impl Core {
             clock: options.clock.clone(),
             cache_bytes: options.store.cache_bytes,
             notes: Notes::new(),
+            networks: Networks::new(options.note_networks && options.usage_interval.is_some()),
             limiter,
             owner_terms,
             own_limits: OwnLimits::default(),

@@ -520,6 +520,12 @@ impl Core {
             }
             false => self.notes.look(Some(answered), step, ask)?,
         }
+        if self.networks.is_on()
+            && let Some(source) = requirements.source
+            && !requirements.is_counted
+        {
+            self.networks.used(view.id(), source, at);
+        }
         if let Some(signed) = signed
             && view.pepper() != self.signing_pepper()
         {

@@ -5,6 +5,7 @@ pub(crate) mod attempts;
 pub(crate) mod hash;
 pub(crate) mod levels;
 pub(crate) mod limiter;
+pub(crate) mod networks;
 pub(crate) mod owner_names;
 pub(crate) mod owner_terms;
 pub(crate) mod process;

@@ -2,6 +2,7 @@
 
 use crate::model::clock::Timestamp;
 use crate::model::id::{KeyId, Prefix};
+use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 
 /// Something about a key that a person should look at, from
@@ -24,6 +25,8 @@ pub struct Hint {
     pub count: u64,
     /// How often it is usual; 0 where the rule does not compare.
     pub usual: u64,
+    /// The network that [`HintRule::NewNetwork`] is about.
+    pub network: Option<Network>,
 }
 
 /// A rule by which a [`Hint`] is given. Days are those of UTC; recently is on the present
@@ -55,16 +58,23 @@ pub enum HintRule {
     /// A good key was issued over 90 days ago, and not granted for 90 days. `since`: when it
     /// was last granted, or `None` if never; `count`: how often it ever was.
     Unused,
+    /// A key was recently granted from a network for the first time, and its networks had
+    /// been noted for 7 days by then: see
+    /// [`Options::note_networks`](crate::Options::note_networks). Each such network has a hint.
+    /// `network`: which; `since`: its first use; `count`: how many such networks the key
+    /// has; `usual`: how many others.
+    NewNetwork,
 }
 
 impl HintRule {
     /// All rules that this version knows.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::RevokedKeyTried,
         Self::DormantKeyUsed,
         Self::UnusualRate,
         Self::OldKeyInUse,
         Self::Unused,
+        Self::NewNetwork,
     ];
 
     /// A stable name.
@@ -76,6 +86,7 @@ impl HintRule {
             Self::UnusualRate => "unusual_rate",
             Self::OldKeyInUse => "old_key_in_use",
             Self::Unused => "unused",
+            Self::NewNetwork => "new_network",
         }
     }
 
@@ -92,6 +103,7 @@ impl HintRule {
                 "rotated, still used today or yesterday, and its grace ends within 3 days"
             }
             Self::Unused => "issued over 90 days ago, and not used for 90 days",
+            Self::NewNetwork => "used today or yesterday from a network that is new for it",
         }
     }
 }

@@ -44,5 +44,6 @@ pub(crate) mod text;
 pub(crate) mod time;
 pub(crate) mod timings;
 pub(crate) mod usage_history;
+pub(crate) mod used_from;
 pub(crate) mod verdict;
 pub(crate) mod withheld;

@@ -42,6 +42,12 @@ impl Network {
             }))
     }
 
+    /// The network of an address, by a length that its family has: all of it, where the
+    /// family has no such length.
+    pub(crate) fn prefix_of(address: IpAddr, prefix_len: u8) -> Self {
+        Self(IpNet::new(address, prefix_len).map_or_else(|_| address.into(), |net| net.trunc()))
+    }
+
     /// Whether all of another network is inside.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.0.contains(&other.0)
@@ -96,7 +102,7 @@ pub(crate) fn is_nat64(address: Ipv6Addr) -> bool {
 /// The IPv4 address that one under the well-known prefix stands for. It never stands
 /// for a private address (RFC 6052, 3.1): an outside translator must not pass its hosts
 /// off as internal ones.
-fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(crate) fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = Ipv4Addr::from_bits(u32::try_from(address.to_bits() & 0xffff_ffff).ok()?);
     let is_local = v4.is_private()
         || v4.is_loopback()

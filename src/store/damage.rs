@@ -18,6 +18,7 @@ use crate::store::record::{KeyRecord, View};
 use crate::store::tables::{META_INDEXED, OwnerRecord, State, Stored, Tagged, unseal};
 use crate::store::tx::requests::{self, RequestPart};
 use crate::store::usage_history::{HistoryRow, HistoryState, META_HISTORY};
+use crate::store::usage_networks::NetworksRecord;
 
 /// How many damaged records are listed; the rest is counted.
 pub(super) const LISTED_MAX: usize = 100;
@@ -57,6 +58,9 @@ impl<'a> Damage<'a> {
             "usage_hours" => self.sealed::<HistoryRow>(Tagged::UsageHours, key, value, &text),
             "usage_days" => self.sealed::<HistoryRow>(Tagged::UsageDays, key, value, &text),
             "usage_owners" => self.sealed::<HistoryRow>(Tagged::UsageOwners, key, value, &text),
+            "usage_networks" => {
+                self.sealed::<NetworksRecord>(Tagged::UsageNetworks, key, value, &number);
+            }
             "quotas" => self.sealed::<QuotaRecord>(Tagged::Quota, key, value, &number),
             "kept" => self.sealed::<AuditBody>(Tagged::Kept, key, value, &number),
             "requests" => self.sealed::<RequestPart>(Tagged::Request, key, value, &request),
@@ -154,7 +158,9 @@ fn raw(key: &[u8]) -> u64 {
 
 fn number(table: Tagged, key: &[u8]) -> String {
     match table {
-        Tagged::Cold | Tagged::Usage => KeyId::from_raw(raw(key)).to_string(),
+        Tagged::Cold | Tagged::Usage | Tagged::UsageNetworks => {
+            KeyId::from_raw(raw(key)).to_string()
+        }
         _ => raw(key).to_string(),
     }
 }

@@ -57,4 +57,5 @@ pub(crate) mod tables;
 pub(crate) mod trail;
 pub(crate) mod tx;
 pub(crate) mod usage_history;
+pub(crate) mod usage_networks;
 pub(crate) mod writer;

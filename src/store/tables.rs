@@ -23,7 +23,9 @@ use crate::store::reach::Reach;
 /// of owners; the usage history.
 ///
 /// 4: imports, and keys whose tokens another system issued.
-pub(crate) const FORMAT: u32 = 4;
+///
+/// 5: the networks that keys are used from.
+pub(crate) const FORMAT: u32 = 5;
 
 pub(crate) type Bytes = &'static [u8];
 
@@ -72,6 +74,9 @@ pub(crate) const USAGE_DAYS: TableDefinition<'_, (u32, u64), Bytes> =
 /// day, path -> what verifications of the owner's own keys came to
 pub(crate) const USAGE_OWNERS: TableDefinition<'_, Bytes, Bytes> =
     TableDefinition::new("usage_owners");
+/// id -> the networks that the key is used from, where they are noted
+pub(crate) const USAGE_NETWORKS: TableDefinition<'_, u64, Bytes> =
+    TableDefinition::new("usage_networks");
 /// number -> quota
 pub(crate) const QUOTAS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("quotas");
 /// name of a request, part -> what was asked for, and what it was answered with
@@ -101,7 +106,7 @@ macro_rules! each_table {
             |$table| $does;
             KEYS COLD KEYSPACES PREFIXES OWNERS BY_OWNER HELD BY_KEYSPACE BY_END BY_TURN AUDIT
             KEPT BY_KEY USAGE QUOTAS OWNER_SETTINGS OWNER_QUOTAS
-            REQUESTS REQUESTS_BY_TIME USAGE_HOURS USAGE_DAYS USAGE_OWNERS
+            REQUESTS REQUESTS_BY_TIME USAGE_HOURS USAGE_DAYS USAGE_OWNERS USAGE_NETWORKS
             IMPORTS FOREIGN UNSEEN FOREIGN_IDS
         )
     };
@@ -158,6 +163,7 @@ pub(crate) enum Tagged {
     UsageDays = 32,
     UsageOwners = 33,
     HistoryState = 34,
+    UsageNetworks = 35,
 }
 
 impl Tagged {
@@ -172,6 +178,7 @@ impl Tagged {
             Self::UsageHours => "usage_hours",
             Self::UsageDays => "usage_days",
             Self::UsageOwners => "usage_owners",
+            Self::UsageNetworks => "usage_networks",
             Self::Quota => "quotas",
             Self::Request => "requests",
             Self::Extension => "extension",

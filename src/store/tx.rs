@@ -16,6 +16,7 @@ mod repair;
 pub(crate) mod requests;
 mod set_back;
 mod usage_history;
+pub(crate) mod usage_networks;
 pub(crate) mod uses;
 
 use std::cell::{Cell, RefCell};

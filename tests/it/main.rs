@@ -44,5 +44,6 @@ mod time;
 mod update;
 mod usage;
 mod usage_history;
+mod used_from;
 mod vectors;
 mod verify;

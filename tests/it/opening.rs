@@ -274,11 +274,11 @@ fn a_format_that_is_not_ours_is_refused_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.redb");
     let token = closed_store(small(), &path);
-    for newer in [5_u32, 1000, u32::MAX] {
+    for newer in [6_u32, 1000, u32::MAX] {
         edit_meta(&path, "format", Some(&newer.to_le_bytes()));
         assert!(matches!(
             refused(Options::new(), &path),
-            OpenError::NewerFormat { found, supported: 4 } if found == newer
+            OpenError::NewerFormat { found, supported: 5 } if found == newer
         ));
     }
     for rubbish in [b"".as_slice(), b"1", &[1, 0, 0, 0, 0]] {

@@ -103,6 +103,9 @@ pub(crate) struct KeyUsage {
     pub(crate) quota: Option<gatekey::QuotaStatus>,
     #[schemars(with = "Vec<schema::LimitStatus>")]
     pub(crate) limits: Vec<LimitStatus>,
+    /// The networks that it was used from in the last 90 days, where they are noted.
+    #[schemars(with = "Vec<schema::UsedFrom>")]
+    pub(crate) networks: Vec<gatekey::UsedFrom>,
 }
 
 /// How keys were used together.

@@ -285,6 +285,23 @@ pub(crate) struct Hint {
     count: u64,
     /// How often it is usual; 0 where the rule does not compare.
     usual: u64,
+    /// Of `new_network`: which.
+    #[schemars(with = "Option<Network>")]
+    network: (),
+}
+
+/// A network that a key was used from.
+#[derive(JsonSchema)]
+pub(crate) struct UsedFrom {
+    /// A `/24` of IPv4 or a `/48` of IPv6.
+    #[schemars(with = "Network")]
+    network: (),
+    /// When the key was first used from it.
+    #[schemars(with = "Timestamp")]
+    first: (),
+    /// When the last day begins on which it was, in UTC.
+    #[schemars(with = "Timestamp")]
+    last_day: (),
 }
 
 /// How a day or an hour was.

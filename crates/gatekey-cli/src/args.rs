@@ -331,7 +331,8 @@ pub(crate) enum Key {
         #[arg(add = ArgValueCompleter::new(keys))]
         id: String,
     },
-    /// Show how a key was used, and what is left of its limits and its quota.
+    /// Show how a key was used, from where if that is noted, and what is left of its limits and
+    /// its quota.
     Usage {
         #[arg(add = ArgValueCompleter::new(keys))]
         id: String,
@@ -653,6 +654,10 @@ pub(crate) struct Serve {
     /// Create the store where there is none; in a fleet, by the newest snapshot of its log.
     #[arg(long)]
     pub(crate) create: bool,
+    /// Note the networks that keys are used from, for the hint of a new one: personal data,
+    /// where a key is a person's.
+    #[arg(long, env = "GATEKEY_NOTE_NETWORKS")]
+    pub(crate) note_networks: bool,
     /// Wait so long for another process that holds the store: 30s.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     pub(crate) wait: Time,

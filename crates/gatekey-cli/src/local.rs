@@ -216,7 +216,7 @@ fn open_or_wait(
     let began = Instant::now();
     let mut is_told = false;
     loop {
-        let options = options(global)?;
+        let options = options(global)?.note_networks(asked.note_networks);
         let opened = match (asked.create, names_log(global)) {
             (true, true) => options.join_fleet(store),
             (true, false) => options.open_or_create(store),

@@ -226,7 +226,9 @@ fn hints(door: &Door, global: &Global) -> Result<()> {
             None => break,
         }
     }
-    let columns = ["rule", "key", "owner", "since", "count", "usual", "text"];
+    let columns = [
+        "rule", "key", "owner", "since", "count", "usual", "network", "text",
+    ];
     list(global, &Value::Array(found), &columns)
 }
 

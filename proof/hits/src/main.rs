@@ -10,7 +10,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let times: usize = args.next().ok_or("how often?")?.parse()?;
     // Notes are added up while it runs, and written at the end alone.
     let hour = Duration::from_secs(3_600);
-    let engine = Options::new().usage_interval(hour).open_in_memory()?;
+    let options = Options::new().usage_interval(hour);
+    let engine = options
+        .note_networks(way.starts_with("noted"))
+        .open_in_memory()?;
     engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
     let mut tokens = Vec::new();
     for at in 0..64 {
@@ -31,10 +34,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn run(engine: &Engine, way: &str, tokens: &[String], times: usize) -> gatekey::Result<()> {
     let read = Requirements::new().permissions(&["read"]);
+    let from = Requirements::new().source([192, 0, 2, 77].into());
     let mut granted = 0;
     for token in tokens.iter().cycle().take(times) {
         let verdict = match way {
             "permission" => engine.verify_with(token, &read)?,
+            "source" | "noted_source" => engine.verify_with(token, &from)?,
             _ => engine.verify(token)?,
         };
         granted += usize::from(verdict.is_granted());

@@ -7,8 +7,10 @@ use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::failure::OrStore;
-use crate::store::tables::{self, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, COLD, HELD, USAGE};
-use crate::store::{counts, read};
+use crate::store::tables::{
+    self, BY_END, BY_KEYSPACE, BY_OWNER, BY_TURN, COLD, HELD, USAGE, USAGE_NETWORKS,
+};
+use crate::store::{counts, read, usage_networks};
 
 impl Walk<'_> {
     /// The walk over the keys has found missing entries: this looks for entries without
@@ -25,6 +27,13 @@ impl Walk<'_> {
             self.must_exist("usage", id)?;
             let usage = read::usage(&usages, snapshot.ring(), id);
             self.sound(usage)?;
+        }
+        let networks = snapshot.table(USAGE_NETWORKS)?;
+        for entry in networks.iter().or_store()? {
+            let id = KeyId::from_raw(entry.or_store()?.0.value());
+            self.must_exist("usage_networks", id)?;
+            let noted = usage_networks::networks(&networks, snapshot.ring(), id);
+            self.sound(noted)?;
         }
         for entry in snapshot.table(BY_OWNER)?.iter().or_store()? {
             let (index, _) = entry.or_store()?;

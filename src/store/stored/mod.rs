@@ -24,6 +24,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod usage_history;
+mod usage_networks;
 
 /// An instant; `None` where it is out of range.
 fn instant(ms: u64) -> Option<Timestamp> {

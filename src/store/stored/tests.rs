@@ -21,6 +21,7 @@ use crate::model::plan::Plan;
 use crate::model::quota::{Quota, Refill};
 use crate::model::reason::Reason;
 use crate::model::secret::Pepper;
+use crate::model::used_from::SourceNet;
 use crate::store::codec;
 use crate::store::counts::Counted;
 use crate::store::history::Indexed;
@@ -35,6 +36,7 @@ use crate::store::stored::quota::RefillForm;
 use crate::store::tables::{OwnerRecord, State, Stored};
 use crate::store::tx::requests::RequestPart;
 use crate::store::usage_history::{HistoryRow, HistoryState};
+use crate::store::usage_networks::{NetworksRecord, UsedNet};
 
 const AT: Timestamp = Timestamp::from_raw(1_767_225_600_123);
 const LATER: Timestamp = Timestamp::from_raw(1_767_225_700_456);
@@ -365,6 +367,18 @@ fn usage() -> UsageRecord {
     }
 }
 
+fn networks() -> NetworksRecord {
+    let net = |address: &str, last_day| UsedNet {
+        net: SourceNet::of(address.parse().unwrap()),
+        first: AT,
+        last_day,
+    };
+    NetworksRecord {
+        since: AT,
+        nets: vec![net("192.0.2.77", 70_000), net("2001:db8:77::1", 3)],
+    }
+}
+
 /// A line of the vectors for each record: its kind, and its fields as they are written.
 fn lines() -> Vec<String> {
     fn line<T: Stored>(lines: &mut Vec<String>, kind: &str, record: &T) {
@@ -413,6 +427,7 @@ fn lines() -> Vec<String> {
         skipped: 4,
     };
     line(&mut lines, "usage_history_state", &history);
+    line(&mut lines, "usage_networks", &networks());
     for import in imports() {
         line(&mut lines, "import", &import);
     }
@@ -571,6 +586,9 @@ fn a_form_that_no_record_has_is_refused() {
     let after_9999 = Timestamp::MAX.unix_ms() + 1;
     let mut spoiled = vec![
         refused(&usage(), |form| form.last_used = Some(after_9999)),
+        refused(&networks(), |form| form.since = after_9999),
+        refused(&networks(), |form| form.nets[0].0 = 1 << 24),
+        refused(&networks(), |form| form.nets[0].1 = after_9999),
         refused(&cold, |form| form.created_at = u64::MAX),
         refused(&cold, |form| form.predecessor = Some(u64::MAX)),
         refused(&keyspace, |form| form.prefix = "Acme".to_owned()),

@@ -22,7 +22,7 @@ use crate::store::read;
 use crate::store::tables::{
     self, KEPT, META, META_COPY, META_FLEET, META_FORMAT, META_IDENTITY, OWNER_QUOTAS,
     OWNER_SETTINGS, REQUESTS, REQUESTS_BY_TIME, Stored, Tagged, USAGE_DAYS, USAGE_HOURS,
-    USAGE_OWNERS,
+    USAGE_NETWORKS, USAGE_OWNERS,
 };
 
 type Bytes = Option<Vec<u8>>;
@@ -243,6 +243,7 @@ impl Tx<'_> {
             "usage_hours" => put(&mut self.open_table(USAGE_HOURS)?, rows, plain),
             "usage_days" => put(&mut self.open_table(USAGE_DAYS)?, rows, plain),
             "usage_owners" => put(&mut self.open_table(USAGE_OWNERS)?, rows, plain),
+            "usage_networks" => put(&mut self.open_table(USAGE_NETWORKS)?, rows, plain),
             // The snapshot reads these: nothing in memory depends on them.
             "imports" => put(&mut self.imports.imports, rows, plain),
             "foreign" => put(&mut self.imports.foreign, rows, plain),

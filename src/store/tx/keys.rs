@@ -198,6 +198,7 @@ impl Tx<'_> {
         self.remove_hot(key.id)?;
         self.remove_cold(key.id)?;
         self.usage.remove(key.id.raw()).or_store()?;
+        self.remove_networks(key.id)?;
         if let Some(number) = quota {
             self.leave_quota(number)?;
         }

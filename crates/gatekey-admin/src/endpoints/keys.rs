@@ -191,7 +191,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get(
         "/v1/keys/{id}/usage",
         "showKeyUsage",
-        "Show how a key was used, and what is left of its limits and its quota",
+        "Show how a key was used, from where if that is noted, and what is left to it",
         schema_of::<answers::KeyUsage>,
         usage,
     ),
@@ -448,6 +448,7 @@ fn usage(call: &mut Call) -> Result<Answer, Problem> {
         usage: key.usage,
         quota: key.quota,
         limits: call.engine.limits_left(id)?,
+        networks: call.engine.networks_of(id)?,
     })
 }
 

@@ -1,5 +1,8 @@
 //! What is printed where: for programs, for people, and no secret.
 
+use std::time::Duration;
+
+use gatekey::Clock as _;
 use snapbox::{assert_data_eq, str};
 
 use crate::program::{Place, gatekey, run};
@@ -64,6 +67,52 @@ fn usage_is_a_table_of_days_or_a_chart_and_hints_name_their_rule() {
     assert_eq!(hints["rule"], "revoked_key_tried");
     assert_eq!(hints["key"], id);
     assert!(!place.done(&["hints"]).stdout.contains(&token));
+}
+
+#[test]
+fn a_server_that_is_told_to_notes_networks_and_a_new_one_is_a_hint() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let place = Place::empty();
+    let then = gatekey::SystemClock.now().saturating_sub(8 * DAY);
+    let options = gatekey::Options::new().note_networks(true);
+    let engine = options
+        .clock(gatekey::ManualClock::at(then))
+        .create(place.store())
+        .unwrap();
+    let keyspace = gatekey::NewKeyspace::new("acme_live").unwrap();
+    engine.create_keyspace(keyspace).unwrap();
+    let new = gatekey::NewKey::new("acme_live", "acme").unwrap();
+    let issued = engine.issue(new).unwrap();
+    let token = issued.token.expose().to_owned();
+    let from = gatekey::Requirements::new().source([192, 0, 2, 1].into());
+    assert!(engine.verify_with(&token, &from).unwrap().is_granted());
+    engine.close().unwrap();
+    let id = issued.key.id.to_string();
+    let networks = |place: &Place| -> Vec<String> {
+        let usage = place.done(&["--json", "key", "usage", &id]).json();
+        let networks = usage["networks"].as_array().unwrap().iter();
+        networks
+            .map(|noted| noted["network"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let verify = |source| {
+        let ran = place.run_with(&["verify", "--source", source], &token);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    };
+    let server = place.serve(&[]);
+    verify("203.0.113.7");
+    assert_eq!(networks(&place), ["192.0.2.0/24"]);
+    assert_eq!(server.stop(), Some(0));
+    let server = place.serve(&["--note-networks"]);
+    verify("198.51.100.7");
+    assert_eq!(networks(&place), ["192.0.2.0/24", "198.51.100.0/24"]);
+    let hint = place.done(&["hints", "--json"]).json();
+    assert_eq!(hint["rule"], "new_network");
+    assert_eq!(hint["network"], "198.51.100.0/24");
+    assert!(hint["since"].is_string(), "{hint}");
+    let table = place.done(&["hints"]).stdout;
+    assert!(table.contains("198.51.100.0/24"), "{table}");
+    assert_eq!(server.stop(), Some(0));
 }
 
 #[test]

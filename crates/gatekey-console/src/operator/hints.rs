@@ -22,9 +22,11 @@ fn text(call: &Ask, hint: &Hint) -> String {
         Some(at) => format::instant(at),
         None => call.t("key.never_used"),
     };
+    let usual = format::number(hint.usual);
+    let network = hint.network.map(|network| network.to_string());
     call.with(
         &format!("hint.{}", hint.rule.code()),
-        &[&count, &since, &format::number(hint.usual)],
+        &[&count, &since, &usual, &network.unwrap_or_default()],
     )
 }
 

@@ -230,6 +230,29 @@ fn the_hints_that_matter_most_come_first() {
 }
 
 #[test]
+fn a_hint_of_a_new_network_names_it() {
+    let clock = ManualClock::at("2026-01-01T12:00:00Z".parse().unwrap());
+    let options = Options::new().note_networks(true);
+    let engine = options.clock(clock.clone()).open_in_memory().unwrap();
+    let house = House::over(engine);
+    let key = house.key("acme", &["read"]);
+    for address in ["192.0.2.1", "198.51.100.7"] {
+        let from = gatekey::Requirements::new().source(address.parse().unwrap());
+        let verdict = house.engine.verify_with(key.token.expose(), &from).unwrap();
+        assert!(verdict.is_granted());
+        if address == "192.0.2.1" {
+            clock.advance(8 * DAY);
+        }
+    }
+    let desk = operator(&house);
+    for path in ["/hints".to_owned(), format!("/keys/{}", key.key.id)] {
+        let seen = get(&desk, &path).body;
+        assert!(seen.contains("the network 198.51.100.0/24"), "{seen}");
+        assert!(!seen.contains("192.0.2.0/24"), "{seen}");
+    }
+}
+
+#[test]
 fn metrics_are_charts_by_keyspace_and_bars_of_times() {
     let house = House::new();
     let key = house.key("acme", &["read"]);

@@ -139,7 +139,7 @@ impl Mender<'_, '_> {
         Ok(())
     }
 
-    /// Removes usage that cannot be read or is of no key: it is counted anew.
+    /// Removes usage that cannot be read or is of no key, and networks: they are noted anew.
     pub(super) fn usages(&mut self) -> Result<(), Error> {
         let mut removed = Vec::new();
         for entry in self.tx.usage.iter().or_store()? {
@@ -155,6 +155,10 @@ impl Mender<'_, '_> {
             self.tx.writing();
             self.tx.usage.remove(id.raw()).or_store()?;
             self.note("usage", id, &format!("{why}: removed"));
+        }
+        for (id, why) in self.tx.unsound_networks()? {
+            self.tx.remove_networks(id)?;
+            self.note("usage_networks", id, &format!("{why}: removed"));
         }
         Ok(())
     }

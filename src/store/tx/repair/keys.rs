@@ -34,6 +34,7 @@ impl Mender<'_, '_> {
             self.tx.remove_hot(id)?;
             self.tx.remove_cold(id)?;
             self.tx.usage.remove(id.raw()).or_store()?;
+            self.tx.remove_networks(id)?;
             let repair = repair_of("keys", &id.to_string(), &format!("{why}: removed"));
             self.unwritten.push((Some(id), repair));
         }
