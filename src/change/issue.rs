@@ -368,15 +368,11 @@ impl Batch {
             if freed > 0 {
                 continue;
             }
-            let is_full = match held.is_full(cap.cap.into()) {
-                Some(known) => known,
-                None => {
-                    let tally = tx.tally_all(keyspace, &cap.owner, cap.below)?;
-                    (held.stored, held.accuracy) = note(tally);
-                    held.count() >= u64::from(cap.cap)
-                }
-            };
-            if is_full {
+            if held.is_full(cap.cap.into()).is_none() {
+                let tally = tx.tally_all(keyspace, &cap.owner, cap.below)?;
+                (held.stored, held.accuracy) = note(tally);
+            }
+            if held.is_full(cap.cap.into()) != Some(false) {
                 refusing.push((cap.clone(), held.count()));
             }
         }

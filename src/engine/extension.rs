@@ -271,8 +271,7 @@ impl Extension {
         keyspace: Prefix,
         names: impl IntoIterator<Item = &'n str>,
     ) -> Option<Permissions> {
-        let mut entries = self.engine.core.registry().iter();
-        let entry = entries.find(|entry| entry.prefix == keyspace)?;
+        let entry = self.engine.core.registry().entry(keyspace)?;
         let mut names = names.into_iter();
         names.try_fold(Permissions::NONE, |mask, name| {
             Some(mask | entry.permission(name)?)

@@ -229,10 +229,13 @@ impl Registry {
         self.entries.get(usize::try_from(number).ok()?)?.get()
     }
 
+    /// The keyspace of a prefix, where it is.
+    pub(crate) fn entry(&self, prefix: Prefix) -> Option<&Entry> {
+        self.iter().find(|entry| entry.prefix == prefix)
+    }
+
     pub(crate) fn find(&self, prefix: Prefix) -> Option<Keyspace> {
-        self.iter()
-            .find(|entry| entry.prefix == prefix)
-            .map(Entry::keyspace)
+        self.entry(prefix).map(Entry::keyspace)
     }
 
     /// All keyspaces, as they are in memory.
