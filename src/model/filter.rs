@@ -1,5 +1,6 @@
 //! Listing keys, page by page.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::model::parse::ParseError;
 ///
 /// The order is by age, the oldest first; keys issued in the same millisecond are in no
 /// order. With an owner, the order is by owner, keyspace and age; with an expiry, by
-/// expiry.
+/// expiry. [`newest_first`](Self::newest_first) turns it around.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,6 +42,7 @@ pub struct KeyFilter {
     pub(crate) name_part: Option<String>,
     pub(crate) expires_within: Option<Duration>,
     pub(crate) looked_at_max: Option<usize>,
+    pub(crate) newest_first: bool,
 }
 
 impl KeyFilter {
@@ -212,6 +214,28 @@ impl KeyFilter {
         self
     }
 
+    /// Lists from the end of the order: the newest keys first. With an owner, the last owner
+    /// comes first; with an expiry, the latest.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, KeyFilter, ManualClock, NewKey, NewKeyspace, Options};
+    /// # let clock = ManualClock::at("2026-01-01T00:00:00Z".parse()?);
+    /// # let engine = Options::new().clock(clock.clone()).open_in_memory()?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// engine.issue(NewKey::new("acme_live", "acme")?.name("old"))?;
+    /// # clock.advance(std::time::Duration::from_secs(1));
+    /// engine.issue(NewKey::new("acme_live", "acme")?.name("new"))?;
+    /// let page = engine.keys_page(&KeyFilter::new().newest_first(), None, 1)?;
+    /// assert_eq!(page.keys[0].name.as_deref(), Some("new"));
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
+        self
+    }
+
     /// The index that serves this filter, and that gives the order.
     pub(crate) fn order(&self) -> Order {
         if self.owner.is_some() {
@@ -225,7 +249,18 @@ impl KeyFilter {
         }
     }
 
-    /// Whether a key from the index matches, given its state.
+    /// Whether a key of this name and with these labels matches, as far as those tell.
+    pub(crate) fn is_called(&self, name: Option<&str>, labels: &BTreeMap<String, String>) -> bool {
+        let is_named = |part: &String| name.is_some_and(|name| name.to_lowercase().contains(part));
+        self.name_part.as_ref().is_none_or(is_named)
+            && self.labels.iter().all(|(name, value)| {
+                labels
+                    .get(name)
+                    .is_some_and(|held| value.as_ref().is_none_or(|value| value == held))
+            })
+    }
+
+    /// Whether a key from the index matches, given its state and what it is called.
     pub(crate) fn matches(&self, key: &Key, now: Timestamp) -> bool {
         let ends_soon = |within: Duration| {
             let end = [key.expires_at, key.retiring_until]
@@ -235,18 +270,8 @@ impl KeyFilter {
             !matches!(key.state, KeyState::Revoked | KeyState::Expired)
                 && end.is_some_and(|end| end > now && end <= now.saturating_add(within))
         };
-        let is_named = |part: &String| {
-            let name = key.name.as_deref();
-            name.is_some_and(|name| name.to_lowercase().contains(part))
-        };
         self.keyspace.is_none_or(|prefix| prefix == key.keyspace)
-            && self.name_part.as_ref().is_none_or(is_named)
             && self.expires_within.is_none_or(ends_soon)
-            && self.labels.iter().all(|(name, value)| {
-                key.labels
-                    .get(name)
-                    .is_some_and(|held| value.as_ref().is_none_or(|value| value == held))
-            })
     }
 }
 

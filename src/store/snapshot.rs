@@ -12,7 +12,7 @@ use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error, NotFound};
 use crate::model::filter::{Cursor, KeyFilter, KeyPage, Order, bad_cursor};
 use crate::model::id::{KeyId, Prefix};
-use crate::model::key::Key;
+use crate::model::key::{ColdRecord, Key};
 use crate::model::keyspace::Keyspace;
 use crate::model::limit::Limit;
 use crate::model::owner::{OwnerPath, OwnerState};
@@ -235,13 +235,12 @@ impl Snapshot {
     }
 
     fn walk_ids(&self, page: &mut Paging<'_>, cursor: Option<&Cursor>) -> Result<(), Error> {
-        let start = match cursor {
-            Some(cursor) => Bound::Excluded(u64_at(cursor, 0)?),
-            None => Bound::Unbounded,
+        let cursor = cursor.map(|cursor| u64_at(cursor, 0)).transpose()?;
+        let Some(range) = page.range(cursor, Bound::Included(0), Bound::Included(u64::MAX)) else {
+            return Ok(());
         };
-        for entry in
-            ReadableTable::range::<u64>(&self.keys, (start, Bound::Unbounded)).or_store()?
-        {
+        let entries = ReadableTable::range::<u64>(&self.keys, range).or_store()?;
+        for entry in page.walk(entries) {
             let id = entry.or_store()?.0.value();
             if page.offer(id, || Cursor {
                 order: Order::Id,
@@ -262,13 +261,15 @@ impl Snapshot {
         let Some(number) = keyspace else {
             return Ok(());
         };
-        let start = match cursor {
-            Some(cursor) => Bound::Excluded((number, u64_at(cursor, 0)?)),
-            None => Bound::Included((number, 0)),
+        let cursor = cursor.map(|cursor| u64_at(cursor, 0)).transpose()?;
+        let cursor = cursor.map(|id| (number, id));
+        let (first, last) = ((number, 0), (number, u64::MAX));
+        let Some(range) = page.range(cursor, Bound::Included(first), Bound::Included(last)) else {
+            return Ok(());
         };
         let table = self.table(BY_KEYSPACE)?;
-        let range = (start, Bound::Included((number, u64::MAX)));
-        for entry in ReadableTable::range::<(u32, u64)>(&table, range).or_store()? {
+        let entries = ReadableTable::range::<(u32, u64)>(&table, range).or_store()?;
+        for entry in page.walk(entries) {
             let (_, id) = entry.or_store()?.0.value();
             if page.offer(id, || Cursor {
                 order: Order::Keyspace,
@@ -285,19 +286,18 @@ impl Snapshot {
             return Ok(());
         };
         let (from, to) = tables::owner_index_range(owner, *below);
-        let start = match cursor {
-            Some(cursor) if (&from..&to).contains(&&cursor.position) => {
-                Bound::Excluded(cursor.position.as_slice())
-            }
-            Some(_) => {
-                let why = "it comes from a listing of another owner";
-                return Err(bad_cursor(why).into());
-            }
-            None => Bound::Included(from.as_slice()),
+        let cursor = cursor.map(|cursor| cursor.position.as_slice());
+        if cursor.is_some_and(|at| !(from.as_slice()..to.as_slice()).contains(&at)) {
+            let why = "it comes from a listing of another owner";
+            return Err(bad_cursor(why).into());
+        }
+        let (first, last) = (Bound::Included(&*from), Bound::Excluded(&*to));
+        let Some(range) = page.range(cursor, first, last) else {
+            return Ok(());
         };
         let table = self.table(BY_OWNER)?;
-        let range = (start, Bound::Excluded(to.as_slice()));
-        for entry in ReadableTable::range::<&[u8]>(&table, range).or_store()? {
+        let entries = ReadableTable::range::<&[u8]>(&table, range).or_store()?;
+        for entry in page.walk(entries) {
             let (index, _) = entry.or_store()?;
             let cursor = || Cursor {
                 order: Order::Owner,
@@ -317,16 +317,17 @@ impl Snapshot {
     fn walk_ends(&self, page: &mut Paging<'_>, cursor: Option<&Cursor>) -> Result<(), Error> {
         let within = page.filter.expires_within.unwrap_or_default();
         let last = page.now.saturating_add(within).unix_ms();
-        let start = match cursor {
-            Some(cursor) => Bound::Excluded((u64_at(cursor, 0)?, u64_at(cursor, 8)?)),
-            None => Bound::Included((page.now.unix_ms(), 0)),
+        let cursor = match cursor {
+            Some(cursor) => Some((u64_at(cursor, 0)?, u64_at(cursor, 8)?)),
+            None => None,
         };
-        if matches!(start, Bound::Excluded((end, _)) if end > last) {
+        let first = Bound::Included((page.now.unix_ms(), 0));
+        let Some(range) = page.range(cursor, first, Bound::Included((last, u64::MAX))) else {
             return Ok(());
-        }
+        };
         let table = self.table(BY_END)?;
-        let range = (start, Bound::Included((last, u64::MAX)));
-        for entry in ReadableTable::range::<(u64, u64)>(&table, range).or_store()? {
+        let entries = ReadableTable::range::<(u64, u64)>(&table, range).or_store()?;
+        for entry in page.walk(entries) {
             let (end, id) = entry.or_store()?.0.value();
             if page.offer(id, || Cursor {
                 order: Order::End,
@@ -395,6 +396,40 @@ struct Paging<'a> {
 }
 
 impl Paging<'_> {
+    /// What of an index is left behind a cursor, or before it where the walk is from the
+    /// end; `None` where that is nothing.
+    fn range<T: PartialOrd + Copy>(
+        &self,
+        cursor: Option<T>,
+        first: Bound<T>,
+        last: Bound<T>,
+    ) -> Option<(Bound<T>, Bound<T>)> {
+        let (from, to) = match (cursor, self.filter.newest_first) {
+            (None, _) => (first, last),
+            (Some(at), false) => (Bound::Excluded(at), last),
+            (Some(at), true) => (first, Bound::Excluded(at)),
+        };
+        let value = |bound| match bound {
+            Bound::Included(value) | Bound::Excluded(value) => Some(value),
+            Bound::Unbounded => None,
+        };
+        // An index refuses a range that begins behind its end.
+        let is_empty = matches!((value(from), value(to)), (Some(from), Some(to)) if from >= to);
+        (!is_empty).then_some((from, to))
+    }
+
+    /// The entries of an index in the order that is asked for.
+    fn walk<I: DoubleEndedIterator>(
+        &self,
+        mut entries: I,
+    ) -> impl Iterator<Item = I::Item> + use<I> {
+        let from_end = self.filter.newest_first;
+        std::iter::from_fn(move || match from_end {
+            true => entries.next_back(),
+            false => entries.next(),
+        })
+    }
+
     /// Takes a key if it is asked for, and says whether the page is full. What cannot
     /// be read is taken as damaged, and the walk goes on.
     fn offer(&mut self, id: u64, cursor: impl FnOnce() -> Cursor) -> Result<bool, Error> {
@@ -437,7 +472,12 @@ impl Paging<'_> {
         if !is_asked_for(self.filter, &record, self.now) {
             return Ok(None);
         }
-        let key = self.describer.describe(&record, self.now)?;
+        let cold = self.describer.cold(id)?;
+        // So is what people call it, without what else a description is made of.
+        if !self.filter.is_called(cold.name.as_deref(), &cold.labels) {
+            return Ok(None);
+        }
+        let key = self.describer.describe_with(&record, cold, self.now)?;
         Ok(Some(key).filter(|key| self.filter.matches(key, self.now)))
     }
 }
@@ -489,9 +529,22 @@ impl<'a> Describer<'a> {
         }
     }
 
+    fn cold(&self, id: KeyId) -> Result<ColdRecord, Error> {
+        read::cold(&self.cold, &self.snapshot.ring, id)
+    }
+
     fn describe(&mut self, record: &KeyRecord, now: Timestamp) -> Result<Key, Error> {
+        let cold = self.cold(record.id)?;
+        self.describe_with(record, cold, now)
+    }
+
+    fn describe_with(
+        &mut self,
+        record: &KeyRecord,
+        cold: ColdRecord,
+        now: Timestamp,
+    ) -> Result<Key, Error> {
         let ring = &self.snapshot.ring;
-        let cold = read::cold(&self.cold, ring, record.id)?;
         let revoked = read::revoked(|seq| self.entry(seq), record, now)?;
         let usage = read::usage(&self.usage, ring, record.id)?;
         let quota = match cold.quota {

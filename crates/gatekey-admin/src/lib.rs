@@ -53,6 +53,7 @@ mod chart;
 mod doors;
 mod endpoints;
 mod events;
+mod find;
 mod metrics;
 mod openapi;
 mod operator;
@@ -67,6 +68,7 @@ pub use chart::UsageChart;
 pub use doors::Door;
 #[cfg(unix)]
 pub use doors::socket_beside;
+pub use find::{FoundInText, find_in_text};
 pub use metrics::metrics;
 pub use openapi::openapi;
 pub use operator::{Operator, Right, ensure_admin_keyspace};

@@ -88,6 +88,8 @@ pub(crate) enum Command {
     /// Say whether a text has the form of a token, without a store.
     Inspect(TokenSource),
     /// Find the key of a token, from stdin or a file: whose is it, and in what state.
+    ///
+    /// The token may be in a text: a header, a line of a log, credentials of Basic.
     Find(TokenSource),
     /// The audit trail: who changed what, and why.
     #[command(subcommand)]
@@ -459,6 +461,9 @@ pub(crate) struct List {
     /// Keys with a label: NAME, or NAME=VALUE. May be given several times.
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
+    /// Keys whose name has a text in it, in letters of either case.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
     /// Keys that expire, or whose grace ends, within a time: 14d.
     #[arg(long, value_name = "TIME")]
     pub(crate) expiring: Option<Time>,

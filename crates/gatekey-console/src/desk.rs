@@ -163,6 +163,26 @@ impl Desk {
         Ok(newest)
     }
 
+    /// The key in its grace whose place a key has. There is no other before it: a rotation
+    /// ends the grace of the one before.
+    pub(crate) fn replaced_by(&self, key: &Key) -> Result<Option<Found>, Fault> {
+        let Some(id) = key.predecessor else {
+            return Ok(None);
+        };
+        match self.find(&id.to_string()) {
+            Err(Fault::NotFound) => Ok(None),
+            found => Ok(Some(found?).filter(|old| is_retiring(&old.key))),
+        }
+    }
+
+    /// The key that has the place of one in its grace, if that one is good for something.
+    pub(crate) fn takes_over(&self, key: &Key) -> Result<Option<Found>, Fault> {
+        match is_retiring(key) {
+            true => Ok(self.replacement(key)?.filter(|new| !is_over(&new.key))),
+            false => Ok(None),
+        }
+    }
+
     /// The keys of a keyspace that are within reach, at most a thousand; and whether there
     /// are more.
     pub(crate) fn list(&self, prefix: Prefix) -> Result<(Vec<Key>, bool), Fault> {
@@ -419,6 +439,16 @@ pub(crate) fn is_over(key: &Key) -> bool {
 /// with its successor.
 pub(crate) fn counts(key: &Key) -> bool {
     !is_over(key) && key.retiring_until.is_none()
+}
+
+/// Whether a key was replaced, and works until its grace ends.
+pub(crate) fn is_retiring(key: &Key) -> bool {
+    !is_over(key) && key.retiring_until.is_some()
+}
+
+/// Whether a new key may take the place of one.
+pub(crate) fn may_rotate(key: &Key) -> bool {
+    counts(key) && !key.disabled
 }
 
 /// What of a key a form can change or relies on, so that a form that was filled in before

@@ -140,14 +140,23 @@ pub(crate) fn end_of(key: &Key) -> Option<Timestamp> {
         .min()
 }
 
-/// The expiry of a key: a badge where it is near.
+/// The name of a key, and its id where that is not its name.
+pub(crate) fn name_and_id(key: &Key) -> String {
+    match &key.name {
+        Some(name) => format!("{name} ({})", key.id),
+        None => key.id.to_string(),
+    }
+}
+
+/// The expiry of a key: with a badge where it is near.
 pub(crate) fn expiry(texts: &Texts, key: &Key, now: Timestamp) -> Cell {
     let is_good = matches!(key.state, KeyState::Active | KeyState::Retiring);
     match end_of(key) {
         None => Cell::Text(texts.get("key.never_expires")),
-        Some(at) if is_good && at > now && at.saturating_since(now) <= SOON => Cell::State {
-            class: "soon",
-            word: texts.with("time.ends_in", &[&about(texts, at.saturating_since(now))]),
+        Some(at) if is_good && at > now && at.saturating_since(now) <= SOON => Cell::Soon {
+            iso: at.to_string(),
+            text: instant(at),
+            hint: away(texts, at, now),
         },
         Some(at) => time(texts, at, now),
     }

@@ -124,7 +124,12 @@ impl<W> Call<W> {
 
     /// What a fault says in a form that comes back.
     pub(crate) fn problem(&self, fault: &Fault) -> (String, String) {
-        let title = self.t("form.problem");
+        let title = match fault {
+            // A question, or a mistake that is shown at its field.
+            Fault::Field { .. } => self.t("form.open"),
+            Fault::Confirm | Fault::Mistyped => self.t(&format!("fault_title.{}", fault.name())),
+            _ => self.t("form.problem"),
+        };
         let text = fault
             .detail()
             .unwrap_or_else(|| self.t(&format!("fault.{}", fault.name())));

@@ -37,6 +37,12 @@ pub(crate) enum Cell {
         text: String,
         hint: String,
     },
+    /// An instant that is near, as a time, with a badge.
+    Soon {
+        iso: String,
+        text: String,
+        hint: String,
+    },
     Number(String),
     Chips(Vec<String>),
     /// A bar with its value in words.
@@ -271,6 +277,11 @@ impl Field {
         }
     }
 
+    /// Whether there is nothing to choose: the only choice stands there as it is.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self.kind, Kind::Radios | Kind::Select) && self.choices.len() == 1
+    }
+
     /// What describes it, by the ids of the elements: its hint, its problem.
     pub(crate) fn described_by(&self) -> String {
         let parts = [("h", &self.hint), ("e", &self.problem)];
@@ -468,7 +479,7 @@ pub(crate) struct Steps {
 
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// `done`, `now` or `later`.
+    /// `done`, `now` or `later`; `left` where it was not done and is not to be any more.
     pub(crate) class: &'static str,
     /// What the class says, in a word.
     pub(crate) word: String,

@@ -269,6 +269,12 @@ fn pages_that_look_at_few_keys_lead_to_all_of_them() {
             // None at all would lead nowhere: one is looked at.
             let filter = filter.looking_at_most(0);
             assert_eq!(walk(store, &filter, 1_000, || {}), all);
+            // From the end on: the same, the other way around.
+            let filter = filter.newest_first();
+            let turned: Vec<_> = all.iter().rev().cloned().collect();
+            for limit in [1, 1_000] {
+                assert_eq!(walk(store, &filter, limit, || {}), turned, "{filter:?}");
+            }
         }
     });
 }

@@ -12,6 +12,7 @@ use super::owners;
 use super::trail::FROM;
 use crate::answers::{self, NamedKey};
 use crate::call::{Answer, Call, Endpoint, Parameter, schema_of};
+use crate::find::{FoundInText, find_in_text};
 use crate::operator::Right;
 use crate::problem::Problem;
 use crate::schema;
@@ -107,7 +108,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::post(
         "/v1/keys/find",
         "findKey",
-        "Find the key of a token, in any state",
+        "Find the key of a token, or of one in a text, in any state",
         Right::Read,
         schema_of::<TokenRequest>,
         schema_of::<NamedKey>,
@@ -360,8 +361,11 @@ fn find_token(call: &Call, token: &str) -> Result<Key, Problem> {
 fn find(call: &mut Call) -> Result<Answer, Problem> {
     let asked: TokenRequest = call.body()?;
     call.write_usage();
-    let key = find_token(call, &asked.token)?;
-    Answer::ok(&call.named(key)?)
+    // As people have it: in what it stood in.
+    match find_in_text(&call.engine, &asked.token)? {
+        FoundInText::Token(key) => Answer::ok(&call.named(*key)?),
+        FoundInText::Ids(_) => Err(Error::from(NotFound::Token).into()),
+    }
 }
 
 fn revoke_token(call: &mut Call) -> Result<Answer, Problem> {

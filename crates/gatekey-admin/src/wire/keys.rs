@@ -257,7 +257,8 @@ pub struct RevokeTokenRequest {
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
-    /// The token.
+    /// The token, alone or in the text that it was found in: a header, a line of a log,
+    /// credentials of `Basic`.
     pub token: String,
 }
 

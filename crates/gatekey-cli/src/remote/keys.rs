@@ -206,6 +206,7 @@ fn filter(asked: &List) -> Result<Query> {
     for label in &asked.labels {
         query.add("label", Some(label));
     }
+    query.add("name", asked.name.as_deref());
     if let Some(time) = asked.expiring {
         let time = Span(time.some().map_err(Failure::usage)?);
         let text = serde_json::to_value(time).map_err(Failure::fault)?;

@@ -8,10 +8,12 @@ use crate::program::Place;
 const GUIDE: &str = include_str!("../../../../docs/CLI.md");
 
 /// The commands, as they stand in the guide.
-const COMMANDS: [&str; 6] = [
+const COMMANDS: [&str; 8] = [
     "printf %s \"$TOKEN\" | gatekey find\n",
     "printf %s \"$NEW\" | gatekey key revoke --token-stdin --reason key-compromise",
+    "printf 'Authorization: Basic %s' \"$(printf 'someone:%s' \"$TOKEN\" | base64)\" | gatekey find\n",
     "gatekey key list --expiring 14d\n",
+    "gatekey key list --name 'deploy R'\n",
     "gatekey key history \"$ID\"\n",
     "gatekey usage --owner acme --last 2d\n",
     "[a page of its own](IMPORT.md)",
@@ -23,6 +25,11 @@ fn lines(text: &str) -> Vec<Value> {
         .collect()
 }
 
+/// By the program that people have.
+fn base64(text: &str) -> String {
+    crate::program::run(&mut std::process::Command::new("base64"), text).stdout
+}
+
 fn issue(place: &Place, owner: &str, life: &str) -> (String, String) {
     let issued = place.done(&[
         "--json",
@@ -31,6 +38,8 @@ fn issue(place: &Place, owner: &str, life: &str) -> (String, String) {
         "acme_live",
         "--owner",
         owner,
+        "--name",
+        &format!("key of {owner}"),
         "--expires",
         life,
     ]);
@@ -48,6 +57,22 @@ fn answers(place: &Place, leaked: &(String, String), soon: &str, used: u64) {
         (&found["id"], &found["owner"]),
         (&id.as_str().into(), &"acme/app".into())
     );
+    // As it stood in the text that it was found in.
+    let header = format!("Authorization: Bearer {token}\r\nHost: x");
+    for text in [
+        header,
+        format!("Basic {}", base64(&format!("someone:{token}"))),
+    ] {
+        let found = place.run_with(&["--json", "find"], &text).json();
+        assert_eq!(found["id"], id.as_str(), "{text}");
+    }
+    let named = place.done(&["--json", "key", "list", "--name", "OF acme/APP"]);
+    let named = lines(&named.stdout);
+    assert!(
+        named.iter().any(|key| key["id"] == id.as_str()),
+        "{named:?}"
+    );
+    assert!(named.iter().all(|key| key["name"] == "key of acme/app"));
     let ending = lines(
         &place
             .done(&["--json", "key", "list", "--expiring", "14d"])

@@ -8,10 +8,10 @@ use crate::format;
 use crate::reply::{Fault, Page, Reply};
 use crate::view::{Blocks, Cell, Lead, Link, Note, Row, Table};
 
-/// How many keys are looked at for one page.
-const KEYS_MAX: usize = 5_000;
+/// How many keys are looked at for one page. Less in tests, which have fewer keys.
+const KEYS_MAX: usize = if cfg!(test) { 50 } else { 5_000 };
 /// How many at once: a page of the engine's.
-const KEYS: usize = 500;
+const KEYS: usize = KEYS_MAX / 10;
 /// With so many hints, a page ends before.
 const HINTS: usize = 100;
 
@@ -57,10 +57,13 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         Some(after) => Some(after.parse().map_err(|_| Fault::Tampered)?),
         None => None,
     };
+    let is_further = after.is_some();
     let _ = call.engine().flush();
     let mut hints = Vec::new();
-    for _ in 0..KEYS_MAX / KEYS {
+    let mut looked_at = 0;
+    while looked_at < KEYS_MAX {
         let page = call.engine().hints(after.as_ref(), KEYS)?;
+        looked_at += KEYS;
         hints.extend(page.hints);
         after = page.next;
         if after.is_none() || hints.len() >= HINTS {
@@ -84,6 +87,7 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         ]
         .into()
     };
+    let is_part = after.is_some() || is_further;
     let empty = match after {
         Some(_) => "hint.none_here",
         None => "hint.none",
@@ -103,10 +107,13 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         next,
         ..Table::default()
     };
-    let blocks = Blocks::new()
-        .with(&Lead {
-            text: call.t("hint.lead"),
-        })
-        .with(&table);
+    let mut blocks = Blocks::new().with(&Lead {
+        text: call.t("hint.lead"),
+    });
+    if is_part {
+        let text = call.with("hint.part_text", &[&format::number(looked_at as u64)]);
+        blocks.push(&Note::new("info", call.t("hint.part"), text));
+    }
+    blocks.push(&table);
     Ok(Page::new(call.t("nav.hints"), blocks).into())
 }

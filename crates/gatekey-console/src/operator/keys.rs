@@ -35,8 +35,14 @@ pub(super) const STATES: [KeyState; 7] = [
 const FILTERS: [&str; 6] = ["keyspace", "owner", "name", "state", "label", "ends"];
 
 /// The filters of an address. One that cannot be read finds nothing, and says so.
+///
+/// The newest keys come first, since a person looks for those most often; those of an owner
+/// in the order of the owners below it, and those that end soon by their ends.
 fn filter(call: &Ask) -> Result<KeyFilter, Fault> {
     let mut filter = KeyFilter::new();
+    if call.query.one("owner")?.is_none() && call.query.one("ends")?.is_none() {
+        filter = filter.newest_first();
+    }
     if let Some(prefix) = call.query.one("keyspace")? {
         let prefix: Prefix = prefix.parse().map_err(Error::from)?;
         filter = filter.keyspace(prefix);

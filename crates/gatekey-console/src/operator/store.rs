@@ -31,6 +31,7 @@ pub(super) fn overview(call: &Ask) -> Result<Reply, Fault> {
         call,
         call.t("overview.newest"),
         newest.iter(),
+        None,
     ));
     Ok(Page::new(call.t("nav.overview"), blocks).into())
 }

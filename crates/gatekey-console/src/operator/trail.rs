@@ -1,8 +1,9 @@
 //! Who did what.
 
-use gatekey::{AuditEntry, KeyId};
+use gatekey::{AuditEntry, AuditEvent, Change, KeyId, OwnerPath, Prefix, Scope, Timestamp};
 
-use super::Ask;
+use super::key::reason_text;
+use super::{Ask, keys};
 use crate::fields::query;
 use crate::format;
 use crate::reply::{Fault, Page, Reply};
@@ -30,20 +31,22 @@ pub(super) fn who(call: &Ask, actor: Option<&str>) -> Cell {
     }
 }
 
-/// Entries, in the order that they come.
+/// Entries, in the order that they come; `about` where they are of the history of a key.
 pub(super) fn table<'a>(
     call: &Ask,
     caption: String,
     entries: impl Iterator<Item = &'a AuditEntry>,
+    about: Option<KeyId>,
 ) -> Table {
     let (texts, now) = (&call.site.look.texts, call.engine().now());
     let row = |entry: &AuditEntry| -> Row {
-        let text = entry.event.to_string();
-        let what = match entry.event.keys().first() {
-            Some(id) => Cell::Entry {
-                href: call.at(&format!("/keys/{id}")),
-                text: id.to_string(),
-                below: text,
+        let text = sentence(call, &entry.event, about);
+        let of = subject(call, &entry.event).filter(|_| about.is_none());
+        let what = match of {
+            Some((href, name)) => Cell::Entry {
+                href,
+                text,
+                below: name,
             },
             None => Cell::Text(text),
         };
@@ -64,6 +67,192 @@ pub(super) fn table<'a>(
         empty: call.t("history.empty"),
         ..Table::default()
     }
+}
+
+/// The page of what an entry is about, and what that is called.
+fn subject(call: &Ask, event: &AuditEvent) -> Option<(String, String)> {
+    let owner = |owner: &OwnerPath| {
+        let href = keys::owner_address(call, owner.as_str());
+        Some((href, owner.to_string()))
+    };
+    let keyspace = |prefix: &Prefix| {
+        let href = call.at(&format!("/keyspaces/{prefix}"));
+        Some((href, prefix.to_string()))
+    };
+    match event {
+        AuditEvent::KeyspaceCreated { keyspace: of }
+        | AuditEvent::KeyspaceUpdated { keyspace: of, .. }
+        | AuditEvent::KeysRevoked {
+            scope: Scope::Keyspace(of),
+            ..
+        } => keyspace(of),
+        AuditEvent::OwnerSuspended { owner: of, .. }
+        | AuditEvent::OwnerResumed { owner: of, .. }
+        | AuditEvent::OwnerUpdated { owner: of, .. }
+        | AuditEvent::OwnerQuotaBegun { owner: of, .. }
+        | AuditEvent::KeysRevoked {
+            scope: Scope::Owner(of),
+            ..
+        } => owner(of),
+        AuditEvent::KeysPurged { .. } => None,
+        event => event.keys().first().map(|id| {
+            let href = call.at(&format!("/keys/{id}"));
+            (href, id.to_string())
+        }),
+    }
+}
+
+/// A change in a sentence, without what it is about, which stands beside it.
+fn sentence(call: &Ask, event: &AuditEvent, about: Option<KeyId>) -> String {
+    let ids = |keys: &[KeyId]| {
+        let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        ids.join(", ")
+    };
+    let is_among = |keys: &[KeyId]| about.is_some_and(|id| keys.contains(&id));
+    let also_ended = |text: String, keys: &[KeyId]| match keys {
+        [] => text,
+        keys => call.with("audit.superseding", &[&text, &ids(keys)]),
+    };
+    let noted = |text: String, note: &Option<String>| match note {
+        Some(note) => call.with("audit.noted", &[&text, note]),
+        None => text,
+    };
+    match event {
+        AuditEvent::KeyspaceCreated { .. } => call.t("audit.keyspace_created"),
+        AuditEvent::KeyspaceUpdated { changes, .. } | AuditEvent::KeyUpdated { changes, .. } => {
+            call.with("audit.updated", &[&changed(call, changes)])
+        }
+        AuditEvent::KeyIssued {
+            superseded, key, ..
+        } if is_among(superseded) => call.with("audit.superseded", &[key]),
+        AuditEvent::KeyIssued {
+            keyspace,
+            owner,
+            superseded,
+            ..
+        } => also_ended(call.with("audit.issued", &[owner, keyspace]), superseded),
+        AuditEvent::KeyRotated {
+            superseded, new, ..
+        } if is_among(superseded) => call.with("audit.superseded", &[new]),
+        AuditEvent::KeyRotated {
+            old,
+            new,
+            retiring_until,
+            superseded,
+        } => {
+            let is_new = about == Some(*new);
+            let until = retiring_until.map(format::instant);
+            let text = match (is_new, &until) {
+                (true, Some(until)) => call.with("audit.made_by_rotation", &[old, until]),
+                (true, None) => call.with("audit.made_by_rotation_at_once", &[old]),
+                (false, Some(until)) => call.with("audit.rotated", &[new, until]),
+                (false, None) => call.with("audit.rotated_at_once", &[new]),
+            };
+            also_ended(text, superseded)
+        }
+        AuditEvent::KeyReissued { old, new } => match about == Some(*new) {
+            true => call.with("audit.made_again", &[old]),
+            false => call.with("audit.reissued", &[new]),
+        },
+        AuditEvent::KeyRevoked { reason, note, .. } => noted(
+            call.with("audit.revoked", &[&reason_text(call, *reason)]),
+            note,
+        ),
+        AuditEvent::KeysRevoked {
+            keys, reason, note, ..
+        } => match about {
+            Some(_) => noted(
+                call.with("audit.revoked_with_all", &[&reason_text(call, *reason)]),
+                note,
+            ),
+            None => {
+                let count = format::number(keys.len() as u64);
+                noted(
+                    call.with("audit.keys_revoked", &[&count, &reason_text(call, *reason)]),
+                    note,
+                )
+            }
+        },
+        AuditEvent::KeyDisabled { .. } => call.t("audit.disabled"),
+        AuditEvent::KeyEnabled { .. } => call.t("audit.enabled"),
+        AuditEvent::OwnerSuspended { keys, note, .. } => noted(
+            call.with("audit.suspended", &[&format::number(*keys)]),
+            note,
+        ),
+        AuditEvent::OwnerResumed { keys, .. } => {
+            call.with("audit.resumed", &[&format::number(*keys)])
+        }
+        AuditEvent::OwnerUpdated {
+            keyspace, changes, ..
+        } => call.with("audit.owner_updated", &[keyspace, &changed(call, changes)]),
+        AuditEvent::OwnerQuotaBegun { keyspace, .. } => {
+            call.with("audit.owner_quota_begun", &[keyspace])
+        }
+        AuditEvent::KeysPurged { keys } => {
+            let count = format::number(keys.len() as u64);
+            call.with("audit.purged", &[&count])
+        }
+        AuditEvent::DigestsRenewed { pepper, keys } => {
+            let count = format::number(keys.len() as u64);
+            call.with("audit.digests_renewed", &[&count, pepper])
+        }
+        AuditEvent::AuditTrimmed { through, .. } => {
+            call.with("audit.trimmed", &[&through.seq.to_string()])
+        }
+        AuditEvent::StoreRestored { backup, trail } => {
+            call.with("audit.restored", &[&backup.seq, &trail.seq])
+        }
+        AuditEvent::TimeSetBack { from, to, revived } => {
+            let (from, to) = (format::instant(*from), format::instant(*to));
+            call.with(
+                "audit.time_set_back",
+                &[&from, &to, &format::number(*revived)],
+            )
+        }
+        AuditEvent::ExtensionChanged {
+            extension,
+            event,
+            subject,
+            note,
+        } => {
+            let event = event.replace('_', " ");
+            let parts: [&dyn std::fmt::Display; 3] = [extension, &event, subject];
+            noted(call.with("audit.extension", &parts), note)
+        }
+        AuditEvent::ImportChanged { import, changes } if changes.is_empty() => {
+            call.with("audit.import_begun", &[import])
+        }
+        AuditEvent::ImportChanged { import, changes } => {
+            call.with("audit.import_updated", &[import, &changed(call, changes)])
+        }
+        AuditEvent::KeysImported { import, keys } => match about {
+            Some(_) => call.with("audit.imported", &[import]),
+            None => {
+                let count = format::number(keys.len() as u64);
+                call.with("audit.keys_imported", &[import, &count])
+            }
+        },
+        AuditEvent::KeyClaimed { import, .. } => call.with("audit.claimed", &[import]),
+        AuditEvent::ImportEnded { import, .. } => call.with("audit.import_ended", &[import]),
+        // What is repaired is told in the words of the repair.
+        event => event.to_string(),
+    }
+}
+
+/// What changed, and how: an instant as people write it.
+fn changed(call: &Ask, changes: &[Change]) -> String {
+    let value = |text: &str| match text.parse::<Timestamp>() {
+        Ok(at) => format::instant(at),
+        Err(_) if text.is_empty() => call.t("audit.nothing"),
+        Err(_) => text.to_owned(),
+    };
+    let one = |change: &Change| {
+        let field = change.field.replace('_', " ");
+        let (before, after) = (value(&change.before), value(&change.after));
+        call.with("audit.change", &[&field, &before, &after])
+    };
+    let all: Vec<String> = changes.iter().map(one).collect();
+    all.join("; ")
 }
 
 /// The newest entries before a position.
@@ -94,7 +283,7 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         None => None,
     };
     let entries = newest(call, before, PAGE)?;
-    let mut table = table(call, call.t("trail.caption"), entries.iter());
+    let mut table = table(call, call.t("trail.caption"), entries.iter(), None);
     let oldest = entries.last().map_or(0, |entry| entry.seq);
     if oldest > call.engine().audit_span()?.after.seq.saturating_add(1) {
         let oldest = oldest.to_string();

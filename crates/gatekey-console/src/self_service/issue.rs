@@ -7,7 +7,7 @@ use gatekey::{Conflict, Error, Keyspace, OwnerPath, bounds};
 
 use super::list::{self, Asked};
 use super::{Ask, draw, key};
-use crate::desk::{Life, Wish, has_one};
+use crate::desk::{Life, Wish, has_one, may_rotate};
 use crate::facts;
 use crate::format;
 use crate::member::Ceiling;
@@ -140,10 +140,16 @@ fn blank(call: &Ask, ceiling: &Ceiling, keyspace: &Keyspace) -> Result<Form, Fau
         let field = Field::new(Kind::Radios, "purpose", call.t("new.purpose"));
         form = form.field(field.choices(choices).required());
     }
-    let lifetimes = lifetimes(call, ceiling, sent("life").as_deref());
-    if !lifetimes.is_empty() {
-        let field = Field::new(Kind::Select, "life", call.t("new.life"));
-        form = form.field(field.hint(call.t("new.life_hint")).choices(lifetimes));
+    let lives = lifetimes(call, ceiling, sent("life").as_deref());
+    if !lives.is_empty() {
+        let field = match ceiling.lifetimes.is_empty() {
+            // It ends after nothing.
+            true => Field::new(Kind::Select, "life", call.t("key.ends")),
+            false => {
+                Field::new(Kind::Select, "life", call.t("new.life")).hint(call.t("new.life_hint"))
+            }
+        };
+        form = form.field(field.choices(lives));
     }
     if !ceiling.plans.is_empty() {
         let plans = ceiling.plans.iter();
@@ -280,18 +286,23 @@ pub(super) fn already(call: &Ask, id: &str) -> Result<Reply, Fault> {
     let found = call.desk().find(id)?;
     let at = |page: &str| call.at(&format!("/keys/{id}{page}"));
     let name = format::name_of(&found.key);
-    let (text, rotate) = match found.is_the_only_one() {
-        true => (call.with("already.text_one", &[&name]), "one.regenerate"),
-        false => (call.with("already.text", &[&name]), "act.rotate"),
+    let mut links = vec![Link::new(at(""), call.t("already.show")).class("primary")];
+    let text = match (may_rotate(&found.key), found.is_the_only_one()) {
+        (true, true) => {
+            links.push(Link::new(at("/rotate"), call.t("one.regenerate")));
+            call.with("already.text_one", &[&name])
+        }
+        (true, false) => {
+            links.push(Link::new(at("/rotate"), call.t("act.rotate")));
+            call.with("already.text", &[&name])
+        }
+        (false, _) => call.with("already.text_over", &[&name]),
     };
     let blocks = Blocks::new()
         .with(&Note::new("info", call.t("already.title"), text))
         .with(&Actions {
             label: call.t("nav.actions"),
-            links: vec![
-                Link::new(at(""), call.t("already.show")).class("primary"),
-                Link::new(at("/rotate"), call.t(rotate)),
-            ],
+            links,
         });
     Ok(Page::new(call.t("already.title"), blocks)
         .status(axum::http::StatusCode::CONFLICT)

@@ -1,10 +1,10 @@
 //! One key.
 
-use gatekey::{AuditEvent, Key, Keyspace, Reason, bounds};
+use gatekey::{AuditEvent, Key, KeyId, Keyspace, Reason, bounds};
 
-use super::{Ask, Customer, cannot_reveal, list};
+use super::{Ask, Customer, cannot_reveal, list, rotate};
 use crate::chart;
-use crate::desk::{Found, counts, is_over, mark};
+use crate::desk::{Found, counts, is_over, is_retiring, mark, may_rotate};
 use crate::facts;
 use crate::format;
 use crate::reply::{Fault, Page, Reply, see};
@@ -21,10 +21,9 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     if let Some(done) = call.done() {
         blocks.push(&done);
     }
-    let is_retiring = key.retiring_until.is_some() && !is_over(key);
     let replacement = call.desk().replacement(key)?;
     let is_lost = replacement.as_ref().is_some_and(|new| is_over(&new.key));
-    if is_retiring {
+    if is_retiring(key) {
         let text = match is_lost {
             true => call.t("key.lost_text"),
             false => call.t("key.retiring_text"),
@@ -32,23 +31,37 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
         blocks.push(&Note::new("warn", call.t("key.retiring_title"), text));
     }
     let mut links = Vec::new();
-    if counts(key) {
+    if !is_over(key)
+        && let Some(old) = call.desk().replaced_by(key)?
+    {
+        let until = old.key.retiring_until.map(format::instant);
+        let text = call.with("key.replacing_text", &[&until.unwrap_or_default()]);
+        blocks.push(&Note::new("info", call.t("key.replacing_title"), text));
+        let steps = call.at(&format!("/keys/{}/steps", old.key.id));
+        links.push(Link::new(steps, call.t("act.steps")).class("primary"));
+    }
+    if may_rotate(key) {
         let rotate = match found.is_the_only_one() {
             true => call.t("one.regenerate"),
             false => call.t("act.rotate"),
         };
-        links.push(Link::new(at("/rotate"), rotate).class("primary"));
+        let class = if links.is_empty() { "primary" } else { "" };
+        links.push(Link::new(at("/rotate"), rotate).class(class));
+    }
+    if counts(key) {
         links.push(Link::new(at("/edit"), call.t("act.edit")));
         if call.who.maker.is_some() {
             links.push(Link::new(at("/short-lived"), call.t("act.short_lived")));
         }
-    } else if is_retiring && is_lost {
+    } else if is_retiring(key) && is_lost {
         links.push(list::new_link(call, &found));
-    } else if is_retiring && replacement.is_some() {
+    } else if is_retiring(key) && replacement.is_some() {
         links.push(Link::new(at("/steps"), call.t("act.steps")).class("primary"));
     }
     if !is_over(key) {
-        links.push(Link::new(at("/revoke"), list::end_text(call, key)));
+        let takes_over = replacement.filter(|_| is_retiring(key) && !is_lost);
+        let text = list::end_text(call, takes_over.as_ref());
+        links.push(Link::new(at("/revoke"), text));
     }
     let back = list::address(call, key.keyspace.as_str());
     links.push(Link::new(back, call.t("nav.back_to_keys")));
@@ -58,7 +71,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     });
     blocks.push(&facts(call, &found));
     usage(call, &found, &mut blocks)?;
-    if !is_over(key) {
+    if may_rotate(key) {
         blocks.push(&cannot_reveal(call, found.is_the_only_one()));
     }
     blocks.push(&history(call, &found)?);
@@ -114,7 +127,7 @@ fn history(call: &Ask, found: &Found) -> Result<Table, Fault> {
             _ => call.t("history.others"),
         };
         vec![
-            Cell::Text(call.t(&format!("event.{}", event(&entry.event)))),
+            Cell::Text(happened(call, &entry.event, found.key.id)),
             format::time(texts, entry.at, now),
             Cell::Text(who),
         ]
@@ -131,8 +144,23 @@ fn history(call: &Ask, found: &Found) -> Result<Table, Fault> {
     })
 }
 
+/// What an event was for a key that it names.
+fn happened(call: &Ask, event: &AuditEvent, key: KeyId) -> String {
+    match event {
+        AuditEvent::KeyRotated { old, new, .. } if *new == key => {
+            call.with("event.made_by_rotation", &[old])
+        }
+        AuditEvent::KeyIssued { superseded, .. } | AuditEvent::KeyRotated { superseded, .. }
+            if superseded.contains(&key) =>
+        {
+            call.t("event.superseded")
+        }
+        event => call.t(&format!("event.{}", name_of(event))),
+    }
+}
+
 /// The name of an event's text.
-pub(crate) fn event(event: &AuditEvent) -> &'static str {
+fn name_of(event: &AuditEvent) -> &'static str {
     match event {
         AuditEvent::KeyIssued { .. } => "issued",
         AuditEvent::KeyReissued { .. } => "reissued",
@@ -210,9 +238,18 @@ pub(super) fn update(call: &Ask) -> Result<Reply, Fault> {
     }
 }
 
+/// The texts of the end of a key: of one whose place another has, by the word of the steps.
+struct Ending {
+    title: String,
+    lead: String,
+    submit: String,
+}
+
 pub(super) fn confirm(call: &Ask) -> Result<Reply, Fault> {
+    call.desk().write_usage();
     let found = call.desk().find(&call.segment)?;
     let key = &found.key;
+    let takes_over = call.desk().takes_over(key)?;
     let (texts, now) = (&call.site.look.texts, call.desk().now());
     let reasons = [
         ("cessation", "revoke.cessation"),
@@ -226,21 +263,36 @@ pub(super) fn confirm(call: &Ask) -> Result<Reply, Fault> {
     let choices = reasons
         .iter()
         .map(|(value, name)| Choice::new(*value, call.t(name)).chosen(*value == usual));
-    let form = Form::post(
-        call.at(&format!("/keys/{}/revoke", key.id)),
-        call.t("revoke.submit"),
-    )
-    .danger()
-    .field(
-        Field::new(Kind::Radios, "reason", call.t("revoke.reason"))
-            .choices(choices.collect())
-            .required(),
-    )
-    .cancel(call.at(&format!("/keys/{}", key.id)), call.t("form.cancel"));
-    let blocks = Blocks::new()
-        .with(&Lead {
-            text: call.t("revoke.lead"),
-        })
+    let ending = match &takes_over {
+        Some(new) => Ending {
+            title: call.t("delete.title"),
+            lead: call.with("delete.lead", &[&format::name_and_id(&new.key)]),
+            submit: call.t("steps.delete_act"),
+        },
+        None => Ending {
+            title: call.t("revoke.title"),
+            lead: call.t("revoke.lead"),
+            submit: call.t("revoke.submit"),
+        },
+    };
+    let form = Form::post(call.at(&format!("/keys/{}/revoke", key.id)), ending.submit)
+        .danger()
+        .field(
+            Field::new(Kind::Radios, "reason", call.t("revoke.reason"))
+                .choices(choices.collect())
+                .required(),
+        )
+        .cancel(call.at(&format!("/keys/{}", key.id)), call.t("form.cancel"));
+    let mut blocks = Blocks::new().with(&Lead { text: ending.lead });
+    if let Some(note) = takes_over.and_then(|new| rotate::not_ready(call, &new.key)) {
+        blocks.push(&note);
+        let steps = call.at(&format!("/keys/{}/steps", key.id));
+        blocks.push(&Actions {
+            label: call.t("nav.actions"),
+            links: vec![Link::new(steps, call.t("act.steps")).class("primary")],
+        });
+    }
+    let blocks = blocks
         .with(&Facts {
             heading: format::name_of(key),
             rows: vec![
@@ -250,7 +302,7 @@ pub(super) fn confirm(call: &Ask) -> Result<Reply, Fault> {
             ],
         })
         .with(&form);
-    Ok(Page::new(call.t("revoke.title"), blocks).into())
+    Ok(Page::new(ending.title, blocks).into())
 }
 
 pub(super) fn revoke(call: &Ask) -> Result<Reply, Fault> {
@@ -260,8 +312,14 @@ pub(super) fn revoke(call: &Ask) -> Result<Reply, Fault> {
         "superseded" => Reason::Superseded,
         _ => return Err(Fault::Tampered),
     };
+    let found = call.desk().find(&call.segment)?;
+    let takes_over = call.desk().takes_over(&found.key)?;
     let revoked = call.desk().revoke(&call.segment, reason)?;
-    see(format!("/keys/{}?done=revoked", revoked.key))
+    // The person goes on with the key that works.
+    match takes_over {
+        Some(new) => see(format!("/keys/{}?done=old_deleted", new.key.id)),
+        None => see(format!("/keys/{}?done=revoked", revoked.key)),
+    }
 }
 
 pub(super) fn short_lived_form(call: &Ask) -> Result<Reply, Fault> {

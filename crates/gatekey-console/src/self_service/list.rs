@@ -3,7 +3,7 @@
 use gatekey::{Key, Keyspace};
 
 use super::{Ask, cannot_reveal};
-use crate::desk::{Found, counts, has_one, is_over};
+use crate::desk::{Found, counts, has_one, is_over, is_retiring, may_rotate};
 use crate::fields::query;
 use crate::format;
 use crate::member::Ceiling;
@@ -38,10 +38,10 @@ pub(super) fn new_link(call: &Ask, found: &Found) -> Link {
     Link::new(new_at(call, found.key.keyspace.as_str()), text).class("primary")
 }
 
-/// What the end of a key is called: one that ends by itself can be ended before.
-pub(super) fn end_text(call: &Ask, key: &Key) -> String {
-    match key.retiring_until {
-        Some(_) => call.t("act.end_now"),
+/// What the end of a key is called: of one whose place another has, as in the steps.
+pub(super) fn end_text(call: &Ask, takes_over: Option<&Found>) -> String {
+    match takes_over {
+        Some(_) => call.t("steps.delete_act"),
         None => call.t("act.revoke"),
     }
 }
@@ -111,14 +111,14 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         blocks.push(&done);
     }
     match has_one(&ceiling, &keyspace) {
-        true => one(call, &mut blocks, &ceiling, &keys),
+        true => one(call, &mut blocks, &ceiling, &keys)?,
         false => many(call, &mut blocks, &ceiling, &keys, more),
     }
     Ok(Page::new(title, blocks).into())
 }
 
 /// One key at a time: the card of it, and a button that replaces it.
-fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
+fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) -> Result<(), Fault> {
     blocks.push(&Lead {
         text: call.t("one.lead"),
     });
@@ -141,7 +141,7 @@ fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
             label: call.t("nav.actions"),
             links,
         });
-        return;
+        return Ok(());
     }
     for key in current {
         let at = |page: &str| call.at(&format!("/keys/{}{page}", key.id));
@@ -162,11 +162,12 @@ fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
                 ),
             ],
         });
+        let takes_over = call.desk().takes_over(key)?;
         let mut links = vec![
             Link::new(at(""), call.t("one.details")),
-            Link::new(at("/revoke"), end_text(call, key)),
+            Link::new(at("/revoke"), end_text(call, takes_over.as_ref())),
         ];
-        if counts(key) {
+        if may_rotate(key) {
             let again = Link::new(at("/rotate"), call.t("one.regenerate"));
             links.insert(0, again.class("primary"));
         }
@@ -175,7 +176,10 @@ fn one(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key]) {
             links,
         });
     }
-    blocks.push(&cannot_reveal(call, true));
+    if keys.iter().any(may_rotate) {
+        blocks.push(&cannot_reveal(call, true));
+    }
+    Ok(())
 }
 
 fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: bool) {
@@ -183,6 +187,11 @@ fn many(call: &Ask, blocks: &mut Blocks, ceiling: &Ceiling, keys: &[Key], more: 
     let lead = match ceiling.keys_max {
         Some(max) => call.with("keys.held_of", &[&held, &max]),
         None => call.with("keys.held", &[&held]),
+    };
+    // They stand in the list, and do not count.
+    let lead = match keys.iter().filter(|key| is_retiring(key)).count() {
+        0 => lead,
+        retiring => call.with("keys.held_besides", &[&lead, &retiring]),
     };
     blocks.push(&Lead { text: lead });
     if more {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatekey::{Conflict, Error, KeyState};
+use gatekey::{Conflict, Error, Key, KeyState};
 
 use super::issue::{already, life_of, lifetimes, mark_chosen};
 use super::{Ask, draw, key, list};
@@ -56,7 +56,11 @@ fn rotate_form(call: &Ask, found: &Found) -> Result<Form, Fault> {
     if !lives.is_empty() {
         let same = match format::end_of(key) {
             Some(at) => call.with("rotate.same_end", &[&format::instant(at)]),
-            None => call.t("rotate.same_never"),
+            None => {
+                // It would stand there twice.
+                lives.retain(|choice| choice.value != "never");
+                call.t("rotate.same_never")
+            }
         };
         let outlasts = key.expires_at.is_none() && !found.ceiling.may_never_end;
         if !outlasts {
@@ -185,8 +189,20 @@ fn lost(call: &Ask, old: &Found, new: &Found) -> Page {
     Page::new(title, blocks)
 }
 
+/// Why the old key should not go yet, if the new one was not used, or is good for nothing
+/// now.
+pub(super) fn not_ready(call: &Ask, new: &Key) -> Option<Note> {
+    if !matches!(new.state, KeyState::Active | KeyState::Retiring) {
+        let word = format::state_word(&call.site.look.texts, new.state);
+        let text = call.with("steps.halted_text", &[&word]);
+        return Some(Note::new("warn", call.t("steps.halted_title"), text));
+    }
+    let (title, text) = (call.t("delete.unused_title"), call.t("delete.unused_text"));
+    (new.usage.count == 0).then(|| Note::new("warn", title, text))
+}
+
 /// What is to be done yet. It is all read from the two keys: the page can be left and
-/// come back to.
+/// come back to. Once the old key has ended, nothing is: what was not done is left out.
 pub(super) fn steps(call: &Ask) -> Result<Reply, Fault> {
     call.desk().write_usage();
     let (old, new) = pair(call)?;
@@ -197,6 +213,7 @@ pub(super) fn steps(call: &Ask) -> Result<Reply, Fault> {
     let is_over = is_over(&old.key);
     let class = |done: bool, now: bool| match (done, now) {
         (true, _) => "done",
+        (false, _) if is_over => "left",
         (false, true) => "now",
         (false, false) => "later",
     };
@@ -214,10 +231,11 @@ pub(super) fn steps(call: &Ask) -> Result<Reply, Fault> {
     let updated = step(class(is_used, true), "update", call.t("steps.update"));
     let tested_text = match new.key.usage.last_used {
         Some(used) if is_used => call.with("steps.tested", &[&format::instant(used)]),
+        _ if is_over => call.t("steps.untested"),
         _ => call.t("steps.test"),
     };
     let mut tested = step(class(is_used, false), "test", tested_text);
-    if !is_used {
+    if !is_used && !is_over {
         tested.poll = at(old.key.id, "/used");
         tested.polling = call.t("steps.polling");
         tested.link = Some(Link::new(at(old.key.id, "/steps"), call.t("steps.look")));
@@ -241,13 +259,15 @@ pub(super) fn steps(call: &Ask) -> Result<Reply, Fault> {
     }
     let mut blocks = Blocks::new();
     // Nobody here can change that it is disabled, or its owner suspended.
-    if !matches!(new.key.state, KeyState::Active | KeyState::Retiring) {
-        let word = format::state_word(&call.site.look.texts, new.key.state);
-        let text = call.with("steps.halted_text", &[&word]);
-        blocks.push(&Note::new("warn", call.t("steps.halted_title"), text));
+    let is_good = matches!(new.key.state, KeyState::Active | KeyState::Retiring);
+    if let Some(note) = not_ready(call, &new.key).filter(|_| !is_good) {
+        blocks.push(&note);
     }
-    if is_over && is_used {
-        blocks.push(&Note::new("good", call.t("steps.all_done"), ""));
+    if is_over {
+        blocks.push(&match is_used {
+            true => Note::new("good", call.t("steps.all_done"), ""),
+            false => Note::new("warn", call.t("steps.unused"), call.t("steps.unused_text")),
+        });
     }
     blocks.push(&Steps {
         label: call.t("steps.label"),

@@ -89,9 +89,20 @@ fn a_rotation_goes_through_its_four_steps() {
     assert_eq!(get(&pages, &format!("{at}/used")).body, "yes");
     let steps = get(&pages, &format!("{at}/steps"));
     assert!(!steps.body.contains("data-poll"));
+    let confirm = get(&pages, &format!("{at}/revoke")).body;
+    assert!(confirm.contains("Delete the old key?"), "{confirm}");
+    assert!(!confirm.contains("never been used"), "{confirm}");
     let gone = post(&pages, &format!("{at}/revoke"), &[("reason", "superseded")]);
     assert_eq!(gone.status, 303);
-    assert_eq!(gone.location(), format!("{at}?done=revoked"));
+    // The person goes on with the key that works.
+    let new = house.engine.find_by_token(&token).unwrap().unwrap().id;
+    let landed = format!("/settings/keys/keys/{new}?done=old_deleted");
+    assert_eq!(gone.location(), landed);
+    assert!(
+        get(&pages, &landed)
+            .body
+            .contains("The old key is deleted.")
+    );
     assert!(
         !house
             .engine
@@ -320,4 +331,60 @@ fn a_host_wraps_the_pages_in_its_own_layout() {
         page.body
     );
     assert!(page.headers.contains_key("content-security-policy"));
+}
+
+/// One that was replaced stands in the list, and does not count.
+#[test]
+fn the_list_says_which_keys_count() {
+    let house = House::new();
+    let pages = house.pages("acme", House::ceiling());
+    let old = house.key("acme", &["read"]).key.id;
+    house.key("acme", &["read"]);
+    let list = || get(&pages, "/settings/keys").body;
+    assert!(
+        list().contains("Keys in use: 2 of at most 5.</p>"),
+        "{}",
+        list()
+    );
+    let rotation = gatekey::Rotation::with_grace(DAY);
+    let new = house.engine.rotate(old, rotation).unwrap().key.id;
+    let text =
+        "Keys in use: 2 of at most 5. Besides, replaced ones that work until their grace ends: 1.";
+    assert!(list().contains(text), "{}", list());
+    // How a key began is told as what it was for this key.
+    let history = |id| get(&pages, &format!("/settings/keys/keys/{id}")).body;
+    let made = format!("Created by the rotation of {old}");
+    assert!(history(new).contains(&made), "{}", history(new));
+    assert!(history(old).contains("<bdi>Rotated</bdi>") && !history(old).contains(&made));
+    // When it ends is said to the minute, however near that is.
+    let until = house.engine.key(old).unwrap().retiring_until.unwrap();
+    let until = until.to_string();
+    let (day, minute) = (&until[..10], &until[11..16]);
+    for page in [list(), history(old)] {
+        assert!(
+            page.contains(&format!(">{day} {minute} UTC</time>")),
+            "{page}"
+        );
+        assert!(page.contains("in 1 day</span>"), "{page}");
+    }
+}
+
+/// In a keyspace of one key at a time, the end of a key is the issue of another.
+#[test]
+fn a_key_that_a_newer_one_ended_says_so() {
+    let house = House::new();
+    let single = NewKeyspace::new("single").unwrap().single_active();
+    house.engine.create_keyspace(single).unwrap();
+    let pages = house.pages("acme", Ceiling::new("single".parse().unwrap()));
+    let issue = || {
+        house
+            .engine
+            .issue(NewKey::new("single", "acme").unwrap())
+            .unwrap()
+    };
+    let old = issue().key.id;
+    issue();
+    let page = get(&pages, &format!("/settings/keys/keys/{old}")).body;
+    assert!(page.contains("Ended by a newer key"), "{page}");
+    assert_eq!(page.matches("<bdi>Created</bdi>").count(), 1, "{page}");
 }

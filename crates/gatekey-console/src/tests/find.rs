@@ -171,6 +171,19 @@ fn a_token_is_found_in_the_text_that_it_stood_in() {
         token.strip_prefix("acme_").unwrap().to_owned(),
         token.strip_prefix("acme_live_").unwrap().to_owned(),
         format!("{} {token}", "word ".repeat(20)),
+        // Credentials of Basic, and what has them in it.
+        basic(&format!("{token}:")),
+        basic(&format!("someone:{token}")),
+        format!(
+            "Authorization: {}\r\nHost: x",
+            basic(&format!("someone:{token}"))
+        ),
+        basic(&format!("someone~?>:{token}")).replace(['+', '/'], "-"),
+        format!("{{\"auth\":\"{}\"}}", base64(&format!("{token}:"))),
+        format!("/login/{}", base64(token)),
+        basic(&format!("someone:{token}:")).replace('=', "%3D"),
+        // As the program base64 breaks it into lines.
+        format!("{}\n{}", &base64(token)[..76], &base64(token)[76..]),
     ] {
         let found = desk.post(&cookie, "/find", &[("q", &text)]);
         assert_eq!(found.status, 303, "{text}: {}", found.body);
@@ -194,6 +207,27 @@ fn a_token_is_found_in_the_text_that_it_stood_in() {
     );
     let wanted = format!("/console/keys/{id}?done=by_token");
     assert_eq!(found.location(), wanted);
+    let found = desk.post(
+        &cookie,
+        "/find",
+        &[("q", &basic("x:12|sk:of.another-system"))],
+    );
+    assert_eq!(found.location(), wanted);
+    let found = desk.post(
+        &cookie,
+        "/find",
+        &[("q", &basic("12|sk:of.another-system"))],
+    );
+    assert_eq!(found.location(), wanted);
+}
+
+fn base64(text: &str) -> String {
+    use ::base64::Engine as _;
+    ::base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+fn basic(credentials: &str) -> String {
+    format!("Basic {}", base64(credentials))
 }
 
 /// A token that was cut off or mistyped: its id is told, as what it is.
@@ -210,6 +244,7 @@ fn of_a_token_that_is_not_whole_the_id_is_told() {
         &token[..token.len() - 40],
         &format!("Bearer {}", &token[..token.len() - 1]),
         &format!("api_key={forged}"),
+        &basic(&format!("someone:{forged}")),
     ] {
         let seen = desk.post(&cookie, "/find", &[("q", text)]);
         assert_eq!(seen.status, 200, "{text}");
@@ -257,11 +292,17 @@ fn a_key_is_found_by_a_part_of_its_name() {
     assert!(list.contains("value=\"deploy ROB\""), "the filter is lost");
     let none = desk.post(&cookie, "/find", &[("q", "no such name")]);
     assert_eq!(none.status, 404);
-    // Behind more keys than one page looks at.
+    // The newest are looked at first.
+    let far = named("far away");
     for _ in 0..80 {
         named("x");
     }
-    let far = named("far away");
+    let fresh = named("just made");
+    let found = desk.post(&cookie, "/find", &[("q", "just made")]);
+    assert_eq!(found.location(), "/console/keys?name=just+made");
+    let first = desk.get(&cookie, "/keys?name=just+made").body;
+    assert!(first.contains(&fresh.to_string()), "{first}");
+    // Behind more keys than one page looks at.
     let found = desk.post(&cookie, "/find", &[("q", "far away")]);
     assert_eq!(found.location(), "/console/keys?name=far+away");
     let first = desk.get(&cookie, "/keys?name=far+away").body;

@@ -91,6 +91,9 @@ fn operators_are_asked_about_a_key_without_any_permission_too() {
     let back = desk.post(&cookie, "/keys/new", &pairs);
     assert_eq!(back.status, 400);
     assert!(is_told_at(&back, "permission", "Choose at least one"));
+    // It is a question: nothing went wrong.
+    assert!(back.body.contains("Nothing was done yet"));
+    assert!(!back.body.contains("did not work"), "{}", back.body);
     pairs[2].1 = "acme ingest";
     let back = desk.post(&cookie, "/keys/new", &pairs);
     assert!(is_told_at(&back, "owner", ""), "{}", back.body);
@@ -211,8 +214,35 @@ fn the_page_with_a_token_says_what_was_made() {
             "<bdi>of hand</bdi>",
             "umbrella/x",
             "<li><bdi>write</bdi></li>",
-            "Ends in 7 days",
+            "in 7 days",
             "Keep it secret",
         ],
     );
+}
+
+/// What cannot be chosen is told, and sent.
+#[test]
+fn where_there_is_one_choice_nothing_is_to_be_chosen() {
+    let house = House::new();
+    let of = |ceiling: Ceiling| house.pages("acme", ceiling.permission("read", "Read"));
+    let ceiling = || Ceiling::new("acme_live".parse().unwrap());
+    let never = of(ceiling().may_never_expire());
+    let form = get(&never, "/settings/keys/new");
+    let sent = "<input type=\"hidden\" name=\"life\" value=\"never\">";
+    assert!(form.body.contains(sent), "{}", form.body);
+    assert!(!form.body.contains("<select"), "{}", form.body);
+    assert!(!form.body.contains("Ends after") && form.body.contains("Never expires"));
+    // Nor is it offered twice in a rotation.
+    let id = house.key("acme", &["read"]).key.id;
+    let form = get(&never, &format!("/settings/keys/keys/{id}/rotate")).body;
+    assert!(form.contains("never expires, as the old one") && !form.contains("Never expires"));
+    let one = of(ceiling().lifetimes([30 * DAY]).plans(["free"]));
+    let form = get(&one, "/settings/keys/new");
+    let number = form.hidden("number");
+    for (name, value) in [("life", "2592000"), ("plan", "free")] {
+        assert_eq!(form.hidden(name), value);
+    }
+    let mut wish = House::wish(&number);
+    wish.retain(|(name, _)| *name != "description");
+    assert!(post(&one, "/settings/keys/new", &wish).shows_a_token());
 }

@@ -55,13 +55,9 @@ impl Seen {
 
     /// The token that a page shows.
     fn token(&self) -> String {
-        let marker = "<input id=\"token\" readonly value=\"";
+        let marker = "<textarea id=\"token\"";
         let at = self.body.find(marker).expect("the page shows no token");
-        self.body[at + marker.len()..]
-            .split('"')
-            .next()
-            .unwrap()
-            .to_owned()
+        self.body[at..].split(['>', '<']).nth(2).unwrap().to_owned()
     }
 
     fn shows_a_token(&self) -> bool {

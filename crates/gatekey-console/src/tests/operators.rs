@@ -313,3 +313,61 @@ fn times_and_sizes_are_told_as_people_would() {
         );
     }
 }
+
+/// The trail is told in sentences: with times as people write them, and each id once.
+#[test]
+fn the_trail_is_told_as_people_would() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let engine = &desk.house.engine;
+    let old = desk.house.key("acme/etl", &["read"]).key.id;
+    let rotated = engine
+        .rotate(old, gatekey::Rotation::with_grace(DAY))
+        .unwrap();
+    let new = rotated.key.id;
+    let update = gatekey::KeyUpdate::new()
+        .name(Some("nightly"))
+        .expiry(gatekey::Expiry::After(3 * DAY));
+    engine.update(new, update).unwrap();
+    engine.suspend("acme", None).unwrap();
+    let extension = engine.extension("oauth").unwrap();
+    extension
+        .change(|tx| tx.audit("signing_keys_made", "kid-1", None))
+        .unwrap();
+    engine.revoke(old, gatekey::Reason::Superseded).unwrap();
+    let minute = |at: Option<gatekey::Timestamp>| crate::format::instant(at.unwrap());
+    let grace = minute(rotated.old.retiring_until);
+    let ends = minute(engine.key(new).unwrap().expires_at);
+    let cells = |body: &str| -> Vec<String> {
+        let rest = body.split("data-label=\"What\">").skip(1);
+        rest.map(|cell| cell.split("</td>").next().unwrap().to_owned())
+            .collect()
+    };
+    let trail = desk.get(&cookie, "/trail").body;
+    for text in [
+        "<bdi>Issued to acme/etl, in acme_live</bdi>",
+        &format!("<bdi>Rotated to {new}; works until {grace}</bdi>"),
+        &format!(
+            "<bdi>Changed: name from none to &#34;nightly&#34;; expires at from never to {ends}</bdi>"
+        ),
+        "<bdi>Owner suspended. Keys: 2</bdi>",
+        "<bdi>oauth: signing keys made (kid-1)</bdi>",
+        "<bdi>Revoked: Another key replaces it</bdi>",
+        "<bdi>Keyspace created</bdi>",
+    ] {
+        assert!(trail.contains(text), "{text}: {trail}");
+    }
+    for cell in cells(&trail) {
+        // Of an instant as machines write it, and of an id that stands twice.
+        assert!(!cell.contains("Z<") && !cell.contains("Z;"), "{cell}");
+        for id in [old, new] {
+            let shown = cell.matches(&format!(">{id}<")).count();
+            let said = cell.matches(&format!(" {id}")).count();
+            assert!(shown + said <= 1, "{cell}");
+        }
+    }
+    // What it was for a key stands on the key's page.
+    let history = desk.get(&cookie, &format!("/keys/{new}")).body;
+    let made = format!("Issued by the rotation of {old}, which works until {grace}");
+    assert!(cells(&history).last().unwrap().contains(&made), "{history}");
+}

@@ -84,7 +84,7 @@ fn one_key_at_a_time_is_regenerated_at_once_unless_a_grace_is_chosen() {
     let at = format!("/settings/keys/keys/{}", key.id);
     let form = get(&pages, &format!("{at}/rotate")).body;
     let at_once = form.find("name=\"grace\" value=\"0\" checked");
-    assert!(at_once.is_some() && form.contains("works for another 1 day"));
+    assert!(at_once.is_some() && form.contains("works for 1 day more"));
     // One word for it, on every page.
     for page in ["/settings/keys", &*at, &format!("{at}/rotate")] {
         let body = get(&pages, page).body;
@@ -98,7 +98,7 @@ fn one_key_at_a_time_is_regenerated_at_once_unless_a_grace_is_chosen() {
     let second = rotate(&pages, &key, "86400");
     assert!(house.engine.verify(&first).unwrap().is_granted());
     let cards = get(&pages, "/settings/keys").body;
-    let revoke = format!("href=\"{at}/revoke\">End it now");
+    let revoke = format!("href=\"{at}/revoke\">Delete the old key");
     assert!(cards.contains(&revoke), "{cards}");
     assert!(get(&pages, &at).body.contains(&revoke));
     let form = get(&pages, &format!("{at}/revoke")).body;
@@ -113,4 +113,106 @@ fn one_key_at_a_time_is_regenerated_at_once_unless_a_grace_is_chosen() {
     let form = get(&pages, &format!("/settings/keys/keys/{id}/rotate")).body;
     assert!(form.contains("name=\"grace\" value=\"86400\" checked"));
     assert!(form.contains("Rotate the key"));
+}
+
+/// Whoever is in a hurry is warned, and is not left with steps that never end.
+#[test]
+fn an_old_key_is_deleted_before_the_new_one_was_used() {
+    let house = House::new();
+    let pages = house.pages("acme", House::ceiling());
+    let old = house.key("acme", &["read"]);
+    let at = format!("/settings/keys/keys/{}", old.key.id);
+    let token = rotate(&pages, &old.key, "86400");
+    let new = house.engine.find_by_token(&token).unwrap().unwrap().id;
+    let confirm = get(&pages, &format!("{at}/revoke")).body;
+    assert!(
+        confirm.contains("The new key has never been used"),
+        "{confirm}"
+    );
+    assert!(
+        confirm.contains(&format!("href=\"{at}/steps\"")),
+        "{confirm}"
+    );
+    // Nor should it go while the new one is good for nothing.
+    house.engine.disable(new).unwrap();
+    let confirm = get(&pages, &format!("{at}/revoke")).body;
+    assert!(
+        confirm.contains("The new key does not work now"),
+        "{confirm}"
+    );
+    house.engine.enable(new).unwrap();
+    let gone = post(&pages, &format!("{at}/revoke"), &[("reason", "superseded")]);
+    let landed = format!("/settings/keys/keys/{new}?done=old_deleted");
+    assert_eq!(gone.location(), landed);
+    let page = get(&pages, &landed).body;
+    assert!(!page.contains("Go on with the rotation"), "{page}");
+    let steps = get(&pages, &format!("{at}/steps")).body;
+    assert!(steps.contains("the new one was never used"), "{steps}");
+    for open in [
+        "data-poll",
+        "aria-current=\"step\"",
+        "Look again",
+        "waits for",
+        "gk-button danger",
+    ] {
+        assert!(!steps.contains(open), "{open}: {steps}");
+    }
+    assert_eq!(steps.matches("Not done: ").count(), 2, "{steps}");
+    assert!(house.engine.verify(&token).unwrap().is_granted());
+    let steps = get(&pages, &format!("{at}/steps")).body;
+    assert!(steps.contains("The rotation is done"), "{steps}");
+}
+
+#[test]
+fn the_page_of_the_new_key_leads_to_the_steps() {
+    let house = House::new();
+    let pages = house.pages("acme", House::ceiling());
+    let old = house.key("acme", &["read"]);
+    let at = |id| format!("/settings/keys/keys/{id}");
+    let steps = format!("href=\"{}/steps\"", at(old.key.id));
+    let token = rotate(&pages, &old.key, "86400");
+    let key = house.engine.find_by_token(&token).unwrap().unwrap();
+    let page = get(&pages, &at(key.id)).body;
+    assert!(page.contains(&steps), "{page}");
+    assert!(page.contains("The old key works until"), "{page}");
+    house
+        .engine
+        .revoke(old.key.id, gatekey::Reason::Superseded)
+        .unwrap();
+    let page = get(&pages, &at(key.id)).body;
+    assert!(!page.contains("/steps"), "{page}");
+}
+
+/// No page tells a person to do what it does not offer.
+#[test]
+fn a_key_that_cannot_be_rotated_is_not_told_to_be() {
+    let house = House::new();
+    let pages = house.pages("acme", House::ceiling());
+    let page = |id| get(&pages, &format!("/settings/keys/keys/{id}")).body;
+    let is_told = |page: &str| page.contains("Rotate it") || page.contains("/rotate\"");
+    let old = house.key("acme", &["read"]).key;
+    assert!(page(old.id).contains("Rotate it") && page(old.id).contains("/rotate\""));
+    house.engine.disable(old.id).unwrap();
+    assert!(!is_told(&page(old.id)), "{}", page(old.id));
+    house.engine.enable(old.id).unwrap();
+    let number = get(&pages, &format!("/settings/keys/keys/{}/rotate", old.id)).hidden("number");
+    let key = house.engine.key(old.id).unwrap();
+    let seen = crate::desk::mark(&key);
+    let pairs = [("seen", &*seen), ("number", &*number), ("grace", "86400")];
+    let at = format!("/settings/keys/keys/{}/rotate", old.id);
+    let token = post(&pages, &at, &pairs).token();
+    assert!(!is_told(&page(old.id)), "{}", page(old.id));
+    // A form that is sent again says the same of the key that it made.
+    let new = house.engine.find_by_token(&token).unwrap().unwrap().id;
+    let again = || post(&pages, &at, &pairs).body;
+    assert!(again().contains("rotate it"), "{}", again());
+    house
+        .engine
+        .revoke(new, gatekey::Reason::Cessation)
+        .unwrap();
+    assert!(
+        !again().contains("rotate it") && !again().contains("/rotate\""),
+        "{}",
+        again()
+    );
 }

@@ -229,6 +229,35 @@ fn the_hints_that_matter_most_come_first() {
     );
 }
 
+/// The order is that of a page: where there are more, it says so.
+#[test]
+fn a_page_of_hints_says_that_it_is_not_of_all_keys() {
+    let house = House::new();
+    let keys: Vec<Issued> = (0..60).map(|_| house.key("acme", &["read"])).collect();
+    for key in [&keys[0], &keys[59]] {
+        house
+            .engine
+            .revoke(key.key.id, gatekey::Reason::KeyCompromise)
+            .unwrap();
+        let _ = house.engine.verify(key.token.expose()).unwrap();
+    }
+    let desk = operator(&house);
+    let part = "Not all keys were looked at";
+    let first = get(&desk, "/hints").body;
+    assert!(
+        first.contains(part) && first.contains("about 50 keys at most"),
+        "{first}"
+    );
+    let next = first.split("rel=\"next\" href=\"").nth(1).unwrap();
+    let second = get(&desk, next.split('"').next().unwrap()).body;
+    assert!(
+        second.contains(part) && !second.contains("rel=\"next\""),
+        "{second}"
+    );
+    let few = House::new();
+    assert!(!get(&operator(&few), "/hints").body.contains(part));
+}
+
 #[test]
 fn a_hint_of_a_new_network_names_it() {
     let clock = ManualClock::at("2026-01-01T12:00:00Z".parse().unwrap());

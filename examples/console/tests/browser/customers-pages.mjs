@@ -28,14 +28,33 @@ await test("every page is for everybody: 320 and 1440 px, light and dark, axe", 
   await page.getByRole("button", { name: "Create the new key" }).click();
   await page.getByRole("link", { name: "I have stored it" }).click();
   await everywhere(page, "keys-steps");
-  // The new key leaks before it is in use.
+  // The old one is deleted too early, almost.
   const steps = page.url();
+  await page.getByRole("link", { name: "Delete the old key" }).click();
+  await page.getByText("The new key has never been used").waitFor();
+  await everywhere(page, "keys-delete-unused");
+  // The new key leaks before it is in use.
+  await page.getByRole("link", { name: "Go on with the rotation" }).click();
   await page.getByRole("link", { name: "The new key" }).click();
+  await everywhere(page, "keys-key-in-rotation");
   await page.getByRole("link", { name: "Revoke" }).click();
   await page.getByRole("button", { name: "Revoke the key" }).click();
   await page.goto(steps);
   await page.getByText("The new key has ended").waitFor();
   await everywhere(page, "keys-steps-lost");
+  // Another is rotated, and its old key deleted before the new one was used.
+  await make(page);
+  await page.getByRole("link", { name: "I have stored it" }).click();
+  await page.getByRole("link", { name: "Rotate", exact: true }).click();
+  await page.getByRole("button", { name: "Create the new key" }).click();
+  await page.getByRole("link", { name: "I have stored it" }).click();
+  const early = page.url();
+  await page.getByRole("link", { name: "Delete the old key" }).click();
+  await page.getByRole("button", { name: "Delete the old key" }).click();
+  await page.getByText("The old key is deleted").waitFor();
+  await page.goto(early);
+  await page.getByText("the new one was never used").waitFor();
+  await everywhere(page, "keys-steps-unused");
   await make(page);
   await page.goto(`${base}/ai/keys?show=all`);
   await everywhere(page, "keys-list");

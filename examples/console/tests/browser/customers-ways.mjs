@@ -45,7 +45,7 @@ for (const [name, way] of Object.entries(ways)) {
     await own.press("Save", "Saved.");
     await landed();
     await own.press("Rotate", "takes the place of");
-    await own.choose("works for another 1 hour");
+    await own.choose("works for 1 hour more");
     await own.press("Create the new key", "Copy it now");
     const second = await token_on(page);
     same(await use(first), 200, "the old key in its grace");
@@ -57,9 +57,9 @@ for (const [name, way] of Object.entries(ways)) {
     }
     same(await use(second), 200, "the new key");
     await page.reload();
-    await own.press("Delete the old key", "Whatever uses the key stops");
+    await own.press("Delete the old key", "Whatever still uses it stops");
     await own.choose("Another key replaces it");
-    await own.press("Revoke the key", "The key is revoked.");
+    await own.press("Delete the old key", "The old key is deleted.");
     await landed();
     same(await use(first), 401, "the old key");
     same(await use(second), 200, "the new key");

@@ -67,7 +67,7 @@ for (const [name, way] of Object.entries(ways)) {
     await own.sees("100 in 1 minute, sliding window");
     await landed();
     await own.press("Rotate", "takes the place of");
-    await own.choose("works for another 1 day");
+    await own.choose("works for 1 day more");
     await own.press("Create the new key", "Both keys work for now");
     const next = await token_on(page);
     await landed();

@@ -39,7 +39,7 @@ await test("an operator rotates a key with a grace; reload makes no second one",
   await operate(page);
   const old = await issue(page, "rotating", "rotated");
   await page.getByRole("link", { name: "Rotate" }).click();
-  await page.getByLabel("works for another 1 day").check();
+  await page.getByLabel("works for 1 day more").check();
   await page.getByRole("button", { name: "Create the new key" }).click();
   const token = await page.getByLabel("API key", { exact: true }).inputValue();
   same(await use(old), 200, "the old key");

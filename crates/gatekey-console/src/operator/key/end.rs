@@ -55,6 +55,17 @@ pub(in crate::operator) fn reasons(call: &Ask) -> Field {
         .required()
 }
 
+/// A reason, as people read it.
+pub(in crate::operator) fn reason_text(call: &Ask, reason: gatekey::Reason) -> String {
+    let text = reason.to_string();
+    let name = format!("reason.{}", text.replace(' ', "_"));
+    // One of a later version has no text.
+    match call.t(&name) {
+        known if known != name => known,
+        _ => text,
+    }
+}
+
 pub(in crate::operator) fn reason_of(call: &Ask) -> Result<gatekey::Reason, Fault> {
     match call.form.must("reason")? {
         "key_compromise" => Ok(gatekey::Reason::KeyCompromise),

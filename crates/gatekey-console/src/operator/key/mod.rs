@@ -6,19 +6,19 @@ mod issue;
 mod limits;
 mod rotate;
 
-use gatekey::{Key, KeyState, Keyspace};
+use gatekey::{Key, Keyspace};
 use gatekey_admin::Right;
 
 use super::{Ask, Clerk, hints, keys, trail};
 use crate::chart;
-use crate::desk::{counts, is_over, mark};
+use crate::desk::{is_over, mark, may_rotate};
 use crate::facts;
 use crate::format;
 use crate::reply::{Fault, Page, Reply};
 use crate::view::{Actions, Blocks, Cell, Facts, Form, Link};
 
 pub(super) use edit::{edit, plan_text, update};
-pub(super) use end::{disable, enable, note, reason_of, reasons, revoke, revoke_form};
+pub(super) use end::{disable, enable, note, reason_of, reason_text, reasons, revoke, revoke_form};
 pub(super) use issue::{issue, new_for, new_form};
 pub(super) use limits::{limits, limits_form};
 pub(super) use rotate::{rotate, rotate_form};
@@ -36,7 +36,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
     }
     let (may_issue, may_revoke) = (call.who.may(Right::Issue), call.who.may(Right::Revoke));
     let mut links = Vec::new();
-    if may_issue && counts(&key) && key.state != KeyState::Disabled {
+    if may_issue && may_rotate(&key) {
         links.push(Link::new(at("/rotate"), call.t("act.rotate")));
     }
     if may_issue && !is_over(&key) {
@@ -79,6 +79,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
         call,
         call.t("history.title"),
         entries.iter().rev(),
+        Some(key.id),
     ));
     Ok(Page::new(format::name_of(&key), blocks).into())
 }
@@ -121,7 +122,7 @@ fn facts(call: &Ask, key: &Key, keyspace: &Keyspace) -> Result<Facts, Fault> {
         ));
     }
     if let Some(revoked) = &key.revoked {
-        let mut text = revoked.reason.to_string();
+        let mut text = reason_text(call, revoked.reason);
         if let Some(note) = &revoked.note {
             text = call.with("key.revoked_text", &[&text, note]);
         }
