@@ -80,6 +80,34 @@ impl KeyId {
     }
 }
 
+/// For a column of numbers: below 62 to the power of 10, so that it is an `i64` too.
+///
+/// ```
+/// use gatekey::KeyId;
+///
+/// let id: KeyId = "1lRk2Pq9Zx".parse()?;
+/// assert_eq!(KeyId::try_from(u64::from(id))?, id);
+/// # Ok::<(), gatekey::Error>(())
+/// ```
+impl From<KeyId> for u64 {
+    fn from(id: KeyId) -> Self {
+        id.raw()
+    }
+}
+
+/// Refuses a number that no id has.
+impl TryFrom<u64> for KeyId {
+    type Error = ParseError;
+
+    #[inline]
+    fn try_from(number: u64) -> Result<Self, ParseError> {
+        Self::checked(number).ok_or_else(|| {
+            let why = "it is not below 62 to the power of 10";
+            ParseError::new("key id", &number.to_string(), why)
+        })
+    }
+}
+
 #[cfg(feature = "serde")]
 crate::model::serialized::as_text!(KeyId, "the id of a key, 10 base62 characters");
 

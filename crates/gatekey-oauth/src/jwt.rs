@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use gatekey::extension::Extension;
 use gatekey::{
-    Denial, Engine, Error, Grant, Invalid, Key, KeyId, Permissions, Prefix, Requirements, Result,
-    Timestamp, Verdict,
+    Denial, Engine, Error, Grant, Invalid, Key, KeyId, Prefix, Requirements, Result, Timestamp,
+    Verdict,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -18,8 +18,8 @@ use crate::algorithm::Algorithm;
 use crate::encoding::encode;
 use crate::json::{Json, Members, member};
 use crate::jws;
-use crate::keys::{Signer, SigningKeyInfo, SigningKeys};
-use crate::seen::{Entry, Found, Seen};
+use crate::keys::{SigningKeyInfo, SigningKeys};
+use crate::seen::{Proof, Seen};
 use crate::trail::Taken;
 
 /// The longest lifetime of a JWT.
@@ -66,7 +66,7 @@ impl JwtOptions {
     }
 
     /// How many JWTs are remembered, so that their signature is verified once; 16,384 by
-    /// default, each of some 200 bytes and its scope. 0: none.
+    /// default, each of 64 bytes. 0: none.
     #[must_use]
     pub fn remembered(mut self, tokens: usize) -> Self {
         self.seen = tokens;
@@ -117,15 +117,6 @@ impl fmt::Debug for IssuedJwt {
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
-}
-
-/// What a verified JWT proves: what does not change about it.
-pub(crate) struct Proof {
-    pub(crate) signer: Arc<Signer>,
-    pub(crate) expires_s: u64,
-    pub(crate) key: KeyId,
-    /// The permissions that it stands for, in its key's keyspace.
-    pub(crate) within: Permissions,
 }
 
 /// Makes and verifies the JWTs of a store. Cheap to clone.
@@ -299,23 +290,26 @@ impl Jwts {
         requirements: &Requirements<'_>,
     ) -> Result<Verdict> {
         let Shared {
-            extension, seen, ..
+            extension,
+            seen,
+            keys,
+            ..
         } = &*self.shared;
         let token = token.as_ref();
         if token.len() > jws::LEN_MAX {
             return Ok(Verdict::Denied(Denial::Malformed));
         }
-        let hash = seen.hash(token);
-        let found = seen.find(&hash);
-        if let Some(proof) = found.as_ref().and_then(Found::proof) {
-            return self.decide(proof, requirements);
+        let hashed = seen.token(token);
+        // Before it is found, or a signing key is.
+        let epoch = keys.epoch();
+        if let Some(proof) = seen.find(&hashed, epoch) {
+            return self.decide(&proof, requirements);
         }
         let now = extension.engine().now();
         match self.prove(token, now)? {
             Ok(proof) => {
-                let entry = Arc::new(Entry { hash, proof });
-                seen.put(&entry, now.unix_seconds());
-                self.decide(&entry.proof, requirements)
+                seen.put(&hashed, &proof, epoch, now.unix_seconds());
+                self.decide(&proof, requirements)
             }
             Err(denial) => Ok(Verdict::Denied(denial)),
         }
@@ -326,9 +320,6 @@ impl Jwts {
     #[inline]
     fn decide(&self, proof: &Proof, requirements: &Requirements<'_>) -> Result<Verdict> {
         let extension = &self.shared.extension;
-        if !proof.signer.is_good() {
-            return Ok(Verdict::Denied(Denial::Unknown));
-        }
         // One that ends when no clock of ours can tell does not end.
         let ends_at = i64::try_from(proof.expires_s).ok();
         let ends_at = ends_at.and_then(|end_s| Timestamp::from_unix_seconds(end_s).ok());
@@ -376,7 +367,7 @@ impl Jwts {
             let alg = header.as_ref().map_or(own, |header| &header.alg);
             parts.verified(&signer.public, alg)
         });
-        let (Some(signer), Some(payload)) = (found, payload) else {
+        let Some(payload) = payload else {
             return Ok(Err(Denial::Unknown));
         };
         let claims = Json::object(&payload);
@@ -391,7 +382,6 @@ impl Jwts {
             return Ok(Err(Denial::Unknown));
         };
         Ok(Ok(Proof {
-            signer,
             expires_s: read.expires_s,
             key: read.key,
             within,
@@ -418,7 +408,6 @@ impl Jwts {
         let extension = &self.shared.extension;
         let now = extension.engine().now();
         let proof = self.prove(token.as_bytes(), now)?.ok();
-        let proof = proof.filter(|proof| proof.signer.is_good());
         if proof
             .as_ref()
             .is_some_and(|proof| now.unix_seconds() >= proof.expires_s)

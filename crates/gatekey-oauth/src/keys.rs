@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::algorithm::{Algorithm, PrivateKey, PublicKey};
 use crate::encoding::{decode, encode};
 use crate::jws;
+use crate::seen::Epoch;
 
 const TABLE: &str = "signing_keys";
 const VERSION: u8 = 1;
@@ -103,21 +104,15 @@ fn purpose(kid: &str) -> String {
     format!("signing key {kid}")
 }
 
-/// A key in memory. Whoever has it asks [`is_good`](Signer::is_good) each time.
+/// A key in memory.
 pub(crate) struct Signer {
     /// The header of all that it signs.
     pub(crate) header: String,
     pub(crate) public: PublicKey,
     private: PrivateKey,
-    is_good: AtomicBool,
 }
 
 impl Signer {
-    /// Whether what it signed is good: it was not removed.
-    pub(crate) fn is_good(&self) -> bool {
-        self.is_good.load(Ordering::Acquire)
-    }
-
     pub(crate) fn private(&self) -> &PrivateKey {
         &self.private
     }
@@ -133,20 +128,32 @@ fn is_over(info: &SigningKeyInfo, now: Timestamp) -> bool {
 struct Ring {
     signers: BTreeMap<String, (Arc<Signer>, SigningKeyInfo)>,
     current: Option<Arc<Signer>>,
+    /// How many were removed from the ring before.
+    removed: u64,
 }
 
 /// The signing keys of a store. The engine tells them of each change.
 pub(crate) struct SigningKeys {
     extension: Extension,
     ring: ArcSwap<Ring>,
+    /// How many keys were removed from the ring.
+    removals: AtomicU64,
 }
 
 impl SigningKeys {
+    /// What is proven by a key that is found after this call is true in this epoch. From the
+    /// return of a call that removes a key on, there is another.
+    #[inline]
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch::after(self.removals.load(Ordering::Acquire))
+    }
+
     /// The keys of a store, where it has none with two new ones: current and next.
     pub(crate) fn open(extension: &Extension, algorithm: Algorithm) -> Result<Arc<Self>> {
         let keys = Arc::new(Self {
             extension: extension.clone(),
             ring: ArcSwap::default(),
+            removals: AtomicU64::new(0),
         });
         extension.follow(&keys)?;
         if keys.ring.load().signers.is_empty() {
@@ -279,7 +286,6 @@ impl SigningKeys {
                 header: jws::header_of(kid, public.algorithm().name()),
                 public,
                 private,
-                is_good: AtomicBool::new(true),
             })
         })
     }
@@ -306,8 +312,8 @@ impl SigningKeys {
 impl Ring {
     fn remove(&mut self, kid: &[u8]) {
         let kid = std::str::from_utf8(kid);
-        if let Some((signer, _)) = kid.ok().and_then(|kid| self.signers.remove(kid)) {
-            signer.is_good.store(false, Ordering::Release);
+        if kid.is_ok_and(|kid| self.signers.remove(kid).is_some()) {
+            self.removed += 1;
         }
     }
 
@@ -344,6 +350,7 @@ impl Follower for SigningKeys {
         let mut ring = Ring {
             signers: old.signers.clone(),
             current: None,
+            removed: 0,
         };
         for change in changes {
             match &change.new {
@@ -352,7 +359,10 @@ impl Follower for SigningKeys {
             }
         }
         ring.settle();
+        let removed = ring.removed;
         self.ring.store(Arc::new(ring));
+        // After: who sees the epoch finds no key that was removed before it began.
+        self.removals.fetch_add(removed, Ordering::AcqRel);
     }
 
     fn check(&self, view: &ExtensionView<'_>) -> Result<Vec<Flaw>> {

@@ -3,38 +3,133 @@
 //! A table of fixed size, in sets of four. A token is found by a keyed hash over all of
 //! its text, which nobody outside can aim at a set or make collide. What an entry says
 //! does not change; all that may change is asked anew at each hit.
+//!
+//! An entry is one cache line of plain atomic words under a version (a seqlock): of no epoch
+//! while it is written, and changed by every write, so that a reader that was overtaken
+//! notices. Readers take no lock.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+#[cfg(gatekey_loom)]
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(not(gatekey_loom))]
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
 
-use arc_swap::{ArcSwapOption, Guard};
+use gatekey::{KeyId, Permissions};
 use zeroize::Zeroizing;
-
-use crate::jwt::Proof;
 
 /// How many entries a set has.
 const WAYS: usize = 4;
+/// Where in a version the epoch of its entry begins. The bits below count writes.
+const EPOCH: u32 = 32;
+const COUNT: u64 = (1 << EPOCH) - 1;
+
+/// What a verified JWT proves: what does not change about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proof {
+    pub(crate) expires_s: u64,
+    pub(crate) key: KeyId,
+    /// The permissions that it stands for, in its key's keyspace.
+    pub(crate) within: Permissions,
+}
+
+/// How many signing keys were removed before a token was verified: what was proven in one
+/// epoch proves nothing in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch(u64);
+
+impl Epoch {
+    /// Of an entry that is empty or being written.
+    const NONE: Self = Self(0);
+
+    pub(crate) fn after(removals: u64) -> Self {
+        Self(removals % COUNT + 1)
+    }
+}
+
+/// Of a token's hash so much as an entry keeps: 24 bytes, which are too many to be found
+/// twice by chance.
+type Hash = [u64; 3];
+
+#[repr(align(64))]
+#[derive(Default)]
+struct Slot {
+    version: AtomicU64,
+    hash: [AtomicU64; 3],
+    expires_s: AtomicU64,
+    key: AtomicU64,
+    within: [AtomicU64; 2],
+}
 
 pub(crate) struct Seen {
     /// Of the hash; of this store alone.
     key: Zeroizing<[u8; 32]>,
-    slots: Box<[ArcSwapOption<Entry>]>,
-    /// Which of a full set goes next.
-    turn: AtomicU32,
+    slots: Box<[Slot]>,
+    /// Held by whoever writes: which of a full set goes next.
+    turn: Mutex<usize>,
 }
 
-/// A token. The proof stands in it, so that a hit waits for one place in memory less.
-pub(crate) struct Entry {
-    pub(crate) hash: [u8; 32],
-    pub(crate) proof: Proof,
+/// A token by its hash.
+pub(crate) struct Token {
+    /// Where its set begins.
+    set: usize,
+    /// The way of its set in which it is looked for first.
+    way: usize,
+    hash: Hash,
 }
 
-/// A token that was found.
-pub(crate) struct Found(Guard<Option<Arc<Entry>>>);
+impl Slot {
+    #[inline]
+    fn epoch(&self) -> Epoch {
+        Epoch(self.version.load(Ordering::Acquire) >> EPOCH)
+    }
 
-impl Found {
-    pub(crate) fn proof(&self) -> Option<&Proof> {
-        self.0.as_ref().map(|entry| &entry.proof)
+    #[inline]
+    fn is_of(&self, hash: &Hash) -> bool {
+        let words = self.hash.iter().zip(hash);
+        let differ = words.fold(0, |differ, (word, other)| {
+            differ | (word.load(Ordering::Relaxed) ^ other)
+        });
+        differ == 0
+    }
+
+    #[inline]
+    fn read(&self, hash: &Hash, epoch: Epoch) -> Option<Proof> {
+        let version = self.version.load(Ordering::Acquire);
+        if !self.is_of(hash) {
+            return None;
+        }
+        let expires_s = self.expires_s.load(Ordering::Relaxed);
+        let key = self.key.load(Ordering::Relaxed);
+        let [low, high] = &self.within;
+        let (low, high) = (low.load(Ordering::Relaxed), high.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        let is_whole = self.version.load(Ordering::Relaxed) == version;
+        if !is_whole || version >> EPOCH != epoch.0 {
+            return None;
+        }
+        Some(Proof {
+            expires_s,
+            key: KeyId::try_from(key).ok()?,
+            within: Permissions::from_bits((u128::from(high) << 64) | u128::from(low)),
+        })
+    }
+
+    /// Call it with the lock of writers held.
+    fn write(&self, hash: &Hash, proof: &Proof, epoch: Epoch) {
+        let count = self.version.load(Ordering::Relaxed) & COUNT;
+        self.version.store(count, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (word, new) in self.hash.iter().zip(hash) {
+            word.store(*new, Ordering::Relaxed);
+        }
+        self.expires_s.store(proof.expires_s, Ordering::Relaxed);
+        self.key.store(proof.key.into(), Ordering::Relaxed);
+        let bits = proof.within.bits().to_le_bytes();
+        for (word, new) in self.within.iter().zip(bits.as_chunks().0) {
+            word.store(u64::from_le_bytes(*new), Ordering::Relaxed);
+        }
+        let version = (epoch.0 << EPOCH) | (count.wrapping_add(1) & COUNT);
+        self.version.store(version, Ordering::Release);
     }
 }
 
@@ -44,54 +139,68 @@ impl Seen {
         let count = tokens.div_ceil(WAYS) * WAYS;
         Self {
             key: Zeroizing::new(key),
-            slots: (0..count).map(|_| ArcSwapOption::empty()).collect(),
-            turn: AtomicU32::new(0),
+            slots: (0..count).map(|_| Slot::default()).collect(),
+            turn: Mutex::new(0),
         }
     }
 
     /// All of a token at once: an extension's `mac`, of parts with their lengths, takes longer.
-    pub(crate) fn hash(&self, token: &[u8]) -> [u8; 32] {
-        *blake3::keyed_hash(&self.key, token).as_bytes()
-    }
-
-    fn set(&self, hash: &[u8; 32]) -> &[ArcSwapOption<Entry>] {
-        let (head, _) = hash.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-        let sets = (self.slots.len() / WAYS).max(1) as u64;
-        let at = usize::try_from(u64::from_le_bytes(*head) % sets).unwrap_or(0) * WAYS;
-        self.slots.get(at..at + WAYS).unwrap_or(&[])
-    }
-
-    pub(crate) fn find(&self, hash: &[u8; 32]) -> Option<Found> {
-        for slot in self.set(hash) {
-            let entry = slot.load();
-            if entry.as_ref().is_some_and(|entry| entry.hash == *hash) {
-                return Some(Found(entry));
-            }
-        }
-        None
-    }
-
-    /// Remembers a token in the place of one that has ended, or else of any other in its set.
-    pub(crate) fn put(&self, new: &Arc<Entry>, now_s: u64) {
-        let set = self.set(&new.hash);
-        let is_free = |slot: &&ArcSwapOption<Entry>| match &*slot.load() {
-            None => true,
-            Some(entry) => {
-                entry.hash == new.hash
-                    || entry.proof.expires_s <= now_s
-                    || !entry.proof.signer.is_good()
-            }
-        };
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize % WAYS;
-        let slot = set.iter().find(is_free).or_else(|| set.get(turn));
-        if let Some(slot) = slot {
-            slot.store(Some(new.clone()));
+    #[inline]
+    pub(crate) fn token(&self, text: &[u8]) -> Token {
+        let hash = blake3::keyed_hash(&self.key, text);
+        let mut words = hash.as_bytes().as_chunks::<8>().0.iter();
+        let mut word = || words.next().map_or(0, |word| u64::from_le_bytes(*word));
+        let hash = [(); 3].map(|()| word());
+        // By what no entry keeps.
+        let place = word();
+        let sets = (self.slots.len() / WAYS) as u128;
+        let set = usize::try_from((u128::from(place) * sets) >> 64);
+        Token {
+            set: set.unwrap_or(0) * WAYS,
+            way: usize::try_from(place % WAYS as u64).unwrap_or(0),
+            hash,
         }
     }
 
-    /// How many tokens it holds.
+    /// The slots of a token's set, its own way first.
+    #[inline]
+    fn set(&self, token: &Token) -> impl Iterator<Item = &Slot> {
+        let set = self.slots.get(token.set..).unwrap_or_default();
+        let way = token.way;
+        (0..WAYS).filter_map(move |at| set.get(at ^ way))
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, token: &Token, epoch: Epoch) -> Option<Proof> {
+        self.set(token)
+            .find_map(|slot| slot.read(&token.hash, epoch))
+    }
+
+    /// Remembers a token that was proven in an epoch: where it stands, or in the place of one
+    /// that proves nothing any more, or else of any other in its set.
+    pub(crate) fn put(&self, token: &Token, proof: &Proof, epoch: Epoch, now_s: u64) {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        *turn = (*turn + 1) % WAYS;
+        let is_over =
+            |slot: &&Slot| slot.epoch() != epoch || slot.expires_s.load(Ordering::Relaxed) <= now_s;
+        let mut set = self.set(token);
+        let same = set.find(|slot| slot.is_of(&token.hash));
+        let over = || self.set(token).find(is_over);
+        let other = || self.set(token).nth(*turn);
+        if let Some(slot) = same.or_else(over).or_else(other) {
+            slot.write(&token.hash, proof, epoch);
+        }
+    }
+
+    /// How many tokens it holds, also such as have ended since.
     pub(crate) fn len(&self) -> usize {
-        let full = self.slots.iter().filter(|slot| slot.load().is_some());
+        let full = self.slots.iter().filter(|slot| slot.epoch() != Epoch::NONE);
         full.count()
     }
 }
+
+#[cfg(all(test, gatekey_loom))]
+mod interleavings;
+
+#[cfg(all(test, not(gatekey_loom)))]
+mod tests;
