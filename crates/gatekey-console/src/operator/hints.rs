@@ -6,10 +6,10 @@ use super::{Ask, keys};
 use crate::fields::query;
 use crate::format;
 use crate::reply::{Fault, Page, Reply};
-use crate::view::{Blocks, Cell, Lead, Link, Note, Row, Table};
+use crate::view::{Actions, Blocks, Cell, Lead, Link, Note, Row, Table};
 
 /// How many keys are looked at for one page. Less in tests, which have fewer keys.
-const KEYS_MAX: usize = if cfg!(test) { 50 } else { 5_000 };
+const KEYS_MAX: usize = if cfg!(test) { 50 } else { 2_000 };
 /// How many at once: a page of the engine's.
 const KEYS: usize = KEYS_MAX / 10;
 /// With so many hints, a page ends before.
@@ -57,6 +57,9 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         Some(after) => Some(after.parse().map_err(|_| Fault::Tampered)?),
         None => None,
     };
+    // There may be many keys that nobody uses, which wait for no one: they are a list of
+    // their own, so that what looks like an attack does not stand behind them.
+    let of_unused = call.query.has("of", "unused");
     let is_further = after.is_some();
     let _ = call.engine().flush();
     let mut hints = Vec::new();
@@ -64,7 +67,8 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
     while looked_at < KEYS_MAX {
         let page = call.engine().hints(after.as_ref(), KEYS)?;
         looked_at += KEYS;
-        hints.extend(page.hints);
+        let hints_here = page.hints.into_iter();
+        hints.extend(hints_here.filter(|hint| (hint.rule == HintRule::Unused) == of_unused));
         after = page.next;
         if after.is_none() || hints.len() >= HINTS {
             break;
@@ -94,11 +98,19 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
     };
     let next = after.map(|next| {
         let next = next.to_string();
-        let href = call.at(&format!("/hints{}", query([("after", next.as_str())])));
+        let mut pairs = vec![("after", next.as_str())];
+        if of_unused {
+            pairs.push(("of", "unused"));
+        }
+        let href = call.at(&format!("/hints{}", query(pairs)));
         Link::new(href, call.t("hint.next"))
     });
+    let caption = match of_unused {
+        true => "hint.only_unused",
+        false => "hint.caption",
+    };
     let table = Table {
-        caption: call.t("hint.caption"),
+        caption: call.t(caption),
         columns: ["key.id", "key.owner", "key.keyspace", "hint.what"]
             .map(|name| call.t(name))
             .to_vec(),
@@ -107,9 +119,18 @@ pub(super) fn list(call: &Ask) -> Result<Reply, Fault> {
         next,
         ..Table::default()
     };
-    let mut blocks = Blocks::new().with(&Lead {
-        text: call.t("hint.lead"),
-    });
+    let other = match of_unused {
+        true => Link::new(call.at("/hints"), call.t("hint.all_else")),
+        false => Link::new(call.at("/hints?of=unused"), call.t("hint.only_unused")),
+    };
+    let mut blocks = Blocks::new()
+        .with(&Lead {
+            text: call.t("hint.lead"),
+        })
+        .with(&Actions {
+            label: call.t("nav.actions"),
+            links: vec![other],
+        });
     if is_part {
         let text = call.with("hint.part_text", &[&format::number(looked_at as u64)]);
         blocks.push(&Note::new("info", call.t("hint.part"), text));

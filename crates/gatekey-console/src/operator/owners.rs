@@ -224,8 +224,12 @@ fn links(call: &Ask, state: &OwnerState) -> Vec<Link> {
     let owner = &state.owner;
     let mut links = Vec::new();
     if call.who.may(Right::Issue) {
-        let new = key::new_for(call, owner.as_str());
-        links.push(Link::new(new, call.t("keys.new")).class("primary"));
+        let new = Link::new(key::new_for(call, owner.as_str()), call.t("keys.new"));
+        // A new key of one that is suspended is good for nothing yet.
+        links.push(match state.is_suspended() {
+            true => new,
+            false => new.class("primary"),
+        });
     }
     let all = call.at(&format!("/keys{}", query([("owner", owner.as_str())])));
     links.push(Link::new(all, call.t("owner.keys")));
@@ -250,7 +254,7 @@ fn known(call: &Ask, state: &OwnerState, first: &[Key], blocks: &mut Blocks) {
     let mut rows = vec![(call.t("key.state"), Cell::State { class, word })];
     if let Some(of) = &state.suspended {
         rows.push((call.t("owner.since"), format::time(texts, of.at, now)));
-        rows.push((call.t("history.who"), trail::who(call, of.by.as_deref())));
+        rows.push((call.t("owner.by"), trail::who(call, of.by.as_deref())));
         rows.push((
             call.t("revoke.note"),
             Cell::Text(of.note.clone().unwrap_or_default()),

@@ -52,6 +52,8 @@ fn facts(call: &Ask) -> Result<Facts, Fault> {
     let stats = call.engine().stats()?;
     let clock = call.engine().clock_status()?;
     let number = |value: u64| Cell::Number(format::number(value));
+    let texts = &call.site.look.texts;
+    let last_backup = call.engine().metrics()?.last_backup;
     let size = |value: usize| Cell::Number(format::number(value as u64));
     let well = match call.engine().health().is_well() {
         true => ("active", call.t("store.well")),
@@ -77,6 +79,15 @@ fn facts(call: &Ask) -> Result<Facts, Fault> {
             (call.t("store.resident"), size(stats.resident_keys)),
             (call.t("store.limited"), size(stats.limited_keys)),
             (call.t("store.usage_lost"), number(stats.usage_lost)),
+            (
+                call.t("store.last_backup"),
+                format::time_or(
+                    texts,
+                    last_backup,
+                    call.engine().now(),
+                    "store.no_last_backup",
+                ),
+            ),
         ],
     })
 }

@@ -1,6 +1,6 @@
 //! One key.
 
-use gatekey::{AuditEvent, Key, KeyId, Keyspace, Reason, bounds};
+use gatekey::{AuditEvent, Key, KeyId, KeyState, Keyspace, Reason, bounds};
 
 use super::{Ask, Customer, cannot_reveal, list, rotate};
 use crate::chart;
@@ -29,6 +29,12 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
             false => call.t("key.retiring_text"),
         };
         blocks.push(&Note::new("warn", call.t("key.retiring_title"), text));
+    }
+    // Nobody here can change it: but whose requests fail has to hear why.
+    if !is_over(key) && matches!(key.state, KeyState::Disabled | KeyState::Suspended) {
+        let word = format::state_word(&call.site.look.texts, key.state);
+        let text = call.with("key.halted_text", &[&word]);
+        blocks.push(&Note::new("warn", call.t("key.halted_title"), text));
     }
     let mut links = Vec::new();
     if !is_over(key)

@@ -388,3 +388,24 @@ fn a_key_that_a_newer_one_ended_says_so() {
     assert!(page.contains("Ended by a newer key"), "{page}");
     assert_eq!(page.matches("<bdi>Created</bdi>").count(), 1, "{page}");
 }
+
+/// Whose requests fail hears why, also where nothing can be done about it here.
+#[test]
+fn a_key_that_is_halted_says_so() {
+    let house = House::new();
+    let pages = house.pages("acme", House::ceiling());
+    let key = house.key("acme", &["read"]).key.id;
+    let page = || get(&pages, &format!("/settings/keys/keys/{key}")).body;
+    let note = "This key does not work now";
+    assert!(!page().contains(note));
+    house.engine.suspend("acme", None).unwrap();
+    assert!(page().contains(note) && page().contains("Its state: Suspended."));
+    house.engine.resume("acme").unwrap();
+    house.engine.disable(key).unwrap();
+    assert!(page().contains(note) && page().contains("Its state: Disabled."));
+    house
+        .engine
+        .revoke(key, gatekey::Reason::Cessation)
+        .unwrap();
+    assert!(!page().contains(note), "{}", page());
+}

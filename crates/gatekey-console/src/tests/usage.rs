@@ -229,6 +229,48 @@ fn the_hints_that_matter_most_come_first() {
     );
 }
 
+/// Keys that nobody uses may be many: they are a list of their own.
+#[test]
+fn hints_that_wait_for_no_one_stand_apart() {
+    let clock = ManualClock::at("2026-01-01T12:00:00Z".parse().unwrap());
+    let house = House::over(
+        Options::new()
+            .clock(clock.clone())
+            .open_in_memory()
+            .unwrap(),
+    );
+    let unused: Vec<Issued> = (0..120).map(|_| house.key("acme", &["read"])).collect();
+    clock.advance(91 * DAY);
+    let tried = house.key("acme", &["read"]);
+    house
+        .engine
+        .revoke(tried.key.id, gatekey::Reason::KeyCompromise)
+        .unwrap();
+    let _ = house.engine.verify(tried.token.expose()).unwrap();
+    let desk = operator(&house);
+    let of = |id: gatekey::KeyId| format!("/keys/{id}\"");
+    // All pages of a list, one behind the other.
+    let all = |first: &str| {
+        let (mut all, mut at) = (String::new(), first.to_owned());
+        loop {
+            let page = get(&desk, &at).body;
+            let next = page.split("rel=\"next\" href=\"").nth(1);
+            let next = next.map(|next| next.split('"').next().unwrap().replace("&#38;", "&"));
+            all.push_str(&page);
+            match next {
+                Some(next) => at = next,
+                None => return all,
+            }
+        }
+    };
+    let (hints, apart) = (all("/hints"), all("/hints?of=unused"));
+    assert!(hints.contains(&of(tried.key.id)) && !apart.contains(&of(tried.key.id)));
+    for key in &unused {
+        assert!(apart.contains(&of(key.key.id)) && !hints.contains(&of(key.key.id)));
+    }
+    assert!(hints.contains("href=\"/hints?of=unused\""), "{hints}");
+}
+
 /// The order is that of a page: where there are more, it says so.
 #[test]
 fn a_page_of_hints_says_that_it_is_not_of_all_keys() {
