@@ -22,6 +22,7 @@ use crate::store::foreign::{Foreign, Found};
 use crate::store::hot::HotCopy;
 use crate::store::record::Scheme;
 use crate::store::snapshot::Snapshot;
+use crate::sync::atomic::Ordering;
 
 /// What was found of a text in the newest snapshot.
 pub(super) enum Looked<'t, 'c> {
@@ -50,6 +51,11 @@ impl Core {
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
+        if !self.has_foreign.load(Ordering::Acquire) {
+            self.must_be_open()?;
+            self.notes.count_unattributed(Outcome::Malformed);
+            return Ok(Verdict::Denied(Denial::Malformed));
+        }
         let mut begun = None;
         let verdict = self.answer_foreign(text, requirements, &mut begun);
         if let Some(begun) = begun {

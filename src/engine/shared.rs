@@ -55,6 +55,9 @@ pub(crate) struct Core {
     /// Whether there is no snapshot: then the engine answers nothing, not even what
     /// needs no snapshot.
     pub(super) dark: AtomicBool,
+    /// Whether a snapshot that was shown has keys of an import, or cannot say. Until then a
+    /// text of another form is no token, and nothing is read to say so.
+    pub(super) has_foreign: AtomicBool,
     pub(super) notes: Notes,
     pub(super) networks: Networks,
     pub(super) limiter: Limiter,
@@ -125,6 +128,7 @@ impl Core {
             watch: Watch::new(options.clock_leap),
             closed: AtomicBool::new(false),
             dark: AtomicBool::new(false),
+            has_foreign: AtomicBool::new(snapshot.may_have_foreign()),
             store,
             queue: Queue::default(),
             published: ArcSwapOption::new(Some(snapshot)),
@@ -310,6 +314,13 @@ impl Core {
 
     /// Lets verifications see a snapshot, or none.
     pub(super) fn show(&self, snapshot: Option<Arc<Snapshot>>) {
+        // Before it is seen: whoever begins after the import must find its keys.
+        if let Some(snapshot) = &snapshot
+            && !self.has_foreign.load(Ordering::Relaxed)
+            && snapshot.may_have_foreign()
+        {
+            self.has_foreign.store(true, Ordering::Release);
+        }
         self.dark.store(snapshot.is_none(), Ordering::Release);
         self.published.store(snapshot);
     }

@@ -45,6 +45,13 @@ impl Snapshot {
             .map_err(Clone::clone)
     }
 
+    /// Whether a text of another form may be the token of a key: an import has keys, or it
+    /// cannot be read which ones there are.
+    pub(crate) fn may_have_foreign(&self) -> bool {
+        let has_keys = |imports: &Imports| imports.values().any(|it| it.counts.keys > 0);
+        self.imports().map_or(true, has_keys)
+    }
+
     /// Finds the key of a token of another system and copies its record, whose digest the
     /// caller compares with that of the token. `begin` is asked first, where the text has the
     /// shape of an import.

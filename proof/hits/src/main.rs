@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use gatekey::{Engine, NewKey, NewKeyspace, Options, Reason, Requirements};
+use gatekey::{
+    Credential, Engine, ForeignHash, ForeignKey, NewImport, NewKey, NewKeyspace, Options, Reason,
+    Requirements,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -24,7 +27,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             engine.revoke(issued.key.id, Reason::Cessation)?;
         }
     }
-    if way == "malformed" {
+    if way == "shapeless" {
+        engine.begin_import(NewImport::new("old", ForeignHash::Plain).starts_with("old_"))?;
+        let key = NewKey::new("acme_live", "acme")?;
+        let foreign = ForeignKey::new(key, Credential::token("old_of_another_system"));
+        engine.import_keys("old", vec![foreign])?;
+    }
+    if matches!(&*way, "malformed" | "shapeless") {
         tokens = vec!["not a token".to_owned()];
     }
     run(&engine, &way, &tokens, times)?;
@@ -45,7 +54,7 @@ fn run(engine: &Engine, way: &str, tokens: &[String], times: usize) -> gatekey::
         granted += usize::from(verdict.is_granted());
     }
     let expected = match way {
-        "revoked" | "malformed" => 0,
+        "revoked" | "malformed" | "shapeless" => 0,
         _ => times,
     };
     assert_eq!(granted, expected);

@@ -15,6 +15,7 @@ use crate::model::clock::ManualClock;
 use crate::model::error::{Conflict, NotFound};
 use crate::model::filter::KeyFilter;
 use crate::model::id::KeyId;
+use crate::model::import::{Credential, ForeignHash, ForeignKey, NewImport};
 use crate::model::key::{Key, KeyUpdate, NewKey, Revocation, Rotation};
 use crate::model::keyspace::{Keyspace, NewKeyspace};
 use crate::model::owner::OwnerPath;
@@ -415,6 +416,34 @@ fn an_unknown_id_and_a_wrong_secret_take_the_same_hashes_and_comparisons() {
         let of_resident = work_of_refusal(&core, with(live).as_bytes());
         assert_eq!(of_resident, (2 + first, 2 + first));
     }
+}
+
+#[test]
+fn a_text_of_another_form_reads_nothing_until_an_import_has_keys() {
+    let core = core();
+    create(&core, "acme").unwrap();
+    let token = "old_5b1f0c7d2e";
+    let verify = || core.verify_text(token.as_bytes(), &Requirements::new());
+    // Whatever reads a snapshot fails where there is none.
+    let verify_without_snapshot = || {
+        let kept = core.published.swap(None);
+        let verdict = verify();
+        core.published.store(kept);
+        verdict
+    };
+    let is_malformed =
+        |verdict: Result<Verdict, Error>| matches!(verdict, Ok(Verdict::Denied(Denial::Malformed)));
+    assert!(is_malformed(verify_without_snapshot()));
+    let import = NewImport::new("old", ForeignHash::Plain).starts_with("old_");
+    core.mutate(move |tx| change::import::begin(tx, &import, None))
+        .unwrap();
+    assert!(is_malformed(verify_without_snapshot()));
+    let key = NewKey::new("acme", "acme").unwrap();
+    let keys = [ForeignKey::new(key, Credential::token(token))];
+    core.mutate(move |tx| change::import::import_keys(tx, "old", &keys, None))
+        .unwrap();
+    assert!(matches!(verify_without_snapshot(), Err(Error::Store(_))));
+    assert!(verify().unwrap().is_granted());
 }
 
 /// A key with a quota of which a slice is out, and the quota's number.
