@@ -551,6 +551,19 @@ pub(crate) struct Verify {
     pub(crate) cost: Option<u32>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct VerifyAudit {
+    /// The export.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// The file with the key of the store's trail, which `audit key` prints.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key_file: PathBuf,
+    /// Print the entries, one JSON object a line, each once it is verified.
+    #[arg(long)]
+    pub(crate) entries: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
     /// List entries.
@@ -569,14 +582,7 @@ pub(crate) enum Audit {
         from: u64,
     },
     /// Verify an export, without the store.
-    Verify {
-        /// The export.
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
-        /// The file with the key of the store's trail, which `audit key` prints.
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        key_file: PathBuf,
-    },
+    Verify(VerifyAudit),
     /// Print the key that exports are verified with. Whoever has it can forge exports.
     Key,
     /// Show the first and the newest link.

@@ -79,16 +79,15 @@ impl From<gatekey::Error> for Failure {
             Error::Conflict(_) => Exit::Refused,
             _ => Exit::Fault,
         };
-        let is_in_fleet = matches!(
-            &error,
-            Error::Open {
-                reason: OpenError::InFleet,
-                ..
-            }
-        );
-        match is_in_fleet {
-            true => Self::new(exit, format!("{error} (--log, or gatekey fleet leave)")),
-            false => Self::new(exit, error),
-        }
+        // What the engine says is for programs: here, the commands.
+        let commands = match &error {
+            Error::Open { reason, .. } => match reason {
+                OpenError::InFleet => " (--log, or gatekey fleet leave)",
+                OpenError::Missing => " (gatekey init)",
+                _ => "",
+            },
+            _ => "",
+        };
+        Self::new(exit, format!("{error}{commands}"))
     }
 }

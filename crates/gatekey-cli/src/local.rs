@@ -120,7 +120,8 @@ pub(crate) fn rotate_pepper(global: &Global, new: &PepperFile) -> Result<()> {
     }
 }
 
-pub(crate) fn verify_audit(global: &Global, file: &Path, key_file: &Path) -> Result<()> {
+pub(crate) fn verify_audit(global: &Global, asked: &args::VerifyAudit) -> Result<()> {
+    let (file, key_file) = (&asked.file, &asked.key_file);
     let named = |path: &Path| {
         let path = path.display().to_string();
         move |error| Failure::usage(format!("{path}: {error}"))
@@ -132,16 +133,25 @@ pub(crate) fn verify_audit(global: &Global, file: &Path, key_file: &Path) -> Res
         .ok_or_else(refuse)?;
     let export = BufReader::new(File::open(file).map_err(named(file))?);
     let mut entries = 0_u64;
-    let verified = gatekey::verify_audit_export(export, &AuditKey::new(key), |_| {
+    let mut printed = Ok(());
+    let verified = gatekey::verify_audit_export(export, &AuditKey::new(key), |entry| {
         entries += 1;
+        if asked.entries && printed.is_ok() {
+            printed = value_of(&entry).and_then(|entry| table::print_json(&entry));
+        }
         Ok(())
     });
-    match verified {
-        Ok(span) => print(
+    let span = verified.map_err(|error| Failure::new(Exit::Found, error))?;
+    printed?;
+    match asked.entries {
+        true => {
+            tell(&format!("{entries} entries, all sound"));
+            Ok(())
+        }
+        false => print(
             global,
             &json!({"is_sound": true, "entries": entries, "after": span.after, "last": span.last}),
         ),
-        Err(error) => Err(Failure::new(Exit::Found, error)),
     }
 }
 

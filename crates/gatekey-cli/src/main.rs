@@ -76,9 +76,7 @@ fn run(global: &Global, command: Command) -> Result<()> {
         Command::Serve(asked) => local::serve(global, &asked),
         Command::Fleet(command) => fleet::run(global, &command),
         Command::Pepper(args::Pepper::Rotate { new }) => local::rotate_pepper(global, &new),
-        Command::Audit(args::Audit::Verify { file, key_file }) => {
-            local::verify_audit(global, &file, &key_file)
-        }
+        Command::Audit(args::Audit::Verify(asked)) => local::verify_audit(global, &asked),
         Command::Completions { shell } => local::completions(shell),
         Command::Man => local::man(),
         command => remote::run(global, command),

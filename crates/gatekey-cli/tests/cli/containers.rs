@@ -17,6 +17,10 @@ fn a_missing_volume_is_an_error_and_no_new_store() {
         let ran = run(serve.args(["--wait", "5s"]), "");
         assert_eq!(ran.code, 3, "{ran:?}");
     }
+    let mut stats = gatekey();
+    let stats = stats.current_dir(place.path());
+    let missing = run(stats.args(["--store", "keys.redb", "stats"]), "");
+    assert!(missing.stderr.contains("(gatekey init)"), "{missing:?}");
     let left = std::fs::read_dir(place.path()).unwrap().count();
     assert_eq!(left, 0, "nothing was made");
 }

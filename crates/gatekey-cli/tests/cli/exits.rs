@@ -74,6 +74,38 @@ fn a_restore_without_a_trail_wants_to_be_confirmed() {
     assert_eq!((with.code, verdict_of(&restored)), (0, 7), "{with:?}");
 }
 
+#[test]
+fn an_export_is_verified_and_read_without_its_store() {
+    let (place, ..) = Place::with_key();
+    let key = place.path().join("trail.key");
+    std::fs::write(&key, place.done(&["audit", "key"]).stdout).unwrap();
+    let trail = place.path().join("trail");
+    let exported = place.done(&["audit", "export"]).stdout;
+    let listed = place.done(&["audit", "list", "--json"]).stdout;
+    std::fs::remove_file(place.store()).unwrap();
+    let read = |export: &str| {
+        std::fs::write(&trail, export).unwrap();
+        let mut verify = gatekey();
+        let verify = verify.args(["audit", "verify", "--entries"]).arg(&trail);
+        run(verify.arg("--key-file").arg(&key), "")
+    };
+    let whole = read(&exported);
+    assert_eq!((whole.code, &whole.stdout), (0, &listed), "{whole:?}");
+
+    // Of a trail that somebody changed, what is before the change is told, and nothing after.
+    // After the last entry comes a line that says where the export ends.
+    let last = exported.lines().rev().nth(1).unwrap();
+    let forged = match last.strip_suffix('0') {
+        Some(rest) => format!("{rest}1"),
+        None => format!("{}0", &last[..last.len() - 1]),
+    };
+    let changed = read(&exported.replace(last, &forged));
+    assert_eq!(changed.code, 6, "{changed:?}");
+    let before_last = listed.lines().count() - 1;
+    assert_eq!(changed.stdout.lines().count(), before_last, "{changed:?}");
+    assert!(listed.starts_with(&changed.stdout));
+}
+
 /// A store of which a page is damaged.
 #[test]
 fn a_check_that_finds_something_exits_6_and_names_it() {
