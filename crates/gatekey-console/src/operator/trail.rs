@@ -239,6 +239,27 @@ fn sentence(call: &Ask, event: &AuditEvent, about: Option<KeyId>) -> String {
     }
 }
 
+/// The values of a change: of a list, the items that the other does not have. A keyspace may
+/// have many plans, of which one was changed.
+fn differing(change: &Change) -> (String, String) {
+    let between = match change.field.as_str() {
+        "plans" | "owner defaults" => "; ",
+        "permissions" | "networks" => ", ",
+        _ => return (change.before.clone(), change.after.clone()),
+    };
+    let items = |text: &str| -> Vec<String> { text.split(between).map(str::to_owned).collect() };
+    let (before, after) = (items(&change.before), items(&change.after));
+    let without = |of: &[String], other: &[String]| {
+        let left: Vec<&str> = of
+            .iter()
+            .filter(|item| !other.contains(item))
+            .map(String::as_str)
+            .collect();
+        left.join(between)
+    };
+    (without(&before, &after), without(&after, &before))
+}
+
 /// What changed, and how: an instant as people write it.
 fn changed(call: &Ask, changes: &[Change]) -> String {
     let value = |text: &str| match text.parse::<Timestamp>() {
@@ -248,7 +269,8 @@ fn changed(call: &Ask, changes: &[Change]) -> String {
     };
     let one = |change: &Change| {
         let field = change.field.replace('_', " ");
-        let (before, after) = (value(&change.before), value(&change.after));
+        let (before, after) = differing(change);
+        let (before, after) = (value(&before), value(&after));
         call.with("audit.change", &[&field, &before, &after])
     };
     let all: Vec<String> = changes.iter().map(one).collect();

@@ -329,6 +329,9 @@ fn the_trail_is_told_as_people_would() {
         .name(Some("nightly"))
         .expiry(gatekey::Expiry::After(3 * DAY));
     engine.update(new, update).unwrap();
+    let plan = gatekey::Plan::new("gold").limit(gatekey::Limit::per_minute(7));
+    let rules = gatekey::KeyspaceUpdate::new().plan(plan);
+    engine.update_keyspace("acme_live", rules).unwrap();
     engine.suspend("acme", None).unwrap();
     let extension = engine.extension("oauth").unwrap();
     extension
@@ -350,6 +353,7 @@ fn the_trail_is_told_as_people_would() {
         &format!(
             "<bdi>Changed: name from none to &#34;nightly&#34;; expires at from never to {ends}</bdi>"
         ),
+        "<bdi>Changed: plans from nothing to gold: 7 a minute</bdi>",
         "<bdi>Owner suspended. Keys: 2</bdi>",
         "<bdi>oauth: signing keys made (kid-1)</bdi>",
         "<bdi>Revoked: Another key replaces it</bdi>",
