@@ -105,22 +105,34 @@ fn require_named(
     let mut missing = requirements.permissions - held;
     let names = keyspace.names(missing).into_iter();
     let mut names: Vec<String> = names.map(str::to_owned).collect();
+    let mut undefined: Vec<String> = Vec::new();
     for name in requirements
         .permission_names
         .iter()
         .filter(|name| !holds(name))
     {
-        if !names.iter().any(|known| known == name) {
-            names.push((*name).to_owned());
-        }
-        if let Some(bit) = keyspace.required_bit(name) {
-            missing = missing | bit;
+        let told = match keyspace.required_bit(name) {
+            Some(bit) => {
+                missing = missing | bit;
+                &mut names
+            }
+            None => {
+                // One that is retired may be required by its bit too.
+                names.retain(|known| known != name);
+                &mut undefined
+            }
+        };
+        if !told.iter().any(|known| known == name) {
+            told.push((*name).to_owned());
         }
     }
+    let count = undefined.len();
+    names.append(&mut undefined);
     Err(Denial::PermissionMissing {
         key: view.id(),
         missing,
         names,
+        undefined: count,
     })
 }
 

@@ -257,10 +257,13 @@ impl Answer<'_> {
         }
     }
 
-    /// The required permissions, where the key lacks one. Empty otherwise.
+    /// The required permissions, where the key lacks one. Empty otherwise, and where the
+    /// status is 404.
     pub fn permissions(&self) -> impl Iterator<Item = &str> {
+        let may_know =
+            self.kind == AnswerKind::PermissionMissing && self.status != StatusCode::NOT_FOUND;
         self.scope
-            .filter(|_| self.kind == AnswerKind::PermissionMissing)
+            .filter(|_| may_know)
             .unwrap_or("")
             .split_ascii_whitespace()
     }

@@ -130,6 +130,7 @@ impl Bodies {
                 detail: answer.message(),
                 code: answer.code(),
                 violated,
+                required: answer.permissions().map(str::to_owned).collect(),
             }
         })
     }
@@ -152,4 +153,6 @@ struct Problem {
     code: &'static str,
     #[serde(rename = "violated-policies", skip_serializing_if = "Vec::is_empty")]
     violated: Vec<String>,
+    #[serde(rename = "required-permissions", skip_serializing_if = "Vec::is_empty")]
+    required: Vec<String>,
 }

@@ -407,9 +407,11 @@ pub enum Denial {
         key: KeyId,
         /// The bits it lacks.
         missing: Permissions,
-        /// The names it lacks, including required names that its keyspace does not
-        /// have, which have no bits.
+        /// The names it lacks.
         names: Vec<String>,
+        /// How many of the names, the last ones, its keyspace does not have or has retired. No
+        /// key holds them: the fault is in what was required, and not the caller's.
+        undefined: usize,
     },
     /// A limit of the key's plan is reached.
     RateLimited {
@@ -479,7 +481,6 @@ impl Denial {
     }
 }
 
-/// For the server's own log: precise, and without a secret.
 /// Whose limit or quota it is: "its", or that of the owner's path of so many segments.
 fn whose(level: Level) -> String {
     match level {
@@ -488,6 +489,7 @@ fn whose(level: Level) -> String {
     }
 }
 
+/// For the server's own log: precise, and without a secret.
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -518,13 +520,19 @@ impl fmt::Display for Denial {
                 key,
                 missing,
                 names,
+                undefined,
             } => {
                 let s = if names.len() == 1 { "" } else { "s" };
                 write!(f, "key {key} lacks the permission{s} ")?;
                 if names.is_empty() {
                     write!(f, "{missing}")
                 } else {
-                    f.write_str(&names.join(", "))
+                    f.write_str(&names.join(", "))?;
+                    let (_, undefined) = names.split_at(names.len().saturating_sub(*undefined));
+                    match undefined {
+                        [] => Ok(()),
+                        _ => write!(f, "; its keyspace does not have {}", undefined.join(", ")),
+                    }
                 }
             }
             Self::RateLimited {

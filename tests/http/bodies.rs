@@ -370,4 +370,16 @@ fn problem_details_are_those_of_rfc_9457() {
     assert_eq!(response.status(), 429);
     assert_eq!(header(&response, "retry-after"), Some("2"));
     assert_eq!(body(&response)["code"], "too_many_attempts");
+    let lacking = |dialect: &Dialect| {
+        let headers = carry(dialect, world.token());
+        let refused = dialect.authenticate(&world.engine, &headers, &WRITE);
+        body(&refused.unwrap_err().response())
+    };
+    assert_eq!(lacking(&dialect)["required-permissions"], json!(["write"]));
+    let hides = dialect
+        .to_builder()
+        .status(AnswerKind::PermissionMissing, http::StatusCode::NOT_FOUND);
+    let hidden = lacking(&hides.build().unwrap());
+    assert_eq!(hidden["status"], 404);
+    assert_eq!(hidden["required-permissions"], json!(null));
 }

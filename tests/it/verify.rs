@@ -152,11 +152,14 @@ fn all_permissions_that_are_required_must_be_held() {
     everywhere(|store| {
         store.keyspace("acme");
         let reader = store.issue("acme", "acme");
-        let missing = |asked: &Requirements<'_>| match ask(store, reader.token.expose(), asked) {
-            Verdict::Granted(_) => vec![],
-            Verdict::Denied(Denial::PermissionMissing { names, .. }) => names,
+        let lacking = |asked: &Requirements<'_>| match ask(store, reader.token.expose(), asked) {
+            Verdict::Granted(_) => (vec![], 0),
+            Verdict::Denied(Denial::PermissionMissing {
+                names, undefined, ..
+            }) => (names, undefined),
             Verdict::Denied(denial) => panic!("{denial}"),
         };
+        let missing = |asked: &Requirements<'_>| lacking(asked).0;
         let none: [&str; 0] = [];
         let asked = Requirements::new();
         assert_eq!(missing(&asked.permissions(&["read"])), none);
@@ -176,6 +179,10 @@ fn all_permissions_that_are_required_must_be_held() {
         // What the keyspace does not have, nobody holds.
         assert_eq!(missing(&asked.permissions(&["fly"])), ["fly"]);
         assert_eq!(missing(&asked.permissions(&["READ"])), ["READ"]);
+        let (names, undefined) = lacking(&asked.permissions(&["fly", "write", "fly"]));
+        assert_eq!(names, ["write", "fly"]);
+        assert_eq!(undefined, 1);
+        assert_eq!(lacking(&asked.permissions(&["write"])).1, 0);
         let nameless = Requirements::new().permission_mask(Permissions::from_bits(1 << 127));
         assert_eq!(
             ask(store, reader.token.expose(), &nameless),
@@ -183,6 +190,7 @@ fn all_permissions_that_are_required_must_be_held() {
                 key: reader.key.id,
                 missing: Permissions::from_bits(1 << 127),
                 names: vec![],
+                undefined: 0,
             })
         );
     });

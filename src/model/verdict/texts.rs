@@ -29,10 +29,11 @@ fn each_denial_reads_as_a_sentence_that_says_why() {
         level: Level::Key,
         refills_at,
     };
-    let lacks = |names: &[&str]| Denial::PermissionMissing {
+    let lacks = |names: &[&str], undefined| Denial::PermissionMissing {
         key,
         missing: Permissions::from_bits(0b110),
         names: names.iter().map(|name| (*name).to_owned()).collect(),
+        undefined,
     };
     let retry_after = Duration::from_millis(1_500);
     let texts = [
@@ -80,14 +81,18 @@ fn each_denial_reads_as_a_sentence_that_says_why() {
             "key 01ABcdEFgh is bound to networks, and the source is unknown",
         ),
         (
-            lacks(&["write", "admin"]),
+            lacks(&["write", "admin"], 0),
             "key 01ABcdEFgh lacks the permissions write, admin",
         ),
         (
-            lacks(&["write"]),
+            lacks(&["write"], 0),
             "key 01ABcdEFgh lacks the permission write",
         ),
-        (lacks(&[]), "key 01ABcdEFgh lacks the permissions 0x6"),
+        (lacks(&[], 0), "key 01ABcdEFgh lacks the permissions 0x6"),
+        (
+            lacks(&["write", "writing"], 1),
+            "key 01ABcdEFgh lacks the permissions write, writing; its keyspace does not have writing",
+        ),
         (
             rate_limited(Some(retry_after)),
             "key 01ABcdEFgh is over its limit of 60 a minute until 2026-01-31T12:00:00Z",

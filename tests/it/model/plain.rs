@@ -457,12 +457,17 @@ impl Model {
                 names.insert(*name);
             }
         }
+        let mut undefined = BTreeSet::new();
         for name in names_in(ask.names) {
             match space.bit(name) {
                 Some(bit) if held & bit != 0 => {}
-                bit => {
-                    missing |= bit.unwrap_or(0);
+                Some(bit) => {
+                    missing |= bit;
                     names.insert(name);
+                }
+                None => {
+                    names.insert(name);
+                    undefined.insert(name);
                 }
             }
         }
@@ -476,6 +481,7 @@ impl Model {
                 .into_iter()
                 .map(|name| NAMES[usize::from(name)].to_owned())
                 .collect(),
+            undefined: undefined.len(),
         })
     }
 

@@ -94,6 +94,7 @@ fn every_denial_carries_what_a_caller_can_act_on() {
                 key: reader.key.id,
                 missing: Permissions::from_bits(0b10),
                 names: vec!["write".to_owned()],
+                undefined: 0,
             })
         );
 
