@@ -376,7 +376,13 @@ fn a_verdict_tells_its_code_and_no_secret() {
     let write = Requirements::new().permissions(&["write"]);
     assert_eq!(
         denied(&verify(&write).1),
-        json!({"code": "permission_missing", "key": id, "missing": "0x2", "names": ["write"]})
+        json!({
+            "code": "permission_missing",
+            "key": id,
+            "missing": "0x2",
+            "names": ["write"],
+            "undefined": 0,
+        })
     );
     engine.revoke(issued.key.id, Reason::Cessation).unwrap();
     assert_eq!(

@@ -208,6 +208,32 @@ impl Extension {
         })
     }
 
+    /// Fails where no verification is answered: the engine is closed, or cannot read its newest
+    /// commit, or is of a fleet and does not know what the others have changed.
+    ///
+    /// For an extension that keeps in memory what a [`Follower`] tells it: what it reads there
+    /// *after* this call is not older than any change whose call had returned before it. Costs
+    /// a load or two.
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::NotFresh`](crate::Error::NotFresh),
+    /// [`Error::FailedClosed`](crate::Error::FailedClosed), and see [`Engine`].
+    ///
+    /// ```
+    /// # use gatekey::Engine;
+    /// # let engine = Engine::open_in_memory()?;
+    /// let devices = engine.extension("devices")?;
+    /// assert!(devices.require_current().is_ok());
+    /// engine.close()?;
+    /// assert!(devices.require_current().is_err());
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn require_current(&self) -> Result<()> {
+        let core = &self.engine.core;
+        core.must_be_open()?;
+        core.require_health()
+    }
+
     /// The verdict on a key as if its token had been presented: whether it is good, may do
     /// what is required, and is within its limits and quotas, which are charged. Its use
     /// is noted.

@@ -1,6 +1,8 @@
 //! The way to the admin API: in the process, over a socket, over TCP. The requests are the
 //! same.
 
+#[cfg(unix)]
+use std::fs::{File, TryLockError};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -272,7 +274,29 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// Whether a server holds the store and answers: to open the file would then wait in vain for
+/// its lock, which one that is only looked at has for a moment.
+#[cfg(unix)]
+fn is_served(store: &Path, socket: &Path) -> bool {
+    let is_held = || {
+        let held = File::open(store).ok()?.try_lock_shared();
+        Some(matches!(held, Err(TryLockError::WouldBlock)))
+    };
+    store.is_file()
+        && is_held() == Some(true)
+        && std::os::unix::net::UnixStream::connect(socket).is_ok()
+}
+
 fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
+    #[cfg(unix)]
+    let socket = match &global.socket {
+        Some(socket) => socket.clone(),
+        None => gatekey_admin::socket_beside(store),
+    };
+    #[cfg(unix)]
+    if is_served(store, &socket) {
+        return Ok(Way::Socket(socket));
+    }
     match open(store, global)? {
         Ok(engine) => {
             let mut admin = Admin::new(engine.clone());
@@ -287,10 +311,7 @@ fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
         Err(Error::Open {
             reason: OpenError::InUse,
             ..
-        }) => {
-            let beside = || gatekey_admin::socket_beside(store);
-            Ok(Way::Socket(global.socket.clone().unwrap_or_else(beside)))
-        }
+        }) => Ok(Way::Socket(socket)),
         Err(error) => {
             let locked = matches!(
                 &error,

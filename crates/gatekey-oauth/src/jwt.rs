@@ -295,13 +295,15 @@ impl Jwts {
             keys,
             ..
         } = &*self.shared;
+        // In this order, and before a proof or a signing key is found: what was removed before
+        // this call began is not in this epoch.
+        extension.require_current()?;
+        let epoch = keys.epoch();
         let token = token.as_ref();
         if token.len() > jws::LEN_MAX {
             return Ok(Verdict::Denied(Denial::Malformed));
         }
         let hashed = seen.token(token);
-        // Before it is found, or a signing key is.
-        let epoch = keys.epoch();
         if let Some(proof) = seen.find(&hashed, epoch) {
             return self.decide(&proof, requirements);
         }
@@ -393,6 +395,7 @@ impl Jwts {
         if token.len() > jws::LEN_MAX {
             return Ok(None);
         }
+        self.shared.extension.require_current()?;
         let now = self.shared.extension.engine().now();
         Ok(self
             .prove(token.as_bytes(), now)?
@@ -406,6 +409,7 @@ impl Jwts {
             return Ok(None);
         }
         let extension = &self.shared.extension;
+        extension.require_current()?;
         let now = extension.engine().now();
         let proof = self.prove(token.as_bytes(), now)?.ok();
         if proof

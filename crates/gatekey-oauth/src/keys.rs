@@ -335,6 +335,8 @@ impl Follower for SigningKeys {
         }
         ring.settle();
         self.ring.store(Arc::new(ring));
+        // Of another ring there may have been proofs.
+        self.removals.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 

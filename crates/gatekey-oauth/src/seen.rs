@@ -12,7 +12,7 @@
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(gatekey_loom))]
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 use gatekey::{KeyId, Permissions};
 use zeroize::Zeroizing;
@@ -179,7 +179,13 @@ impl Seen {
     /// Remembers a token that was proven in an epoch: where it stands, or in the place of one
     /// that proves nothing any more, or else of any other in its set.
     pub(crate) fn put(&self, token: &Token, proof: &Proof, epoch: Epoch, now_s: u64) {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever finds it held leaves the token to be proven again: a lock that somebody held
+        // while the process forked would never be free.
+        let mut turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         *turn = (*turn + 1) % WAYS;
         let is_over =
             |slot: &&Slot| slot.epoch() != epoch || slot.expires_s.load(Ordering::Relaxed) <= now_s;

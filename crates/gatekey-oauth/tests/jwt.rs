@@ -386,6 +386,20 @@ fn what_is_no_jwt_is_malformed_and_nothing_panics() {
 }
 
 #[test]
+fn an_engine_that_answers_nothing_denies_no_jwt() {
+    let w = world();
+    let seen = w.jwt();
+    assert_eq!(w.denial(&seen), None);
+    let unseen = w.jwt();
+    w.engine.close().unwrap();
+    let long = "a".repeat(100_000);
+    for jwt in [&*seen, &unseen, "a.b.c", "no jwt", &long] {
+        let error = w.jwts.verify(jwt, &READ).unwrap_err();
+        assert!(matches!(error, gatekey::Error::Closed), "{jwt:.9}: {error}");
+    }
+}
+
+#[test]
 fn signing_keys_rotate_without_an_outage() {
     let w = world();
     let kids = |w: &World| {

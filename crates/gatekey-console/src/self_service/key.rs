@@ -289,6 +289,10 @@ pub(super) fn confirm(call: &Ask) -> Result<Reply, Fault> {
                 .required(),
         )
         .cancel(call.at(&format!("/keys/{}", key.id)), call.t("form.cancel"));
+    let form = match &takes_over {
+        Some(new) => form.hidden("instead", new.key.id.to_string()),
+        None => form,
+    };
     let mut blocks = Blocks::new().with(&Lead { text: ending.lead });
     if let Some(note) = takes_over.and_then(|new| rotate::not_ready(call, &new.key)) {
         blocks.push(&note);
@@ -320,6 +324,15 @@ pub(super) fn revoke(call: &Ask) -> Result<Reply, Fault> {
     };
     let found = call.desk().find(&call.segment)?;
     let takes_over = call.desk().takes_over(&found.key)?;
+    // The page said that another key has its place, which may have been taken from that since.
+    let instead = takes_over.as_ref().map(|new| new.key.id.to_string());
+    let is_as_shown = call
+        .form
+        .one("instead")?
+        .is_none_or(|shown| instead.as_deref() == Some(shown));
+    if !is_as_shown {
+        return Err(Fault::Changed);
+    }
     let revoked = call.desk().revoke(&call.segment, reason)?;
     // The person goes on with the key that works.
     match takes_over {

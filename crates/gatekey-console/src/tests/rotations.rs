@@ -141,7 +141,10 @@ fn an_old_key_is_deleted_before_the_new_one_was_used() {
         "{confirm}"
     );
     house.engine.enable(new).unwrap();
-    let gone = post(&pages, &format!("{at}/revoke"), &[("reason", "superseded")]);
+    let confirm = get(&pages, &format!("{at}/revoke")).body;
+    assert!(confirm.contains(&new.to_string()), "{confirm}");
+    let sent = [("reason", "superseded"), ("instead", &new.to_string())];
+    let gone = post(&pages, &format!("{at}/revoke"), &sent);
     let landed = format!("/settings/keys/keys/{new}?done=old_deleted");
     assert_eq!(gone.location(), landed);
     let page = get(&pages, &landed).body;
@@ -214,5 +217,34 @@ fn a_key_that_cannot_be_rotated_is_not_told_to_be() {
         !again().contains("rotate it") && !again().contains("/rotate\""),
         "{}",
         again()
+    );
+}
+
+#[test]
+fn an_old_key_is_kept_where_the_one_that_has_its_place_was_revoked_meanwhile() {
+    let house = House::new();
+    let pages = house.pages("acme", House::ceiling());
+    let old = house.key("acme", &["read"]);
+    let at = format!("/settings/keys/keys/{}", old.key.id);
+    let token = rotate(&pages, &old.key, "86400");
+    let new = house.engine.find_by_token(&token).unwrap().unwrap().id;
+    let confirm = get(&pages, &format!("{at}/revoke")).body;
+    assert!(
+        confirm.contains(&format!("name=\"instead\" value=\"{new}\"")),
+        "{confirm}"
+    );
+    house
+        .engine
+        .revoke(new, gatekey::Reason::KeyCompromise)
+        .unwrap();
+    let sent = [("reason", "superseded"), ("instead", &new.to_string())];
+    let refused = post(&pages, &format!("{at}/revoke"), &sent);
+    assert_eq!(refused.status, 409);
+    assert!(
+        house
+            .engine
+            .verify(old.token.expose())
+            .unwrap()
+            .is_granted()
     );
 }

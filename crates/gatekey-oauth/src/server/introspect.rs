@@ -65,6 +65,8 @@ impl AuthorizationServer {
         let Some(token) = params.get("token") else {
             return Ok(Reply::refuse(Refusal::InvalidRequest));
         };
+        // What it reads is as new as what a verification reads.
+        self.shared.extension.require_current()?;
         let told = match self.read_refresh(token) {
             Some(refresh) => self.tell_refresh(&caller, &refresh)?,
             None => self.tell_access(&caller, token)?,
