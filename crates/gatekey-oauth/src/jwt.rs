@@ -390,21 +390,9 @@ impl Jwts {
         }))
     }
 
-    /// The key of a JWT that is good in all but what its key is now.
-    pub(crate) fn key_of(&self, token: &str) -> Result<Option<KeyId>> {
-        if token.len() > jws::LEN_MAX {
-            return Ok(None);
-        }
-        self.shared.extension.require_current()?;
-        let now = self.shared.extension.engine().now();
-        Ok(self
-            .prove(token.as_bytes(), now)?
-            .ok()
-            .map(|proof| proof.key))
-    }
-
-    /// What a JWT proves that has not ended, whatever its key is now.
-    pub(crate) fn good_proof(&self, token: &str) -> Result<Option<Proof>> {
+    /// What a JWT proves, whether or not it has ended and whatever its key is, and the instant
+    /// at which it was looked at.
+    fn prove_now(&self, token: &str) -> Result<Option<(Proof, Timestamp)>> {
         if token.len() > jws::LEN_MAX {
             return Ok(None);
         }
@@ -412,15 +400,25 @@ impl Jwts {
         extension.require_current()?;
         let now = extension.engine().now();
         let proof = self.prove(token.as_bytes(), now)?.ok();
-        if proof
-            .as_ref()
-            .is_some_and(|proof| now.unix_seconds() >= proof.expires_s)
-        {
+        Ok(proof.map(|proof| (proof, now)))
+    }
+
+    /// The key of a JWT that is good in all but what its key is now.
+    pub(crate) fn key_of(&self, token: &str) -> Result<Option<KeyId>> {
+        Ok(self.prove_now(token)?.map(|(proof, _)| proof.key))
+    }
+
+    /// What a JWT proves that has not ended, whatever its key is now.
+    pub(crate) fn good_proof(&self, token: &str) -> Result<Option<Proof>> {
+        let Some((proof, now)) = self.prove_now(token)? else {
+            return Ok(None);
+        };
+        if now.unix_seconds() >= proof.expires_s {
             // Before the caller learns of it: from here on time does not run behind it.
-            extension.hold_now();
+            self.shared.extension.hold_now();
             return Ok(None);
         }
-        Ok(proof)
+        Ok(Some(proof))
     }
 
     /// How many JWTs are remembered now.

@@ -11,6 +11,14 @@ fn rotate(pages: &Router, key: &gatekey::Key, grace: &str) -> String {
     post(pages, &format!("{at}/rotate"), &pairs).token()
 }
 
+/// A key in its grace, and the token and the id of the new one.
+fn rotated(house: &House, pages: &Router) -> (Issued, String, gatekey::KeyId) {
+    let old = house.key("acme", &["read"]);
+    let token = rotate(pages, &old.key, "86400");
+    let new = house.engine.find_by_token(&token).unwrap().unwrap();
+    (old, token, new.id)
+}
+
 /// The new key leaked while it was put in place, say.
 #[test]
 fn the_steps_of_a_rotation_say_that_the_new_key_has_ended() {
@@ -120,10 +128,8 @@ fn one_key_at_a_time_is_regenerated_at_once_unless_a_grace_is_chosen() {
 fn an_old_key_is_deleted_before_the_new_one_was_used() {
     let house = House::new();
     let pages = house.pages("acme", House::ceiling());
-    let old = house.key("acme", &["read"]);
+    let (old, token, new) = rotated(&house, &pages);
     let at = format!("/settings/keys/keys/{}", old.key.id);
-    let token = rotate(&pages, &old.key, "86400");
-    let new = house.engine.find_by_token(&token).unwrap().unwrap().id;
     let confirm = get(&pages, &format!("{at}/revoke")).body;
     assert!(
         confirm.contains("The new key has never been used"),
@@ -224,10 +230,8 @@ fn a_key_that_cannot_be_rotated_is_not_told_to_be() {
 fn an_old_key_is_kept_where_the_one_that_has_its_place_was_revoked_meanwhile() {
     let house = House::new();
     let pages = house.pages("acme", House::ceiling());
-    let old = house.key("acme", &["read"]);
+    let (old, _, new) = rotated(&house, &pages);
     let at = format!("/settings/keys/keys/{}", old.key.id);
-    let token = rotate(&pages, &old.key, "86400");
-    let new = house.engine.find_by_token(&token).unwrap().unwrap().id;
     let confirm = get(&pages, &format!("{at}/revoke")).body;
     assert!(
         confirm.contains(&format!("name=\"instead\" value=\"{new}\"")),
