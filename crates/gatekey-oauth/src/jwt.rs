@@ -181,7 +181,7 @@ impl Jwts {
         Ok(Self {
             shared: Arc::new(Shared {
                 keys: SigningKeys::open(&extension, options.algorithm)?,
-                seen: Seen::new(options.seen, extension.mac("seen", &[])),
+                seen: Seen::new(options.seen),
                 extension,
                 options,
             }),
@@ -303,7 +303,7 @@ impl Jwts {
         if token.len() > jws::LEN_MAX {
             return Ok(Verdict::Denied(Denial::Malformed));
         }
-        let hashed = seen.token(token);
+        let hashed = seen.token(&keys.hash(token));
         if let Some(proof) = seen.find(&hashed, epoch) {
             return self.decide(&proof, requirements);
         }

@@ -110,6 +110,8 @@ pub(crate) struct Signer {
     pub(crate) header: String,
     pub(crate) public: PublicKey,
     private: PrivateKey,
+    /// Of the hashes of all that has its header.
+    hash_key: Zeroizing<[u8; 32]>,
 }
 
 impl Signer {
@@ -135,6 +137,8 @@ struct Ring {
 /// The signing keys of a store. The engine tells them of each change.
 pub(crate) struct SigningKeys {
     extension: Extension,
+    /// Of the hashes of what has no key's header.
+    hash_key: Zeroizing<[u8; 32]>,
     ring: ArcSwap<Ring>,
     /// How many keys were removed from the ring.
     removals: AtomicU64,
@@ -152,6 +156,7 @@ impl SigningKeys {
     pub(crate) fn open(extension: &Extension, algorithm: Algorithm) -> Result<Arc<Self>> {
         let keys = Arc::new(Self {
             extension: extension.clone(),
+            hash_key: Zeroizing::new(extension.mac("seen", &[])),
             ring: ArcSwap::default(),
             removals: AtomicU64::new(0),
         });
@@ -169,6 +174,21 @@ impl SigningKeys {
             })?;
         }
         Ok(keys)
+    }
+
+    /// A keyed hash over all of a token. A header that is a signing key's is not gone over: it
+    /// is in the key of the hash, which is that signing key's and this store's, and it is a
+    /// fifth of a token.
+    #[inline]
+    pub(crate) fn hash(&self, token: &[u8]) -> blake3::Hash {
+        let ring = self.ring.load();
+        let signers = ring.signers.values().map(|(signer, _)| signer);
+        for signer in ring.current.iter().chain(signers) {
+            if let Some(after_header) = token.strip_prefix(signer.header.as_bytes()) {
+                return blake3::keyed_hash(&signer.hash_key, after_header);
+            }
+        }
+        blake3::keyed_hash(&self.hash_key, token)
     }
 
     /// A new key, not stored yet. Drawn before a transaction, since it takes its time.
@@ -286,6 +306,7 @@ impl SigningKeys {
                 header: jws::header_of(kid, public.algorithm().name()),
                 public,
                 private,
+                hash_key: Zeroizing::new(self.extension.mac("seen", &[kid.as_bytes()])),
             })
         })
     }
@@ -517,3 +538,6 @@ impl Drawn {
         stored.put(tx, self.kid.as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! Tokens whose signature was verified before.
 //!
-//! A table of fixed size, in sets of four. A token is found by a keyed hash over all of
-//! its text, which nobody outside can aim at a set or make collide. What an entry says
-//! does not change; all that may change is asked anew at each hit.
+//! A table of fixed size, in sets of four. A token is found by its keyed hash, which nobody
+//! outside can aim at a set or make collide ([`SigningKeys::hash`]). What an entry says does
+//! not change; all that may change is asked anew at each hit.
 //!
 //! An entry is one cache line of plain atomic words under a version (a seqlock): of no epoch
 //! while it is written, and changed by every write, so that a reader that was overtaken
 //! notices. Readers take no lock.
+//!
+//! [`SigningKeys::hash`]: crate::keys::SigningKeys::hash
 
 #[cfg(gatekey_loom)]
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
@@ -15,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, TryLockError};
 
 use gatekey::{KeyId, Permissions};
-use zeroize::Zeroizing;
 
 /// How many entries a set has.
 const WAYS: usize = 4;
@@ -61,8 +62,6 @@ struct Slot {
 }
 
 pub(crate) struct Seen {
-    /// Of the hash; of this store alone.
-    key: Zeroizing<[u8; 32]>,
     slots: Box<[Slot]>,
     /// Held by whoever writes: which of a full set goes next.
     turn: Mutex<usize>,
@@ -135,19 +134,16 @@ impl Slot {
 
 impl Seen {
     /// Room for so many tokens, rounded up to a multiple of four; 0 for none.
-    pub(crate) fn new(tokens: usize, key: [u8; 32]) -> Self {
+    pub(crate) fn new(tokens: usize) -> Self {
         let count = tokens.div_ceil(WAYS) * WAYS;
         Self {
-            key: Zeroizing::new(key),
             slots: (0..count).map(|_| Slot::default()).collect(),
             turn: Mutex::new(0),
         }
     }
 
-    /// All of a token at once: an extension's `mac`, of parts with their lengths, takes longer.
     #[inline]
-    pub(crate) fn token(&self, text: &[u8]) -> Token {
-        let hash = blake3::keyed_hash(&self.key, text);
+    pub(crate) fn token(&self, hash: &blake3::Hash) -> Token {
         let mut words = hash.as_bytes().as_chunks::<8>().0.iter();
         let mut word = || words.next().map_or(0, |word| u64::from_le_bytes(*word));
         let hash = [(); 3].map(|()| word());
