@@ -160,10 +160,11 @@ impl Publish for Core {
         ) {
             seen.push((before, delta.clone(), snapshot.clone()));
         }
-        let is_behind = match self.fleet.as_deref() {
-            Some(fleet) => !fleet.published(snapshot.place()?),
-            None => false,
+        let place = match &self.fleet {
+            Some(_) => snapshot.place()?,
+            None => None,
         };
+        let is_behind = (self.fleet.as_ref()).is_some_and(|fleet| !fleet.may_show(place));
         let swap = || self.show((!is_behind).then_some(snapshot));
         match &self.resident {
             Some(resident) => resident.publish(&delta.stale_keys(), swap),
@@ -173,6 +174,9 @@ impl Publish for Core {
             // What is read of them from now on is read of the new snapshot.
             self.own_limits
                 .forget(delta.limits_of.iter().map(|(key, _)| key));
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.published(place);
         }
         Ok(())
     }

@@ -109,14 +109,18 @@ impl Fleet {
         known.place.position.max(known.owed)
     }
 
-    /// Notes that a snapshot was published. `false`: callers were answered beyond it, so
-    /// nothing may be granted from it.
-    pub(crate) fn published(&self, place: Option<Place>) -> bool {
-        let mut known = lock(&self.known);
+    /// Whether something may be granted from a snapshot: no caller was answered beyond it.
+    pub(crate) fn may_show(&self, place: Option<Place>) -> bool {
+        let known = lock(&self.known);
+        place.unwrap_or(known.place).position >= known.owed
+    }
+
+    /// Notes that a snapshot was published. Not before verifications see it: from here on
+    /// this server counts as fresh with what it has, and others are told that it has it.
+    pub(crate) fn published(&self, place: Option<Place>) {
         if let Some(place) = place {
-            known.place = place;
+            lock(&self.known).place = place;
         }
-        known.place.position >= known.owed
     }
 
     /// Fails where this server may not know what was taken away.

@@ -126,7 +126,8 @@ fn a_store_becomes_a_fleet_whose_servers_share_its_keys_and_leaves_it() {
     let issued = issued.json();
     let [token, id] = [&issued["token"], &issued["key"]["id"]].map(|of| of.as_str().unwrap());
     for server in &servers {
-        assert_eq!(server.run_with(&["verify"], token).code, 0);
+        // An issue does not wait for the others.
+        wait_for("the key", || server.run_with(&["verify"], token).code == 0);
     }
     let status = two.status();
     assert_eq!(status["server"]["node"], "two");
@@ -196,7 +197,7 @@ fn a_fleet_without_its_database_says_so_fails_closed_and_comes_back() {
     servers[0].done(&["keyspace", "create", "acme_live"]);
     let issued = servers[0].done(&["key", "issue", "acme_live", "--owner", "acme"]);
     let verify = |server: &One| server.run_with(&["verify"], &issued.stdout).code;
-    assert_eq!(verify(&servers[1]), 0);
+    wait_for("the key", || verify(&servers[1]) == 0);
     world.postgres.stop();
     wait_for("it to fail closed", || verify(&servers[1]) == 1);
     let status = servers[1].run(&["--json", "fleet", "status"]);

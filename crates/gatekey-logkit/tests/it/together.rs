@@ -8,7 +8,7 @@ use gatekey::{
     NewKeyspace, NotFound, Quota, Reason, Rotation, Timestamp,
 };
 
-use crate::common::{LONG, Servers, granted, keys_of, until};
+use crate::common::{LONG, Servers, granted, keys_of, position, until};
 
 #[test]
 fn what_one_server_issues_every_other_grants() {
@@ -40,6 +40,43 @@ fn a_revocation_that_returned_is_granted_nowhere() {
             assert_eq!(granted(engine, &issued), Some(false), "round {round}");
         }
     }
+    servers.close_equal();
+}
+
+/// Others answer their callers as soon as a server says that it has an entry.
+#[test]
+fn a_server_says_that_it_has_an_entry_once_it_verifies_by_it() {
+    const KEYS: usize = 400;
+    let settings = |settings: gatekey::fleet::Settings| settings.locally();
+    let servers = Servers::with(2, LONG, |options| options, settings);
+    let keys: Vec<_> = (0..KEYS)
+        .map(|_| servers.issue(0, "acme").unwrap())
+        .collect();
+    servers.settle();
+    let [revoker, server] = &servers.engines[..] else {
+        panic!("there are two");
+    };
+    // From memory too.
+    assert!(keys.iter().all(|key| granted(server, key) == Some(true)));
+    let before = position(server);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for key in &keys {
+                revoker.revoke(key.key.id, Reason::Cessation).unwrap();
+            }
+        });
+        let mut known = 0;
+        until("all are revoked", || {
+            for _ in 0..10_000 {
+                let revoked = usize::try_from(position(server) - before).unwrap();
+                for key in &keys[known..revoked] {
+                    assert_eq!(granted(server, key), Some(false), "key {revoked} of {KEYS}");
+                }
+                known = revoked;
+            }
+            known == KEYS
+        });
+    });
     servers.close_equal();
 }
 
