@@ -24,7 +24,7 @@ use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
 use crate::model::quota::Period;
 use crate::model::requirements::Requirements;
-use crate::model::time::Present;
+use crate::model::time::{Present, When};
 use crate::model::verdict::{Denial, Standing};
 use crate::store::quota::{Asked, Spent};
 use crate::store::record::View;
@@ -125,7 +125,8 @@ impl Core {
             is_settled_later,
             ..
         } = *requirements;
-        if self.charge_key_alone(view, entry, requirements, present, receipt)? {
+        let now = When::exact(present.clock);
+        if self.charge_key_alone(view, entry, requirements, now, receipt)? {
             return Ok(Charged::Admitted);
         }
         if is_settled_later {
@@ -144,6 +145,22 @@ impl Core {
         })
     }
 
+    /// Charges a request that the key alone is charged for, where memory admits it and the
+    /// coarse clock is exact enough to say so. `false`: nothing was charged, and
+    /// [`charge`](Self::charge) says what there is to say.
+    #[inline(never)]
+    pub(super) fn charge_coarsely(
+        &self,
+        view: &View<'_>,
+        entry: &Entry,
+        requirements: &Requirements<'_>,
+        coarse: Timestamp,
+        receipt: &mut Receipt,
+    ) -> Result<bool, Error> {
+        let when = When::coarse(coarse);
+        self.charge_key_alone(view, entry, requirements, when, receipt)
+    }
+
     /// Charges a request that has the level of its key alone, where memory admits it: what
     /// most requests are. `false`: nothing was charged, and [`charge`](Self::charge) goes the
     /// way of all others.
@@ -153,7 +170,7 @@ impl Core {
         view: &View<'_>,
         entry: &Entry,
         requirements: &Requirements<'_>,
-        present: Present,
+        when: When,
         receipt: &mut Receipt,
     ) -> Result<bool, Error> {
         #[cfg(feature = "http")]
@@ -167,26 +184,17 @@ impl Core {
         let own = self.own_limits(view)?;
         let ask = self.ask_of_key(view, &keyspace, own.as_ref())?;
         let ask = ask.filter(|ask| !ask.terms.limits.is_empty());
-        if ask.is_none() && !view.has_quota() {
-            return Ok(true);
+        let cost = requirements.cost;
+        let is_spent = || self.quotas.spend_one(view.id().raw(), cost.into(), when);
+        let spend = || !view.has_quota() || cost == 0 || is_spent();
+        match ask {
+            Some(ask) => {
+                let at = (when, &self.home);
+                (self.limiter).charge_one(&ask, cost, at, &mut receipt.standing, spend)
+            }
+            // One word tells what is left: nothing else is held meanwhile.
+            None => Ok(spend()),
         }
-        let name = owner_names::of_key(view.lineage(), 0);
-        if view.has_quota() && ask.is_some_and(|ask| ask.name.0 != name.0) {
-            return Ok(false);
-        }
-        let (cost, now) = (requirements.cost, present.clock);
-        let spend = || {
-            let purse = [view.id().raw()];
-            let is_spent = || {
-                self.quotas
-                    .spend(&purse, cost.into(), now, |_, _| {})
-                    .is_ok()
-            };
-            !view.has_quota() || cost == 0 || is_spent()
-        };
-        let name = ask.map_or(name, |ask| ask.name);
-        let at = (now, &self.home);
-        (self.limiter).charge_one(name, ask.as_ref(), cost, at, &mut receipt.standing, spend)
     }
 
     /// Where the levels of a key stand in their limits, with nothing charged.

@@ -426,7 +426,8 @@ impl Core {
         let is_counted =
             view.plan() != 0 || view.has_quota() || view.has_own_limits() || entry.charges_owners();
         let now = self.time.coarse(&*self.clock);
-        let present = match is_counted || life.turns_soon(now.present.at) {
+        let is_exact = life.turns_soon(now.present.at);
+        let mut present = match is_exact {
             true => self.present(),
             false => now.present,
         };
@@ -439,7 +440,14 @@ impl Core {
             return Ok(Some(Err(denial)));
         }
         let mut receipt = Receipt::default();
-        if is_counted {
+        let coarse = now.clock;
+        if is_counted
+            && (is_exact
+                || !self.charge_coarsely(view, entry, requirements, coarse, &mut receipt)?)
+        {
+            if !is_exact {
+                present = self.present();
+            }
             match self.charge(view, entry, requirements, present, &mut receipt)? {
                 Charged::Admitted => {}
                 Charged::OverLimit(denial) => return Ok(Some(Err(denial))),

@@ -30,6 +30,7 @@ use crate::model::clock::Timestamp;
 use crate::model::counter::{Counted, Counter};
 use crate::model::error::Error;
 use crate::model::limit::{Level, Limit, LimitStatus};
+use crate::model::time::When;
 use crate::model::verdict::Standing;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -178,28 +179,29 @@ impl Limiter {
     }
 
     /// Charges a request that has one level, as [`charge`](Self::charge) does, where that
-    /// has its meter and admits it, and `also` does not fail; else charges nothing, and gives
-    /// `false`: `charge` then says what there is to say. One lock and one look-up.
+    /// has its meter and admits it, at whichever of some instants it is, and `also` does not
+    /// fail; else charges nothing, and gives `false`: `charge` then says what there is to say.
+    /// One lock and one look-up.
     #[inline(always)]
     pub(crate) fn charge_one(
         &self,
-        name: Name,
-        ask: Option<&Ask<'_>>,
+        ask: &Ask<'_>,
         cost: u32,
-        (now, home): (Timestamp, &Home),
+        (when, home): (When, &Home),
         standing: &mut Option<Standing<Counted>>,
         also: impl FnOnce() -> bool,
     ) -> Result<bool, Error> {
-        let Some(shard) = self.shards.get(shard_of(name)) else {
+        let Some(shard) = self.shards.get(shard_of(ask.name)) else {
             return Ok(false);
         };
         let mut shard = lock_at_home(shard, home)?;
-        let Some(ask) = ask else {
-            return Ok(also());
-        };
         let Some(meter) = shard.get_mut(&ask.name) else {
             return Ok(false);
         };
+        if !meter.is_steady(ask, when) {
+            return Ok(false);
+        }
+        let now = when.first;
         meter.move_to(ask, now, &self.begun);
         let is_admitted = meter.admits(cost, now) && also();
         if is_admitted {
@@ -518,6 +520,15 @@ impl Meter {
         }
         self.stamp = self.stamp.max(ask.stamp);
         self.advance(now);
+    }
+
+    /// Whether a request comes to the same at all instants that may be its own.
+    #[inline(always)]
+    fn is_steady(&self, ask: &Ask<'_>, When { first, last }: When) -> bool {
+        let Some(last) = last else { return true };
+        let mut each = self.terms.limits.iter().zip(self.counters);
+        Arc::ptr_eq(&self.terms, ask.terms)
+            && each.all(|(limit, counter)| counter.is_steady(*limit, first, last))
     }
 
     fn advance(&mut self, now: Timestamp) {

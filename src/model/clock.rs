@@ -242,9 +242,10 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Timestamp;
 
     /// The present, or an instant at most 10 ms before it where that is cheaper
-    /// to have: for notes of use, which are kept by the minute, and for keys that
-    /// neither become valid nor end within a minute of it. Nearer to that, and where a
-    /// plan or a quota is charged, the engine asks for [`now`](Clock::now).
+    /// to have: for notes of use, which are kept by the minute, for keys that neither
+    /// become valid nor end within a minute of it, and for limits and quotas of a key in
+    /// which no window opens or ends, and no refill is due, within a tenth of a second of
+    /// it. Nearer to that the engine asks for [`now`](Clock::now).
     fn coarse_now(&self) -> Timestamp {
         self.now()
     }

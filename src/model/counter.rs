@@ -110,6 +110,21 @@ impl Counter {
         }
     }
 
+    /// Whether a request that is admitted at the first of some instants, the earliest, leaves
+    /// the same counter at whichever of them it comes, and would be admitted there: it opens
+    /// no window and reaches no edge of one, and no bucket runs empty.
+    pub(crate) fn is_steady(self, limit: Limit, first: Timestamp, last: Timestamp) -> bool {
+        let (first, last) = (first.unix_ms(), last.unix_ms());
+        if self.count == 0 || first < self.at {
+            return false;
+        }
+        let passed = last.saturating_sub(self.at);
+        match limit.algorithm() {
+            Algorithm::Fixed | Algorithm::Sliding => passed < limit.window_ms(),
+            Algorithm::Bucket => passed.saturating_mul(limit.requests().into()) < self.count,
+        }
+    }
+
     /// How many requests would be admitted now. This and what follows asks a counter that
     /// was moved to the instant.
     pub(crate) fn room(self, limit: Limit, now: Timestamp) -> u32 {
@@ -536,6 +551,33 @@ mod tests {
             let drains = u64::from(limit.capacity()) * window / u64::from(limit.requests());
             prop_assert!(told.unix_ms() <= at(0).unix_ms() + (2 * window).max(drains + 1));
             prop_assert!(charge(moved, limit, 1, told).is_some());
+        }
+
+        /// Where it is all the same which of some instants a request comes at, it is.
+        #[test]
+        fn a_steady_counter_comes_to_the_same_at_each_instant(
+            limit in limits(), requests in requests(), cost in 1_u32..100,
+            ago in 0_u64..3_000, last in 0_u64..1_000, later in 0_u64..=1_000,
+        ) {
+            let window = limit.window_ms();
+            let mut counter = Counter::default();
+            let mut now = 0;
+            for (step, cost) in requests {
+                now += step * window / 1000;
+                counter = charge(counter, limit, cost, at(now)).unwrap_or(counter);
+                if cost % 8 == 0 {
+                    counter.take_back(limit, cost.into(), at(now));
+                }
+            }
+            let first = now + ago * window / 3_000;
+            let last = first + last * window / 1000;
+            let exact = first + (last - first) * later / 1000;
+            if counter.is_steady(limit, at(first), at(last))
+                && let Some(coarse) = charge(counter, limit, cost, at(first))
+            {
+                let charged = charge(counter, limit, cost, at(exact));
+                prop_assert_eq!(charged, Some(coarse.moved_to(limit, at(exact))));
+            }
         }
 
         /// An idle counter is one that counts nothing, at that instant and after.

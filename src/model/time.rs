@@ -39,6 +39,37 @@ pub(crate) struct Now {
     pub(crate) clock: Timestamp,
 }
 
+/// How much later than the coarse clock the exact one is taken to be at most: ten times
+/// what it may be, for a machine that was held up.
+const COARSE: Duration = Duration::from_millis(100);
+
+/// The instant of a charge: one that is known, or any of a few, of which the first is
+/// known. Of those a charge takes the first where all of them come to the same.
+#[derive(Clone, Copy)]
+pub(crate) struct When {
+    pub(crate) first: Timestamp,
+    /// Where there are several.
+    pub(crate) last: Option<Timestamp>,
+}
+
+impl When {
+    /// What the clock said.
+    pub(crate) fn exact(now: Timestamp) -> Self {
+        Self {
+            first: now,
+            last: None,
+        }
+    }
+
+    /// What the clock may have said where this is of the coarse one.
+    pub(crate) fn coarse(now: Timestamp) -> Self {
+        Self {
+            first: now,
+            last: Some(now.saturating_add(COARSE)),
+        }
+    }
+}
+
 impl Present {
     /// The same, at another instant.
     pub(crate) fn moved_to(self, at: Timestamp) -> Self {

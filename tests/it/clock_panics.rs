@@ -65,15 +65,16 @@ fn panic_of<T>(call: impl FnOnce() -> T) -> Option<String> {
 
 #[test]
 fn a_panic_in_the_clock_reaches_who_verifies_from_memory_and_from_the_file() {
-    let any = Requirements::new();
+    // The coarse clock admits none of it, and refuses nothing.
+    let dear = Requirements::new().cost(101);
     for resident_bytes in [0, 1 << 16] {
         let (engine, clock, tokens) = engine(resident_bytes);
         for token in &tokens {
             let token = token.expose();
             assert!(engine.verify(token).unwrap().is_granted());
             clock.set(true);
-            let one = panic_of(|| engine.verify(token));
-            let many = panic_of(|| engine.verify_many(&[token, "?"], &any));
+            let one = panic_of(|| engine.verify_with(token, &dear));
+            let many = panic_of(|| engine.verify_many(&[token, "?"], &dear));
             clock.set(false);
             for told in [one, many] {
                 assert_eq!(told.as_deref(), Some("the clock is broken"));
@@ -111,6 +112,16 @@ fn the_exact_clock_is_asked_only_shortly_before_a_key_turns_or_where_it_is_charg
     for token in near.iter().chain(&tokens) {
         let told = panic_of(|| engine.verify(token.expose()));
         assert_eq!(told.as_deref(), Some("the clock is broken"));
+    }
+    clock.set(false);
+    let charged = &tokens[1..];
+    for token in charged {
+        assert!(engine.verify(token.expose()).unwrap().is_granted());
+    }
+    // Their window is open, for a minute, and no quota is refilled.
+    clock.set(true);
+    for token in charged {
+        assert_eq!(panic_of(|| engine.verify(token.expose())), None);
     }
     clock.set(false);
     engine.close().unwrap();

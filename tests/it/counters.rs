@@ -3,19 +3,33 @@
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace,
-    Options, Plan, Requirements, Verdict,
+    Clock, Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey,
+    NewKeyspace, Options, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
 };
 
 use crate::common::{at, granted};
 
 const HOUR: u64 = 3_600_000;
 
+/// A clock whose coarse reading is as late as it may be.
+#[derive(Debug)]
+struct Late(ManualClock);
+
+impl Clock for Late {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn coarse_now(&self) -> Timestamp {
+        self.0.now().saturating_sub(Duration::from_millis(10))
+    }
+}
+
 /// An engine at an hour of its clock, with a keyspace of one plan.
 fn engine_with(plan: Plan, options: Options) -> (Engine, ManualClock) {
     let clock = ManualClock::at(at(HOUR));
     let options = options
-        .clock(clock.clone())
+        .clock(Late(clock.clone()))
         .resident_bytes(1 << 16)
         .usage_interval(None);
     let engine = options.open_in_memory().unwrap();
@@ -192,7 +206,7 @@ fn a_limit_that_is_lowered_holds_for_the_next_request() {
     assert_eq!(ask(9), 1);
 }
 
-fn rate_limited_at(engine: &Engine, token: &str) -> gatekey::Timestamp {
+fn rate_limited_at(engine: &Engine, token: &str) -> Timestamp {
     match engine.verify(token).unwrap() {
         Verdict::Denied(Denial::RateLimited { status, .. }) => status.resets_at(),
         other => panic!("{other:?}"),
@@ -317,6 +331,38 @@ fn an_owner_that_rotates_and_reissues_refuses_nobody_else() {
 }
 
 #[test]
+fn a_window_opens_and_ends_by_the_exact_clock() {
+    let (engine, clock) = engine_with(plan(&[Limit::per_second(3).fixed()]), Options::new());
+    let issued = issue(&engine, "acme");
+    let token = issued.token.expose();
+    assert_eq!(granted(&engine, token, 1), 1);
+    // Far from its end, by the coarse clock.
+    clock.set(at(HOUR + 500));
+    assert_eq!(granted(&engine, token, 1), 1);
+    // It ended, which the coarse clock does not say yet: what is left of it is nobody's.
+    clock.set(at(HOUR + 1_005));
+    assert_eq!(granted(&engine, token, 9), 3);
+    assert_eq!(rate_limited_at(&engine, token), at(HOUR + 2_005));
+}
+
+#[test]
+fn a_quota_is_refilled_by_the_exact_clock() {
+    const DAY: u64 = 24 * HOUR;
+    let (engine, clock) = engine_with(plan(&[Limit::per_hour(100)]), Options::new());
+    let without_plan = NewKeyspace::new("acme_test").unwrap();
+    engine.create_keyspace(without_plan).unwrap();
+    let quota = Quota::new(5).refilled(Refill::Daily);
+    let spec = NewKey::new("acme_test", "acme").unwrap().quota(quota);
+    let issued = engine.issue(spec).unwrap();
+    let token = issued.token.expose();
+    clock.set(at(DAY - 1_000));
+    assert_eq!(granted(&engine, token, 2), 2);
+    // The coarse clock has yesterday, of which three are left.
+    clock.set(at(DAY + 5));
+    assert_eq!(granted(&engine, token, 9), 5);
+}
+
+#[test]
 fn a_clock_that_was_ahead_and_is_corrected_blocks_nobody() {
     for limit in [
         Limit::per_hour(100).fixed(),
@@ -359,7 +405,7 @@ fn a_clock_that_was_ahead_and_is_corrected_blocks_nobody() {
 fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
     const DAY: u64 = 24 * HOUR;
     let (engine, clock) = engine_with(Plan::new("p"), Options::new());
-    let quota = gatekey::Quota::new(5).refilled(gatekey::Refill::Daily);
+    let quota = Quota::new(5).refilled(Refill::Daily);
     let spec = NewKey::new("acme_live", "acme").unwrap().quota(quota);
     let issued = engine.issue(spec).unwrap();
     let token = issued.token.expose();
@@ -383,7 +429,7 @@ fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
 #[test]
 fn what_costs_more_than_the_whole_quota_is_not_told_to_wait() {
     let (engine, _) = engine_with(Plan::new("p"), Options::new());
-    let quota = gatekey::Quota::new(5).refilled(gatekey::Refill::Daily);
+    let quota = Quota::new(5).refilled(Refill::Daily);
     let spec = NewKey::new("acme_live", "acme").unwrap().quota(quota);
     let issued = engine.issue(spec).unwrap();
     for (cost, waits) in [(6, false), (5, true), (6, false)] {

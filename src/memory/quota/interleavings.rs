@@ -174,6 +174,32 @@ fn a_request_for_what_memory_and_store_have_together_is_granted() {
     });
 }
 
+/// What a request does that spends of several quotas, of which another refuses it.
+fn spend_and_give_back(store: &Store, name: u64) {
+    let Some(purse) = store.names.find(name) else {
+        return;
+    };
+    purse.begin_several(1);
+    if purse.spend(1, now()) == Some(Spent::Covered) {
+        purse.put_in(1);
+    }
+    purse.end_several(1);
+}
+
+#[test]
+fn a_request_beside_one_of_several_quotas_that_gives_back_is_granted() {
+    explore(3, || {
+        let store = Store::new(2);
+        assert!(store.spend(FIRST, 1));
+        // 1 in memory and none in the store.
+        let other = beside(&store, |store| spend_and_give_back(store, FIRST));
+        assert!(store.spend(FIRST, 1), "1 is left, and is for nobody else");
+        other.join().unwrap();
+        assert_eq!(store.left(), 0);
+        assert!(!store.spend(FIRST, 1));
+    });
+}
+
 #[test]
 fn requests_beside_a_return_find_what_is_left_on_either_side_of_it() {
     for is_committed in [true, false] {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::model::clock::Timestamp;
 use crate::model::quota::{Period, Quota, QuotaStatus};
+use crate::model::time::When;
 use crate::store::quota::{
     Answer, Asked, Decide, Left, QuotaEvent, QuotaRecord, Slice, Spent, is_due,
 };
@@ -98,6 +99,12 @@ impl Purse {
                 return Some(spent);
             }
         }
+    }
+
+    /// Whether it covers a cost at whichever of some instants, and spends it then.
+    pub(super) fn spends(&self, cost: u64, When { first, last }: When) -> bool {
+        let is_steady = last.is_none_or(|last| !self.is_over(last));
+        is_steady && self.spend(cost, first) == Some(Spent::Covered)
     }
 
     /// What spending would come to, without spending.

@@ -9,6 +9,7 @@ use crate::memory::levels::{LEVELS_MAX, PerLevel};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::quota::{Period, QuotaStatus};
+use crate::model::time::When;
 use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Spent};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, table};
@@ -143,7 +144,7 @@ impl Quotas {
     ///
     /// `note` is told what each was spent of, for whoever may give it back.
     ///
-    /// Who spends of one quota does so one after the other: under the lock of its level.
+    /// Who spends of several does so one after the other: under the locks of their levels.
     pub(crate) fn spend(
         &self,
         names: &[Name],
@@ -192,6 +193,15 @@ impl Quotas {
             }
         }
         spent
+    }
+
+    /// Spends of one quota, where memory covers that at whichever of some instants: without a
+    /// lock, also beside requests that spend of it with others.
+    pub(crate) fn spend_one(&self, name: Name, cost: u64, when: When) -> bool {
+        let known = self.by_name.pin();
+        known
+            .get(&name)
+            .is_some_and(|purse| purse.spends(cost, when))
     }
 
     /// How much is left of a quota, in memory and in the store; `None` where the store
