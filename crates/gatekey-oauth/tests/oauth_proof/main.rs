@@ -21,6 +21,7 @@ mod flood;
 mod leftovers;
 mod memory;
 mod power;
+mod seen;
 mod taken;
 #[allow(dead_code)]
 #[path = "../walk/mod.rs"]
