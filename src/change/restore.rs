@@ -16,6 +16,7 @@ use crate::model::keyspace::KeyspaceUpdate;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::reason::Reason;
+use crate::store::lags::AT_ONCE;
 use crate::store::life::Life;
 use crate::store::tx::Tx;
 
@@ -275,7 +276,7 @@ pub(crate) fn suspend(tx: &mut Tx<'_>, path: &OwnerPath, fate: &OwnerFate) -> Re
     if !fate.is_suspended || tx.owner(path.as_str())?.is_some() {
         return Ok(false);
     }
-    owner::suspend(tx, path, fate.note.as_deref(), fate.by.as_deref())?;
+    owner::suspend(tx, path, fate.note.as_deref(), AT_ONCE, fate.by.as_deref())?;
     Ok(true)
 }
 

@@ -10,7 +10,7 @@ use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
 
 /// How many keys are looked up at once.
-pub(super) const CHUNK: usize = 4096;
+const CHUNK: usize = 4096;
 
 pub(crate) fn revoke(
     tx: &mut Tx<'_>,

@@ -33,6 +33,7 @@ impl Core {
     /// Tells of keys that end soon, too, where the host wants to know.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.write_notes()?;
+        self.bring_left_up()?;
         self.tell_expiring()
     }
 

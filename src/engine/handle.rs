@@ -215,7 +215,11 @@ impl Engine {
         };
         let maintenance = match (options.usage_interval, options.hook) {
             (None, None) => None,
-            (interval, hook) => Some(Maintenance::start(&core, interval, hook)?),
+            (interval, hook) => {
+                let maintenance = Maintenance::start(&core, interval, hook)?;
+                core.has_thread();
+                Some(maintenance)
+            }
         };
         Ok(Self {
             closer: Arc::new(Closer {

@@ -67,7 +67,17 @@ impl Maintenance {
                 }
                 let Some(core) = core.upgrade() else { return };
                 match waited {
-                    Waited::Called => core.gather_uses(),
+                    Waited::Called => {
+                        core.gather_uses();
+                        // A panic in a caller's clock must not end this thread.
+                        let bring = || core.bring_wanted_up();
+                        if catch_unwind(AssertUnwindSafe(bring)).unwrap_or(false) {
+                            alarm.wake();
+                        }
+                        if rest.is_zero() {
+                            break core;
+                        }
+                    }
                     _ => break core,
                 }
             };

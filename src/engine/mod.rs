@@ -23,6 +23,7 @@ mod importing;
 mod insight;
 mod issuing;
 mod keyspaces;
+mod lagging;
 mod looking;
 mod maintenance;
 mod metrics;

@@ -11,6 +11,7 @@ use crate::model::health::{Failure, Hook};
 use crate::model::key::Key;
 use crate::model::limit::Limit;
 use crate::model::secret::Pepper;
+use crate::store::lags;
 use crate::store::settings::{Intent, Settings};
 
 /// The options with which an engine opens a store; each has a default.
@@ -49,6 +50,10 @@ pub struct Options {
     pub(crate) fleet: Option<fleet::Settings>,
     /// Whether a file of a fleet may be opened without one, for a moment.
     pub(crate) ignores_fleet: bool,
+    /// How many keys of an owner one transaction suspends or resumes.
+    pub(crate) at_once: usize,
+    /// Whether the keys that lag are brought up without a flush.
+    pub(crate) brings_up: bool,
 }
 
 impl Default for Options {
@@ -74,6 +79,8 @@ impl Default for Options {
             clock_leap: Self::CLOCK_LEAP,
             fleet: None,
             ignores_fleet: false,
+            at_once: lags::AT_ONCE,
+            brings_up: true,
         }
     }
 }

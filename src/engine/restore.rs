@@ -254,6 +254,7 @@ fn apply(
         let is_new = engine.change(move |tx, _| restore::suspend(tx, &path, &fate))?;
         restored.suspended += u64::from(is_new);
     }
+    engine.core.bring_left_up()?;
     let keys: Vec<(KeyId, KeyFate)> = fates.keys.into_iter().collect();
     for some in keys.chunks(PER_TRANSACTION) {
         let some = some.to_vec();

@@ -13,6 +13,7 @@ use crate::engine::fleet::Fleet;
 use crate::engine::follower::Followers;
 use crate::engine::options::Options;
 use crate::memory::attempts::Attempts;
+use crate::memory::lagging::Lagging;
 use crate::memory::limiter::Limiter;
 use crate::memory::networks::Networks;
 use crate::memory::owner_terms::{OwnLimits, OwnerTerms};
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     /// Whether a snapshot that was shown has keys of an import, or cannot say. Until then a
     /// text of another form is no token, and nothing is read to say so.
     pub(super) has_foreign: AtomicBool,
+    pub(super) lagging: Lagging,
     pub(super) notes: Notes,
     pub(super) networks: Networks,
     pub(super) limiter: Limiter,
@@ -129,6 +131,7 @@ impl Core {
             closed: AtomicBool::new(false),
             dark: AtomicBool::new(false),
             has_foreign: AtomicBool::new(snapshot.may_have_foreign()),
+            lagging: Lagging::new(options.at_once, options.brings_up, &snapshot),
             store,
             queue: Queue::default(),
             published: ArcSwapOption::new(Some(snapshot)),
@@ -322,7 +325,15 @@ impl Core {
             self.has_foreign.store(true, Ordering::Release);
         }
         self.dark.store(snapshot.is_none(), Ordering::Release);
+        let lags = snapshot.as_ref().is_none_or(|it| !it.lags().is_empty());
+        if lags {
+            // Before it is seen, as well.
+            self.lagging.set(true);
+        }
         self.published.store(snapshot);
+        if !lags {
+            self.lagging.set(false);
+        }
     }
 
     /// Flushes and closes the file. Calls that come after fail.

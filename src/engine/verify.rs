@@ -9,6 +9,7 @@ use crate::crypto::token::{self, Parts, Signed};
 use crate::engine::charge::{Charged, Receipt};
 use crate::engine::policy;
 use crate::engine::shared::Core;
+use crate::memory::lagging::is_behind;
 use crate::memory::process::Step;
 use crate::memory::registry::{Entry, Once};
 use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Resident};
@@ -203,6 +204,7 @@ impl Core {
         let Some(resident) = &self.resident else {
             return;
         };
+        let heeded = self.heeded();
         for look in &mut *looks {
             let parts = look.parts.as_ref();
             look.found = parts.and_then(|parts| resident.find(parts.id));
@@ -218,7 +220,7 @@ impl Core {
         }
         for (look, into) in looks.iter_mut().zip(into) {
             if let (Some(parts), Some(at)) = (&look.parts, look.found)
-                && !resident.copy(at, parts.id, into)
+                && (!resident.copy(at, parts.id, into) || is_behind(heeded.as_ref(), into))
             {
                 look.found = None;
             }

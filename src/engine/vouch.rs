@@ -2,6 +2,7 @@
 
 use crate::engine::shared::Core;
 use crate::engine::verify::Proven;
+use crate::memory::lagging::is_behind;
 use crate::memory::resident::{RECORD_LEN_MAX, Resident};
 use crate::memory::tally::Way;
 use crate::model::clock::Timestamp;
@@ -83,11 +84,12 @@ impl Core {
         within: Permissions,
         requirements: &Requirements<'_>,
     ) -> Result<Option<Verdict>, Error> {
+        let heeded = self.heeded();
         let Some(at) = resident.find(key) else {
             return Ok(None);
         };
         let mut copy = [0; RECORD_LEN_MAX];
-        if !resident.copy(at, key, &mut copy) {
+        if !resident.copy(at, key, &mut copy) || is_behind(heeded.as_ref(), &copy) {
             return Ok(None);
         }
         let Some(view) = View::parse(&copy) else {

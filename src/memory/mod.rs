@@ -3,6 +3,7 @@
 
 pub(crate) mod attempts;
 pub(crate) mod hash;
+pub(crate) mod lagging;
 pub(crate) mod levels;
 pub(crate) mod limiter;
 pub(crate) mod networks;

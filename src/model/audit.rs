@@ -218,7 +218,9 @@ pub enum AuditEvent {
     OwnerSuspended {
         /// The owner.
         owner: OwnerPath,
-        /// How many keys this reached.
+        /// How many keys this reached: counted up to
+        /// [`KEYS_COUNTED_MAX`](Self::KEYS_COUNTED_MAX), and one more than that for any
+        /// more.
         keys: u64,
         /// A note.
         note: Option<String>,
@@ -227,7 +229,7 @@ pub enum AuditEvent {
     OwnerResumed {
         /// The owner.
         owner: OwnerPath,
-        /// How many keys this reached.
+        /// As for [`OwnerSuspended`](Self::OwnerSuspended).
         keys: u64,
     },
     /// Keys long over were removed.
@@ -385,6 +387,10 @@ pub struct Repair {
 pub(crate) const NAMED_MAX: usize = 1000;
 
 impl AuditEvent {
+    /// How far the keys of an owner that is suspended or resumed are counted: such a call
+    /// takes no longer for an owner of a million keys.
+    pub const KEYS_COUNTED_MAX: u64 = 256;
+
     /// The keys that the entry names, at most a thousand. A suspension and its end name
     /// none.
     #[must_use]

@@ -24,13 +24,15 @@ use crate::model::id::{KeyId, Prefix};
 use crate::model::key::KeyState;
 use crate::model::stats::KeyCounts;
 use crate::store::failure::OrStore;
+use crate::store::lags::Lags;
 use crate::store::life::Life;
 use crate::store::reach::Reach;
 use crate::store::read;
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{
-    BY_END, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Tagged, seal, unseal,
+    BY_END, BY_OWNER, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Tagged,
+    owner_index_parts, owner_index_range, seal, unseal,
 };
 
 /// How many rows lie between the reach and the present before a flush moves it.
@@ -116,11 +118,13 @@ pub(super) fn stored(
     }
 }
 
-/// Counts the keys of every keyspace, as of a reach, and those that cannot be read as none.
+/// Counts the keys of every keyspace, as of a reach and brought up to their owners, and those
+/// that cannot be read as none.
 pub(super) fn count_all(
     keys: &impl ReadableTable<u64, Bytes>,
     ring: &Keyring,
     reach: Reach,
+    lags: &Lags,
     mut each: impl FnMut(&KeyRecord) -> Result<(), Error>,
 ) -> Result<BTreeMap<u32, Counted>, Error> {
     let mut counts: BTreeMap<u32, Counted> = BTreeMap::new();
@@ -129,7 +133,8 @@ pub(super) fn count_all(
         let id = KeyId::from_raw(id.value());
         let read =
             View::open(record.value(), id, ring).and_then(|(view, _)| KeyRecord::from_view(&view));
-        if let Ok(key) = Error::or_damaged(read)? {
+        if let Ok(mut key) = Error::or_damaged(read)? {
+            lags.bring_up(&mut key);
             let counted = counts.entry(key.keyspace).or_default();
             counted.count(&key, reach.instant_of(id), 1);
             each(&key)?;
@@ -215,7 +220,7 @@ pub(super) fn build(
     state.reach = Reach::through(state.clock);
     let keys = txn.open_table(KEYS).or_store()?;
     let mut by_turn = txn.open_table(BY_TURN).or_store()?;
-    let mut counts = count_all(&keys, ring, state.reach, |key| {
+    let mut counts = count_all(&keys, ring, state.reach, &Lags::default(), |key| {
         for row in turn_rows(key) {
             by_turn.insert(row, ()).or_store()?;
         }
@@ -242,7 +247,8 @@ impl Snapshot {
             Ok(counts) => counts,
             Err(_) => {
                 let keys = self.table(KEYS)?;
-                count_all(&keys, self.ring(), Reach::through(now), |_| Ok(()))?
+                let reach = Reach::through(now);
+                count_all(&keys, self.ring(), reach, self.lags(), |_| Ok(()))?
             }
         };
         let told = self.keyspace_numbers()?.into_iter();
@@ -291,7 +297,7 @@ impl Snapshot {
         while from < to {
             let step = step(&ends, &turns, from, to, PER_STEP)?;
             for id in step.keys {
-                let Ok(Some(key)) = Error::or_damaged(self.record(id))? else {
+                let Ok(Some(key)) = Error::or_damaged(self.record_as_it_stands(id))? else {
                     continue;
                 };
                 if let Some(counted) = counts.get_mut(&key.keyspace).filter(|_| may_turn(&key)) {
@@ -301,7 +307,43 @@ impl Snapshot {
             }
             from = step.to;
         }
+        self.count_lagging(&mut counts, present)?;
         Ok(Ok(counts))
+    }
+
+    /// Counts the keys that lag behind their owners as what they are.
+    fn count_lagging(
+        &self,
+        counts: &mut BTreeMap<u32, Counted>,
+        present: Reach,
+    ) -> Result<(), Error> {
+        for (at, lag) in self.lags().iter().enumerate() {
+            let (from, to) = owner_index_range(&lag.owner, true);
+            let start = match &lag.after {
+                Some(after) => Bound::Excluded(after.as_slice()),
+                None => Bound::Included(from.as_slice()),
+            };
+            let range = (start, Bound::Excluded(to.as_slice()));
+            let table = self.table(BY_OWNER)?;
+            for row in ReadableTable::range::<&[u8]>(&table, range).or_store()? {
+                let row = row.or_store()?.0;
+                let Some((_, _, id)) = owner_index_parts(row.value()) else {
+                    continue;
+                };
+                let Ok(Some(mut key)) = Error::or_damaged(self.record_as_it_stands(id))? else {
+                    continue;
+                };
+                // A key may lag behind several.
+                if let Some(next) = self.lags().difference(at, &mut key)
+                    && let Some(counted) = counts.get_mut(&key.keyspace)
+                {
+                    let instant = present.instant_of(id);
+                    counted.count(&key, instant, -1);
+                    counted.count(&next, instant, 1);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether more rows than so many lie between the reach and an instant.

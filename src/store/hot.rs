@@ -6,7 +6,8 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
-use crate::store::record::{FIXED_LEN, LINEAGE_LEN, View};
+use crate::store::lags::Lags;
+use crate::store::record::{FIXED_LEN, KeyRecord, LINEAGE_LEN, View};
 
 /// The longest hot record: 655 bytes, and its tag.
 const LEN_MAX: usize =
@@ -54,6 +55,17 @@ impl HotCopy {
             self.len = None;
         }
         checked
+    }
+
+    /// Lets what was taken and checked be as the lag of its owner says.
+    pub(super) fn bring_up(&mut self, lags: &Lags, ring: &Keyring) -> Result<(), Error> {
+        let Some(view) = self.view().filter(|view| lags.covers(view.owner())) else {
+            return Ok(());
+        };
+        let mut key = KeyRecord::from_view(&view)?;
+        lags.bring_up(&mut key);
+        let record = key.encode(ring)?;
+        self.take(key.id, Some(&record))
     }
 
     /// The record without its tag, as memory keeps it; empty where there is none.

@@ -33,6 +33,7 @@ pub(crate) mod hot;
 pub(crate) mod identity;
 pub(crate) mod import;
 pub(crate) mod journal;
+pub(crate) mod lags;
 mod leftovers;
 pub(crate) mod life;
 mod mark;

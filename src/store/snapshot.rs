@@ -21,6 +21,7 @@ use crate::store::entry::Place;
 use crate::store::failure::{OrStore, guarded};
 use crate::store::hot::HotCopy;
 use crate::store::import::Imports;
+use crate::store::lags::Lags;
 use crate::store::life::is_asked_for;
 use crate::store::quota::QuotaRecord;
 use crate::store::read;
@@ -36,6 +37,8 @@ pub(crate) struct Snapshot {
     keys: ReadOnlyTable<u64, Bytes>,
     txn: ReadTransaction,
     ring: Arc<Keyring>,
+    /// The owners whose keys are read as their lags say.
+    lags: Lags,
     /// Filled when it is first asked for.
     pub(super) imports: OnceLock<Result<Imports, Error>>,
     /// Last, so that it goes after what reads from it.
@@ -46,8 +49,10 @@ impl Snapshot {
     /// What a database holds now.
     pub(super) fn new(base: &Arc<Base>, ring: &Arc<Keyring>) -> Result<Self, Error> {
         let txn = base.with(|db| db.begin_read().or_store())?;
+        let meta = txn.open_table(META).or_store()?;
         Ok(Self {
             keys: txn.open_table(KEYS).or_store()?,
+            lags: read::state(&meta, ring)?.lags,
             txn,
             ring: ring.clone(),
             imports: OnceLock::new(),
@@ -87,10 +92,28 @@ impl Snapshot {
             let record = ReadableTable::get(&self.keys, id.raw()).or_store()?;
             into.take(id, record.as_ref().map(|record| record.value()))
         })?;
-        into.check(id, &self.ring)
+        into.check(id, &self.ring)?;
+        match self.lags.is_empty() {
+            true => Ok(()),
+            false => into.bring_up(&self.lags, &self.ring),
+        }
+    }
+
+    /// The owners whose keys lag behind them.
+    pub(crate) fn lags(&self) -> &Lags {
+        &self.lags
     }
 
     pub(crate) fn record(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
+        let mut record = self.record_as_it_stands(id)?;
+        if let Some(record) = &mut record {
+            self.lags.bring_up(record);
+        }
+        Ok(record)
+    }
+
+    /// The record of a key, behind its owner as it may be.
+    pub(super) fn record_as_it_stands(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
         read::key(&self.keys, &self.ring, id)
     }
 
@@ -183,7 +206,10 @@ impl Snapshot {
             let opened = View::open(record.value(), KeyId::from_raw(id.value()), &self.ring)
                 .and_then(|(view, _)| KeyRecord::from_view(&view));
             match opened {
-                Ok(record) => each(record),
+                Ok(mut record) => {
+                    self.lags.bring_up(&mut record);
+                    each(record);
+                }
                 Err(Error::Corrupted(_)) => {}
                 Err(error) => return Err(error),
             }

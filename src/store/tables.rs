@@ -11,6 +11,7 @@ use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::owner::OwnerPath;
 use crate::store::codec;
+use crate::store::lags::Lags;
 use crate::store::reach::Reach;
 
 /// The version of the format that this crate writes, and the newest it reads. Opening a
@@ -194,13 +195,18 @@ impl Tagged {
 /// [`stored`](crate::store::stored). A record whose fields change gets the next
 /// version, and reads the older ones.
 pub(crate) trait Stored: Sized {
-    /// The version that is written.
+    /// The newest version.
     const VERSION: u8 = 1;
 
     /// What is encoded: the fields in the order of the format.
     type Form: Serialize + DeserializeOwned;
 
     fn to_form(&self) -> Self::Form;
+
+    /// The version that is written, and that [`encode`](Stored::encode) is of: the newest.
+    fn version(&self) -> u8 {
+        Self::VERSION
+    }
 
     /// `None` where the form is not that of any record.
     fn from_form(form: Self::Form) -> Option<Self>;
@@ -239,7 +245,7 @@ pub(crate) fn seal<T: Stored>(
         "a record is over the limit of its encoding",
     ))?;
     let mut bytes = Vec::with_capacity(1 + encoded.len() + TAG_LEN);
-    bytes.push(T::VERSION);
+    bytes.push(value.version());
     bytes.extend(encoded);
     let tag = ring.tag(table as u8, key, &bytes);
     bytes.extend(tag);
@@ -286,6 +292,8 @@ pub(crate) struct State {
     pub(crate) audit_floor_hash: Digest,
     /// As of where in time keys are counted by state.
     pub(crate) reach: Reach,
+    /// The owners whose keys lag behind them.
+    pub(crate) lags: Lags,
 }
 
 impl State {
@@ -300,6 +308,7 @@ impl State {
             audit_floor_seq: 0,
             audit_floor_hash: [0; 32],
             reach: Reach::through(Timestamp::MIN),
+            lags: Lags::default(),
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod held;
 pub(crate) mod import;
 mod keys;
 mod keyspaces;
+mod lags;
 mod owner_settings;
 mod owners;
 mod quotas;

@@ -21,6 +21,8 @@ mod idempotency;
 mod imports;
 mod issue;
 mod keyspaces;
+#[cfg(feature = "proof")]
+mod lags;
 mod levels;
 mod limits;
 mod listing;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use gatekey::proof::open_on;
+use gatekey::proof::{lagging, open_on};
 use gatekey::{
     AuditEvent, Engine, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner,
     KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, OwnerUpdate, Pepper, Plan,
@@ -57,6 +57,8 @@ pub(crate) fn options(clock: &ManualClock, peppers: u8) -> Options {
         .cache_bytes(1 << 20)
         // The flushes of the script are the only ones.
         .usage_interval(Duration::from_secs(86_400));
+    // An owner of more keys than that is brought up by the next flush, in steps of it.
+    options = lagging(options, 4, false);
     for id in 1..=peppers {
         options = options.pepper(Pepper::new(id, [id; 32]).unwrap());
     }

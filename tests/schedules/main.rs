@@ -36,6 +36,9 @@ fn history(seed: u64, resident_bytes: usize) {
         .resident_bytes(resident_bytes)
         .cache_bytes(1 << 20)
         .usage_interval(None);
+    // Every key lags behind its owner's suspension for a while, or none does.
+    let at_once = [0, 256][usize::try_from(seed / 3 % 2).unwrap()];
+    let options = gatekey::proof::lagging(options, at_once, true);
     let engine = Arc::new(options.open_in_memory().unwrap());
     create_keyspaces(&engine);
     let keys = Arc::new(Keys::new(&engine, seed, seed % 2 == 1));

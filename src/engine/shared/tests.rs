@@ -23,6 +23,7 @@ use crate::model::permissions::Permissions;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::store::file::tests::DIRECTORY_FAILS;
+use crate::store::lags::AT_ONCE;
 use crate::store::quota::QuotaEvent;
 use crate::sync::lock;
 
@@ -247,8 +248,8 @@ impl Rival {
                 let update = KeyUpdate::new().name("a name");
                 change::update::update(tx, key, &update, None).map(drop)
             }
-            Suspend => change::owner::suspend(tx, &acme, None, None).map(drop),
-            Resume => change::owner::resume(tx, &acme, None).map(drop),
+            Suspend => change::owner::suspend(tx, &acme, None, AT_ONCE, None).map(drop),
+            Resume => change::owner::resume(tx, &acme, AT_ONCE, None).map(drop),
             RevokeOwner => change::revoke::revoke_owner(tx, &acme, &superseded, None).map(drop),
         });
         // Ids are random; a refusal names one.

@@ -36,6 +36,20 @@ impl Display for Scope {
 }
 
 /// One line, without the instant and the actor.
+/// A number of keys that is counted up to
+/// [`KEYS_COUNTED_MAX`](AuditEvent::KEYS_COUNTED_MAX).
+struct Counted(u64);
+
+impl Display for Counted {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const MAX: u64 = AuditEvent::KEYS_COUNTED_MAX;
+        match self.0 == MAX + 1 {
+            true => write!(f, "more than {MAX}"),
+            false => write!(f, "{}", self.0),
+        }
+    }
+}
+
 impl Display for AuditEvent {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,11 +107,11 @@ impl Display for AuditEvent {
             Self::KeyDisabled { key } => write!(f, "key {key} disabled"),
             Self::KeyEnabled { key } => write!(f, "key {key} enabled"),
             Self::OwnerSuspended { owner, keys, note } => {
-                write!(f, "owner {owner} suspended with {keys} keys")?;
+                write!(f, "owner {owner} suspended with {} keys", Counted(*keys))?;
                 noting(f, note.as_deref())
             }
             Self::OwnerResumed { owner, keys } => {
-                write!(f, "owner {owner} resumed with {keys} keys")
+                write!(f, "owner {owner} resumed with {} keys", Counted(*keys))
             }
             Self::AuditTrimmed {
                 through,

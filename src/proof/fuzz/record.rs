@@ -174,6 +174,8 @@ fn use_state(state: &State) {
     let mut state = state.clone();
     state.count_digest(1, 1);
     state.count_digest(2, -1);
+    let _ = (state.lags.covers(b"acme/etl"), state.lags.is_full());
+    state.lags.reached(None);
 }
 
 fn use_quota(quota: &QuotaRecord) {
@@ -215,6 +217,7 @@ mod tests {
     use super::*;
     use crate::model::audit::{AuditEvent, Change};
     use crate::model::permissions::Permissions;
+    use crate::store::lags::{Lag, Lags};
     use crate::store::reach::Reach;
     use crate::store::record::Phase;
     use crate::{KeysPerOwner, LevelDefaults, Limit, Plan, Quota, Refill};
@@ -292,6 +295,12 @@ mod tests {
             audit_floor_seq: 2,
             audit_floor_hash: [3; 32],
             reach: Reach::through(at),
+            lags: Lags::new(vec![Lag {
+                owner: "acme".parse().unwrap(),
+                is_suspended: true,
+                seq: 6,
+                after: Some(b"acme".to_vec()),
+            }]),
         };
         let settings = OwnerSettingsRecord {
             plan: 1,
@@ -382,6 +391,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 5848);
+        assert_eq!(flips, 5960);
     }
 }

@@ -27,13 +27,15 @@ impl Walk<'_> {
             self.report.keys += 1;
             let read = View::open(bytes.value(), id, self.snapshot.ring())
                 .and_then(|(view, _)| KeyRecord::from_view(&view));
-            if let Some(key) = self.sound(read)? {
+            if let Some(mut key) = self.sound(read)? {
                 if !matches!(key.phase, Phase::Revoked { .. }) {
                     *digests.entry(key.pepper).or_default() += 1;
                 }
                 let reach = self.state.reach;
                 let counted = counted.entry(key.keyspace).or_default();
                 counted.count(&key, reach.instant_of(id), 1);
+                // All else is of the key as its readers see it.
+                self.state.lags.bring_up(&mut key);
                 self.key(&key)?;
             }
         }

@@ -157,8 +157,8 @@ fn verb(tx: &mut Tx<'_>, keys: &mut Vec<KeyId>, random: &mut StdRng) -> Result<(
             &KeyUpdate::new().quota(quota),
             None,
         )?),
-        11 => drop(change::owner::suspend(tx, &owner.parse()?, None, None)?),
-        12 => drop(change::owner::resume(tx, &owner.parse()?, None)?),
+        11 => drop(change::owner::suspend(tx, &owner.parse()?, None, 2, None)?),
+        12 => drop(change::owner::resume(tx, &owner.parse()?, 2, None)?),
         13 => {
             let update = KeyspaceUpdate::new().description(format!("{key}"));
             change::keyspace::update(tx, prefix.parse()?, &update, None)?;

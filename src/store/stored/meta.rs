@@ -8,6 +8,7 @@ use crate::model::clock::Timestamp;
 use crate::store::codec;
 use crate::store::history::Indexed;
 use crate::store::identity::{Identity, StoredKey};
+use crate::store::lags::{Lag, Lags};
 use crate::store::mark::Mark;
 use crate::store::reach::Reach;
 use crate::store::stored::instant;
@@ -32,44 +33,58 @@ pub(super) struct StateForm2 {
     audit_floor_hash: Digest,
 }
 
+/// The state where no owner lags, which versions that know no lags read too.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct StateForm {
+pub(super) struct StateForm3 {
     second: StateForm2,
     reach_at: u64,
     reach_id: u64,
 }
 
-impl Stored for State {
-    const VERSION: u8 = 3;
-    type Form = StateForm;
+/// The state where owners lag: whoever does not know of that must not read it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StateForm {
+    third: StateForm3,
+    lags: Vec<LagForm>,
+}
 
-    fn to_form(&self) -> StateForm {
-        StateForm {
+#[derive(Serialize, Deserialize)]
+pub(super) struct LagForm {
+    owner: String,
+    is_suspended: bool,
+    seq: u64,
+    after: Option<Vec<u8>>,
+}
+
+impl StateForm3 {
+    fn of(state: &State) -> Self {
+        Self {
             second: StateForm2 {
                 first: StateForm1 {
-                    audit_seq: self.audit_seq,
-                    audit_hash: self.audit_hash,
-                    clock: self.clock.unix_ms(),
-                    next_keyspace: self.next_keyspace,
-                    digests: self.digests.clone(),
+                    audit_seq: state.audit_seq,
+                    audit_hash: state.audit_hash,
+                    clock: state.clock.unix_ms(),
+                    next_keyspace: state.next_keyspace,
+                    digests: state.digests.clone(),
                 },
-                commits: self.commits,
-                audit_floor_seq: self.audit_floor_seq,
-                audit_floor_hash: self.audit_floor_hash,
+                commits: state.commits,
+                audit_floor_seq: state.audit_floor_seq,
+                audit_floor_hash: state.audit_floor_hash,
             },
-            reach_at: self.reach.at.unix_ms(),
-            reach_id: self.reach.id,
+            reach_at: state.reach.at.unix_ms(),
+            reach_id: state.reach.id,
         }
     }
 
-    fn from_form(form: StateForm) -> Option<Self> {
+    fn read(self, lags: Vec<LagForm>) -> Option<State> {
         let StateForm2 {
             first,
             commits,
             audit_floor_seq,
             audit_floor_hash,
-        } = form.second;
-        Some(Self {
+        } = self.second;
+        let lags: Option<Vec<Lag>> = lags.into_iter().map(LagForm::read).collect();
+        Some(State {
             audit_seq: first.audit_seq,
             audit_hash: first.audit_hash,
             clock: instant(first.clock)?,
@@ -79,10 +94,61 @@ impl Stored for State {
             audit_floor_seq,
             audit_floor_hash,
             reach: Reach {
-                at: instant(form.reach_at)?,
-                id: form.reach_id,
+                at: instant(self.reach_at)?,
+                id: self.reach_id,
             },
+            lags: Lags::new(lags?),
         })
+    }
+}
+
+impl LagForm {
+    fn of(lag: &Lag) -> Self {
+        Self {
+            owner: lag.owner.as_str().to_owned(),
+            is_suspended: lag.is_suspended,
+            seq: lag.seq,
+            after: lag.after.clone(),
+        }
+    }
+
+    fn read(self) -> Option<Lag> {
+        Some(Lag {
+            owner: self.owner.parse().ok()?,
+            is_suspended: self.is_suspended,
+            seq: self.seq,
+            after: self.after,
+        })
+    }
+}
+
+impl Stored for State {
+    const VERSION: u8 = 4;
+    type Form = StateForm;
+
+    fn to_form(&self) -> StateForm {
+        StateForm {
+            third: StateForm3::of(self),
+            lags: self.lags.iter().map(LagForm::of).collect(),
+        }
+    }
+
+    fn version(&self) -> u8 {
+        match self.lags.is_empty() {
+            true => 3,
+            false => Self::VERSION,
+        }
+    }
+
+    fn from_form(form: StateForm) -> Option<Self> {
+        form.third.read(form.lags)
+    }
+
+    fn encode(&self) -> Option<Vec<u8>> {
+        match self.lags.is_empty() {
+            true => codec::encode(&StateForm3::of(self)),
+            false => codec::encode(&self.to_form()),
+        }
     }
 
     fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
@@ -95,14 +161,16 @@ impl Stored for State {
                 audit_floor_hash: none.audit_floor_hash,
             },
             2 => codec::decode(encoded)?,
+            3 => return codec::decode::<StateForm3>(encoded)?.read(Vec::new()),
             _ => return None,
         };
         let Reach { at, id } = Reach::through(Timestamp::MIN);
-        Self::from_form(StateForm {
+        let third = StateForm3 {
             second,
             reach_at: at.unix_ms(),
             reach_id: id,
-        })
+        };
+        third.read(Vec::new())
     }
 }
 

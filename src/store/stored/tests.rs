@@ -27,6 +27,7 @@ use crate::store::counts::Counted;
 use crate::store::history::Indexed;
 use crate::store::identity::{Identity, StoredKey};
 use crate::store::import::{ImportCounts, ImportRecord};
+use crate::store::lags::{Lag, Lags};
 use crate::store::mark::Mark;
 use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::quota::QuotaRecord;
@@ -383,7 +384,10 @@ fn networks() -> NetworksRecord {
 fn lines() -> Vec<String> {
     fn line<T: Stored>(lines: &mut Vec<String>, kind: &str, record: &T) {
         let bytes = record.encode().unwrap();
-        let again = T::decode(T::VERSION, &bytes).unwrap().encode().unwrap();
+        let again = T::decode(record.version(), &bytes)
+            .unwrap()
+            .encode()
+            .unwrap();
         assert_eq!(again, bytes, "{kind}");
         lines.push(format!("{kind}\t{}", Hex(&bytes)));
     }
@@ -441,8 +445,22 @@ fn lines() -> Vec<String> {
         audit_floor_seq: 2,
         audit_floor_hash: [3; 32],
         reach: Reach::through(LATER),
+        lags: Lags::default(),
     };
     line(&mut lines, "state", &state);
+    let mut lagging = state.clone();
+    for (owner, is_suspended, after) in [
+        ("acme", true, Some(vec![97, 0, 255])),
+        ("globex/etl", false, None),
+    ] {
+        lagging.lags.push(Lag {
+            owner: owner.parse().unwrap(),
+            is_suspended,
+            seq: 70_000,
+            after,
+        });
+    }
+    line(&mut lines, "state", &lagging);
     let part = RequestPart {
         at: AT,
         asked: [9; 32],

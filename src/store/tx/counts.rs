@@ -167,7 +167,8 @@ impl Tx<'_> {
     /// Counts all keys again, and gives the keyspaces whose counts were others.
     pub(super) fn count_again(&mut self) -> Result<Vec<u32>, Error> {
         let reach = self.state.reach;
-        let mut found = counts::count_all(&self.keys, self.ring, reach, |_| Ok(()))?;
+        let mut found =
+            counts::count_all(&self.keys, self.ring, reach, &self.state.lags, |_| Ok(()))?;
         for entry in self.keyspaces.iter().or_store()? {
             found.entry(entry.or_store()?.0.value()).or_default();
         }

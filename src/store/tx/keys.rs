@@ -20,11 +20,22 @@ use crate::store::tables::{self, NAMED, Tagged};
 
 impl Tx<'_> {
     pub(crate) fn find_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
-        let found = read::key(&self.keys, self.ring, id);
-        if matches!(found, Ok(None) | Err(Error::Corrupted(_))) {
-            self.unreadable.borrow_mut().push(id);
+        let mut found = read::key(&self.keys, self.ring, id);
+        match &mut found {
+            Ok(Some(key)) => self.state.lags.bring_up(key),
+            Ok(None) | Err(Error::Corrupted(_)) => self.unreadable.borrow_mut().push(id),
+            Err(_) => {}
         }
         found
+    }
+
+    /// The record of a key as it stands in the file, where it may be behind its owner: what
+    /// the counts and indexes are of. `None`: it is not.
+    pub(super) fn as_it_stands(&self, key: &KeyRecord) -> Result<Option<KeyRecord>, Error> {
+        match self.state.lags.covers(key.owner.as_str().as_bytes()) {
+            true => read::key(&self.keys, self.ring, key.id),
+            false => Ok(None),
+        }
     }
 
     /// Keys that were found to be damaged or missing, for their copies in memory to be
@@ -140,6 +151,8 @@ impl Tx<'_> {
     /// Writes a changed key, and moves it in the indexes where they differ.
     pub(crate) fn replace_key(&mut self, old: &KeyRecord, new: &KeyRecord) -> Result<(), Error> {
         self.writing();
+        let stands = self.as_it_stands(old)?;
+        let old = stands.as_ref().unwrap_or(old);
         self.recount(Some(old), Some(new))?;
         self.put_hot(new)?;
         let (old_end, new_end) = (old.ends_at(), new.ends_at());
@@ -190,6 +203,8 @@ impl Tx<'_> {
             false => None,
         };
         self.writing();
+        let stands = self.as_it_stands(key)?;
+        let key = stands.as_ref().unwrap_or(key);
         self.recount(Some(key), None)?;
         self.move_foreign(Some(key), None)?;
         if let Some(foreign_id) = foreign_id {

@@ -26,6 +26,7 @@ use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::keyspace::Keyspace;
 use crate::store::failure::OrStore;
+use crate::store::lags;
 use crate::store::record::{KeyRecord, Phase, View};
 
 /// How many repairs one audit entry names: it must stay below the limit of an encoding.
@@ -54,6 +55,8 @@ impl Tx<'_> {
         known: &[Keyspace],
         actor: Option<&str>,
     ) -> Result<Vec<Repair>, Error> {
+        // So that all records can be compared as they stand.
+        while self.bring_up(lags::PER_STEP)? {}
         let mut mender = Mender {
             tx: self,
             actor,

@@ -20,6 +20,7 @@ use crate::model::owner_settings::OwnerUpdate;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::model::requirements::Requirements;
+use crate::store::lags::AT_ONCE;
 use crate::store::place::Place;
 use crate::store::quota::QuotaEvent;
 use crate::store::reach::Reach;
@@ -409,10 +410,10 @@ fn a_suspension_is_kept_until_it_is_taken_away() {
     let (core, _) = store();
     look(&core, |tx| {
         assert!(tx.owner("acme/etl")?.is_none());
-        change::owner::suspend(tx, &owner(), Some("unpaid"), None)?;
+        change::owner::suspend(tx, &owner(), Some("unpaid"), AT_ONCE, None)?;
         let kept = tx.owner("acme/etl")?.unwrap();
         assert_eq!(kept.note.as_deref(), Some("unpaid"));
-        change::owner::resume(tx, &owner(), None)?;
+        change::owner::resume(tx, &owner(), AT_ONCE, None)?;
         assert!(tx.owner("acme/etl")?.is_none());
         Ok(())
     });

@@ -59,6 +59,8 @@ pub(crate) struct Setting {
     pub(crate) peppered: bool,
     /// Whether every token is verified after every step, or now and then.
     pub(crate) sweeps: bool,
+    /// Whether keys lag behind their owners, where these have more than one, until a flush.
+    pub(crate) lags: bool,
     /// The keyspaces that are there from the beginning: "k" and "k_x".
     pub(crate) keyspaces: [NewSpace; 2],
 }
@@ -262,15 +264,19 @@ pub(crate) fn setting() -> impl Strategy<Value = Setting> {
         prop_oneof![2 => Just(false), 1 => Just(true)],
         any::<bool>(),
         prop_oneof![1 => Just(false), 2 => Just(true)],
+        any::<bool>(),
         [sound_keyspace(), sound_keyspace()],
     )
-        .prop_map(|(resident, on_file, peppered, sweeps, keyspaces)| Setting {
-            resident,
-            on_file,
-            peppered,
-            sweeps,
-            keyspaces,
-        })
+        .prop_map(
+            |(resident, on_file, peppered, sweeps, lags, keyspaces)| Setting {
+                resident,
+                on_file,
+                peppered,
+                sweeps,
+                lags,
+                keyspaces,
+            },
+        )
 }
 
 fn keyspace() -> impl Strategy<Value = NewSpace> {

@@ -555,6 +555,10 @@ fn open(setting: &Setting, clock: &ManualClock, dir: &Path, peppers: u8) -> Engi
             Resident::Tiny => 1500,
             Resident::Default => Options::RESIDENT_BYTES,
         });
+    #[cfg(feature = "proof")]
+    if setting.lags {
+        options = gatekey::proof::lagging(options, 1, false);
+    }
     for id in 1..=peppers {
         options = options.pepper(Pepper::new(id, [id; 32]).unwrap());
     }

@@ -175,13 +175,10 @@ fn sentence(call: &Ask, event: &AuditEvent, about: Option<KeyId>) -> String {
         },
         AuditEvent::KeyDisabled { .. } => call.t("audit.disabled"),
         AuditEvent::KeyEnabled { .. } => call.t("audit.enabled"),
-        AuditEvent::OwnerSuspended { keys, note, .. } => noted(
-            call.with("audit.suspended", &[&format::number(*keys)]),
-            note,
-        ),
-        AuditEvent::OwnerResumed { keys, .. } => {
-            call.with("audit.resumed", &[&format::number(*keys)])
+        AuditEvent::OwnerSuspended { keys, note, .. } => {
+            noted(call.with("audit.suspended", &[&counted(*keys)]), note)
         }
+        AuditEvent::OwnerResumed { keys, .. } => call.with("audit.resumed", &[&counted(*keys)]),
         AuditEvent::OwnerUpdated {
             keyspace, changes, ..
         } => call.with("audit.owner_updated", &[keyspace, &changed(call, changes)]),
@@ -236,6 +233,15 @@ fn sentence(call: &Ask, event: &AuditEvent, about: Option<KeyId>) -> String {
         AuditEvent::ImportEnded { import, .. } => call.with("audit.import_ended", &[import]),
         // What is repaired is told in the words of the repair.
         event => event.to_string(),
+    }
+}
+
+/// How many keys an owner's suspension reached, which is not counted for many.
+fn counted(keys: u64) -> String {
+    const MAX: u64 = AuditEvent::KEYS_COUNTED_MAX;
+    match keys == MAX + 1 {
+        true => format!("> {}", format::number(MAX)),
+        false => format::number(keys),
     }
 }
 

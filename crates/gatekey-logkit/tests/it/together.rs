@@ -80,6 +80,33 @@ fn a_server_says_that_it_has_an_entry_once_it_verifies_by_it() {
     servers.close_equal();
 }
 
+/// More keys than change with the owner, so that their records follow in other entries.
+#[test]
+fn an_owner_of_many_keys_that_is_suspended_is_granted_nowhere() {
+    const KEYS: usize = 600;
+    let servers = Servers::new(3, LONG);
+    let new = vec![NewKey::new("acme_live", "acme/etl").unwrap(); KEYS];
+    let issued = servers.engines[0].issue_batch(new).unwrap();
+    servers.settle();
+    let all = |node: usize| {
+        let engine = &servers.engines[node];
+        let is_granted = |issued| granted(engine, issued).unwrap();
+        let count = issued.iter().filter(|issued| is_granted(issued)).count();
+        assert!(engine.check().unwrap().is_sound(), "server {node}");
+        count
+    };
+    // Also from memory.
+    assert_eq!([0, 1, 2].map(all), [KEYS; 3]);
+    for _ in 0..3 {
+        servers.engines[0].suspend("acme", None).unwrap();
+        assert_eq!([0, 1, 2].map(all), [0; 3]);
+        servers.engines[1].resume("acme").unwrap();
+        servers.settle();
+        assert_eq!([0, 1, 2].map(all), [KEYS; 3]);
+    }
+    servers.close_equal();
+}
+
 /// Without a wait for the others, the bound holds all the same.
 #[test]
 fn a_revocation_that_does_not_wait_is_granted_nowhere_soon() {
