@@ -1,5 +1,5 @@
 //! The figures of the project, one line each: `name value unit`, below a line with the
-//! command, the day and the machine.
+//! command, the day and the machine, and above the goals that were missed.
 //!
 //! What is compared runs interleaved in this one process; a figure is the
 //! median over rounds, and tokens come from a shuffled pool of the store's keys.
@@ -17,10 +17,14 @@
 
 #[path = "figures/foreign.rs"]
 mod foreign;
+#[path = "figures/goals.rs"]
+mod goals;
 #[path = "figures/limits.rs"]
 mod limits;
 #[path = "figures/oauth.rs"]
 mod oauth;
+#[path = "figures/operations.rs"]
+mod operations;
 #[path = "figures/world.rs"]
 mod world;
 
@@ -110,6 +114,7 @@ fn print_head() {
 fn print(name: &str, value: f64, unit: &str) {
     let digits = if value.abs() < 10.0 { 3 } else { 1 };
     println!("{name} {value:.digits$} {unit}");
+    goals::compare(name, value);
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -751,7 +756,9 @@ fn main() {
     limits::limits(&run);
     foreign::foreign(&run);
     oauth::oauth(&run);
+    operations::operations(&run);
     // Last: it changes the store.
     writes(&run);
+    goals::tell();
     eprintln!("took {:.1} s", start.elapsed().as_secs_f64());
 }

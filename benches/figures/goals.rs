@@ -1,0 +1,82 @@
+//! What the project aims at, by the names of figures.
+
+use std::fmt;
+use std::sync::Mutex;
+
+enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+use Goal::{AtLeast, AtMost};
+
+const GOALS: [(&str, Goal); 24] = [
+    ("verify_hit_over_floor_1k", AtMost(1.3)),
+    ("verify_hit_over_floor_100k", AtMost(1.3)),
+    ("verify_hit_over_floor_1m", AtMost(1.2)),
+    ("verify_hot_over_floor", AtMost(1.35)),
+    ("verify_p99_over_floor", AtMost(1.5)),
+    ("verify_p999_over_floor", AtMost(3.0)),
+    ("resident_bytes_per_key", AtMost(112.0)),
+    ("verify_many_over_hit_1m", AtMost(0.6)),
+    ("open_1m_to_first_verify_ms", AtMost(5.0)),
+    ("open_1m_after_kill_ms", AtMost(100.0)),
+    ("stats_1m_ms", AtMost(1.0)),
+    ("check_1m_s", AtMost(5.0)),
+    ("backup_1m_s", AtMost(2.0)),
+    ("batch_issue_per_s", AtLeast(120_000.0)),
+    ("owner_suspend_100k_ms", AtMost(5.0)),
+    ("revoke_to_effect_grants", AtMost(0.0)),
+    ("quota_first_use_us", AtMost(20.0)),
+    ("verify_limited_over_plain", AtMost(1.3)),
+    ("verify_three_levels_over_plain", AtMost(1.6)),
+    ("verify_quota_over_plain", AtMost(1.15)),
+    ("verify_hot_owner_threads_2_speedup", AtLeast(1.0)),
+    ("jwt_seen_over_hash_and_1_5_hits", AtMost(1.0)),
+    ("jwt_seen_over_bare_ed25519", AtMost(0.1)),
+    ("jwt_first_over_bare_ed25519", AtMost(1.1)),
+];
+
+/// What has been compared, and whether it was reached.
+static COMPARED: Mutex<Vec<(String, bool)>> = Mutex::new(Vec::new());
+
+impl Goal {
+    fn is_reached(&self, value: f64) -> bool {
+        match *self {
+            AtMost(goal) => value <= goal,
+            AtLeast(goal) => value >= goal,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AtMost(goal) => write!(f, "at most {goal}"),
+            AtLeast(goal) => write!(f, "at least {goal}"),
+        }
+    }
+}
+
+/// Notes a figure that was printed.
+pub(crate) fn compare(name: &str, value: f64) {
+    let mut goals = GOALS.iter();
+    if let Some((_, goal)) = goals.find(|(known, _)| *known == name) {
+        let line = format!("{name}: {goal} is wanted");
+        COMPARED
+            .lock()
+            .unwrap()
+            .push((line, goal.is_reached(value)));
+    }
+}
+
+/// Says which goals were missed.
+pub(crate) fn tell() {
+    let compared = COMPARED.lock().unwrap();
+    let missed = compared.iter().filter(|(_, is_reached)| !is_reached);
+    for (line, _) in missed.clone() {
+        println!("# missed: {line}");
+    }
+    let reached = compared.len() - missed.count();
+    println!("# {reached} of {} goals are reached", compared.len());
+}

@@ -1,0 +1,129 @@
+//! What those who run a store wait for: an opening after a kill, a check, a backup, an owner
+//! that is suspended, and many first uses of quotas at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use gatekey::{Engine, NewKey, NewKeyspace, Quota, Refill};
+
+use crate::{BATCH, Run, granted, median, print};
+
+/// The keys of the owner that is suspended.
+const LARGE: usize = 100_000;
+/// The keys with a quota that are used for the first time.
+const FIRST_USES: usize = 10_000;
+
+pub(crate) fn operations(run: &Run) {
+    first_uses(run);
+    after_kill(run);
+    checks(run);
+    suspensions(run);
+}
+
+fn first_uses(run: &Run) {
+    let name = "quota_first_use_us";
+    if !run.wants(&[name]) {
+        return;
+    }
+    let engine = Engine::create(run.path("quotas.redb")).unwrap();
+    let keyspace = NewKeyspace::new("acme_live").unwrap();
+    let keyspace = keyspace.permissions(["read"]);
+    engine.create_keyspace(keyspace).unwrap();
+    let new = |at: usize| {
+        let new = NewKey::new("acme_live", format!("customer-{at}")).unwrap();
+        new.permissions(["read"])
+            .quota(Quota::new(100_000).refilled(Refill::Monthly))
+    };
+    let issued = engine.issue_batch((0..FIRST_USES).map(new).collect());
+    let issued = issued.unwrap();
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                while let Some(key) = issued.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    granted(&engine, key.token.expose());
+                }
+            });
+        }
+    });
+    let us = start.elapsed().as_secs_f64() * 1e6;
+    print(name, us / FIRST_USES as f64, "us");
+    engine.close().unwrap();
+}
+
+/// The file as a kill leaves it: copied while it is open.
+fn after_kill(run: &Run) {
+    let name = "open_1m_after_kill_ms";
+    if !run.wants(&[name]) {
+        return;
+    }
+    let world = run.world();
+    let mut times: Vec<f64> = (0..if run.quick { 3 } else { 9 })
+        .map(|at| {
+            let copy = run.path("killed.redb");
+            let killed = Engine::open(&world.path).unwrap();
+            killed.flush().unwrap();
+            std::fs::copy(&world.path, &copy).unwrap();
+            killed.close().unwrap();
+            let start = Instant::now();
+            let engine = Engine::open(&copy).unwrap();
+            granted(&engine, world.pool[at]);
+            let time = start.elapsed();
+            engine.close().unwrap();
+            std::fs::remove_file(copy).unwrap();
+            time.as_secs_f64() * 1e3
+        })
+        .collect();
+    print(name, median(&mut times), "ms");
+}
+
+fn checks(run: &Run) {
+    let names = ["check_1m_s", "backup_1m_s"];
+    if !run.wants(&names) {
+        return;
+    }
+    let engine = Engine::open(&run.world().path).unwrap();
+    let start = Instant::now();
+    assert!(engine.check().unwrap().is_sound());
+    print(names[0], start.elapsed().as_secs_f64(), "s");
+    let copy = run.path("backup.redb");
+    let start = Instant::now();
+    engine.backup(&copy).unwrap();
+    print(names[1], start.elapsed().as_secs_f64(), "s");
+    std::fs::remove_file(copy).unwrap();
+    engine.close().unwrap();
+}
+
+/// An owner of 100,000 keys beside a million others.
+fn suspensions(run: &Run) {
+    let names = ["owner_suspend_100k_ms", "owner_suspend_100k_followed_ms"];
+    if !run.wants(&names) {
+        return;
+    }
+    let engine = Engine::open(&run.world().path).unwrap();
+    let new = |at| NewKey::new("acme_live", format!("large/team-{}/bot-{at}", at % 97)).unwrap();
+    let mut of_batch = None;
+    for from in (0..LARGE).step_by(BATCH) {
+        let batch = (from..from + BATCH).map(new).collect();
+        of_batch = engine.issue_batch(batch).unwrap().pop();
+    }
+    let one = of_batch.unwrap();
+    let is_granted = || engine.verify(one.token.expose()).unwrap().is_granted();
+    let (mut returned, mut followed) = (Vec::new(), Vec::new());
+    for _ in 0..if run.quick { 3 } else { 9 } {
+        assert!(is_granted());
+        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+        let start = Instant::now();
+        engine.suspend("large", None).unwrap();
+        returned.push(ms(start));
+        assert!(!is_granted());
+        engine.flush().unwrap();
+        followed.push(ms(start));
+        engine.resume("large").unwrap();
+        engine.flush().unwrap();
+    }
+    print(names[0], median(&mut returned), "ms");
+    print(names[1], median(&mut followed), "ms");
+    engine.close().unwrap();
+}
