@@ -64,19 +64,22 @@ impl World {
 
     /// What every verification says of the keys, once by each way.
     fn verdicts(&self, engine: &Engine) -> Vec<&'static str> {
-        let tokens: Vec<&str> = self.issued.iter().map(|it| it.token.expose()).collect();
-        let verify = |token: &&str| code(&engine.verify(token).unwrap());
-        let each: Vec<&str> = tokens.iter().map(verify).collect();
-        let again: Vec<&str> = tokens.iter().map(verify).collect();
-        let many = engine.verify_many(&tokens, &Requirements::new());
-        let many: Vec<&str> = many.iter().map(|it| code(it.as_ref().unwrap())).collect();
         let extension = engine.extension("vouching").unwrap();
         let vouch = |issued: &Issued| {
             let asked = Requirements::new();
             let verdict = extension.vouch(issued.key.id, Permissions::ALL, &asked);
             code(&verdict.unwrap())
         };
-        let vouched: Vec<&str> = self.issued.iter().map(vouch).collect();
+        // A way that reads the file mends what memory has: each goes first for some keys.
+        let (first, rest) = self.issued.split_at(self.issued.len() / 2);
+        let mut vouched: Vec<&str> = first.iter().map(vouch).collect();
+        let tokens: Vec<&str> = self.issued.iter().map(|it| it.token.expose()).collect();
+        let verify = |token: &&str| code(&engine.verify(token).unwrap());
+        let each: Vec<&str> = tokens.iter().map(verify).collect();
+        let again: Vec<&str> = tokens.iter().map(verify).collect();
+        let many = engine.verify_many(&tokens, &Requirements::new());
+        let many: Vec<&str> = many.iter().map(|it| code(it.as_ref().unwrap())).collect();
+        vouched.extend(rest.iter().map(vouch));
         assert_eq!(each, again);
         assert_eq!(each, many);
         assert_eq!(each, vouched);
