@@ -89,3 +89,7 @@ impl Core {
         self.mutate(move |tx| tx.bring_up(count))
     }
 }
+
+#[cfg(test)]
+#[cfg(not(gatekey_shuttle))]
+mod tests;

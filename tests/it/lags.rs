@@ -15,7 +15,7 @@ use gatekey::{
 
 use crate::audit::last_event;
 use crate::common::{PATIENCE, at, code};
-use crate::durability::tampering::raw;
+use crate::durability::tampering::{edit, raw};
 
 /// How many keys the owner has.
 const KEYS: usize = 12;
@@ -342,6 +342,27 @@ fn a_repair_finds_nothing_to_do_about_keys_that_lag() {
     assert_eq!(report.repairs, []);
     assert!(report.left.is_sound());
     world.assert_told(&world.engine, KeyState::Suspended, 0);
+}
+
+/// A key that the index of its owner does not name is brought up all the same, and is not
+/// taken for an old copy of a record.
+#[test]
+fn a_repair_keeps_keys_that_lag_and_that_their_owners_index_does_not_name() {
+    let world = World::new(4096);
+    world.engine.suspend("acme", None).unwrap();
+    world.engine.clone().close().unwrap();
+    let path = world.dir.path().join("keys.redb");
+    edit(&path, |txn| {
+        let by_owner = redb::TableDefinition::<&[u8], u8>::new("by_owner");
+        let mut by_owner = txn.open_table(by_owner).unwrap();
+        by_owner.retain(|_, _| false).unwrap();
+    });
+    let engine = world.open(&path, false);
+    let report = engine.repair().unwrap();
+    let tables: Vec<&str> = report.repairs.iter().map(|it| it.table.as_str()).collect();
+    assert_eq!(tables, ["by_owner"; KEYS + 1]);
+    assert!(report.left.is_sound());
+    world.assert_told(&engine, KeyState::Suspended, 0);
 }
 
 /// Readers ask for keys in memory without a pause, while the engine's thread brings them up.

@@ -67,7 +67,8 @@ impl Tx<'_> {
         Ok(!self.state.lags.is_empty())
     }
 
-    fn put_brought_up(&mut self, key: &KeyRecord) -> Result<(), Error> {
+    /// Writes a key as all that lag say of it.
+    pub(super) fn put_brought_up(&mut self, key: &KeyRecord) -> Result<(), Error> {
         match self.as_it_stands(key)? {
             Some(stands) if stands != *key => self.replace_key(key, key),
             _ => Ok(()),

@@ -26,7 +26,7 @@ use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::keyspace::Keyspace;
 use crate::store::failure::OrStore;
-use crate::store::lags;
+use crate::store::lags::Lags;
 use crate::store::record::{KeyRecord, Phase, View};
 
 /// How many repairs one audit entry names: it must stay below the limit of an encoding.
@@ -55,8 +55,7 @@ impl Tx<'_> {
         known: &[Keyspace],
         actor: Option<&str>,
     ) -> Result<Vec<Repair>, Error> {
-        // So that all records can be compared as they stand.
-        while self.bring_up(lags::PER_STEP)? {}
+        self.bring_all_up()?;
         let mut mender = Mender {
             tx: self,
             actor,
@@ -87,6 +86,30 @@ impl Tx<'_> {
         mender.note_more();
         mender.write()?;
         Ok(mender.done)
+    }
+
+    /// Brings up all keys that lag, so that records can be compared as they stand. It finds
+    /// them by their records: the index of their owners may be damaged, and a key that it
+    /// does not name would be taken for an old copy.
+    fn bring_all_up(&mut self) -> Result<(), Error> {
+        if self.state.lags.is_empty() {
+            return Ok(());
+        }
+        let mut ids = Vec::new();
+        self.each_key(|key| {
+            if self.state.lags.covers(key.owner.as_str().as_bytes()) {
+                ids.push(key.id);
+            }
+            Ok(())
+        })?;
+        self.writing();
+        for id in ids {
+            if let Some(key) = self.readable(id)? {
+                self.put_brought_up(&key)?;
+            }
+        }
+        self.state.lags = Lags::default();
+        Ok(())
     }
 
     /// The record of a key where it can be read.
