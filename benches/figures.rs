@@ -32,7 +32,7 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use gatekey::{Clock, Engine, KeyId, NewKey, Options, Reason, Rotation, SystemClock, Verdict};
@@ -644,6 +644,32 @@ fn writes(run: &Run) {
         }
     }
     engine.close().unwrap();
+}
+
+/// What `work` gives for each number below `count`, by many threads, and how long that took.
+fn each_by<T: Send>(
+    threads: usize,
+    count: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> (Vec<T>, Duration) {
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    let done = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let numbers = std::iter::from_fn(|| {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        (number < count).then_some(number)
+                    });
+                    numbers.map(&work).collect::<Vec<T>>()
+                })
+            })
+            .collect();
+        let done = threads.into_iter().map(|thread| thread.join().unwrap());
+        done.flatten().collect()
+    });
+    (done, start.elapsed())
 }
 
 fn durable_per_s(count: usize, time: Duration, work: impl Fn(usize) + Sync) -> f64 {

@@ -2,7 +2,6 @@
 //! bare verification of its signature; exchanges of codes and refreshes, durable.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -16,7 +15,7 @@ use gatekey_oauth::{JwtOptions, Jwts, Params};
 use serde_json::Value;
 
 use crate::world::{READ, spec};
-use crate::{BATCH, Run, granted, median, print};
+use crate::{BATCH, Run, each_by, granted, median, print};
 
 const URL: &str = "https://api.example.com";
 const CALLBACK: &str = "https://app.example.com/cb";
@@ -235,24 +234,8 @@ impl Served {
         count: usize,
         work: impl Fn(&Self, usize) -> T + Sync,
     ) -> (Vec<T>, f64) {
-        let next = AtomicUsize::new(0);
-        let start = Instant::now();
-        let done = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let numbers = std::iter::from_fn(|| {
-                            let number = next.fetch_add(1, Ordering::Relaxed);
-                            (number < count).then_some(number)
-                        });
-                        numbers.map(|number| work(self, number)).collect::<Vec<T>>()
-                    })
-                })
-                .collect();
-            let done = threads.into_iter().map(|thread| thread.join().unwrap());
-            done.flatten().collect()
-        });
-        (done, count as f64 / start.elapsed().as_secs_f64())
+        let (done, time) = each_by(threads, count, |number| work(self, number));
+        (done, count as f64 / time.as_secs_f64())
     }
 }
 

@@ -1,12 +1,11 @@
 //! What those who run a store wait for: an opening after a kill, a check, a backup, an owner
 //! that is suspended, and many first uses of quotas at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use gatekey::{Engine, NewKey, NewKeyspace, Quota, Refill};
 
-use crate::{BATCH, Run, granted, median, print};
+use crate::{BATCH, Run, each_by, granted, median, print};
 
 /// The keys of the owner that is suspended.
 const LARGE: usize = 100_000;
@@ -36,19 +35,10 @@ fn first_uses(run: &Run) {
     };
     let issued = engine.issue_batch((0..FIRST_USES).map(new).collect());
     let issued = issued.unwrap();
-    let next = AtomicUsize::new(0);
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..64 {
-            scope.spawn(|| {
-                while let Some(key) = issued.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    granted(&engine, key.token.expose());
-                }
-            });
-        }
+    let (_, time) = each_by(64, FIRST_USES, |at| {
+        granted(&engine, issued[at].token.expose());
     });
-    let us = start.elapsed().as_secs_f64() * 1e6;
-    print(name, us / FIRST_USES as f64, "us");
+    print(name, time.as_secs_f64() * 1e6 / FIRST_USES as f64, "us");
     engine.close().unwrap();
 }
 

@@ -217,7 +217,7 @@ impl Engine {
             (None, None) => None,
             (interval, hook) => {
                 let maintenance = Maintenance::start(&core, interval, hook)?;
-                core.has_thread();
+                core.note_thread();
                 Some(maintenance)
             }
         };

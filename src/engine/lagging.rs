@@ -37,8 +37,8 @@ impl Core {
         }
     }
 
-    /// As the thread begins.
-    pub(super) fn has_thread(&self) {
+    /// Notes that the engine has a thread, and lets it go on with what an opening found.
+    pub(super) fn note_thread(&self) {
         self.lagging.has_thread.store(true, Ordering::Release);
         self.want_brought_up();
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Engine, Issued, ManualClock, NewKey, NewKeyspace, Options, Timestamp, Verdict,
+    Clock, Denial, Engine, Issued, ManualClock, NewKey, NewKeyspace, Options, Timestamp, Verdict,
 };
 
 /// 2026-01-01T00:00:00Z, where every manual clock starts.
@@ -15,6 +15,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn at(ms_after_start: u64) -> Timestamp {
     Timestamp::from_unix_ms(START_MS + ms_after_start).unwrap()
+}
+
+/// A clock whose coarse reading is late.
+#[derive(Debug)]
+pub(crate) struct Late(pub(crate) ManualClock, pub(crate) Duration);
+
+impl Clock for Late {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn coarse_now(&self) -> Timestamp {
+        self.0.now().saturating_sub(self.1)
+    }
 }
 
 /// A store under test: its engine, its clock, and how to open it again.

@@ -3,33 +3,19 @@
 use std::time::Duration;
 
 use gatekey::{
-    Clock, Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey,
-    NewKeyspace, Options, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
+    Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace,
+    Options, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
 };
 
-use crate::common::{at, granted};
+use crate::common::{Late, at, granted};
 
 const HOUR: u64 = 3_600_000;
-
-/// A clock whose coarse reading is as late as it may be.
-#[derive(Debug)]
-struct Late(ManualClock);
-
-impl Clock for Late {
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
-    fn coarse_now(&self) -> Timestamp {
-        self.0.now().saturating_sub(Duration::from_millis(10))
-    }
-}
 
 /// An engine at an hour of its clock, with a keyspace of one plan.
 fn engine_with(plan: Plan, options: Options) -> (Engine, ManualClock) {
     let clock = ManualClock::at(at(HOUR));
     let options = options
-        .clock(Late(clock.clone()))
+        .clock(Late(clock.clone(), Duration::from_millis(10)))
         .resident_bytes(1 << 16)
         .usage_interval(None);
     let engine = options.open_in_memory().unwrap();

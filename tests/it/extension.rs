@@ -11,10 +11,10 @@ use gatekey::extension::{Changed, Extension, ExtensionView, Flaw, Follower, PAGE
 use gatekey::{
     AuditEvent, Clock, Conflict, Denial, Engine, Error, Invalid, KeyState, Limit, ManualClock,
     NewKey, NewKeyspace, NotFound, OpenError, Options, Pepper, Permissions, Plan, Reason,
-    Requirements, Rotation, Timestamp, Verdict,
+    Requirements, Rotation, Verdict,
 };
 
-use crate::common::{DAY, Store};
+use crate::common::{DAY, Late, Store};
 
 const TABLE: &str = "devices";
 
@@ -560,25 +560,14 @@ fn a_secret_that_is_sealed_opens_only_with_the_pepper() {
     );
 }
 
-/// A clock whose coarse reading is late, by as much as the system's may be.
-#[derive(Debug)]
-struct Late(ManualClock);
-
-impl Clock for Late {
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
-    fn coarse_now(&self) -> Timestamp {
-        self.0.now().saturating_sub(Duration::from_secs(59))
-    }
-}
-
 #[test]
 fn an_instant_has_come_by_the_exact_clock_and_stays_so() {
     let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
     let options = Options::new().usage_interval(None);
-    let engine = options.clock(Late(clock.clone())).open_in_memory().unwrap();
+    let engine = options
+        .clock(Late(clock.clone(), Duration::from_secs(59)))
+        .open_in_memory()
+        .unwrap();
     let devices = engine.extension("devices").unwrap();
     let end = clock.now().saturating_add(Duration::from_secs(600));
     assert!(!devices.has_come(end));

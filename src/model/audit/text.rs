@@ -35,7 +35,6 @@ impl Display for Scope {
     }
 }
 
-/// One line, without the instant and the actor.
 /// A number of keys that is counted up to
 /// [`KEYS_COUNTED_MAX`](AuditEvent::KEYS_COUNTED_MAX).
 struct Counted(u64);
@@ -50,6 +49,7 @@ impl Display for Counted {
     }
 }
 
+/// One line, without the instant and the actor.
 impl Display for AuditEvent {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {

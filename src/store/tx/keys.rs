@@ -150,9 +150,13 @@ impl Tx<'_> {
 
     /// Writes a changed key, and moves it in the indexes where they differ.
     pub(crate) fn replace_key(&mut self, old: &KeyRecord, new: &KeyRecord) -> Result<(), Error> {
-        self.writing();
         let stands = self.as_it_stands(old)?;
-        let old = stands.as_ref().unwrap_or(old);
+        self.rewrite_key(stands.as_ref().unwrap_or(old), new)
+    }
+
+    /// The same, of a record as it stands in the file.
+    pub(super) fn rewrite_key(&mut self, old: &KeyRecord, new: &KeyRecord) -> Result<(), Error> {
+        self.writing();
         self.recount(Some(old), Some(new))?;
         self.put_hot(new)?;
         let (old_end, new_end) = (old.ends_at(), new.ends_at());

@@ -70,7 +70,7 @@ impl Tx<'_> {
     /// Writes a key as all that lag say of it.
     pub(super) fn put_brought_up(&mut self, key: &KeyRecord) -> Result<(), Error> {
         match self.as_it_stands(key)? {
-            Some(stands) if stands != *key => self.replace_key(key, key),
+            Some(stands) if stands != *key => self.rewrite_key(&stands, key),
             _ => Ok(()),
         }
     }
