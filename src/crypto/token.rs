@@ -33,6 +33,7 @@ pub(crate) struct Parts<'a> {
 
 /// Finds the parts of a token, or `None` where the text cannot be one. Looks at
 /// nothing but the length, the separators and the id.
+#[inline]
 pub(crate) fn split(text: &[u8]) -> Option<Parts<'_>> {
     if text.len() > LEN_MAX {
         return None;
@@ -48,7 +49,7 @@ pub(crate) fn split(text: &[u8]) -> Option<Parts<'_>> {
     Some(Parts {
         text,
         prefix,
-        id: KeyId::parse(id)?,
+        id: KeyId::read(id)?,
         signed,
     })
 }

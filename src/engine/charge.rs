@@ -16,7 +16,7 @@ use crate::memory::quota::{Fetched, Name as PurseName, Taken};
 use crate::memory::registry::{Entry, Once};
 #[cfg(feature = "http")]
 use crate::model::allowances::Allowances;
-use crate::model::charge::Part;
+use crate::model::charge::{Charge, Part};
 use crate::model::clock::Timestamp;
 use crate::model::counter::Counted;
 use crate::model::error::Error;
@@ -45,6 +45,8 @@ pub(super) struct Receipt {
     pub(super) standing: Option<Standing<Counted>>,
     /// What was charged, if that is to be settled later.
     pub(super) part: Option<Part>,
+    /// By what that is settled.
+    pub(super) charge: Option<Charge>,
 }
 
 /// Whose request it is.
@@ -258,7 +260,7 @@ impl Core {
         view: &View<'_>,
         levels: &Levels<'_>,
         cost: u32,
-        Receipt { standing, part }: &mut Receipt,
+        Receipt { standing, part, .. }: &mut Receipt,
         present: Present,
     ) -> Result<Charged, Error> {
         let key = view.id();

@@ -85,15 +85,15 @@ impl Core {
                 Looked::Proven(found, proven) => (found, proven),
             };
             if let Some(denial) = self.ended(&found, &proven, requirements) {
-                return self.conclude(&proven, None, requirements, Err(denial), Way::File);
+                return self.deny(&proven.view, denial, Way::File);
             }
-            let Some(judged) = self.judge(&proven, requirements)? else {
+            let Some(verdict) = self.conclude(&proven, None, requirements, Way::File)? else {
                 continue;
             };
-            if judged.is_ok() {
+            if verdict.is_granted() {
                 self.note_foreign(&found, &proven);
             }
-            return self.conclude(&proven, None, requirements, judged, Way::File);
+            return Ok(verdict);
         }
     }
 
@@ -127,12 +127,7 @@ impl Core {
             return Ok(Looked::Denied(Denial::Unknown));
         };
         let entry = self.entry_of(&view)?;
-        let within = Permissions::ALL;
-        let proven = Proven {
-            view,
-            entry,
-            within,
-        };
+        let proven = Proven::new(view, entry, Permissions::ALL);
         Ok(Looked::Proven(found, proven))
     }
 

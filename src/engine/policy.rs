@@ -17,7 +17,7 @@ use crate::store::record::View;
 /// Decides on a key whose token was proven. `life` is its state, and `held` are the
 /// permissions of its record that are not retired; `holds` says whether one is among
 /// them, by name. Calls `keyspace` only where one is missing.
-#[inline]
+#[inline(always)]
 pub(crate) fn decide<'k>(
     view: &View<'_>,
     life: &Life,

@@ -154,12 +154,7 @@ impl Core {
                 }
             },
         };
-        let Some(Proven {
-            view,
-            entry,
-            within,
-        }) = proven
-        else {
+        let Some(Proven { view, entry, held }) = proven else {
             return Ok(DryRun::denied(Denial::Unknown));
         };
         let present = self.present();
@@ -167,7 +162,7 @@ impl Core {
             &view,
             entry,
             &Life::from(&view),
-            view.permissions() & entry.active() & within,
+            held,
             requirements,
             present.at,
         );

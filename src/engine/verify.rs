@@ -1,6 +1,7 @@
 //! The way of a verification: split the token, find the record that it names in memory
 //! or in the file, prove that the token is the record's, decide, charge, grant.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -9,22 +10,21 @@ use crate::crypto::token::{self, Parts, Signed};
 use crate::engine::charge::{Charged, Receipt};
 use crate::engine::policy;
 use crate::engine::shared::Core;
+use crate::memory::attempts::Attempts;
 use crate::memory::lagging::is_behind;
 use crate::memory::process::Step;
 use crate::memory::registry::{Entry, Once};
 use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Resident};
 use crate::memory::tally::{Answered, Way};
 use crate::memory::usage::Renewal;
-use crate::model::charge::Charge;
 use crate::model::clock::Timestamp;
-use crate::model::counter::Counted;
 use crate::model::error::{Error, NotFound};
 use crate::model::id::KeyId;
 use crate::model::outcome::Outcome;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::time::{Now, Present};
-use crate::model::verdict::{Denial, InlinePath, Standing, Verdict};
+use crate::model::verdict::{Denial, Grant, InlinePath, Standing, Verdict};
 use crate::store::hot::HotCopy;
 use crate::store::life::Life;
 use crate::store::record::View;
@@ -40,19 +40,26 @@ pub(super) struct Proven<'a> {
     pub(super) view: View<'a>,
     /// Its keyspace.
     pub(super) entry: &'a Entry,
-    /// What the proof stands for of the key's permissions.
-    pub(super) within: Permissions,
+    /// Of its key's permissions those that the proof stands for and that are not retired.
+    pub(super) held: Permissions,
 }
 
-/// What a token that was proven is judged to be: denied, or good, and charged.
-pub(super) type Judged = Result<Good, Denial>;
+impl<'a> Proven<'a> {
+    /// `within`: what the proof stands for of the key's permissions.
+    #[inline(always)]
+    pub(super) fn new(view: View<'a>, entry: &'a Entry, within: Permissions) -> Self {
+        let held = view.permissions() & entry.active() & within;
+        Self { view, entry, held }
+    }
+}
 
-pub(super) struct Good {
-    /// Of its key's permissions those that are not retired.
-    held: Permissions,
-    standing: Option<Standing<Counted>>,
-    charge: Option<Charge>,
-    now: Now,
+/// What a token that was proven is judged to be.
+pub(super) enum Judged {
+    /// Good, and charged.
+    Good,
+    Denied(Denial),
+    /// The quota was changed since the record was read: the caller reads it again.
+    Gone,
 }
 
 /// A token during the look-up in memory.
@@ -63,7 +70,8 @@ struct Look<'t> {
     /// Where its key may stand in memory; `None` where no copy of its record was made.
     found: Option<Candidates>,
     /// Its digest, where it could be computed before the record was known.
-    ahead: Option<Digest>,
+    ahead: Digest,
+    is_ahead: bool,
 }
 
 impl Core {
@@ -74,13 +82,34 @@ impl Core {
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let begun = match self.store.alarm().wants_attention() {
-            true => self.attend()?,
-            false => None,
+        // Each way is left at once, with nothing to look at behind it: a verdict that is
+        // looked at is moved to where the caller wants it, and not made there.
+        if self.store.alarm().wants_attention() {
+            return self.verify_attentively(text, requirements);
+        }
+        if let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) {
+            return self.verify_from(attempts, source, text, requirements);
+        }
+        self.verify(text, requirements)
+    }
+
+    /// As [`verify_text`](Self::verify_text), where the store may have failed or this
+    /// verification be timed.
+    #[cold]
+    fn verify_attentively(
+        &self,
+        text: &[u8],
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        let begun = self.attend().map_err(|error| self.noted(error))?;
+        let verdict = match (&self.attempts, requirements.source) {
+            (Some(attempts), Some(source)) => {
+                self.verify_from(attempts, source, text, requirements)
+            }
+            _ => self.verify(text, requirements),
         };
-        let verdict = self.verify_text_untimed(text, requirements);
-        if begun.is_some() || verdict.is_err() {
-            self.note_end(begun, verdict.is_err());
+        if let Some(begun) = begun {
+            self.notes.timed(begun.elapsed());
         }
         verdict
     }
@@ -88,27 +117,13 @@ impl Core {
     /// Whether the store has failed for too long, and whether this verification is timed: the
     /// next of any thread after one that [asks](Self::ask), so that each busy thread has one
     /// in about 1,024 timed, and each other one a second.
-    #[cold]
     fn attend(&self) -> Result<Option<Instant>, Error> {
-        if let Err(error) = self.require_health() {
-            self.note_error();
-            return Err(error);
-        }
+        self.require_health()?;
         if !self.store.alarm().takes_timing() {
             return Ok(None);
         }
         self.notes.begin_timed();
         Ok(Some(Instant::now()))
-    }
-
-    #[cold]
-    fn note_end(&self, begun: Option<Instant>, is_error: bool) {
-        if let Some(begun) = begun {
-            self.notes.timed(begun.elapsed());
-        }
-        if is_error {
-            self.note_error();
-        }
     }
 
     /// Asks whether this is the engine's process, and has a verification timed.
@@ -124,18 +139,27 @@ impl Core {
         self.counters.errors.fetch_add(1, Relaxed);
     }
 
-    #[inline(always)]
-    fn verify_text_untimed(
+    /// The same error, counted: of a verification that ends in it.
+    #[cold]
+    pub(super) fn noted(&self, error: Error) -> Error {
+        self.note_error();
+        error
+    }
+
+    /// Verifies a text from a source whose failed attempts are counted.
+    fn verify_from(
         &self,
+        attempts: &Attempts,
+        source: IpAddr,
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let (Some(attempts), Some(source)) = (&self.attempts, requirements.source) else {
-            return self.verify(text, requirements);
+        let wait = || {
+            self.must_be_open()?;
+            self.look_home()?;
+            attempts.wait(source, self.clock.now(), &self.home)
         };
-        self.must_be_open()?;
-        self.look_home()?;
-        if let Some(retry_after) = attempts.wait(source, self.clock.now(), &self.home)? {
+        if let Some(retry_after) = wait().map_err(|error| self.noted(error))? {
             self.notes.count_unattributed(Outcome::TooManyAttempts);
             return Ok(Verdict::Denied(Denial::TooManyAttempts { retry_after }));
         }
@@ -145,7 +169,9 @@ impl Core {
             Verdict::Denied(Denial::Malformed | Denial::Unknown)
         ) {
             // Counted by the clock, also where that is behind the engine's time.
-            attempts.failed(source, self.clock.now(), &self.home)?;
+            attempts
+                .failed(source, self.clock.now(), &self.home)
+                .map_err(|error| self.noted(error))?;
         }
         Ok(verdict)
     }
@@ -179,12 +205,10 @@ impl Core {
                 self.answer(token.as_ref(), look, copy, requirements)
             }));
         }
-        let errors = results.iter().filter(|result| result.is_err());
-        errors.for_each(|_| self.note_error());
         results
     }
 
-    /// Verifies a text from any source.
+    /// Verifies a text from any source. Counts its error.
     fn verify(&self, text: &[u8], requirements: &Requirements<'_>) -> Result<Verdict, Error> {
         let mut look = [Look {
             parts: token::split(text),
@@ -215,7 +239,7 @@ impl Core {
         }
         for look in &mut *looks {
             if let (Some(parts), Some(_)) = (&look.parts, look.found) {
-                look.ahead = self.store.ring().sign_ahead(parts.signed);
+                look.is_ahead = self.store.ring().sign_ahead(parts.signed, &mut look.ahead);
             }
         }
         for (look, into) in looks.iter_mut().zip(into) {
@@ -230,7 +254,7 @@ impl Core {
     /// Answers a token after the look-up in memory. If the key is there and the token
     /// is proven, nothing else of the token need be checked: the digest covers all of
     /// it. All other tokens go to the file, so that a wrong secret costs what an
-    /// unknown id costs, whether or not its key is in memory.
+    /// unknown id costs, whether or not its key is in memory. Counts an error.
     ///
     /// Compiled as one with the steps that it calls: what they hand on is large, and would
     /// be moved through memory from each to the next.
@@ -242,23 +266,33 @@ impl Core {
         copy: &Copied,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
+        let noted = |error| self.noted(error);
         let Some(parts) = &look.parts else {
-            return self.verify_foreign(text, requirements);
+            return self.verify_foreign(text, requirements).map_err(noted);
         };
         if look.found.is_some()
             && let Some(view) = View::parse(copy)
-            && let Some(proven) = self.prove(view, parts, look.ahead.as_ref())?
-            && let Some(judged) = self.judge(&proven, requirements)?
+            && let ahead = look.is_ahead.then_some(&look.ahead)
+            && let Some(proven) = self.prove(view, parts, ahead).map_err(noted)?
         {
-            return self.conclude(
-                &proven,
-                Some(parts.signed),
-                requirements,
-                judged,
-                Way::Memory,
-            );
+            let now = self.time.coarse(&*self.clock);
+            let mut receipt = Receipt::default();
+            match self.judge(&proven, requirements, now, &mut receipt) {
+                Ok(Judged::Good) => {
+                    let signed = Some(parts.signed);
+                    self.note_grant(&proven, signed, requirements, now, Way::Memory)
+                        .map_err(noted)?;
+                    return Ok(Verdict::Granted(Self::grant(&proven, &receipt)));
+                }
+                Ok(Judged::Denied(denial)) => {
+                    return self.deny(&proven.view, denial, Way::Memory).map_err(noted);
+                }
+                Ok(Judged::Gone) => {}
+                Err(error) => return Err(noted(error)),
+            }
         }
         self.verify_from_file(text, parts, requirements)
+            .map_err(noted)
     }
 
     fn verify_from_file(
@@ -294,8 +328,9 @@ impl Core {
             if let (Some(resident), Some(leave)) = (&self.resident, leave) {
                 resident.fill(leave, parts.id, copy.body());
             }
-            if let Some(judged) = self.judge(&proven, requirements)? {
-                return self.conclude(&proven, Some(parts.signed), requirements, judged, Way::File);
+            let signed = Some(parts.signed);
+            if let Some(verdict) = self.conclude(&proven, signed, requirements, Way::File)? {
+                return Ok(verdict);
             }
         }
     }
@@ -368,11 +403,7 @@ impl Core {
         }
         let entry = self.entry_of(&view)?;
         let is_its_prefix = entry.prefix.as_bytes() == parts.prefix;
-        Ok(is_its_prefix.then_some(Proven {
-            view,
-            entry,
-            within: Permissions::ALL,
-        }))
+        Ok(is_its_prefix.then(|| Proven::new(view, entry, Permissions::ALL)))
     }
 
     /// The keyspace of a key.
@@ -411,82 +442,75 @@ impl Core {
         )
     }
 
-    /// Decides on a record whose token was proven, and charges it. `None` where the quota
-    /// was changed since the record was read: the caller reads it again.
+    /// Decides on a record whose token was proven, and charges it. What it was charged is
+    /// filled in where the caller has it: a word that was just written in parts is slow to be
+    /// read in one piece, as it would be to be moved.
     #[inline(always)]
     pub(super) fn judge(
         &self,
         proven: &Proven<'_>,
         requirements: &Requirements<'_>,
-    ) -> Result<Option<Judged>, Error> {
-        let Proven {
-            view,
-            entry,
-            within,
-        } = proven;
+        now: Now,
+        receipt: &mut Receipt,
+    ) -> Result<Judged, Error> {
+        let Proven { view, entry, held } = proven;
         let life = Life::from(view);
         let is_counted =
             view.plan() != 0 || view.has_quota() || view.has_own_limits() || entry.charges_owners();
-        let now = self.time.coarse(&*self.clock);
         let is_exact = life.turns_soon(now.present.at);
         let mut present = match is_exact {
             true => self.present(),
             false => now.present,
         };
-        let held = view.permissions() & entry.active() & *within;
-        let decision = Self::decide(view, entry, &life, held, requirements, present.at);
+        let decision = Self::decide(view, entry, &life, *held, requirements, present.at);
         if let Err(denial) = decision {
             if is_counted || life.turns() {
                 self.hold_time(&denial, present);
             }
-            return Ok(Some(Err(denial)));
+            return Ok(Judged::Denied(denial));
         }
-        let mut receipt = Receipt::default();
-        let coarse = now.clock;
         if is_counted
-            && (is_exact
-                || !self.charge_coarsely(view, entry, requirements, coarse, &mut receipt)?)
+            && (is_exact || !self.charge_coarsely(view, entry, requirements, now.clock, receipt)?)
         {
             if !is_exact {
                 present = self.present();
             }
-            match self.charge(view, entry, requirements, present, &mut receipt)? {
+            match self.charge(view, entry, requirements, present, receipt)? {
                 Charged::Admitted => {}
-                Charged::OverLimit(denial) => return Ok(Some(Err(denial))),
-                Charged::Gone => return Ok(None),
+                Charged::OverLimit(denial) => return Ok(Judged::Denied(denial)),
+                Charged::Gone => return Ok(Judged::Gone),
             }
         }
-        let charge = match requirements.is_settled_later {
-            true => Some(self.charge_of(view, requirements.cost, receipt.part, present)),
-            false => None,
-        };
-        Ok(Some(Ok(Good {
-            held,
-            standing: receipt.standing,
-            charge,
-            now,
-        })))
+        if requirements.is_settled_later {
+            let part = receipt.part.take();
+            receipt.charge = Some(self.charge_of(view, requirements.cost, part, present));
+        }
+        Ok(Judged::Good)
     }
 
-    /// Makes the verdict, where the caller wants it: to move one that was just made costs
-    /// more than to make it.
-    #[inline(always)]
+    /// Judges a record whose token was proven, and makes the verdict. `None` where it must be
+    /// read again.
     pub(super) fn conclude(
         &self,
         proven: &Proven<'_>,
         signed: Option<&Signed>,
         requirements: &Requirements<'_>,
-        judged: Judged,
         way: Way,
-    ) -> Result<Verdict, Error> {
-        match judged {
-            Ok(good) => self.grant(proven, signed, requirements, &good, way),
-            Err(denial) => self.deny(&proven.view, denial, way),
+    ) -> Result<Option<Verdict>, Error> {
+        let now = self.time.coarse(&*self.clock);
+        let mut receipt = Receipt::default();
+        match self.judge(proven, requirements, now, &mut receipt)? {
+            Judged::Good => {
+                self.note_grant(proven, signed, requirements, now, way)?;
+                Ok(Some(Verdict::Granted(Self::grant(proven, &receipt))))
+            }
+            Judged::Denied(denial) => self.deny(&proven.view, denial, way).map(Some),
+            Judged::Gone => Ok(None),
         }
     }
 
     /// Denies, unless this process is a fork, whose state may be out of date.
-    fn deny(&self, view: &View<'_>, denial: Denial, way: Way) -> Result<Verdict, Error> {
+    pub(super) fn deny(&self, view: &View<'_>, denial: Denial, way: Way) -> Result<Verdict, Error> {
         let answered = Answered {
             keyspace: view.keyspace(),
             outcome: Outcome::of_denial(&denial),
@@ -505,17 +529,17 @@ impl Core {
         Ok(Verdict::Denied(denial))
     }
 
+    /// Notes that a token is granted, unless this process is a fork.
     #[inline(always)]
-    fn grant(
+    pub(super) fn note_grant(
         &self,
         proven: &Proven<'_>,
         signed: Option<&Signed>,
         requirements: &Requirements<'_>,
-        good: &Good,
+        now: Now,
         way: Way,
-    ) -> Result<Verdict, Error> {
-        let Proven { view, entry, .. } = proven;
-        let Good { held, now, .. } = *good;
+    ) -> Result<(), Error> {
+        let view = &proven.view;
         let ask = || self.ask();
         let answered = Answered {
             keyspace: view.keyspace(),
@@ -541,23 +565,26 @@ impl Core {
         {
             self.note_renewal(view, signed);
         }
-        // The usual grant in one piece, which is written where the caller wants it: put
-        // together from parts, it would be moved there.
-        if let (Some((len, path)), None, None) = (view.short_owner(), &good.standing, &good.charge)
-        {
+        Ok(())
+    }
+
+    /// What is granted. The usual grant is made in one piece, which is written where the
+    /// caller wants it: put together from parts, it would be moved there.
+    #[inline(always)]
+    pub(super) fn grant(proven: &Proven<'_>, receipt: &Receipt) -> Grant {
+        let Proven { view, entry, held } = proven;
+        let Receipt {
+            standing, charge, ..
+        } = receipt;
+        if let (Some((len, path)), None, None) = (view.short_owner(), standing, charge) {
             let owner = InlinePath::short(path, len);
-            return Ok(Verdict::Granted(view.grant(
-                held,
-                entry.prefix,
-                owner,
-                None,
-            )));
+            return view.grant(*held, entry.prefix, owner, None);
         }
         let owner = InlinePath::new(view.owner());
-        let standing = good.standing.as_ref().map(Standing::told);
-        let mut grant = view.grant(held, entry.prefix, owner, standing);
-        grant.charge.clone_from(&good.charge);
-        Ok(Verdict::Granted(grant))
+        let standing = standing.as_ref().map(Standing::told);
+        let mut grant = view.grant(*held, entry.prefix, owner, standing);
+        grant.charge.clone_from(charge);
+        grant
     }
 
     /// Keeps time from running behind an instant at which the engine said that a key is

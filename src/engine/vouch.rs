@@ -65,13 +65,9 @@ impl Core {
             if let (Some(resident), Some(leave)) = (&self.resident, leave) {
                 resident.fill(leave, key, copy.body());
             }
-            let proven = Proven {
-                view,
-                entry,
-                within,
-            };
-            if let Some(judged) = self.judge(&proven, requirements)? {
-                return self.conclude(&proven, None, requirements, judged, Way::File);
+            let proven = Proven::new(view, entry, within);
+            if let Some(verdict) = self.conclude(&proven, None, requirements, Way::File)? {
+                return Ok(verdict);
             }
         }
     }
@@ -96,16 +92,7 @@ impl Core {
             return Ok(None);
         };
         let entry = self.entry_of(&view)?;
-        let proven = Proven {
-            view,
-            entry,
-            within,
-        };
-        match self.judge(&proven, requirements)? {
-            Some(judged) => self
-                .conclude(&proven, None, requirements, judged, Way::Memory)
-                .map(Some),
-            None => Ok(None),
-        }
+        let proven = Proven::new(view, entry, within);
+        self.conclude(&proven, None, requirements, Way::Memory)
     }
 }

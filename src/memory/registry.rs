@@ -94,6 +94,22 @@ impl Published {
     }
 }
 
+/// Whether two names are the same. Those of permissions are a few bytes long, for which the
+/// call of a comparison of any length costs more than the comparison.
+#[inline(always)]
+fn is_same(left: &str, right: &str) -> bool {
+    fn ends<const N: usize>(text: &[u8]) -> Option<(&[u8; N], &[u8; N])> {
+        text.first_chunk().zip(text.last_chunk())
+    }
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    left.len() == right.len()
+        && match left.len() {
+            4..=8 => ends::<4>(left) == ends(right),
+            9..=16 => ends::<8>(left) == ends(right),
+            _ => left == right,
+        }
+}
+
 impl Entry {
     fn new(keyspace: Keyspace) -> Self {
         Self {
@@ -125,7 +141,7 @@ impl Entry {
         let names = self.names.iter().map_while(OnceLock::get);
         names
             .enumerate()
-            .any(|(at, known)| **known == *name && held.contains(Permissions::bit(at)))
+            .any(|(at, known)| is_same(known, name) && held.contains(Permissions::bit(at)))
     }
 
     /// The permission of a name, retired or not.
@@ -287,6 +303,20 @@ mod tests {
             count_retiring: false,
             created_at: Timestamp::MIN,
             updated_at: Timestamp::MIN,
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_one_byte_are_not_the_same() {
+        for len in 0..=40 {
+            let name = "abcdefghij".repeat(4)[..len].to_owned();
+            assert!(is_same(&name, &name.clone()), "{name}");
+            assert!(!is_same(&name, &format!("{name}k")), "{name}");
+            for at in 0..len {
+                let mut other = name.clone();
+                other.replace_range(at..=at, "_");
+                assert!(!is_same(&name, &other), "{name} {other}");
+            }
         }
     }
 

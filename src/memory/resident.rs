@@ -241,7 +241,7 @@ impl Resident {
     ///
     /// Takes no lock, and writes only the key's mark of use, and only when that
     /// was taken away.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy(&self, mut found: Candidates, id: KeyId, into: &mut Copied) -> bool {
         while let Some((set, way)) = found.next() {
             let Some(slot) = self.slot(set, way) else {

@@ -98,6 +98,7 @@ impl Log {
 
     /// Takes a use down and says how many wait with it; or `None` where it must be asked
     /// first whose process this is, or the log be added up.
+    #[inline(always)]
     fn push(&self, word: u64, minute: u64, step: Step) -> Option<usize> {
         let (written, waiting) = self.waiting();
         if self.is_full(waiting, minute) || !self.asked.is_recent(step) {
@@ -250,6 +251,15 @@ impl Notes {
         }
     }
 
+    /// The log of this thread.
+    #[inline(always)]
+    fn log(&self) -> &Log {
+        match self.logs.get() {
+            Some(log) => log,
+            None => self.logs.get_or(Log::new),
+        }
+    }
+
     /// Notes what a verification of a key came to at an instant. Once in a while, and before
     /// it takes a lock, it lets `ask` find out whether this is the engine's process: an
     /// error of that is given back, with nothing noted. It calls `call` once the thread's
@@ -266,7 +276,7 @@ impl Notes {
     ) -> Result<(), Error> {
         let word = word_of(id, answered.outcome);
         let minute = now.unix_ms() / MINUTE_MS;
-        let log = self.logs.get_or(Log::new);
+        let log = self.log();
         let mut waiting = log.push(word, minute, step);
         if waiting.is_none() {
             ask()?;
@@ -296,7 +306,7 @@ impl Notes {
         step: Step,
         ask: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let log = self.logs.get_or(Log::new);
+        let log = self.log();
         if !log.asked.is_recent(step) {
             ask()?;
             log.asked.note(step);
@@ -309,23 +319,23 @@ impl Notes {
 
     /// Counts a verification that belongs to no keyspace.
     pub(crate) fn count_unattributed(&self, outcome: Outcome) {
-        let log = self.logs.get_or(Log::new);
+        let log = self.log();
         log.tally.count_unattributed(outcome);
     }
 
     /// Begins to time a verification.
     pub(crate) fn begin_timed(&self) {
-        self.logs.get_or(Log::new).tally.begin_timed();
+        self.log().tally.begin_timed();
     }
 
     /// Notes how long it took: see [`Tally::timed`].
     pub(crate) fn timed(&self, took: Duration) {
-        self.logs.get_or(Log::new).tally.timed(took);
+        self.log().tally.timed(took);
     }
 
     /// Notes how long one took that has read the file.
     pub(crate) fn read_file(&self, took: Duration) {
-        self.logs.get_or(Log::new).tally.read_file(took);
+        self.log().tally.read_file(took);
     }
 
     /// What all threads have answered.

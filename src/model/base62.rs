@@ -32,17 +32,22 @@ pub(crate) fn base62<const N: usize>(mut value: u64) -> [u8; N] {
     text
 }
 
-/// Reads base62 digits; `None` where one is not a digit or the value overflows.
-pub(crate) fn from_base62(text: &[u8]) -> Option<u64> {
-    let mut value: u64 = 0;
-    for byte in text {
+/// Reads `N` base62 digits; `None` where one is not a digit. No digit waits for the one
+/// before it.
+#[inline]
+pub(crate) fn from_base62<const N: usize>(text: &[u8; N]) -> Option<u64> {
+    const { assert!(N <= ID_LEN, "more digits overflow") };
+    let (mut value, mut seen) = (0_u64, 0);
+    let mut weight = 1;
+    for byte in text.iter().rev() {
         let digit = BASE62_VALUE[usize::from(*byte)];
-        if digit == 255 {
-            return None;
-        }
-        value = value.checked_mul(62)?.checked_add(u64::from(digit))?;
+        seen |= digit;
+        // What is not a digit adds no more than 255 at each place, which does not overflow.
+        value += u64::from(digit) * weight;
+        weight *= 62;
     }
-    Some(value)
+    // The bits of digits make at most 63, and those of what is none 255.
+    (seen <= 63).then_some(value)
 }
 
 pub(crate) fn is_base62(text: &[u8]) -> bool {

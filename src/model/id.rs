@@ -69,9 +69,12 @@ impl KeyId {
     }
 
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() != Self::LEN {
-            return None;
-        }
+        Self::read(text.try_into().ok()?)
+    }
+
+    /// As [`parse`](Self::parse), of a text of the right length.
+    #[inline]
+    pub(crate) fn read(text: &[u8; Self::LEN]) -> Option<Self> {
         from_base62(text).map(Self)
     }
 

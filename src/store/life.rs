@@ -24,6 +24,7 @@ pub(crate) struct Life {
 }
 
 impl From<&View<'_>> for Life {
+    #[inline(always)]
     fn from(view: &View<'_>) -> Self {
         Self {
             phase: view.phase(),
@@ -49,6 +50,7 @@ impl From<&KeyRecord> for Life {
 
 impl Life {
     /// The state at an instant: the one place that orders them.
+    #[inline(always)]
     pub(crate) fn state(&self, now: Timestamp) -> KeyState {
         if self.revoked(now).is_some() {
             KeyState::Revoked
@@ -90,6 +92,7 @@ impl Life {
 
     /// Whether the state may change within [`SOON`] from an instant on: if not, it is the
     /// same at that instant and at one shortly after.
+    #[inline(always)]
     pub(crate) fn turns_soon(&self, from: Timestamp) -> bool {
         let is_soon = |at: Timestamp| from < at && at <= from.saturating_add(SOON);
         is_soon(self.not_before)
