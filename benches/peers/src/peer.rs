@@ -12,6 +12,8 @@ pub(crate) struct About {
     pub(crate) name: &'static str,
     /// How a token is hashed and looked up, and with which settings.
     pub(crate) how: &'static str,
+    /// What it may hold in memory.
+    pub(crate) memory: &'static str,
     /// Whether what is secret is compared in constant time.
     pub(crate) constant_time: &'static str,
     /// What `Ok` from a revoke means.

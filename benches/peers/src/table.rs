@@ -38,7 +38,7 @@ const CSV_HEAD: &str = "peer,verify_1_thread_per_s,verify_1_thread_p50_us,\
 verify_1_thread_p99_us,verify_2_threads_per_s,verify_2_threads_p50_us,\
 verify_2_threads_p99_us,revoke_durable_per_s,stale_own_max_ms,stale_own_granted,\
 stale_own_trials,stale_elsewhere_max_ms,stale_elsewhere_granted,\
-stale_elsewhere_trials,constant_time,how,durable,lacks";
+stale_elsewhere_trials,constant_time,how,memory,durable,lacks";
 
 /// Widths by content; the first and the last column to the left, numbers to
 /// the right.
@@ -126,9 +126,10 @@ pub(crate) fn notes(rows: &[Row]) -> String {
             Row::Missing(name, why) => writeln!(out, "{name}\n  not available: {why}"),
             Row::Measured(about, figures) => writeln!(
                 out,
-                "{}\n  check:    {}\n  durable:  {}\n  stale:    {}\n  lacks:    {}",
+                "{}\n  check:    {}\n  memory:   {}\n  durable:  {}\n  stale:    {}\n  lacks:    {}",
                 about.name,
                 about.how,
+                about.memory,
                 about.durable,
                 stale_note(figures),
                 about.lacks,
@@ -194,7 +195,13 @@ fn csv_fields(about: &About, figures: &Figures) -> Vec<String> {
             None => fields.extend(std::iter::repeat_n(String::new(), 3)),
         }
     }
-    let notes = [about.constant_time, about.how, about.durable, about.lacks];
+    let notes = [
+        about.constant_time,
+        about.how,
+        about.memory,
+        about.durable,
+        about.lacks,
+    ];
     fields.extend(notes.map(str::to_owned));
     fields
 }

@@ -17,7 +17,7 @@ const KEYSPACE: &str = "acme";
 const POOL: usize = 65_536;
 const TRIALS: usize = 1_000;
 const BATCH: usize = 10_000;
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Tokens to present, shuffled; no token stands in two of the lists.
 pub(crate) struct Tokens {
@@ -46,28 +46,25 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Issues `count` keys into a store at `path`. Each expires in a year, so
-    /// that every check of the expiry is a real one.
+    /// Issues `count` keys into a store at `path`, as customers have them: each has an owner
+    /// of its own and ends in the year to come or the next.
     pub(crate) fn build(path: &Path, count: usize) -> Result<Self> {
         let engine = Options::new().create(path)?;
         engine.create_keyspace(NewKeyspace::new(KEYSPACE)?.permissions(["read", "write"]))?;
-        let expires_at_ms = now_ms() + YEAR.as_millis() as u64;
+        let begun_ms = now_ms();
         let mut seeds = Vec::with_capacity(count);
         for from in (0..count).step_by(BATCH) {
-            let owners: Vec<String> = (from..count.min(from + BATCH)).map(owner).collect();
-            let new = owners
-                .iter()
-                .map(|owner| spec(owner))
-                .collect::<Result<_>>()?;
+            let batch = from..count.min(from + BATCH);
+            let new = batch.clone().map(spec).collect::<Result<_>>()?;
             let issued = engine.issue_batch(new)?;
-            for (key, owner) in issued.into_iter().zip(owners) {
+            for (key, at) in issued.into_iter().zip(batch) {
                 let token = key.token.expose().to_owned();
                 seeds.push(Seed {
                     digest: digest(&token),
                     record: Record {
-                        expires_at_ms,
+                        expires_at_ms: begun_ms + lasts(at).as_millis() as u64,
                         revoked: false,
-                        owner,
+                        owner: owner(at),
                     },
                     token,
                 });
@@ -99,11 +96,26 @@ impl Tokens {
     }
 }
 
+/// Three segments, 24 to 36 bytes.
 fn owner(at: usize) -> String {
-    format!("acme/team-{}/bot-{at}", at % 97)
+    const PROJECTS: [&str; 6] = [
+        "api",
+        "billing",
+        "ingest",
+        "analytics",
+        "search",
+        "web-shop",
+    ];
+    const ROBOTS: [&str; 5] = ["ci", "etl-bot", "exporter", "webhooks", "sync"];
+    let (project, robot) = (PROJECTS[at % 6], ROBOTS[at / 6 % 5]);
+    format!("customer-{at}/{project}/{robot}-{:02}", at % 97)
 }
 
-fn spec(owner: &str) -> Result<NewKey> {
-    let key = NewKey::new(KEYSPACE, owner)?;
-    Ok(key.permissions(["read"]).expires_in(YEAR))
+fn lasts(at: usize) -> Duration {
+    DAY * (365 + at as u32 % 365)
+}
+
+fn spec(at: usize) -> Result<NewKey> {
+    let key = NewKey::new(KEYSPACE, owner(at))?;
+    Ok(key.permissions(["read"]).expires_in(lasts(at)))
 }

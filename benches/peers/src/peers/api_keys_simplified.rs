@@ -81,6 +81,7 @@ impl Peer for Simplified {
             name: "api-keys-simplified + SQLite",
             how: "Argon2id by its default (46 MiB, 1 pass), prepared select by its key id; \
                 its own tokens, 48 of them in the pool (hashing all would take hours)",
+            memory: "256 MiB of pages for each connection",
             constant_time: "yes",
             durable: sqlite::DURABLE,
             lacks: "it makes and checks keys; storage, revocation, policy, audit: \

@@ -38,6 +38,7 @@ impl Peer for Dash {
         About {
             name: "DashMap before SQLite",
             how: "SHA-256, map by it with a TTL of 1 s, else as SQLite; a revoke removes the entry",
+            memory: "the entries of all keys that were asked for, without a bound, beside SQLite's pages",
             constant_time: "no: map probe",
             durable: sqlite::DURABLE,
             lacks: "revocation at once (see stale); a bound on memory; \

@@ -39,6 +39,7 @@ impl Peer for Fjall {
         About {
             name: "fjall",
             how: "SHA-256, get by it; 1 GiB of cache, expect_point_read_hits",
+            memory: "1 GiB of cache",
             constant_time: "no: block search",
             durable: "transaction with PersistMode::SyncData: fdatasync of the journal",
             lacks: "policy, limits on input, audit, tamper checks; a second process",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use gatekey::{Engine, KeyId, Options, Reason};
+use gatekey::{Engine, KeyId, Options, Reason, Requirements};
 
 use crate::peer::{About, Peer, Place, Session};
 use crate::world::World;
@@ -12,11 +12,13 @@ use crate::world::World;
 /// closes: not in the middle of another peer's turn.
 const USAGE_INTERVAL: Duration = Duration::from_secs(86_400);
 
+/// What a server asks for; the peers' code asks for no permission.
+const READ: Requirements<'static> = Requirements::new().permissions(&["read"]);
 const DURABLE: &str = "redb transaction in two phases, fsynced, with its audit entry; \
     writers that wait together share it";
 const LACKS: &str = "access from a second process";
 
-/// With the options' defaults: 64 MiB of resident keys.
+/// With the options' defaults.
 pub(crate) struct Resident(Engine);
 
 /// The same with no resident keys: each is read from the file, and its tag checked.
@@ -32,6 +34,7 @@ impl Peer for Resident {
         About {
             name: "gatekey, resident",
             how: "keyed BLAKE3, table in memory by key id; default options",
+            memory: "a table of at most 192 MiB, taken as keys are used, and 64 MiB of pages; the defaults",
             constant_time: "yes",
             durable: DURABLE,
             lacks: LACKS,
@@ -53,6 +56,7 @@ impl Peer for FromFile {
         About {
             name: "gatekey, not resident",
             how: "keyed BLAKE3, one redb get by key id, record's tag checked; resident_bytes(0)",
+            memory: "64 MiB of pages, the default",
             constant_time: "yes",
             durable: DURABLE,
             lacks: LACKS,
@@ -74,7 +78,7 @@ struct Handle(Engine);
 
 impl Session for Handle {
     fn verify(&mut self, token: &str) -> Result<bool> {
-        Ok(self.0.verify(token)?.is_granted())
+        Ok(self.0.verify_with(token, &READ)?.is_granted())
     }
 
     fn revoke(&mut self, token: &str) -> Result<()> {

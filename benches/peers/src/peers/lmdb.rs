@@ -47,6 +47,7 @@ impl Peer for Lmdb {
         About {
             name: "LMDB (heed)",
             how: "SHA-256, read transaction and get by it; default flags",
+            memory: "what the system's page cache holds of the file",
             constant_time: "no: tree search",
             durable: "default flags: data and meta page synced at each commit",
             lacks: "policy, limits on input, audit, checksums and tamper checks; \

@@ -42,6 +42,7 @@ impl Peer for Moka {
             name: "moka before SQLite",
             how: "SHA-256, try_get_with by it, time_to_live of 1 s, 400,000 entries, \
                 else as SQLite; a revoke invalidates the entry",
+            memory: "400,000 entries, beside SQLite's pages",
             constant_time: "no: map probe",
             durable: sqlite::DURABLE,
             lacks: "revocation at once (see stale); policy, limits on input, audit, tamper checks",

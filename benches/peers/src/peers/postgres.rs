@@ -64,6 +64,7 @@ impl Peer for Postgres {
         About {
             name: "PostgreSQL, unix socket",
             how: "SHA-256, prepared select by it (primary key); shared_buffers 1 GB",
+            memory: "1 GB of shared buffers, beside the system's page cache",
             constant_time: "no: index search",
             durable: "fsync=on, synchronous_commit=on: fsync of the log at each commit",
             lacks: "policy, limits on input, audit, tamper checks; a server to run",

@@ -70,6 +70,7 @@ impl Peer for Prefixed {
         About {
             name: "prefixed-api-key + SQLite",
             how: "SHA-256 of the secret (no password hash), prepared select by its short token",
+            memory: "256 MiB of pages for each connection",
             constant_time: "yes",
             durable: sqlite::DURABLE,
             lacks: "it parses and hashes; storage, revocation, expiry, policy, audit: \

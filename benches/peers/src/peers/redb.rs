@@ -30,6 +30,7 @@ impl Peer for Redb {
         About {
             name: "redb, a transaction a check",
             how: "SHA-256, read transaction, table opened, get by it; default options",
+            memory: "1 GiB of pages, its default",
             constant_time: "no: tree search",
             durable: "Durability::Immediate, in one phase: fsync at each commit",
             lacks: "policy, limits on input, audit, tamper checks; a second process",

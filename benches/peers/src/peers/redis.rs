@@ -42,6 +42,7 @@ impl Peer for Redis {
         About {
             name: "Redis, loopback TCP",
             how: "SHA-256, HMGET of the hash by it; a connection a thread",
+            memory: "all keys",
             constant_time: "no: map probe",
             durable: "appendonly with appendfsync always: fsync before the reply",
             lacks: "policy, limits on input, audit, tamper checks; a server to run, \

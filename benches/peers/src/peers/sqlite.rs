@@ -103,6 +103,7 @@ impl Peer for Sqlite {
         About {
             name: "SQLite",
             how: "SHA-256, prepared select by it (WITHOUT ROWID); 256 MiB of page cache",
+            memory: "256 MiB of pages for each connection",
             constant_time: "no: index search",
             durable: DURABLE,
             lacks: "policy, limits on input, audit, tamper checks: the user's code",
