@@ -34,7 +34,9 @@ def rustdoc():
     wrapper.chmod(0o755)
     env = dict(os.environ, RUSTDOC=str(wrapper), CARGO_TARGET_DIR=str(TARGET))
     env["RUSTDOCFLAGS"] = "-Z unstable-options --output-format json --cap-lints allow"
-    command = ["cargo", "doc", "--quiet", "--package", "gatekey", "--lib", "--no-deps", "--all-features"]
+    # workspace-hack: on the dependencies that the gate has built for the documentation.
+    packages = ["--package", "gatekey", "--package", "workspace-hack"]
+    command = ["cargo", "doc", "--quiet", *packages, "--lib", "--no-deps", "--all-features"]
     subprocess.run(command, cwd=ROOT, env=env, check=True)
     return json.loads((TARGET / "doc" / "gatekey.json").read_text())
 

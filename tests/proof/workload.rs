@@ -1,5 +1,6 @@
 //! A script of every verb, and what a store says of itself after each.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -432,11 +433,24 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
         .iter()
         .map(|key| key.id)
         .filter(|key| !known.contains(key));
-    for (at, key) in known.iter().copied().chain(lost).enumerate() {
+    let places: HashMap<String, usize> = known
+        .iter()
+        .copied()
+        .chain(lost)
+        .enumerate()
         // The keys of the batch are alike, and their order among themselves is random.
-        let place = if BATCH.contains(&at) { BATCH.start } else { at };
-        text = text.replace(&key.to_string(), &format!("#{place}"));
-    }
+        .map(|(at, key)| (key, if BATCH.contains(&at) { BATCH.start } else { at }))
+        .map(|(key, place)| (key.to_string(), place))
+        .collect();
+    let is_mark = |letter: char| !letter.is_ascii_alphanumeric();
+    let words = text.split_inclusive(is_mark).map(|word| {
+        let name = word.trim_end_matches(is_mark);
+        places.get(name).map_or_else(
+            || word.to_owned(),
+            |place| format!("#{place}{}", &word[name.len()..]),
+        )
+    });
+    let text: String = words.collect();
     let mut facts: Vec<String> = text.lines().map(str::to_owned).collect();
     facts.sort_unstable();
     let verdicts = tokens.iter().map(|(_, token)| verdict(engine, token));

@@ -257,7 +257,8 @@ fn daemon(path: &Path, _: u32) -> Result<String, Failure> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let engine = options().open(path)?;
-    if !engine.check()?.is_sound() || engine.keys_page(&KeyFilter::new(), None, 2)?.keys.len() != 1 {
+    if !engine.check()?.is_sound() || engine.keys_page(&KeyFilter::new(), None, 2)?.keys.len() != 1
+    {
         return Err("the store lost its key".into());
     }
     Ok("refused, and the store is whole".to_owned())
@@ -280,7 +281,10 @@ fn opens_itself(path: &Path, _: u32) -> Result<String, Failure> {
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         };
-        must!(own.verify(issued.token.expose()).is_ok_and(|v| v.is_granted()));
+        must!(
+            own.verify(issued.token.expose())
+                .is_ok_and(|v| v.is_granted())
+        );
         must!(own.revoke(issued.key.id, Reason::Unspecified).is_ok());
         must!(own.close().is_ok());
         0
