@@ -596,6 +596,32 @@ fn what_no_constructor_makes_is_not_read() {
     refused::<IdempotencyKey>(&json!("a b"));
 }
 
+/// What derives its reading takes the members of an object by their places, too.
+#[test]
+fn a_list_is_not_read_where_an_object_is_written() {
+    let [limit, plan] = [json!([5, "PT1M"]), json!(["gold", [], false, false])];
+    let [quota, defaults] = [json!([5, "daily"]), json!(["gold", null, 5])];
+    for (told, what) in [
+        (refused::<Limit>(&limit), "limit"),
+        (refused::<Plan>(&plan), "plan"),
+        (
+            refused::<Plan>(&json!({"name": "gold", "limits": [limit]})),
+            "limits of a plan",
+        ),
+        (refused::<Quota>(&quota), "quota"),
+        (refused::<LevelDefaults>(&defaults), "defaults"),
+        (
+            refused::<LevelDefaults>(&json!({ "quota": quota })),
+            "quota of defaults",
+        ),
+    ] {
+        assert!(
+            told.contains("sequence, expected an object"),
+            "{what}: {told}"
+        );
+    }
+}
+
 #[test]
 fn an_error_does_not_show_a_token_that_came_where_another_value_belongs() {
     let clock = clock();

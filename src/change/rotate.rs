@@ -21,7 +21,7 @@ pub(crate) fn rotate(
     rotation: &Rotation,
     actor: Option<&str>,
 ) -> Result<Rotated, Error> {
-    replace(tx, id, rotation, actor, false)
+    replace(tx, id, rotation, actor, Replacing::Rotation)
 }
 
 /// As [`rotate`], also where the key has expired: then the rotation says when the new one
@@ -32,7 +32,16 @@ pub(crate) fn renew(
     rotation: &Rotation,
     actor: Option<&str>,
 ) -> Result<Rotated, Error> {
-    replace(tx, id, rotation, actor, true)
+    replace(tx, id, rotation, actor, Replacing::Renewal)
+}
+
+/// What the old key has to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replacing {
+    /// A key that is good.
+    Rotation,
+    /// A key that has expired.
+    Renewal,
 }
 
 fn replace(
@@ -40,17 +49,21 @@ fn replace(
     id: KeyId,
     rotation: &Rotation,
     actor: Option<&str>,
-    renews: bool,
+    how: Replacing,
 ) -> Result<Rotated, Error> {
     let now = tx.now();
     let old = tx.key(id)?;
     let old_cold = tx.cold(id)?;
     let has_expired = Life::from(&old).is_over_by_expiry(now);
-    let renews = renews && has_expired && rotation.changes.expiry.is_some();
+    let how = match how {
+        Replacing::Renewal if has_expired && rotation.changes.expiry.is_some() => how,
+        _ => Replacing::Rotation,
+    };
+    let renews = how == Replacing::Renewal;
     if renews {
         tx.tell_over();
     }
-    let replaced = refuse_unless_rotatable(tx, &old, &old_cold, renews)?;
+    let replaced = refuse_unless_rotatable(tx, &old, &old_cold, how)?;
     rotation
         .changes
         .quota
@@ -191,8 +204,9 @@ fn refuse_unless_rotatable(
     tx: &Tx<'_>,
     key: &KeyRecord,
     cold: &ColdRecord,
-    renews: bool,
+    how: Replacing,
 ) -> Result<Replaced, Error> {
+    let renews = how == Replacing::Renewal;
     if !renews {
         refuse_if_over(tx, key)?;
     }

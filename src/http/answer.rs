@@ -57,12 +57,14 @@ pub enum AnswerKind {
     BadRequest,
     /// The peer is not a trusted proxy. 403.
     NotForYou,
-    /// The server cannot verify keys now. 503.
+    /// The server cannot verify keys now, or cannot do what was asked for. 503.
     Unavailable,
+    /// The server failed, and another attempt would not help. 500.
+    Failed,
 }
 
 impl AnswerKind {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Missing,
         Self::Ambiguous,
         Self::Unreadable,
@@ -78,6 +80,7 @@ impl AnswerKind {
         Self::BadRequest,
         Self::NotForYou,
         Self::Unavailable,
+        Self::Failed,
     ];
 
     /// A stable name, as the bodies of [`Dialect::problem_details`] have it in `code`.
@@ -103,6 +106,7 @@ impl AnswerKind {
             Self::QuotaExhausted => "quota_exceeded",
             Self::TooManyAttempts => "too_many_attempts",
             Self::Unavailable => "service_unavailable",
+            Self::Failed => "internal_error",
         }
     }
 
@@ -120,6 +124,7 @@ impl AnswerKind {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -222,7 +227,11 @@ impl Answer<'_> {
             AnswerKind::RateLimited => "The rate limit is exceeded.",
             AnswerKind::QuotaExhausted => "The quota is used up.",
             AnswerKind::TooManyAttempts => "Too many attempts have failed.",
-            AnswerKind::Unavailable => "The service cannot verify API keys now.",
+            AnswerKind::Unavailable => match self.reason {
+                RejectionReason::Failed(_) => "The service cannot do this now.",
+                _ => "The service cannot verify API keys now.",
+            },
+            AnswerKind::Failed => "The service failed to do this.",
         }
     }
 

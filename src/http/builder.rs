@@ -238,7 +238,8 @@ impl DialectBuilder {
     /// - no carrier, the same carrier twice, or a carrier that one before it makes
     ///   unreachable;
     /// - `Authorization` as a [`Carrier::Header`];
-    /// - a status that is not 4xx, or for [`AnswerKind::Unavailable`] not 5xx;
+    /// - a status that is not 4xx, or for [`AnswerKind::Unavailable`] and
+    ///   [`AnswerKind::Failed`] not 5xx;
     /// - an answer with 401 and no challenge.
     ///
     /// ```
@@ -282,7 +283,7 @@ impl DialectBuilder {
         for kind in AnswerKind::ALL {
             let status = settings.status(kind);
             let is_fit = match kind {
-                AnswerKind::Unavailable => status.is_server_error(),
+                AnswerKind::Unavailable | AnswerKind::Failed => status.is_server_error(),
                 _ => status.is_client_error(),
             };
             if !is_fit {

@@ -373,6 +373,29 @@ impl Dialect {
         self.reject(RejectionReason::Unavailable(Arc::new(error)))
     }
 
+    /// The answer where the engine failed after the request was let through: 503 or 500, as
+    /// [`Error::status`] says, with no detail for the client. An
+    /// [`AuthLayer`](crate::tower::AuthLayer) answers so by itself where a handler of axum returns
+    /// the error.
+    ///
+    /// ```
+    /// use gatekey::{Engine, KeyId, http::presets};
+    ///
+    /// # let engine = Engine::open_in_memory()?;
+    /// let unknown: KeyId = "01ABcdEFgh".parse()?;
+    /// let error = engine.key(unknown).unwrap_err();
+    /// let response = presets::one_codex().failed(error).response();
+    /// assert_eq!(
+    ///     std::str::from_utf8(response.body()).unwrap(),
+    ///     r#"{"message":"The service failed to do this.","status":500}"#,
+    /// );
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    pub fn failed(&self, error: impl Into<Arc<Error>>) -> Rejection {
+        self.reject(RejectionReason::Failed(error.into()))
+    }
+
     /// The headers that tell the holder of a grant how much of its limits and quotas
     /// remains. None where there are no limits and no quotas, or where the dialect reports
     /// none. `engine` is the one that granted.

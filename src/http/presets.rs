@@ -249,6 +249,7 @@ fn ai_body(answer: &Answer<'_>) -> Ai {
         AnswerKind::QuotaExhausted => ("QUOTA_EXCEEDED", answer.message()),
         AnswerKind::TooManyAttempts => ("TOO_MANY_ATTEMPTS", answer.message()),
         AnswerKind::Unavailable => ("SERVICE_UNAVAILABLE", answer.message()),
+        AnswerKind::Failed => ("INTERNAL_ERROR", answer.message()),
     };
     let details = match answer.kind() {
         AnswerKind::Missing => AiDetails {

@@ -61,6 +61,9 @@ pub enum RejectionReason {
     SourceUnknown(SourceFault),
     /// The engine failed. The token may be good or not.
     Unavailable(Arc<Error>),
+    /// The request was let through, and the engine failed in the handler: see
+    /// [`Dialect::failed`](super::Dialect::failed).
+    Failed(Arc<Error>),
 }
 
 impl RejectionReason {
@@ -91,6 +94,7 @@ impl RejectionReason {
             Self::IdentityHeader(_) => "identity_header",
             Self::UnclearTarget => "unclear_target",
             Self::Unavailable(_) => "unavailable",
+            Self::Failed(_) => "failed",
         }
     }
 }
@@ -118,6 +122,7 @@ impl fmt::Display for RejectionReason {
             Self::Unavailable(error) => {
                 return write!(f, "the token could not be verified: {error}");
             }
+            Self::Failed(error) => return write!(f, "the request failed: {error}"),
         })
     }
 }

@@ -202,6 +202,10 @@ impl Rejection {
             RejectionReason::Foreign => AnswerKind::Foreign,
             RejectionReason::UntrustedPeer(_) => AnswerKind::NotForYou,
             RejectionReason::Unavailable(_) => AnswerKind::Unavailable,
+            RejectionReason::Failed(error) => match error.status() {
+                StatusCode::SERVICE_UNAVAILABLE => AnswerKind::Unavailable,
+                _ => AnswerKind::Failed,
+            },
             RejectionReason::Denied(denial) => match denial {
                 Denial::Expired { .. } if settings.reveal_expiry => AnswerKind::Expired,
                 Denial::NetworkNotAllowed { .. } if settings.reveal_network => {
@@ -297,7 +301,9 @@ impl fmt::Debug for Rejection {
 impl std::error::Error for Rejection {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
-            RejectionReason::Unavailable(error) => Some(error.as_ref()),
+            RejectionReason::Unavailable(error) | RejectionReason::Failed(error) => {
+                Some(error.as_ref())
+            }
             _ => None,
         }
     }

@@ -69,6 +69,10 @@ fn each_reason_of_a_rejection_reads_as_a_sentence() {
             RejectionReason::Unavailable(std::sync::Arc::new(Error::Closed)),
             "the token could not be verified: the engine is closed; open the store again",
         ),
+        (
+            RejectionReason::Failed(std::sync::Arc::new(Error::Closed)),
+            "the request failed: the engine is closed; open the store again",
+        ),
     ] {
         assert_eq!(reason.to_string(), text);
         assert!(!reason.code().is_empty());
@@ -95,6 +99,7 @@ fn each_kind_of_answer_has_its_sentence() {
         QuotaExhausted => "The quota is used up.",
         TooManyAttempts => "Too many attempts have failed.",
         Unavailable => "The service cannot verify API keys now.",
+        Failed => "The service failed to do this.",
     };
     let reason = RejectionReason::Missing;
     for kind in AnswerKind::ALL {

@@ -391,6 +391,20 @@ impl AuditEvent {
     /// takes no longer for an owner of a million keys.
     pub const KEYS_COUNTED_MAX: u64 = 256;
 
+    /// A number of keys as an event has it; `None` where there were more than are counted.
+    ///
+    /// ```
+    /// use gatekey::AuditEvent;
+    ///
+    /// assert_eq!(AuditEvent::keys_counted(7), Some(7));
+    /// let more = AuditEvent::KEYS_COUNTED_MAX + 1;
+    /// assert_eq!(AuditEvent::keys_counted(more), None);
+    /// ```
+    #[must_use]
+    pub fn keys_counted(keys: u64) -> Option<u64> {
+        (keys != Self::KEYS_COUNTED_MAX + 1).then_some(keys)
+    }
+
     /// The keys that the entry names, at most a thousand. A suspension and its end name
     /// none.
     #[must_use]

@@ -6,6 +6,8 @@ use crate::model::audit::quoted;
 use crate::model::error::{Error, Invalid};
 use crate::model::owner::OwnerPath;
 use crate::model::quota::Quota;
+#[cfg(feature = "serde")]
+use crate::model::serialized::Object;
 
 /// What each owner of one level has that it does not have of its own: see
 /// [`NewKeyspace::owner_defaults`](crate::NewKeyspace::owner_defaults).
@@ -29,7 +31,7 @@ use crate::model::quota::Quota;
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
+    serde(from = "Object<Given>")
 )]
 #[non_exhaustive]
 pub struct LevelDefaults {
@@ -38,11 +40,29 @@ pub struct LevelDefaults {
     /// The quota.
     pub quota: Option<Quota>,
     /// The most keys that may be held at the owner and below it.
-    #[cfg_attr(
-        feature = "serde",
-        serde(deserialize_with = "crate::model::serialized::cap")
-    )]
     pub cap: Option<u32>,
+}
+
+/// Defaults as they are deserialised.
+#[cfg(feature = "serde")]
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Given {
+    plan: Option<String>,
+    quota: Option<Quota>,
+    #[serde(deserialize_with = "crate::model::serialized::cap")]
+    cap: Option<u32>,
+}
+
+#[cfg(feature = "serde")]
+impl From<Object<Given>> for LevelDefaults {
+    fn from(Object(given): Object<Given>) -> Self {
+        Self {
+            plan: given.plan,
+            quota: given.quota,
+            cap: given.cap,
+        }
+    }
 }
 
 impl LevelDefaults {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
+#[cfg(feature = "serde")]
+use crate::model::serialized::Object;
 
 /// How a [`Limit`] counts.
 ///
@@ -54,7 +56,7 @@ pub enum Algorithm {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "Given", into = "Given")
+    serde(try_from = "Object<Given>", into = "Given")
 )]
 pub struct Limit {
     requests: u32,
@@ -87,10 +89,10 @@ fn sliding() -> Algorithm {
 }
 
 #[cfg(feature = "serde")]
-impl TryFrom<Given> for Limit {
+impl TryFrom<Object<Given>> for Limit {
     type Error = Error;
 
-    fn try_from(given: Given) -> Result<Self, Error> {
+    fn try_from(Object(given): Object<Given>) -> Result<Self, Error> {
         let limit = Self::new(given.requests, given.window)?;
         let limit = match (given.algorithm, given.burst) {
             (Algorithm::Fixed, None) => limit.fixed(),

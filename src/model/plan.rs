@@ -3,6 +3,8 @@
 use crate::model::bounds;
 use crate::model::error::Error;
 use crate::model::limit::Limit;
+#[cfg(feature = "serde")]
+use crate::model::serialized::Object;
 
 /// A named list of limits. A request is charged to all of them or to none.
 ///
@@ -27,7 +29,7 @@ use crate::model::limit::Limit;
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "Given")
+    serde(try_from = "Object<Given>")
 )]
 #[non_exhaustive]
 pub struct Plan {
@@ -58,10 +60,10 @@ struct Given {
 }
 
 #[cfg(feature = "serde")]
-impl TryFrom<Given> for Plan {
+impl TryFrom<Object<Given>> for Plan {
     type Error = Error;
 
-    fn try_from(given: Given) -> Result<Self, Error> {
+    fn try_from(Object(given): Object<Given>) -> Result<Self, Error> {
         let plan = Self {
             name: given.name,
             limits: given.limits,

@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
+#[cfg(feature = "serde")]
+use crate::model::serialized::Object;
 
 /// When a quota is refilled, in UTC. A refill replaces the remainder; nothing is
 /// carried over.
@@ -237,7 +239,7 @@ impl std::fmt::Display for Refill {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "Given")
+    serde(try_from = "Object<Given>")
 )]
 pub struct Quota {
     pub(crate) requests: u64,
@@ -255,10 +257,10 @@ struct Given {
 }
 
 #[cfg(feature = "serde")]
-impl TryFrom<Given> for Quota {
+impl TryFrom<Object<Given>> for Quota {
     type Error = Error;
 
-    fn try_from(given: Given) -> Result<Self, Error> {
+    fn try_from(Object(given): Object<Given>) -> Result<Self, Error> {
         let quota = Self {
             requests: given.requests,
             refill: given.refill,

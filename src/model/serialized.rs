@@ -7,7 +7,9 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// Writes a type as its text, and reads it by `FromStr`, in every format.
 macro_rules! as_text {
@@ -54,11 +56,38 @@ impl<T: FromStr<Err: Display>> Visitor<'_> for Text<T> {
     }
 }
 
+/// Reads a type that is an object, as one: what derives `Deserialize` would take a list of its
+/// members by their place, too. In formats that are not for people it is what its format makes
+/// of it.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.is_human_readable() {
+            true => deserializer.deserialize_map(Members(PhantomData)),
+            false => T::deserialize(deserializer),
+        }
+        .map(Self)
+    }
+}
+
+struct Members<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members))
+    }
+}
+
 /// Reads a cap on a number of keys. A cap of 0 is no cap: an owner could hold no key.
-pub(crate) fn cap<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<u32>, D::Error> {
-    let cap: Option<std::num::NonZeroU32> = serde::Deserialize::deserialize(deserializer)?;
+pub(crate) fn cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let cap: Option<std::num::NonZeroU32> = Deserialize::deserialize(deserializer)?;
     Ok(cap.map(std::num::NonZeroU32::get))
 }
 

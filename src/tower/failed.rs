@@ -6,9 +6,10 @@ use axum_core::response::{IntoResponse, Response};
 
 use crate::model::error::Error;
 
-/// An empty response with the error's [`status`](Error::status): the client learns nothing
-/// else. The response's extensions hold the error, as an `Arc<gatekey::Error>`, for a layer
-/// that logs.
+/// A response with the error's [`status`](Error::status): the client learns nothing else.
+/// Its body is empty, and an [`AuthLayer`](super::AuthLayer) writes the one that its dialect
+/// has for a server that failed. The response's extensions hold the error, as an
+/// `Arc<gatekey::Error>`, for a layer that logs.
 ///
 /// ```
 /// use axum::{Router, routing::post};

@@ -287,6 +287,7 @@ impl GrpcStatus {
             | AnswerKind::NotForYou => 7,
             AnswerKind::RateLimited | AnswerKind::QuotaExhausted | AnswerKind::TooManyAttempts => 8,
             AnswerKind::Unavailable => 14,
+            AnswerKind::Failed => 13,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use ::http::header::CACHE_CONTROL;
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use ::http::{HeaderValue, Request, Response};
 use ::http_body::Body;
 use pin_project_lite::pin_project;
@@ -15,6 +15,7 @@ use super::drain::{Client, Drain};
 use super::respond::{ByDialect, Respond};
 use super::route::{Passed, Route};
 use crate::http::{Rejection, Report, add_private, add_vary, is_shared, no_store};
+use crate::model::error::Error;
 
 /// A service behind an [`AuthLayer`](super::AuthLayer).
 #[derive(Clone)]
@@ -36,12 +37,12 @@ impl<S: fmt::Debug, R> fmt::Debug for AuthService<S, R> {
 impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for AuthService<S, R>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    R: Respond<ResBody>,
+    R: Respond<ResBody> + Clone,
     ReqBody: Body,
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = AuthFuture<S::Future, ResBody, ReqBody>;
+    type Future = AuthFuture<S::Future, R, ResBody, ReqBody>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -52,7 +53,7 @@ where
             Ok(passed) => {
                 let request = self.route.report_granted(&passed, request);
                 Step::Admitted {
-                    outgoing: Outgoing::new(&self.route, passed),
+                    outgoing: Outgoing::new(&self.route, passed, &self.respond),
                     future: self.inner.call(request),
                 }
             }
@@ -68,7 +69,7 @@ impl<S, R> AuthService<S, R> {
         &self,
         rejection: &Rejection,
         request: Request<ReqBody>,
-    ) -> Step<F, ResBody, ReqBody>
+    ) -> Step<F, R, ResBody, ReqBody>
     where
         R: Respond<ResBody>,
         ReqBody: Body,
@@ -90,31 +91,41 @@ impl<S, R> AuthService<S, R> {
     }
 }
 
-/// The headers to add to the inner service's response.
-struct Outgoing {
+/// What to add to the inner service's response.
+struct Outgoing<R> {
     vary: HeaderValue,
     /// Whether the response is for the caller alone.
     is_private: bool,
     no_store: bool,
-    /// With the route only where there is a limit: threads contend on its reference
-    /// count.
-    report: Option<(Report, Arc<Route>)>,
+    report: Option<Report>,
+    /// Only where something asks for it: threads contend on its reference count. A handler of
+    /// axum may, which returns an [`Error`]; axum itself clones a layer for each request.
+    route: Option<Arc<Route>>,
+    respond: R,
 }
 
-impl Outgoing {
-    fn new(route: &Arc<Route>, passed: Passed) -> Self {
+impl<R: Clone> Outgoing<R> {
+    fn new(route: &Arc<Route>, passed: Passed, respond: &R) -> Self {
+        let is_private = !matches!(passed, Passed::Anonymous);
+        let report = match passed {
+            Passed::Granted(report) => report,
+            _ => None,
+        };
         Self {
             vary: route.vary(),
-            is_private: !matches!(passed, Passed::Anonymous),
+            is_private,
             no_store: route.no_store,
-            report: match passed {
-                Passed::Granted(Some(report)) => Some((report, route.clone())),
-                _ => None,
-            },
+            route: (cfg!(feature = "axum") || report.is_some()).then(|| route.clone()),
+            report,
+            respond: respond.clone(),
         }
     }
 
-    fn apply<B>(&self, response: &mut Response<B>) {
+    fn apply<B>(&self, response: &mut Response<B>)
+    where
+        R: Respond<B>,
+    {
+        self.word(response);
         let headers = response.headers_mut();
         if self.no_store {
             for (name, value) in no_store() {
@@ -125,7 +136,7 @@ impl Outgoing {
         }
         add_vary(headers, &self.vary);
         // A shared cache would give the figures of one caller to others.
-        if let Some((report, route)) = &self.report
+        if let (Some(report), Some(route)) = (&self.report, &self.route)
             && !is_shared(headers)
         {
             for (name, value) in report.headers(route.clock_now()) {
@@ -134,23 +145,45 @@ impl Outgoing {
             }
         }
     }
+
+    /// Words an error of the engine that a handler returned, unless somebody has: a layer
+    /// further in, or the handler itself.
+    fn word<B>(&self, response: &mut Response<B>)
+    where
+        R: Respond<B>,
+    {
+        let error = response.extensions().get::<Arc<Error>>();
+        let (Some(error), Some(route)) = (error, &self.route) else {
+            return;
+        };
+        if response.headers().contains_key(CONTENT_TYPE) {
+            return;
+        }
+        let worded = self.respond.respond(&route.dialect.failed(error.clone()));
+        let (parts, body) = worded.into_parts();
+        *response.body_mut() = body;
+        *response.status_mut() = parts.status;
+        for (name, value) in &parts.headers {
+            response.headers_mut().entry(name).or_insert(value.clone());
+        }
+    }
 }
 
 pin_project! {
     /// The future of an [`AuthService`].
-    pub struct AuthFuture<F, ResBody, ReqBody> {
+    pub struct AuthFuture<F, R, ResBody, ReqBody> {
         #[pin]
-        step: Step<F, ResBody, ReqBody>,
+        step: Step<F, R, ResBody, ReqBody>,
     }
 }
 
 pin_project! {
     #[project = StepProjection]
-    enum Step<F, ResBody, ReqBody> {
+    enum Step<F, R, ResBody, ReqBody> {
         Admitted {
             #[pin]
             future: F,
-            outgoing: Outgoing,
+            outgoing: Outgoing<R>,
         },
         Rejected {
             response: Option<Response<ResBody>>,
@@ -160,15 +193,16 @@ pin_project! {
     }
 }
 
-impl<F, ResBody, ReqBody> fmt::Debug for AuthFuture<F, ResBody, ReqBody> {
+impl<F, R, ResBody, ReqBody> fmt::Debug for AuthFuture<F, R, ResBody, ReqBody> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthFuture").finish_non_exhaustive()
     }
 }
 
-impl<F, ResBody, ReqBody, E> Future for AuthFuture<F, ResBody, ReqBody>
+impl<F, R, ResBody, ReqBody, E> Future for AuthFuture<F, R, ResBody, ReqBody>
 where
     F: Future<Output = Result<Response<ResBody>, E>>,
+    R: Respond<ResBody> + Clone,
     ReqBody: Body,
 {
     type Output = Result<Response<ResBody>, E>;
@@ -206,10 +240,11 @@ mod tests {
     use crate::model::counter::Counter;
     use crate::model::limit::Level;
     use crate::model::verdict::Standing;
-    use crate::tower::AuthLayer;
+    use crate::tower::{AuthLayer, RespondWith};
     use crate::{Engine, Grant, Limit, NewKey, NewKeyspace};
 
     type Answered = std::future::Ready<Result<Response<()>, Infallible>>;
+    type Empty = RespondWith<fn(&Rejection) -> Response<()>>;
 
     #[test]
     fn a_granted_response_tells_what_is_left_unless_the_handler_did_or_shares_it() {
@@ -228,12 +263,13 @@ mod tests {
         };
         let layer = AuthLayer::new(engine, presets::tiered_bearer());
         let answer = |response: Response<()>| {
-            let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
+            let mut future = std::pin::pin!(AuthFuture::<Answered, Empty, (), String> {
                 step: Step::Admitted {
                     future: std::future::ready(Ok(response)),
                     outgoing: Outgoing::new(
                         &layer.route,
                         Passed::Granted(layer.route.dialect.report_of(&grant)),
+                        &RespondWith(|_| Response::new(())),
                     ),
                 },
             });
@@ -264,7 +300,7 @@ mod tests {
         let layer = AuthLayer::new(engine, crate::http::Dialect::default());
         let (parts, body) = Request::new(String::from("sent")).into_parts();
         let client = Client::of(parts.version, &parts.headers);
-        let mut future = std::pin::pin!(AuthFuture::<Answered, (), String> {
+        let mut future = std::pin::pin!(AuthFuture::<Answered, Empty, (), String> {
             step: Step::Rejected {
                 response: Some(Response::new(())),
                 drain: Drain::new(client, body, layer.route.drain),

@@ -1,9 +1,11 @@
 //! What each system's text shows or says, as its dialect answers it.
 
+use std::collections::BTreeSet;
+
 use gatekey::http::{AnswerKind, Authenticated, Dialect, presets};
-use gatekey::{Denial, Requirements};
-use http::HeaderMap;
-use serde_json::json;
+use gatekey::{Denial, Error, Requirements};
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
 
 use crate::common::{World, body, carry, header, headers};
 
@@ -382,4 +384,84 @@ fn problem_details_are_those_of_rfc_9457() {
     let hidden = lacking(&hides.build().unwrap());
     assert_eq!(hidden["status"], 404);
     assert_eq!(hidden["required-permissions"], json!(null));
+}
+
+/// The members that the bodies of a dialect may have, and those of the member `error`.
+type Shape = (&'static [&'static str], &'static [&'static str]);
+
+#[test]
+fn whatever_a_request_lacks_or_the_server_fails_at_the_body_has_its_dialects_shape() {
+    let problem: Shape = (
+        &[
+            "type",
+            "title",
+            "status",
+            "detail",
+            "code",
+            "required-permissions",
+        ],
+        &[],
+    );
+    let shapes: [(Dialect, Shape); 6] = [
+        (Dialect::problem_details(), problem),
+        (presets::aurorax(), (&["error_code", "error_message"], &[])),
+        (presets::pixxel(), (&["message"], &[])),
+        (presets::tiered_bearer(), (&["error", "message"], &[])),
+        (presets::one_codex(), (&["message", "status"], &[])),
+        (
+            presets::ai_platform(),
+            (&["success", "error"], &["code", "message", "details"]),
+        ),
+    ];
+    let mut codes = BTreeSet::new();
+    for (dialect, (members, of_error)) in shapes {
+        let mut rejections = vec![
+            dialect.missing(),
+            dialect.foreign(),
+            dialect.denied(Denial::Malformed),
+            dialect.denied(Denial::Unknown),
+            dialect.unavailable(Error::Closed),
+            dialect.failed(Error::Closed),
+            dialect.failed(Error::Internal("a fault")),
+        ];
+        // What of a credential cannot be read: not ASCII, repeated, of another scheme, not base64.
+        for carrier in ["authorization", "x-api-key", "x-aurorax-api-key"] {
+            for value in ["Bearer \u{e9}", "Basic ???", "Digest x", ""] {
+                let mut headers = HeaderMap::new();
+                let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+                headers.append(carrier, value.clone());
+                rejections.extend(dialect.credential(&headers).err());
+                headers.append(carrier, value);
+                rejections.extend(dialect.credential(&headers).err());
+            }
+        }
+        let content_type = dialect.missing().response().headers()["content-type"].clone();
+        for rejection in rejections {
+            let response = rejection.response();
+            assert_eq!(response.headers()["content-type"], content_type);
+            let body: Value = serde_json::from_slice(response.body()).unwrap();
+            let has = |body: &Value, allowed: &[&str]| {
+                let members = body.as_object().unwrap();
+                assert!(!members.is_empty(), "{rejection}");
+                for name in members.keys() {
+                    assert!(allowed.contains(&name.as_str()), "{name} of {rejection}");
+                }
+            };
+            has(&body, members);
+            if !of_error.is_empty() {
+                has(&body["error"], of_error);
+            }
+            codes.insert(rejection.answer().code());
+        }
+    }
+    let all = [
+        "forbidden",
+        "internal_error",
+        "invalid_api_key",
+        "invalid_request",
+        "missing_api_key",
+        "not_found",
+        "service_unavailable",
+    ];
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), all);
 }

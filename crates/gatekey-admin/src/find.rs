@@ -66,15 +66,19 @@ pub fn find_in_text(engine: &Engine, text: &str) -> Result<FoundInText> {
         return Ok(FoundInText::Token(Box::new(key)));
     }
     let text = beginning(whole);
-    let plain = plain(text);
-    let inside = decoded(&plain);
-    for text in once(text).chain(inside.iter().map(|text| text.as_str())) {
-        if let Some(key) = by_token(engine, text)? {
-            return Ok(FoundInText::Token(Box::new(key)));
+    let unescaped = plain(text);
+    let inside = decoded(&unescaped);
+    let mut found = by_token(engine, text, &unescaped)?;
+    for text in &inside {
+        if found.is_none() {
+            found = by_token(engine, text, &plain(text))?;
         }
     }
+    if let Some(key) = found {
+        return Ok(FoundInText::Token(Box::new(key)));
+    }
     let mut found: Vec<Key> = Vec::new();
-    for text in once(&plain).chain(&inside) {
+    for text in once(&unescaped).chain(&inside) {
         for (id, _) in ids(text) {
             if found.iter().all(|key| key.id != id)
                 && let Some(key) = engine.find_key(id)?
@@ -170,8 +174,8 @@ fn decode(run: &str) -> Option<Zeroizing<String>> {
     Some(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// The key of a token that a text has in it.
-fn by_token(engine: &Engine, text: &str) -> Result<Option<Key>> {
+/// The key of a token that a text has in it, or the text that is plain.
+fn by_token(engine: &Engine, text: &str, plain: &str) -> Result<Option<Key>> {
     // Of credentials, which have one colon between them.
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     for word in [user, password].into_iter().chain(words(text)) {
@@ -179,8 +183,7 @@ fn by_token(engine: &Engine, text: &str) -> Result<Option<Key>> {
             return Ok(Some(key));
         }
     }
-    let text = plain(text);
-    for (id, behind) in ids(&text) {
+    for (id, behind) in ids(plain) {
         let secret = behind.strip_prefix('_');
         let secret = secret.and_then(|secret| secret.get(..BEHIND_ID));
         if let Some(secret) = secret

@@ -101,30 +101,7 @@ impl Door {
             Some(url) => by_url(url, global)?,
             None => by_file(store_of(global)?, near, global)?,
         };
-        let door = Self { way, runtime };
-        door.reach(global)?;
-        Ok(door)
-    }
-
-    /// Whether the server behind a socket is there.
-    fn reach(&self, global: &Global) -> Result<()> {
-        #[cfg(unix)]
-        if let Way::Socket(path) = &self.way {
-            let connected = std::os::unix::net::UnixStream::connect(path);
-            return connected.map(drop).map_err(|error| {
-                let store = global.store.clone().unwrap_or_default();
-                let shown = path.display();
-                Failure::new(
-                    Exit::Locked,
-                    format!(
-                        "another process has {} open{}, and its socket {shown} cannot be reached: {error}",
-                        store.display(),
-                        holder(&store),
-                    ),
-                )
-            });
-        }
-        Ok(())
+        Ok(Self { way, runtime })
     }
 
     /// The answer's status and bytes. A body is JSON.
@@ -274,17 +251,30 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Whether a server holds the store and answers: to open the file would then wait in vain for
-/// its lock, which one that is only looked at has for a moment.
+/// Whether another process holds the store: to open the file would then wait in vain for its
+/// lock, which one that is only looked at has for a moment.
 #[cfg(unix)]
-fn is_served(store: &Path, socket: &Path) -> bool {
-    let is_held = || {
-        let held = File::open(store).ok()?.try_lock_shared();
-        Some(matches!(held, Err(TryLockError::WouldBlock)))
-    };
+fn is_held(store: &Path) -> bool {
     store.is_file()
-        && is_held() == Some(true)
-        && std::os::unix::net::UnixStream::connect(socket).is_ok()
+        && File::open(store)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The way to the server that holds the store, if it answers.
+#[cfg(unix)]
+fn by_socket(store: &Path, socket: PathBuf) -> Result<Way> {
+    match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_) => Ok(Way::Socket(socket)),
+        Err(error) => Err(Failure::new(
+            Exit::Locked,
+            format!(
+                "another process has {} open{}, and its socket {} cannot be reached: {error}",
+                store.display(),
+                holder(store),
+                socket.display(),
+            ),
+        )),
+    }
 }
 
 fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
@@ -294,8 +284,10 @@ fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
         None => gatekey_admin::socket_beside(store),
     };
     #[cfg(unix)]
-    if is_served(store, &socket) {
-        return Ok(Way::Socket(socket));
+    if is_held(store)
+        && let Ok(way) = by_socket(store, socket.clone())
+    {
+        return Ok(way);
     }
     match open(store, global)? {
         Ok(engine) => {
@@ -311,7 +303,7 @@ fn by_file(store: &Path, near: Option<&Path>, global: &Global) -> Result<Way> {
         Err(Error::Open {
             reason: OpenError::InUse,
             ..
-        }) => Ok(Way::Socket(socket)),
+        }) => by_socket(store, socket),
         Err(error) => {
             let locked = matches!(
                 &error,

@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gatekey::fleet::{Freshness, MemoryLog, Settings};
 use gatekey::{Denial, Engine, NewKey, NewKeyspace, Options, Pepper, Requirements, Verdict};
 use gatekey_oauth::{JwtOptions, Jwts, KeyUse};
+use gatekey_testkit::until;
 
 const ISSUER: &str = "https://api.example.com";
 const READ: Requirements<'_> = Requirements::new().permissions(&["read"]);
@@ -33,14 +34,6 @@ fn granted(jwts: &Jwts, jwt: &str) -> bool {
         Verdict::Granted(_) => true,
         Verdict::Denied(Denial::Unknown) => false,
         Verdict::Denied(denial) => panic!("{denial:?}"),
-    }
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

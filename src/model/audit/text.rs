@@ -41,10 +41,9 @@ struct Counted(u64);
 
 impl Display for Counted {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const MAX: u64 = AuditEvent::KEYS_COUNTED_MAX;
-        match self.0 == MAX + 1 {
-            true => write!(f, "more than {MAX}"),
-            false => write!(f, "{}", self.0),
+        match AuditEvent::keys_counted(self.0) {
+            Some(keys) => write!(f, "{keys}"),
+            None => write!(f, "more than {}", AuditEvent::KEYS_COUNTED_MAX),
         }
     }
 }

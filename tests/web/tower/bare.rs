@@ -103,6 +103,6 @@ fn the_layer_and_its_parts_may_cross_threads() {
     fn crosses<T: Send + Sync>() {}
     crosses::<AuthLayer>();
     crosses::<gatekey::tower::AuthService<()>>();
-    crosses::<gatekey::tower::AuthFuture<(), Vec<u8>, String>>();
+    crosses::<gatekey::tower::AuthFuture<(), gatekey::tower::ByDialect, Vec<u8>, String>>();
     crosses::<gatekey::http::Rejection>();
 }

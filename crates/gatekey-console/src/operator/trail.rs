@@ -238,10 +238,9 @@ fn sentence(call: &Ask, event: &AuditEvent, about: Option<KeyId>) -> String {
 
 /// How many keys an owner's suspension reached, which is not counted for many.
 fn counted(keys: u64) -> String {
-    const MAX: u64 = AuditEvent::KEYS_COUNTED_MAX;
-    match keys == MAX + 1 {
-        true => format!("> {}", format::number(MAX)),
-        false => format::number(keys),
+    match AuditEvent::keys_counted(keys) {
+        Some(keys) => format::number(keys),
+        None => format!("> {}", format::number(AuditEvent::KEYS_COUNTED_MAX)),
     }
 }
 

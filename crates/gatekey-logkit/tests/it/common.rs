@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gatekey::fleet::{Entries, Freshness, Log, MemoryLog, Settings};
 use gatekey::{Clock, Engine, Error, Issued, NewKey, NewKeyspace, Options, Pepper, Result};
 use gatekey_logkit::FaultyLog;
+pub(crate) use gatekey_testkit::until;
 
 /// Long enough that no server is ever late on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -151,15 +152,6 @@ pub(crate) fn granted(engine: &Engine, issued: &Issued) -> Option<bool> {
         Ok(verdict) => Some(verdict.is_granted()),
         Err(Error::NotFresh { .. }) => None,
         Err(error) => panic!("{error}"),
-    }
-}
-
-/// Waits for what comes at the latest on a machine that is very busy.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

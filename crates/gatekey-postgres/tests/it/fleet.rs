@@ -1,10 +1,11 @@
 //! Servers over a log in PostgreSQL.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gatekey::fleet::{Freshness, Settings};
 use gatekey::{Engine, Error, NewKey, NewKeyspace, Options, Pepper, Reason};
+use gatekey_testkit::until;
 
 use crate::server::Postgres;
 
@@ -36,14 +37,6 @@ fn servers(postgres: &Postgres, dir: &std::path::Path, count: usize) -> Vec<Engi
     let keyspace = NewKeyspace::new("acme_live").unwrap();
     servers[0].create_keyspace(keyspace).unwrap();
     servers
-}
-
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -11,8 +11,9 @@ use std::time::Duration;
 use gatekey::fleet::{Freshness, Settings};
 use gatekey::{Engine, Error, Issued, KeyState, NewKey, NewKeyspace, Reason};
 use gatekey_postgres::Config;
+use gatekey_testkit::until;
 
-use crate::fleet::{options, until};
+use crate::fleet::options;
 use crate::proxy::{Network, Proxy};
 use crate::server::Postgres;
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use gatekey::fleet::{Appended, Beat, Freshness, Log as _, Settings};
 use gatekey::{Engine, Error, Issued, NewKey, NewKeyspace, Options, Reason};
 use gatekey_postgres::{Config, PostgresLog};
+use gatekey_testkit::until;
 
-use crate::fleet::{options, until};
+use crate::fleet::options;
 use crate::server::Postgres;
 
 fn log(ports: &[u16]) -> Arc<PostgresLog> {
