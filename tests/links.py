@@ -22,6 +22,8 @@ FOLDERS = (
 )
 PATH = re.compile(rf"(?:{FOLDERS})/[\w./-]*\.(?:rs|py|sh|toml|txt|md|svg|tsv)")
 TEST = re.compile(r"(?:\w+::)+(\w+)")
+# What is read before anything else.
+DESIGN_LINES_MAX = 400
 
 
 def tracked(pattern):
@@ -69,6 +71,8 @@ def main():
                 faults.append(f"{page}: there is no test {named}")
         if re.search(r"^```rust(,no_run)?$", text, re.M) and f'/{page.name}")' not in code:
             faults.append(f"{page}: its snippets are no tests (include_str! in src/lib.rs)")
+    if len(pages[Path("docs/DESIGN.md")].splitlines()) > DESIGN_LINES_MAX:
+        faults.append(f"docs/DESIGN.md: over {DESIGN_LINES_MAX} lines; cases go to docs/INTERNALS.md")
     seen, ahead = set(), [Path("README.md")]
     while ahead:
         page = ahead.pop()
