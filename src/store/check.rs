@@ -125,6 +125,7 @@ struct Walk<'a> {
     sharing: BTreeMap<u64, u32>,
     rows: Rows,
     imported: imports::Imported,
+    seen: indexes::Seen,
     report: CheckReport,
 }
 
@@ -154,6 +155,7 @@ impl<'a> Walk<'a> {
             broken: BTreeMap::new(),
             keyspace_revisions: BTreeMap::new(),
             sharing: BTreeMap::new(),
+            seen: indexes::Seen::default(),
             report: CheckReport::default(),
         })
     }

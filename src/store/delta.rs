@@ -21,6 +21,8 @@
 //! delta from elsewhere has none.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "tracing")]
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::crypto::digest::{TAG_LEN, Tag};
@@ -50,6 +52,10 @@ pub(crate) trait Publish {
     /// The delta is empty where the snapshot only stands on another database than the one
     /// before.
     fn publish(&self, delta: &Delta, snapshot: Arc<Snapshot>) -> Result<(), Error>;
+
+    /// Lets no reader see what was published, or a copy of it, until something is
+    /// published again.
+    fn withdraw(&self);
 }
 
 /// A record before a transaction and after it; `None` where there was none.
@@ -139,18 +145,32 @@ pub(crate) struct Audited {
 impl Audited {
     pub(crate) fn of(seq: u64, actor: Option<&str>, event: &AuditEvent) -> Self {
         let keys = event.keys();
-        // The name of the variant alone, and nothing that it holds.
-        let mut kind = format!("{event:?}");
-        kind.truncate(
-            kind.find(|char: char| !char.is_alphanumeric())
-                .unwrap_or(kind.len()),
-        );
+        // The name of the variant alone, and nothing that it holds: no more is written out.
+        let mut kind = FirstWord(String::new());
+        let _ = write!(kind, "{event:?}");
         Self {
             seq,
-            kind,
+            kind: kind.0,
             actor: actor.map(str::to_owned),
             key: keys.first().copied(),
             keys: keys.len(),
+        }
+    }
+}
+
+/// Takes letters and digits, and fails at anything else.
+#[cfg(feature = "tracing")]
+struct FirstWord(String);
+
+#[cfg(feature = "tracing")]
+impl std::fmt::Write for FirstWord {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = text.find(|char: char| !char.is_alphanumeric());
+        let (word, rest) = text.split_at(end.unwrap_or(text.len()));
+        self.0.push_str(word);
+        match rest {
+            "" => Ok(()),
+            _ => Err(std::fmt::Error),
         }
     }
 }

@@ -67,6 +67,19 @@ pub(crate) fn key(
     }
 }
 
+/// What a key's record says of its revision, whatever its tag says; `None` where there is no
+/// record that can be read.
+pub(super) fn revision(
+    table: &impl ReadableTable<u64, Bytes>,
+    id: KeyId,
+) -> Result<Option<u64>, Error> {
+    let record = table.get(id.raw()).or_store()?;
+    let view = record
+        .as_ref()
+        .and_then(|record| View::parse(record.value()));
+    Ok(view.map(|view| view.revision()))
+}
+
 /// The cold record of a key that exists; without one the store is corrupt.
 pub(crate) fn cold(
     table: &impl ReadableTable<u64, Bytes>,
@@ -158,9 +171,27 @@ pub(crate) fn decode_audit_with(
     if !digests_equal(&key.link(previous, seq, body), hash) {
         return Err(corrupted("it does not follow on the entry before it"));
     }
+    Ok((audit_body(seq, body)?, *hash))
+}
+
+fn audit_body(seq: u64, body: &[u8]) -> Result<AuditEntry, Error> {
+    let corrupted = |why: &str| Error::corrupted("audit", seq, why);
     let (version, encoded) = body.split_first().ok_or_else(|| corrupted("it is empty"))?;
     let body = AuditBody::decode(*version, encoded).map_err(corrupted)?;
-    Ok((body.at_position(seq), *hash))
+    Ok(body.at_position(seq))
+}
+
+/// Reads an audit entry of which it is known that it follows on the one before it.
+pub(super) fn linked_entry(
+    table: &impl ReadableTable<u64, Bytes>,
+    seq: u64,
+) -> Result<AuditEntry, Error> {
+    let entry = table.get(seq).or_store()?;
+    let stored = entry.as_ref().map(|entry| entry.value());
+    match stored.and_then(|stored| stored.split_last_chunk::<DIGEST_LEN>()) {
+        Some((body, _)) => audit_body(seq, body),
+        None => Err(Error::corrupted("audit", seq, "it is missing")),
+    }
 }
 
 /// Follows the chain of the audit trail, and continues after a broken entry. That loses

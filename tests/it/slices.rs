@@ -99,7 +99,7 @@ fn more_keys_than_there_is_room_for_are_spent_to_the_last_request() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&dir, 50);
     create_keyspace(&engine);
-    let keys = issue(&engine, 400, Quota::new(1_000));
+    let keys = issue(&engine, 2_400, Quota::new(1_000));
     let yield_now = std::thread::yield_now;
     assert_eq!(spend(&engine, &keys, 4, yield_now), 4 * keys.len());
     assert!(engine.check().unwrap().is_sound());
@@ -112,17 +112,17 @@ fn more_keys_than_there_is_room_for_are_spent_to_the_last_request() {
 
 #[test]
 fn a_key_for_which_there_is_no_room_calls_in_a_few_slices_and_not_all() {
-    let engine = create(Options::new().limited_keys(600));
-    let keys = issue(&engine, 630, Quota::new(1_000));
+    let engine = create(Options::new().limited_keys(2_400));
+    let keys = issue(&engine, 2_430, Quota::new(1_000));
     let spend_first = |key: &Issued| assert_eq!(granted(&engine, key.token.expose(), 1), 1);
-    keys[..600].iter().for_each(spend_first);
+    keys[..2_400].iter().for_each(spend_first);
     let in_store = || -> Vec<u64> {
         let keys = keys.iter();
         keys.map(|key| remaining(&engine, key.key.id)).collect()
     };
     let mut before = in_store();
-    assert_eq!(before.iter().filter(|left| **left == 990).count(), 600);
-    for key in &keys[600..] {
+    assert_eq!(before.iter().filter(|left| **left == 990).count(), 2_400);
+    for key in &keys[2_400..] {
         spend_first(key);
         let after = in_store();
         let changed = before.iter().zip(&after).filter(|(old, new)| old != new);
@@ -130,7 +130,7 @@ fn a_key_for_which_there_is_no_room_calls_in_a_few_slices_and_not_all() {
         before = after;
     }
     let is_out = |left: &&u64| **left == 990;
-    assert!(before.iter().filter(is_out).count() <= 600);
+    assert!(before.iter().filter(is_out).count() <= 2_400);
     assert!(before.iter().filter(|left| **left == 999).count() >= 30);
 }
 

@@ -14,8 +14,9 @@ use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Spent}
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, table};
 
-/// Requests of so many keys wait for a commit at a time; of one key, one.
-const LANES: usize = 64;
+/// Requests of so many keys wait for a commit at a time; of one key, one. Of 64 threads, few
+/// meet in a lane.
+const LANES: usize = 256;
 /// The most quotas that one transaction of a closing puts back.
 const PER_TRANSACTION: usize = 1000;
 

@@ -1,6 +1,6 @@
 //! What names keys: the indexes, the cold records, usage and the owners' holdings.
 
-use redb::ReadableTable;
+use redb::{AccessGuard, ReadableTable, StorageError, TableDefinition};
 
 use super::Walk;
 use crate::model::clock::Timestamp;
@@ -12,12 +12,25 @@ use crate::store::tables::{
 };
 use crate::store::{counts, read, usage_networks};
 
+/// How many rows the walk over the keys has found in each table.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) cold: u64,
+    pub(super) by_owner: u64,
+    pub(super) held: u64,
+    pub(super) by_keyspace: u64,
+    pub(super) by_end: u64,
+    pub(super) by_turn: u64,
+}
+
+type Row<K, V> = Result<(AccessGuard<'static, K>, AccessGuard<'static, V>), StorageError>;
+
 impl Walk<'_> {
     /// The walk over the keys has found missing entries: this looks for entries without
-    /// a key.
+    /// a key, in tables that have others than those that it has seen.
     pub(super) fn indexes(&mut self) -> Result<(), Error> {
         let snapshot = self.snapshot;
-        for entry in snapshot.table(COLD)?.iter().or_store()? {
+        for entry in self.others(COLD, self.seen.cold)? {
             let id = KeyId::from_raw(entry.or_store()?.0.value());
             self.must_exist("cold", id)?;
         }
@@ -35,7 +48,7 @@ impl Walk<'_> {
             let noted = usage_networks::networks(&networks, snapshot.ring(), id);
             self.sound(noted)?;
         }
-        for entry in snapshot.table(BY_OWNER)?.iter().or_store()? {
+        for entry in self.others(BY_OWNER, self.seen.by_owner)? {
             let (index, _) = entry.or_store()?;
             let found = match tables::owner_index_parts(index.value()) {
                 Some((_, number, id)) => read::key(&self.keys, snapshot.ring(), id)
@@ -55,7 +68,7 @@ impl Walk<'_> {
                 );
             }
         }
-        for entry in snapshot.table(HELD)?.iter().or_store()? {
+        for entry in self.others(HELD, self.seen.held)? {
             let (place, _) = entry.or_store()?;
             let found = match tables::held_parts(place.value()) {
                 Some((number, _, id)) => read::key(&self.keys, snapshot.ring(), id)
@@ -69,7 +82,7 @@ impl Walk<'_> {
                 self.find("held", record, "it names no key of that owner");
             }
         }
-        for entry in snapshot.table(BY_KEYSPACE)?.iter().or_store()? {
+        for entry in self.others(BY_KEYSPACE, self.seen.by_keyspace)? {
             let (number, raw) = entry.or_store()?.0.value();
             let id = KeyId::from_raw(raw);
             let key = read::key(&self.keys, snapshot.ring(), id).ok().flatten();
@@ -77,7 +90,7 @@ impl Walk<'_> {
                 self.find("by_keyspace", id, "it names no key of that keyspace");
             }
         }
-        for entry in snapshot.table(BY_END)?.iter().or_store()? {
+        for entry in self.others(BY_END, self.seen.by_end)? {
             let (end, raw) = entry.or_store()?.0.value();
             let id = KeyId::from_raw(raw);
             let key = read::key(&self.keys, snapshot.ring(), id).ok().flatten();
@@ -85,7 +98,7 @@ impl Walk<'_> {
                 self.find("by_end", id, "it names no key that ends then");
             }
         }
-        for entry in snapshot.table(BY_TURN)?.iter().or_store()? {
+        for entry in self.others(BY_TURN, self.seen.by_turn)? {
             let row = entry.or_store()?.0.value();
             let id = KeyId::from_raw(row.1);
             let key = read::key(&self.keys, snapshot.ring(), id).ok().flatten();
@@ -94,6 +107,27 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The rows of a table, if there are others than those that the walk over the keys has
+    /// found there: it has found each in its place, so that where there are as many, there
+    /// are no others, and no key need be read for each again.
+    fn others<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+        seen: u64,
+    ) -> Result<impl Iterator<Item = Row<K, V>> + use<K, V>, Error> {
+        let table = self.snapshot.table(definition)?;
+        let mut count = 0;
+        for row in table.iter().or_store()? {
+            row.or_store()?;
+            count += 1;
+        }
+        let rows = match count == seen {
+            true => None,
+            false => Some(table.range::<K::SelfType<'_>>(..).or_store()?),
+        };
+        Ok(rows.into_iter().flatten())
     }
 
     fn must_exist(&mut self, table: &'static str, id: KeyId) -> Result<(), Error> {

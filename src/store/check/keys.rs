@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::ReadableTable;
+use redb::{ReadOnlyTable, ReadableTable};
 
 use super::Walk;
 use crate::model::audit::{AuditEvent, Scope};
@@ -81,6 +81,7 @@ impl Walk<'_> {
         let standing = ReadableTable::get(&self.by_owner, index.as_slice())
             .or_store()?
             .map(|standing| standing.value());
+        self.seen.by_owner += u64::from(standing.is_some());
         match standing {
             Some(NAMED_OVER) if !Life::from(key).is_over(self.now) => {
                 self.find("by_owner", id, "it says that a good key is over");
@@ -92,6 +93,7 @@ impl Walk<'_> {
         let row = ReadableTable::get(&self.held, place.as_slice())
             .or_store()?
             .map(|row| row.value());
+        self.seen.held += u64::from(row.is_some());
         // One that is over leaves the index when it is met.
         let right = held::row_of(key);
         if row.is_none() && !Life::from(key).is_over(self.now) {
@@ -100,22 +102,20 @@ impl Walk<'_> {
         if row.is_some() && right.is_some() && row != right {
             self.find("held", id, "it does not agree with the key");
         }
-        if ReadableTable::get(&self.by_keyspace, (key.keyspace, id.raw()))
-            .or_store()?
-            .is_none()
-        {
-            self.find("by_keyspace", id, "it does not name the key");
+        match has(&self.by_keyspace, (key.keyspace, id.raw()))? {
+            true => self.seen.by_keyspace += 1,
+            false => self.find("by_keyspace", id, "it does not name the key"),
         }
-        if let Some(end) = key.ends_at()
-            && ReadableTable::get(&self.by_end, (end.unix_ms(), id.raw()))
-                .or_store()?
-                .is_none()
-        {
-            self.find("by_end", id, "it does not name the key");
+        if let Some(end) = key.ends_at() {
+            match has(&self.by_end, (end.unix_ms(), id.raw()))? {
+                true => self.seen.by_end += 1,
+                false => self.find("by_end", id, "it does not name the key"),
+            }
         }
         for row in counts::turn_rows(key) {
-            if ReadableTable::get(&self.by_turn, row).or_store()?.is_none() {
-                self.find("by_turn", id, "it does not name the key");
+            match has(&self.by_turn, row)? {
+                true => self.seen.by_turn += 1,
+                false => self.find("by_turn", id, "it does not name the key"),
             }
         }
 
@@ -137,6 +137,7 @@ impl Walk<'_> {
         let Some(cold) = self.sound(read)? else {
             return self.imported(key, None);
         };
+        self.seen.cold += 1;
         self.imported(key, cold.foreign_id.as_deref())?;
         if key.has_quota != cold.quota.is_some() {
             self.find("cold", key.id, "it does not agree with its key on a quota");
@@ -208,6 +209,10 @@ impl Walk<'_> {
             return Ok(());
         }
         let entry = match key.revision > self.state.audit_floor_seq {
+            // The walk over the trail has followed its links.
+            true if key.revision <= self.state.audit_seq => {
+                read::linked_entry(&self.audit, key.revision)
+            }
             true => read::audit_entry(&self.audit, ring, &self.state, key.revision),
             false if matches!(key.phase, Phase::Revoked { .. }) => {
                 read::kept(&self.kept, ring, key.revision)
@@ -243,4 +248,12 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an index has a row.
+fn has<K: redb::Key + 'static>(
+    index: &ReadOnlyTable<K, ()>,
+    row: K::SelfType<'_>,
+) -> Result<bool, Error> {
+    Ok(ReadableTable::get(index, row).or_store()?.is_some())
 }

@@ -116,9 +116,11 @@ impl Walk<'_> {
             _ => {}
         }
         for id in entry.event.keys() {
-            let read = read::key(&self.keys, self.snapshot.ring(), id);
-            // The walk over the keys finds corrupt records.
-            if let Ok(Some(key)) = read
+            // Only one that says that it is older is read whole. The walk over the keys finds
+            // corrupt records.
+            if let Ok(Some(revision)) = read::revision(&self.keys, id)
+                && revision < seq
+                && let Ok(Some(key)) = read::key(&self.keys, self.snapshot.ring(), id)
                 && key.revision < seq
             {
                 self.find("keys", id, format!("it is older than audit entry {seq}"));
