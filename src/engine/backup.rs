@@ -79,7 +79,7 @@ impl Engine {
         target: impl AsRef<Path>,
         mut progress: impl FnMut(BackupProgress) -> ControlFlow<()>,
     ) -> Result<Backup> {
-        let snapshot = self.core.snapshot()?;
+        let snapshot = self.core.lasting_snapshot()?;
         let cache_bytes = self.core.cache_bytes();
         let backup = telling(&mut progress, |on_progress| {
             backup::backup(snapshot, target.as_ref(), cache_bytes, on_progress)

@@ -105,6 +105,12 @@ impl Core {
         done
     }
 
+    /// Repairs a file that was not closed, and is only read so far.
+    pub(super) fn repair_opened(&self) -> Result<(), Error> {
+        self.home.check()?;
+        self.store.recover_now(self)
+    }
+
     /// Recovers the store if it has failed. `Ok`: the store takes changes.
     pub(crate) fn recover(&self) -> Result<(), Error> {
         self.home.check()?;
@@ -179,5 +185,9 @@ impl Publish for Core {
             fleet.published(place);
         }
         Ok(())
+    }
+
+    fn withdraw(&self) {
+        self.go_dark();
     }
 }

@@ -37,6 +37,13 @@ impl Core {
         self.tell_expiring()
     }
 
+    /// The same, of the engine's own thread: keys that lag are brought up after it, in steps.
+    pub(super) fn flush_by_thread(&self) -> Result<(), Error> {
+        self.write_notes()?;
+        self.want_left_brought_up()?;
+        self.tell_expiring()
+    }
+
     /// A flush that tells the host of nothing.
     pub(super) fn write_notes(&self) -> Result<(), Error> {
         self.home.check()?;

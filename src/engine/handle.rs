@@ -208,6 +208,8 @@ impl Engine {
         options
             .check()
             .map_err(|reason| Error::open(path, reason))?;
+        let has_thread = options.usage_interval.is_some() || options.hook.is_some();
+        options.store.reads_first = options.reads_first.unwrap_or(has_thread);
         let core = Arc::new(Core::open(&options, place)?);
         let follower = match &core.fleet {
             Some(fleet) => Some(core.start_following(fleet, path)?),
@@ -461,6 +463,7 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn check(&self) -> Result<CheckReport> {
+        drop(self.core.lasting_snapshot()?);
         self.core.tell(|snapshot, now| {
             let mut report = check::check(snapshot, now)?;
             self.core.followers().check(snapshot, now, &mut report)?;

@@ -7,7 +7,7 @@ use crate::model::audit::AuditEntry;
 use crate::model::error::Result;
 use crate::model::id::KeyId;
 use crate::model::stats::PepperKeys;
-use crate::store::failure::guarded;
+use crate::store::snapshot::Snapshot;
 
 /// # Peppers
 impl Engine {
@@ -48,8 +48,7 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn peppers(&self) -> Result<Vec<PepperKeys>> {
-        let snapshot = self.core.snapshot()?;
-        let state = guarded(|| snapshot.state())?;
+        let state = self.core.read(Snapshot::state)?;
         let signing = self.core.signing_pepper();
         let mut peppers: Vec<_> = state
             .digests
@@ -107,7 +106,7 @@ impl Engine {
     /// ```
     pub fn history(&self, key: KeyId, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         check_limit(limit)?;
-        let snapshot = self.core.snapshot()?;
-        guarded(|| snapshot.history(key, from, limit))
+        self.core
+            .read(|snapshot| snapshot.history(key, from, limit))
     }
 }

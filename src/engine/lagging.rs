@@ -3,6 +3,7 @@
 use crate::engine::shared::Core;
 use crate::memory::lagging::Heeded;
 use crate::model::error::Error;
+use crate::model::owner::OwnerPath;
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 
@@ -44,33 +45,66 @@ impl Core {
     }
 
     /// Brings some keys up if that is wanted, and says whether there are more. After a
-    /// failure, a flush goes on.
+    /// failure it stays wanted, and the thread goes on once the store has recovered.
     pub(super) fn bring_wanted_up(&self) -> bool {
-        if !self.lagging.is_wanted.load(Ordering::Acquire) {
+        if !self.is_bringing_up_wanted() {
             return false;
         }
-        let goes_on = matches!(self.bring_some_up(), Ok(true));
-        if !goes_on {
-            self.lagging.is_wanted.store(false, Ordering::Release);
+        match self.bring_some_up() {
+            Ok(is_more) => {
+                if !is_more {
+                    self.lagging.is_wanted.store(false, Ordering::Release);
+                }
+                is_more
+            }
+            Err(_) => false,
         }
-        goes_on
+    }
+
+    pub(super) fn is_bringing_up_wanted(&self) -> bool {
+        self.lagging.is_wanted.load(Ordering::Acquire)
+    }
+
+    /// Makes room for an owner that is to lag, where there is none: in transactions of their
+    /// own, so that its own need not bring up all keys of another.
+    pub(super) fn make_room_for_lag(&self, owner: &OwnerPath) -> Result<(), Error> {
+        let at_once = self.lagging.at_once;
+        while self.read(|snapshot| snapshot.lacks_room_for(owner, at_once))? {
+            self.bring_some_up()?;
+        }
+        Ok(())
     }
 
     /// Brings up, for a flush, all keys that lag. In a fleet, another server may be at it:
     /// only what stands where the flush before this one found it.
     pub(super) fn bring_left_up(&self) -> Result<(), Error> {
+        match self.has_left()? {
+            true => self.bring_all_up(),
+            false => Ok(()),
+        }
+    }
+
+    /// The same, for a flush of the engine's own thread: it brings them up in steps, behind
+    /// what else it has to do.
+    pub(super) fn want_left_brought_up(&self) -> Result<(), Error> {
+        if self.has_left()? {
+            self.want_brought_up();
+        }
+        Ok(())
+    }
+
+    /// Whether there are keys that lag for a flush to bring up.
+    fn has_left(&self) -> Result<bool, Error> {
         if !self.lagging.is_any.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(false);
         }
-        if self.fleet.is_some() {
-            let lags = self.read(|snapshot| Ok(snapshot.lags().clone()))?;
-            let stands = *lock(&self.lagging.found) == lags;
-            *lock(&self.lagging.found) = lags;
-            if !stands {
-                return Ok(());
-            }
+        if self.fleet.is_none() {
+            return Ok(true);
         }
-        self.bring_all_up()
+        let lags = self.read(|snapshot| Ok(snapshot.lags().clone()))?;
+        let stands = *lock(&self.lagging.found) == lags;
+        *lock(&self.lagging.found) = lags;
+        Ok(stands)
     }
 
     fn bring_all_up(&self) -> Result<(), Error> {

@@ -49,6 +49,10 @@ impl Maintenance {
                 hook.call(failure);
             }
         };
+        if let Some(core) = core.upgrade() {
+            // A failure is noted, and met again below.
+            let _ = catch_unwind(AssertUnwindSafe(|| core.repair_opened()));
+        }
         let mut wait = FIRST_WAIT;
         let mut flushed_at = Instant::now();
         loop {
@@ -92,7 +96,7 @@ impl Maintenance {
             // Notes that could not be written are kept. A panic in a caller's clock
             // must not end this thread: nothing would be flushed any more.
             let write = || match is_due {
-                true => core.flush(),
+                true => core.flush_by_thread(),
                 false => core.recover(),
             };
             let written = catch_unwind(AssertUnwindSafe(write));
@@ -108,7 +112,12 @@ impl Maintenance {
                     let cause = StoreFailure::new(error.to_string(), None);
                     tell(&alarm.failure_of(&cause));
                 }
-                (Ok(()), None) => wait = FIRST_WAIT,
+                (Ok(()), None) => {
+                    wait = FIRST_WAIT;
+                    if core.is_bringing_up_wanted() {
+                        alarm.wake();
+                    }
+                }
             }
         }
     }

@@ -54,6 +54,9 @@ pub struct Options {
     pub(crate) at_once: usize,
     /// Whether the keys that lag are brought up without a flush.
     pub(crate) brings_up: bool,
+    /// Whether a file that was not closed is read before it is repaired. `None`: where the
+    /// engine has a thread, which then repairs it.
+    pub(crate) reads_first: Option<bool>,
 }
 
 impl Default for Options {
@@ -64,6 +67,7 @@ impl Default for Options {
                 cache_bytes: Self::CACHE_BYTES,
                 intent: Intent::OpenOrCreate,
                 verify_file: false,
+                reads_first: false,
             },
             resident_bytes: Self::RESIDENT_BYTES,
             clock: Arc::new(SystemClock),
@@ -81,6 +85,7 @@ impl Default for Options {
             ignores_fleet: false,
             at_once: lags::AT_ONCE,
             brings_up: true,
+            reads_first: None,
         }
     }
 }
@@ -289,7 +294,7 @@ impl Options {
     /// often either happened.
     ///
     /// The same number bounds the keys with quotas, and the quotas, in memory, about
-    /// 200 bytes each; there is room for 576 at least, since one request may need nine. While
+    /// 200 bytes each; there is room for 2,304 at least, since one request may need nine. While
     /// that is full, a request of a further key waits for a commit, which puts back up to 16
     /// quotas that were not used lately.
     ///

@@ -44,8 +44,9 @@ impl Engine {
         owner: impl TryInto<OwnerPath, Error: Into<Error>>,
         note: impl Into<Option<&'n str>>,
     ) -> Result<OwnerState> {
-        let owner = owner.try_into().map_err(Into::into)?;
+        let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
         let note = note.into().map(str::to_owned);
+        self.core.make_room_for_lag(&owner)?;
         let at_once = self.core.keys_at_once();
         let state = self.change(move |tx, actor| {
             change::owner::suspend(tx, &owner, note.as_deref(), at_once, actor)
@@ -74,7 +75,8 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn resume(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
-        let owner = owner.try_into().map_err(Into::into)?;
+        let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
+        self.core.make_room_for_lag(&owner)?;
         let at_once = self.core.keys_at_once();
         let state =
             self.change(move |tx, actor| change::owner::resume(tx, &owner, at_once, actor))?;

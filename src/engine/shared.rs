@@ -264,6 +264,19 @@ impl Core {
         self.published.load_full().ok_or_else(|| self.unavailable())
     }
 
+    /// The newest snapshot, for what reads it for long. That of a file that waits for its
+    /// repair is no such.
+    pub(crate) fn lasting_snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        let snapshot = self.snapshot()?;
+        match snapshot.is_view() {
+            false => Ok(snapshot),
+            true => {
+                self.repair_opened()?;
+                self.snapshot()
+            }
+        }
+    }
+
     /// Why there is no snapshot.
     #[cold]
     pub(super) fn unavailable(&self) -> Error {

@@ -38,6 +38,13 @@ pub fn lagging(mut options: Options, at_once: usize, by_itself: bool) -> Options
     options
 }
 
+/// Says when a file that was not closed is repaired: as it is opened, or once it
+/// `reads_first`. An engine that has no thread then repairs it before its first change.
+pub fn reading_first(mut options: Options, reads_first: bool) -> Options {
+    options.reads_first = Some(reads_first);
+    options
+}
+
 /// The comparison of two digests that every verification makes.
 #[must_use]
 #[inline(never)]

@@ -4,7 +4,8 @@
 //! blocks. A look is apart from the start, so that a file that was not closed can be
 //! repaired and read without changing it. Any other access becomes apart with the first
 //! call that fails: the current transaction can end and older snapshots stay readable,
-//! but nothing more reaches the ground. Once it is *over*, every call fails.
+//! but nothing more reaches the ground. An access of a *view* reads alone. Once it is
+//! *over*, every call fails.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +29,7 @@ type Block = [u8; BLOCK_LEN];
 const DIRECT: u8 = 0;
 const APART: u8 = 1;
 const OVER: u8 = 2;
+const VIEW: u8 = 3;
 
 /// Clones are the same access.
 #[derive(Debug, Clone)]
@@ -86,6 +88,11 @@ impl Access {
             written: BTreeMap::new(),
         };
         Ok(Self::new(ground, APART, layers))
+    }
+
+    /// For a view: see `view.rs`.
+    pub(super) fn view(ground: Arc<Ground>) -> Self {
+        Self::new(ground, VIEW, Layers::default())
     }
 
     fn new(ground: Arc<Ground>, mode: u8, layers: Layers) -> Self {
@@ -162,6 +169,7 @@ impl Access {
         let mut layers = lock(&shared.layers);
         match self.mode() {
             OVER => return Err(io::ErrorKind::NotConnected.into()),
+            VIEW => return Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             DIRECT => match direct(&shared.ground) {
                 Err(error) if shared.alarm.get().is_some() => {
                     self.note(&error, redo());
@@ -279,7 +287,7 @@ impl Layers {
 impl StorageBackend for Access {
     fn len(&self) -> io::Result<u64> {
         match self.mode() {
-            DIRECT => self.noting(self.0.ground.len()),
+            DIRECT | VIEW => self.noting(self.0.ground.len()),
             OVER => Err(io::ErrorKind::NotConnected.into()),
             _ => Ok(lock(&self.0.layers).len),
         }
@@ -288,6 +296,7 @@ impl StorageBackend for Access {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match self.mode() {
             DIRECT => self.noting(self.0.ground.read(offset, out)),
+            VIEW => self.noting(self.0.ground.read_as_closed(offset, out)),
             OVER => Err(io::ErrorKind::NotConnected.into()),
             _ => {
                 let read = lock(&self.0.layers).read(&self.0.ground, offset, out);
@@ -335,6 +344,28 @@ impl StorageBackend for Access {
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         match self.mode() {
             DIRECT => self.0.ground.try_lock(start, end),
+            _ => Err(BackendError::Unsupported),
+        }
+    }
+
+    // A view is opened by whoever has the file locked.
+    fn try_lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
+        match self.mode() {
+            VIEW => Ok(true),
+            _ => Err(BackendError::Unsupported),
+        }
+    }
+
+    fn lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+        match self.mode() {
+            VIEW => Ok(()),
+            _ => Err(BackendError::Unsupported),
+        }
+    }
+
+    fn query_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
+        match self.mode() {
+            VIEW => Ok(false),
             _ => Err(BackendError::Unsupported),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redb::Database;
+use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 
 use crate::model::error::Error;
 use crate::store::access::Access;
@@ -14,16 +14,37 @@ use crate::sync::{Mutex, lock};
 /// old one lives as long as a snapshot of it is in use.
 pub(super) struct Base {
     /// `None` once it is closed.
-    db: Mutex<Option<Database>>,
+    db: Mutex<Option<Db>>,
+    is_view: bool,
     access: Access,
+}
+
+enum Db {
+    Whole(Database),
+    /// See [`crate::store::view`].
+    View(ReadOnlyDatabase),
 }
 
 impl Base {
     pub(super) fn new(db: Database, access: Access) -> Self {
         Self {
-            db: Mutex::new(Some(db)),
+            db: Mutex::new(Some(Db::Whole(db))),
+            is_view: false,
             access,
         }
+    }
+
+    /// A view, which is to be replaced before a change is made.
+    pub(super) fn view(db: ReadOnlyDatabase, access: Access) -> Self {
+        Self {
+            db: Mutex::new(Some(Db::View(db))),
+            is_view: true,
+            access,
+        }
+    }
+
+    pub(super) fn is_view(&self) -> bool {
+        self.is_view
     }
 
     pub(super) fn access(&self) -> &Access {
@@ -35,7 +56,16 @@ impl Base {
         run: impl FnOnce(&Database) -> Result<T, Error>,
     ) -> Result<T, Error> {
         match &*lock(&self.db) {
-            Some(db) => run(db),
+            Some(Db::Whole(db)) => run(db),
+            Some(Db::View(_)) => Err(Error::Internal("a view is not written to")),
+            None => Err(Error::Closed),
+        }
+    }
+
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Error> {
+        match &*lock(&self.db) {
+            Some(Db::Whole(db)) => db.begin_read().or_store(),
+            Some(Db::View(db)) => db.begin_read().or_store(),
             None => Err(Error::Closed),
         }
     }
@@ -43,7 +73,8 @@ impl Base {
     /// Closes it. Reads from its snapshots fail from then on.
     pub(super) fn close(&self) -> Result<(), Error> {
         match lock(&self.db).take() {
-            Some(db) => guarded(|| db.close().or_store()),
+            Some(Db::Whole(db)) => guarded(|| db.close().or_store()),
+            Some(Db::View(db)) => guarded(|| db.close().or_store()),
             None => Ok(()),
         }
     }
@@ -53,10 +84,13 @@ impl Base {
 /// half-way: it must not write.
 impl Drop for Base {
     fn drop(&mut self) {
-        let Some(mut db) = lock(&self.db).take() else {
+        let Some(db) = lock(&self.db).take() else {
             return;
         };
         self.access.end();
+        let Db::Whole(mut db) = db else {
+            return;
+        };
         let _ = guarded(|| {
             // redb writes as it closes, unless it knows of an error; on pages that are
             // damaged it may panic there in a way that ends the process.

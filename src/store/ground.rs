@@ -12,6 +12,13 @@ use crate::sync::{Mutex, lock};
 
 type Range = (Bound<u64>, Bound<u64>);
 
+/// Where a file says how it was left: one byte, in the storage engine's third format.
+const LEFT_AT: u64 = 9;
+const NOT_CLOSED: u8 = 2;
+const TWO_PHASES: u8 = 4;
+/// Of a file that several processes write to, which the engine never allows.
+const NOT_SYNCED: u8 = 8;
+
 /// A file, memory, or a medium of the tests.
 #[derive(Debug)]
 pub(super) struct Ground {
@@ -38,6 +45,25 @@ impl Ground {
 
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.bytes.read(offset, out)
+    }
+
+    /// Whether its last commit was made in two phases: then it is whole, whatever a crash left
+    /// of the one after it.
+    pub(super) fn is_left_whole(&self) -> io::Result<bool> {
+        let mut left = [0];
+        self.read(LEFT_AT, &mut left)?;
+        Ok(left[0] & (TWO_PHASES | NOT_SYNCED) == TWO_PHASES)
+    }
+
+    /// Reads it as if it had been closed.
+    pub(super) fn read_as_closed(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.read(offset, out)?;
+        let at = LEFT_AT.checked_sub(offset);
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        if let Some(left) = at.and_then(|at| out.get_mut(at)) {
+            *left &= !NOT_CLOSED;
+        }
+        Ok(())
     }
 
     pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -191,6 +191,27 @@ fn require_peppers(
     Ok(())
 }
 
+/// The keys of a store that can be opened as it is, with nothing to be written to it.
+pub(super) fn ready(
+    settings: &Settings,
+    txn: &ReadTransaction,
+) -> Result<Option<Keyring>, OpenError> {
+    Ok(match identify(&settings.peppers, txn)? {
+        Found::Store {
+            identity,
+            store_key,
+            ring,
+            format,
+        } if settings.intent != Intent::Create
+            && format == FORMAT
+            && renew_seals(&settings.peppers, &identity, &store_key).is_none() =>
+        {
+            Some(ring)
+        }
+        _ => None,
+    })
+}
+
 /// Makes a blank database into a store, and brings the seals up to date.
 pub(super) fn make_ready(settings: &Settings, db: &Database) -> Result<Keyring, OpenError> {
     let txn = db

@@ -101,6 +101,11 @@ impl Lags {
         self.0.retain(|lag| lag.owner != *owner);
     }
 
+    /// Whether an owner is among them.
+    pub(crate) fn names(&self, owner: &OwnerPath) -> bool {
+        self.0.iter().any(|lag| lag.owner == *owner)
+    }
+
     /// Whether the keys of an owner lag, by its path.
     pub(crate) fn covers(&self, owner: &[u8]) -> bool {
         self.0.iter().any(|lag| lag.covers(owner))

@@ -59,4 +59,5 @@ pub(crate) mod trail;
 pub(crate) mod tx;
 pub(crate) mod usage_history;
 pub(crate) mod usage_networks;
+mod view;
 pub(crate) mod writer;

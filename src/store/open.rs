@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TransactionError,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, RepairSession, StorageError,
+    TransactionError,
 };
 
 use crate::crypto::digest::Keyring;
@@ -22,11 +23,12 @@ use crate::store::file::{
 };
 use crate::store::ground::Ground;
 use crate::store::home::{Home, SUFFIX};
-use crate::store::identity::{Found, identify, make_ready};
+use crate::store::identity::{Found, identify, make_ready, ready};
 use crate::store::leftovers::{REDB_MAGIC, clear_copy, clear_creations, creating_name, head};
 use crate::store::partial::Partial;
 use crate::store::place::Place;
 use crate::store::settings::{Intent, Settings};
+use crate::store::view;
 
 /// How often a file is looked at anew that others make, remove or replace meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
@@ -77,8 +79,25 @@ fn open_ground(
     ground: Ground,
     home: impl FnOnce() -> Home,
 ) -> Result<Opened, OpenError> {
-    let access = Access::direct(Arc::new(ground));
-    let db = guarded(|| builder(settings).create_with_backend(access.clone()))?;
+    let ground = Arc::new(ground);
+    let access = Access::direct(ground.clone());
+    let db = match settings.reads_first && !settings.verify_file {
+        true => guarded(|| open_unless_repaired(settings, access.clone()))?,
+        false => None,
+    };
+    let db = match db {
+        Some(db) => db,
+        None => match view_of(settings, &ground) {
+            Some((base, ring)) => {
+                return Ok(Opened {
+                    base: Arc::new(base),
+                    ring,
+                    home: home(),
+                });
+            }
+            None => guarded(|| builder(settings).create_with_backend(access.clone()))?,
+        },
+    };
     match guarded_any(|| make_ready(settings, &db)) {
         Ok(ring) => Ok(Opened {
             base: Arc::new(Base::new(db, access)),
@@ -94,6 +113,36 @@ fn open_ground(
             Err(error)
         }
     }
+}
+
+/// Opens what can be opened without reading it whole.
+fn open_unless_repaired(
+    settings: &Settings,
+    access: Access,
+) -> Result<Option<Database>, DatabaseError> {
+    let mut builder = builder(settings);
+    builder.set_repair_callback(RepairSession::abort);
+    match builder.create_with_backend(access) {
+        Err(DatabaseError::RepairAborted) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// A file that was not closed, to be read before it is repaired. `None` where it must be
+/// repaired, or written to, first: an error is then that of the repair.
+fn view_of(settings: &Settings, ground: &Arc<Ground>) -> Option<(Base, Keyring)> {
+    if !settings.reads_first || settings.verify_file {
+        return None;
+    }
+    let viewed = guarded_any(|| {
+        let opened = view::open(ground, settings.cache_bytes).map_err(database_error)?;
+        let Some((db, access)) = opened else {
+            return Ok(None);
+        };
+        let ready = ready(settings, &db.begin_read().map_err(no_transaction)?)?;
+        Ok(ready.map(|ring| (Base::view(db, access), ring)))
+    });
+    viewed.ok().flatten()
 }
 
 /// A caller that loses a race against others that create, remove or replace the file
@@ -258,8 +307,7 @@ pub(super) fn locked(lock: Result<(), TryLockError>) -> Result<(), OpenError> {
 }
 
 /// Looks at an existing file without writing to it, so that one that is not ours, or
-/// not for these peppers, stays as it was to the byte. One that was not closed is
-/// repaired in memory for this. `false`: look again.
+/// not for these peppers, stays as it was to the byte. `false`: look again.
 fn look_without_writing(settings: &Settings, path: &Path) -> Result<bool, OpenError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -278,24 +326,46 @@ fn look_without_writing(settings: &Settings, path: &Path) -> Result<bool, OpenEr
 fn identify_apart(settings: &Settings, file: &File) -> Result<(), OpenError> {
     check_magic(file)?;
     guarded_any(|| {
-        let mut builder = Database::builder();
-        builder.set_cache_size(settings.cache_bytes);
-        look_apart(&builder, file, |txn| {
-            match identify(&settings.peppers, txn)? {
-                Found::Blank if settings.intent == Intent::Open => Err(OpenError::Missing),
-                _ => Ok(()),
+        let ground = Arc::new(ground_on(file)?);
+        let look = |txn: &ReadTransaction| match identify(&settings.peppers, txn)? {
+            Found::Blank if settings.intent == Intent::Open => Err(OpenError::Missing),
+            _ => Ok(()),
+        };
+        match look_at_view(settings, &ground, look) {
+            // What a view cannot read, a repair may, or it says what is wrong.
+            None | Some(Err(OpenError::Store(_) | OpenError::Corrupted(_))) => {
+                look_apart(settings, ground, look)
             }
-        })
+            Some(found) => found,
+        }
     })
+}
+
+/// `None`: the file must be repaired first.
+fn look_at_view<T>(
+    settings: &Settings,
+    ground: &Arc<Ground>,
+    look: impl FnOnce(&ReadTransaction) -> Result<T, OpenError>,
+) -> Option<Result<T, OpenError>> {
+    let looked = guarded_any(|| {
+        let opened = view::open(ground, settings.cache_bytes).map_err(database_error)?;
+        let Some((db, _)) = opened else {
+            return Ok(None);
+        };
+        look(&db.begin_read().map_err(no_transaction)?).map(Some)
+    });
+    looked.transpose()
 }
 
 /// Repairs a file in memory, and looks at it as it then is.
 fn look_apart<T>(
-    builder: &redb::Builder,
-    file: &File,
+    settings: &Settings,
+    ground: Arc<Ground>,
     look: impl FnOnce(&ReadTransaction) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
-    let access = Access::apart(Arc::new(ground_on(file)?)).map_err(OpenError::io)?;
+    let access = Access::apart(ground).map_err(OpenError::io)?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(settings.cache_bytes);
     let mut db = builder
         .create_with_backend(access.clone())
         .map_err(database_error)?;
@@ -335,7 +405,7 @@ fn panicked() -> OpenError {
 }
 
 /// redb may panic on a file that was damaged from outside.
-fn guarded(open: impl FnOnce() -> Result<Database, DatabaseError>) -> Result<Database, OpenError> {
+fn guarded<T>(open: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, OpenError> {
     guarded_any(|| open().map_err(database_error))
 }
 

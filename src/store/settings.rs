@@ -12,6 +12,9 @@ pub(crate) struct Settings {
     pub(crate) intent: Intent,
     /// Whether the whole file is read and its checksums verified.
     pub(crate) verify_file: bool,
+    /// Whether a file that was not closed is read before it is repaired. Somebody must then
+    /// repair it.
+    pub(crate) reads_first: bool,
 }
 
 /// What is to be done about a store that exists, or does not.

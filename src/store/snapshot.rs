@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use crate::crypto::digest::Keyring;
 use crate::model::audit::{AuditEntry, AuditPage};
@@ -48,7 +48,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// What a database holds now.
     pub(super) fn new(base: &Arc<Base>, ring: &Arc<Keyring>) -> Result<Self, Error> {
-        let txn = base.with(|db| db.begin_read().or_store())?;
+        let txn = base.begin_read()?;
         let meta = txn.open_table(META).or_store()?;
         Ok(Self {
             keys: txn.open_table(KEYS).or_store()?,
@@ -80,6 +80,11 @@ impl Snapshot {
         self.base.access().is_over()
     }
 
+    /// Whether its file waits for its repair, after which the snapshot can be read no more.
+    pub(crate) fn is_view(&self) -> bool {
+        self.base.is_view()
+    }
+
     pub(super) fn base(&self) -> &Base {
         &self.base
     }
@@ -102,6 +107,17 @@ impl Snapshot {
     /// The owners whose keys lag behind them.
     pub(crate) fn lags(&self) -> &Lags {
         &self.lags
+    }
+
+    /// Whether an owner would lag if it were changed, and as many lag as may.
+    pub(crate) fn lacks_room_for(&self, owner: &OwnerPath, at_once: usize) -> Result<bool, Error> {
+        if !self.lags.is_full() || self.lags.names(owner) {
+            return Ok(false);
+        }
+        let (from, to) = tables::owner_index_range(owner, true);
+        let by_owner = self.table(BY_OWNER)?;
+        let rows = by_owner.range::<&[u8]>(from.as_slice()..to.as_slice());
+        Ok(rows.or_store()?.nth(at_once).is_some())
     }
 
     pub(crate) fn record(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {

@@ -39,7 +39,8 @@ pub(crate) struct Store {
 /// The state of a store that has failed.
 #[derive(Default)]
 struct Recovery {
-    /// Whether it must recover before it takes a change.
+    /// Whether it must recover before it takes a change: also where its file was not closed,
+    /// and is only read so far.
     is_due: bool,
     /// The delta of a commit of which it is not known whether it is durable.
     pending: Option<Delta>,
@@ -76,12 +77,16 @@ impl Store {
         let (snapshot, commits) =
             read.map_err(|error| Error::open(path, OpenError::reading(error)))?;
         opened.base.access().absorb(&alarm);
+        let recovery = Recovery {
+            is_due: opened.base.is_view(),
+            ..Recovery::default()
+        };
         Ok(Self {
             inner: Mutex::new(Inner {
                 base: Some(opened.base),
                 published: Some(Arc::new(snapshot)),
                 commits,
-                recovery: Recovery::default(),
+                recovery,
             }),
             home: Mutex::new(opened.home),
             ring,

@@ -16,7 +16,9 @@ use rand::rngs::StdRng;
 
 use crate::disk::{Crash, Disk, Step};
 use crate::rounds;
-use crate::workload::{Look, QUOTA, SCRIPT, Verb, World, assert_sound, instant, look, open};
+use crate::workload::{
+    Look, QUOTA, SCRIPT, Verb, World, assert_sound, instant, look, open, open_unrepaired,
+};
 use gatekey::{Engine, Error, KeyId, OpenError};
 
 /// The script as it ran once: every call, and what was known after each verb.
@@ -171,6 +173,19 @@ impl Run {
                 left + 10 >= QUOTA - found.spent,
                 "{name}: more than a slice is lost"
             );
+        }
+        // Read before it is repaired it is the same, and is repaired for the first change.
+        // At every fourth verb, for the time that it takes.
+        if first.is_multiple_of(4) {
+            let disk = Disk::of(image.to_vec());
+            let unrepaired = open_unrepaired(&disk, first).expect(name);
+            let read = look(&unrepaired, &self.tokens).unwrap();
+            if let Some(difference) = read.difference(&found.look) {
+                panic!("{name}: before its repair: {difference}");
+            }
+            let well = gatekey::NewKeyspace::new("well").unwrap();
+            unrepaired.create_keyspace(well).expect(name);
+            assert_sound(&unrepaired, name);
         }
         // It goes on from there; after every tenth verb, for the time that it takes.
         if first.is_multiple_of(10) {

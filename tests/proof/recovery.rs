@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gatekey::proof::open_on;
+use gatekey::proof::{lagging, open_on, reading_first};
 use gatekey::{Engine, Error, Issued, NewKey, NewKeyspace, Options, Reason};
 
 use crate::disk::{Call, Disk, Fault, How};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 fn options() -> Options {
     Options::new().resident_bytes(1 << 16).usage_interval(None)
@@ -216,4 +217,107 @@ fn verifications_under_way_see_no_stale_grant_and_no_error() {
     });
     assert!(is_granted(&engine, &issued[0]));
     assert!(engine.check().unwrap().is_sound());
+}
+
+/// What a kill leaves of a store in which the first key was revoked last.
+fn killed() -> (Vec<u8>, Vec<Issued>) {
+    let disk = Disk::default();
+    let (engine, issued) = begin(options(), &disk);
+    engine
+        .revoke(issued[0].key.id, Reason::KeyCompromise)
+        .unwrap();
+    (disk.live(), issued)
+}
+
+#[test]
+fn a_file_that_was_not_closed_is_read_while_it_cannot_be_repaired_and_then_takes_changes() {
+    let (image, issued) = killed();
+    for call in [Call::Write, Call::Sync] {
+        let disk = Disk::of(image.clone());
+        let engine = open_on(reading_first(options(), true), disk.clone()).unwrap();
+        disk.set_fault(Some(fault(call, How::Broken)));
+        for _ in 0..2 {
+            let refused = engine.revoke(issued[1].key.id, Reason::KeyCompromise);
+            assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+            assert!(!is_granted(&engine, &issued[0]));
+            assert!(issued[1..].iter().all(|issued| is_granted(&engine, issued)));
+            assert!(!engine.health().is_well());
+        }
+        disk.set_fault(None);
+        until("it is repaired", || {
+            engine
+                .revoke(issued[1].key.id, Reason::KeyCompromise)
+                .is_ok()
+        });
+        assert!(engine.health().is_well() && engine.check().unwrap().is_sound());
+        for (at, issued) in issued.iter().enumerate() {
+            assert_eq!(is_granted(&engine, issued), at > 1, "{at}");
+        }
+    }
+}
+
+/// A page of it is damaged, which checksums tell: as in a copy that another program made.
+#[test]
+fn a_file_of_which_a_repair_finds_that_it_does_not_hold_together_is_read_no_more() {
+    let (image, issued) = killed();
+    let (mut refused, mut found) = (0, 0);
+    let places = (1..image.len() / 4096).flat_map(|page| [60, 300].map(|at| page * 4096 + at));
+    for place in places.filter(|place| image[*place] != 0) {
+        let mut image = image.clone();
+        image[place] ^= 1;
+        let Ok(engine) = open_on(reading_first(options(), true), Disk::of(image)) else {
+            refused += 1;
+            continue;
+        };
+        if let Err(error) = engine.flush() {
+            found += 1;
+            assert!(matches!(error, Error::Corrupted(_)), "{error}");
+            assert!(
+                issued
+                    .iter()
+                    .all(|it| engine.verify(it.token.expose()).is_err())
+            );
+            assert!(!engine.health().is_well());
+        }
+    }
+    assert!(
+        found > 3,
+        "{found} found by a repair, {refused} refused at once"
+    );
+}
+
+/// How many records of keys say, in a file, that the key is suspended.
+fn suspended(image: &[u8]) -> usize {
+    const KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("keys");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), image).unwrap();
+    let db = Database::open(file.path()).unwrap();
+    let keys = db.begin_read().unwrap().open_table(KEYS).unwrap();
+    let records = keys.iter().unwrap();
+    records
+        .filter(|record| record.as_ref().unwrap().1.value()[5] != 0)
+        .count()
+}
+
+/// An engine that writes no usage, whose thread watches the store alone.
+#[test]
+fn keys_that_lag_as_the_store_fails_are_brought_up_once_it_has_recovered() {
+    let disk = Disk::default();
+    disk.set_sync_time(Duration::from_millis(1));
+    let options = lagging(options(), 2, true).on_failure(|_| {});
+    let engine = open_on(options, disk.clone()).unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("acme").unwrap())
+        .unwrap();
+    let keys = vec![NewKey::new("acme", "acme").unwrap(); 600];
+    engine.issue_batch(keys).unwrap();
+    engine.suspend("acme", None).unwrap();
+    disk.set_fault(Some(fault(Call::Write, How::Broken)));
+    until("it fails", || !engine.health().is_well());
+    let behind = suspended(&disk.live());
+    assert!(behind < 600, "they were brought up before the disk failed");
+    disk.set_fault(None);
+    until("it recovers and goes on", || {
+        engine.health().is_well() && suspended(&disk.live()) == 600
+    });
 }

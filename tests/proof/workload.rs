@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use gatekey::proof::{lagging, open_on};
+use gatekey::proof::{lagging, open_on, reading_first};
 use gatekey::{
     AuditEvent, Engine, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner,
     KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, OwnerUpdate, Pepper, Plan,
@@ -60,6 +60,8 @@ pub(crate) fn options(clock: &ManualClock, peppers: u8) -> Options {
         .usage_interval(Duration::from_secs(86_400));
     // An owner of more keys than that is brought up by the next flush, in steps of it.
     options = lagging(options, 4, false);
+    // What an opening writes is in the journal when it returns.
+    options = reading_first(options, false);
     for id in 1..=peppers {
         options = options.pepper(Pepper::new(id, [id; 32]).unwrap());
     }
@@ -69,6 +71,12 @@ pub(crate) fn options(clock: &ManualClock, peppers: u8) -> Options {
 /// Opens what stands on a disk, at the instant of a verb.
 pub(crate) fn open(disk: &Disk, at: usize) -> Result<Engine, Error> {
     open_on(options(&ManualClock::at(instant(at)), 2), disk.clone())
+}
+
+/// The same, read before it is repaired, which the first change does.
+pub(crate) fn open_unrepaired(disk: &Disk, at: usize) -> Result<Engine, Error> {
+    let options = options(&ManualClock::at(instant(at)), 2).usage_interval(None);
+    open_on(reading_first(options, true), disk.clone())
 }
 
 impl World {

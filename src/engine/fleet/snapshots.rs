@@ -29,7 +29,7 @@ pub(super) fn beside(path: Option<&Path>, what: &str) -> PathBuf {
 impl Engine {
     /// Puts a snapshot of the newest state, which is that of one position.
     pub(super) fn put_snapshot(&self, log: &dyn Log) -> Result<SnapshotInfo> {
-        let snapshot = self.core.snapshot()?;
+        let snapshot = self.core.lasting_snapshot()?;
         let place = snapshot.place()?;
         let place = place.ok_or_else(|| Error::open(self.path(), OpenError::NotInFleet))?;
         let target = beside(self.closer.path.as_deref(), "snapshot");

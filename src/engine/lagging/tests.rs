@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::model::clock::ManualClock;
+use crate::store::lags::LAGS_MAX;
 use crate::{
     Engine, KeyCounts, KeyFilter, KeyState, KeyUpdate, NewKey, NewKeyspace, Options, Permissions,
     Reason, Requirements, Result, Rotation, Token,
@@ -218,4 +219,56 @@ fn keys_that_lag_are_told_as_those_of_an_engine_without_lags() {
             side.engine.close().unwrap();
         }
     }
+}
+
+/// The keys of a lag that must go are brought up before, in steps, and not with the change.
+#[test]
+fn the_owner_for_which_there_is_no_room_waits_for_steps_and_not_in_its_own_transaction() {
+    let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
+    let engine = Side::options(2, 0, &clock).open_in_memory().unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("many").unwrap())
+        .unwrap();
+    let owners: Vec<String> = (0..=LAGS_MAX).map(|at| format!("owner-{at}")).collect();
+    for owner in &owners {
+        let keys = vec![NewKey::new("many", owner.as_str()).unwrap(); 11];
+        engine.issue_batch(keys).unwrap();
+    }
+    let commits = || engine.metrics().unwrap().commits.count();
+    let (last, first) = owners.split_last().unwrap();
+    for owner in first {
+        engine.suspend(owner.as_str(), None).unwrap();
+    }
+    let lags = || engine.core.snapshot().unwrap().lags().clone();
+    assert!(lags().is_full());
+    // One that lags already, and one of few keys, need no room.
+    let before = commits();
+    engine.resume(first[3].as_str()).unwrap();
+    engine.suspend("nobody", None).unwrap();
+    assert_eq!(commits() - before, 2);
+    // Six steps of two keys each, and the change.
+    let before = commits();
+    engine.suspend(last.as_str(), None).unwrap();
+    assert_eq!(commits() - before, 7);
+    assert!(lags().covers(last.as_bytes()) && !lags().covers(first[0].as_bytes()));
+    engine.flush().unwrap();
+    assert!(lags().is_empty() && engine.check().unwrap().is_sound());
+}
+
+/// The thread's flush leaves what lags to the thread's steps, so that nothing waits for all.
+#[test]
+fn a_flush_of_the_engines_thread_wants_keys_brought_up_and_does_not_wait_for_them() {
+    let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
+    let engine = Side::options(2, 0, &clock).open_in_memory().unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("many").unwrap())
+        .unwrap();
+    let keys = vec![NewKey::new("many", "acme").unwrap(); 11];
+    engine.issue_batch(keys).unwrap();
+    engine.suspend("acme", None).unwrap();
+    let core = &engine.core;
+    core.flush_by_thread().unwrap();
+    assert!(!core.snapshot().unwrap().lags().is_empty());
+    core.flush().unwrap();
+    assert!(core.snapshot().unwrap().lags().is_empty());
 }

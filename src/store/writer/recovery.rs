@@ -66,6 +66,11 @@ impl Store {
                 inner.recovery.rests_until = Some(Instant::now() + begun.elapsed() * REST);
                 inner.recovery.last = Some(failure.clone());
                 self.alarm.attempted(&failure);
+                let is_view = inner.base.as_ref().is_some_and(|base| base.is_view());
+                if is_view && matches!(error, Error::Corrupted(_)) {
+                    // What was shown of it so far is not as a commit left it.
+                    publish.withdraw();
+                }
                 Err(error)
             }
         }
@@ -82,7 +87,18 @@ impl Store {
         }
         let room = base.access().redo();
         room.map_err(|error| Error::Store(io_failure(&error)))?;
-        match self.reopen(&base) {
+        let reopened = self.reopen(&base).map_err(|error| match error {
+            Error::Corrupted(damage) if base.is_view() => Error::corrupted(
+                "file",
+                "-",
+                format!(
+                    "{damage}; if the file is a copy made while the store was open, it mixes pages \
+                     of several commits: make copies with Engine::backup"
+                ),
+            ),
+            error => error,
+        });
+        match reopened {
             Ok((new, snapshot, commits)) => self.settle(inner, new, snapshot, commits, publish),
             Err(error) => {
                 self.stand_by(inner, &base, publish);

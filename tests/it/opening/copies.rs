@@ -318,6 +318,9 @@ fn a_copy_made_by_another_program_while_the_store_is_open_is_sound_or_says_what_
     let engine = &store.engine;
     let mut ids = Vec::new();
     grow(engine, &mut ids, 3000);
+    let token = engine.issue(NewKey::new("acme_live", "acme").unwrap());
+    let token = token.unwrap();
+    let token = token.token.expose();
     let path = store.path.as_ref().unwrap();
     let (mut opened, mut refused) = (0, 0);
     let mut change = 0;
@@ -333,11 +336,27 @@ fn a_copy_made_by_another_program_while_the_store_is_open_is_sound_or_says_what_
             }
             .unwrap();
         });
-        match small().clock(store.clock.clone()).open(&copy) {
-            Ok(copy) => {
+        let options = small().clock(store.clock.clone());
+        // With a thread of its own an engine reads the copy before that has repaired it.
+        let copied = match round % 8 {
+            0..4 => options.open(&copy),
+            _ => options.usage_interval(None).open(&copy),
+        };
+        let flushed = copied.and_then(|copied| match copied.flush() {
+            Ok(()) => Ok(copied),
+            Err(error) => {
+                // It is read no more.
+                assert!(round % 8 < 4 && copied.verify(token).is_err());
+                assert!(!copied.health().is_well());
+                Err(error)
+            }
+        });
+        match flushed {
+            Ok(copied) => {
                 opened += 1;
-                let report = copy.check().unwrap();
+                let report = copied.check().unwrap();
                 assert!(report.is_sound(), "{report:#?}");
+                assert!(copied.verify(token).unwrap().is_granted());
             }
             Err(error) => {
                 refused += 1;
