@@ -1,6 +1,8 @@
 //! What limits and quotas cost a verification: over keys at random, each its own owner
 //! below a thousand organisations, beside the same keys without any.
 
+use std::hint::black_box;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use gatekey::{Engine, LevelDefaults, Limit, NewKey, NewKeyspace, Options, Plan, Quota, Refill};
@@ -12,12 +14,30 @@ pub(crate) const KEYS: usize = 50_000;
 const ORGANISATIONS: usize = 1_000;
 /// So many requests that none is refused.
 const MANY: u32 = 4_000_000_000;
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 5] = [
     "verify_limited_over_plain",
     "verify_three_levels_over_plain",
     "verify_quota_over_plain",
     "verify_hot_owner_threads_2_speedup",
+    "verify_two_counters_over_plain",
 ];
+
+/// The least that two limits can be: two counts under a lock, in a cache line of their own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Line(Mutex<[u64; 2]>);
+
+impl Line {
+    fn touch(&self) {
+        black_box(self.0.is_poisoned());
+    }
+
+    fn count(&self) {
+        let mut counts = self.0.lock().unwrap();
+        assert!(counts.iter().all(|count| *count < u64::from(MANY)));
+        counts.iter_mut().for_each(|count| *count += 1);
+    }
+}
 
 /// An engine, and its tokens in a random order, the same for all.
 pub(crate) struct Place {
@@ -90,6 +110,23 @@ pub(crate) fn limits(run: &Run) {
         let of_key = |new: NewKeyspace| new.plan(both).default_plan("both");
         over_plain(NAMES[0], &Place::new(ORGANISATIONS, of_key, |key| key));
     }
+    if run.wants(&NAMES[4..]) {
+        let place = Place::new(ORGANISATIONS, |new| new, |key| key);
+        // Each key's own, found by its number: as the keys lie, they are no neighbours.
+        let lines: Vec<Line> = (0..KEYS).map(|_| Line::default()).collect();
+        let line = |at: usize| &lines[at % KEYS * 7_919 % KEYS];
+        let (_, _, ratio) = compare(
+            run.rounds(),
+            20_000,
+            |at| {
+                line(at).touch();
+                place.verify(at);
+                line(at).count();
+            },
+            |at| plain.verify(at),
+        );
+        print(NAMES[4], ratio, "ratio");
+    }
     if run.wants(&NAMES[1..2]) {
         let of_levels = |new: NewKeyspace| {
             let new = new.plan(Plan::new("tier").limit(hourly()));
@@ -105,7 +142,7 @@ pub(crate) fn limits(run: &Run) {
         let of_key = |key: NewKey| key.quota(quota);
         over_plain(NAMES[2], &Place::new(ORGANISATIONS, |new| new, of_key));
     }
-    if run.wants(&NAMES[3..]) {
+    if run.wants(&NAMES[3..4]) {
         let of_level = |new: NewKeyspace| {
             new.plan(Plan::new("tier").limit(hourly()))
                 .owner_defaults(1, LevelDefaults::new().plan("tier"))

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::change::quota;
 use crate::engine::shared::Core;
 use crate::memory::levels::PerLevel;
-use crate::memory::limiter::{Ask, Charged as OfLimits, Terms};
+use crate::memory::limiter::{Ask, Charged as OfLimits, Known, Terms};
 use crate::memory::owner_names::{self, Name};
 use crate::memory::owner_terms::{Own, Pinned};
 use crate::memory::quota::{Fetched, Name as PurseName, Taken};
@@ -18,14 +18,14 @@ use crate::memory::registry::{Entry, Once};
 use crate::model::allowances::Allowances;
 use crate::model::charge::{Charge, Part};
 use crate::model::clock::Timestamp;
-use crate::model::counter::Counted;
 use crate::model::error::Error;
+use crate::model::id::KeyId;
 use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
 use crate::model::quota::Period;
 use crate::model::requirements::Requirements;
 use crate::model::time::{Present, When};
-use crate::model::verdict::{Denial, Standing};
+use crate::model::verdict::{Denial, Stands};
 use crate::store::quota::{Asked, Spent};
 use crate::store::record::View;
 
@@ -42,7 +42,7 @@ pub(super) enum Charged {
 #[derive(Default)]
 pub(super) struct Receipt {
     /// Where its levels stand in their limits, if they have any.
-    pub(super) standing: Option<Standing<Counted>>,
+    pub(super) standing: Stands,
     /// What was charged, if that is to be settled later.
     pub(super) part: Option<Part>,
     /// By what that is settled.
@@ -147,9 +147,8 @@ impl Core {
         })
     }
 
-    /// Charges a request that the key alone is charged for, where memory admits it and the
-    /// coarse clock is exact enough to say so. `false`: nothing was charged, and
-    /// [`charge`](Self::charge) says what there is to say.
+    /// Charges a request where memory admits it and the coarse clock is exact enough to say
+    /// so. `false`: nothing was charged, and [`charge`](Self::charge) says what there is to say.
     #[inline(never)]
     pub(super) fn charge_coarsely(
         &self,
@@ -160,7 +159,42 @@ impl Core {
         receipt: &mut Receipt,
     ) -> Result<bool, Error> {
         let when = When::coarse(coarse);
-        self.charge_key_alone(view, entry, requirements, when, receipt)
+        match entry.charges_owners() {
+            false => self.charge_key_alone(view, entry, requirements, when, receipt),
+            true => self.charge_levels_coarsely(view, entry, requirements, when, receipt),
+        }
+    }
+
+    /// Charges a request at whichever levels it has, of which one at most has a quota.
+    fn charge_levels_coarsely(
+        &self,
+        view: &View<'_>,
+        entry: &Entry,
+        requirements: &Requirements<'_>,
+        when: When,
+        receipt: &mut Receipt,
+    ) -> Result<bool, Error> {
+        if requirements.asks_for_more() {
+            return Ok(false);
+        }
+        self.with_levels(Who::has(view), entry, |levels| {
+            if levels.quotas.len() > 1 {
+                return Ok(false);
+            }
+            let cost = requirements.cost;
+            let spend = || match levels.quotas.first() {
+                Some(quota) if cost > 0 => self.quotas.spend_one(quota.purse, cost.into(), when),
+                _ => true,
+            };
+            let mut counted = None;
+            let (asks, at) = (&levels.limits, (when, &self.home));
+            let is_charged = (self.limiter).charge_steadily(asks, cost, at, &mut counted, spend)?;
+            receipt.standing = counted.map_or(Stands::Nowhere, |it| Stands::Told(it.told()));
+            if let Some(ask) = levels.limits.last().filter(|_| is_charged) {
+                self.limiter.hint(view.id().raw(), ask.name);
+            }
+            Ok(is_charged)
+        })
     }
 
     /// Charges a request that has the level of its key alone, where memory admits it: what
@@ -175,28 +209,49 @@ impl Core {
         when: When,
         receipt: &mut Receipt,
     ) -> Result<bool, Error> {
-        #[cfg(feature = "http")]
-        if requirements.told.is_some_and(|told| told.of_grants) {
+        if requirements.asks_for_more() || entry.charges_owners() {
             return Ok(false);
         }
-        if requirements.is_settled_later || entry.charges_owners() {
-            return Ok(false);
+        let cost = requirements.cost;
+        let is_spent = || self.quotas.spend_one(view.id().raw(), cost.into(), when);
+        let spend = || !view.has_quota() || cost == 0 || is_spent();
+        let has_own = view.has_own_limits();
+        if !has_own && view.plan() == 0 {
+            // One word tells what is left: nothing else is held meanwhile.
+            return Ok(spend());
+        }
+        let mut charge = |known: &Known<'_>| {
+            let at = (when, &self.home);
+            (self.limiter).charge_one(known, cost, at, &mut receipt.standing, spend)
+        };
+        // What the keyspace says need not be looked up where the meter knows it.
+        if !has_own {
+            let known = Known {
+                name: owner_names::of_key(view.lineage(), view.plan()),
+                level: Level::Key,
+                stamp: entry.stamp(),
+                terms: None,
+            };
+            if let Some(is_charged) = charge(&known)? {
+                return Ok(is_charged);
+            }
         }
         let keyspace = Once::new(entry);
         let own = self.own_limits(view)?;
         let ask = self.ask_of_key(view, &keyspace, own.as_ref())?;
-        let ask = ask.filter(|ask| !ask.terms.limits.is_empty());
-        let cost = requirements.cost;
-        let is_spent = || self.quotas.spend_one(view.id().raw(), cost.into(), when);
-        let spend = || !view.has_quota() || cost == 0 || is_spent();
-        match ask {
-            Some(ask) => {
-                let at = (when, &self.home);
-                (self.limiter).charge_one(&ask, cost, at, &mut receipt.standing, spend)
-            }
-            // One word tells what is left: nothing else is held meanwhile.
+        match ask.filter(|ask| !ask.terms.limits.is_empty()) {
+            Some(ask) => Ok(charge(&ask.known())? == Some(true)),
             None => Ok(spend()),
         }
+    }
+
+    /// Has what a key is charged to, if it is, fetched from memory, and does not wait for it:
+    /// before its record is known.
+    #[inline(always)]
+    pub(super) fn touch_charges(&self, id: KeyId) {
+        // A key that was never rotated has its own id as that of its lineage.
+        self.limiter.touch(id.raw());
+        self.quotas.touch(id.raw());
     }
 
     /// Where the levels of a key stand in their limits, with nothing charged.
@@ -260,9 +315,11 @@ impl Core {
         view: &View<'_>,
         levels: &Levels<'_>,
         cost: u32,
-        Receipt { standing, part, .. }: &mut Receipt,
+        receipt: &mut Receipt,
         present: Present,
     ) -> Result<Charged, Error> {
+        let Receipt { standing, part, .. } = receipt;
+        let mut counted = None;
         let key = view.id();
         // A request that needs one quota has what it waited for as its own. One that needs
         // several holds none while it waits for another: two that held what the other
@@ -284,7 +341,7 @@ impl Core {
                 (&levels.limits, &levels.quota_names),
                 cost,
                 (present.clock, &self.home),
-                standing,
+                &mut counted,
                 // What costs nothing takes no slice either, and waits for no commit.
                 || {
                     if cost > 0 && taken.is_none() && !levels.quotas.is_empty() {
@@ -337,6 +394,7 @@ impl Core {
                 }
             }
         };
+        *standing = counted.map_or(Stands::Nowhere, |counted| Stands::Told(counted.told()));
         if let Some(taken) = taken {
             taken.decide(matches!(charged, Charged::Admitted));
         }
@@ -351,6 +409,7 @@ impl Core {
     }
 
     /// Adds what a request of a key is charged to: the shortest path first, the key last.
+    #[inline]
     fn fill_levels<'a>(
         &self,
         levels: &mut Levels<'a>,
@@ -365,12 +424,7 @@ impl Core {
         }) = &own.owners
         {
             let names = self.limiter.names().levels(who.keyspace, owner);
-            // All of them before the keyspace is loaded: the plans that they name are there.
-            let mut found = PerLevel::default();
-            names.for_each(|name| {
-                found.push((name, settings.and_then(|settings| settings.get(&name))));
-            });
-            for (depth, (name, settings)) in (1..).zip(found.iter().copied()) {
+            let mut add = |depth: usize, name: Name, settings: Option<&'a Own>| {
                 let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
                 let defaults = keyspace.defaults(depth);
                 let (stamp, plan, limits, has_own_quota) = match settings {
@@ -404,6 +458,20 @@ impl Core {
                         owner,
                     };
                     levels.add(keyspace, plan, ask);
+                }
+                Ok(())
+            };
+            match settings {
+                None => (1..)
+                    .zip(names)
+                    .try_for_each(|(depth, name)| add(depth, name, None))?,
+                Some(settings) => {
+                    // All of them before the keyspace is loaded: the plans that they name are
+                    // there.
+                    let mut found = PerLevel::default();
+                    names.for_each(|name| found.push((name, settings.get(&name))));
+                    let mut each = (1..).zip(found.iter());
+                    each.try_for_each(|(depth, (name, own))| add(depth, *name, *own))?;
                 }
             }
         }

@@ -284,7 +284,7 @@ impl Options {
     }
 
     /// The most keys and owners whose requests are counted at a time, for limits; about
-    /// 160 bytes each. A key and those that it is rotated to take one place. A place is free
+    /// 200 bytes each. A key and those that it is rotated to take one place. A place is free
     /// again when nothing of its windows counts any more: after two hours at most.
     ///
     /// Where there is no room, each organisation (the first segment of an owner's path) has
@@ -294,14 +294,14 @@ impl Options {
     /// often either happened.
     ///
     /// The same number bounds the keys with quotas, and the quotas, in memory, about
-    /// 200 bytes each; there is room for 2,304 at least, since one request may need nine. While
+    /// 300 bytes each; there is room for 2,304 at least, since one request may need nine. While
     /// that is full, a request of a further key waits for a commit, which puts back up to 16
     /// quotas that were not used lately.
     ///
     /// ```
     /// use gatekey::Options;
     ///
-    /// // For a million callers at a time, each with a limit: 160 MB, if they all come.
+    /// // For a million callers at a time, each with a limit: 200 MB, if they all come.
     /// let engine = Options::new().limited_keys(1_000_000).open_in_memory()?;
     /// assert!(engine.health().is_well());
     /// # engine.close()?;

@@ -24,7 +24,7 @@ use crate::model::outcome::Outcome;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::time::{Now, Present};
-use crate::model::verdict::{Denial, Grant, InlinePath, Standing, Verdict};
+use crate::model::verdict::{Denial, Grant, InlinePath, Verdict};
 use crate::store::hot::HotCopy;
 use crate::store::life::Life;
 use crate::store::record::View;
@@ -239,6 +239,7 @@ impl Core {
         }
         for look in &mut *looks {
             if let (Some(parts), Some(_)) = (&look.parts, look.found) {
+                self.touch_charges(parts.id);
                 look.is_ahead = self.store.ring().sign_ahead(parts.signed, &mut look.ahead);
             }
         }
@@ -576,13 +577,12 @@ impl Core {
         let Receipt {
             standing, charge, ..
         } = receipt;
-        if let (Some((len, path)), None, None) = (view.short_owner(), standing, charge) {
+        if let (Some((len, path)), None) = (view.short_owner(), charge) {
             let owner = InlinePath::short(path, len);
-            return view.grant(*held, entry.prefix, owner, None);
+            return view.grant(*held, entry.prefix, owner, *standing);
         }
         let owner = InlinePath::new(view.owner());
-        let standing = standing.as_ref().map(Standing::told);
-        let mut grant = view.grant(*held, entry.prefix, owner, standing);
+        let mut grant = view.grant(*held, entry.prefix, owner, *standing);
         grant.charge.clone_from(charge);
         grant
     }

@@ -108,7 +108,7 @@ impl LimitFields {
     }
 
     pub(super) fn of_grant(self, reported: ReportedLimit, grant: &Grant) -> Option<Report> {
-        let limit = grant.limits.as_ref().map(|standing| reported.of(standing));
+        let limit = grant.limits.told().map(|standing| reported.of(&standing));
         let all = grant.allowances.clone().map(Draft::All);
         self.report(limit.map(X::of), all.or(limit.map(Draft::One)))
     }

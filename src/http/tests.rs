@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::counter::Counter;
 use crate::model::limit::Level;
-use crate::model::verdict::Standing;
+use crate::model::verdict::{Standing, Stands};
 use crate::{Denial, Grant, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
 
 const NOW_MS: u64 = 1_640_000_000_000;
@@ -194,7 +194,7 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
     assert_eq!(Dialect::default().limit_headers(&engine, &grant).count(), 0);
 
     let grant = Grant {
-        limits: Some(Standing {
+        limits: Stands::Told(Standing {
             tightest: charged(Limit::per_minute(50).fixed(), 49),
             longest: charged(Limit::per_hour(1_000).fixed(), 1),
         }),

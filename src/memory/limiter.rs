@@ -1,13 +1,19 @@
 //! What is counted of limits, at every level that a request is charged to.
 //!
 //! A *meter* counts the limits of one level: of an owner, or of a key with those that it
-//! is rotated to. Meters live in shards, each a map under a lock. A request locks the
-//! shards of all its levels, in their order, asks every limit, and counts only where
+//! is rotated to. Meters stand in a slab, each under a lock. A request locks the meters of
+//! all its levels, from the shortest path to the key, asks every limit, and counts only where
 //! none refuses. So a request that one level refuses is never seen by another level, and
 //! at no instant is any level over its limit. How a limit counts is
 //! [`counter`](crate::model::counter)'s matter; which meters make room where there are
 //! too many is [`room`]'s.
+//!
+//! Which place a name has is known to shards, each a map under a lock, and as a rule to a
+//! hint. A place may be another's by the time that it is locked, so that whoever locks it
+//! looks whether its name is still there. Locks are taken in this order: a shard, then
+//! gates, then places, of which each has its level, and a request one of each level.
 
+mod meter;
 mod room;
 #[cfg(test)]
 #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
@@ -16,32 +22,40 @@ mod tests;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
 use crate::memory::hash::IdHasher;
+use crate::memory::hints::Hints;
 use crate::memory::levels::LEVELS_MAX;
 use crate::memory::owner_names::{Name, OwnerNames};
 use crate::memory::process::{Home, lock_at_home};
+use crate::memory::slab::Slab;
 use crate::model::allowances::LimitAllowance;
-use crate::model::bounds::LIMITS_PER_PLAN_MAX;
 use crate::model::clock::Timestamp;
-use crate::model::counter::{Counted, Counter};
+use crate::model::counter::Counted;
 use crate::model::error::Error;
-use crate::model::limit::{Level, Limit, LimitStatus};
+use crate::model::limit::{Level, Limit};
 use crate::model::time::When;
-use crate::model::verdict::Standing;
+use crate::model::verdict::{Standing, Stands};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
+pub(crate) use meter::OverLimit;
+use meter::{Counters, Line, Meter};
 use room::{Room, Wanted};
 
-/// How many shards there are. A request holds its locks for some tens of nanoseconds.
+/// How many shards there are, and how many gates.
 const SHARDS: usize = 256;
-/// The most shards of a request: of its limits, and of its quotas.
-const SHARDS_MAX: usize = 2 * LEVELS_MAX;
 
-type Shard = HashMap<Name, Meter, BuildHasherDefault<IdHasher>>;
+type Shard = HashMap<Name, Entry, BuildHasherDefault<IdHasher>>;
+
+/// A meter, as its shard knows it.
+struct Entry {
+    place: usize,
+    /// The hash of the owner's first segment.
+    organisation: u64,
+    level: Level,
+}
 
 /// The shard of a name. All names of one key have the same.
 fn shard_of(name: Name) -> usize {
@@ -84,25 +98,27 @@ impl Ask<'_> {
     /// The stamp where all terms of a meter are of the same kinds, so that no change of
     /// them loses a count, and each request is counted under those that it knows.
     pub(crate) const IS_OF_ONE_KIND: u64 = u64::MAX;
+
+    /// The same, as a meter that has counted for it knows it.
+    pub(crate) fn known(&self) -> Known<'_> {
+        Known {
+            name: self.name,
+            level: self.level,
+            stamp: self.stamp,
+            terms: Some(self.terms),
+        }
+    }
 }
 
-struct Meter {
-    terms: Arc<Terms>,
-    /// That of its terms.
-    stamp: u64,
-    counters: [Counter; LIMITS_PER_PLAN_MAX],
-    /// How many counters were begun before each of them, in all meters.
-    begun: [u64; LIMITS_PER_PLAN_MAX],
-    /// The hash of the owner's first segment.
-    organisation: u64,
-    level: Level,
-}
-
-/// Why a request is not admitted.
-#[derive(Debug)]
-pub(crate) struct OverLimit {
-    pub(crate) status: LimitStatus,
-    pub(crate) retry_after: Option<Duration>,
+/// The one level of a request, where its terms need not be asked for: they are those that
+/// its meter counts for, if it has the stamp, or counts for just these.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) name: Name,
+    pub(crate) level: Level,
+    pub(crate) stamp: u64,
+    /// Where the stamp does not say which.
+    pub(crate) terms: Option<&'a Arc<Terms>>,
 }
 
 /// What charging a request came to.
@@ -118,24 +134,38 @@ pub(crate) struct Limiter {
     names: OwnerNames,
     /// How many counters were begun.
     begun: AtomicU64,
+    lines: Slab<Line>,
+    hints: Hints,
     shards: Box<[Mutex<Shard>]>,
+    /// For levels that have something else than limits.
+    gates: Box<[Mutex<()>]>,
     /// How many meters there are.
     len: AtomicUsize,
     room: Room,
 }
 
-/// The locks that a request holds, of each shard once, in the order of the shards.
+/// The locks that a request holds, in their order.
 ///
 /// Large, so that it is filled where it is and not moved.
 #[derive(Default)]
-struct Held<'a>(ArrayVec<(usize, MutexGuard<'a, Shard>), SHARDS_MAX>);
+struct Held<'a> {
+    gates: ArrayVec<MutexGuard<'a, ()>, LEVELS_MAX>,
+    /// Of each of its levels the meter, if it has one.
+    lines: ArrayVec<Option<MutexGuard<'a, Option<Meter>>>, LEVELS_MAX>,
+}
+
+/// Where the meters of a request's levels stand.
+type Found<'a> = ArrayVec<Option<&'a Line>, LEVELS_MAX>;
 
 impl Limiter {
     pub(crate) fn new(meters_max: usize) -> Self {
         Self {
             names: OwnerNames::new(),
             begun: AtomicU64::new(0),
+            lines: Slab::new(meters_max),
+            hints: Hints::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            gates: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
             room: Room::new(meters_max),
         }
@@ -170,44 +200,116 @@ impl Limiter {
         if let Err(failed) = also() {
             return Ok(Charged::Failed(failed));
         }
-        for ask in asks {
-            if let Some(meter) = held.meter(ask.name) {
+        for (at, ask) in asks.iter().enumerate() {
+            if let Some(meter) = held.meter(at) {
                 meter.count_into(ask.level, cost, now, standing);
             }
         }
         Ok(Charged::Admitted)
     }
 
-    /// Charges a request that has one level, as [`charge`](Self::charge) does, where that
-    /// has its meter and admits it, at whichever of some instants it is, and `also` does not
-    /// fail; else charges nothing, and gives `false`: `charge` then says what there is to say.
-    /// One lock and one look-up.
+    /// Has what [`charge_one`](Self::charge_one) will need of a name fetched from memory, and
+    /// does not wait for it.
+    #[inline(always)]
+    pub(crate) fn touch(&self, first: u64) {
+        if let Some(line) = self.hints.get(first).and_then(|at| self.lines.get(at)) {
+            line.touch();
+        }
+    }
+
+    /// Charges a request that has one level, as [`charge`](Self::charge) does, where a hint
+    /// leads to its meter, and that admits it, at whichever of some instants it is, and
+    /// `also` does not fail; else charges nothing, and gives `false`: `charge` then says what
+    /// there is to say. One lock. `None`: no hint leads there.
     #[inline(always)]
     pub(crate) fn charge_one(
         &self,
-        ask: &Ask<'_>,
+        known: &Known<'_>,
+        cost: u32,
+        (when, home): (When, &Home),
+        stands: &mut Stands,
+        also: impl FnOnce() -> bool,
+    ) -> Result<Option<bool>, Error> {
+        let Some(line) = self.hinted(known.name) else {
+            return Ok(None);
+        };
+        let mut meter = lock_at_home(&line.meter, home)?;
+        let Some(meter) = meter.as_mut().filter(|_| line.is(known.name)) else {
+            return Ok(None);
+        };
+        let charged = match meter.is_for(known) {
+            true => meter.charged(cost, when),
+            false => None,
+        };
+        let Some(charged) = charged.filter(|_| also()) else {
+            return Ok(Some(false));
+        };
+        meter.put(charged);
+        *stands = meter.stands(known.level, when.first);
+        Ok(Some(true))
+    }
+
+    /// Charges a request to all its levels, or to none, where hints lead to the meters of all,
+    /// which admit it at whichever of some instants it is, and `also` does not fail; else gives `false`, as
+    /// [`charge_one`](Self::charge_one) does.
+    #[inline(always)]
+    pub(crate) fn charge_steadily(
+        &self,
+        asks: &[Ask<'_>],
         cost: u32,
         (when, home): (When, &Home),
         standing: &mut Option<Standing<Counted>>,
         also: impl FnOnce() -> bool,
     ) -> Result<bool, Error> {
-        let Some(shard) = self.shards.get(shard_of(ask.name)) else {
-            return Ok(false);
-        };
-        let mut shard = lock_at_home(shard, home)?;
-        let Some(meter) = shard.get_mut(&ask.name) else {
-            return Ok(false);
-        };
-        if !meter.is_steady(ask, when) {
+        let mut found: ArrayVec<&Line, LEVELS_MAX> = ArrayVec::new();
+        for ask in asks {
+            match self.hinted(ask.name) {
+                Some(line) => found.push(line),
+                None => return Ok(false),
+            }
+        }
+        let mut held: ArrayVec<(MutexGuard<'_, Option<Meter>>, Counters), LEVELS_MAX> =
+            ArrayVec::new();
+        for (ask, line) in asks.iter().zip(found) {
+            let mut guard = lock_at_home(&line.meter, home)?;
+            let Some(meter) = guard.as_mut().filter(|_| line.is(ask.name)) else {
+                return Ok(false);
+            };
+            let mut known = ask.known();
+            if ask.stamp != Ask::IS_OF_ONE_KIND {
+                // Where the stamps are the same, so are the terms.
+                known.terms = None;
+            }
+            if !meter.is_for(&known) {
+                return Ok(false);
+            }
+            let Some(charged) = meter.charged(cost, when) else {
+                return Ok(false);
+            };
+            held.push((guard, charged));
+        }
+        if !also() {
             return Ok(false);
         }
-        let now = when.first;
-        meter.move_to(ask, now, &self.begun);
-        let is_admitted = meter.admits(cost, now) && also();
-        if is_admitted {
-            meter.count_into(ask.level, cost, now, standing);
+        for (ask, (guard, charged)) in asks.iter().zip(&mut held) {
+            if let Some(meter) = guard.as_mut() {
+                meter.put(*charged);
+                meter.stand_into(ask.level, when.first, standing);
+            }
         }
-        Ok(is_admitted)
+        Ok(true)
+    }
+
+    /// Lets [`touch`](Self::touch) of a number fetch the meter of a name, which no request is
+    /// charged by under that number.
+    #[inline(always)]
+    pub(crate) fn hint(&self, number: u64, name: Name) {
+        if let Some(place) = self.hints.get(name.0)
+            && self.hints.get(number) != Some(place)
+        {
+            // With those of the meters.
+            self.hints.set(number, place, self.len() * 2);
+        }
     }
 
     /// Counts what an earlier request cost beyond what it was charged. Asks no limit: what
@@ -224,8 +326,8 @@ impl Limiter {
         let names = (asks, locked_too);
         if let Asked::LacksRoom(_) = self.hold_meters(&mut held, names, None, now, home)? {
             self.hold(&mut held, names, home)?;
-            for ask in asks {
-                if let Some(meter) = held.meter(ask.name) {
+            for (at, ask) in asks.iter().enumerate() {
+                if let Some(meter) = held.meter(at) {
                     meter.move_to(ask, now, &self.begun);
                 }
             }
@@ -233,8 +335,8 @@ impl Limiter {
         if let Err(failed) = also() {
             return Ok(Err(failed));
         }
-        for ask in asks {
-            if let Some(meter) = held.meter(ask.name) {
+        for at in 0..asks.len() {
+            if let Some(meter) = held.meter(at) {
                 meter.count(cost, now);
             }
         }
@@ -251,10 +353,11 @@ impl Limiter {
         now: Timestamp,
         home: &Home,
     ) -> Result<(), Error> {
-        let Some(shard) = self.shards.get(shard_of(name)) else {
+        let Some(line) = self.find(name, home)? else {
             return Ok(());
         };
-        if let Some(meter) = lock_at_home(shard, home)?.get_mut(&name) {
+        let mut meter = lock_at_home(&line.meter, home)?;
+        if let Some(meter) = meter.as_mut().filter(|_| line.is(name)) {
             meter.advance(now);
             meter.take_back(cost, counted_at, begun);
         }
@@ -279,18 +382,17 @@ impl Limiter {
         let mut held = Held::default();
         self.hold(&mut held, (asks, &[]), home)?;
         let mut found = Vec::new();
-        for ask in asks {
+        for (at, ask) in asks.iter().enumerate() {
             let mut unused = Meter::unused(ask);
-            let meter = match held.meter(ask.name) {
+            let meter = match held.meter(at) {
                 Some(meter) => {
                     meter.move_to(ask, now, &self.begun);
                     meter
                 }
                 None => &mut unused,
             };
-            let each = meter.terms.limits.iter().zip(meter.counters);
             found.extend(
-                each.map(|(limit, counter)| {
+                (meter.each()).map(|(limit, counter)| {
                     LimitAllowance::of(counter, *limit, ask.level, cost, now)
                 }),
             );
@@ -301,9 +403,13 @@ impl Limiter {
     /// Begins all windows anew, as a restart does.
     pub(crate) fn forget(&self) {
         for shard in &self.shards {
-            let mut shard = lock(shard);
-            self.len.fetch_sub(shard.len(), Ordering::Relaxed);
-            shard.clear();
+            for (_, entry) in lock(shard).drain() {
+                if let Some(line) = self.lines.get(entry.place) {
+                    line.clear(&mut lock(&line.meter));
+                    self.lines.give_back(entry.place);
+                    self.len.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
         }
     }
 
@@ -316,27 +422,94 @@ impl Limiter {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Locks the shards of all levels, in their order, each once, and no others.
+    /// Where the meter of a name stands, if a hint leads there.
+    #[inline(always)]
+    fn hinted(&self, name: Name) -> Option<&Line> {
+        let line = self.lines.get(self.hints.get(name.0)?)?;
+        line.is(name).then_some(line)
+    }
+
+    /// Where the meter of a name stands. Takes no lock while a place is held.
+    #[inline]
+    fn find(&self, name: Name, home: &Home) -> Result<Option<&Line>, Error> {
+        match self.hinted(name) {
+            Some(line) => Ok(Some(line)),
+            None => self.find_in_shard(name, home),
+        }
+    }
+
+    #[cold]
+    fn find_in_shard(&self, name: Name, home: &Home) -> Result<Option<&Line>, Error> {
+        let Some(shard) = self.shards.get(shard_of(name)) else {
+            return Ok(None);
+        };
+        let place = lock_at_home(shard, home)?
+            .get(&name)
+            .map(|entry| entry.place);
+        if let Some(place) = place {
+            self.hints.set(name.0, place, self.len());
+        }
+        Ok(place.and_then(|place| self.lines.get(place)))
+    }
+
+    /// Locks the gates and the meters of all levels, in their order, and no others.
     fn hold<'s>(
         &'s self,
         held: &mut Held<'s>,
         (asks, locked_too): (&[Ask<'_>], &[Name]),
         home: &Home,
     ) -> Result<(), Error> {
-        held.0.clear();
-        let mut wanted = ArrayVec::<usize, SHARDS_MAX>::new();
-        let names = asks.iter().map(|ask| ask.name);
-        for name in names.chain(locked_too.iter().copied()) {
-            let _: Result<(), _> = wanted.try_push(shard_of(name));
+        loop {
+            let mut found = Found::new();
+            for ask in asks {
+                found.push(self.find(ask.name, home)?);
+            }
+            if self.lock_found(held, &found, (asks, locked_too), home)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Locks the meters that were found; `false`, and none, where one is another's by now.
+    fn lock_found<'s>(
+        &'s self,
+        held: &mut Held<'s>,
+        found: &Found<'s>,
+        (asks, locked_too): (&[Ask<'_>], &[Name]),
+        home: &Home,
+    ) -> Result<bool, Error> {
+        if !locked_too.is_empty() {
+            self.lock_gates(held, locked_too, home)?;
+        }
+        for (ask, line) in asks.iter().zip(found) {
+            let Some(line) = line else {
+                held.lines.push(None);
+                continue;
+            };
+            held.lines.push(Some(lock_at_home(&line.meter, home)?));
+            if !line.is(ask.name) {
+                held.clear();
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn lock_gates<'s>(
+        &'s self,
+        held: &mut Held<'s>,
+        names: &[Name],
+        home: &Home,
+    ) -> Result<(), Error> {
+        let mut wanted: ArrayVec<usize, LEVELS_MAX> = ArrayVec::new();
+        for name in names {
+            let _: Result<(), _> = wanted.try_push(shard_of(*name));
         }
         wanted.sort_unstable();
         let mut last = usize::MAX;
         for at in wanted {
-            if at == last {
-                continue;
-            }
-            if let Some(shard) = self.shards.get(at) {
-                let _: Result<(), _> = held.0.try_push((at, lock_at_home(shard, home)?));
+            if let Some(gate) = self.gates.get(at).filter(|_| at != last) {
+                let _: Result<(), _> = held.gates.try_push(lock_at_home(gate, home)?);
             }
             last = at;
         }
@@ -356,31 +529,58 @@ impl Limiter {
     ) -> Result<Asked<'a>, Error> {
         let mut has_made_room = false;
         loop {
-            self.hold(held, names, home)?;
-            match self.ask(held, names.0, cost, now, has_made_room) {
-                Asked::LacksRoom(ask) => {
+            let mut found = Found::new();
+            match self.find_or_make(&mut found, names.0, has_made_room, home)? {
+                None if self.lock_found(held, &found, names, home)? => {
+                    return Ok(self.ask(held, names.0, cost, now));
+                }
+                None => {}
+                Some(ask) => {
                     // Room for one at a time would never do: the meter of one level counts
                     // nothing yet, and makes room for that of the next.
                     let mut wanted = Wanted::default();
                     for ask in names.0 {
-                        match held.meter(ask.name) {
+                        match self.find(ask.name, home)? {
                             None => wanted.missing += 1,
-                            Some(meter) if meter.is_idle(now) => wanted.idle += 1,
-                            Some(_) => {}
+                            Some(line) => {
+                                let meter = lock_at_home(&line.meter, home)?;
+                                let is_idle = meter.as_ref().is_none_or(|meter| meter.is_idle(now));
+                                wanted.idle += usize::from(is_idle);
+                            }
                         }
                     }
-                    held.0.clear();
                     if !self.make_room(ask, wanted, now, home)? {
                         return Ok(Asked::LacksRoom(ask));
                     }
                     has_made_room = true;
                 }
-                asked => return Ok(asked),
             }
         }
     }
 
-    /// Asks the meters of all levels, whose shards are held.
+    /// Finds where the meters of all levels stand, and makes those that are missing; gives the
+    /// first for which there is no room.
+    fn find_or_make<'s, 'a>(
+        &'s self,
+        found: &mut Found<'s>,
+        asks: &'a [Ask<'a>],
+        has_made_room: bool,
+        home: &Home,
+    ) -> Result<Option<&'a Ask<'a>>, Error> {
+        for ask in asks {
+            let line = match self.find(ask.name, home)? {
+                Some(line) => Some(line),
+                None => self.make(ask, has_made_room, home)?,
+            };
+            if line.is_none() {
+                return Ok(Some(ask));
+            }
+            found.push(line);
+        }
+        Ok(None)
+    }
+
+    /// Asks the meters of all levels, which are held.
     #[inline(always)]
     fn ask<'a>(
         &self,
@@ -388,19 +588,11 @@ impl Limiter {
         asks: &'a [Ask<'a>],
         cost: Option<u32>,
         now: Timestamp,
-        has_made_room: bool,
     ) -> Asked<'a> {
         let mut refused: Option<OverLimit> = None;
-        for ask in asks {
-            let Some(shard) = held.shard(ask.name) else {
+        for (at, ask) in asks.iter().enumerate() {
+            let Some(meter) = held.meter(at) else {
                 return Asked::LacksRoom(ask);
-            };
-            let meter = match shard.get_mut(&ask.name) {
-                Some(meter) => meter,
-                None => match self.add(shard, ask, has_made_room) {
-                    Some(meter) => meter,
-                    None => return Asked::LacksRoom(ask),
-                },
             };
             meter.move_to(ask, now, &self.begun);
             let Some(cost) = cost else { continue };
@@ -415,21 +607,45 @@ impl Limiter {
         refused.map_or(Asked::Admits, Asked::Refuses)
     }
 
-    /// Makes a level's meter where there is room.
+    /// Makes a level's meter where there is room, unless another just has.
     #[cold]
-    fn add<'m>(
+    fn make(
         &self,
-        shard: &'m mut Shard,
         ask: &Ask<'_>,
         has_made_room: bool,
-    ) -> Option<&'m mut Meter> {
-        let len = self.len.fetch_add(1, Ordering::Relaxed);
-        if !self.room.has_room(len, 1) || !has_made_room && self.room.is_sweep_due(len) {
-            self.len.fetch_sub(1, Ordering::Relaxed);
-            return None;
+        home: &Home,
+    ) -> Result<Option<&Line>, Error> {
+        let Some(shard) = self.shards.get(shard_of(ask.name)) else {
+            return Ok(None);
+        };
+        let mut shard = lock_at_home(shard, home)?;
+        if let Some(known) = shard.get(&ask.name) {
+            return Ok(self.lines.get(known.place));
         }
-        let meter = Meter::new(ask, self.names.organisation(ask.owner), &self.begun);
-        Some(shard.entry(ask.name).or_insert(meter))
+        let len = self.len.fetch_add(1, Ordering::Relaxed);
+        let has_room =
+            self.room.has_room(len, 1) && (has_made_room || !self.room.is_sweep_due(len));
+        let place = match has_room {
+            true => self.lines.take_at_home(home)?,
+            false => None,
+        };
+        let Some(place) = place else {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+            return Ok(None);
+        };
+        let line = place.get();
+        let mut meter = lock_at_home(&line.meter, home)?;
+        *meter = Some(Meter::new(ask, &self.begun));
+        line.name(ask.name);
+        drop(meter);
+        let entry = Entry {
+            place: place.number,
+            organisation: self.names.organisation(ask.owner),
+            level: ask.level,
+        };
+        shard.insert(ask.name, entry);
+        self.hints.set(ask.name.0, place.number, len);
+        Ok(self.lines.get(place.number))
     }
 }
 
@@ -442,169 +658,14 @@ enum Asked<'a> {
 }
 
 impl Held<'_> {
-    fn shard(&mut self, name: Name) -> Option<&mut Shard> {
-        let wanted = shard_of(name);
-        let mut held = self.0.iter_mut();
-        held.find(|(at, _)| *at == wanted)
-            .map(|(_, shard)| &mut **shard)
+    fn clear(&mut self) {
+        self.lines.clear();
+        self.gates.clear();
     }
 
-    fn meter(&mut self, name: Name) -> Option<&mut Meter> {
-        self.shard(name)?.get_mut(&name)
-    }
-}
-
-impl OverLimit {
-    fn for_want_of_room(ask: &Ask<'_>, now: Timestamp) -> Self {
-        // Within the longest of its windows, others are idle.
-        let longest = ask.terms.limits.iter().max_by_key(|limit| limit.window());
-        let limit = longest.copied().unwrap_or(Limit::per_hour(1));
-        let retry_after = limit.window();
-        Self {
-            status: LimitStatus {
-                limit,
-                level: ask.level,
-                remaining: 0,
-                resets_at: now.saturating_add(retry_after),
-            },
-            retry_after: Some(retry_after),
-        }
-    }
-
-    fn or_longer(self, other: Self) -> Self {
-        let wait = |refused: &Self| refused.retry_after.unwrap_or(Duration::MAX);
-        match wait(&other) > wait(&self) {
-            true => other,
-            false => self,
-        }
-    }
-}
-
-impl Meter {
-    fn new(ask: &Ask<'_>, organisation: u64, begun: &AtomicU64) -> Self {
-        Self {
-            begun: [begun.fetch_add(1, Ordering::AcqRel); LIMITS_PER_PLAN_MAX],
-            organisation,
-            ..Self::unused(ask)
-        }
-    }
-
-    /// One that counts nothing, to look at.
-    fn unused(ask: &Ask<'_>) -> Self {
-        Self {
-            terms: ask.terms.clone(),
-            stamp: ask.stamp,
-            counters: Default::default(),
-            begun: [0; LIMITS_PER_PLAN_MAX],
-            organisation: 0,
-            level: ask.level,
-        }
-    }
-
-    /// Brings it to an instant, and to the terms of a request unless it knows newer ones.
-    /// What was counted of a limit is counted of the one of its kind that takes its place.
-    fn move_to(&mut self, ask: &Ask<'_>, now: Timestamp, begun: &AtomicU64) {
-        let is_newer = ask.stamp > self.stamp || ask.stamp == Ask::IS_OF_ONE_KIND;
-        if is_newer && !Arc::ptr_eq(&self.terms, ask.terms) {
-            let begins_now = begun.fetch_add(1, Ordering::AcqRel);
-            let (counters, since) = (self.counters, self.begun);
-            let places = self.counters.iter_mut().zip(&mut self.begun);
-            for ((counter, begun), limit) in places.zip(&ask.terms.limits) {
-                let old = counters.into_iter().zip(since);
-                let of_kind = self.terms.limits.iter().zip(old);
-                let mut of_kind = of_kind.filter(|(known, _)| known.counts_as(*limit));
-                let new = (Counter::default(), begins_now);
-                (*counter, *begun) = of_kind.next().map_or(new, |(_, old)| old);
-            }
-            self.terms = ask.terms.clone();
-        }
-        self.stamp = self.stamp.max(ask.stamp);
-        self.advance(now);
-    }
-
-    /// Whether a request comes to the same at all instants that may be its own.
+    /// The meter of the level at a place of the request's.
     #[inline(always)]
-    fn is_steady(&self, ask: &Ask<'_>, When { first, last }: When) -> bool {
-        let Some(last) = last else { return true };
-        let mut each = self.terms.limits.iter().zip(self.counters);
-        Arc::ptr_eq(&self.terms, ask.terms)
-            && each.all(|(limit, counter)| counter.is_steady(*limit, first, last))
-    }
-
-    fn advance(&mut self, now: Timestamp) {
-        for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
-            *counter = counter.moved_to(*limit, now);
-        }
-    }
-
-    /// Of the limits that refuse a request, the one to wait longest for.
-    fn longest_wait(&self, level: Level, cost: u32, now: Timestamp) -> Option<OverLimit> {
-        let mut longest: Option<OverLimit> = None;
-        for (limit, counter) in self.terms.limits.iter().zip(self.counters) {
-            if cost <= counter.room(*limit, now) {
-                continue;
-            }
-            let status = counter.status(*limit, level, now);
-            let admits_at = counter.admits_at(*limit, cost.into(), now);
-            let refused = OverLimit {
-                status: LimitStatus {
-                    resets_at: admits_at.unwrap_or(status.resets_at),
-                    ..status
-                },
-                retry_after: admits_at.map(|at| at.saturating_since(now)),
-            };
-            longest = Some(match longest {
-                Some(first) => first.or_longer(refused),
-                None => refused,
-            });
-        }
-        longest
-    }
-
-    /// Whether all its limits admit a request.
-    fn admits(&self, cost: u32, now: Timestamp) -> bool {
-        let mut each = self.terms.limits.iter().zip(self.counters);
-        each.all(|(limit, counter)| counter.admits(*limit, cost, now))
-    }
-
-    fn count(&mut self, cost: u32, now: Timestamp) {
-        for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
-            counter.add(*limit, cost.into(), now);
-        }
-    }
-
-    /// Counts a request, and takes in where that leaves its limits.
-    #[inline(always)]
-    fn count_into(
-        &mut self,
-        level: Level,
-        cost: u32,
-        now: Timestamp,
-        standing: &mut Option<Standing<Counted>>,
-    ) {
-        for (limit, counter) in self.terms.limits.iter().zip(&mut self.counters) {
-            counter.add(*limit, cost.into(), now);
-            let left = counter.counted(*limit, level, now);
-            match standing {
-                Some(standing) => standing.take_in(left),
-                None => *standing = Some(Standing::of(left)),
-            }
-        }
-    }
-
-    /// Of counters that were begun since it was counted, nothing is taken back.
-    fn take_back(&mut self, cost: u32, counted_at: Timestamp, begun: u64) {
-        let counters = self.counters.iter_mut().zip(self.begun);
-        for (limit, (counter, begun_at)) in self.terms.limits.iter().zip(counters) {
-            if begun_at < begun {
-                counter.take_back(*limit, cost.into(), counted_at);
-            }
-        }
-    }
-
-    fn is_idle(&self, now: Timestamp) -> bool {
-        let each = self.terms.limits.iter().zip(self.counters);
-        each.into_iter()
-            .all(|(limit, counter)| counter.is_idle(*limit, now))
+    fn meter(&mut self, level: usize) -> Option<&mut Meter> {
+        self.lines.get_mut(level)?.as_mut()?.as_mut()
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod attempts;
 pub(crate) mod hash;
+pub(crate) mod hints;
 pub(crate) mod lagging;
 pub(crate) mod levels;
 pub(crate) mod limiter;
@@ -13,6 +14,7 @@ pub(crate) mod process;
 pub(crate) mod quota;
 pub(crate) mod registry;
 pub(crate) mod resident;
+pub(crate) mod slab;
 pub(crate) mod sweep;
 pub(crate) mod tally;
 pub(crate) mod usage;

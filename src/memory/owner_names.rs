@@ -69,11 +69,16 @@ impl OwnerNames {
 
     /// Takes a segment in, with its length, so that no two paths are taken in alike.
     fn absorb(&self, mut lanes: Lanes, segment: &[u8]) -> Lanes {
-        let (words, rest) = segment.as_chunks();
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
+        let words = segment.as_chunks().0;
+        // What is behind the whole words; with some of them again, where there is one: the
+        // length says which.
+        let last = segment.last_chunk().copied().unwrap_or_else(|| {
+            let mut last = [0; 8];
+            for (to, from) in last.iter_mut().zip(segment) {
+                *to = *from;
+            }
+            last
+        });
         let words = words.iter().copied().chain([last]);
         let len = u64::try_from(segment.len()).unwrap_or(u64::MAX);
         for word in words.map(u64::from_le_bytes).chain([len]) {

@@ -42,9 +42,9 @@ impl Home {
 
 /// How often a lock that another thread holds is tried before it is waited for.
 #[cfg(not(gatekey_shuttle))]
-const TRIES: usize = 64;
+pub(crate) const TRIES: usize = 64;
 #[cfg(gatekey_shuttle)]
-const TRIES: usize = 1;
+pub(crate) const TRIES: usize = 1;
 
 /// Takes a lock that is held for a moment only. Where another thread holds it for longer,
 /// asks first whether this is the process: in a child of a fork, a lock may be held by a

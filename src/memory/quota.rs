@@ -6,6 +6,7 @@
 //! slices that were out: a hundredth of a quota each, at least ten requests and at
 //! most 1,000, or what one request costs where that is more.
 
+mod front;
 mod purses;
 mod spend;
 

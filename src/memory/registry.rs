@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     /// The low and the high half of the permissions that are not retired. Each
     /// bit stands for itself, so that halves of two ages do no harm.
     active: [AtomicU64; 2],
+    /// The stamp of the keyspace as it is now.
+    stamp: AtomicU64,
     /// How many owners have settings in the keyspace.
     owners: AtomicUsize,
     /// Whether owners of some level have a plan or a quota by default.
@@ -116,6 +118,7 @@ impl Entry {
             prefix: keyspace.prefix,
             current: ArcSwap::new(Published::after(None, keyspace)),
             active: [AtomicU64::new(0), AtomicU64::new(0)],
+            stamp: AtomicU64::new(0),
             owners: AtomicUsize::new(0),
             has_owner_defaults: AtomicBool::new(false),
             names: (0..Permissions::COUNT_MAX)
@@ -152,6 +155,12 @@ impl Entry {
             .map(Permissions::bit)
     }
 
+    /// The stamp of the keyspace, without loading it: what has this stamp is as the keyspace
+    /// says.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp.load(Ordering::Acquire)
+    }
+
     /// Whether requests of the keyspace's keys may be charged to owners. Where they are
     /// not, nothing else is looked at.
     pub(crate) fn charges_owners(&self) -> bool {
@@ -184,7 +193,9 @@ impl Entry {
         let charges = |level: &LevelDefaults| level.plan.is_some() || level.quota.is_some();
         let has_owner_defaults = keyspace.owner_defaults.values().any(charges);
         let published = Published::after(Some(&self.current.load()), keyspace);
+        let stamp = published.keyspace.revision;
         self.current.store(published);
+        self.stamp.store(stamp, Ordering::Release);
         // After the keyspace: whoever sees that there are some finds them.
         self.has_owner_defaults
             .store(has_owner_defaults, Ordering::Release);

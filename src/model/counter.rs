@@ -41,6 +41,7 @@
 
 use crate::model::clock::Timestamp;
 use crate::model::limit::{Algorithm, Left, Level, Limit, LimitStatus};
+use crate::model::time::When;
 
 /// How far a counter may be ahead of the clock before it is moved back, in milliseconds.
 const SKEW_MS: u64 = 1_000;
@@ -123,6 +124,34 @@ impl Counter {
             Algorithm::Fixed | Algorithm::Sliding => passed < limit.window_ms(),
             Algorithm::Bucket => passed.saturating_mul(limit.requests().into()) < self.count,
         }
+    }
+
+    /// The same after a request, where it admits that, and the same whichever of some instants
+    /// is the request's; else `None`.
+    #[inline(always)]
+    pub(crate) fn charged(self, limit: Limit, cost: u32, when: When) -> Option<Self> {
+        let When { first, last } = when;
+        let is_steady = last.is_none_or(|last| self.is_steady(limit, first, last));
+        if !is_steady {
+            return None;
+        }
+        let count = self.count.saturating_add(cost.into());
+        match limit.algorithm() {
+            // Mostly: the window goes on, and in a sliding one nothing of the one before counts.
+            Algorithm::Fixed | Algorithm::Sliding
+                if last.is_some() && cost > 0 && self.count <= u64::from(u32::MAX) =>
+            {
+                (count <= u64::from(limit.capacity())).then_some(Self { count, ..self })
+            }
+            _ => self.charged_in_steps(limit, cost, first),
+        }
+    }
+
+    fn charged_in_steps(self, limit: Limit, cost: u32, now: Timestamp) -> Option<Self> {
+        let mut moved = self.moved_to(limit, now);
+        let is_admitted = moved.admits(limit, cost, now);
+        moved.add(limit, cost.into(), now);
+        is_admitted.then_some(moved)
     }
 
     /// How many requests would be admitted now. This and what follows asks a counter that
@@ -572,6 +601,12 @@ mod tests {
             let first = now + ago * window / 3_000;
             let last = first + last * window / 1000;
             let exact = first + (last - first) * later / 1000;
+            let is_steady = counter.is_steady(limit, at(first), at(last));
+            let when = When { first: at(first), last: Some(at(last)) };
+            let expected = charge(counter, limit, cost, at(first)).filter(|_| is_steady);
+            prop_assert_eq!(counter.charged(limit, cost, when), expected);
+            let expected = charge(counter, limit, cost, at(first));
+            prop_assert_eq!(counter.charged(limit, cost, When::exact(at(first))), expected);
             if counter.is_steady(limit, at(first), at(last))
                 && let Some(coarse) = charge(counter, limit, cost, at(first))
             {

@@ -116,4 +116,13 @@ impl<'a> Requirements<'a> {
         self.is_settled_later = true;
         self
     }
+
+    /// Whether what it is charged is told, or noted for it to be settled.
+    pub(crate) fn asks_for_more(&self) -> bool {
+        #[cfg(feature = "http")]
+        if self.told.is_some_and(|told| told.of_grants) {
+            return true;
+        }
+        self.is_settled_later
+    }
 }

@@ -1,6 +1,7 @@
 //! Verdicts: a grant or a denial.
 
-use std::cmp::Ordering;
+mod standing;
+
 use std::fmt;
 use std::net::IpAddr;
 #[cfg(feature = "http")]
@@ -11,12 +12,12 @@ use std::time::Duration;
 use crate::model::allowances::Allowances;
 use crate::model::charge::Charge;
 use crate::model::clock::Timestamp;
-use crate::model::counter::Counted;
 use crate::model::id::{KeyId, Prefix};
-use crate::model::limit::{Left, Level, LimitStatus};
+use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::reason::Reason;
+pub(crate) use standing::{Few, Standing, Stands};
 
 /// The answer of a verification that ran well. A failure of the store is an
 /// [`Error`](crate::Error), never a verdict.
@@ -96,75 +97,11 @@ pub struct Grant {
     pub(crate) permissions: Permissions,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) retiring_until: Option<Timestamp>,
-    pub(crate) limits: Option<Standing>,
+    pub(crate) limits: Stands,
     /// All that it was charged to, where the request asked for it.
     #[cfg(feature = "http")]
     pub(crate) allowances: Option<Arc<Allowances>>,
     pub(crate) charge: Option<Charge>,
-}
-
-/// Of the limits that a request was charged to, the two that are told.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing<L = LimitStatus> {
-    pub(crate) tightest: L,
-    pub(crate) longest: L,
-}
-
-impl Standing<Counted> {
-    /// The same, with when there will be more.
-    pub(crate) fn told(&self) -> Standing {
-        let tightest = self.tightest.status();
-        let is_one = self.longest == self.tightest;
-        Standing {
-            tightest,
-            longest: if is_one {
-                tightest
-            } else {
-                self.longest.status()
-            },
-        }
-    }
-}
-
-impl<L: Left> Standing<L> {
-    pub(crate) fn of(one: L) -> Self {
-        Self {
-            tightest: one,
-            longest: one,
-        }
-    }
-
-    /// Of several; `None` of none.
-    #[cfg(feature = "http")]
-    pub(crate) fn of_all(limits: impl IntoIterator<Item = L>) -> Option<Self> {
-        let mut limits = limits.into_iter();
-        let mut standing = Self::of(limits.next()?);
-        limits.for_each(|other| standing.take_in(other));
-        Some(standing)
-    }
-
-    /// Takes another limit in. Of two that are as tight, the tightest is the one that
-    /// resets later; of two that are as long, the longest is the tighter.
-    pub(crate) fn take_in(&mut self, other: L) {
-        if is_tighter(&other, &self.tightest) {
-            self.tightest = other;
-        }
-        let longest = &self.longest;
-        let is_longer = match other.limit().window().cmp(&longest.limit().window()) {
-            Ordering::Equal => is_tighter(&other, longest),
-            order => order.is_gt(),
-        };
-        if is_longer {
-            self.longest = other;
-        }
-    }
-}
-
-fn is_tighter<L: Left>(one: &L, other: &L) -> bool {
-    match one.remaining().cmp(&other.remaining()) {
-        Ordering::Equal => one.resets_later_than(other),
-        order => order.is_lt(),
-    }
 }
 
 impl Grant {
@@ -231,14 +168,14 @@ impl Grant {
     /// ```
     #[must_use]
     pub fn tightest_limit(&self) -> Option<LimitStatus> {
-        self.limits.map(|limits| limits.tightest)
+        self.limits.told().map(|limits| limits.tightest)
     }
 
     /// Of the limits of the key's plan, the one with the longest window. It usually
     /// names a subscription: "1,000 an hour", although 50 a second apply too.
     #[must_use]
     pub fn longest_limit(&self) -> Option<LimitStatus> {
-        self.limits.map(|limits| limits.longest)
+        self.limits.told().map(|limits| limits.longest)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::reason::Reason;
-use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN, Standing};
+use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN, Stands};
 
 /// The number of the table in the records' tags.
 pub(crate) const TABLE: u8 = 1;
@@ -306,7 +306,7 @@ impl<'a> View<'a> {
         held: Permissions,
         keyspace: Prefix,
         owner: InlinePath,
-        limits: Option<Standing>,
+        limits: Stands,
     ) -> Grant {
         Grant {
             key: self.id(),

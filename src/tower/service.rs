@@ -239,7 +239,7 @@ mod tests {
     use crate::http::presets;
     use crate::model::counter::Counter;
     use crate::model::limit::Level;
-    use crate::model::verdict::Standing;
+    use crate::model::verdict::{Standing, Stands};
     use crate::tower::{AuthLayer, RespondWith};
     use crate::{Engine, Grant, Limit, NewKey, NewKeyspace};
 
@@ -258,7 +258,7 @@ mod tests {
         let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
         let verdict = engine.verify(issued.token.expose()).unwrap();
         let grant = Grant {
-            limits: Some(Standing::of(limit)),
+            limits: Stands::Told(Standing::of(limit)),
             ..verdict.into_result().unwrap()
         };
         let layer = AuthLayer::new(engine, presets::tiered_bearer());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gatekey::{
     Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace,
-    Options, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
+    Options, OwnerUpdate, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
 };
 
 use crate::common::{Late, at, granted};
@@ -329,6 +329,70 @@ fn a_window_opens_and_ends_by_the_exact_clock() {
     clock.set(at(HOUR + 1_005));
     assert_eq!(granted(&engine, token, 9), 3);
     assert_eq!(rate_limited_at(&engine, token), at(HOUR + 2_005));
+}
+
+#[test]
+fn windows_of_owners_open_and_end_by_the_exact_clock() {
+    let (engine, clock) = engine_with(plan(&[Limit::per_hour(100).fixed()]), Options::new());
+    for (owner, limit) in [
+        ("acme", Limit::per_second(3).fixed()),
+        ("acme/x", Limit::per_minute(90).fixed()),
+    ] {
+        let update = OwnerUpdate::new().limits([limit]);
+        engine.update_owner("acme_live", owner, update).unwrap();
+    }
+    let issued = issue(&engine, "acme/x");
+    let token = issued.token.expose();
+    assert_eq!(granted(&engine, token, 1), 1);
+    clock.set(at(HOUR + 500));
+    assert_eq!(granted(&engine, token, 9), 2);
+    clock.set(at(HOUR + 1_005));
+    assert_eq!(granted(&engine, token, 9), 3);
+    assert_eq!(rate_limited_at(&engine, token), at(HOUR + 2_005));
+    let left = engine.limits_left(issued.key.id).unwrap();
+    let left: Vec<_> = left.iter().map(|left| left.remaining()).collect();
+    assert_eq!(
+        left,
+        [0, 84, 94],
+        "who is refused at one level is counted at none"
+    );
+}
+
+/// It is worked out when it is asked for, from what was counted then.
+#[test]
+fn where_a_grant_stands_is_as_of_its_charge_whatever_comes_after() {
+    let limits = [
+        Limit::per_hour(10).fixed(),
+        Limit::per_minute(9),
+        Limit::per_second(8).bucket(8),
+    ];
+    for count in 1..=limits.len() {
+        let (engine, clock) = engine_with(plan(&limits[..count]), Options::new());
+        let issued = issue(&engine, "acme");
+        let verify = || {
+            let verdict = engine.verify(issued.token.expose()).unwrap();
+            verdict.into_result().unwrap()
+        };
+        let first = verify();
+        let second = verify();
+        let told = |grant: &gatekey::Grant| {
+            let each = [grant.tightest_limit(), grant.longest_limit()];
+            each.map(|left| left.map(|left| (left.limit(), left.remaining(), left.resets_at())))
+        };
+        let (tightest, longest) = (limits[count - 1], limits[0]);
+        let before = told(&second);
+        let [tight, long] = before.map(Option::unwrap);
+        assert_eq!(
+            (tight.0, long.0),
+            (if count == 1 { longest } else { tightest }, longest)
+        );
+        assert_eq!((long.1, long.2), (8, at(2 * HOUR)));
+        assert_ne!(first, second);
+        assert_eq!(second, second.clone());
+        clock.advance(Duration::from_secs(7_200));
+        verify();
+        assert_eq!(told(&second), before);
+    }
 }
 
 #[test]

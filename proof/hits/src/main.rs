@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gatekey::{
-    Credential, Engine, ForeignHash, ForeignKey, NewImport, NewKey, NewKeyspace, Options, Reason,
-    Requirements,
+    Credential, Engine, ForeignHash, ForeignKey, LevelDefaults, Limit, NewImport, NewKey,
+    NewKeyspace, Options, Plan, Quota, Reason, Refill, Requirements,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,11 +17,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = options
         .note_networks(way.starts_with("noted"))
         .open_in_memory()?;
-    engine.create_keyspace(NewKeyspace::new("acme_live")?.permissions(["read", "write"]))?;
+    let keyspace = NewKeyspace::new("acme_live")?.permissions(["read", "write"]);
+    engine.create_keyspace(with_limits(keyspace, &way))?;
+    let quota = Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly);
     let mut tokens = Vec::new();
     for at in 0..64 {
-        let key = NewKey::new("acme_live", format!("acme/team-{at}"))?.permissions(["read"]);
-        let issued = engine.issue(key)?;
+        let owner = match &*way {
+            "three_levels" => format!("acme/team-{}/bot-{at}", at % 8),
+            _ => format!("acme/team-{at}"),
+        };
+        let key = NewKey::new("acme_live", owner)?.permissions(["read"]);
+        let issued = engine.issue(match &*way {
+            "quota" => key.quota(quota),
+            _ => key,
+        })?;
         tokens.push(issued.token.expose().to_owned());
         if way == "revoked" {
             engine.revoke(issued.key.id, Reason::Cessation)?;
@@ -39,6 +48,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     run(&engine, &way, &tokens, times)?;
     // Without the last flush, which would count too.
     std::process::exit(0);
+}
+
+/// What is charged, and never refused.
+fn with_limits(keyspace: NewKeyspace, way: &str) -> NewKeyspace {
+    let hourly = Limit::per_hour(u32::MAX).fixed();
+    let plan = Plan::new("plan").limit(hourly);
+    match way {
+        "two_limits" => {
+            let plan = plan.limit(Limit::per_second(u32::MAX));
+            keyspace.plan(plan).default_plan("plan")
+        }
+        "two_levels" | "three_levels" => {
+            let levels = 1..=if way == "two_levels" { 2 } else { 3 };
+            levels.fold(keyspace.plan(plan), |keyspace, level| {
+                keyspace.owner_defaults(level, LevelDefaults::new().plan("plan"))
+            })
+        }
+        _ => keyspace,
+    }
 }
 
 fn run(engine: &Engine, way: &str, tokens: &[String], times: usize) -> gatekey::Result<()> {

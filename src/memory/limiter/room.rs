@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use super::{Ask, Limiter};
+use super::{Ask, Entry, Limiter, Meter};
 use crate::memory::process::{Home, lock_at_home};
 use crate::memory::sweep::Sweeps;
 use crate::model::clock::Timestamp;
@@ -95,7 +95,7 @@ impl Limiter {
         // Where nothing was idle a moment ago, nothing is.
         if !room.sweeps.is_paused(now) {
             let before = self.len();
-            self.retain(home, |meter| !meter.is_idle(now))?;
+            self.retain(home, |_, meter| !meter.is_idle(now))?;
             places += wanted.idle;
             if self.len() == before {
                 room.sweeps.pause(now);
@@ -113,15 +113,42 @@ impl Limiter {
     fn retain(
         &self,
         home: &Home,
-        mut keep: impl FnMut(&super::Meter) -> bool,
+        mut keep: impl FnMut(&Entry, &Meter) -> bool,
     ) -> Result<(), Error> {
         for shard in &self.shards {
             let mut shard = lock_at_home(shard, home)?;
-            let before = shard.len();
-            shard.retain(|_, meter| keep(meter));
-            self.len.fetch_sub(before - shard.len(), Ordering::Relaxed);
+            let mut walked = Ok(());
+            shard.retain(|_, entry| match self.keeps(entry, home, &mut keep) {
+                Ok(is_kept) => is_kept,
+                Err(error) => {
+                    walked = Err(error);
+                    true
+                }
+            });
+            walked?;
         }
         Ok(())
+    }
+
+    /// Whether a meter is to be kept, whose shard is held. Else its place is free then.
+    fn keeps(
+        &self,
+        entry: &Entry,
+        home: &Home,
+        keep: &mut impl FnMut(&Entry, &Meter) -> bool,
+    ) -> Result<bool, Error> {
+        let Some(line) = self.lines.get(entry.place) else {
+            return Ok(true);
+        };
+        let mut meter = lock_at_home(&line.meter, home)?;
+        let is_kept = meter.as_ref().is_some_and(|meter| keep(entry, meter));
+        if !is_kept {
+            line.clear(&mut meter);
+            // In this order: where there are fewer than there may be, there is a place.
+            self.lines.give_back_at_home(entry.place, home)?;
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(is_kept)
     }
 
     /// Lets organisations that have more than their share lose the meters of some keys;
@@ -142,8 +169,8 @@ impl Limiter {
         }
         shares.counts.clear();
         for shard in &self.shards {
-            for meter in lock_at_home(shard, home)?.values() {
-                *shares.counts.entry(meter.organisation).or_default() += 1;
+            for entry in lock_at_home(shard, home)?.values() {
+                *shares.counts.entry(entry.organisation).or_default() += 1;
             }
         }
         let target = self.room.meters_max - (self.room.meters_max / 16).clamp(1, 4_096);
@@ -168,8 +195,8 @@ impl Limiter {
     }
 
     fn retain_but(&self, home: &Home, beyond: &mut HashMap<u64, usize>) -> Result<(), Error> {
-        self.retain(home, |meter| match beyond.get_mut(&meter.organisation) {
-            Some(left) if *left > 0 && meter.level != Level::Owner(1) => {
+        self.retain(home, |entry, _| match beyond.get_mut(&entry.organisation) {
+            Some(left) if *left > 0 && entry.level != Level::Owner(1) => {
                 *left -= 1;
                 false
             }

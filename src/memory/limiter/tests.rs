@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::memory::owner_names::{Name, of_key};
 use crate::model::clock::Timestamp;
@@ -292,6 +294,7 @@ fn in_a_fork_a_lock_that_is_never_given_back_is_an_error() {
     let limiter = Limiter::new(10);
     let plan = terms(&[Limit::per_minute(100)]);
     let levels = [key(1, &plan, "acme")];
+    charge(&limiter, &levels, 1, at(0)).unwrap();
     let home = Home::new();
     let mut held = Held::default();
     limiter.hold(&mut held, (&levels, &[]), &home).unwrap();
@@ -434,5 +437,106 @@ fn a_share_is_what_is_left_of_those_who_have_less() {
     ] {
         let found = room::share_of(counts.clone(), target, is_one_new);
         assert_eq!(found, share, "{counts:?}, {is_one_new}");
+    }
+}
+
+fn known<'a>(ask: &Ask<'a>) -> Known<'a> {
+    Known {
+        terms: None,
+        ..ask.known()
+    }
+}
+
+/// Whether a request is charged by the hint alone.
+fn charge_one(limiter: &Limiter, known: &Known<'_>, cost: u32, now: Timestamp) -> Option<bool> {
+    let at = (When::coarse(now), &Home::new());
+    let mut stands = Stands::Nowhere;
+    let charged = limiter.charge_one(known, cost, at, &mut stands, || true);
+    charged.unwrap()
+}
+
+#[test]
+fn a_hint_that_leads_to_another_charges_nobody() {
+    let limiter = Limiter::new(10);
+    let plan = terms(&[Limit::per_hour(5).fixed()]);
+    let (one, other) = (key(1, &plan, "acme"), key(2, &plan, "acme"));
+    charge(&limiter, &[one], 1, at(0)).unwrap();
+    charge(&limiter, &[other], 1, at(0)).unwrap();
+    assert_eq!(charge_one(&limiter, &known(&one), 1, at(0)), Some(true));
+    limiter.hint(one.name.0, other.name);
+    assert_eq!(charge_one(&limiter, &known(&one), 1, at(0)), None);
+    assert_eq!(
+        (left(&limiter, &one, at(0)), left(&limiter, &other, at(0))),
+        (3, 4)
+    );
+    // Its own is found again, and is known from then on.
+    assert_eq!(charge_one(&limiter, &known(&one), 1, at(0)), Some(true));
+    // A place that is another's by now is no place of the one before.
+    limiter.forget();
+    let last = key(3, &plan, "acme");
+    charge(&limiter, &[last], 1, at(0)).unwrap();
+    charge(&limiter, &[key(4, &plan, "acme")], 1, at(0)).unwrap();
+    for gone in [one, other] {
+        assert_eq!(charge_one(&limiter, &known(&gone), 1, at(0)), None);
+        assert_eq!(left(&limiter, &gone, at(0)), 5);
+    }
+    assert_eq!(left(&limiter, &last, at(0)), 4);
+}
+
+#[test]
+fn a_meter_of_another_stamp_is_not_charged_by_the_hint_alone() {
+    let limiter = Limiter::new(10);
+    let plan = terms(&[Limit::per_hour(5).fixed()]);
+    let ask = Ask {
+        stamp: 7,
+        ..key(1, &plan, "acme")
+    };
+    charge(&limiter, &[ask], 1, at(0)).unwrap();
+    for stamp in [6, 8] {
+        let known = Known {
+            stamp,
+            ..known(&ask)
+        };
+        assert_eq!(charge_one(&limiter, &known, 1, at(0)), Some(false));
+    }
+    assert_eq!(charge_one(&limiter, &known(&ask), 4, at(0)), Some(true));
+    assert_eq!(charge_one(&limiter, &known(&ask), 1, at(0)), Some(false));
+    assert_eq!(left(&limiter, &ask, at(0)), 0);
+}
+
+/// Meters come and go while others are charged: each charge is counted where it belongs, or
+/// the meter was gone.
+#[test]
+fn places_that_are_used_again_beside_charges_count_for_nobody_else() {
+    let limiter = Limiter::new(64);
+    let plan = terms(&[Limit::per_hour(1_000_000).fixed()]);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let (limiter, plan) = (&limiter, &plan);
+            scope.spawn(move || {
+                let above = ask(Name(7, 7), Level::Owner(1), plan, "acme");
+                for round in 0..2_000_u64 {
+                    let now = at(round * 3_600_000);
+                    // Idle an hour on, and makes way for those of other threads.
+                    let own = key(thread * 1_000_000 + round % 40, plan, "acme");
+                    let asks = [above, own];
+                    let mut standing = None;
+                    let home = Home::new();
+                    let at = (When::coarse(now), &home);
+                    let steadily = limiter.charge_steadily(&asks, 1, at, &mut standing, || true);
+                    if !steadily.unwrap() {
+                        let _ = charge(limiter, &asks, 1, now);
+                    }
+                    assert!(limiter.len() <= 64);
+                }
+            });
+        }
+    });
+    let places: usize = limiter.shards.iter().map(|shard| lock(shard).len()).sum();
+    assert_eq!(places, limiter.len());
+    for shard in &limiter.shards {
+        for (name, entry) in lock(shard).iter() {
+            assert!(limiter.lines.get(entry.place).unwrap().is(*name));
+        }
     }
 }

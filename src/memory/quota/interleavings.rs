@@ -10,9 +10,12 @@ use loom::model::Builder;
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
+use super::front::{Front, REQUESTS};
 use super::purses::{Index, Purse, Purses};
+use crate::memory::slab::Slab;
 use crate::model::clock::Timestamp;
 use crate::model::quota::Quota;
+use crate::model::time::When;
 use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Spent};
 use crate::sync::table::{Mutex, Ordering, lock};
 
@@ -60,7 +63,7 @@ impl Store {
     fn new(requests: u64) -> Arc<Self> {
         Arc::new(Self {
             record: Mutex::new(QuotaRecord::new(Quota::new(requests), 1, 7, now())),
-            purses: Mutex::default(),
+            purses: Mutex::new(Purses::new(Arc::new(Slab::new(2)))),
             names: Names::default(),
             returned: AtomicBool::new(false),
         })
@@ -254,5 +257,30 @@ fn after_a_change_has_returned_the_new_quota_is_spent_and_all_of_it() {
             assert!(store.spend(FIRST, 1));
         }
         assert!(!store.spend(SECOND, 1), "{left} were left");
+    });
+}
+
+/// Another purse takes the place that a request has found by a hint, and holds as much.
+#[test]
+fn a_request_by_a_hint_spends_of_the_purse_that_it_read_or_of_none() {
+    explore(3, || {
+        let front = Arc::new(Front::default());
+        let begin = |front: &Front, name| {
+            front.begin(
+                &QuotaRecord::new(Quota::new(9), 1, 7, now()).period(NUMBER),
+                Quota::new(9),
+            );
+            front.name(name);
+            front.word.fetch_add(3, Ordering::AcqRel);
+        };
+        begin(&front, FIRST);
+        let place = front.clone();
+        let request = thread::spawn(move || place.spends(FIRST, 1, When::exact(now())));
+        front.end();
+        begin(&front, SECOND);
+        request.join().unwrap();
+        assert_eq!(front.word.load(Ordering::Acquire) & REQUESTS, 3);
+        assert!(!front.spends(FIRST, 1, When::exact(now())));
+        assert!(front.spends(SECOND, 3, When::exact(now())));
     });
 }

@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::front::{
+    AGE, Front, GIVEN_BACK_MAX, IS_OWING, IS_USED, IS_VOID, REQUESTS, STORE_IS_EMPTY,
+};
+use crate::memory::slab::{Place, Slab};
 use crate::model::clock::Timestamp;
 use crate::model::quota::{Period, Quota, QuotaStatus};
 use crate::model::time::When;
@@ -27,25 +31,16 @@ const AT_ONCE: usize = 16;
 /// The most purses that one request looks at to find those.
 const LOOKED_AT: usize = 64;
 
-/// The store had nothing left when it was last written.
-const STORE_IS_EMPTY: u64 = 1 << 63;
-/// What is here counts no more.
-const IS_VOID: u64 = 1 << 62;
-/// It was asked since the hand last came by.
-const IS_USED: u64 = 1 << 61;
-/// More was used than the quota: what is given back pays that first, in the store.
-const IS_OWING: u64 = 1 << 60;
-const REQUESTS: u64 = IS_OWING - 1;
-
 /// What is in memory of a quota, in one period of it.
-#[derive(Debug)]
 pub(crate) struct Purse {
+    /// How many requests are here, with flags. One word, so that who finds too little here
+    /// and who finds the store empty find both at one instant.
+    front: Place<Front>,
+    /// Where its place goes in the end.
+    fronts: Option<Arc<Slab<Front>>>,
     period: Period,
     /// The whole quota.
     quota: Quota,
-    /// How many requests are here, with the flags above. One word, so that who finds too
-    /// little here and who finds the store empty find both at one instant.
-    word: AtomicU64,
     /// What was taken for requests that waited for it, and that may still be refused by
     /// another level, which gives it back. While there is any, the quota is not exhausted.
     undecided: AtomicU64,
@@ -67,16 +62,54 @@ impl Decide for Purse {
     }
 }
 
+impl Drop for Purse {
+    fn drop(&mut self) {
+        self.front().end();
+        if let Some(fronts) = &self.fronts {
+            fronts.give_back(self.front.number);
+        }
+    }
+}
+
 impl Purse {
-    fn new(slice: &Slice) -> Self {
+    fn new(slice: &Slice, fronts: &Arc<Slab<Front>>) -> Self {
+        let taken = fronts.take();
+        let fronts = taken.is_some().then(|| fronts.clone());
+        // Where too many have a purse of which memory knows nothing any more.
+        let front = taken.unwrap_or_else(Slab::apart);
+        front.get().begin(&slice.period(), slice.quota);
         Self {
+            front,
+            fronts,
             period: slice.period(),
             quota: slice.quota,
-            word: AtomicU64::new(0),
             undecided: AtomicU64::new(0),
             left: AtomicU64::new(0),
             owed: AtomicU64::new(0),
         }
+    }
+
+    fn front(&self) -> &Front {
+        self.front.get()
+    }
+
+    fn word(&self) -> &AtomicU64 {
+        &self.front().word
+    }
+
+    /// Lets requests find it by a hint under a name, and by no other.
+    pub(super) fn name(&self, name: u64) {
+        self.front().name(name);
+    }
+
+    /// Where a hint may lead for it to be found under a name.
+    pub(super) fn place_of(&self, name: u64) -> Option<usize> {
+        let place = self.fronts.as_ref().map(|_| self.front.number);
+        place.filter(|_| self.front().is_named(name))
+    }
+
+    pub(super) fn unname(&self, name: u64) {
+        self.front().unname(name);
     }
 
     pub(super) fn is_of(&self, period: Period) -> bool {
@@ -88,7 +121,7 @@ impl Purse {
     }
 
     fn requests(&self) -> u64 {
-        self.word.load(Ordering::Acquire) & REQUESTS
+        self.word().load(Ordering::Acquire) & REQUESTS
     }
 
     /// `None` where the store must be asked.
@@ -118,7 +151,7 @@ impl Purse {
         if self.is_over(now) {
             return None;
         }
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word().load(Ordering::Acquire);
         loop {
             if word & IS_VOID != 0 {
                 return None;
@@ -136,7 +169,7 @@ impl Purse {
                 return None;
             }
             // What was given back before that is seen now.
-            let again = self.word.fetch_or(IS_USED, Ordering::AcqRel);
+            let again = self.word().fetch_or(IS_USED, Ordering::AcqRel);
             if again & !IS_USED == word & !IS_USED {
                 return Some((word, self.exhausted(cost)));
             }
@@ -160,7 +193,7 @@ impl Purse {
 
     /// How much is left, here and in the store; `None` where the store must be asked.
     pub(super) fn status(&self, now: Timestamp) -> Option<QuotaStatus> {
-        let word = self.word.load(Ordering::Acquire);
+        let word = self.word().load(Ordering::Acquire);
         if self.is_over(now) || word & IS_VOID != 0 {
             return None;
         }
@@ -177,9 +210,10 @@ impl Purse {
     /// Puts in what was spent in this period, and was not used; `false` where that is for
     /// the store to do.
     pub(super) fn give_back(&self, requests: u64) -> bool {
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word().load(Ordering::Acquire);
         loop {
-            if word & (IS_VOID | IS_OWING) != 0 {
+            let is_too_much = (word & REQUESTS) + requests > GIVEN_BACK_MAX;
+            if word & (IS_VOID | IS_OWING) != 0 || is_too_much {
                 return false;
             }
             match self.replace(word, word + requests) {
@@ -202,7 +236,7 @@ impl Purse {
         if old == new {
             return Ok(());
         }
-        self.word
+        self.word()
             .compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire)
             .map(|_| ())
     }
@@ -216,7 +250,7 @@ impl Purse {
         let before = self.undecided.fetch_add(at_most, Ordering::AcqRel);
         self.note(left);
         let is_owing = left.owed > 0;
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word().load(Ordering::Acquire);
         loop {
             let mut requests = (word & REQUESTS) + added;
             let mut undecided = before;
@@ -239,7 +273,7 @@ impl Purse {
                     None => None,
                 })
                 .collect();
-            let new = requests | IS_USED | flags_of(left);
+            let new = requests | word & AGE | IS_USED | flags_of(left);
             match self.replace(word, new) {
                 Ok(()) => {
                     self.undecided
@@ -261,17 +295,18 @@ impl Purse {
     /// Takes everything out, before it is in the store: from now on the store must be
     /// asked.
     fn take_out(&self) -> u64 {
-        let flags = IS_VOID | IS_USED;
-        self.word.fetch_and(flags, Ordering::AcqRel) & REQUESTS
+        let flags = AGE | IS_VOID | IS_USED;
+        self.word().fetch_and(flags, Ordering::AcqRel) & REQUESTS
     }
 
     /// Puts in what was taken out, or spent, and is not after all.
     pub(super) fn put_in(&self, requests: u64) {
-        self.word.fetch_add(requests, Ordering::AcqRel);
+        self.word().fetch_add(requests, Ordering::AcqRel);
     }
 
     fn void(&self) {
-        self.word.store(IS_VOID, Ordering::Release);
+        let age = self.word().load(Ordering::Acquire) & AGE;
+        self.word().store(age | IS_VOID, Ordering::Release);
     }
 
     fn note(&self, left: Left) {
@@ -282,11 +317,11 @@ impl Purse {
     /// Voids it if there is nothing in it, and else notes what the store has left.
     fn void_if_empty(&self, left: Left) -> bool {
         self.note(left);
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word().load(Ordering::Acquire);
         loop {
             let is_empty = word & REQUESTS == 0 && self.undecided.load(Ordering::Acquire) == 0;
             let new = match is_empty {
-                true => IS_VOID,
+                true => word & AGE | IS_VOID,
                 false => word & !(STORE_IS_EMPTY | IS_OWING) | flags_of(left),
             };
             match self.replace(word, new) {
@@ -298,7 +333,7 @@ impl Purse {
 
     /// Whether it was asked since this was last called.
     fn was_used(&self) -> bool {
-        self.word.fetch_and(!IS_USED, Ordering::AcqRel) & IS_USED != 0
+        self.word().fetch_and(!IS_USED, Ordering::AcqRel) & IS_USED != 0
     }
 }
 
@@ -317,9 +352,9 @@ pub(super) trait Index {
 
 /// The purses. Changed by whoever leads a transaction, between its beginning and its
 /// publication, and by nobody else.
-#[derive(Default)]
 pub(super) struct Purses {
     by_number: BTreeMap<u64, Held>,
+    fronts: Arc<Slab<Front>>,
     /// The number up to which purses were looked at to be called in.
     hand: u64,
     /// What a transaction has taken out to put it back into the store, until it is
@@ -346,6 +381,15 @@ struct Effect {
 }
 
 impl Purses {
+    pub(super) fn new(fronts: Arc<Slab<Front>>) -> Self {
+        Self {
+            by_number: BTreeMap::new(),
+            fronts,
+            hand: 0,
+            outgoing: Vec::new(),
+        }
+    }
+
     /// How many there are, without those that are being put back.
     pub(super) fn len(&self) -> usize {
         self.by_number.len().saturating_sub(self.outgoing.len())
@@ -489,7 +533,7 @@ impl Purses {
             None => {
                 // Of an earlier period: it was refilled since.
                 self.drop_purse(number, index);
-                let purse = Arc::new(Purse::new(slice));
+                let purse = Arc::new(Purse::new(slice, &self.fronts));
                 let held = Held {
                     purse: purse.clone(),
                     names: Vec::new(),

@@ -3,9 +3,12 @@
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use super::front::Front;
 use super::purses::{Index, Purse, Purses};
 use crate::memory::hash::IdHasher;
+use crate::memory::hints::Hints;
 use crate::memory::levels::{LEVELS_MAX, PerLevel};
+use crate::memory::slab::Slab;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::quota::{Period, QuotaStatus};
@@ -55,19 +58,33 @@ impl Taken {
 }
 
 /// The purses by their names, found without a lock.
-type ByName = papaya::HashMap<Name, Arc<Purse>, BuildHasherDefault<IdHasher>>;
+struct ByName {
+    map: papaya::HashMap<Name, Arc<Purse>, BuildHasherDefault<IdHasher>>,
+    /// In which place a purse has its front, as a rule.
+    hints: Hints,
+    fronts: Arc<Slab<Front>>,
+}
+
+impl ByName {
+    fn front(&self, name: Name) -> Option<&Front> {
+        self.fronts.get(self.hints.get(name)?)
+    }
+}
 
 impl Index for ByName {
     fn find(&self, name: Name) -> Option<Arc<Purse>> {
-        self.pin().get(&name).cloned()
+        self.map.pin().get(&name).cloned()
     }
 
     fn insert(&self, name: u64, purse: Arc<Purse>) {
-        self.pin().insert(name, purse);
+        purse.name(name);
+        self.map.pin().insert(name, purse);
     }
 
     fn remove(&self, name: u64) {
-        self.pin().remove(&name);
+        if let Some(purse) = self.map.pin().remove(&name) {
+            purse.unname(name);
+        }
     }
 }
 
@@ -89,9 +106,15 @@ impl Quotas {
     pub(crate) const KEYS_MIN: usize = LANES * LEVELS_MAX;
 
     pub(crate) fn new(keys_max: usize) -> Self {
+        // Some are let go of a little later than others are made.
+        let fronts = Arc::new(Slab::new(keys_max.saturating_mul(2)));
         Self {
-            by_name: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
-            purses: table::Mutex::new(Purses::default()),
+            by_name: ByName {
+                map: papaya::HashMap::with_hasher(BuildHasherDefault::default()),
+                hints: Hints::new(),
+                fronts: fronts.clone(),
+            },
+            purses: table::Mutex::new(Purses::new(fronts)),
             lanes: std::array::from_fn(|_| sync::Mutex::default()),
             is_closing: AtomicBool::new(false),
             keys_max: keys_max.max(1),
@@ -112,7 +135,7 @@ impl Quotas {
     ) -> Result<Fetched, Error> {
         let _lane = self.lane(name);
         // Another may have taken a slice meanwhile.
-        if let Some(purse) = self.by_name.pin().get(&name)
+        if let Some(purse) = self.by_name.map.pin().get(&name)
             && purse.look(cost, now) == Some(Spent::Covered)
         {
             return Ok(Fetched::InMemory);
@@ -153,7 +176,7 @@ impl Quotas {
         now: Timestamp,
         mut note: impl FnMut(Name, Period),
     ) -> Result<(), (usize, Option<Spent>)> {
-        let known = self.by_name.pin();
+        let known = self.by_name.map.pin();
         if let [name] = names {
             let purse = known.get(name).ok_or((0, None))?;
             return match purse.spend(cost, now) {
@@ -196,19 +219,41 @@ impl Quotas {
         spent
     }
 
+    /// Has what [`spend_one`](Self::spend_one) will need of a name fetched from memory, and
+    /// does not wait for it.
+    #[inline(always)]
+    pub(crate) fn touch(&self, name: Name) {
+        if let Some(front) = self.by_name.front(name) {
+            front.touch();
+        }
+    }
+
     /// Spends of one quota, where memory covers that at whichever of some instants: without a
     /// lock, also beside requests that spend of it with others.
+    #[inline(always)]
     pub(crate) fn spend_one(&self, name: Name, cost: u64, when: When) -> bool {
-        let known = self.by_name.pin();
-        known
-            .get(&name)
-            .is_some_and(|purse| purse.spends(cost, when))
+        let front = self.by_name.front(name);
+        front.is_some_and(|front| front.spends(name, cost, when))
+            || self.spend_unhinted(name, cost, when)
+    }
+
+    /// The same where no hint leads to the purse.
+    #[cold]
+    fn spend_unhinted(&self, name: Name, cost: u64, when: When) -> bool {
+        let known = self.by_name.map.pin();
+        let Some(purse) = known.get(&name) else {
+            return false;
+        };
+        if let Some(place) = purse.place_of(name) {
+            self.by_name.hints.set(name, place, self.by_name.map.len());
+        }
+        purse.spends(cost, when)
     }
 
     /// How much is left of a quota, in memory and in the store; `None` where the store
     /// must be asked.
     pub(crate) fn status(&self, name: Name, now: Timestamp) -> Option<QuotaStatus> {
-        self.by_name.pin().get(&name)?.status(now)
+        self.by_name.map.pin().get(&name)?.status(now)
     }
 
     /// The same, by the quota's number: a key that was not used yet shares the purse of its
@@ -220,7 +265,7 @@ impl Quotas {
     /// Gives back what was spent in a period of a quota; `false` where that is for the
     /// store to do.
     pub(crate) fn give_back(&self, name: Name, period: Period, requests: u64) -> bool {
-        let known = self.by_name.pin();
+        let known = self.by_name.map.pin();
         let purse = known.get(&name).filter(|purse| purse.is_of(period));
         purse.is_some_and(|purse| purse.give_back(requests))
     }
@@ -262,7 +307,7 @@ impl Quotas {
     /// quota: a few, and none mostly.
     pub(crate) fn make_room(&self, name: Name, number: u64) -> Vec<u64> {
         let mut purses = table::lock(&self.purses);
-        let len = purses.len().max(self.by_name.len());
+        let len = purses.len().max(self.by_name.map.len());
         match len < self.keys_max || self.by_name.find(name).is_some() {
             true => Vec::new(),
             false => purses.choose(number, &self.by_name),

@@ -6,6 +6,7 @@ use super::*;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::quota::Quota;
+use crate::model::time::When;
 use crate::store::quota::{Asked, QuotaEvent, QuotaRecord, Spent};
 
 fn at(ms: u64) -> Timestamp {
@@ -581,4 +582,35 @@ fn what_is_given_back_to_a_purse_is_spent_but_for_what_is_owed() {
     );
     store.publish(&store.put_back(&[1]));
     assert_eq!(store.records.borrow()[&1].owed, 6);
+}
+
+/// A key that leads to another quota spends nothing of the one before, which others have yet.
+#[test]
+fn a_name_that_moves_is_found_no_more_where_it_was() {
+    let store = Store::new(10, &[(SHARED, 1_000)]);
+    let when = When::coarse(at(0));
+    assert!(store.spend(SHARED, 1) && store.spend(SHARED + 1, 1));
+    let spends = |name| store.quotas.spend_one(name, 1, when);
+    // Under the last name by a hint, and under the other without.
+    assert!(spends(SHARED) && spends(SHARED + 1) && spends(SHARED));
+    let left = store.in_memory(SHARED);
+    store.publish(&[QuotaEvent::Moved(SHARED + 1)]);
+    assert!(!spends(SHARED + 1));
+    assert!(spends(SHARED));
+    assert_eq!(store.in_memory(SHARED), left - 1);
+}
+
+/// Places are used again: what a request read of one purse is spent of no other.
+#[test]
+fn a_purse_in_the_place_of_another_is_not_found_by_its_name() {
+    let store = Store::new(10, &[(1, 1_000), (2, 1_000), (3, 1_000)]);
+    let when = When::coarse(at(0));
+    for round in 0..200 {
+        let (old, new) = (1 + round % 3, 1 + (round + 1) % 3);
+        assert!(store.spend(old, 1) || round > 0);
+        store.publish(&[store.change(old, 1_000)]);
+        assert!(store.spend(new, 1));
+        assert!(!store.quotas.spend_one(old, 1, when), "{round}");
+        assert!(store.quotas.spend_one(new, 1, when));
+    }
 }
