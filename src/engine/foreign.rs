@@ -1,7 +1,6 @@
 //! The way of a verification for a text that is no token of gatekey's own: it may be one that
 //! another system issued, and whose key was imported.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::crypto::digest::digests_equal;
@@ -131,16 +130,11 @@ impl Core {
         Ok(Looked::Proven(found, proven))
     }
 
-    /// The key of a token of another system, in any state, and the snapshot that it was found
-    /// in.
-    pub(super) fn find_foreign(
-        &self,
-        text: &[u8],
-        snapshot: Arc<Snapshot>,
-    ) -> Result<(KeyId, Arc<Snapshot>), Error> {
+    /// The key of a token of another system, in any state.
+    pub(super) fn find_foreign(&self, text: &[u8], snapshot: &Snapshot) -> Result<KeyId, Error> {
         let mut copy = HotCopy::new();
         match snapshot.foreign(text, &mut copy, &mut || Ok(()))? {
-            Foreign::Found(found) if is_proven(&found, &copy) => Ok((found.id, snapshot)),
+            Foreign::Found(found) if is_proven(&found, &copy) => Ok(found.id),
             _ => Err(NotFound::Token.into()),
         }
     }
@@ -149,9 +143,7 @@ impl Core {
     /// taken for one, and its verification is the error.
     #[cfg(feature = "tower")]
     pub(super) fn is_foreign_token(&self, text: &[u8]) -> bool {
-        let found = self
-            .snapshot()
-            .and_then(|snapshot| self.find_foreign(text, snapshot));
+        let found = self.read(|snapshot| self.find_foreign(text, snapshot));
         !matches!(found, Err(Error::NotFound(_)))
     }
 

@@ -135,8 +135,8 @@ impl Engine {
     /// Opens the store at `path`, which must exist, with the defaults of [`Options`]:
     /// see [`Options::open`].
     ///
-    /// A file that another program copied while the store was open may not open: see
-    /// [`backup`](Engine::backup) for copies that do.
+    /// A file that another program copied while the store was open may not open, or be read
+    /// until its repair ends: see [`backup`](Engine::backup) for copies that do.
     ///
     /// # Errors
     /// [`Error::Open`], with the file as it was: see [`OpenError`](crate::OpenError).
@@ -208,8 +208,10 @@ impl Engine {
         options
             .check()
             .map_err(|reason| Error::open(path, reason))?;
-        let has_thread = options.usage_interval.is_some() || options.hook.is_some();
-        options.store.reads_first = options.reads_first.unwrap_or(has_thread);
+        // A server of a fleet applies entries before it answers, for which it must write.
+        let can_read_first =
+            options.fleet.is_none() && (options.usage_interval.is_some() || options.hook.is_some());
+        options.store.reads_first = options.reads_first.unwrap_or(can_read_first);
         let core = Arc::new(Core::open(&options, place)?);
         let follower = match &core.fleet {
             Some(fleet) => Some(core.start_following(fleet, path)?),

@@ -4,6 +4,7 @@ use crate::engine::shared::Core;
 use crate::memory::lagging::Heeded;
 use crate::model::error::Error;
 use crate::model::owner::OwnerPath;
+use crate::store::snapshot::Snapshot;
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 
@@ -45,20 +46,21 @@ impl Core {
     }
 
     /// Brings some keys up if that is wanted, and says whether there are more. After a
-    /// failure it stays wanted, and the thread goes on once the store has recovered.
-    pub(super) fn bring_wanted_up(&self) -> bool {
+    /// failure of the store it stays wanted, and the thread goes on once that has recovered;
+    /// after any other, the next flush wants it again.
+    pub(super) fn bring_wanted_up(&self) -> Result<bool, Error> {
         if !self.is_bringing_up_wanted() {
-            return false;
+            return Ok(false);
         }
-        match self.bring_some_up() {
-            Ok(is_more) => {
-                if !is_more {
-                    self.lagging.is_wanted.store(false, Ordering::Release);
-                }
-                is_more
-            }
-            Err(_) => false,
+        let brought = self.bring_some_up();
+        let goes_on = match &brought {
+            Ok(is_more) => *is_more,
+            Err(_) => !self.health().is_well(),
+        };
+        if !goes_on {
+            self.lagging.is_wanted.store(false, Ordering::Release);
         }
+        brought
     }
 
     pub(super) fn is_bringing_up_wanted(&self) -> bool {
@@ -66,10 +68,20 @@ impl Core {
     }
 
     /// Makes room for an owner that is to lag, where there is none: in transactions of their
-    /// own, so that its own need not bring up all keys of another.
+    /// own, so that its own need not bring up all keys of another. It brings up the one that
+    /// it finds, and not what others put in its place; where nothing can be read now, the
+    /// change itself finds out why.
     pub(super) fn make_room_for_lag(&self, owner: &OwnerPath) -> Result<(), Error> {
         let at_once = self.lagging.at_once;
-        while self.read(|snapshot| snapshot.lacks_room_for(owner, at_once))? {
+        let in_the_way = || {
+            let look = |snapshot: &Snapshot| match snapshot.lacks_room_for(owner, at_once)? {
+                true => Ok(snapshot.lags().first().map(|lag| lag.seq)),
+                false => Ok(None),
+            };
+            self.read(look).ok().flatten()
+        };
+        let found = in_the_way();
+        while found.is_some() && in_the_way() == found {
             self.bring_some_up()?;
         }
         Ok(())

@@ -75,8 +75,14 @@ impl Maintenance {
                         core.gather_uses();
                         // A panic in a caller's clock must not end this thread.
                         let bring = || core.bring_wanted_up();
-                        if catch_unwind(AssertUnwindSafe(bring)).unwrap_or(false) {
-                            alarm.wake();
+                        match catch_unwind(AssertUnwindSafe(bring)) {
+                            Ok(Ok(true)) => alarm.wake(),
+                            // That the store has failed is told below.
+                            Ok(Err(error)) if alarm.health().is_well() => {
+                                let cause = StoreFailure::new(error.to_string(), None);
+                                tell(&alarm.failure_of(&cause));
+                            }
+                            Ok(_) | Err(_) => {}
                         }
                         if rest.is_zero() {
                             break core;

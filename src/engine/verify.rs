@@ -361,14 +361,23 @@ impl Core {
         &self,
         text: &[u8],
     ) -> Result<(KeyId, std::sync::Arc<Snapshot>), Error> {
-        let snapshot = self.snapshot()?;
+        loop {
+            let snapshot = self.snapshot()?;
+            match self.find_by_token_in(text, &snapshot) {
+                Err(_) if self.is_replaced(&snapshot) => {}
+                found => return found.map(|id| (id, snapshot)),
+            }
+        }
+    }
+
+    fn find_by_token_in(&self, text: &[u8], snapshot: &Snapshot) -> Result<KeyId, Error> {
         let mut copy = HotCopy::new();
         let Some(parts) = token::parse(text) else {
             return self.find_foreign(text, snapshot);
         };
         snapshot.hot(parts.id, &mut copy)?;
         match self.prove_copy(&copy, &parts)? {
-            Some(_) => Ok((parts.id, snapshot)),
+            Some(_) => Ok(parts.id),
             None => Err(NotFound::Token.into()),
         }
     }

@@ -294,14 +294,16 @@ impl StorageBackend for Access {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match self.mode() {
-            DIRECT => self.noting(self.0.ground.read(offset, out)),
-            VIEW => self.noting(self.0.ground.read_as_closed(offset, out)),
+        let read = match self.mode() {
+            DIRECT => self.0.ground.read(offset, out),
+            VIEW => self.0.ground.read_as_closed(offset, out),
             OVER => Err(io::ErrorKind::NotConnected.into()),
-            _ => {
-                let read = lock(&self.0.layers).read(&self.0.ground, offset, out);
-                self.noting(read)
-            }
+            _ => lock(&self.0.layers).read(&self.0.ground, offset, out),
+        };
+        // Once it is over, another database may have written meanwhile to where this has read.
+        match self.mode() {
+            OVER => Err(io::ErrorKind::NotConnected.into()),
+            _ => self.noting(read),
         }
     }
 

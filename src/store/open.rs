@@ -332,21 +332,23 @@ fn identify_apart(settings: &Settings, file: &File) -> Result<(), OpenError> {
             _ => Ok(()),
         };
         match look_at_view(settings, &ground, look) {
-            // What a view cannot read, a repair may, or it says what is wrong.
-            None | Some(Err(OpenError::Store(_) | OpenError::Corrupted(_))) => {
-                look_apart(settings, ground, look)
-            }
-            Some(found) => found,
+            Some(Ok(found)) => Ok(found),
+            // What a view does not find, a repair may, or it says what is wrong.
+            None | Some(Err(_)) => look_apart(settings, ground, look),
         }
     })
 }
 
-/// `None`: the file must be repaired first.
+/// `None`: the file must be repaired first. That is so wherever nobody repairs it later: what
+/// is damaged is then found before anything is written to it.
 fn look_at_view<T>(
     settings: &Settings,
     ground: &Arc<Ground>,
     look: impl FnOnce(&ReadTransaction) -> Result<T, OpenError>,
 ) -> Option<Result<T, OpenError>> {
+    if !settings.reads_first || settings.verify_file {
+        return None;
+    }
     let looked = guarded_any(|| {
         let opened = view::open(ground, settings.cache_bytes).map_err(database_error)?;
         let Some((db, _)) = opened else {

@@ -286,6 +286,72 @@ fn a_file_of_which_a_repair_finds_that_it_does_not_hold_together_is_read_no_more
     );
 }
 
+/// As a copy is that ended too early.
+#[test]
+fn a_file_that_was_not_closed_and_is_cut_off_is_refused_or_read_no_more() {
+    let disk = Disk::default();
+    let (engine, issued) = begin(options(), &disk);
+    for batch in 0..8 {
+        let key = |at| NewKey::new("acme", format!("customer-{batch}/bot-{at}")).unwrap();
+        engine.issue_batch((0..500).map(key).collect()).unwrap();
+    }
+    engine
+        .revoke(issued[0].key.id, Reason::KeyCompromise)
+        .unwrap();
+    let image = disk.live();
+    let mut opened = 0;
+    for pages in (1..image.len() / 4096).step_by(8) {
+        let image = image[..pages * 4096].to_vec();
+        let Ok(engine) = open_on(reading_first(options(), true), Disk::of(image)) else {
+            continue;
+        };
+        let Err(error) = engine.flush() else {
+            // What was cut off was free.
+            assert!(engine.check().unwrap().is_sound());
+            continue;
+        };
+        opened += 1;
+        assert!(matches!(error, Error::Corrupted(_)), "{pages}: {error}");
+        let is_error = |it: &Issued| engine.verify(it.token.expose()).is_err();
+        assert!(issued.iter().all(is_error), "{pages}");
+    }
+    assert!(opened > 0);
+}
+
+/// A failed sync has the store written to a new file, which a damaged one must not be.
+#[test]
+fn a_file_that_does_not_hold_together_is_not_written_anew_after_a_failed_sync() {
+    let (image, issued) = killed();
+    let mut found = 0;
+    let places = (1..image.len() / 4096).map(|page| page * 4096 + 300);
+    for place in places.filter(|place| image[*place] != 0) {
+        let mut image = image.clone();
+        image[place] ^= 1;
+        let disk = Disk::of(image);
+        let Ok(engine) = open_on(reading_first(options(), true), disk.clone()) else {
+            continue;
+        };
+        disk.set_fault(Some(fault(Call::Sync, How::Broken)));
+        let first = engine.flush();
+        disk.set_fault(None);
+        if first.is_ok() {
+            continue;
+        }
+        let mut last = first;
+        until("it is found out", || {
+            last = engine.flush();
+            !matches!(last, Err(Error::Store(_)))
+        });
+        if let Err(error) = last {
+            found += 1;
+            assert!(matches!(error, Error::Corrupted(_)), "{place}: {error}");
+            let is_error = |it: &Issued| engine.verify(it.token.expose()).is_err();
+            assert!(issued.iter().all(is_error), "{place}");
+        }
+    }
+    assert!(found > 0);
+}
+
 /// How many records of keys say, in a file, that the key is suspended.
 fn suspended(image: &[u8]) -> usize {
     const KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("keys");

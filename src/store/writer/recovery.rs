@@ -2,6 +2,7 @@
 //! restart: docs/INTERNALS.md argues case by case why nothing is lost by it, and nothing
 //! is granted that was taken away.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +19,29 @@ use crate::sync::lock;
 
 /// After a failed attempt, this many times its duration passes before the next.
 const REST: u32 = 4;
+
+/// An error of a repair. Of a file that was only viewed so far, it is damage that a page does
+/// not hold together, or that the file ends before it: such a file stays as it is.
+fn of_view(base: &Base, error: Error) -> Error {
+    let damage = match &error {
+        Error::Corrupted(damage) => damage.to_string(),
+        Error::Store(failure) if failure.io_kind() == Some(io::ErrorKind::UnexpectedEof) => {
+            "the file ends before its last page".to_owned()
+        }
+        _ => return error,
+    };
+    match base.is_view() {
+        true => Error::corrupted(
+            "file",
+            "-",
+            format!(
+                "{damage}; if the file is a copy made while the store was open, it mixes pages of \
+                 several commits: make copies with Engine::backup"
+            ),
+        ),
+        false => error,
+    }
+}
 
 impl Store {
     /// Recovers where a call has failed, and not only just in vain. `Ok` where the
@@ -87,18 +111,7 @@ impl Store {
         }
         let room = base.access().redo();
         room.map_err(|error| Error::Store(io_failure(&error)))?;
-        let reopened = self.reopen(&base).map_err(|error| match error {
-            Error::Corrupted(damage) if base.is_view() => Error::corrupted(
-                "file",
-                "-",
-                format!(
-                    "{damage}; if the file is a copy made while the store was open, it mixes pages \
-                     of several commits: make copies with Engine::backup"
-                ),
-            ),
-            error => error,
-        });
-        match reopened {
+        match self.reopen(&base).map_err(|error| of_view(&base, error)) {
             Ok((new, snapshot, commits)) => self.settle(inner, new, snapshot, commits, publish),
             Err(error) => {
                 self.stand_by(inner, &base, publish);
@@ -150,12 +163,14 @@ impl Store {
         base: &Arc<Base>,
         publish: &dyn Publish,
     ) -> Result<bool, Error> {
-        // The database that failed may take for durable what is not, and is not asked.
-        let published = inner.published.clone();
-        let source = match published.filter(|snapshot| !snapshot.base().access().reads_fail()) {
+        // The database that failed may take for durable what is not, and is not asked. Nor is
+        // a view written on, of whose pages nobody has verified the checksums.
+        let is_fit = |it: &Arc<Snapshot>| !it.is_view() && !it.base().access().reads_fail();
+        let source = match inner.published.clone().filter(is_fit) {
             Some(published) => published,
             None => {
-                let apart = Arc::new(reopen_apart(base.access().ground(), self.cache_bytes)?);
+                let apart = reopen_apart(base.access().ground(), self.cache_bytes);
+                let apart = Arc::new(apart.map_err(|error| of_view(base, error))?);
                 Arc::new(Snapshot::new(&apart, &self.ring)?)
             }
         };
