@@ -104,6 +104,8 @@ impl Options {
 
     /// The default of [`limited_keys`](Options::limited_keys): 262,144.
     pub const LIMITED_KEYS: usize = 262_144;
+    /// The most that [`limited_keys`](Options::limited_keys) can be.
+    pub const LIMITED_KEYS_MAX: usize = 1 << 23;
 
     /// The default of [`clock_leap`](Options::clock_leap): 5 minutes.
     pub const CLOCK_LEAP: Duration = Duration::from_secs(300);
@@ -296,7 +298,8 @@ impl Options {
     /// The same number bounds the keys with quotas, and the quotas, in memory, about
     /// 300 bytes each; there is room for 2,304 at least, since one request may need nine. While
     /// that is full, a request of a further key waits for a commit, which puts back up to 16
-    /// quotas that were not used lately.
+    /// quotas that were not used lately. More than
+    /// [`LIMITED_KEYS_MAX`](Self::LIMITED_KEYS_MAX) is an error of opening.
     ///
     /// ```
     /// use gatekey::Options;
@@ -491,6 +494,13 @@ impl Options {
                     left.id()
                 )));
             }
+        }
+        if self.limited_keys > Self::LIMITED_KEYS_MAX {
+            return Err(OpenError::Options(format!(
+                "room for {} limited keys: {} are the most",
+                self.limited_keys,
+                Self::LIMITED_KEYS_MAX
+            )));
         }
         if let Some(limit) = self.failed_attempts
             && let Err(why) = limit.validate()

@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use crate::sync::table::Mutex;
 
 /// How many hints share a group, a part of a cache line.
 const WAYS: usize = 4;
@@ -26,6 +27,7 @@ pub(crate) struct Hints {
     tables: [OnceLock<Box<[Group]>>; TABLES],
     /// How many tables there are.
     count: AtomicUsize,
+    growing: Mutex<()>,
 }
 
 impl Hints {
@@ -33,6 +35,7 @@ impl Hints {
         Self {
             tables: [const { OnceLock::new() }; TABLES],
             count: AtomicUsize::new(0),
+            growing: Mutex::new(()),
         }
     }
 
@@ -52,24 +55,44 @@ impl Hints {
         if !has_room && count < TABLES {
             self.grow(count);
         }
-        let place = u32::try_from(place).unwrap_or(PLACE);
-        let Some((group, mark)) = self.group(number).filter(|_| place < PLACE) else {
+        let Some((group, mark)) = self.group(number) else {
             return;
-        };
-        let holds = |hint: &&AtomicU32| {
-            let hint = hint.load(Ordering::Relaxed);
-            hint & !PLACE == mark || hint == 0
         };
         // Where all are others', one of them goes.
         let one = (mark >> PLACE_BITS) as usize % WAYS;
-        let chosen = group.iter().find(holds).or_else(|| group.get(one));
-        if let Some(chosen) = chosen {
+        let chosen = Self::room_in(group, mark).or_else(|| group.get(one));
+        Self::put(chosen, mark, place);
+    }
+
+    /// Notes where a number's thing stands too, where there is room beside those that are
+    /// [`set`](Self::set).
+    pub(crate) fn add(&self, number: u64, place: usize) {
+        if let Some((group, mark)) = self.group(number) {
+            Self::put(Self::room_in(group, mark), mark, place);
+        }
+    }
+
+    /// The hint of a mark, or a free one.
+    fn room_in(group: &Group, mark: u32) -> Option<&AtomicU32> {
+        group.iter().find(|hint| {
+            let hint = hint.load(Ordering::Relaxed);
+            hint & !PLACE == mark || hint == 0
+        })
+    }
+
+    fn put(chosen: Option<&AtomicU32>, mark: u32, place: usize) {
+        let place = u32::try_from(place).ok().filter(|place| *place < PLACE);
+        if let (Some(chosen), Some(place)) = (chosen, place) {
             chosen.store(mark | (place + 1), Ordering::Relaxed);
         }
     }
 
+    /// Makes the next table, unless somebody is at it, who in a child of a fork is not there.
     #[cold]
     fn grow(&self, count: usize) {
+        let Ok(_growing) = self.growing.try_lock() else {
+            return;
+        };
         if let Some(next) = self.tables.get(count) {
             let group = || std::array::from_fn(|_| AtomicU32::new(0));
             next.get_or_init(|| (0..Self::groups(count)).map(|_| group()).collect());
@@ -99,6 +122,18 @@ impl Hints {
 #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_added_takes_no_room_of_what_is_set() {
+        let hints = Hints::new();
+        let number = |at: usize| (1 << 58) + 4_096 * at as u64;
+        (0..100).for_each(|at| hints.set(number(at), at, 100));
+        let found = || (0..100).filter(|at| hints.get(number(*at)) == Some(*at));
+        let before = found().count();
+        (100..100_000).for_each(|at| hints.add(number(at), 7));
+        assert_eq!(found().count(), before);
+        assert!((100..100_000).any(|at| hints.get(number(at)) == Some(7)));
+    }
 
     #[test]
     fn most_of_many_are_found_where_they_were_noted() {

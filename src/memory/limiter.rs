@@ -2,7 +2,7 @@
 //!
 //! A *meter* counts the limits of one level: of an owner, or of a key with those that it
 //! is rotated to. Meters stand in a slab, each under a lock. A request locks the meters of
-//! all its levels, from the shortest path to the key, asks every limit, and counts only where
+//! all its levels, asks every limit from the shortest path to the key, and counts only where
 //! none refuses. So a request that one level refuses is never seen by another level, and
 //! at no instant is any level over its limit. How a limit counts is
 //! [`counter`](crate::model::counter)'s matter; which meters make room where there are
@@ -11,7 +11,8 @@
 //! Which place a name has is known to shards, each a map under a lock, and as a rule to a
 //! hint. A place may be another's by the time that it is locked, so that whoever locks it
 //! looks whether its name is still there. Locks are taken in this order: a shard, then
-//! gates, then places, of which each has its level, and a request one of each level.
+//! gates, then places in the order in which they stand: that is the same for all requests,
+//! also where a place has become another's.
 
 mod meter;
 mod room;
@@ -157,6 +158,11 @@ struct Held<'a> {
 /// Where the meters of a request's levels stand.
 type Found<'a> = ArrayVec<Option<&'a Line>, LEVELS_MAX>;
 
+/// Where a place stands among all.
+fn stands_at(line: &Line) -> usize {
+    std::ptr::from_ref(line).addr()
+}
+
 impl Limiter {
     pub(crate) fn new(meters_max: usize) -> Self {
         Self {
@@ -261,16 +267,24 @@ impl Limiter {
         standing: &mut Option<Standing<Counted>>,
         also: impl FnOnce() -> bool,
     ) -> Result<bool, Error> {
-        let mut found: ArrayVec<&Line, LEVELS_MAX> = ArrayVec::new();
+        let mut found: ArrayVec<(&Ask<'_>, &Line), LEVELS_MAX> = ArrayVec::new();
         for ask in asks {
             match self.hinted(ask.name) {
-                Some(line) => found.push(line),
+                Some(line) => found.push((ask, line)),
                 None => return Ok(false),
             }
         }
-        let mut held: ArrayVec<(MutexGuard<'_, Option<Meter>>, Counters), LEVELS_MAX> =
+        found.sort_unstable_by_key(|(_, line)| stands_at(line));
+        let same_place = |pair: &[(&Ask<'_>, &Line)]| match pair {
+            [(_, one), (_, next)] => stands_at(one) == stands_at(next),
+            _ => false,
+        };
+        if found.windows(2).any(same_place) {
+            return Ok(false);
+        }
+        let mut held: ArrayVec<(&Ask<'_>, MutexGuard<'_, Option<Meter>>, Counters), LEVELS_MAX> =
             ArrayVec::new();
-        for (ask, line) in asks.iter().zip(found) {
+        for (ask, line) in found {
             let mut guard = lock_at_home(&line.meter, home)?;
             let Some(meter) = guard.as_mut().filter(|_| line.is(ask.name)) else {
                 return Ok(false);
@@ -286,14 +300,20 @@ impl Limiter {
             let Some(charged) = meter.charged(cost, when) else {
                 return Ok(false);
             };
-            held.push((guard, charged));
+            held.push((ask, guard, charged));
         }
         if !also() {
             return Ok(false);
         }
-        for (ask, (guard, charged)) in asks.iter().zip(&mut held) {
+        for (_, guard, charged) in &mut held {
             if let Some(meter) = guard.as_mut() {
                 meter.put(*charged);
+            }
+        }
+        // Of two that are as tight and as long, the first is told.
+        for ask in asks {
+            let of_ask = held.iter().find(|(of, ..)| std::ptr::eq(*of, ask));
+            if let Some(meter) = of_ask.and_then(|(_, guard, _)| guard.as_ref()) {
                 meter.stand_into(ask.level, when.first, standing);
             }
         }
@@ -307,8 +327,7 @@ impl Limiter {
         if let Some(place) = self.hints.get(name.0)
             && self.hints.get(number) != Some(place)
         {
-            // With those of the meters.
-            self.hints.set(number, place, self.len() * 2);
+            self.hints.add(number, place);
         }
     }
 
@@ -481,14 +500,25 @@ impl Limiter {
         if !locked_too.is_empty() {
             self.lock_gates(held, locked_too, home)?;
         }
-        for (ask, line) in asks.iter().zip(found) {
-            let Some(line) = line else {
-                held.lines.push(None);
+        held.lines.extend(found.iter().map(|_| None));
+        let there = found.iter().enumerate();
+        let mut order: ArrayVec<_, LEVELS_MAX> = there
+            .filter_map(|(at, line)| Some((stands_at((*line)?), at)))
+            .collect();
+        order.sort_unstable();
+        let mut last = None;
+        for (stands, at) in order {
+            let (Some(Some(line)), Some(ask)) = (found.get(at), asks.get(at)) else {
                 continue;
             };
-            held.lines.push(Some(lock_at_home(&line.meter, home)?));
-            if !line.is(ask.name) {
+            let is_free = last.replace(stands) != Some(stands);
+            if is_free && let Some(place) = held.lines.get_mut(at) {
+                *place = Some(lock_at_home(&line.meter, home)?);
+            }
+            if !is_free || !line.is(ask.name) {
                 held.clear();
+                // Whoever asks looks again, and in a child of a fork that may never end.
+                home.check()?;
                 return Ok(false);
             }
         }

@@ -390,6 +390,13 @@ fn options_that_contradict_each_other_are_refused_before_the_file_is_looked_at()
     let path = dir.path().join("keys.redb");
     let zero = || Options::new().usage_interval(Duration::ZERO);
     assert!(matches!(refused(zero(), &path), OpenError::Options(_)));
+    let limited = |keys| Options::new().limited_keys(keys);
+    let most = Options::LIMITED_KEYS_MAX;
+    for keys in [most + 1, usize::MAX] {
+        let reason = refused(limited(keys), &path);
+        assert!(reason.to_string().contains(&keys.to_string()), "{reason}");
+    }
+    limited(most).open_in_memory().unwrap();
     assert!(matches!(
         zero().open_in_memory(),
         Err(Error::Open {

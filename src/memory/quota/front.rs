@@ -25,8 +25,8 @@ pub(super) const IS_OWING: u64 = 1 << 60;
 pub(super) const AGE: u64 = IS_OWING - ONE_OLDER;
 const ONE_OLDER: u64 = 1 << 40;
 pub(super) const REQUESTS: u64 = ONE_OLDER - 1;
-/// No more is given back to memory than this: so there is always room for what the requests
-/// of one commit take.
+/// No more is given back to memory than this: so there is room for what the requests of one
+/// commit take, 127 of the greatest cost for one purse.
 pub(super) const GIVEN_BACK_MAX: u64 = 1 << 39;
 
 /// No name: keys' are smaller, and those of owners' quotas are hashes.
