@@ -11,8 +11,7 @@
 //! Which place a name has is known to shards, each a map under a lock, and as a rule to a
 //! hint. A place may be another's by the time that it is locked, so that whoever locks it
 //! looks whether its name is still there. Locks are taken in this order: a shard, then
-//! gates, then places in the order in which they stand: that is the same for all requests,
-//! also where a place has become another's.
+//! gates, then places in the order in which they stand, whatever stands there by then.
 
 mod meter;
 mod room;
@@ -256,8 +255,8 @@ impl Limiter {
     }
 
     /// Charges a request to all its levels, or to none, where hints lead to the meters of all,
-    /// which admit it at whichever of some instants it is, and `also` does not fail; else gives `false`, as
-    /// [`charge_one`](Self::charge_one) does.
+    /// which admit it at whichever of some instants it is, and `also` does not fail; else
+    /// gives `false`, as [`charge_one`](Self::charge_one) does.
     #[inline(always)]
     pub(crate) fn charge_steadily(
         &self,
