@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 
 use gatekey::{Engine, NewKey, NewKeyspace, Options, Token, bounds};
-use gatekey_testkit::forge::{CHECK_LEN, SIGNED_LEN, make_unknown, reseal};
+use gatekey_testkit::forge::{CHECKSUM_LEN, SIGNED_LEN, make_unknown, reseal};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -97,7 +97,7 @@ pub fn shuffle<T>(items: &mut [T]) {
 /// The token with another secret, and the check that belongs to it.
 pub fn with_wrong_secret(token: &Text) -> Text {
     let mut wrong = *token;
-    let secret = &mut wrong[TOKEN_LEN - SIGNED_LEN + 11..TOKEN_LEN - CHECK_LEN];
+    let secret = &mut wrong[TOKEN_LEN - SIGNED_LEN + 11..TOKEN_LEN - CHECKSUM_LEN];
     secret.rotate_left(1);
     secret[0] = if secret[0] == b'0' { b'1' } else { b'0' };
     reseal(&mut wrong);

@@ -27,7 +27,7 @@ pub(crate) fn begin(
     new: &NewImport,
     actor: Option<&str>,
 ) -> Result<Import, Error> {
-    new.check()?;
+    new.validate()?;
     let imports = tx.imports()?;
     if let Some(import) = imports.values().find(|import| import.name == new.name) {
         return match import.is_as(new) {
@@ -138,7 +138,7 @@ pub(crate) fn dry_run(
     new: &NewImport,
     keys: &[ForeignKey],
 ) -> Result<Vec<ImportedKey>, Error> {
-    new.check()?;
+    new.validate()?;
     let (number, import) = match tx.import(&new.name) {
         Ok((_, import)) if !import.is_as(new) => {
             return Err(Conflict::ImportDiffers(new.name.clone()).into());
@@ -180,7 +180,7 @@ fn plan(
     keys: &[ForeignKey],
     actor: Option<&str>,
 ) -> Result<(Vec<ImportedKey>, Vec<Plan>), Error> {
-    bounds::check_count("keys in an import", keys.len(), bounds::BATCH_MAX)?;
+    bounds::validate_count("keys in an import", keys.len(), bounds::BATCH_MAX)?;
     let mut together = Together::default();
     let mut plans = Vec::with_capacity(keys.len());
     let mut told = Vec::with_capacity(keys.len());
@@ -211,7 +211,7 @@ impl Together {
         foreign: &ForeignKey,
         actor: Option<&str>,
     ) -> Result<Planned, Error> {
-        foreign.check_id()?;
+        foreign.validate_id()?;
         let ring = tx.ring();
         let known = known(import, foreign)?;
         let (scheme, digest) = match &known {

@@ -10,7 +10,7 @@ use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Conflict, Error, Invalid};
 use crate::model::id::{KeyId, Prefix};
-use crate::model::key::{ColdRecord, Issued, NewKey, check_life};
+use crate::model::key::{ColdRecord, Issued, NewKey, validate_life};
 use crate::model::keyspace::{KeysPerOwner, Keyspace};
 use crate::model::owner::OwnerPath;
 use crate::model::quota::Quota;
@@ -27,7 +27,7 @@ pub(crate) fn issue(
     specs: &[NewKey],
     actor: Option<&str>,
 ) -> Result<Vec<Issued>, Error> {
-    bounds::check_count("keys in a batch", specs.len(), bounds::BATCH_MAX)?;
+    bounds::validate_count("keys in a batch", specs.len(), bounds::BATCH_MAX)?;
     let mut batch = Batch::default();
     let mut planned = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
@@ -222,7 +222,7 @@ impl Batch {
         spec: &NewKey,
         actor: Option<&str>,
     ) -> Result<Plan, Error> {
-        spec.check()?;
+        spec.validate()?;
         let keyspace = match self.keyspaces.get(&spec.keyspace) {
             Some(keyspace) => keyspace.clone(),
             None => {
@@ -235,7 +235,7 @@ impl Batch {
         let now = tx.now();
         let expires_at = spec.expiry.resolve(&keyspace, now, now)?;
         let not_before = spec.not_before.unwrap_or(Timestamp::MIN);
-        check_life(not_before, expires_at)?;
+        validate_life(not_before, expires_at)?;
         let plan = keyspace.plan_for(spec.plan.as_deref())?;
         let holdings = self.make_room(tx, &keyspace, &spec.owner)?;
         let suspended = self.suspended_mask(tx, &spec.owner)?;

@@ -19,7 +19,7 @@ pub(crate) fn suspend(
     at_once: usize,
     actor: Option<&str>,
 ) -> Result<OwnerState, Error> {
-    bounds::check_text("note", note.unwrap_or(""), bounds::NOTE_LEN_MAX)?;
+    bounds::validate_text("note", note.unwrap_or(""), bounds::NOTE_LEN_MAX)?;
     // A damaged record is overwritten.
     if let Ok(Some(_)) = Error::or_damaged(tx.owner(owner.as_str()))? {
         return tx.owner_state(owner);

@@ -20,7 +20,7 @@ pub(crate) fn update(
     update: &OwnerUpdate,
     actor: Option<&str>,
 ) -> Result<OwnerSettings, Error> {
-    update.check()?;
+    update.validate()?;
     let keyspace = tx.keyspace(prefix)?;
     // What cannot be read is found here, before anything is written.
     let before = tx.describe_owner(&keyspace, owner)?;

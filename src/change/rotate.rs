@@ -6,7 +6,7 @@ use crate::crypto::token::Entropy;
 use crate::model::audit::AuditEvent;
 use crate::model::error::{Conflict, Error};
 use crate::model::id::KeyId;
-use crate::model::key::{ColdRecord, Rotated, Rotation, check_life};
+use crate::model::key::{ColdRecord, Rotated, Rotation, validate_life};
 use crate::model::keyspace::Keyspace;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
@@ -81,8 +81,8 @@ fn replace(
             [old.expires_at, latest].into_iter().flatten().min()
         }
     };
-    check_life(new.not_before, new.expires_at)?;
-    rotation.check_grace(&keyspace)?;
+    validate_life(new.not_before, new.expires_at)?;
+    rotation.validate_grace(&keyspace)?;
     if (renews || matches!(old.phase, Phase::Retiring { .. }))
         && keyspace.keys_per_owner.is_single()
     {

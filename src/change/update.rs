@@ -9,7 +9,8 @@ use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 use crate::model::id::KeyId;
 use crate::model::key::{
-    ColdRecord, Key, KeyUpdate, check_descriptive, check_life, check_networks, check_own_limits,
+    ColdRecord, Key, KeyUpdate, validate_descriptive, validate_life, validate_networks,
+    validate_own_limits,
 };
 use crate::model::keyspace::Keyspace;
 use crate::model::permissions::Permissions;
@@ -31,7 +32,7 @@ pub(crate) fn update(
     let (mut new, new_cold) = amended(&old, &old_cold, changes, &keyspace)?;
     if let Some(expiry) = changes.expiry {
         new.expires_at = expiry.resolve(&keyspace, old_cold.created_at, tx.now())?;
-        check_life(new.not_before, new.expires_at)?;
+        validate_life(new.not_before, new.expires_at)?;
     }
     let mut noted = noted(&old, &old_cold, &new, &new_cold, &keyspace);
     let mut new_cold = new_cold;
@@ -133,23 +134,23 @@ pub(super) fn amended(
         };
     }
     if let Some(limits) = &changes.limits {
-        check_own_limits(limits.as_deref())?;
+        validate_own_limits(limits.as_deref())?;
         cold.limits.clone_from(limits);
         record.has_own_limits = limits.is_some();
     }
     // Only what the caller gives: the rule for text may have become stricter, and a
     // stored text must not stop other changes.
-    check_descriptive(
+    validate_descriptive(
         changes.name.as_ref().and_then(Option::as_deref),
         changes.description.as_ref().and_then(Option::as_deref),
     )?;
-    bounds::check_count("labels", cold.labels.len(), bounds::LABELS_MAX)?;
+    bounds::validate_count("labels", cold.labels.len(), bounds::LABELS_MAX)?;
     for (name, value) in &changes.labels {
         if let Some(value) = value {
-            bounds::check_label(name, value)?;
+            bounds::validate_label(name, value)?;
         }
     }
-    check_networks(&record.networks)?;
+    validate_networks(&record.networks)?;
     Ok((record, cold))
 }
 

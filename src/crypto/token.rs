@@ -1,7 +1,7 @@
-//! The text of a token: `{prefix}_{id}_{secret}{check}`.
+//! The text of a token: `{prefix}_{id}_{secret}{checksum}`.
 //!
-//! Read from the right, since the prefix may hold `_`: 6 characters of check, 43 of
-//! secret, `_`, 10 of id, `_`, and the prefix before. The check is the CRC-32
+//! Read from the right, since the prefix may hold `_`: 6 characters of checksum, 43 of
+//! secret, `_`, 10 of id, `_`, and the prefix before. The checksum is the CRC-32
 //! (ISO-HDLC) of all before it, in base62, the highest digit first. It rejects typos
 //! and scanners' noise before any work, and authenticates nothing.
 
@@ -13,16 +13,16 @@ use crate::model::id::{KeyId, Prefix};
 
 /// The length of a secret: 43 base62 characters hold 256 bits.
 pub(crate) const SECRET_LEN: usize = 43;
-const CHECK_LEN: usize = 6;
-/// The hashed part of a token: id, `_`, secret and check.
-pub(crate) const SIGNED_LEN: usize = KeyId::LEN + 1 + SECRET_LEN + CHECK_LEN;
+const CHECKSUM_LEN: usize = 6;
+/// The hashed part of a token: id, `_`, secret and checksum.
+pub(crate) const SIGNED_LEN: usize = KeyId::LEN + 1 + SECRET_LEN + CHECKSUM_LEN;
 /// Longer texts are refused before any work. No token is longer than 93.
 const LEN_MAX: usize = 255;
 
 /// The part of a token that is hashed, and that alone proves possession.
 pub(crate) type Signed = [u8; SIGNED_LEN];
 
-/// The parts of a text that has the outer form of a token. Its digits and its check are
+/// The parts of a text that has the outer form of a token. Its digits and its checksum are
 /// not verified yet.
 pub(crate) struct Parts<'a> {
     text: &'a [u8],
@@ -55,17 +55,17 @@ pub(crate) fn split(text: &[u8]) -> Option<Parts<'_>> {
 }
 
 impl Parts<'_> {
-    /// Whether every digit of the text is valid, and its check is right.
+    /// Whether every digit of the text is valid, and its checksum is right.
     ///
     /// A token with the digest of a key passes by definition: the digest covers all
-    /// digits and the check.
+    /// digits and the checksum.
     pub(crate) fn is_token(&self) -> bool {
-        let Some((body, check)) = self.text.split_last_chunk::<CHECK_LEN>() else {
+        let Some((body, checksum)) = self.text.split_last_chunk::<CHECKSUM_LEN>() else {
             return false;
         };
         Prefix::is_prefix(self.prefix)
             && self.signed.get(KeyId::LEN + 1..).is_some_and(is_base62)
-            && *check == check_of(body)
+            && *checksum == checksum_of(body)
     }
 }
 
@@ -116,7 +116,7 @@ pub fn inspect_token(text: impl AsRef<[u8]>) -> Option<TokenForm> {
     })
 }
 
-fn check_of(body: &[u8]) -> [u8; CHECK_LEN] {
+fn checksum_of(body: &[u8]) -> [u8; CHECKSUM_LEN] {
     base62(u64::from(crc32fast::hash(body)))
 }
 
@@ -131,8 +131,8 @@ pub(crate) fn print(prefix: &Prefix, id: KeyId, secret: &[u8; SECRET_LEN]) -> Ze
     push(&id.text());
     push(b"_");
     push(secret);
-    let check = check_of(text.as_bytes());
-    text.extend(check.map(char::from));
+    let checksum = checksum_of(text.as_bytes());
+    text.extend(checksum.map(char::from));
     text
 }
 

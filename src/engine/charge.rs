@@ -584,7 +584,7 @@ impl Core {
         present: Present,
     ) -> Result<Fetched, Error> {
         // Before any lock: a thread that is not in a fork may have it there for ever.
-        self.home.check()?;
+        self.home.refuse_fork()?;
         let (key, cost, clock) = (view.id(), u64::from(cost), present.clock);
         let owner = match quota.depth {
             0 => None,

@@ -24,7 +24,7 @@ impl Core {
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.home.check()?;
+        self.home.refuse_fork()?;
         match self.fleet.as_deref() {
             None => self.queue.submit(work, |batch| self.drive(batch)),
             Some(fleet) => self.mutate_by_log(fleet, work),
@@ -107,13 +107,13 @@ impl Core {
 
     /// Repairs a file that was not closed, and is only read so far.
     pub(super) fn repair_opened(&self) -> Result<(), Error> {
-        self.home.check()?;
+        self.home.refuse_fork()?;
         self.store.recover_now(self)
     }
 
     /// Recovers the store if it has failed. `Ok`: the store takes changes.
     pub(crate) fn recover(&self) -> Result<(), Error> {
-        self.home.check()?;
+        self.home.refuse_fork()?;
         self.store.recover_now(self)?;
         match self.fleet.as_deref() {
             Some(fleet) => self.settle_doubt(fleet),
@@ -123,7 +123,7 @@ impl Core {
 
     /// Writes the store to a new file, which replaces the old one.
     pub(crate) fn compact(&self, on_progress: OnProgress<'_>) -> Result<(), Error> {
-        self.home.check()?;
+        self.home.refuse_fork()?;
         self.store.compact(self, on_progress)
     }
 }

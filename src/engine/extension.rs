@@ -109,7 +109,7 @@ impl Engine {
     /// # Errors
     /// [`Invalid::Malformed`](crate::Invalid::Malformed) for the name.
     pub fn extension(&self, name: &str) -> Result<Extension> {
-        extension::check_name("name of an extension", name)?;
+        extension::validate_name("name of an extension", name)?;
         Ok(Extension {
             keys: Arc::new(ExtensionKeys::new(self.core.ring(), name)),
             engine: self.clone(),
@@ -198,7 +198,7 @@ impl Extension {
     /// Those of [`Follower::begin`], and see [`Engine`].
     pub fn follow<F: Follower + 'static>(&self, follower: &Arc<F>) -> Result<()> {
         let core = &self.engine.core;
-        core.home().check()?;
+        core.home().refuse_fork()?;
         core.while_nobody_writes(|snapshot| {
             let view = ExtensionView::new(snapshot, &self.name, core.now());
             follower.begin(&view)?;

@@ -153,9 +153,9 @@ impl ExtensionTx<'_, '_> {
     /// [`Error::Invalid`](crate::Error::Invalid) for an event that is no identifier, a subject of more than
     /// [`bounds::NAME_LEN_MAX`] bytes, and a note.
     pub fn audit(&mut self, event: &str, subject: &str, note: Option<&str>) -> Result<()> {
-        bounds::check_identifier("event", event)?;
-        bounds::check_text("subject", subject, bounds::NAME_LEN_MAX)?;
-        bounds::check_text("note", note.unwrap_or(""), bounds::NOTE_LEN_MAX)?;
+        bounds::validate_identifier("event", event)?;
+        bounds::validate_text("subject", subject, bounds::NAME_LEN_MAX)?;
+        bounds::validate_text("note", note.unwrap_or(""), bounds::NOTE_LEN_MAX)?;
         let event = AuditEvent::ExtensionChanged {
             extension: self.extension.to_owned(),
             event: event.to_owned(),
@@ -224,7 +224,7 @@ impl ExtensionTx<'_, '_> {
     /// As [`Engine::revoke`](crate::Engine::revoke).
     pub fn revoke(&mut self, key: KeyId, revocation: impl Into<Revocation>) -> Result<Revoked> {
         let revocation = revocation.into();
-        revocation.check()?;
+        revocation.validate()?;
         change::revoke::revoke(self.tx, key, &revocation, self.actor)
     }
 

@@ -46,7 +46,7 @@ impl Core {
 
     /// A flush that tells the host of nothing.
     pub(super) fn write_notes(&self) -> Result<(), Error> {
-        self.home.check()?;
+        self.home.refuse_fork()?;
         self.watch.look(&*self.clock);
         self.recover()?;
         let mut doubtful = lock(&self.flushing);

@@ -87,7 +87,7 @@ pub(super) struct Closer {
 
 impl Closer {
     fn close(&self) -> Result<()> {
-        self.core.home().check()?;
+        self.core.home().refuse_fork()?;
         if self.closed.set(()).is_err() {
             return Err(Error::Closed);
         }
@@ -206,7 +206,7 @@ impl Engine {
     pub(crate) fn open_with(mut options: Options, place: Place<'_>) -> Result<Self> {
         let path = place.path();
         options
-            .check()
+            .validate()
             .map_err(|reason| Error::open(path, reason))?;
         // A server of a fleet applies entries before it answers, for which it must write.
         let can_read_first =
@@ -256,7 +256,7 @@ impl Engine {
     /// ```
     pub fn acting_as(&self, actor: impl AsRef<str>) -> Result<Self> {
         let actor = actor.as_ref();
-        bounds::check_name("actor", actor, bounds::ACTOR_LEN_MAX)?;
+        bounds::validate_name("actor", actor, bounds::ACTOR_LEN_MAX)?;
         Ok(Self {
             actor: Some(actor.into()),
             ..self.clone()

@@ -2,7 +2,7 @@
 
 use crate::crypto::digest::NO_PEPPER;
 use crate::engine::handle::Engine;
-use crate::engine::looking::check_limit;
+use crate::engine::looking::validate_limit;
 use crate::model::audit::AuditEntry;
 use crate::model::error::Result;
 use crate::model::id::KeyId;
@@ -105,7 +105,7 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn history(&self, key: KeyId, from: u64, limit: usize) -> Result<Vec<AuditEntry>> {
-        check_limit(limit)?;
+        validate_limit(limit)?;
         self.core
             .read(|snapshot| snapshot.history(key, from, limit))
     }

@@ -134,7 +134,7 @@ impl Engine {
         after: Option<&Cursor>,
         limit: usize,
     ) -> Result<KeyPage> {
-        check_limit(limit)?;
+        validate_limit(limit)?;
         self.core
             .tell(|snapshot, now| snapshot.list(filter, after, limit, now))
     }
@@ -190,9 +190,9 @@ pub(super) fn each_of_pages<C, T>(
     .flatten()
 }
 
-pub(super) fn check_limit(limit: usize) -> Result<()> {
+pub(super) fn validate_limit(limit: usize) -> Result<()> {
     match limit {
         0 => Err(Invalid::malformed("limit", "0", "a page holds at least one").into()),
-        _ => bounds::check_count("items in a page", limit, bounds::PAGE_MAX),
+        _ => bounds::validate_count("items in a page", limit, bounds::PAGE_MAX),
     }
 }

@@ -481,7 +481,7 @@ impl Options {
     }
 
     /// Sorts the peppers, the signing one first, and checks the rest.
-    pub(crate) fn check(&mut self) -> Result<(), OpenError> {
+    pub(crate) fn validate(&mut self) -> Result<(), OpenError> {
         self.store
             .peppers
             .sort_by_key(|pepper| std::cmp::Reverse(pepper.id()));
@@ -514,7 +514,7 @@ impl Options {
             return Err(OpenError::Options("a usage interval of zero".to_owned()));
         }
         if let Some(fleet) = &self.fleet {
-            fleet.check()?;
+            fleet.validate()?;
         }
         Ok(())
     }

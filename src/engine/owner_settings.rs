@@ -2,7 +2,7 @@
 
 use crate::change;
 use crate::engine::handle::Engine;
-use crate::engine::looking::{PAGE, check_limit, each_of_pages};
+use crate::engine::looking::{PAGE, each_of_pages, validate_limit};
 use crate::model::error::{Error, Result};
 use crate::model::filter::Cursor;
 use crate::model::id::Prefix;
@@ -118,7 +118,7 @@ impl Engine {
         limit: usize,
     ) -> Result<OwnerSettingsPage> {
         let keyspace = keyspace.try_into().map_err(Into::into)?;
-        check_limit(limit)?;
+        validate_limit(limit)?;
         let now = self.core.now();
         self.core
             .read(|snapshot| snapshot.owner_settings_page(keyspace, after, limit, now))

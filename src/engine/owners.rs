@@ -2,7 +2,7 @@
 
 use crate::change;
 use crate::engine::handle::Engine;
-use crate::engine::looking::check_limit;
+use crate::engine::looking::validate_limit;
 use crate::model::error::{Error, Result};
 use crate::model::filter::Cursor;
 use crate::model::owner::{OwnerPath, OwnerState};
@@ -131,7 +131,7 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn suspended_owners_page(&self, after: Option<&Cursor>, limit: usize) -> Result<OwnerPage> {
-        check_limit(limit)?;
+        validate_limit(limit)?;
         self.core
             .read(|snapshot| snapshot.suspended_page(after, limit))
     }

@@ -178,10 +178,10 @@ impl<'a> Restore<'a> {
     /// the name.
     pub fn to(self, target: impl AsRef<Path>) -> Result<Restored> {
         if let Some(actor) = &self.actor {
-            bounds::check_name("actor", actor, bounds::ACTOR_LEN_MAX)?;
+            bounds::validate_name("actor", actor, bounds::ACTOR_LEN_MAX)?;
         }
         for (_, revocation) in &self.revoked {
-            revocation.check()?;
+            revocation.validate()?;
         }
         let target = target.as_ref();
         let aside = Aside::begin("restore", target, ".restore", Conflict::RestoreUnderWay)?;

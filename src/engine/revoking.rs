@@ -35,7 +35,7 @@ impl Engine {
     /// ```
     pub fn revoke(&self, key: KeyId, revocation: impl Into<Revocation>) -> Result<Revoked> {
         let revocation = revocation.into();
-        revocation.check()?;
+        revocation.validate()?;
         self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor))
     }
 
@@ -66,7 +66,7 @@ impl Engine {
         revocation: impl Into<Revocation>,
     ) -> Result<Revoked> {
         let revocation = revocation.into();
-        revocation.check()?;
+        revocation.validate()?;
         // Before the queue of writers, so that a caller without a valid token cannot
         // fill it. The proof stays valid: an id has one secret for ever.
         let (key, _) = self.core.find_by_token(token.as_ref())?;
@@ -108,7 +108,7 @@ impl Engine {
     ) -> Result<RevokedMany> {
         let owner = owner.try_into().map_err(Into::into)?;
         let revocation = revocation.into();
-        revocation.check()?;
+        revocation.validate()?;
         self.change(move |tx, actor| change::revoke::revoke_owner(tx, &owner, &revocation, actor))
     }
 
@@ -137,7 +137,7 @@ impl Engine {
     ) -> Result<RevokedMany> {
         let prefix = prefix.try_into().map_err(Into::into)?;
         let revocation = revocation.into();
-        revocation.check()?;
+        revocation.validate()?;
         self.change(move |tx, actor| {
             change::revoke::revoke_keyspace(tx, prefix, &revocation, actor)
         })

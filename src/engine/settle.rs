@@ -100,7 +100,7 @@ impl Core {
 
     fn settle(&self, charge: &Charge, cost: u32) -> Result<()> {
         // Before any lock: a thread that is not in a fork may have it there for ever.
-        self.home.check()?;
+        self.home.refuse_fork()?;
         self.must_be_open()?;
         let charged = charge.charged();
         if charged.engine != self.limiter.names().identity() {

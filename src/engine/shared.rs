@@ -260,7 +260,7 @@ impl Core {
     }
 
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
-        self.home.check()?;
+        self.home.refuse_fork()?;
         self.published.load_full().ok_or_else(|| self.unavailable())
     }
 

@@ -132,7 +132,7 @@ impl Core {
     fn dry_run(&self, text: &[u8], requirements: &Requirements<'_>) -> Result<DryRun> {
         self.require_health()?;
         self.must_be_open()?;
-        self.home.check()?;
+        self.home.refuse_fork()?;
         if let (Some(attempts), Some(source)) = (&self.attempts, requirements.source)
             && let Some(retry_after) = attempts.wait(source, self.clock.now(), &self.home)?
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::change;
 use crate::engine::handle::Engine;
-use crate::engine::looking::{PAGE, check_limit, each_of_pages};
+use crate::engine::looking::{PAGE, each_of_pages, validate_limit};
 use crate::model::audit::link::{AuditSpan, Trimmed};
 use crate::model::audit::{AuditEntry, AuditPage};
 use crate::model::error::Result;
@@ -43,7 +43,7 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn audit_page(&self, from: u64, limit: usize) -> Result<AuditPage> {
-        check_limit(limit)?;
+        validate_limit(limit)?;
         self.core.read(|snapshot| snapshot.audit(from, limit))
     }
 

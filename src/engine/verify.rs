@@ -130,7 +130,7 @@ impl Core {
     #[cold]
     fn ask(&self) -> Result<(), Error> {
         self.store.alarm().want_timing();
-        self.home.check()
+        self.home.refuse_fork()
     }
 
     /// Counts a verification that ended in an error.
@@ -653,6 +653,6 @@ impl Core {
     /// would cost more than a verification from memory. See docs/INTERNALS.md.
     pub(super) fn look_home(&self) -> Result<(), Error> {
         let step = Step::of(self.clock.coarse_now());
-        self.notes.look(None, step, || self.home.check())
+        self.notes.look(None, step, || self.home.refuse_fork())
     }
 }

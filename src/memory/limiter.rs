@@ -517,7 +517,7 @@ impl Limiter {
             if !is_free || !line.is(ask.name) {
                 held.clear();
                 // Whoever asks looks again, and in a child of a fork that may never end.
-                home.check()?;
+                home.refuse_fork()?;
                 return Ok(false);
             }
         }

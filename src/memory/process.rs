@@ -25,7 +25,7 @@ impl Home {
     }
 
     /// [`Error::Forked`] in every other process.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn refuse_fork(&self) -> Result<(), Error> {
         match self.is_here() {
             true => Ok(()),
             false => Err(Error::Forked),
@@ -60,7 +60,7 @@ pub(crate) fn lock_at_home<'a, T>(
             Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
         }
     }
-    home.check()?;
+    home.refuse_fork()?;
     Ok(lock(mutex))
 }
 

@@ -97,7 +97,7 @@ impl<T: Default> Slab<T> {
             }
             std::hint::spin_loop();
         }
-        home.check()?;
+        home.refuse_fork()?;
         Ok(lock(&self.free))
     }
 

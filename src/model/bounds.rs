@@ -60,7 +60,7 @@ pub const PAGE_MAX: usize = 1000;
 /// Refuses free text that is too long or has what a reader could not see, or would see
 /// in another place: controls, ends of lines, changes of direction, and all that is
 /// hidden. [`text`](crate::text) has the rule.
-pub(crate) fn check_text(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
+pub(crate) fn validate_text(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
     if text.len() > max {
         return Err(Invalid::malformed(what, text, format!("longer than {max} bytes")).into());
     }
@@ -70,37 +70,37 @@ pub(crate) fn check_text(what: &'static str, text: &str, max: usize) -> Result<(
     }
 }
 
-/// As [`check_text`], and not empty.
-pub(crate) fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
+/// As [`validate_text`], and not empty.
+pub(crate) fn validate_name(what: &'static str, text: &str, max: usize) -> Result<(), Error> {
     if text.is_empty() {
         return Err(Invalid::malformed(what, text, "it is empty").into());
     }
-    check_text(what, text, max)
+    validate_text(what, text, max)
 }
 
-pub(crate) fn check_count(what: &'static str, count: usize, max: usize) -> Result<(), Error> {
+pub(crate) fn validate_count(what: &'static str, count: usize, max: usize) -> Result<(), Error> {
     if count > max {
         return Err(Invalid::TooMany { what, count, max }.into());
     }
     Ok(())
 }
 
-pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
-    check_count("labels", labels.len(), LABELS_MAX)?;
+pub(crate) fn validate_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    validate_count("labels", labels.len(), LABELS_MAX)?;
     for (name, value) in labels {
-        check_label(name, value)?;
+        validate_label(name, value)?;
     }
     Ok(())
 }
 
-pub(crate) fn check_label(name: &str, value: &str) -> Result<(), Error> {
-    check_name("label name", name, LABEL_NAME_LEN_MAX)?;
-    check_text("label value", value, LABEL_VALUE_LEN_MAX)
+pub(crate) fn validate_label(name: &str, value: &str) -> Result<(), Error> {
+    validate_name("label name", name, LABEL_NAME_LEN_MAX)?;
+    validate_text("label value", value, LABEL_VALUE_LEN_MAX)
 }
 
 /// A name of a permission or a plan: 1 to 64 of `A-Z a-z 0-9 . _ : / -`.
-pub(crate) fn check_identifier(what: &'static str, name: &str) -> Result<(), Error> {
-    check_name(what, name, IDENTIFIER_LEN_MAX)?;
+pub(crate) fn validate_identifier(what: &'static str, name: &str) -> Result<(), Error> {
+    validate_name(what, name, IDENTIFIER_LEN_MAX)?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
     if !name.bytes().all(allowed) {
         let why = "it has a character that is none of A-Z a-z 0-9 . _ : / -";

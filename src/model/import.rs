@@ -172,8 +172,8 @@ impl NewImport {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        bounds::check_identifier("import", &self.name)?;
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        bounds::validate_identifier("import", &self.name)?;
         let Shape {
             starts_with,
             len_min,
@@ -299,9 +299,9 @@ impl ForeignKey {
         self
     }
 
-    pub(crate) fn check_id(&self) -> Result<(), Error> {
+    pub(crate) fn validate_id(&self) -> Result<(), Error> {
         match &self.id {
-            Some(id) => bounds::check_name("foreign id", id, Self::ID_LEN_MAX),
+            Some(id) => bounds::validate_name("foreign id", id, Self::ID_LEN_MAX),
             None => Ok(()),
         }
     }
@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     fn shape(new: NewImport) -> Shape {
-        new.check().unwrap();
+        new.validate().unwrap();
         new.shape
     }
 
@@ -396,7 +396,7 @@ mod tests {
             new().starts_with("x".repeat(65)),
             new().starts_with("a b"),
         ] {
-            assert!(bad.check().is_err(), "{bad:?}");
+            assert!(bad.validate().is_err(), "{bad:?}");
         }
     }
 

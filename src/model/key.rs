@@ -21,7 +21,7 @@ use crate::model::secret::Token;
 
 pub use change::{KeyUpdate, Revocation, Rotation};
 pub use new::NewKey;
-pub(crate) use new::{check_descriptive, check_networks, check_own_limits};
+pub(crate) use new::{validate_descriptive, validate_networks, validate_own_limits};
 
 /// When a key stops being good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,7 +91,7 @@ impl Expiry {
 }
 
 /// Checks that a key's life begins before it ends.
-pub(crate) fn check_life(
+pub(crate) fn validate_life(
     not_before: Timestamp,
     expires_at: Option<Timestamp>,
 ) -> Result<(), Error> {

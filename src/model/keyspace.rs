@@ -10,7 +10,7 @@ use crate::model::bounds;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Invalid};
 use crate::model::id::Prefix;
-use crate::model::level::{LevelDefaults, check_cap, check_depth};
+use crate::model::level::{LevelDefaults, validate_cap, validate_depth};
 use crate::model::permissions::Permissions;
 use crate::model::plan::Plan;
 use crate::model::quota::Quota;
@@ -215,7 +215,7 @@ impl Keyspace {
     /// Appends names. Each gets the next bit.
     pub(crate) fn add_permissions(&mut self, names: &[String]) -> Result<(), Error> {
         for name in names {
-            bounds::check_identifier("permission name", name)?;
+            bounds::validate_identifier("permission name", name)?;
             if self.permissions.iter().any(|known| known.name == *name) {
                 return Err(Invalid::Duplicate {
                     what: "permission",
@@ -228,7 +228,7 @@ impl Keyspace {
                 retired: false,
             });
         }
-        bounds::check_count(
+        bounds::validate_count(
             "permission names",
             self.permissions.len(),
             Permissions::COUNT_MAX,
@@ -285,7 +285,7 @@ impl Keyspace {
         self.owner_defaults
             .keys()
             .copied()
-            .try_for_each(check_depth)?;
+            .try_for_each(validate_depth)?;
         self.owner_defaults
             .retain(|_, defaults| !defaults.is_empty());
         Ok(())
@@ -303,10 +303,10 @@ impl Keyspace {
 
     /// Checks the fields of a new or changed keyspace.
     ///
-    /// Not its description: see [`check_description`].
+    /// Not its description: see [`validate_description`].
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if let KeysPerOwner::Many { cap } = self.keys_per_owner {
-            check_cap(cap)?;
+            validate_cap(cap)?;
         }
         for (what, lifetime) in [
             ("default lifetime", self.default_lifetime),
@@ -323,7 +323,7 @@ impl Keyspace {
                 return Err(Invalid::TimeOutOfRange(format!("a {what} of {lifetime:?}")).into());
             }
         }
-        bounds::check_count("plans", self.plans.len(), bounds::PLANS_MAX)?;
+        bounds::validate_count("plans", self.plans.len(), bounds::PLANS_MAX)?;
         for (at, plan) in self.plans.iter().enumerate() {
             plan.validate()?;
             if self
@@ -343,8 +343,8 @@ impl Keyspace {
             self.plan_number(name)?;
         }
         for (depth, defaults) in &self.owner_defaults {
-            check_depth(*depth)?;
-            defaults.check()?;
+            validate_depth(*depth)?;
+            defaults.validate()?;
             if let Some(name) = &defaults.plan {
                 self.plan_number(name)?;
             }
@@ -365,6 +365,6 @@ impl Keyspace {
 
 /// Checks a description that a caller gives. A stored one is not checked again: the
 /// rule for text may have become stricter, and must not prevent other changes.
-fn check_description(text: &str) -> Result<(), Error> {
-    bounds::check_text("description", text, bounds::DESCRIPTION_LEN_MAX)
+fn validate_description(text: &str) -> Result<(), Error> {
+    bounds::validate_text("description", text, bounds::DESCRIPTION_LEN_MAX)
 }

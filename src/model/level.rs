@@ -98,9 +98,9 @@ impl LevelDefaults {
     }
 
     /// What can be checked without the keyspace.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         self.quota.map_or(Ok(()), Quota::validate)?;
-        check_cap(self.cap)
+        validate_cap(self.cap)
     }
 }
 
@@ -122,7 +122,7 @@ impl fmt::Display for LevelDefaults {
 }
 
 /// Refuses a level that no owner can be of.
-pub(crate) fn check_depth(depth: usize) -> Result<(), Error> {
+pub(crate) fn validate_depth(depth: usize) -> Result<(), Error> {
     match (1..=OwnerPath::DEPTH_MAX).contains(&depth) {
         true => Ok(()),
         false => {
@@ -133,7 +133,7 @@ pub(crate) fn check_depth(depth: usize) -> Result<(), Error> {
 }
 
 /// A cap of 0 is no cap: suspend an owner that is to have no key.
-pub(crate) fn check_cap(cap: Option<u32>) -> Result<(), Error> {
+pub(crate) fn validate_cap(cap: Option<u32>) -> Result<(), Error> {
     match cap {
         Some(0) => {
             let why = "an owner could hold no key; suspend it instead";

@@ -75,7 +75,7 @@ impl OwnerPath {
     }
 }
 
-fn check(path: &str) -> Result<(), ParseError> {
+fn validate(path: &str) -> Result<(), ParseError> {
     let refuse = |why: String| Err(ParseError::new("owner", path, why));
     if path.len() > OwnerPath::LEN_MAX {
         return refuse(format!("longer than {} bytes", OwnerPath::LEN_MAX));
@@ -119,7 +119,7 @@ impl FromStr for OwnerPath {
     type Err = ParseError;
 
     fn from_str(path: &str) -> Result<Self, ParseError> {
-        check(path)?;
+        validate(path)?;
         Ok(Self(path.into()))
     }
 }
@@ -136,7 +136,7 @@ impl TryFrom<String> for OwnerPath {
     type Error = ParseError;
 
     fn try_from(path: String) -> Result<Self, ParseError> {
-        check(&path)?;
+        validate(&path)?;
         Ok(Self(path.into()))
     }
 }

@@ -4,10 +4,10 @@ use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error};
 use crate::model::filter::Cursor;
 use crate::model::id::Prefix;
-use crate::model::level::check_cap;
+use crate::model::level::validate_cap;
 use crate::model::limit::Limit;
 use crate::model::owner::OwnerPath;
-use crate::model::plan::check_limits;
+use crate::model::plan::validate_limits;
 use crate::model::quota::{Quota, QuotaStatus};
 
 /// What an owner has of its own in one keyspace: a customer's tier.
@@ -172,11 +172,11 @@ impl OwnerUpdate {
     }
 
     /// What can be checked without the store.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         if let Some(Some(limits)) = &self.limits {
-            check_limits("limits of an owner", limits)?;
+            validate_limits("limits of an owner", limits)?;
         }
         self.quota.flatten().map_or(Ok(()), Quota::validate)?;
-        check_cap(self.cap.flatten())
+        validate_cap(self.cap.flatten())
     }
 }

@@ -136,14 +136,14 @@ impl Plan {
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        bounds::check_identifier("plan name", &self.name)?;
-        check_limits("limits of a plan", &self.limits)
+        bounds::validate_identifier("plan name", &self.name)?;
+        validate_limits("limits of a plan", &self.limits)
     }
 }
 
 /// Limits of a plan, or in the place of a plan's.
-pub(crate) fn check_limits(what: &'static str, limits: &[Limit]) -> Result<(), Error> {
-    bounds::check_count(what, limits.len(), bounds::LIMITS_PER_PLAN_MAX)?;
+pub(crate) fn validate_limits(what: &'static str, limits: &[Limit]) -> Result<(), Error> {
+    bounds::validate_count(what, limits.len(), bounds::LIMITS_PER_PLAN_MAX)?;
     for limit in limits {
         limit.validate()?;
     }

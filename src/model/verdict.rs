@@ -290,7 +290,7 @@ pub enum Denial {
         #[cfg_attr(feature = "serde", serde(with = "crate::model::serialized::duration"))]
         retry_after: Duration,
     },
-    /// The text does not have the form of a token, or its check is wrong.
+    /// The text does not have the form of a token, or its checksum is wrong.
     Malformed,
     /// No key of this store, or of the required keyspace, has this token: the id is
     /// unknown, or the secret is wrong. The denial does not say which.

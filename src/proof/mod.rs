@@ -71,7 +71,7 @@ pub fn draw_secrets(count: usize, mut each: impl FnMut(&[u8; SECRET_LEN])) -> Re
     Ok(())
 }
 
-/// A text that has the form of a token in every digit, its check included: of no key,
+/// A text that has the form of a token in every digit, its checksum included: of no key,
 /// unless the secret is that of the id.
 ///
 /// # Errors

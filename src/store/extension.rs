@@ -41,7 +41,7 @@ pub(crate) struct ExtensionRecord {
 pub(crate) type Page = Vec<(Vec<u8>, ExtensionRecord)>;
 
 /// Refuses a name that is none of 1 to 32 of `a-z 0-9 _`.
-pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
+pub(crate) fn validate_name(what: &'static str, name: &str) -> Result<(), Error> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     match (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(allowed) {
         true => Ok(()),
@@ -54,7 +54,7 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
 
 /// The name in the file of an extension's table.
 pub(crate) fn table_name(extension: &str, table: &str) -> Result<String, Error> {
-    check_name("table of an extension", table)?;
+    validate_name("table of an extension", table)?;
     Ok(format!("{PREFIX}{extension}/{table}"))
 }
 

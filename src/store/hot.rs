@@ -45,7 +45,7 @@ impl HotCopy {
     }
 
     /// Checks the tag, the layout and the id of what was taken.
-    pub(super) fn check(&mut self, id: KeyId, ring: &Keyring) -> Result<(), Error> {
+    pub(super) fn authenticate(&mut self, id: KeyId, ring: &Keyring) -> Result<(), Error> {
         let Some(len) = self.len else {
             return Ok(());
         };
@@ -95,12 +95,12 @@ mod tests {
         assert!(copy.view().is_none());
         for len in [0, 1, LEN_MAX] {
             let taken = copy.take(id, Some(&vec![1; len]));
-            let checked = taken.and_then(|()| copy.check(id, &ring));
+            let checked = taken.and_then(|()| copy.authenticate(id, &ring));
             assert!(matches!(checked, Err(Error::Corrupted(_))), "{len} bytes");
             assert!(copy.view().is_none());
         }
         copy.take(id, None).unwrap();
-        copy.check(id, &ring).unwrap();
+        copy.authenticate(id, &ring).unwrap();
         assert!(copy.view().is_none());
     }
 }

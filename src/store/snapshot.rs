@@ -97,7 +97,7 @@ impl Snapshot {
             let record = ReadableTable::get(&self.keys, id.raw()).or_store()?;
             into.take(id, record.as_ref().map(|record| record.value()))
         })?;
-        into.check(id, &self.ring)?;
+        into.authenticate(id, &self.ring)?;
         match self.lags.is_empty() {
             true => Ok(()),
             false => into.bring_up(&self.lags, &self.ring),

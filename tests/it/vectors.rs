@@ -23,7 +23,7 @@ impl Parts {
     /// an attacker who knows the format would present.
     pub(crate) fn join(&self) -> String {
         let body = format!("{}_{}_{}", self.prefix, self.id, self.secret);
-        let check = check_of(body.as_bytes());
+        let check = checksum_of(body.as_bytes());
         body + &check
     }
 
@@ -46,7 +46,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-fn check_of(body: &[u8]) -> String {
+fn checksum_of(body: &[u8]) -> String {
     let digits: Vec<char> = BASE62.chars().collect();
     let mut value = crc32(body);
     let mut text = Vec::new();
@@ -85,7 +85,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
         return Err("secret");
     }
     let (body, check) = text.split_at(text.len() - 6);
-    if check_of(body).as_bytes() != check {
+    if checksum_of(body).as_bytes() != check {
         return Err("check");
     }
     Ok(Parts {

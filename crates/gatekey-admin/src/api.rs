@@ -122,7 +122,7 @@ async fn answer(
     };
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or(""))?;
-    query.check(endpoint.query)?;
+    query.validate(endpoint.query)?;
     let idempotency = match endpoint.is_repeatable {
         true => idempotency_key(&parts.headers)?,
         false => None,

@@ -76,7 +76,7 @@ impl Query {
     }
 
     /// Refuses parameters that an endpoint does not have, and those that stand twice.
-    pub(crate) fn check(&self, known: &[Parameter]) -> Result<(), Problem> {
+    pub(crate) fn validate(&self, known: &[Parameter]) -> Result<(), Problem> {
         for (at, (name, _)) in self.0.iter().enumerate() {
             let Some(parameter) = known.iter().find(|known| known.name == name) else {
                 let why = format!("there is no parameter {name:?} here");

@@ -73,7 +73,7 @@ impl JwtOptions {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         let malformed = |what, text: &str, why| Err(Invalid::malformed(what, text, why).into());
         for (what, text) in [("issuer", &self.issuer), ("audience", &self.audience)] {
             let is_plain = text
@@ -176,7 +176,7 @@ impl Jwts {
     /// # Errors
     /// [`Error::Invalid`] for the options, and see [`Engine`].
     pub fn open(engine: &Engine, options: JwtOptions) -> Result<Self> {
-        options.check()?;
+        options.validate()?;
         let extension = engine.extension(EXTENSION)?;
         Ok(Self {
             shared: Arc::new(Shared {

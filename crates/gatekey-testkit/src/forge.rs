@@ -1,12 +1,12 @@
-//! Tokens as a forger makes them: parts changed, and a check that fits.
+//! Tokens as a forger makes them: parts changed, and a checksum that fits.
 //!
 //! `tests/it/vectors.rs` has a second implementation of the format, which shares nothing
 //! with this one or with the engine.
 
-/// How many characters the check at a token's end has.
-pub const CHECK_LEN: usize = 6;
-/// How many characters follow the prefix and its `_`: id, `_`, secret, check.
-pub const SIGNED_LEN: usize = ID_LEN + 1 + SECRET_LEN + CHECK_LEN;
+/// How many characters the checksum at a token's end has.
+pub const CHECKSUM_LEN: usize = 6;
+/// How many characters follow the prefix and its `_`: id, `_`, secret, checksum.
+pub const SIGNED_LEN: usize = ID_LEN + 1 + SECRET_LEN + CHECKSUM_LEN;
 
 /// The digits of ids, secrets and checks, by their value.
 pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -14,44 +14,44 @@ pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 const ID_LEN: usize = 10;
 const SECRET_LEN: usize = 43;
 
-/// The check that belongs to a token's body: all of it but the check.
+/// The checksum that belongs to a token's body: all of it but the checksum.
 #[must_use]
-pub fn check_of(body: &[u8]) -> [u8; CHECK_LEN] {
+pub fn checksum_of(body: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut rest = crc32fast::hash(body) as usize;
-    let mut check = [b'0'; CHECK_LEN];
-    for digit in check.iter_mut().rev() {
+    let mut checksum = [b'0'; CHECKSUM_LEN];
+    for digit in checksum.iter_mut().rev() {
         *digit = BASE62[rest % 62];
         rest /= 62;
     }
-    check
+    checksum
 }
 
-/// Puts the check that belongs to it at the end of a token.
+/// Puts the checksum that belongs to it at the end of a token.
 ///
 /// # Panics
-/// Where the token is shorter than a check.
+/// Where the token is shorter than a checksum.
 pub fn reseal(token: &mut [u8]) {
-    let (body, check) = token.split_at_mut(token.len() - CHECK_LEN);
-    check.copy_from_slice(&check_of(body));
+    let (body, checksum) = token.split_at_mut(token.len() - CHECKSUM_LEN);
+    checksum.copy_from_slice(&checksum_of(body));
 }
 
-/// A token with its body changed, and the check that belongs to the new body.
+/// A token with its body changed, and the checksum that belongs to the new body.
 ///
 /// # Panics
-/// Where the token is shorter than a check, or not ASCII.
+/// Where the token is shorter than a checksum, or not ASCII.
 #[must_use]
 pub fn resealed(token: &str, change: impl FnOnce(&mut String)) -> String {
-    let mut body = token[..token.len() - CHECK_LEN].to_owned();
+    let mut body = token[..token.len() - CHECKSUM_LEN].to_owned();
     change(&mut body);
-    let check = check_of(body.as_bytes());
-    body.extend(check.map(char::from));
+    let checksum = checksum_of(body.as_bytes());
+    body.extend(checksum.map(char::from));
     body
 }
 
-/// The token with the last character of its secret changed, and the check that belongs.
+/// The token with the last character of its secret changed, and the checksum that belongs.
 ///
 /// # Panics
-/// Where the token is shorter than a check, or not ASCII.
+/// Where the token is shorter than a checksum, or not ASCII.
 #[must_use]
 pub fn with_wrong_secret(token: &str) -> String {
     resealed(token, |body| {
@@ -60,7 +60,7 @@ pub fn with_wrong_secret(token: &str) -> String {
     })
 }
 
-/// Gives a token the id next to its own that `is_taken` does not know, and the check that
+/// Gives a token the id next to its own that `is_taken` does not know, and the checksum that
 /// belongs. Its record would be on the same page of the store.
 ///
 /// # Panics
@@ -118,8 +118,8 @@ mod tests {
     fn a_wrong_secret_differs_and_is_sealed() {
         let wrong = with_wrong_secret(TOKEN);
         assert_ne!(
-            wrong[..wrong.len() - CHECK_LEN],
-            TOKEN[..TOKEN.len() - CHECK_LEN]
+            wrong[..wrong.len() - CHECKSUM_LEN],
+            TOKEN[..TOKEN.len() - CHECKSUM_LEN]
         );
         assert_eq!(resealed(&wrong, |_| {}), wrong);
         assert_eq!(number_in(wrong.as_bytes()), number_in(TOKEN.as_bytes()));

@@ -107,7 +107,7 @@ impl Settings {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), OpenError> {
+    pub(crate) fn validate(&self) -> Result<(), OpenError> {
         let refuse = |why: &str| Err(OpenError::Options(why.to_owned()));
         if self.node.is_empty() || self.node.len() > 64 || text::flaw(&self.node).is_some() {
             return refuse("the name of a server in a fleet is 1 to 64 bytes of text");

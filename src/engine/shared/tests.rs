@@ -648,7 +648,7 @@ fn a_token_under_an_old_pepper_is_hashed_once() {
     let path = dir.path().join("keys.redb");
     let old = || Pepper::new(1, [1; 32]).unwrap();
     let open = |mut options: Options| {
-        options.check().unwrap();
+        options.validate().unwrap();
         Core::open(&options, Place::File(&path)).unwrap()
     };
     let core = open(Options::new().pepper(old()));

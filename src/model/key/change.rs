@@ -230,7 +230,7 @@ impl Rotation {
     }
 
     /// Refuses a grace that a keyspace does not allow.
-    pub(crate) fn check_grace(&self, keyspace: &Keyspace) -> Result<(), Error> {
+    pub(crate) fn validate_grace(&self, keyspace: &Keyspace) -> Result<(), Error> {
         match keyspace.max_grace {
             Some(max) if self.grace > max => Err(Invalid::GraceTooLong {
                 keyspace: keyspace.prefix,
@@ -264,8 +264,8 @@ impl Revocation {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        bounds::check_text(
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        bounds::validate_text(
             "note",
             self.note.as_deref().unwrap_or(""),
             bounds::NOTE_LEN_MAX,

@@ -12,7 +12,7 @@ use crate::model::limit::Limit;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
-use crate::model::plan::check_limits;
+use crate::model::plan::validate_limits;
 use crate::model::quota::Quota;
 
 /// A key to be issued.
@@ -216,34 +216,34 @@ impl NewKey {
     }
 
     /// What can be checked without the store.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        check_descriptive(self.name.as_deref(), self.description.as_deref())?;
-        bounds::check_labels(&self.labels)?;
-        check_own_limits(self.limits.as_deref())?;
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        validate_descriptive(self.name.as_deref(), self.description.as_deref())?;
+        bounds::validate_labels(&self.labels)?;
+        validate_own_limits(self.limits.as_deref())?;
         self.quota.map_or(Ok(()), Quota::validate)?;
-        check_networks(&self.networks)
+        validate_networks(&self.networks)
     }
 }
 
 /// Limits of a key's own, where there are any.
-pub(crate) fn check_own_limits(limits: Option<&[Limit]>) -> Result<(), Error> {
-    limits.map_or(Ok(()), |limits| check_limits("limits of a key", limits))
+pub(crate) fn validate_own_limits(limits: Option<&[Limit]>) -> Result<(), Error> {
+    limits.map_or(Ok(()), |limits| validate_limits("limits of a key", limits))
 }
 
-pub(crate) fn check_descriptive(
+pub(crate) fn validate_descriptive(
     name: Option<&str>,
     description: Option<&str>,
 ) -> Result<(), Error> {
-    bounds::check_text("name", name.unwrap_or(""), bounds::NAME_LEN_MAX)?;
-    bounds::check_text(
+    bounds::validate_text("name", name.unwrap_or(""), bounds::NAME_LEN_MAX)?;
+    bounds::validate_text(
         "description",
         description.unwrap_or(""),
         bounds::DESCRIPTION_LEN_MAX,
     )
 }
 
-pub(crate) fn check_networks(networks: &[Network]) -> Result<(), Error> {
-    bounds::check_count("networks", networks.len(), bounds::NETWORKS_MAX)?;
+pub(crate) fn validate_networks(networks: &[Network]) -> Result<(), Error> {
+    bounds::validate_count("networks", networks.len(), bounds::NETWORKS_MAX)?;
     for (at, network) in networks.iter().enumerate() {
         if networks.iter().take(at).any(|other| other == network) {
             return Err(Invalid::Duplicate {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::Prefix;
-use crate::model::keyspace::{KeysPerOwner, Keyspace, check_description};
+use crate::model::keyspace::{KeysPerOwner, Keyspace, validate_description};
 use crate::model::level::LevelDefaults;
 use crate::model::plan::Plan;
 
@@ -229,7 +229,7 @@ impl NewKeyspace {
             updated_at: now,
         };
         keyspace.tidy_owner_defaults()?;
-        check_description(&self.description)?;
+        validate_description(&self.description)?;
         keyspace.add_permissions(&self.permissions)?;
         keyspace.validate()?;
         Ok(keyspace)

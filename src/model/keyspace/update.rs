@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::model::keyspace::{KeysPerOwner, Keyspace, check_description};
+use crate::model::keyspace::{KeysPerOwner, Keyspace, validate_description};
 use crate::model::level::LevelDefaults;
 use crate::model::plan::Plan;
 
@@ -157,7 +157,7 @@ impl KeyspaceUpdate {
     pub(crate) fn apply(&self, old: &Keyspace, now: Timestamp) -> Result<Keyspace, Error> {
         let mut new = old.clone();
         if let Some(description) = &self.description {
-            check_description(description)?;
+            validate_description(description)?;
             new.description.clone_from(description);
         }
         new.add_permissions(&self.append)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::bounds;
 use crate::model::error::{Error, Result};
 use crate::model::id::{KeyId, Prefix};
-use crate::model::level::{check_cap, check_depth};
+use crate::model::level::{validate_cap, validate_depth};
 use crate::model::limit::Limit;
 use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
@@ -140,34 +140,34 @@ fn a_refusal_of_input_says_which_value_and_why() {
             "\"0 in all\" is not a valid quota: the requests are not 1 to 2^53",
         ),
         (
-            refused(check_depth(9)),
+            refused(validate_depth(9)),
             "\"9\" is not a valid depth: a path has 1 to 8 segments",
         ),
         (
-            refused(check_cap(Some(0))),
+            refused(validate_cap(Some(0))),
             "\"0\" is not a valid cap: an owner could hold no key; suspend it instead",
         ),
         (
-            refused(bounds::check_name("label name", "", 64)),
+            refused(bounds::validate_name("label name", "", 64)),
             "\"\" is not a valid label name: it is empty",
         ),
         (
-            refused(bounds::check_text("note", "a\tb", 64)),
+            refused(bounds::validate_text("note", "a\tb", 64)),
             "\"a\\tb\" is not a valid note: it has U+0009, which is a control character",
         ),
         (
-            refused(bounds::check_identifier("permission", "read all")),
+            refused(bounds::validate_identifier("permission", "read all")),
             "\"read all\" is not a valid permission: it has a character that is none of A-Z a-z \
              0-9 . _ : / -",
         ),
         (
-            refused(bounds::check_count("labels", 70, 64)),
+            refused(bounds::validate_count("labels", 70, 64)),
             "70 labels are more than the 64 allowed",
         ),
     ] {
         assert_eq!(said, text);
     }
-    let name = refused(bounds::check_text("note", &"b ".repeat(35), 64));
+    let name = refused(bounds::validate_text("note", &"b ".repeat(35), 64));
     assert!(
         name.ends_with("is not a valid note: longer than 64 bytes"),
         "{name}"
@@ -191,8 +191,8 @@ fn no_refusal_of_input_shows_a_token() {
         parsed::<Link>(&token),
         parsed::<Cursor>(&token),
         refused(Pepper::new(1, &token[..15]).map_err(Error::from)),
-        refused(bounds::check_text("note", &spaced, 64)),
-        refused(bounds::check_identifier("permission", &spaced)),
+        refused(bounds::validate_text("note", &spaced, 64)),
+        refused(bounds::validate_identifier("permission", &spaced)),
     ] {
         assert!(said.contains("is not a valid"), "{said}");
         assert!(!said.contains("a1B2"), "{said}");

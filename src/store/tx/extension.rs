@@ -57,8 +57,8 @@ impl<'t> Tx<'t> {
         key: &[u8],
         record: ExtensionRecord,
     ) -> Result<(), Error> {
-        bounds::check_count("bytes in a record's key", key.len(), KEY_LEN_MAX)?;
-        bounds::check_count("bytes in a record", record.bytes.len(), RECORD_LEN_MAX)?;
+        bounds::validate_count("bytes in a record's key", key.len(), KEY_LEN_MAX)?;
+        bounds::validate_count("bytes in a record", record.bytes.len(), RECORD_LEN_MAX)?;
         if key.is_empty() {
             return Err(Invalid::malformed("key of a record", "", "it is empty").into());
         }

@@ -204,7 +204,7 @@ fn known_levels(call: &Ask, ceiling: &Ceiling) -> Result<Vec<Vec<String>>, Fault
 }
 
 /// Looks at what a form has before the engine does, to say at which field it is wrong.
-fn check(call: &Ask, ceiling: &Ceiling, wish: &Wish) -> Result<(), Fault> {
+fn validate(call: &Ask, ceiling: &Ceiling, wish: &Wish) -> Result<(), Fault> {
     let at = |name: String, text: &str| Fault::Field {
         name,
         text: call.t(text),
@@ -250,7 +250,8 @@ pub(super) fn issue(call: &Ask) -> Result<Reply, Fault> {
             wish.labels.push((label.clone(), value));
         }
     }
-    let made = check(call, &ceiling, &wish).and_then(|()| call.desk().issue(prefix, wish, number));
+    let made =
+        validate(call, &ceiling, &wish).and_then(|()| call.desk().issue(prefix, wish, number));
     match made {
         Ok(issued) => {
             let id = issued.key.id.to_string();

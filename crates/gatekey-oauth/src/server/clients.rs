@@ -148,7 +148,7 @@ impl NewClient {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         let refuse = |what, value: &str, why| Err(Invalid::malformed(what, value, why).into());
         if self.name.is_empty() || self.name.len() > 128 || self.name.chars().any(char::is_control)
         {
@@ -257,7 +257,7 @@ impl std::fmt::Debug for RegisteredClient {
 const SECRET: &str = "client secret";
 
 pub(super) fn register(extension: &Extension, new: &NewClient) -> Result<RegisteredClient> {
-    new.check()?;
+    new.validate()?;
     let id = format!("c_{}", encode(&extension.random::<16>()?[..]));
     let secret = match new.auth {
         ClientAuth::None => None,

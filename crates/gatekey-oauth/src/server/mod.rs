@@ -158,7 +158,7 @@ impl ServerOptions {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         let refuse = |what, value: &str, why| Err(Invalid::malformed(what, value, why).into());
         let is_url = |text: &str| {
             let is_http = text.starts_with("https://") || text.starts_with("http://");
@@ -260,7 +260,7 @@ impl AuthorizationServer {
     }
 
     fn made(engine: &Engine, options: ServerOptions, jwts: Option<Jwts>) -> Result<Self> {
-        options.check()?;
+        options.validate()?;
         let (extension, check) = (engine.extension(EXTENSION)?, Arc::new(check::Check));
         extension.follow(&check)?;
         Ok(Self {

@@ -137,7 +137,7 @@ fn is_bare(call: &Ask, keyspace: &Keyspace) -> bool {
 }
 
 /// Looks at what a form has before the API does, to say at which field it is wrong.
-fn check(call: &Ask, keyspace: &Keyspace, owner: &str) -> Result<(), Fault> {
+fn validate(call: &Ask, keyspace: &Keyspace, owner: &str) -> Result<(), Fault> {
     let at = |name: &str, text: String| Fault::Field {
         name: name.to_owned(),
         text,
@@ -216,7 +216,7 @@ pub(in crate::operator) fn issue(call: &Ask) -> Result<Reply, Fault> {
     let number = call.form.must("number")?;
     let made = call
         .prove()
-        .and_then(|()| check(call, &keyspace, &request.owner))
+        .and_then(|()| validate(call, &keyspace, &request.owner))
         .and_then(|()| call.api("POST", "/v1/keys", &request, Some(number)));
     match made {
         Ok(made) => shown(call, &made, None),
