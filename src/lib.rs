@@ -189,7 +189,7 @@ pub use model::network::Network;
 pub use model::outcome::{Outcome, OutcomeCounts};
 pub use model::owner::{OwnerPath, OwnerState, Suspension};
 pub use model::owner_page::OwnerPage;
-pub use model::owner_settings::{OwnerSettings, OwnerSettingsPage, OwnerUpdate};
+pub use model::owner_settings::{OwnerSettings, OwnerSettingsPage, OwnerUpdate, Setting};
 pub use model::parse::ParseError;
 pub use model::permissions::Permissions;
 pub use model::plan::Plan;

@@ -130,6 +130,18 @@ fn small_types_have_these_texts() {
     reads_and_writes::<LevelDefaults>(
         r#"{"plan": "free", "quota": {"requests": 9, "refill": "daily"}, "cap": 5}"#,
     );
+    let unlimited = r#"{"keyspace": "acme_live", "owner": "acme", "plan": null, "limits": [],
+        "quota": "unlimited", "cap": "unlimited", "updated_at": null, "updated_by": null}"#;
+    reads_and_writes::<OwnerSettings>(unlimited);
+    for (wrong, why) in [
+        (r#""endless""#, r#"expected null, "unlimited" or a value"#),
+        ("-1", "expected u32"),
+        ("[5]", r#"expected null, "unlimited" or a value"#),
+    ] {
+        let text = unlimited.replace(r#""cap": "unlimited""#, &format!(r#""cap": {wrong}"#));
+        let refused = serde_json::from_str::<OwnerSettings>(&text).unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
     reads_and_writes::<OwnerSettings>(
         r#"{
             "keyspace": "acme_live",

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use crate::model::error::{Conflict, Error};
 use crate::model::keyspace::{KeysPerOwner, Keyspace};
 use crate::model::owner::OwnerPath;
+use crate::model::owner_settings::Setting;
 use crate::store::record::KeyRecord;
 use crate::store::tx::Tx;
 
@@ -21,7 +22,7 @@ pub(crate) struct Cap {
 /// The caps that bound the keys of an owner in a keyspace.
 pub(crate) fn of(tx: &Tx<'_>, keyspace: &Keyspace, owner: &OwnerPath) -> Result<Vec<Cap>, Error> {
     let mut caps = Vec::new();
-    let mut own = None;
+    let mut own = Setting::Default;
     let has_settings = tx.owner_settings_count()? > 0;
     let has_any = has_settings || !keyspace.owner_defaults.is_empty();
     for (depth, path) in (1..).zip(owner.levels()).take_while(|_| has_any) {
@@ -30,9 +31,9 @@ pub(crate) fn of(tx: &Tx<'_>, keyspace: &Keyspace, owner: &OwnerPath) -> Result<
             true => tx.find_owner_settings(keyspace.id, &path)?,
             false => None,
         }
-        .and_then(|settings| settings.cap);
+        .map_or(Setting::Default, |settings| settings.cap);
         let default = keyspace.owner_defaults.get(&depth);
-        if let Some(cap) = own.or(default.and_then(|default| default.cap)) {
+        if let Some(cap) = own.or_default(default.and_then(|default| default.cap)) {
             caps.push(Cap {
                 owner: path,
                 below: true,
@@ -42,7 +43,7 @@ pub(crate) fn of(tx: &Tx<'_>, keyspace: &Keyspace, owner: &OwnerPath) -> Result<
     }
     let of_keyspace = match keyspace.keys_per_owner {
         // A cap of its own takes the place of the keyspace's.
-        KeysPerOwner::Many { cap } => cap.filter(|_| own.is_none()),
+        KeysPerOwner::Many { cap } => cap.filter(|_| own.is_default()),
         KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing => {
             keyspace.count_retiring.then_some(1)
         }

@@ -8,7 +8,7 @@ use crate::model::error::{Conflict, Error};
 use crate::model::id::Prefix;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
-use crate::model::owner_settings::{OwnerSettings, OwnerUpdate};
+use crate::model::owner_settings::{OwnerSettings, OwnerUpdate, Setting};
 use crate::model::plan::own_limits_text;
 use crate::store::owner_settings::OwnerSettingsRecord;
 use crate::store::tx::Tx;
@@ -31,7 +31,7 @@ pub(crate) fn update(
     let mut new = amended(&old, update, &keyspace)?;
     let mut changes = noted(&old, &new, &keyspace);
     // The same quota again is a full one: a change where nothing differs.
-    if new.quota.is_some() && update.quota.is_some() && old.quota == new.quota {
+    if new.quota.own().is_some() && update.quota.is_some() && old.quota == new.quota {
         changes.push(Change {
             field: "quota".to_owned(),
             before: "in use".to_owned(),
@@ -50,7 +50,7 @@ pub(crate) fn update(
     new.updated_by = actor.map(str::to_owned);
     tx.put_owner_settings(keyspace.id, owner, &new)?;
     if changes.iter().any(|change| change.field == "quota") {
-        match new.quota.or_else(|| keyspace.default_quota(owner.depth())) {
+        match new.quota.or_default(keyspace.default_quota(owner.depth())) {
             Some(quota) => drop(tx.set_owner_quota(keyspace.id, owner, quota)?),
             None => tx.remove_owner_quota(keyspace.id, owner)?,
         }
@@ -98,12 +98,8 @@ fn noted(old: &OwnerSettingsRecord, new: &OwnerSettingsRecord, keyspace: &Keyspa
     Change::note(all, "limits", &old.limits, &new.limits, |limits| {
         own_limits_text(limits.as_deref())
     });
-    Change::note(all, "quota", &old.quota, &new.quota, |quota| {
-        quota.map_or("none".to_owned(), |quota| quota.to_string())
-    });
-    Change::note(all, "cap", &old.cap, &new.cap, |cap| {
-        cap.map_or("none".to_owned(), |cap| cap.to_string())
-    });
+    Change::note(all, "quota", &old.quota, &new.quota, Setting::to_string);
+    Change::note(all, "cap", &old.cap, &new.cap, Setting::to_string);
     changes
 }
 

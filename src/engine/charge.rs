@@ -22,6 +22,7 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::limit::{Level, LimitStatus};
 use crate::model::owner::OwnerPath;
+use crate::model::owner_settings::Setting;
 use crate::model::quota::Period;
 use crate::model::requirements::Requirements;
 use crate::model::time::{Present, When};
@@ -427,25 +428,27 @@ impl Core {
             let mut add = |depth: usize, name: Name, settings: Option<&'a Own>| {
                 let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
                 let defaults = keyspace.defaults(depth);
-                let (stamp, plan, limits, has_own_quota) = match settings {
-                    None => (*stamp_of_none, defaults.plan, None, false),
+                let (stamp, plan, limits, quota) = match settings {
+                    None => (*stamp_of_none, defaults.plan, None, Setting::Default),
                     Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
                     Some(Own::Settings {
                         stamp,
                         plan,
                         limits,
-                        has_quota,
+                        quota,
                     }) => {
                         let plan = if *plan == 0 { defaults.plan } else { *plan };
-                        (*stamp, plan, limits.as_ref(), *has_quota)
+                        (*stamp, plan, limits.as_ref(), *quota)
                     }
                 };
-                if has_own_quota || defaults.quota.is_some() {
+                // Of which revision of the keyspace the quota is; its own is of none.
+                let of_revision = quota.map(|()| None).or_default(defaults.quota.map(Some));
+                if let Some(of_revision) = of_revision {
                     levels.quota_names.push(name);
                     levels.quotas.push(Quota {
                         level,
                         depth,
-                        purse: name.purse(defaults.quota.filter(|_| !has_own_quota)),
+                        purse: name.purse(of_revision),
                     });
                 }
                 if let Some(terms) = terms_of(keyspace, plan, limits)? {

@@ -27,7 +27,7 @@ impl Engine {
     /// [`Error::Invalid`] for the path and for what the update was given.
     ///
     /// ```
-    /// use gatekey::{Engine, Limit, NewKeyspace, OwnerUpdate, Plan};
+    /// use gatekey::{Engine, Limit, NewKeyspace, OwnerUpdate, Plan, Setting};
     ///
     /// let engine = Engine::open_in_memory()?;
     /// engine.create_keyspace(
@@ -38,7 +38,7 @@ impl Engine {
     /// engine.update_owner("acme_live", "acme", OwnerUpdate::new().plan("free").cap(3))?;
     /// // The customer upgrades:
     /// let acme = engine.update_owner("acme_live", "acme", OwnerUpdate::new().plan("pro"))?;
-    /// assert_eq!((acme.plan.as_deref(), acme.cap), (Some("pro"), Some(3)));
+    /// assert_eq!((acme.plan.as_deref(), acme.cap), (Some("pro"), Setting::Own(3)));
     /// # engine.close()?;
     /// # Ok::<(), gatekey::Error>(())
     /// ```
@@ -63,12 +63,12 @@ impl Engine {
     /// path.
     ///
     /// ```
-    /// # use gatekey::{Engine, NewKeyspace, OwnerUpdate};
+    /// # use gatekey::{Engine, NewKeyspace, OwnerUpdate, Setting};
     /// # let engine = Engine::open_in_memory()?;
     /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
     /// assert!(engine.owner_settings("acme_live", "acme")?.is_empty());
     /// engine.update_owner("acme_live", "acme", OwnerUpdate::new().cap(3))?;
-    /// assert_eq!(engine.owner_settings("acme_live", "acme")?.cap, Some(3));
+    /// assert_eq!(engine.owner_settings("acme_live", "acme")?.cap, Setting::Own(3));
     /// // Those of an owner are not those of the owners below it.
     /// assert!(engine.owner_settings("acme_live", "acme/ingest")?.is_empty());
     /// # engine.close()?;

@@ -15,6 +15,7 @@ use crate::memory::registry::Registry;
 use crate::model::error::{Corruption, Error};
 use crate::model::id::KeyId;
 use crate::model::limit::Limit;
+use crate::model::owner_settings::Setting;
 use crate::store::owner_settings::{OwnerName, OwnerSettingsRecord};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
@@ -31,7 +32,8 @@ pub(crate) enum Own {
         plan: u16,
         /// Limits in the place of the plan's.
         limits: Option<Arc<Terms>>,
-        has_quota: bool,
+        /// Whether it has a quota of its own, or none whatever the defaults say.
+        quota: Setting<()>,
     },
     /// They cannot be read: nothing below the owner can be charged.
     Damaged(Corruption),
@@ -102,7 +104,7 @@ impl Own {
             stamp,
             plan: record.plan,
             limits: record.limits.as_ref().map(terms),
-            has_quota: record.quota.is_some(),
+            quota: record.quota.map(drop),
         }
     }
 }

@@ -1,5 +1,10 @@
 //! What an owner has in a keyspace besides its keys: a plan, limits, a quota, a cap.
 
+mod setting;
+
+pub use setting::Setting;
+pub(crate) use setting::UNLIMITED;
+
 use crate::model::clock::Timestamp;
 use crate::model::error::{Corruption, Error};
 use crate::model::filter::Cursor;
@@ -28,11 +33,10 @@ pub struct OwnerSettings {
     pub plan: Option<String>,
     /// Limits in the place of the plan's; `None`: the plan's. An empty list is no limit.
     pub limits: Option<Vec<Limit>>,
-    /// Its quota, and what is left of it; `None`: as the defaults of its level say.
-    pub quota: Option<QuotaStatus>,
-    /// The most keys that may be held at the owner and below it; `None`: as the defaults
-    /// of its level say.
-    pub cap: Option<u32>,
+    /// Its quota, and what is left of it.
+    pub quota: Setting<QuotaStatus>,
+    /// The most keys that may be held at the owner and below it.
+    pub cap: Setting<u32>,
     /// When these settings were last changed; `None`: there are none.
     pub updated_at: Option<Timestamp>,
     /// Who changed them last.
@@ -43,7 +47,10 @@ impl OwnerSettings {
     /// Whether the owner has nothing of its own in the keyspace.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.plan.is_none() && self.limits.is_none() && self.quota.is_none() && self.cap.is_none()
+        self.plan.is_none()
+            && self.limits.is_none()
+            && self.quota.is_default()
+            && self.cap.is_default()
     }
 }
 
@@ -79,7 +86,7 @@ pub struct OwnerSettingsPage {
 /// let faster = OwnerUpdate::new().limits([Limit::per_second(80)]);
 /// let acme = engine.update_owner("acme_live", "acme", faster)?;
 /// assert_eq!(acme.limits, Some(vec![Limit::per_second(80)]));
-/// assert_eq!(acme.quota.map(|status| status.quota), Some(monthly));
+/// assert_eq!(acme.quota.own().map(|status| status.quota), Some(monthly));
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
@@ -87,8 +94,8 @@ pub struct OwnerSettingsPage {
 pub struct OwnerUpdate {
     pub(crate) plan: Option<Option<String>>,
     pub(crate) limits: Option<Option<Vec<Limit>>>,
-    pub(crate) quota: Option<Option<Quota>>,
-    pub(crate) cap: Option<Option<u32>>,
+    pub(crate) quota: Option<Setting<Quota>>,
+    pub(crate) cap: Option<Setting<u32>>,
 }
 
 impl OwnerUpdate {
@@ -115,8 +122,8 @@ impl OwnerUpdate {
         Self {
             plan: Some(None),
             limits: Some(None),
-            quota: Some(None),
-            cap: Some(None),
+            quota: Some(Setting::Default),
+            cap: Some(Setting::Default),
         }
     }
 
@@ -155,18 +162,34 @@ impl OwnerUpdate {
         self
     }
 
-    /// A quota, full, or `None` for the default of the level. The same quota again is a
-    /// full one.
+    /// A quota, full, or [`Setting::Unlimited`], or `None` for the default of the level. The
+    /// same quota again is a full one.
+    ///
+    /// ```
+    /// use gatekey::{Engine, LevelDefaults, NewKey, NewKeyspace, OwnerUpdate, Quota, Setting};
+    ///
+    /// let engine = Engine::open_in_memory()?;
+    /// let free = LevelDefaults::new().quota(Quota::new(1_000)).cap(5);
+    /// engine.create_keyspace(NewKeyspace::new("acme_live")?.owner_defaults(1, free))?;
+    /// let issued = engine.issue(NewKey::new("acme_live", "acme/web")?)?;
+    /// assert_eq!(engine.quotas_left(issued.key.id)?.len(), 1);
+    /// // A contract without a quota:
+    /// let as_many_as_it_likes = OwnerUpdate::new().quota(Setting::Unlimited);
+    /// engine.update_owner("acme_live", "acme", as_many_as_it_likes)?;
+    /// assert!(engine.quotas_left(issued.key.id)?.is_empty());
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
     #[must_use]
-    pub fn quota(mut self, quota: impl Into<Option<Quota>>) -> Self {
+    pub fn quota(mut self, quota: impl Into<Setting<Quota>>) -> Self {
         self.quota = Some(quota.into());
         self
     }
 
-    /// The most keys that may be held at the owner and below it, or `None` for the default
-    /// of the level.
+    /// The most keys that may be held at the owner and below it, or [`Setting::Unlimited`],
+    /// or `None` for the default of the level.
     #[must_use]
-    pub fn cap(mut self, cap: impl Into<Option<u32>>) -> Self {
+    pub fn cap(mut self, cap: impl Into<Setting<u32>>) -> Self {
         self.cap = Some(cap.into());
         self
     }
@@ -176,7 +199,8 @@ impl OwnerUpdate {
         if let Some(Some(limits)) = &self.limits {
             validate_limits("limits of an owner", limits)?;
         }
-        self.quota.flatten().map_or(Ok(()), Quota::validate)?;
-        validate_cap(self.cap.flatten())
+        let quota = self.quota.and_then(Setting::own);
+        quota.map_or(Ok(()), Quota::validate)?;
+        validate_cap(self.cap.and_then(Setting::own))
     }
 }

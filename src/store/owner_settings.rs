@@ -12,7 +12,7 @@ use crate::model::id::Prefix;
 use crate::model::keyspace::Keyspace;
 use crate::model::limit::Limit;
 use crate::model::owner::OwnerPath;
-use crate::model::owner_settings::{OwnerSettings, OwnerSettingsPage};
+use crate::model::owner_settings::{OwnerSettings, OwnerSettingsPage, Setting};
 use crate::model::quota::{Quota, QuotaStatus};
 use crate::store::failure::OrStore;
 use crate::store::quota::QuotaRecord;
@@ -33,8 +33,8 @@ pub(crate) struct OwnerSettingsRecord {
     /// Limits in the place of the plan's.
     pub(crate) limits: Option<Vec<Limit>>,
     /// Its quota. What is left of it, [`OwnerQuota`] leads to.
-    pub(crate) quota: Option<Quota>,
-    pub(crate) cap: Option<u32>,
+    pub(crate) quota: Setting<Quota>,
+    pub(crate) cap: Setting<u32>,
     /// The position of the last audit entry about it.
     pub(crate) revision: u64,
     pub(crate) updated_at: Timestamp,
@@ -53,8 +53,8 @@ impl OwnerSettingsRecord {
         Self {
             plan: 0,
             limits: None,
-            quota: None,
-            cap: None,
+            quota: Setting::Default,
+            cap: Setting::Default,
             revision: 0,
             updated_at: Timestamp::MIN,
             updated_by: None,
@@ -62,7 +62,7 @@ impl OwnerSettingsRecord {
     }
 
     pub(crate) fn is_nothing(&self) -> bool {
-        self.plan == 0 && self.limits.is_none() && self.quota.is_none() && self.cap.is_none()
+        self.plan == 0 && self.limits.is_none() && self.quota.is_default() && self.cap.is_default()
     }
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn assemble(
     keyspace: &Keyspace,
     owner: &OwnerPath,
     record: Option<OwnerSettingsRecord>,
-    quota: Option<QuotaStatus>,
+    quota: Setting<QuotaStatus>,
 ) -> OwnerSettings {
     let updated_at = record.as_ref().map(|record| record.updated_at);
     let record = record.unwrap_or_else(OwnerSettingsRecord::nothing);
@@ -128,6 +128,20 @@ pub(crate) fn assemble(
         updated_at,
         updated_by: record.updated_by,
     }
+}
+
+/// What an owner has of its own for a quota, with what is left of one.
+pub(crate) fn status_of(
+    record: Option<&OwnerSettingsRecord>,
+    left: impl FnOnce() -> Result<QuotaStatus, Error>,
+) -> Result<Setting<QuotaStatus>, Error> {
+    Ok(
+        match record.map_or(Setting::Default, |record| record.quota) {
+            Setting::Default => Setting::Default,
+            Setting::Unlimited => Setting::Unlimited,
+            Setting::Own(_) => Setting::Own(left()?),
+        },
+    )
 }
 
 /// What is left of an owner's own quota.
@@ -173,8 +187,8 @@ impl Snapshot {
     ) -> Result<Option<(Option<u64>, QuotaRecord)>, Error> {
         let keyspace = read::keyspace(&self.table(KEYSPACES)?, self.ring(), number)?;
         let settings = self.find_owner_settings(number, owner.as_str())?;
-        let own = settings.and_then(|settings| settings.quota);
-        let Some(quota) = own.or_else(|| keyspace.default_quota(owner.depth())) else {
+        let own = settings.map_or(Setting::Default, |settings| settings.quota);
+        let Some(quota) = own.or_default(keyspace.default_quota(owner.depth())) else {
             return Ok(None);
         };
         let known = self.table(OWNER_QUOTAS)?;
@@ -195,19 +209,10 @@ impl Snapshot {
     ) -> Result<OwnerSettings, Error> {
         let name = (keyspace.id, owner.as_str());
         let record = self.find_owner_settings(keyspace.id, owner.as_str())?;
-        let quota = match record.as_ref().and_then(|record| record.quota) {
-            Some(_) => {
-                let (owner_quotas, quotas) = (self.table(OWNER_QUOTAS)?, self.table(QUOTAS)?);
-                Some(quota_status(
-                    &owner_quotas,
-                    &quotas,
-                    self.ring(),
-                    name,
-                    now,
-                )?)
-            }
-            None => None,
-        };
+        let quota = status_of(record.as_ref(), || {
+            let (owner_quotas, quotas) = (self.table(OWNER_QUOTAS)?, self.table(QUOTAS)?);
+            quota_status(&owner_quotas, &quotas, self.ring(), name, now)
+        })?;
         Ok(assemble(keyspace, owner, record, quota))
     }
 

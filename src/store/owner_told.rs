@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::audit::{AuditEntry, AuditEvent};
 use crate::model::id::Prefix;
 use crate::model::owner::OwnerPath;
+use crate::model::owner_settings::UNLIMITED;
 
 /// What the trail tells of the settings of owners, by keyspace and owner.
 #[derive(Default)]
@@ -57,13 +58,15 @@ impl Told {
                 let told = self.0.entry((*keyspace, owner.clone())).or_default();
                 told.seq = entry.seq;
                 for change in changes {
+                    // One that is unlimited is set, and begins no quota.
                     let is_set = change.after != "none";
                     match is_set {
                         true => told.fields.insert(change.field.clone()),
                         false => told.fields.remove(&change.field),
                     };
                     if change.field == "quota" {
-                        told.quota_since = is_set.then_some(entry.seq);
+                        told.quota_since =
+                            (is_set && change.after != UNLIMITED).then_some(entry.seq);
                     }
                 }
             }

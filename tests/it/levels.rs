@@ -233,7 +233,7 @@ proptest! {
                     for (owner, level) in OWNERS.iter().zip(&mut levels) {
                         (level.used, level.begun) = (0, level.begun + 1);
                         let settings = engine.owner_settings("acme_live", *owner).unwrap();
-                        let Some(told) = settings.quota else { continue };
+                        let Some(told) = settings.quota.own() else { continue };
                         let told = told.remaining.cast_signed() - told.owed.cast_signed();
                         prop_assert!(told <= level.left, "a stop enlarged {:?}: {}", level, told);
                         if matches!(step, Step::Reopen) {

@@ -43,6 +43,7 @@ mod slices;
 mod tenants;
 mod threads;
 mod time;
+mod unlimited;
 mod update;
 mod usage;
 mod usage_history;

@@ -4,7 +4,7 @@
 use gatekey::{
     AuditEvent, Conflict, Engine, Error, Invalid, KeyFilter, KeyUpdate, KeyspaceUpdate,
     LevelDefaults, Limit, NewKey, NewKeyspace, NotFound, OwnerSettings, OwnerUpdate, Plan, Quota,
-    Refill, Restore, Rotation, bounds,
+    Refill, Restore, Rotation, Setting, bounds,
 };
 use redb::{ReadableTable as _, TableDefinition};
 
@@ -58,10 +58,10 @@ fn settings_are_what_was_said_last_and_what_is_not_named_stays() {
             said.limits.as_deref(),
             Some(&[Limit::per_second(80), Limit::per_hour(9_000)][..])
         );
-        let quota = said.quota.unwrap();
+        let quota = said.quota.own().unwrap();
         assert_eq!((quota.quota, quota.remaining), (monthly(1_000), 1_000));
         assert!(quota.refills_at.is_some());
-        assert_eq!(said.cap, Some(7));
+        assert_eq!(said.cap, Setting::Own(7));
         assert_eq!(said.updated_by.as_deref(), Some("ops"));
         assert_eq!(settings(engine, "acme/ingest"), said);
 
@@ -105,7 +105,7 @@ fn a_record_goes_with_the_last_of_its_settings() {
         );
         assert_eq!((left.plan.as_deref(), left.limits), (None, None));
         let left = set(engine, "acme", OwnerUpdate::new().quota(None));
-        assert_eq!((left.quota, left.cap), (None, Some(7)));
+        assert_eq!((left.quota, left.cap), (Setting::Default, Setting::Own(7)));
         let left = set(engine, "acme", OwnerUpdate::new().cap(None));
         assert!(left.is_empty() && left.updated_at.is_none());
         set(engine, "globex", full());
@@ -132,9 +132,9 @@ fn an_update_touches_no_key_and_settings_outlive_the_keys() {
 
     store.clock.advance(2 * DAY);
     assert_eq!(engine.purge(DAY / 2).unwrap().keys, 1);
-    assert_eq!(settings(engine, "acme").cap, Some(7));
+    assert_eq!(settings(engine, "acme").cap, Setting::Own(7));
     // The verification took a slice of a hundredth.
-    assert_eq!(settings(engine, "acme").quota.unwrap().remaining, 990);
+    assert_eq!(settings(engine, "acme").quota.own().unwrap().remaining, 990);
     store.assert_sound();
 }
 
@@ -499,8 +499,11 @@ fn a_backup_and_a_restore_carry_settings() {
         .unwrap();
     let options = options();
     let restored = options.open(&target).unwrap();
-    assert_eq!(settings(&restored, "acme").cap, Some(7));
-    assert_eq!(settings(&restored, "acme").quota.unwrap().remaining, 1_000);
+    assert_eq!(settings(&restored, "acme").cap, Setting::Own(7));
+    assert_eq!(
+        settings(&restored, "acme").quota.own().unwrap().remaining,
+        1_000
+    );
     assert!(settings(&restored, "globex").is_empty());
     // A change of its limits takes nothing away: the key is not disabled for it.
     let key = restored.key(issued.key.id).unwrap();
@@ -562,7 +565,7 @@ fn with_settings() -> Store {
 fn assert_narrow(found: &OwnerSettings) {
     assert_eq!(found.plan, None);
     assert_eq!(found.limits, Some(vec![Limit::per_hour(1)]));
-    assert_eq!(found.cap, Some(1));
+    assert_eq!(found.cap, Setting::Own(1));
 }
 
 #[test]
@@ -585,8 +588,8 @@ fn settings_that_are_damaged_missing_or_old_become_the_narrowest() {
     let found = repaired(&store, "owner_settings");
     assert_narrow(&found);
     // What is left of the quota is known, and stays.
-    assert_eq!(found.quota.unwrap().quota, monthly(1_000));
-    assert_eq!(settings(&store.engine, "globex").cap, Some(7));
+    assert_eq!(found.quota.own().unwrap().quota, monthly(1_000));
+    assert_eq!(settings(&store.engine, "globex").cap, Setting::Own(7));
 
     // Missing.
     let mut store = with_settings();
@@ -612,10 +615,10 @@ fn settings_that_are_damaged_missing_or_old_become_the_narrowest() {
     put(&mut store, false, "bolt", Some(&old));
     repaired(&store, "owner_settings");
     assert_narrow(&settings(&store.engine, "bolt"));
-    assert_eq!(settings(&store.engine, "acme").cap, Some(7));
+    assert_eq!(settings(&store.engine, "acme").cap, Setting::Own(7));
     // Of no owner.
     put(&mut store, false, "a//b", Some(&old));
-    assert_eq!(repaired(&store, "owner_settings").cap, Some(7));
+    assert_eq!(repaired(&store, "owner_settings").cap, Setting::Own(7));
 }
 
 #[test]
@@ -644,14 +647,14 @@ fn a_quota_of_an_owner_that_is_lost_is_used_up() {
         assert!(store.engine.owner_settings("acme_live", "acme").is_err());
         let table = if of_number { "owner_quotas" } else { "quotas" };
         let found = repaired_as(&store, table, "owner_quotas");
-        let quota = found.quota.unwrap();
+        let quota = found.quota.own().unwrap();
         assert_eq!((quota.quota, quota.remaining), (monthly(1_000), 0));
-        assert_eq!(found.cap, Some(7));
-        let other = settings(&store.engine, "globex").quota.unwrap();
+        assert_eq!(found.cap, Setting::Own(7));
+        let other = settings(&store.engine, "globex").quota.own().unwrap();
         assert_eq!(other.remaining, 1_000);
         // It is refilled when it is due.
         store.clock.advance(31 * DAY);
-        let quota = settings(&store.engine, "acme").quota.unwrap();
+        let quota = settings(&store.engine, "acme").quota.own().unwrap();
         assert_eq!(quota.remaining, 1_000);
     }
 }
@@ -668,7 +671,7 @@ fn an_old_number_of_an_owners_quota_is_found_and_its_quota_used_up() {
     );
     put(&mut store, true, "acme", Some(&old));
     let found = repaired_as(&store, "quotas", "owner_quotas");
-    assert_eq!(found.quota.unwrap().remaining, 0);
+    assert_eq!(found.quota.own().unwrap().remaining, 0);
 }
 
 #[test]

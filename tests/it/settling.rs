@@ -68,7 +68,7 @@ fn left_of(engine: &Engine, key: KeyId) -> Vec<u32> {
 
 fn quota_of(engine: &Engine, owner: &str) -> (u64, u64) {
     let settings = engine.owner_settings("acme_live", owner).unwrap();
-    let quota = settings.quota.unwrap();
+    let quota = settings.quota.own().unwrap();
     (quota.remaining, quota.owed)
 }
 

@@ -476,6 +476,7 @@ fn threads_that_need_quotas_of_several_owners_use_each_up_and_none_waits_for_eve
             .owner_settings("acme_live", "acme")
             .unwrap()
             .quota
+            .own()
             .unwrap()
             .remaining,
         0

@@ -8,7 +8,7 @@ use gatekey::proof::{lagging, open_on, reading_first};
 use gatekey::{
     AuditEvent, Engine, Error, Issued, KeyFilter, KeyId, KeyState, KeyUpdate, KeysPerOwner,
     KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options, OwnerUpdate, Pepper, Plan,
-    Quota, Reason, Refill, Requirements, Revocation, Rotation, Timestamp, Usage, Verdict,
+    Quota, Reason, Refill, Requirements, Revocation, Rotation, Setting, Timestamp, Usage, Verdict,
 };
 
 use crate::disk::Disk;
@@ -409,7 +409,7 @@ pub(crate) fn look(engine: &Engine, tokens: &[(KeyId, String)]) -> Result<Look, 
     for owner in OWNERS {
         for keyspace in engine.keyspaces()? {
             let mut settings = engine.owner_settings(keyspace.prefix, owner)?;
-            if let Some(quota) = &mut settings.quota {
+            if let Setting::Own(quota) = &mut settings.quota {
                 quota.remaining = 0;
             }
             line(&settings);

@@ -377,11 +377,28 @@ pub(crate) struct OwnerSettings {
     owner: String,
     plan: Option<String>,
     limits: Option<Vec<Limit>>,
-    quota: Option<QuotaStatus>,
-    cap: Option<u32>,
+    quota: Setting<QuotaStatus>,
+    cap: Setting<u32>,
     #[schemars(with = "Option<Timestamp>")]
     updated_at: (),
     updated_by: Option<String>,
+}
+
+/// `null`: as the defaults of the owner's level say; `"unlimited"`: no bound, whatever they
+/// say; else its own.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+pub(crate) enum Setting<T> {
+    Default(()),
+    Unlimited(Unlimited),
+    Own(T),
+}
+
+/// No bound.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case", inline)]
+pub(crate) enum Unlimited {
+    Unlimited,
 }
 
 /// An entry of the audit trail.

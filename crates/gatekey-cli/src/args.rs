@@ -511,7 +511,7 @@ pub(crate) enum Owner {
         #[arg(long, add = ArgValueCompleter::new(keyspaces))]
         keyspace: String,
     },
-    /// Change what an owner has of its own in a keyspace; none removes it.
+    /// Change what an owner has of its own in a keyspace; none brings back the default of its level.
     Update {
         #[arg(add = ArgValueCompleter::new(owners))]
         owner: String,
@@ -524,10 +524,10 @@ pub(crate) enum Owner {
         /// Limits in the place of the plan's; plan for the plan's again.
         #[arg(long, value_name = "LIMITS")]
         limits: Option<Limits>,
-        /// A quota: 1000, 1000/day or 1000/month.
+        /// A quota: 1000, 1000/day, 1000/month; unlimited for no quota.
         #[arg(long)]
-        quota: Option<Quota>,
-        /// The most keys.
+        quota: Option<crate::values::OwnerQuota>,
+        /// The most keys; unlimited for no cap.
         #[arg(long)]
         cap: Option<crate::values::Cap>,
     },

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use gatekey::{Limit, Refill, Timestamp};
+use gatekey::{Limit, Refill, Setting, Timestamp};
 use gatekey_admin::wire::Patch;
 
 /// A time: `90d`, `1h30m`, `P90D`; `none` where a bound is removed.
@@ -190,19 +190,38 @@ impl FromStr for Quota {
     }
 }
 
-/// A number of keys, or `none`.
+/// A quota of an owner's own: `none` for the default of its level, `unlimited` for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cap(pub(crate) Option<u32>);
+pub(crate) struct OwnerQuota(pub(crate) Setting<gatekey::Quota>);
+
+impl FromStr for OwnerQuota {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unlimited" => Ok(Self(Setting::Unlimited)),
+            text => match text.parse() {
+                Ok(Quota(quota)) => Ok(Self(quota.into())),
+                Err(_) => Err("write 1000, 1000/day, 1000/month, unlimited or none".to_owned()),
+            },
+        }
+    }
+}
+
+/// A number of keys, `unlimited`, or `none` for the default of the level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cap(pub(crate) Setting<u32>);
 
 impl FromStr for Cap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "none" => Ok(Self(None)),
+            "none" => Ok(Self(Setting::Default)),
+            "unlimited" => Ok(Self(Setting::Unlimited)),
             text => match text.parse() {
-                Ok(cap) if cap > 0 => Ok(Self(Some(cap))),
-                _ => Err("write a number from 1 on, or none".to_owned()),
+                Ok(cap) if cap > 0 => Ok(Self(Setting::Own(cap))),
+                _ => Err("write a number from 1 on, unlimited or none".to_owned()),
             },
         }
     }
@@ -336,6 +355,22 @@ mod tests {
             Some(gatekey::Quota::new(1000).refilled(Refill::Monthly))
         );
         assert!("1000/year".parse::<Quota>().is_err());
+    }
+
+    #[test]
+    fn what_an_owner_has_is_its_own_unlimited_or_the_default_of_its_level() {
+        let cap = |text: &str| text.parse::<Cap>().map(|Cap(cap)| cap);
+        let quota = |text: &str| text.parse::<OwnerQuota>().map(|OwnerQuota(quota)| quota);
+        assert_eq!(cap("7"), Ok(Setting::Own(7)));
+        assert_eq!(quota("7"), Ok(Setting::Own(gatekey::Quota::new(7))));
+        assert_eq!(cap("unlimited"), Ok(Setting::Unlimited));
+        assert_eq!(quota("unlimited"), Ok(Setting::Unlimited));
+        assert_eq!(cap("none"), Ok(Setting::Default));
+        assert_eq!(quota("none"), Ok(Setting::Default));
+        for bad in ["", "0", "-1", "endless"] {
+            assert!(cap(bad).unwrap_err().contains("unlimited"), "{bad:?}");
+        }
+        assert!(quota("endless").unwrap_err().contains("unlimited"));
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn an_owner_spends_its_own_quota_or_that_of_its_level_each_for_itself() {
 
     // Its own wins, at once and full, and the level's begins anew behind it.
     let own = set(&core, "acme", OwnerUpdate::new().quota(Quota::new(9)));
-    assert_eq!(own.quota.map(|status| status.remaining), Some(9));
+    assert_eq!(own.quota.own().map(|status| status.remaining), Some(9));
     assert_eq!(spend(&core, "acme"), Some((number, 9)));
     assert_eq!(spend(&core, "globex"), Some((other, 50)));
     let none = set(&core, "acme", OwnerUpdate::new().quota(None));
@@ -153,7 +153,7 @@ fn what_is_in_memory_is_told_of_each_change() {
         .iter()
         .map(|(_, delta, _)| {
             let change = delta.owner_settings.get(&name).unwrap();
-            let cap = |record: &Option<OwnerSettingsRecord>| record.as_ref()?.cap;
+            let cap = |record: &Option<OwnerSettingsRecord>| record.as_ref()?.cap.own();
             (cap(&change.old), cap(&change.new), change.new.is_none())
         })
         .collect();

@@ -20,6 +20,7 @@ use crate::model::id::KeyId;
 use crate::model::key::ColdRecord;
 use crate::model::keyspace::Keyspace;
 use crate::model::limit::Level;
+use crate::model::owner_settings::Setting;
 use crate::model::requirements::Requirements;
 use crate::model::secret::Pepper;
 use crate::model::stats::KeyCounts;
@@ -41,6 +42,7 @@ fn newest(kind: u8) -> u8 {
         2 => Keyspace::VERSION,
         5 => State::VERSION,
         6 => QuotaRecord::VERSION,
+        10 => OwnerSettingsRecord::VERSION,
         _ => 1,
     }
 }
@@ -192,7 +194,7 @@ fn use_quota(quota: &QuotaRecord) {
 fn use_settings(settings: &OwnerSettingsRecord) {
     let owner = "acme".parse().unwrap();
     let nameless = policy::nameless().unwrap();
-    let settings = assemble(&nameless, &owner, Some(settings.clone()), None);
+    let settings = assemble(&nameless, &owner, Some(settings.clone()), Setting::Default);
     let _ = format!("{settings:?} {}", settings.is_empty());
 }
 
@@ -305,8 +307,8 @@ mod tests {
         let settings = OwnerSettingsRecord {
             plan: 1,
             limits: Some(vec![limit]),
-            quota: Some(Quota::new(9)),
-            cap: Some(5),
+            quota: Setting::Own(Quota::new(9)),
+            cap: Setting::Unlimited,
             revision: 12,
             updated_at: at,
             updated_by: text("ops"),

@@ -48,7 +48,7 @@ impl Walk<'_> {
                 self.find("owner_settings", &record_name, problem);
             }
             let has_quota = ReadableTable::get(&quotas, (number, path)).or_store()?;
-            if record.quota.is_some() && has_quota.is_none() {
+            if record.quota.own().is_some() && has_quota.is_none() {
                 let problem = "it is missing, and its owner has a quota";
                 self.find("owner_quotas", &record_name, problem);
             }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::owner_settings::Setting;
+use crate::store::codec;
 use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::stored::keyspace::LimitForm;
 use crate::store::stored::quota::AllowanceForm;
@@ -39,22 +41,59 @@ impl Stored for OwnerRecord {
 pub(crate) struct OwnerSettingsForm {
     pub(super) plan: u16,
     pub(super) limits: Option<Vec<LimitForm>>,
-    pub(super) quota: Option<AllowanceForm>,
-    pub(super) cap: Option<u32>,
+    pub(super) quota: SettingForm<AllowanceForm>,
+    pub(super) cap: SettingForm<u32>,
     pub(super) revision: u64,
     pub(super) updated_at: u64,
     pub(super) updated_by: Option<String>,
 }
 
+/// The first two are encoded as those of an `Option`, which version 1 had.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum SettingForm<T> {
+    Default,
+    Own(T),
+    Unlimited,
+}
+
+impl<T> SettingForm<T> {
+    fn of(setting: Setting<T>) -> Self {
+        match setting {
+            Setting::Default => Self::Default,
+            Setting::Unlimited => Self::Unlimited,
+            Setting::Own(own) => Self::Own(own),
+        }
+    }
+
+    fn read<U>(self, read: impl FnOnce(T) -> Option<U>) -> Option<Setting<U>> {
+        Some(match self {
+            Self::Default => Setting::Default,
+            Self::Unlimited => Setting::Unlimited,
+            Self::Own(own) => Setting::Own(read(own)?),
+        })
+    }
+}
+
 impl Stored for OwnerSettingsRecord {
     type Form = OwnerSettingsForm;
+
+    /// 2: a quota or a cap may be unlimited.
+    const VERSION: u8 = 2;
+
+    /// Where nothing is unlimited, version 1 reads it too.
+    fn version(&self) -> u8 {
+        match (self.quota, self.cap) {
+            (Setting::Unlimited, _) | (_, Setting::Unlimited) => Self::VERSION,
+            _ => 1,
+        }
+    }
 
     fn to_form(&self) -> OwnerSettingsForm {
         OwnerSettingsForm {
             plan: self.plan,
             limits: self.limits.as_deref().map(LimitForm::all_of),
-            quota: self.quota.map(AllowanceForm::of),
-            cap: self.cap,
+            quota: SettingForm::of(self.quota.map(AllowanceForm::of)),
+            cap: SettingForm::of(self.cap),
             revision: self.revision,
             updated_at: self.updated_at.unix_ms(),
             updated_by: self.updated_by.clone(),
@@ -65,12 +104,16 @@ impl Stored for OwnerSettingsRecord {
         Some(Self {
             plan: form.plan,
             limits: maybe(form.limits, LimitForm::read_all)?,
-            quota: maybe(form.quota, AllowanceForm::read)?,
-            cap: form.cap,
+            quota: form.quota.read(AllowanceForm::read)?,
+            cap: form.cap.read(Some)?,
             revision: form.revision,
             updated_at: instant(form.updated_at)?,
             updated_by: form.updated_by,
         })
+    }
+
+    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
+        codec::decode(encoded).and_then(Self::from_form)
     }
 }
 

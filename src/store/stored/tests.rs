@@ -17,6 +17,7 @@ use crate::model::keyspace::{KeysPerOwner, Keyspace, PermissionName};
 use crate::model::level::LevelDefaults;
 use crate::model::limit::{Algorithm, Limit};
 use crate::model::outcome::Outcome;
+use crate::model::owner_settings::Setting;
 use crate::model::plan::Plan;
 use crate::model::quota::{Quota, Refill};
 use crate::model::reason::Reason;
@@ -33,6 +34,7 @@ use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::quota::QuotaRecord;
 use crate::store::reach::Reach;
 use crate::store::read::UsageRecord;
+use crate::store::stored::owner::SettingForm;
 use crate::store::stored::quota::RefillForm;
 use crate::store::tables::{OwnerRecord, State, Stored};
 use crate::store::tx::requests::RequestPart;
@@ -305,12 +307,12 @@ fn quotas() -> [QuotaRecord; 4] {
     [quota, daily, monthly, owing]
 }
 
-fn owner_settings() -> [OwnerSettingsRecord; 3] {
+fn owner_settings() -> [OwnerSettingsRecord; 4] {
     let full = OwnerSettingsRecord {
         plan: 300,
         limits: Some(vec![Limit::per_second(80)]),
-        quota: Some(Quota::new(1000).refilled(Refill::Daily)),
-        cap: Some(7),
+        quota: Setting::Own(Quota::new(1000).refilled(Refill::Daily)),
+        cap: Setting::Own(7),
         revision: 70_000,
         updated_at: LATER,
         updated_by: text("ops"),
@@ -318,18 +320,24 @@ fn owner_settings() -> [OwnerSettingsRecord; 3] {
     let unlimited = OwnerSettingsRecord {
         plan: 0,
         limits: Some(Vec::new()),
-        quota: Some(Quota::new(1000)),
-        cap: None,
+        quota: Setting::Own(Quota::new(1000)),
+        cap: Setting::Default,
         updated_by: None,
         ..full.clone()
     };
     let capped = OwnerSettingsRecord {
         limits: None,
-        quota: None,
-        cap: Some(70_000),
+        quota: Setting::Default,
+        cap: Setting::Own(70_000),
         ..unlimited.clone()
     };
-    [full, unlimited, capped]
+    // The first two are as version 1 had them.
+    let boundless = OwnerSettingsRecord {
+        quota: Setting::Unlimited,
+        cap: Setting::Unlimited,
+        ..capped.clone()
+    };
+    [full, unlimited, capped, boundless]
 }
 
 fn imports() -> [ImportRecord; 4] {
@@ -633,7 +641,10 @@ fn a_form_that_no_record_has_is_refused() {
         refused(&settings, |form| {
             form.limits.as_mut().unwrap()[0].requests = 0;
         }),
-        refused(&settings, |form| form.quota.as_mut().unwrap().requests = 0),
+        refused(&settings, |form| match &mut form.quota {
+            SettingForm::Own(quota) => quota.requests = 0,
+            _ => unreachable!(),
+        }),
     ];
     for event in events() {
         let body = AuditBody {

@@ -9,12 +9,13 @@ use crate::model::audit::AuditEvent;
 use crate::model::error::Error;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
-use crate::model::owner_settings::OwnerSettings;
+use crate::model::owner_settings::{OwnerSettings, Setting};
 use crate::model::quota::Quota;
 use crate::store::failure::OrStore;
 use crate::store::journal::Noted;
 use crate::store::owner_settings::{
-    OwnerQuota, OwnerSettingsRecord, assemble, find_quota, find_settings, quota_status, tag_key,
+    OwnerQuota, OwnerSettingsRecord, assemble, find_quota, find_settings, quota_status, status_of,
+    tag_key,
 };
 use crate::store::quota::QuotaRecord;
 use crate::store::tables::{self, Bytes, OWNER_QUOTAS, OWNER_SETTINGS, Stored, Tagged};
@@ -165,8 +166,8 @@ impl Tx<'_> {
         owner: &OwnerPath,
     ) -> Result<Option<u64>, Error> {
         let settings = self.find_owner_settings(keyspace.id, owner)?;
-        let own = settings.and_then(|settings| settings.quota);
-        let Some(quota) = own.or_else(|| keyspace.default_quota(owner.depth())) else {
+        let own = settings.map_or(Setting::Default, |settings| settings.quota);
+        let Some(quota) = own.or_default(keyspace.default_quota(owner.depth())) else {
             return Ok(None);
         };
         if let Some(number) = self.find_owner_quota(keyspace.id, owner)?
@@ -191,20 +192,11 @@ impl Tx<'_> {
         owner: &OwnerPath,
     ) -> Result<OwnerSettings, Error> {
         let record = self.find_owner_settings(keyspace.id, owner)?;
-        let quota = match record.as_ref().and_then(|record| record.quota) {
-            Some(_) => {
-                let owner_quotas = self.open_owner_quotas()?;
-                let name = (keyspace.id, owner.as_str());
-                Some(quota_status(
-                    &owner_quotas,
-                    &self.quotas,
-                    self.ring,
-                    name,
-                    self.clock,
-                )?)
-            }
-            None => None,
-        };
+        let quota = status_of(record.as_ref(), || {
+            let owner_quotas = self.open_owner_quotas()?;
+            let name = (keyspace.id, owner.as_str());
+            quota_status(&owner_quotas, &self.quotas, self.ring, name, self.clock)
+        })?;
         Ok(assemble(keyspace, owner, record, quota))
     }
 }

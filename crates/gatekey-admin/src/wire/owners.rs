@@ -1,8 +1,8 @@
 //! Owners.
 
-use gatekey::{Limit, OwnerUpdate, Quota, Reason};
+use gatekey::{Limit, OwnerUpdate, Quota, Reason, Setting};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Patch;
 use crate::schema;
@@ -67,13 +67,30 @@ pub struct OwnerChanges {
     #[serde(default, skip_serializing_if = "Patch::is_kept")]
     #[schemars(with = "Option<Vec<schema::Limit>>")]
     pub limits: Patch<Vec<Limit>>,
-    /// A quota, full; `null` for the default of the level.
-    #[serde(default, skip_serializing_if = "Patch::is_kept")]
-    #[schemars(with = "Option<schema::Quota>")]
-    pub quota: Patch<Quota>,
-    /// The most keys that may be held; `null` for the default of the level.
-    #[serde(default, skip_serializing_if = "Patch::is_kept")]
-    pub cap: Patch<u32>,
+    /// A quota, full; `"unlimited"` for none; `null` for the default of the level.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "given"
+    )]
+    #[schemars(with = "schema::Setting<schema::Quota>")]
+    pub quota: Option<Setting<Quota>>,
+    /// The most keys that may be held; `"unlimited"` for no cap; `null` for the default of
+    /// the level.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "given"
+    )]
+    #[schemars(with = "schema::Setting<u32>")]
+    pub cap: Option<Setting<u32>>,
+}
+
+/// A member that is there, be it `null`.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl OwnerChanges {
@@ -87,10 +104,10 @@ impl OwnerChanges {
             Some(None) => update.limits_of_plan(),
             None => update,
         };
-        if let Some(quota) = self.quota.change() {
+        if let Some(quota) = self.quota {
             update = update.quota(quota);
         }
-        if let Some(cap) = self.cap.change() {
+        if let Some(cap) = self.cap {
             update = update.cap(cap);
         }
         update

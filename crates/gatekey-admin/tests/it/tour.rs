@@ -418,6 +418,13 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
         &none,
     );
     assert_eq!(shown["cap"], Value::Null);
+    let unlimited =
+        json!({"keyspace": "acme_live", "owner": "org1", "quota": "unlimited", "cap": "unlimited"});
+    let changed = tour.done("PATCH", "/v1/owners/settings", &unlimited);
+    assert_eq!(
+        (&changed["quota"], &changed["cap"]),
+        (&json!("unlimited"), &json!("unlimited"))
+    );
     let listed = tour.done("GET", "/v1/keyspaces/acme_live/owners", &none);
     assert_eq!(listed["owners"][0]["owner"], "org1");
     let dry = json!({"owner": "org2", "dry_run": true});

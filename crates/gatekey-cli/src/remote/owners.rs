@@ -72,8 +72,8 @@ pub(super) fn run(door: &Door, global: &Global, command: Owner) -> Result<()> {
                 owner,
                 plan: or_none(plan),
                 limits: limits.map_or(Patch::Keep, |limits| patch(limits.0)),
-                quota: quota.map_or(Patch::Keep, |quota| patch(quota.0)),
-                cap: cap.map_or(Patch::Keep, |cap| patch(cap.0)),
+                quota: quota.map(|quota| quota.0),
+                cap: cap.map(|cap| cap.0),
             };
             print(
                 global,

@@ -1,6 +1,8 @@
 //! Owners: their state, their keys, what they have of their own.
 
-use gatekey::{Cursor, Error, Key, KeyFilter, OwnerPath, OwnerSettings, OwnerState, Prefix};
+use gatekey::{
+    Cursor, Error, Key, KeyFilter, OwnerPath, OwnerSettings, OwnerState, Prefix, Quota, Setting,
+};
 use gatekey_admin::Right;
 use gatekey_admin::wire::{OwnerChanges, ResumeRequest, RevokeOwnerRequest, SuspendRequest};
 use serde_json::Value;
@@ -92,14 +94,19 @@ fn settings_row(call: &Ask, of: &OwnerSettings) -> Row {
         let text = given::quota_text(call, status.quota);
         call.with("owner.quota_left", &[&text, &left])
     });
+    let said = |setting: Setting<String>| match setting {
+        Setting::Default => none(),
+        Setting::Unlimited => call.t("owner.unlimited"),
+        Setting::Own(own) => own,
+    };
     let limits = of.limits.as_ref();
     let limits = limits.map(|limits| format::limits(&call.site.look.texts, limits));
     vec![
         link(call, of.owner.as_str()),
         Cell::Text(of.plan.clone().unwrap_or_else(none)),
         Cell::Text(limits.unwrap_or_else(none)),
-        Cell::Text(of.cap.map_or_else(none, |cap| cap.to_string())),
-        Cell::Text(quota.unwrap_or_else(none)),
+        Cell::Text(said(of.cap.map(|cap| cap.to_string()))),
+        Cell::Text(said(quota)),
     ]
     .into()
 }
@@ -154,8 +161,7 @@ pub(super) fn show(call: &Ask) -> Result<Reply, Fault> {
         let of = call
             .engine()
             .owner_settings(keyspace.prefix, owner.clone())?;
-        has_settings |= of.plan.is_some() || of.limits.is_some();
-        has_settings |= of.cap.is_some() || of.quota.is_some();
+        has_settings |= !of.is_empty();
         settings.push((keyspace.prefix, of));
     }
     // Any path may be an owner; nothing but keys and settings shows that one is.
@@ -493,8 +499,9 @@ fn setting(
         form = form.field(field);
     }
     let form = form
-        .field(given::quota(call, of.quota.map(|status| status.quota)))
-        .field(given::cap(call, of.cap))
+        .field(given::quota(call, quota_of(&of)))
+        .field(given::cap(call, of.cap.own()))
+        .field(unlimited(call, &of))
         .cancel(
             keys::owner_address(call, owner.as_str()),
             call.t("form.cancel"),
@@ -542,6 +549,38 @@ pub(super) fn settings(call: &Ask) -> Result<Reply, Fault> {
     }
 }
 
+/// The quota that an owner has of its own.
+fn quota_of(of: &OwnerSettings) -> Option<Quota> {
+    of.quota.own().map(|status| status.quota)
+}
+
+/// Boxes to tick for no quota and no cap, whatever the keyspace says.
+fn unlimited(call: &Ask, of: &OwnerSettings) -> Field {
+    let boxes = [
+        ("quota", of.quota == Setting::Unlimited),
+        ("cap", of.cap == Setting::Unlimited),
+    ];
+    let boxes = boxes.map(|(what, now)| {
+        let text = call.t(&format!("owner.unlimited_{what}"));
+        Choice::new(what, text).chosen(given::ticked(call, "unlimited", what, now))
+    });
+    Field::new(Kind::Checks, "unlimited", call.t("owner.unlimited")).choices(boxes.to_vec())
+}
+
+/// What a form says of a setting that may be unlimited. A number beside that is refused.
+fn unlimited_in<T>(
+    call: &Ask,
+    what: &str,
+    label: &str,
+    own: Option<T>,
+) -> Result<Setting<T>, Fault> {
+    match (call.form.has("unlimited", what), own) {
+        (true, None) => Ok(Setting::Unlimited),
+        (true, Some(_)) => Err(given::refuse(call, "owner.both", label)),
+        (false, own) => Ok(own.into()),
+    }
+}
+
 /// What a form changes. A quota that it leaves as it is stays as full as it is.
 fn changes(
     call: &Ask,
@@ -549,12 +588,15 @@ fn changes(
     owner: &OwnerPath,
     of: &OwnerSettings,
 ) -> Result<OwnerChanges, Fault> {
+    let quota = unlimited_in(call, "quota", "owner.quota", given::quota_in(call)?)?;
+    let cap = given::number(call, "cap", "owner.cap")?;
+    let cap = unlimited_in(call, "cap", "owner.cap", cap)?;
     Ok(OwnerChanges {
         keyspace: keyspace.to_string(),
         owner: owner.to_string(),
         plan: given::patch(call.form.one("plan")?.map(str::to_owned)),
         limits: given::own_limits_in(call, of.limits.as_deref())?,
-        quota: given::quota_change(call, of.quota.map(|status| status.quota))?,
-        cap: given::patch(given::number(call, "cap", "owner.cap")?),
+        quota: Some(quota).filter(|quota| *quota != of.quota.map(|status| status.quota)),
+        cap: Some(cap),
     })
 }

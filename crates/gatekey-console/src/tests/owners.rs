@@ -54,7 +54,10 @@ fn an_owner_is_suspended_resumed_and_revoked_by_its_name() {
         .engine
         .owner_settings("acme_live", "acme")
         .unwrap();
-    assert_eq!((of.plan.as_deref(), of.cap), (Some("free"), Some(7)));
+    assert_eq!(
+        (of.plan.as_deref(), of.cap),
+        (Some("free"), gatekey::Setting::Own(7))
+    );
     assert_eq!(desk.post(&cookie, "/owners/settings", &pairs).status, 409);
 }
 

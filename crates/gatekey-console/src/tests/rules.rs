@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatekey::{KeysPerOwner, LevelDefaults, Limit, Quota, Refill};
+use gatekey::{KeysPerOwner, LevelDefaults, Limit, Quota, Refill, Setting};
 
 use super::operators::Desk;
 use super::*;
@@ -300,12 +300,12 @@ fn an_owner_gets_limits_and_a_quota_of_its_own() {
     let of = settings();
     assert_eq!(of.limits, Some(vec![Limit::per_minute(5)]));
     assert_eq!(
-        of.quota.unwrap().quota,
+        of.quota.own().unwrap().quota,
         Quota::new(100).refilled(Refill::Monthly)
     );
     // Another form that was open meanwhile.
     assert_eq!(send(&seen, &[("limits", "plan")]).status, 409);
-    assert_eq!(settings().cap, Some(2));
+    assert_eq!(settings().cap, Setting::Own(2));
     // A use, and a change of something else: the quota is not filled anew.
     assert!(
         desk.house
@@ -324,7 +324,7 @@ fn an_owner_gets_limits_and_a_quota_of_its_own() {
         ("cap", "9"),
     ];
     assert_eq!(send(&seen, &more).status, 303);
-    assert_eq!(settings().cap, Some(9));
+    assert_eq!(settings().cap, Setting::Own(9));
     let left = desk.house.engine.quotas_left(key.key.id).unwrap();
     assert_eq!(left[0].status().remaining, 99);
     let page = desk.get(&cookie, "/owners/one?owner=acme").body;
@@ -335,8 +335,30 @@ fn an_owner_gets_limits_and_a_quota_of_its_own() {
             .body
             .contains("100, every month")
     );
-    // All of it taken away again.
+    // No quota and no cap, whatever the keyspace says; not beside a number.
     let seen = desk.get(&cookie, at).hidden("seen");
+    let both = [
+        ("limits", "plan"),
+        ("quota.requests", "100"),
+        ("unlimited", "quota"),
+    ];
+    assert_eq!(send(&seen, &both).status, 400);
+    assert!(settings().quota.own().is_some());
+    let boundless = [
+        ("limits", "plan"),
+        ("unlimited", "quota"),
+        ("unlimited", "cap"),
+    ];
+    assert_eq!(send(&seen, &boundless).status, 303);
+    let of = settings();
+    let unlimited = (Setting::Unlimited, Setting::Unlimited);
+    assert_eq!((of.quota.map(drop), of.cap.map(drop)), unlimited);
+    let page = desk.get(&cookie, "/owners/one?owner=acme").body;
+    assert!(page.contains("Unlimited"), "{page}");
+    let form = desk.get(&cookie, at);
+    assert_eq!(form.body.matches(" checked").count(), 3, "{}", form.body);
+    // All of it taken away again.
+    let seen = form.hidden("seen");
     assert_eq!(send(&seen, &[("limits", "plan")]).status, 303);
     assert!(settings().is_empty());
     // Words where a number belongs.

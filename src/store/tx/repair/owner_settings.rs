@@ -14,6 +14,7 @@ use crate::model::error::Error;
 use crate::model::keyspace::Keyspace;
 use crate::model::limit::Limit;
 use crate::model::owner::OwnerPath;
+use crate::model::owner_settings::Setting;
 use crate::model::quota::Quota;
 use crate::store::failure::OrStore;
 use crate::store::owner_settings::{
@@ -126,8 +127,8 @@ impl Mender<'_, '_> {
             let record = OwnerSettingsRecord {
                 plan: 0,
                 limits: Some(narrowest()),
-                quota: self.quota_of_owner(number, &owner)?,
-                cap: Some(1),
+                quota: self.quota_of_owner(number, &owner)?.into(),
+                cap: Setting::Own(1),
                 revision: seq,
                 updated_at: self.tx.now,
                 updated_by: self.actor.map(str::to_owned),
@@ -189,7 +190,7 @@ impl Mender<'_, '_> {
             };
             let read = find_settings(&table, self.tx.ring, number, path);
             let has_quota = Error::or_damaged(read)?
-                .is_ok_and(|record| record.is_some_and(|record| record.quota.is_some()));
+                .is_ok_and(|record| record.is_some_and(|record| record.quota.own().is_some()));
             if has_quota && found.insert((number, owner.clone())) {
                 lost.push((keyspace.clone(), owner, "it was missing".to_owned()));
             }
@@ -234,8 +235,8 @@ impl Mender<'_, '_> {
     ) -> Result<(), Error> {
         let name = shown(keyspace.id, owner.as_str());
         let settings = self.tx.find_owner_settings(keyspace.id, owner)?;
-        let own = settings.and_then(|settings| settings.quota);
-        let Some(quota) = own.or_else(|| keyspace.default_quota(owner.depth())) else {
+        let own = settings.map_or(Setting::Default, |settings| settings.quota);
+        let Some(quota) = own.or_default(keyspace.default_quota(owner.depth())) else {
             // It has none any more.
             if Error::or_damaged(self.tx.find_owner_quota(keyspace.id, owner))? != Ok(None) {
                 self.tx.put_owner_quota(keyspace.id, owner, None)?;
