@@ -225,7 +225,9 @@ impl Core {
             let at = (when, &self.home);
             (self.limiter).charge_one(known, cost, at, &mut receipt.standing, spend)
         };
-        // What the keyspace says need not be looked up where the meter knows it.
+        // What the keyspace says need not be looked up where the meter knows it. One that does
+        // not may be of a plan that is shared since, or has no limits any more: then nothing is
+        // counted there, and it says so until a sweep takes it.
         if !has_own {
             let known = Known {
                 name: owner_names::of_key(view.lineage(), view.plan()),

@@ -225,7 +225,8 @@ impl Limiter {
     /// Charges a request that has one level, as [`charge`](Self::charge) does, where a hint
     /// leads to its meter, and that admits it, at whichever of some instants it is, and
     /// `also` does not fail; else charges nothing, and gives `false`: `charge` then says what
-    /// there is to say. One lock. `None`: no hint leads there.
+    /// there is to say. One lock. `None`: no hint leads there, or what counts there is not what
+    /// the request is known to be counted under.
     #[inline(always)]
     pub(crate) fn charge_one(
         &self,
@@ -242,14 +243,17 @@ impl Limiter {
         let Some(meter) = meter.as_mut().filter(|_| line.is(known.name)) else {
             return Ok(None);
         };
-        let charged = match meter.is_for(known) {
-            true => meter.charged(cost, when),
-            false => None,
-        };
-        let Some(charged) = charged.filter(|_| also()) else {
+        if !meter.is_for(known) {
+            return Ok(None);
+        }
+        let Some(charged) = meter.charged(cost, when).filter(|_| also()) else {
             return Ok(Some(false));
         };
         meter.put(charged);
+        if known.terms.is_some() {
+            // Its keyspace has changed, and these terms have not.
+            meter.note_stamp(known.stamp);
+        }
         *stands = meter.stands(known.level, when.first);
         Ok(Some(true))
     }

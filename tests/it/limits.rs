@@ -1,11 +1,12 @@
 //! Limits of plans, counted in memory, at the exact instants of a manual clock.
 
+use std::cell::Cell;
 use std::sync::Barrier;
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Engine, Error, Invalid, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey,
-    NewKeyspace, Options, Plan, Quota, Requirements, Rotation, Verdict,
+    Clock, Denial, Engine, Error, Invalid, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey,
+    NewKeyspace, Options, Plan, Quota, Requirements, Rotation, Timestamp, Verdict,
 };
 
 use crate::common::{Store, at, code, everywhere, granted};
@@ -457,5 +458,63 @@ fn a_charge_is_given_back_where_the_quota_refuses() {
         granted(&store.engine, token, 60),
         45,
         "50 a second, 5 of them spent"
+    );
+}
+
+thread_local! {
+    /// How often a thread has asked for the exact time.
+    static ASKED: Cell<u32> = const { Cell::new(0) };
+}
+
+#[derive(Debug)]
+struct Counting(ManualClock);
+
+impl Clock for Counting {
+    fn now(&self) -> Timestamp {
+        ASKED.set(ASKED.get() + 1);
+        self.0.now()
+    }
+
+    fn coarse_now(&self) -> Timestamp {
+        self.0.now()
+    }
+}
+
+/// Where a request goes the long way it asks for the exact time.
+#[test]
+fn a_plan_that_changes_keeps_its_keys_on_the_short_way() {
+    let clock = Counting(ManualClock::at(at(HOUR)));
+    let options = Options::new().clock(clock).usage_interval(None);
+    let engine = options.open_in_memory().unwrap();
+    let plan = || Plan::new("team").limit(Limit::per_hour(1_000));
+    let new = NewKeyspace::new("acme_live").unwrap().plan(plan());
+    engine.create_keyspace(new.default_plan("team")).unwrap();
+    let issued = engine
+        .issue(NewKey::new("acme_live", "acme").unwrap())
+        .unwrap();
+    let ask = |what: &str, first: u32| {
+        // The first makes the meter of the key, or of its owner.
+        assert_eq!(granted(&engine, issued.token.expose(), first), first);
+        let before = ASKED.get();
+        assert_eq!(granted(&engine, issued.token.expose(), 20), 20);
+        assert_eq!(ASKED.get(), before, "{what}");
+    };
+    let update = |update| drop(engine.update_keyspace("acme_live", update).unwrap());
+    ask("a plan", 2);
+    update(KeyspaceUpdate::new().description("for all"));
+    ask("a keyspace that says the same of it", 1);
+    let before = engine.limits_left(issued.key.id).unwrap()[0].remaining();
+    assert_eq!(before, 1_000 - 43);
+    update(KeyspaceUpdate::new().plan(plan().shared_by_owner()));
+    ask("one that is shared", 2);
+    update(KeyspaceUpdate::new().plan(Plan::new("team")));
+    ask("one without limits", 1);
+    update(KeyspaceUpdate::new().plan(plan()));
+    ask("one with limits again", 2);
+    let left = engine.limits_left(issued.key.id).unwrap()[0].remaining();
+    assert_eq!(
+        left,
+        before - 22,
+        "what was counted of the key itself counts on"
     );
 }

@@ -157,8 +157,14 @@ impl Meter {
             }
             self.terms = ask.terms.clone();
         }
-        self.stamp = self.stamp.max(ask.stamp);
+        self.note_stamp(ask.stamp);
         self.advance(now);
+    }
+
+    /// Notes that the terms of a stamp are those that it has, or older ones.
+    #[inline(always)]
+    pub(super) fn note_stamp(&mut self, stamp: u64) {
+        self.stamp = self.stamp.max(stamp);
     }
 
     /// Whether it counts what a request is to be counted under.

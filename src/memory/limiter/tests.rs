@@ -497,11 +497,16 @@ fn a_meter_of_another_stamp_is_not_charged_by_the_hint_alone() {
             stamp,
             ..known(&ask)
         };
-        assert_eq!(charge_one(&limiter, &known, 1, at(0)), Some(false));
+        assert_eq!(charge_one(&limiter, &known, 1, at(0)), None);
     }
     assert_eq!(charge_one(&limiter, &known(&ask), 4, at(0)), Some(true));
     assert_eq!(charge_one(&limiter, &known(&ask), 1, at(0)), Some(false));
     assert_eq!(left(&limiter, &ask, at(0)), 0);
+    // With the same terms it is charged, and is of the later stamp from then on.
+    let later = Ask { stamp: 8, ..ask };
+    assert_eq!(charge_one(&limiter, &later.known(), 0, at(0)), Some(true));
+    assert_eq!(charge_one(&limiter, &known(&later), 0, at(0)), Some(true));
+    assert_eq!(charge_one(&limiter, &known(&ask), 0, at(0)), None);
 }
 
 /// Meters come and go while others are charged: each charge is counted where it belongs, or
