@@ -8,10 +8,11 @@ use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 
 use super::route::Anonymous;
+use super::settlement::Settlement;
 use crate::http::Rejection;
 use crate::model::verdict::Grant;
 
-/// Why axum does not call a handler that takes a [`Grant`].
+/// Why axum does not call a handler that takes a [`Grant`] or a [`Settlement`].
 ///
 /// ```
 /// use gatekey::Grant;
@@ -34,6 +35,10 @@ pub enum GrantRejection {
     /// No [`AuthLayer`](super::AuthLayer) wraps the handler: an error of the server. The
     /// response is a 500.
     LayerMissing,
+    /// The handler takes a [`Settlement`], and no layer that wraps it is
+    /// [`settled_later`](super::AuthLayer::settled_later): an error of the server. The
+    /// response is a 500.
+    NotSettledLater,
 }
 
 impl fmt::Display for GrantRejection {
@@ -41,6 +46,9 @@ impl fmt::Display for GrantRejection {
         match self {
             Self::Anonymous(rejection) => rejection.fmt(f),
             Self::LayerMissing => f.write_str("500: no AuthLayer wraps the handler"),
+            Self::NotSettledLater => {
+                f.write_str("500: no AuthLayer that wraps the handler is settled later")
+            }
         }
     }
 }
@@ -51,7 +59,7 @@ impl IntoResponse for GrantRejection {
     fn into_response(self) -> Response {
         match self {
             Self::Anonymous(rejection) => rejection.response().map(Into::into),
-            Self::LayerMissing => {
+            Self::LayerMissing | Self::NotSettledLater => {
                 (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
             }
         }
@@ -64,13 +72,48 @@ impl<S: Send + Sync> FromRequestParts<S> for Grant {
     type Rejection = GrantRejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, GrantRejection> {
+        found(parts)
+    }
+}
+
+/// The settlement of the request. An anonymous caller gets the dialect's response for a
+/// missing key, even where the layer let that caller pass.
+impl<S: Send + Sync> FromRequestParts<S> for Settlement {
+    type Rejection = GrantRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, GrantRejection> {
+        let settlement = parts.extensions.get::<Self>().cloned();
+        found(parts)?;
+        settlement.ok_or(GrantRejection::NotSettledLater)
+    }
+}
+
+/// The settlement of the request; `None` for an anonymous caller.
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Settlement {
+    type Rejection = GrantRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _state: &S,
+    ) -> Result<Option<Self>, Self::Rejection> {
         match find(parts)? {
-            Ok(grant) => Ok(grant),
-            Err(Anonymous { route }) => {
-                let rejection = route.dialect.missing();
-                route.report_rejected(&rejection, parts);
-                Err(GrantRejection::Anonymous(Box::new(rejection)))
-            }
+            Ok(_) => match parts.extensions.get::<Self>() {
+                Some(settlement) => Ok(Some(settlement.clone())),
+                None => Err(GrantRejection::NotSettledLater),
+            },
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// The grant; of an anonymous caller the response for a missing key.
+fn found(parts: &Parts) -> Result<Grant, GrantRejection> {
+    match find(parts)? {
+        Ok(grant) => Ok(grant),
+        Err(Anonymous { route }) => {
+            let rejection = route.dialect.missing();
+            route.report_rejected(&rejection, parts);
+            Err(GrantRejection::Anonymous(Box::new(rejection)))
         }
     }
 }

@@ -233,6 +233,26 @@ impl<R> AuthLayer<R> {
         self.with(|route| route.cost = cost)
     }
 
+    /// Charges the [cost](Self::cost) as an estimate, and leaves a
+    /// [`Settlement`](super::Settlement) in the request's extensions, by which a handler
+    /// says what the request cost in the end: the tokens of an AI model.
+    ///
+    /// Estimate too high rather than too low: the estimate must be admitted, and what goes
+    /// beyond it is charged afterwards and never refused. The figures in the response's
+    /// headers are those with the estimate charged.
+    ///
+    /// ```
+    /// # use gatekey::{Engine, http::Dialect, tower::AuthLayer};
+    /// # let auth = AuthLayer::new(Engine::open_in_memory()?, Dialect::default());
+    /// let chat = auth.cost(4_000).settled_later();
+    /// # let _ = chat;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn settled_later(self) -> Self {
+        self.with(|route| route.is_settled_later = true)
+    }
+
     /// Sets where to find the client's address. Without one, keys that are bound to
     /// networks are denied, and failed attempts are not counted.
     ///

@@ -61,6 +61,11 @@
 //! required or [`required`](AuthLayer::required) was called. Otherwise, anonymous callers
 //! pass where [`optional`](AuthLayer::optional) was called or the dialect accepts them.
 //!
+//! # Costs that are known after the answer
+//! [`settled_later`](AuthLayer::settled_later) charges a request its cost as an estimate, and gives the
+//! handler a [`Settlement`], which takes what it cost in the end. Where one layer of a stack is settled
+//! later, so is all that the layers behind it charge.
+//!
 //! # Beside another scheme
 //! Callers may come with a key or, for example, with a JWT. Put the other scheme's layer
 //! outside: it passes on credentials that are not its own, and leaves a mark in the
@@ -102,6 +107,7 @@ mod layer;
 mod respond;
 mod route;
 mod service;
+mod settlement;
 
 pub use drain_layer::{DrainBody, DrainFuture, DrainLayer, DrainService};
 #[cfg(feature = "axum")]
@@ -110,3 +116,4 @@ pub use grpc::{GrpcFuture, GrpcLayer, GrpcService, GrpcStatus};
 pub use layer::AuthLayer;
 pub use respond::{ByDialect, Respond, RespondWith};
 pub use service::{AuthFuture, AuthService};
+pub use settlement::Settlement;

@@ -9,6 +9,7 @@ use ::http::{Extensions, HeaderMap, HeaderValue, Request};
 
 use super::charge::Charges;
 use super::drain::DrainLimits;
+use super::settlement::Settlement;
 use crate::Timestamp;
 use crate::engine::handle::Engine;
 use crate::http::{
@@ -38,6 +39,7 @@ pub(super) struct Route {
     pub(super) vouched: Option<Arc<Vouched>>,
     pub(super) verifier: Option<Arc<Verifier>>,
     pub(super) cost: u32,
+    pub(super) is_settled_later: bool,
     pub(super) source: Option<Arc<Source>>,
     pub(super) on_rejected: Option<Arc<OnRejected>>,
     pub(super) drain: DrainLimits,
@@ -65,12 +67,20 @@ pub(super) enum Passed {
 // Nearly all requests are granted. A boxed grant would cost each of them an allocation.
 #[allow(clippy::large_enum_variant)]
 enum Found {
-    Granted(Grant, u32),
+    Granted(Granted),
     Anonymous,
     /// The credential belongs to another scheme, which an inner layer is to judge.
     Foreign,
     /// Another scheme vouches for the caller.
     Vouched,
+}
+
+struct Granted {
+    grant: Grant,
+    /// What the request has cost by now, in all.
+    cost: u32,
+    /// Where the cost is known after the answer.
+    settlement: Option<Settlement>,
 }
 
 /// Tells the handlers that a layer let an anonymous caller pass.
@@ -91,6 +101,7 @@ impl fmt::Debug for Route {
             .field("optional", &self.optional)
             .field("passes_foreign", &self.passes_foreign)
             .field("cost", &self.cost)
+            .field("is_settled_later", &self.is_settled_later)
             .finish_non_exhaustive()
     }
 }
@@ -109,6 +120,7 @@ impl Route {
             vouched: None,
             verifier: None,
             cost: 1,
+            is_settled_later: false,
             source: None,
             on_rejected: None,
             drain: DrainLimits::DEFAULT,
@@ -128,17 +140,27 @@ impl Route {
             .mark_sensitive(request.headers_mut(), found.is_ok());
         let extensions = request.extensions_mut();
         let found = found?;
-        if let Found::Granted(grant, cost) = found {
+        if let Found::Granted(Granted {
+            grant,
+            cost,
+            settlement,
+        }) = found
+        {
             let reported = self.dialect.report_of(&grant);
             let before = extensions.remove::<Charges>();
             let charges = Charges::new(self.engine.identity(), grant.key_id(), cost, before);
             extensions.insert(charges);
+            match settlement {
+                Some(settlement) => drop(extensions.insert(settlement)),
+                None => self.forget_settlement(extensions, grant.key_id()),
+            }
             extensions.insert(grant);
             return Ok(Passed::Granted(reported));
         }
         if !matches!(found, Found::Vouched) {
             // The grant of an outer layer that reads other headers is not this layer's.
             extensions.remove::<Grant>();
+            extensions.remove::<Settlement>();
         }
         let route = self.clone();
         extensions.insert(Anonymous { route });
@@ -233,13 +255,40 @@ impl Route {
         requirements.keyspace = self.keyspace;
         requirements.source = source;
         requirements.is_counted = charged.is_some();
+        // Of what was charged before, as far as that is settled later, too.
+        let outer =
+            (charged.and(presented.key_id())).and_then(|key| self.settlement_of(extensions, key));
+        requirements.is_settled_later = self.is_settled_later || outer.is_some();
         let grant = self.dialect.verify(
             &self.engine,
             self.verifier.as_deref(),
             presented,
             &requirements,
         )?;
-        Ok(Found::Granted(grant, charged.unwrap_or(0).max(self.cost)))
+        let before = charged.unwrap_or(0);
+        let settlement = requirements.is_settled_later.then(|| {
+            let charge = grant.charge().cloned();
+            Settlement::new(self.engine.clone(), grant.key_id(), charge, before, outer)
+        });
+        Ok(Found::Granted(Granted {
+            cost: before.max(self.cost),
+            grant,
+            settlement,
+        }))
+    }
+
+    /// The settlement of an outer layer for this key of this engine.
+    fn settlement_of(&self, extensions: &Extensions, key: KeyId) -> Option<Settlement> {
+        let found = extensions.get::<Settlement>()?;
+        found.is_of(&self.engine, key).then(|| found.clone())
+    }
+
+    /// Takes the settlement of an outer layer away, unless it is of the key that is granted.
+    fn forget_settlement(&self, extensions: &mut Extensions, key: KeyId) {
+        let found = extensions.get::<Settlement>();
+        if found.is_some_and(|found| !found.is_of(&self.engine, key)) {
+            extensions.remove::<Settlement>();
+        }
     }
 
     fn take(&self, extensions: &Extensions, key: KeyId) -> Option<u32> {

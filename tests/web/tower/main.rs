@@ -9,6 +9,7 @@ mod drain_layer;
 mod draining;
 mod failed;
 mod required;
+mod settling;
 mod sources;
 mod stacks;
 
