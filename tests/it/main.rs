@@ -42,6 +42,7 @@ mod settling;
 mod slices;
 mod tenants;
 mod threads;
+mod tiers;
 mod time;
 mod unlimited;
 mod update;
