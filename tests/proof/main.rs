@@ -32,6 +32,7 @@ mod memory;
 mod panics;
 mod power;
 mod power_mending;
+mod power_quotas;
 mod power_threads;
 mod real_disk;
 mod recovery;
