@@ -10,7 +10,7 @@ counted() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$target/release/gatekey-hits" "$1" "$2" 2>&1 |
         sed -n 's/.*Collected : *//p'
 }
-for way in ${2:-hit two_limits two_levels three_levels quota permission revoked malformed shapeless source noted noted_source}; do
+for way in ${2:-hit two_limits two_levels three_levels quota two_quotas permission revoked malformed shapeless source noted noted_source}; do
     # Multiples of what a log of uses holds.
     few=$(counted "$way" 20480)
     many=$(counted "$way" 40960)

@@ -39,6 +39,16 @@ pub(super) enum Charged {
     Gone,
 }
 
+/// What charging a request by the coarse clock came to.
+pub(super) enum Coarsely {
+    Admitted,
+    /// Charged to nothing: [`Core::charge`] says what there is to say.
+    Undecided,
+    /// Its levels were looked up, and were asked by the exact clock then. In a box, since
+    /// what is nearly always the answer is a word.
+    Refused(Box<Charged>),
+}
+
 /// What a request that is admitted was charged.
 #[derive(Default)]
 pub(super) struct Receipt {
@@ -149,7 +159,7 @@ impl Core {
     }
 
     /// Charges a request where memory admits it and the coarse clock is exact enough to say
-    /// so. `false`: nothing was charged, and [`charge`](Self::charge) says what there is to say.
+    /// so, or where its levels were looked up.
     #[inline(never)]
     pub(super) fn charge_coarsely(
         &self,
@@ -158,15 +168,20 @@ impl Core {
         requirements: &Requirements<'_>,
         coarse: Timestamp,
         receipt: &mut Receipt,
-    ) -> Result<bool, Error> {
+    ) -> Result<Coarsely, Error> {
         let when = When::coarse(coarse);
-        match entry.charges_owners() {
-            false => self.charge_key_alone(view, entry, requirements, when, receipt),
-            true => self.charge_levels_coarsely(view, entry, requirements, when, receipt),
+        if entry.charges_owners() {
+            return self.charge_levels_coarsely(view, entry, requirements, when, receipt);
+        }
+        match self.charge_key_alone(view, entry, requirements, when, receipt)? {
+            true => Ok(Coarsely::Admitted),
+            false => Ok(Coarsely::Undecided),
         }
     }
 
-    /// Charges a request at whichever levels it has, of which one at most has a quota.
+    /// Charges a request at whichever levels it has: by the coarse clock where one of them at
+    /// most has a quota and memory admits it, else by the exact one.
+    #[inline(never)]
     fn charge_levels_coarsely(
         &self,
         view: &View<'_>,
@@ -174,27 +189,46 @@ impl Core {
         requirements: &Requirements<'_>,
         when: When,
         receipt: &mut Receipt,
-    ) -> Result<bool, Error> {
+    ) -> Result<Coarsely, Error> {
         if requirements.asks_for_more() {
-            return Ok(false);
+            return Ok(Coarsely::Undecided);
         }
         self.with_levels(Who::has(view), entry, |levels| {
-            if levels.quotas.len() > 1 {
-                return Ok(false);
-            }
             let cost = requirements.cost;
+            if levels.quotas.len() > 1 {
+                return self.charge_exactly(view, levels, cost, receipt);
+            }
             let spend = || match levels.quotas.first() {
                 Some(quota) if cost > 0 => self.quotas.spend_one(quota.purse, cost.into(), when),
                 _ => true,
             };
             let mut counted = None;
             let (asks, at) = (&levels.limits, (when, &self.home));
-            let is_charged = (self.limiter).charge_steadily(asks, cost, at, &mut counted, spend)?;
+            if !(self.limiter).charge_steadily(asks, cost, at, &mut counted, spend)? {
+                return self.charge_exactly(view, levels, cost, receipt);
+            }
             receipt.standing = counted.map_or(Stands::Nowhere, |it| Stands::Told(it.told()));
-            if let Some(ask) = levels.limits.last().filter(|_| is_charged) {
+            if let Some(ask) = levels.limits.last() {
                 self.limiter.hint(view.id().raw(), ask.name);
             }
-            Ok(is_charged)
+            Ok(Coarsely::Admitted)
+        })
+    }
+
+    /// Charges a request whose levels were looked up for the coarse clock: to look them up
+    /// again would cost more than to read the exact one.
+    #[inline(never)]
+    fn charge_exactly(
+        &self,
+        view: &View<'_>,
+        levels: &Levels<'_>,
+        cost: u32,
+        receipt: &mut Receipt,
+    ) -> Result<Coarsely, Error> {
+        let charged = self.charge_levels(view, levels, cost, receipt, self.present())?;
+        Ok(match charged {
+            Charged::Admitted => Coarsely::Admitted,
+            refused => Coarsely::Refused(Box::new(refused)),
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::crypto::digest::Digest;
 use crate::crypto::token::{self, Parts, Signed};
-use crate::engine::charge::{Charged, Receipt};
+use crate::engine::charge::{Charged, Coarsely, Receipt};
 use crate::engine::policy;
 use crate::engine::shared::Core;
 use crate::memory::attempts::Attempts;
@@ -479,13 +479,22 @@ impl Core {
             }
             return Ok(Judged::Denied(denial));
         }
-        if is_counted
-            && (is_exact || !self.charge_coarsely(view, entry, requirements, now.clock, receipt)?)
-        {
-            if !is_exact {
-                present = self.present();
-            }
-            match self.charge(view, entry, requirements, present, receipt)? {
+        if is_counted {
+            let coarsely = match is_exact {
+                true => Coarsely::Undecided,
+                false => self.charge_coarsely(view, entry, requirements, now.clock, receipt)?,
+            };
+            let charged = match coarsely {
+                Coarsely::Admitted => Charged::Admitted,
+                Coarsely::Refused(refused) => *refused,
+                Coarsely::Undecided => {
+                    if !is_exact {
+                        present = self.present();
+                    }
+                    self.charge(view, entry, requirements, present, receipt)?
+                }
+            };
+            match charged {
                 Charged::Admitted => {}
                 Charged::OverLimit(denial) => return Ok(Judged::Denied(denial)),
                 Charged::Gone => return Ok(Judged::Gone),

@@ -19,7 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .open_in_memory()?;
     let keyspace = NewKeyspace::new("acme_live")?.permissions(["read", "write"]);
     engine.create_keyspace(with_limits(keyspace, &way))?;
-    let quota = Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly);
     let mut tokens = Vec::new();
     for at in 0..64 {
         let owner = match &*way {
@@ -28,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let key = NewKey::new("acme_live", owner)?.permissions(["read"]);
         let issued = engine.issue(match &*way {
-            "quota" => key.quota(quota),
+            "quota" | "two_quotas" => key.quota(quota()),
             _ => key,
         })?;
         tokens.push(issued.token.expose().to_owned());
@@ -50,6 +49,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::process::exit(0);
 }
 
+fn quota() -> Quota {
+    Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly)
+}
+
 /// What is charged, and never refused.
 fn with_limits(keyspace: NewKeyspace, way: &str) -> NewKeyspace {
     let hourly = Limit::per_hour(u32::MAX).fixed();
@@ -59,6 +62,8 @@ fn with_limits(keyspace: NewKeyspace, way: &str) -> NewKeyspace {
             let plan = plan.limit(Limit::per_second(u32::MAX));
             keyspace.plan(plan).default_plan("plan")
         }
+        // With what a key pays for, which has a quota as well.
+        "two_quotas" => keyspace.owner_defaults(1, LevelDefaults::new().quota(quota())),
         "two_levels" | "three_levels" => {
             let levels = 1..=if way == "two_levels" { 2 } else { 3 };
             levels.fold(keyspace.plan(plan), |keyspace, level| {
