@@ -308,7 +308,7 @@ mod tests {
             plan: 1,
             limits: Some(vec![limit]),
             quota: Setting::Own(Quota::new(9)),
-            cap: Setting::Unlimited,
+            cap: Setting::Own(5),
             revision: 12,
             updated_at: at,
             updated_by: text("ops"),
