@@ -19,6 +19,15 @@ pub(crate) struct Cap {
     pub(crate) cap: u32,
 }
 
+/// Whether there is a cap in a keyspace at all, of whichever owner.
+pub(crate) fn may_be(tx: &Tx<'_>, keyspace: &Keyspace) -> Result<bool, Error> {
+    let of_keyspace = match keyspace.keys_per_owner {
+        KeysPerOwner::Many { cap } => cap.is_some(),
+        KeysPerOwner::SingleSuperseding | KeysPerOwner::SingleRefusing => keyspace.count_retiring,
+    };
+    Ok(of_keyspace || !keyspace.owner_defaults.is_empty() || tx.owner_settings_count()? > 0)
+}
+
 /// The caps that bound the keys of an owner in a keyspace.
 pub(crate) fn of(tx: &Tx<'_>, keyspace: &Keyspace, owner: &OwnerPath) -> Result<Vec<Cap>, Error> {
     let mut caps = Vec::new();

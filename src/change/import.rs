@@ -20,6 +20,7 @@ use crate::model::reason::Reason;
 use crate::store::import::{ImportCounts, ImportRecord};
 use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
+use crate::store::tx::rows::NewRows;
 
 /// Begins an import. One that began already is given as it stands.
 pub(crate) fn begin(
@@ -108,6 +109,7 @@ pub(crate) fn import_keys(
     let (told, mut plans) = plan(tx, number, &import, keys, actor)?;
     // In the order of the tables.
     plans.sort_unstable_by_key(|plan| plan.record.id);
+    let mut rows = NewRows::default();
     for plans in plans.chunks_mut(NAMED_MAX) {
         let seq = tx.next_seq();
         let mut named = Vec::with_capacity(plans.len());
@@ -120,7 +122,7 @@ pub(crate) fn import_keys(
             if let Some(quota) = plan.quota {
                 plan.cold.quota = Some(tx.new_quota(quota)?);
             }
-            tx.insert_key(&plan.record, &plan.cold)?;
+            tx.gather_key(&mut rows, &plan.record, &plan.cold)?;
             named.push(plan.record.id);
         }
         let event = AuditEvent::KeysImported {
@@ -129,6 +131,7 @@ pub(crate) fn import_keys(
         };
         tx.audit(actor, event)?;
     }
+    tx.write_rows(rows)?;
     Ok(told)
 }
 

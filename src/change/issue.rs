@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::caps::{self, Cap};
 use crate::crypto::token::{self, Entropy};
@@ -20,6 +21,7 @@ use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
 use crate::store::tx::held::{Accuracy, Holdings, Lapsed, Tally, weigh};
+use crate::store::tx::rows::NewRows;
 
 /// Issues keys, all or none. The answers are in the order of the specs.
 pub(crate) fn issue(
@@ -45,13 +47,16 @@ pub(crate) fn issue(
     }
 
     // By id, so that a batch is written to the end of the tables in order.
-    let mut order: Vec<usize> = (0..planned.len()).collect();
-    order.sort_unstable_by_key(|at| planned.get(*at).map(|plan| plan.record.id));
-    for at in order {
+    let ids = planned.iter().map(|plan| plan.record.id);
+    let mut order: Vec<(KeyId, usize)> = ids.zip(0..).collect();
+    order.sort_unstable();
+    let mut rows = NewRows::default();
+    for (_, at) in order {
         if let Some(plan) = planned.get_mut(at) {
-            plan.write(tx, actor)?;
+            plan.write(tx, &mut rows, actor)?;
         }
     }
+    tx.write_rows(rows)?;
     planned
         .into_iter()
         .map(|plan| {
@@ -81,18 +86,18 @@ pub(crate) struct Drawn {
     pub(crate) digest: crate::crypto::digest::Digest,
 }
 
-/// Draws an id that no key has, and a secret.
+/// Draws an id that is not taken, and a secret.
 pub(crate) fn draw(
     tx: &Tx<'_>,
     prefix: &Prefix,
     entropy: &mut Entropy,
-    is_taken: impl Fn(KeyId) -> bool,
+    is_taken: impl Fn(KeyId) -> Result<bool, Error>,
 ) -> Result<Drawn, Error> {
     // A millisecond has 2^18 ids. Where it is crowded, the next ones serve.
     let mut at_ms = tx.now().unix_ms().max(KeyId::FIRST_MS);
     let id = loop {
         let id = KeyId::from_time(at_ms, entropy.u32()?);
-        if !is_taken(id) && !tx.id_is_taken(id)? {
+        if !is_taken(id)? {
             break id;
         }
         at_ms = at_ms.saturating_add(1);
@@ -127,7 +132,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn write(&mut self, tx: &mut Tx<'_>, actor: Option<&str>) -> Result<(), Error> {
+    fn write(
+        &mut self,
+        tx: &mut Tx<'_>,
+        rows: &mut NewRows,
+        actor: Option<&str>,
+    ) -> Result<(), Error> {
         let seq = tx.next_seq();
         for old in &self.superseded {
             supersede(tx, old, seq)?;
@@ -140,8 +150,9 @@ impl Plan {
         if let Some(quota) = self.quota {
             self.cold.quota = Some(tx.new_quota(quota)?);
         }
-        tx.insert_key(&self.record, &self.cold)?;
-        tx.audit(
+        tx.gather_key(rows, &self.record, &self.cold)?;
+        tx.gather_audit(
+            rows,
             actor,
             AuditEvent::KeyIssued {
                 key: self.record.id,
@@ -203,9 +214,11 @@ impl Held {
 /// What the items of a batch share, so that none breaks a rule together with another.
 #[derive(Default)]
 pub(super) struct Batch {
-    keyspaces: BTreeMap<Prefix, Keyspace>,
+    keyspaces: BTreeMap<Prefix, Arc<Keyspace>>,
     suspended: BTreeMap<OwnerPath, u8>,
     ids: BTreeSet<KeyId>,
+    /// The highest id of the store, once that was asked.
+    newest: Option<KeyId>,
     /// Who has a key of the batch in a single-active keyspace.
     single: BTreeSet<(OwnerPath, u32)>,
     /// The caps that bound the keys of an owner in a keyspace.
@@ -226,7 +239,7 @@ impl Batch {
         let keyspace = match self.keyspaces.get(&spec.keyspace) {
             Some(keyspace) => keyspace.clone(),
             None => {
-                let keyspace = tx.keyspace(spec.keyspace)?;
+                let keyspace = Arc::new(tx.keyspace(spec.keyspace)?);
                 self.keyspaces.insert(spec.keyspace, keyspace.clone());
                 keyspace
             }
@@ -241,7 +254,16 @@ impl Batch {
         let suspended = self.suspended_mask(tx, &spec.owner)?;
 
         let entropy = self.entropy.get_or_insert_with(Entropy::new);
-        let drawn = draw(tx, &spec.keyspace, entropy, |id| self.ids.contains(&id))?;
+        let newest = match self.newest {
+            Some(newest) => newest,
+            None => *self.newest.insert(tx.newest_id()?),
+        };
+        // None above the newest of the store is taken in it.
+        let is_taken = |id| match self.ids.contains(&id) {
+            true => Ok(true),
+            false => Ok(id <= newest && tx.id_is_taken(id)?),
+        };
+        let drawn = draw(tx, &spec.keyspace, entropy, is_taken)?;
         self.ids.insert(drawn.id);
         Ok(Plan {
             keyspace: spec.keyspace,
@@ -287,6 +309,9 @@ impl Batch {
     }
 
     fn suspended_mask(&mut self, tx: &Tx<'_>, owner: &OwnerPath) -> Result<u8, Error> {
+        if tx.nobody_is_suspended()? {
+            return Ok(0);
+        }
         if let Some(mask) = self.suspended.get(owner) {
             return Ok(*mask);
         }
@@ -340,6 +365,9 @@ impl Batch {
         freed: u64,
         room: &mut Holdings,
     ) -> Result<(), Error> {
+        if !caps::may_be(tx, keyspace)? {
+            return Ok(());
+        }
         let caps = match self.caps.entry((owner.clone(), keyspace.id)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(caps::of(tx, keyspace, owner)?),

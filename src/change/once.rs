@@ -168,7 +168,9 @@ fn replaceable(
         }
     };
     let old_cold = tx.cold(id)?;
-    let drawn = draw(tx, &keyspace.prefix, entropy, |id| ids.contains(&id))?;
+    let drawn = draw(tx, &keyspace.prefix, entropy, |id| {
+        Ok(ids.contains(&id) || tx.id_is_taken(id)?)
+    })?;
     ids.insert(drawn.id);
     Ok(Replacement {
         old,

@@ -107,7 +107,9 @@ fn replace(
             refused => refused?,
         }
     }
-    let drawn = draw(tx, &keyspace.prefix, &mut Entropy::new(), |_| false)?;
+    let drawn = draw(tx, &keyspace.prefix, &mut Entropy::new(), |id| {
+        tx.id_is_taken(id)
+    })?;
 
     let seq = tx.next_seq();
     new.id = drawn.id;

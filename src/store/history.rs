@@ -100,17 +100,21 @@ impl Tx<'_> {
             return Ok(());
         }
         self.writing();
-        let mut rows = BTreeSet::new();
-        for seq in from..=through {
+        let before = read::audit_hash(&self.audit, &self.state, from - 1);
+        let mut links = read::Links::after(from - 1, through, Error::or_damaged(before)?.ok());
+        let mut rows = Vec::new();
+        for entry in self.audit.range(from..=through).or_store()? {
+            let (seq, bytes) = entry.or_store()?;
+            links.missing_before(seq.value()).for_each(drop);
             // One that is damaged must not keep the others from having rows.
-            if let Ok(entry) = Error::or_damaged(self.entry(seq))? {
-                rows.extend(subjects(&entry.event).into_iter().map(|whom| (whom, seq)));
+            if let Ok(entry) = links.read(self.ring(), seq.value(), bytes.value()) {
+                let subjects = subjects(&entry.event).into_iter();
+                rows.extend(subjects.map(|whom| (whom, entry.seq)));
             }
         }
+        rows.sort_unstable();
         let mut by_key = self.open_by_key()?;
-        for row in rows {
-            by_key.insert(row, ()).or_store()?;
-        }
+        by_key.insert_in_order(&rows, |row| (*row, ()), |_, _| {})?;
         let key = META_INDEXED.as_bytes();
         let sealed = seal(self.ring(), Tagged::Indexed, key, &Indexed { through })?;
         self.put_meta(META_INDEXED, &sealed)

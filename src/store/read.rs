@@ -214,6 +214,15 @@ impl Links {
         }
     }
 
+    /// For entries after a position, up to another, where the first of them follows on a hash.
+    pub(super) fn after(seq: u64, last: u64, hash: Option<Digest>) -> Self {
+        Self {
+            next: seq + 1,
+            last,
+            previous: hash,
+        }
+    }
+
     /// Whether an entry can stand at a position, behind those read.
     pub(super) fn is_due(&self, seq: u64) -> bool {
         (self.next..=self.last).contains(&seq)

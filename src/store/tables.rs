@@ -331,7 +331,9 @@ pub(crate) struct OwnerRecord {
 /// The key of [`BY_OWNER`]. `/` stands as 1 and the path ends with 0, so that
 /// the keys of a path and of all below it are one range.
 pub(crate) fn owner_index_key(owner: &OwnerPath, keyspace: u32, id: KeyId) -> Vec<u8> {
-    let mut key: Vec<u8> = ordered(owner.as_str()).collect();
+    // The path, its end, the keyspace and the id.
+    let mut key = Vec::with_capacity(owner.as_str().len() + 13);
+    key.extend(ordered(owner.as_str()));
     key.push(0);
     key.extend(keyspace.to_be_bytes());
     key.extend(id.raw().to_be_bytes());
@@ -357,7 +359,8 @@ fn range_of(start: &[u8], below: bool) -> (Vec<u8>, Vec<u8>) {
 
 /// The key of [`HELD`]: the keyspace, the path as in [`BY_OWNER`], and the id.
 pub(crate) fn held_key(keyspace: u32, owner: &OwnerPath, id: KeyId) -> Vec<u8> {
-    let mut key = keyspace.to_be_bytes().to_vec();
+    let mut key = Vec::with_capacity(owner.as_str().len() + 13);
+    key.extend(keyspace.to_be_bytes());
     key.extend(ordered(owner.as_str()));
     key.push(0);
     key.extend(id.raw().to_be_bytes());

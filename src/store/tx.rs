@@ -15,6 +15,7 @@ mod owners;
 mod quotas;
 mod repair;
 pub(crate) mod requests;
+pub(crate) mod rows;
 mod set_back;
 mod usage_history;
 pub(crate) mod usage_networks;
@@ -25,7 +26,7 @@ use std::cell::{Cell, RefCell};
 use redb::{AccessGuard, TableDefinition, WriteTransaction};
 
 use crate::crypto::digest::Keyring;
-use crate::model::audit::{AuditBody, AuditEvent};
+use crate::model::audit::AuditEvent;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
@@ -214,22 +215,8 @@ impl<'t> Tx<'t> {
     }
 
     pub(crate) fn audit(&mut self, actor: Option<&str>, event: AuditEvent) -> Result<(), Error> {
-        self.writing();
-        let seq = self.next_seq();
-        #[cfg(feature = "tracing")]
-        {
-            let told = crate::store::delta::Audited::of(seq, actor, &event);
-            self.delta.waiting.audited.push(told);
-        }
-        let body = AuditBody {
-            at: self.now,
-            actor: actor.map(str::to_owned),
-            event,
-        };
-        let (bytes, hash) = read::encode_audit(self.ring, &self.state.audit_hash, seq, &body)?;
+        let (seq, bytes) = self.chain(actor, event)?;
         self.audit.insert(seq, bytes.as_slice()).or_store()?;
-        self.state.audit_seq = seq;
-        self.state.audit_hash = hash;
         Ok(())
     }
 }

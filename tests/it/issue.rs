@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gatekey::{
-    Error, Expiry, Invalid, Issued, Key, KeyFilter, KeyState, KeysPerOwner, NewKey, NewKeyspace,
-    NotFound, Permissions, Timestamp, Usage, bounds,
+    Error, Expiry, Invalid, Issued, Key, KeyFilter, KeyId, KeyState, KeysPerOwner, Limit, NewKey,
+    NewKeyspace, NotFound, Permissions, Quota, Timestamp, Usage, bounds,
 };
 
 use crate::audit::assert_unwritten;
@@ -104,8 +104,8 @@ fn a_token_has_the_form_that_scanners_look_for() {
         assert_eq!(id, issued.key.id.to_string());
         assert_eq!((id.len(), secret.len()), (10, 43 + 6));
         assert!(secret.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        assert_eq!(token.parse::<gatekey::KeyId>().ok(), None);
-        assert_eq!(id.parse::<gatekey::KeyId>().unwrap(), issued.key.id);
+        assert_eq!(token.parse::<KeyId>().ok(), None);
+        assert_eq!(id.parse::<KeyId>().unwrap(), issued.key.id);
     });
 }
 
@@ -371,4 +371,57 @@ fn each_key_of_a_batch_names_who_issued_it() {
             assert!(entries.iter().all(|entry| entry.actor.as_deref() == actor));
         }
     });
+}
+
+/// Keys whose rows stand between those of others, at the ends of tables and beside each other.
+#[test]
+fn batches_among_the_keys_of_others_leave_a_sound_store() {
+    let store = Store::on_file();
+    limited(&store, "beta", KeysPerOwner::Many { cap: None });
+    limited(&store, "acme", KeysPerOwner::SingleSuperseding);
+    limited(&store, "gamma", KeysPerOwner::Many { cap: Some(3) });
+    let spec = |prefix: &str, number: u64| {
+        // Owners of one letter stand together, those of a number apart.
+        let owner = match number % 2 {
+            0 => format!("a/{number:04}"),
+            _ => format!("{}/{number}", number * 7919 % 1000),
+        };
+        let spec = new(prefix, &owner).permissions(["read"]);
+        match number % 5 {
+            0 => spec.expires_in(DAY),
+            1 => spec.not_before(at(0)).quota(Quota::new(9)),
+            2 => spec.limits([Limit::new(9, Duration::from_secs(3600)).unwrap()]),
+            _ => spec,
+        }
+    };
+    let mut good = BTreeMap::new();
+    for round in 0..3 {
+        for prefix in ["acme", "beta", "gamma"] {
+            for number in [3, 300, 901] {
+                let issued = store.engine.issue(spec(prefix, number)).unwrap();
+                good.insert((prefix, round, number), issued.token);
+            }
+            let batch = (0..800).filter(|number| number % 2 == 0 || number % 10 == 1);
+            let batch: Vec<u64> = batch.filter(|number| *number != 300).collect();
+            let specs = batch.iter().map(|number| spec(prefix, *number)).collect();
+            let issued = store.engine.issue_batch(specs).unwrap();
+            for (number, issued) in batch.iter().zip(issued) {
+                good.insert((prefix, round, *number), issued.token);
+            }
+        }
+        let report = store.engine.check().unwrap();
+        assert!(report.is_sound(), "round {round}: {report:#?}");
+    }
+    for ((prefix, round, number), token) in &good {
+        let is_granted = store.engine.verify(token.expose()).unwrap().is_granted();
+        let is_superseded = *prefix == "acme" && *round < 2;
+        assert_eq!(is_granted, !is_superseded, "{prefix} {round} {number}");
+    }
+    let found: Vec<KeyId> = (store.engine.keys(KeyFilter::new()))
+        .map(|key| key.unwrap().id)
+        .collect();
+    assert_eq!(found.len(), good.len());
+    // The cap of three keys is full everywhere.
+    let more = store.engine.issue_batch(vec![spec("gamma", 300)]);
+    assert!(matches!(more, Err(Error::Batch { .. })), "{more:?}");
 }

@@ -16,7 +16,7 @@ use crate::store::delta::tag_of;
 use crate::store::failure::OrStore;
 use crate::store::read;
 use crate::store::record::{KeyRecord, Phase};
-use crate::store::tables::{self, NAMED, Tagged};
+use crate::store::tables::{self, Tagged};
 
 impl Tx<'_> {
     pub(crate) fn find_key(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
@@ -91,6 +91,12 @@ impl Tx<'_> {
         Ok(self.keys.get(id.raw()).or_store()?.is_some())
     }
 
+    /// The highest id that a key has; without a key, the lowest that there can be.
+    pub(crate) fn newest_id(&self) -> Result<KeyId, Error> {
+        let newest = self.keys.last().or_store()?;
+        Ok(KeyId::from_raw(newest.map_or(0, |(id, _)| id.value())))
+    }
+
     pub(crate) fn cold(&self, id: KeyId) -> Result<ColdRecord, Error> {
         read::cold(&self.cold, self.ring, id)
     }
@@ -120,31 +126,6 @@ impl Tx<'_> {
         let old = old.map(|old| tag_of(old.value()));
         self.taken += 1;
         self.delta.keys.note(id, Ok(old), None);
-        Ok(())
-    }
-
-    pub(crate) fn insert_key(&mut self, key: &KeyRecord, cold: &ColdRecord) -> Result<(), Error> {
-        self.writing();
-        self.recount(None, Some(key))?;
-        self.put_hot(key)?;
-        self.put_cold(key.id, cold)?;
-        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
-        self.by_owner.insert(index.as_slice(), NAMED).or_store()?;
-        self.move_held(None, Some(key))?;
-        self.by_keyspace
-            .insert((key.keyspace, key.id.raw()), ())
-            .or_store()?;
-        if let Some(end) = key.ends_at() {
-            self.by_end
-                .insert((end.unix_ms(), key.id.raw()), ())
-                .or_store()?;
-        }
-        self.move_turns(None, Some(key))?;
-        self.move_foreign(None, Some(key))?;
-        if let Some(foreign_id) = &cold.foreign_id {
-            self.put_foreign_id(key, foreign_id)?;
-        }
-        self.state.count_digest(key.pepper, 1);
         Ok(())
     }
 
@@ -385,7 +366,7 @@ impl Tx<'_> {
 /// What something in memory depends on of a cold record that was replaced: the number of
 /// the quota, and the limits of the key's own.
 #[allow(clippy::type_complexity)]
-fn of_replaced_cold(
+pub(super) fn of_replaced_cold(
     ring: &Keyring,
     id: KeyId,
     old: &Replaced<'_>,

@@ -1,6 +1,6 @@
 //! The suspensions of owners.
 
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::Tx;
 use crate::model::error::Error;
@@ -37,6 +37,11 @@ impl Tx<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether no owner is suspended at all.
+    pub(crate) fn nobody_is_suspended(&self) -> Result<bool, Error> {
+        self.owners.is_empty().or_store()
     }
 
     /// Which of an owner's path and its ancestors are suspended.

@@ -569,7 +569,7 @@ fn where_the_ids_of_a_millisecond_are_taken_one_of_the_next_serves() {
     let (core, _) = store();
     let (at, id) = look(&core, |tx| {
         let now = tx.now().unix_ms();
-        let is_taken = |id: KeyId| id.unix_ms() <= now;
+        let is_taken = |id: KeyId| Ok(id.unix_ms() <= now);
         let prefix = "acme".parse()?;
         let drawn = change::issue::draw(tx, &prefix, &mut Entropy::new(), is_taken)?;
         Ok((now, drawn.id))
