@@ -447,7 +447,8 @@ impl Engine {
 
     /// Walks the whole store and reports every inconsistency: in tags, indexes,
     /// lineage, suspensions, the single-active rule and the audit chain, and records
-    /// older than the audit trail says. Changes continue meanwhile.
+    /// older than the audit trail says. Changes continue meanwhile. A thread of its own
+    /// reads records while another compares them.
     ///
     /// # Errors
     /// [`Error::Store`] where the file cannot be read. A damaged record is a finding in

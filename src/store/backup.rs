@@ -4,12 +4,14 @@
 //! name.
 
 use std::fs::File;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
 
 use crate::model::clock::Timestamp;
 use crate::model::error::{Conflict, Corruption, Error, StoreFailure};
@@ -17,10 +19,10 @@ use crate::store::access::Access;
 use crate::store::aside::Aside;
 use crate::store::damage::Damage;
 use crate::store::extension;
-use crate::store::failure::io_failure;
 use crate::store::failure::{OrStore, failure, guarded};
 use crate::store::ground::Ground;
-use crate::store::mark::{Mark, Marking, UNFINISHED};
+use crate::store::mark::{Cuts, Mark, Marking, UNFINISHED};
+use crate::store::pipe::{Chunk, PER_CHUNK, in_turns};
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{self, META, META_COPY, State, Tagged, each_table};
 
@@ -92,7 +94,7 @@ fn copy_and_compare(
     let mut meter = Meter::new(on_progress);
     let mut damage = Damage::new(snapshot.ring(), &state);
     let file = aside.file()?;
-    let mark = copy(
+    let copied = copy(
         &snapshot,
         &state,
         file,
@@ -104,8 +106,9 @@ fn copy_and_compare(
     // From here on, the store's file may reuse the pages of the snapshot.
     drop(snapshot);
     meter.begin(true)?;
-    let copied = aside.file()?;
-    compare(&mark, &state, copied, target, cache_bytes, &mut meter)?;
+    let file = aside.file()?;
+    compare(&copied, &state, file, target, cache_bytes, &mut meter)?;
+    let (mark, _) = copied;
     Ok(Backup {
         at: state.clock,
         audit_seq: state.audit_seq,
@@ -117,7 +120,7 @@ fn copy_and_compare(
 }
 
 /// Copies everything in one transaction: each page is written once, and a crash leaves
-/// no store. Returns what was to be copied.
+/// no store. Returns what was to be copied, and where it can be cut to be read back.
 fn copy(
     snapshot: &Snapshot,
     state: &State,
@@ -125,7 +128,7 @@ fn copy(
     cache_bytes: usize,
     meter: &mut Meter<'_>,
     damage: &mut Damage<'_>,
-) -> Result<Mark, Error> {
+) -> Result<(Mark, Cuts), Error> {
     let db = FileBackend::new(file)
         .and_then(|backend| {
             Database::builder()
@@ -133,9 +136,9 @@ fn copy(
                 .create_with_backend(backend)
         })
         .map_err(|error| Error::Store(failure(error)))?;
-    let mark = copy_into(&db, snapshot, state, meter, Some(damage))?;
+    let copied = copy_into(&db, snapshot, state, meter, Some(damage))?;
     db.close().or_store()?;
-    Ok(mark)
+    Ok(copied)
 }
 
 /// Copies everything into an empty database, in one transaction.
@@ -145,7 +148,7 @@ pub(super) fn copy_into(
     state: &State,
     meter: &mut Meter<'_>,
     mut damage: Option<&mut Damage<'_>>,
-) -> Result<Mark, Error> {
+) -> Result<(Mark, Cuts), Error> {
     // Of a database without a table, an opening would make a store.
     let begun = db.begin_write().or_store()?;
     begun
@@ -164,14 +167,17 @@ pub(super) fn copy_into(
     meter.begin(false)?;
     let txn = db.begin_write().or_store()?;
     let mut marking = Marking::new(state);
+    let mut cuts = Cuts::default();
     each_table!(|table| {
         let damage = damage.as_deref_mut();
-        copy_table(snapshot, &txn, table, &mut marking, meter, damage)?;
+        let (marking, cuts) = (&mut marking, &mut cuts);
+        copy_table(snapshot, &txn, table, marking, cuts, meter, damage)?;
     });
     for name in &extensions {
         let table = extension::definition(name);
         let damage = damage.as_deref_mut();
-        copy_table(snapshot, &txn, table, &mut marking, meter, damage)?;
+        let (marking, cuts) = (&mut marking, &mut cuts);
+        copy_table(snapshot, &txn, table, marking, cuts, meter, damage)?;
     }
     let mark = marking.finish();
     {
@@ -187,14 +193,15 @@ pub(super) fn copy_into(
         meta.insert(META_COPY, bytes.as_slice()).or_store()?;
     }
     txn.commit().or_store()?;
-    Ok(mark)
+    Ok((mark, cuts))
 }
 
-fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+fn copy_table<K: redb::Key + Send + 'static, V: redb::Value + Send + 'static>(
     snapshot: &Snapshot,
     txn: &redb::WriteTransaction,
     definition: TableDefinition<'_, K, V>,
     marking: &mut Marking,
+    cuts: &mut Cuts,
     meter: &mut Meter<'_>,
     mut damage: Option<&mut Damage<'_>>,
 ) -> Result<(), Error> {
@@ -204,23 +211,51 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     let name = redb::TableHandle::name(&definition).to_owned();
     marking.table(&name, count);
     let mut to = txn.open_table(definition).or_store()?;
-    for entry in ReadableTable::iter(&from).or_store()? {
-        let (key, value) = entry.or_store()?;
-        let (key, value) = (key.value(), value.value());
-        marking.record::<K, V>(&key, &value);
-        if let Some(damage) = &mut damage {
+    // Rows that come in order are written a page at a time, without a search for each.
+    let end = Bound::Unbounded::<K::SelfType<'_>>;
+    let mut to = to.upper_bound_mut(end).or_store()?;
+
+    let mut rows = ReadableTable::iter(&from).or_store()?;
+    let read = || {
+        let mut chunk = Chunk::default();
+        while chunk.records < PER_CHUNK
+            && let Some(row) = rows.next()
+        {
+            let (key, value) = row.or_store()?;
+            let (key, value) = (key.value(), value.value());
             let (key, value) = (K::as_bytes(&key), V::as_bytes(&value));
-            damage.look(&name, key.as_ref(), value.as_ref());
+            if let Some(damage) = &mut damage {
+                damage.look(&name, key.as_ref(), value.as_ref());
+            }
+            chunk.add(key.as_ref(), value.as_ref());
         }
-        to.insert(key, value).or_store()?;
-        meter.record()?;
-    }
-    Ok(())
+        Ok((chunk.records > 0).then_some(chunk))
+    };
+    let mut firsts = Vec::new();
+    in_turns([read], count > PER_CHUNK, |chunk| {
+        marking.records(&chunk);
+        if let Some((first, _)) = chunk.iter().next() {
+            firsts.push(first.to_vec());
+        }
+        for (key, value) in chunk.iter() {
+            to.insert_before(K::from_bytes(key), V::from_bytes(value))
+                .map_err(|error| match error {
+                    CursorError::UnorderedKey => {
+                        Error::corrupted("file", "-", format!("table {name} is not in order"))
+                    }
+                    other => Error::Store(failure(other)),
+                })?;
+        }
+        meter.add(chunk.records)
+    })?;
+    // No piece ends before the first.
+    cuts.0.insert(name, firsts.split_off(1.min(firsts.len())));
+    to.close().or_store()
 }
 
 /// Reads a copy back from its file, and compares it with what was to be copied.
 fn compare(
-    mark: &Mark,
+    (mark, cuts): &(Mark, Cuts),
     state: &State,
     file: File,
     target: &Path,
@@ -228,7 +263,13 @@ fn compare(
     meter: &mut Meter<'_>,
 ) -> Result<(), Error> {
     let file = FileBackend::new(file).map_err(|error| Error::Store(failure(error)))?;
-    let found = read_back(&Arc::new(Ground::new(file)), state, cache_bytes, meter)?;
+    let found = read_back(
+        &Arc::new(Ground::new(file)),
+        state,
+        cuts,
+        cache_bytes,
+        meter,
+    )?;
     match mark.difference(&found) {
         None => Ok(()),
         Some(why) => {
@@ -243,17 +284,18 @@ fn compare(
 pub(super) fn read_back(
     ground: &Arc<Ground>,
     state: &State,
+    cuts: &Cuts,
     cache_bytes: usize,
     meter: &mut Meter<'_>,
 ) -> Result<Mark, Error> {
-    let access = Access::apart(ground.clone()).map_err(|error| Error::Store(io_failure(&error)))?;
+    // It was closed: a database that only reads has no lock around each page.
     let db = Database::builder()
         .set_cache_size(cache_bytes)
-        .create_with_backend(access)
+        .open_read_only_with_backend(Access::view(ground.clone()))
         .map_err(|error| Error::Store(failure(error)))?;
     let found = {
         let txn = db.begin_read().or_store()?;
-        Mark::of(&txn, state, || meter.record())?
+        Mark::of(&txn, state, cuts, |records| meter.add(records))?
     };
     db.close().or_store()?;
     Ok(found)
@@ -277,12 +319,17 @@ impl<'a> Meter<'a> {
         }
     }
 
-    fn record(&mut self) -> Result<(), Error> {
-        self.records += 1;
-        match self.records.is_multiple_of(PER_REPORT) || self.records == self.total {
-            true => self.tell(),
-            false => Ok(()),
+    /// Tells of every few thousand records, and of the last.
+    fn add(&mut self, records: u64) -> Result<(), Error> {
+        let end = self.records + records;
+        while self.records < end {
+            let next = (self.records / PER_REPORT + 1) * PER_REPORT;
+            self.records = next.min(end);
+            if self.records == next || self.records == self.total {
+                self.tell()?;
+            }
         }
+        Ok(())
     }
 
     pub(super) fn begin(&mut self, is_verifying: bool) -> Result<(), Error> {

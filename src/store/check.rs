@@ -18,7 +18,7 @@ use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
 use crate::store::history::Rows;
-use crate::store::mark::{self, Mark};
+use crate::store::mark::{self, Cuts, Mark};
 use crate::store::owner_told::Told;
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{
@@ -30,6 +30,9 @@ use crate::store::{extension, read};
 
 /// How many findings a report lists; the rest is counted.
 const LISTED_MAX: usize = 1000;
+
+/// How many records one thread hands to the other at once.
+const AT_ONCE: usize = 1024;
 
 /// The result of [`Engine::check`](crate::Engine::check).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -192,7 +195,7 @@ impl<'a> Walk<'a> {
         let Some(mark) = self.sound(mark)?.flatten() else {
             return Ok(());
         };
-        let found = Mark::of(snapshot.txn(), &self.state, || Ok(()))?;
+        let found = Mark::of(snapshot.txn(), &self.state, &Cuts::default(), |_| Ok(()))?;
         if let Some(why) = mark.difference(&found) {
             self.find("gatekey", META_COPY, mark::not_whole(&why));
         }

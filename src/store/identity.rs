@@ -410,7 +410,7 @@ mod tests {
             let txn = db.begin_read().unwrap();
             let meta = txn.open_table(META).unwrap();
             let state = read::state(&meta, &ring).unwrap();
-            mark::Mark::of(&txn, &state, || Ok(())).unwrap()
+            mark::Mark::of(&txn, &state, &mark::Cuts::default(), |_| Ok(())).unwrap()
         };
         let sealed = tables::seal(&ring, Tagged::Copy, META_COPY.as_bytes(), &mark).unwrap();
         let txn = db.begin_write().unwrap();

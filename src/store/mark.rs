@@ -4,12 +4,16 @@
 //! The mark counts until the first change of the copy. Until then an opening compares the
 //! counts, and a check compares the digest too.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::crypto::digest::{Contents, Digest, Keyring};
 use crate::model::error::Error;
 use crate::store::extension;
 use crate::store::failure::OrStore;
+use crate::store::pipe::{Chunk, in_turns};
 use crate::store::tables::{Bytes, META_COPY, State, Tagged, each_table, unseal};
 
 /// In the place of a mark, while the copy is made.
@@ -25,6 +29,11 @@ pub(super) struct Mark {
     /// Over every record of these tables, in their order.
     pub(super) contents: Digest,
 }
+
+/// Where tables are cut into pieces, which several threads read: the keys before which a piece
+/// ends, by the names of the tables.
+#[derive(Default)]
+pub(super) struct Cuts(pub(super) BTreeMap<String, Vec<Vec<u8>>>);
 
 /// A mark that is being made, table by table.
 pub(super) struct Marking {
@@ -48,14 +57,9 @@ impl Marking {
         self.counts.push((name.to_owned(), count));
     }
 
-    /// Takes a record of the table that was begun last.
-    pub(super) fn record<K: redb::Key, V: redb::Value>(
-        &mut self,
-        key: &K::SelfType<'_>,
-        value: &V::SelfType<'_>,
-    ) {
-        self.contents.add(K::as_bytes(key).as_ref());
-        self.contents.add(V::as_bytes(value).as_ref());
+    /// Takes records of the table that was begun last.
+    pub(super) fn records(&mut self, chunk: &Chunk) {
+        self.contents.add_parts(&chunk.bytes);
     }
 
     pub(super) fn finish(self) -> Mark {
@@ -73,16 +77,18 @@ impl Mark {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 
-    /// Reads the mark of everything that is there. `each` is called for each record.
+    /// Reads the mark of everything that is there. `each` is called with numbers of records.
     pub(super) fn of(
         txn: &ReadTransaction,
         state: &State,
-        mut each: impl FnMut() -> Result<(), Error>,
+        cuts: &Cuts,
+        mut each: impl FnMut(u64) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let mut marking = Marking::new(state);
-        each_table!(|table| read_table(&mut marking, txn, table, &mut each)?);
+        each_table!(|table| read_table(&mut marking, txn, table, cuts, &mut each)?);
         for name in extension::names(txn)? {
-            read_table(&mut marking, txn, extension::definition(&name), &mut each)?;
+            let table = extension::definition(&name);
+            read_table(&mut marking, txn, table, cuts, &mut each)?;
         }
         Ok(marking.finish())
     }
@@ -95,25 +101,54 @@ impl Mark {
     }
 }
 
-fn read_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+fn read_table<K: redb::Key + Sync + 'static, V: redb::Value + Sync + 'static>(
     marking: &mut Marking,
     txn: &ReadTransaction,
     definition: TableDefinition<'_, K, V>,
-    each: &mut impl FnMut() -> Result<(), Error>,
+    cuts: &Cuts,
+    each: &mut impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let table = txn.open_table(definition).or_store()?;
+    let name = redb::TableHandle::name(&definition);
     let mut count = 0;
-    marking.table(redb::TableHandle::name(&definition), 0);
-    for entry in ReadableTable::iter(&table).or_store()? {
-        let (key, value) = entry.or_store()?;
-        marking.record::<K, V>(&key.value(), &value.value());
-        count += 1;
-        each()?;
-    }
+    marking.table(name, 0);
+    // Of pieces that are read by turns, each is a chunk: so they come in order.
+    let cuts = cuts.0.get(name).map_or(&[][..], Vec::as_slice);
+    let readers = [0, 1].map(|first| {
+        let (mut at, table) = (first, &table);
+        move || {
+            let piece = (at <= cuts.len()).then(|| read_piece(table, cuts, at));
+            at += 2;
+            piece.transpose()
+        }
+    });
+    in_turns(readers, !cuts.is_empty(), |chunk| {
+        marking.records(&chunk);
+        count += chunk.records;
+        each(chunk.records)
+    })?;
     if let Some((_, counted)) = marking.counts.last_mut() {
         *counted = count;
     }
     Ok(())
+}
+
+/// All records from one cut on and before the next.
+fn read_piece<K: redb::Key + Sync + 'static, V: redb::Value + Sync + 'static>(
+    table: &ReadOnlyTable<K, V>,
+    cuts: &[Vec<u8>],
+    at: usize,
+) -> Result<Chunk, Error> {
+    let cut = |at: Option<usize>| at.and_then(|at| cuts.get(at)).map(|cut| K::from_bytes(cut));
+    let from = cut(at.checked_sub(1)).map_or(Bound::Unbounded, Bound::Included);
+    let to = cut(Some(at)).map_or(Bound::Unbounded, Bound::Excluded);
+    let mut chunk = Chunk::default();
+    for entry in ReadableTable::range::<K::SelfType<'_>>(table, (from, to)).or_store()? {
+        let (key, value) = entry.or_store()?;
+        let (key, value) = (key.value(), value.value());
+        chunk.add(K::as_bytes(&key).as_ref(), V::as_bytes(&value).as_ref());
+    }
+    Ok(chunk)
 }
 
 fn differs(expected: &[(String, u64)], found: &[(String, u64)]) -> Option<String> {

@@ -164,10 +164,10 @@ fn write(
             .set_cache_size(cache_bytes)
             .create_with_backend(access)
             .or_store()?;
-        let mark = copy_into(&db, snapshot, &state, &mut meter, None)?;
+        let (mark, cuts) = copy_into(&db, snapshot, &state, &mut meter, None)?;
         db.close().or_store()?;
         meter.begin(true)?;
-        let found = read_back(&ground, &state, cache_bytes, &mut meter)?;
+        let found = read_back(&ground, &state, &cuts, cache_bytes, &mut meter)?;
         match mark.difference(&found) {
             None => reopen(&ground, cache_bytes),
             Some(why) => {

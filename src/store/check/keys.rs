@@ -2,43 +2,62 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadOnlyTable, ReadableTable};
+use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
-use super::Walk;
+use super::{AT_ONCE, Walk};
 use crate::model::audit::{AuditEvent, Scope};
 use crate::model::error::Error;
 use crate::model::id::KeyId;
+use crate::model::key::ColdRecord;
 use crate::store::counts::{self, Counted};
 use crate::store::failure::OrStore;
 use crate::store::held;
 use crate::store::life::Life;
+use crate::store::pipe::in_turns;
 use crate::store::read;
 use crate::store::record::{KeyRecord, Phase, View};
-use crate::store::tables::{self, KEYS, META, NAMED, NAMED_OVER};
+use crate::store::tables::{self, COLD, KEYS, META, NAMED, NAMED_OVER};
 
 impl Walk<'_> {
     pub(super) fn keys(&mut self) -> Result<(), Error> {
         let mut digests: BTreeMap<u8, u64> = BTreeMap::new();
         let mut counted: BTreeMap<u32, Counted> = BTreeMap::new();
         let keys = self.snapshot.table(KEYS)?;
-        for entry in keys.iter().or_store()? {
-            let (id, bytes) = entry.or_store()?;
-            let id = KeyId::from_raw(id.value());
-            self.report.keys += 1;
-            let read = View::open(bytes.value(), id, self.snapshot.ring())
-                .and_then(|(view, _)| KeyRecord::from_view(&view));
-            if let Some(mut key) = self.sound(read)? {
+        let (snapshot, cold) = (self.snapshot, self.snapshot.table(COLD)?);
+        let mut rows = keys.iter().or_store()?;
+        // Another thread reads the records.
+        let next = || {
+            let mut some = Vec::new();
+            while some.len() < AT_ONCE
+                && let Some(row) = rows.next()
+            {
+                let (id, bytes) = row.or_store()?;
+                let id = KeyId::from_raw(id.value());
+                let read = View::open(bytes.value(), id, snapshot.ring())
+                    .and_then(|(view, _)| KeyRecord::from_view(&view));
+                let read = read.map(|key| (key, read::cold(&cold, snapshot.ring(), id)));
+                some.push(read);
+            }
+            Ok((!some.is_empty()).then_some(some))
+        };
+        in_turns([next], keys.len().or_store()? > AT_ONCE as u64, |some| {
+            for read in some {
+                self.report.keys += 1;
+                let Some((mut key, cold)) = self.sound(read)? else {
+                    continue;
+                };
                 if !matches!(key.phase, Phase::Revoked { .. }) {
                     *digests.entry(key.pepper).or_default() += 1;
                 }
                 let reach = self.state.reach;
                 let counted = counted.entry(key.keyspace).or_default();
-                counted.count(&key, reach.instant_of(id), 1);
+                counted.count(&key, reach.instant_of(key.id), 1);
                 // All else is of the key as its readers see it.
                 self.state.lags.bring_up(&mut key);
-                self.key(&key)?;
+                self.key(&key, cold)?;
             }
-        }
+            Ok(())
+        })?;
         self.counts(counted)?;
         let mut counted: Vec<(u8, u64)> = digests.into_iter().collect();
         let mut stored: Vec<(u8, u64)> = self.state.digests.clone();
@@ -72,7 +91,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn key(&mut self, key: &KeyRecord) -> Result<(), Error> {
+    fn key(&mut self, key: &KeyRecord, cold: Result<ColdRecord, Error>) -> Result<(), Error> {
         let id = key.id;
         let ring = self.snapshot.ring();
         let is_revoked = matches!(key.phase, Phase::Revoked { .. });
@@ -127,13 +146,12 @@ impl Walk<'_> {
                 self.find("keys", id, "it does not agree with its owner's suspension");
             }
         }
-        self.cold(key)?;
+        self.cold(key, cold)?;
         self.revision(key, is_revoked)
     }
 
-    fn cold(&mut self, key: &KeyRecord) -> Result<(), Error> {
+    fn cold(&mut self, key: &KeyRecord, read: Result<ColdRecord, Error>) -> Result<(), Error> {
         let ring = self.snapshot.ring();
-        let read = read::cold(&self.cold, ring, key.id);
         let Some(cold) = self.sound(read)? else {
             return self.imported(key, None);
         };

@@ -2,14 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata};
 
-use super::Walk;
+use super::{AT_ONCE, Walk};
 use crate::model::audit::{AuditEntry, AuditEvent, Scope};
 use crate::model::error::Error;
 use crate::store::failure::OrStore;
+use crate::store::pipe::in_turns;
 use crate::store::read;
 use crate::store::tables::{AUDIT, KEPT};
+
+/// What stands at a position of the trail.
+enum Linked {
+    Outside(u64),
+    /// Entries that are missing before it, and the entry itself, or what is wrong with it.
+    Due {
+        missing: Vec<(u64, String)>,
+        seq: u64,
+        entry: Result<AuditEntry, String>,
+    },
+}
 
 impl Walk<'_> {
     pub(super) fn audit(&mut self) -> Result<(), Error> {
@@ -18,34 +30,30 @@ impl Walk<'_> {
         self.kept()?;
         let mut acknowledged = BTreeSet::new();
         let mut links = read::Links::new(&self.state);
-        for entry in table.iter().or_store()? {
-            let (seq, bytes) = entry.or_store()?;
-            let (seq, bytes) = (seq.value(), bytes.value());
-            if !links.is_due(seq) {
-                self.find("audit", seq, "it is outside of the trail");
-                continue;
+        let mut rows = table.iter().or_store()?;
+        // Another thread follows the links.
+        let next = || {
+            let mut some = Vec::new();
+            while some.len() < AT_ONCE
+                && let Some(row) = rows.next()
+            {
+                let (seq, bytes) = row.or_store()?;
+                let (seq, bytes) = (seq.value(), bytes.value());
+                some.push(match links.is_due(seq) {
+                    true => Linked::Due {
+                        missing: links.missing_before(seq).collect(),
+                        seq,
+                        entry: links.read(snapshot.ring(), seq, bytes),
+                    },
+                    false => Linked::Outside(seq),
+                });
             }
-            self.broken.extend(links.missing_before(seq));
-            let entry = match links.read(snapshot.ring(), seq, bytes) {
-                Ok(entry) => entry,
-                Err(why) => {
-                    self.broken.insert(seq, why);
-                    continue;
-                }
-            };
-            self.report.audit_entries += 1;
-            if let AuditEvent::AuditBroken { entries } = &entry.event {
-                acknowledged.extend(entries.iter().copied());
-            }
-            self.follow(&entry);
-            if !self.rows.has(&entry)? {
-                self.find(
-                    "by_key",
-                    seq,
-                    "an entry of the trail has not all of its rows",
-                );
-            }
-        }
+            Ok((!some.is_empty()).then_some(some))
+        };
+        in_turns([next], table.len().or_store()? > AT_ONCE as u64, |some| {
+            some.into_iter()
+                .try_for_each(|linked| self.linked(linked, &mut acknowledged))
+        })?;
         self.broken.extend(links.missing_before(u64::MAX));
         // The rows of an unreadable entry are not known.
         let damage = self.rows.damage();
@@ -70,6 +78,38 @@ impl Walk<'_> {
             if !acknowledged.contains(&seq) {
                 self.find("audit", seq, why);
             }
+        }
+        Ok(())
+    }
+
+    fn linked(&mut self, linked: Linked, acknowledged: &mut BTreeSet<u64>) -> Result<(), Error> {
+        let (missing, seq, entry) = match linked {
+            Linked::Outside(seq) => {
+                self.find("audit", seq, "it is outside of the trail");
+                return Ok(());
+            }
+            Linked::Due {
+                missing,
+                seq,
+                entry,
+            } => (missing, seq, entry),
+        };
+        self.broken.extend(missing);
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(why) => {
+                self.broken.insert(seq, why);
+                return Ok(());
+            }
+        };
+        self.report.audit_entries += 1;
+        if let AuditEvent::AuditBroken { entries } = &entry.event {
+            acknowledged.extend(entries.iter().copied());
+        }
+        self.follow(&entry);
+        if !self.rows.has(&entry)? {
+            let problem = "an entry of the trail has not all of its rows";
+            self.find("by_key", seq, problem);
         }
         Ok(())
     }
