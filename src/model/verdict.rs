@@ -149,8 +149,8 @@ impl Grant {
         self.charge.as_ref()
     }
 
-    /// Of the limits of the key's plan, the one with the least left after this request;
-    /// `None` if the key has no plan, or a plan without limits.
+    /// Of all limits that the request was charged to, the key's and its owners', the one with
+    /// the least left after it; `None` if there is none.
     ///
     /// ```
     /// # use gatekey::{Engine, NewKey, NewKeyspace};
@@ -171,7 +171,7 @@ impl Grant {
         self.limits.told().map(|limits| limits.tightest)
     }
 
-    /// Of the limits of the key's plan, the one with the longest window. It usually
+    /// Of all limits that the request was charged to, the one with the longest window. It usually
     /// names a subscription: "1,000 an hour", although 50 a second apply too.
     #[must_use]
     pub fn longest_limit(&self) -> Option<LimitStatus> {

@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Hints,
     /// Show what the store holds.
     Stats,
-    /// Show whether the store takes changes.
+    /// Show whether the store takes changes, and whether the server of a fleet is fresh. Exits 6 if not.
     Health,
     /// Show whether the clock is right.
     Clock,
@@ -256,7 +256,7 @@ pub(crate) struct Policy {
     /// The longest grace of a rotation: 7d, or none.
     #[arg(long, value_name = "TIME")]
     pub(crate) max_grace: Option<Time>,
-    /// A plan: free=60/1m,1000/1d. May be given several times.
+    /// A plan: free=60/1m,1000/1h. May be given several times.
     #[arg(long = "plan", value_name = "NAME=LIMITS")]
     pub(crate) plans: Vec<crate::values::PlanOf>,
     /// The plan of a key whose issue does not name one.
@@ -380,7 +380,7 @@ pub(crate) struct Issue {
     /// The plan that it follows.
     #[arg(long)]
     pub(crate) plan: Option<String>,
-    /// Limits in the place of its plan's: 60/1m,1000/1d, or none.
+    /// Limits in the place of its plan's: 60/1m,1000/1h, or none.
     #[arg(long, value_name = "LIMITS")]
     pub(crate) limits: Option<Limits>,
     /// How many requests it is good for: 1000, 1000/day or 1000/month.
@@ -422,7 +422,7 @@ pub(crate) struct Changes {
     /// The plan that it follows; none for no plan.
     #[arg(long)]
     pub(crate) plan: Option<String>,
-    /// Limits in the place of its plan's: 60/1m,1000/1d; none for no limit; plan for the
+    /// Limits in the place of its plan's: 60/1m,1000/1h; none for no limit; plan for the
     /// plan's again.
     #[arg(long, value_name = "LIMITS")]
     pub(crate) limits: Option<Limits>,
@@ -574,6 +574,9 @@ pub(crate) enum Audit {
         /// At most so many.
         #[arg(long, value_name = "COUNT")]
         limit: Option<usize>,
+        /// The newest so many.
+        #[arg(long, value_name = "COUNT", conflicts_with_all = ["from", "limit"])]
+        last: Option<u64>,
     },
     /// Write entries as lines that can be verified without the store.
     Export {

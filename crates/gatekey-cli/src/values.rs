@@ -104,7 +104,7 @@ impl FromStr for Label {
     }
 }
 
-/// `60/1m,1000/1d`, `none` for no limit, `plan` for the plan's.
+/// `60/1m,1000/1h`, `none` for no limit, `plan` for the plan's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limits(pub(crate) Option<Vec<Limit>>);
 

@@ -17,7 +17,13 @@ const PAGE: usize = 500;
 
 pub(super) fn run(door: &Door, global: &Global, command: &Audit) -> Result<()> {
     match command {
-        Audit::List { from, limit } => list(door, global, *from, *limit),
+        Audit::List { from, limit, last } => {
+            let from = match last {
+                Some(last) => newest(door, *last)?,
+                None => *from,
+            };
+            list(door, global, from, *limit)
+        }
         Audit::Export { from } => {
             let path = format!("/v1/audit/export?from={from}");
             door.copy(&Ask::get(&path), &mut std::io::stdout())?;
@@ -51,6 +57,13 @@ pub(super) fn run(door: &Door, global: &Global, command: &Audit) -> Result<()> {
         // Served without a store.
         Audit::Verify { .. } => Ok(()),
     }
+}
+
+/// The position from which on the trail has so many entries.
+fn newest(door: &Door, count: u64) -> Result<u64> {
+    let span = door.ask(&Ask::get("/v1/audit/span"))?;
+    let last = span["last"]["seq"].as_u64().unwrap_or(0);
+    Ok(last.saturating_sub(count).saturating_add(1))
 }
 
 fn list(door: &Door, global: &Global, from: u64, limit: Option<usize>) -> Result<()> {

@@ -125,6 +125,14 @@ fn the_audit_trail_has_who_acted_on_every_way() {
         assert_eq!(entry["actor"], user, "{line}");
     }
     assert_eq!(entries.stdout.lines().count(), 2);
+    for (last, wanted) in [("1", "over_socket"), ("2", "on_file"), ("9", "on_file")] {
+        let newest = place
+            .done(&["audit", "list", "--json", "--last", last])
+            .stdout;
+        let first = newest.lines().next().unwrap();
+        assert!(first.contains(wanted), "of the last {last}: {newest}");
+        assert!(entries.stdout.ends_with(&newest));
+    }
     assert_eq!(server.stop(), Some(0));
 }
 
