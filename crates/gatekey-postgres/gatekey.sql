@@ -26,8 +26,11 @@ CREATE TABLE IF NOT EXISTS gatekey.node (
     position bigint NOT NULL,
     lease_ms bigint NOT NULL,
     beaten_at timestamptz NOT NULL,
+    reads bytea NOT NULL DEFAULT '',
     PRIMARY KEY (store, node)
 ) WITH (fillfactor = 50);
+-- Tables of before 27 November 2026 lack it.
+ALTER TABLE gatekey.node ADD COLUMN IF NOT EXISTS reads bytea NOT NULL DEFAULT '';
 
 CREATE TABLE IF NOT EXISTS gatekey.snapshot (
     store text NOT NULL,

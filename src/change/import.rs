@@ -218,7 +218,7 @@ impl Together {
         let ring = tx.ring();
         let known = known(import, foreign)?;
         let (scheme, digest) = match &known {
-            Some(known) => (Scheme::Unseen, known.sign(ring)),
+            Some(known) => (Scheme::Unseen, known.sign(ring).1),
             None => (Scheme::Unclaimed, [0; DIGEST_LEN]),
         };
         // By this an import that runs again knows a key whose digest was replaced.
@@ -349,10 +349,11 @@ pub(crate) fn claim(
     if let Some(key) = key_of(tx, Some(&known))? {
         return Err(Conflict::TokenTaken { key }.into());
     }
+    let (pepper, digest) = known.sign(ring);
     let new = KeyRecord {
         scheme: Scheme::Seen,
-        pepper: ring.signing_pepper(),
-        digest: known.sign(ring),
+        pepper,
+        digest,
         revision: tx.next_seq(),
         ..old.clone()
     };

@@ -106,11 +106,10 @@ pub(crate) fn draw(
     let text = token::print(prefix, id, &secret);
     let parsed = token::parse(text.as_bytes())
         .ok_or(Error::Internal("a token just printed does not parse"))?;
-    let ring = tx.ring();
-    let digest = ring.sign(parsed.signed);
+    let (pepper, digest) = tx.ring().sign(parsed.signed);
     Ok(Drawn {
         id,
-        pepper: ring.signing_pepper(),
+        pepper,
         digest,
         token: Token::new(id, text),
     })

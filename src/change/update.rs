@@ -1,5 +1,7 @@
 //! Changing keys: updating fields and rights, disabling and enabling, renewing digests.
 
+use std::collections::BTreeMap;
+
 use super::refuse_if_over;
 use crate::crypto::digest::digests_equal;
 use crate::memory::usage::Renewal;
@@ -262,10 +264,22 @@ pub(crate) fn set_disabled(
     tx.describe(&new, cold)
 }
 
-/// Puts digests under the newest pepper, where they are still what they were
-/// when the token was seen.
+/// Puts digests under the pepper that signs, where they are still what they were when the
+/// token was seen. In a fleet, another one may sign by now: then they are seen again, but for
+/// a key that was not seen before, whose use must not be lost.
 pub(crate) fn renew_digests(tx: &mut Tx<'_>, renewals: &[Renewal]) -> Result<(), Error> {
-    let pepper = tx.ring().signing_pepper();
+    let mut by_pepper: BTreeMap<u8, Vec<&Renewal>> = BTreeMap::new();
+    for renewal in renewals {
+        by_pepper.entry(renewal.pepper).or_default().push(renewal);
+    }
+    for (pepper, renewals) in by_pepper {
+        renew_under(tx, pepper, renewals)?;
+    }
+    Ok(())
+}
+
+fn renew_under(tx: &mut Tx<'_>, pepper: u8, renewals: Vec<&Renewal>) -> Result<(), Error> {
+    let signs = pepper == tx.ring().signing_pepper();
     let seq = tx.next_seq();
     let mut keys = Vec::new();
     for renewal in renewals {
@@ -273,8 +287,13 @@ pub(crate) fn renew_digests(tx: &mut Tx<'_>, renewals: &[Renewal]) -> Result<(),
             continue;
         };
         let is_revoked = matches!(old.phase, Phase::Revoked { .. });
-        let is_new = old.pepper == pepper && !old.scheme.is_unseen();
-        if is_revoked || is_new || !digests_equal(&old.digest, &renewal.old) {
+        let is_of_it = old.pepper == pepper;
+        let is_due = match old.scheme.is_unseen() {
+            // Every server has the pepper that the key had before.
+            true => signs || is_of_it,
+            false => signs && !is_of_it,
+        };
+        if is_revoked || !is_due || !digests_equal(&old.digest, &renewal.old) {
             continue;
         }
         let scheme = match old.scheme {
@@ -299,8 +318,8 @@ pub(crate) fn renew_digests(tx: &mut Tx<'_>, renewals: &[Renewal]) -> Result<(),
         tx.replace_key(&old, &new)?;
         keys.push(renewal.id);
     }
-    if keys.is_empty() {
-        return Ok(());
+    match keys.is_empty() {
+        true => Ok(()),
+        false => tx.audit(None, AuditEvent::DigestsRenewed { pepper, keys }),
     }
-    tx.audit(None, AuditEvent::DigestsRenewed { pepper, keys })
 }

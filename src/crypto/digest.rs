@@ -6,6 +6,8 @@
 //! which pepper is the newest. The digest of a token is keyed by the store key and by
 //! one pepper, whose id the record names.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -21,6 +23,8 @@ pub(crate) const NO_PEPPER: u8 = 0;
 
 pub(crate) type Digest = [u8; DIGEST_LEN];
 pub(crate) type Tag = [u8; TAG_LEN];
+/// By what servers compare peppers, which tells nothing of them.
+pub(crate) type PepperCheck = [u8; 8];
 pub(crate) type SecretKey = Zeroizing<[u8; DIGEST_LEN]>;
 
 const CONTEXT_DIGEST: &str = "gatekey v1 token digest";
@@ -30,12 +34,15 @@ const CONTEXT_CHAIN: &str = "gatekey v1 audit chain";
 const CONTEXT_REQUEST: &str = "gatekey v1 idempotent request";
 const CONTEXT_EXTENSION: &str = "gatekey v1 extension";
 const CONTEXT_LOG: &str = "gatekey v1 fleet log";
+const CONTEXT_CHECK: &str = "gatekey v1 pepper check";
 const CONTEXT_SEAL: &str = "gatekey v1 store key seal";
 const CONTEXT_SEAL_TAG: &str = "gatekey v1 store key seal tag";
 
 /// The keys of an open store. Wiped on drop.
 pub(crate) struct Keyring {
-    /// By pepper id; the first signs.
+    /// The id of the pepper that signs: the first, but where other servers lack it.
+    signing: AtomicU8,
+    /// By pepper id.
     digest_keys: Vec<(u8, SecretKey)>,
     /// By pepper id, for the tokens of other systems.
     foreign_keys: Vec<(u8, SecretKey)>,
@@ -43,11 +50,14 @@ pub(crate) struct Keyring {
     chain_key: ChainKey,
     request_key: SecretKey,
     extension_key: SecretKey,
-    log_key: SecretKey,
+    /// By the id of the pepper that signs, and under none.
+    log_keys: Vec<(u8, SecretKey)>,
+    /// By pepper id.
+    pepper_checks: Vec<(u8, PepperCheck)>,
 }
 
 impl Keyring {
-    /// The keys of a store, for the peppers given, the signing one first.
+    /// The keys of a store, for the peppers given, of which the first signs.
     pub(crate) fn new(store_key: &SecretKey, peppers: &[Pepper]) -> Self {
         let by_pepper = |context| {
             let derived = peppers.iter().map(|pepper| {
@@ -60,20 +70,34 @@ impl Keyring {
             }
             keys
         };
+        let mut log_keys = by_pepper(CONTEXT_LOG);
+        if !peppers.is_empty() {
+            log_keys.push((NO_PEPPER, derive(CONTEXT_LOG, &[store_key.as_slice()])));
+        }
+        let check = |(id, key): &(u8, SecretKey)| (*id, short(key));
+        let pepper_checks = by_pepper(CONTEXT_CHECK).iter().map(check).collect();
         Self {
+            signing: AtomicU8::new(peppers.first().map_or(NO_PEPPER, Pepper::id)),
             digest_keys: by_pepper(CONTEXT_DIGEST),
             foreign_keys: by_pepper(CONTEXT_FOREIGN),
             tag_key: derive(CONTEXT_TAG, &[store_key.as_slice()]),
             chain_key: ChainKey(derive(CONTEXT_CHAIN, &[store_key.as_slice()])),
             request_key: derive(CONTEXT_REQUEST, &[store_key.as_slice()]),
             extension_key: derive(CONTEXT_EXTENSION, &[store_key.as_slice()]),
-            log_key: derive(CONTEXT_LOG, &[store_key.as_slice()]),
+            log_keys,
+            pepper_checks,
         }
     }
 
     /// The id of the pepper that new digests are made with.
     pub(crate) fn signing_pepper(&self) -> u8 {
-        self.digest_keys.first().map_or(NO_PEPPER, |(id, _)| *id)
+        self.signing.load(Ordering::Relaxed)
+    }
+
+    /// Lets another of the peppers sign: while nobody writes, so that a transaction has one.
+    pub(crate) fn sign_with(&self, pepper: u8) {
+        debug_assert!(self.knows_pepper(pepper));
+        self.signing.store(pepper, Ordering::Relaxed);
     }
 
     /// The digest of a token under a pepper, or `None` for a pepper not given.
@@ -83,10 +107,11 @@ impl Keyring {
         key.map(|(_, key)| digest_under(key, signed))
     }
 
-    /// The digest of a token under the pepper that signs.
-    pub(crate) fn sign(&self, signed: &Signed) -> Digest {
-        self.digest(self.signing_pepper(), signed)
-            .unwrap_or([0; DIGEST_LEN])
+    /// The pepper that signs, and the digest of a token under it.
+    pub(crate) fn sign(&self, signed: &Signed) -> (u8, Digest) {
+        let pepper = self.signing_pepper();
+        let digest = self.digest(pepper, signed);
+        (pepper, digest.unwrap_or([0; DIGEST_LEN]))
     }
 
     /// Writes the digest of a token before its record is known, where there is but one
@@ -136,7 +161,7 @@ impl Keyring {
         // The shape of a record with a short owner, tag left off.
         let dummy = [0x5a; 124];
         std::hint::black_box(self.hot_tag_is_right(&dummy, &[0; TAG_LEN]));
-        let digest = self.sign(signed);
+        let (_, digest) = self.sign(signed);
         std::hint::black_box(digests_equal(
             &digest,
             std::hint::black_box(&[0; DIGEST_LEN]),
@@ -156,7 +181,7 @@ impl Keyring {
         Some(digest)
     }
 
-    /// The ids of the peppers given, the signing one first.
+    /// The ids of the peppers given, the newest first.
     pub(crate) fn peppers(&self) -> impl Iterator<Item = u8> {
         self.digest_keys.iter().map(|(id, _)| *id)
     }
@@ -203,13 +228,18 @@ impl Keyring {
         self.digest_keys.iter().any(|(id, _)| *id == pepper)
     }
 
-    /// The seal of an entry of a fleet's log, over all else of it.
-    pub(crate) fn log_seal(&self, body: &[u8]) -> Digest {
-        *blake3::keyed_hash(&self.log_key, body).as_bytes()
+    /// The seal of an entry of a fleet's log, over all else of it: who has another secret for
+    /// the pepper that its digests were made with, has another seal. `None` for a pepper not
+    /// given.
+    pub(crate) fn log_seal(&self, pepper: u8, body: &[u8]) -> Option<Digest> {
+        let (_, key) = self.log_keys.iter().find(|(id, _)| *id == pepper)?;
+        Some(*blake3::keyed_hash(key, body).as_bytes())
     }
 
-    pub(crate) fn log_seal_is_right(&self, body: &[u8], seal: &Digest) -> bool {
-        digests_equal(&self.log_seal(body), seal)
+    /// For each pepper, the newest first, its id and by what another server knows that it has
+    /// the same secret for it.
+    pub(crate) fn pepper_checks(&self) -> &[(u8, PepperCheck)] {
+        &self.pepper_checks
     }
 
     /// What the keys of extensions come from.
@@ -320,6 +350,15 @@ pub(super) fn derive(context: &str, parts: &[&[u8]]) -> SecretKey {
 #[inline]
 fn digest_under(key: &SecretKey, signed: &Signed) -> Digest {
     *blake3::keyed_hash(key, signed).as_bytes()
+}
+
+fn short(key: &SecretKey) -> PepperCheck {
+    let mut check = PepperCheck::default();
+    check
+        .iter_mut()
+        .zip(key.iter())
+        .for_each(|(to, from)| *to = *from);
+    check
 }
 
 pub(super) fn cut(hash: blake3::Hash) -> Tag {
@@ -495,7 +534,7 @@ pub(crate) mod tests {
             };
             let ring = Keyring::new(&key, &peppers);
             let signed = signed.as_bytes().try_into().unwrap();
-            assert_eq!(ring.sign(signed).as_slice(), bytes(digest), "{row}");
+            assert_eq!(ring.sign(signed).1.as_slice(), bytes(digest), "{row}");
             count += 1;
         }
         assert_eq!(count, 3);
@@ -507,7 +546,7 @@ pub(crate) mod tests {
         let ring = Keyring::new(&key, &[pepper(2, 2), pepper(1, 1)]);
         let signed = [b'x'; SIGNED_LEN];
         assert_eq!(ring.signing_pepper(), 2);
-        assert_eq!(ring.sign(&signed), ring.digest(2, &signed).unwrap());
+        assert_eq!(ring.sign(&signed), (2, ring.digest(2, &signed).unwrap()));
         assert_ne!(ring.digest(1, &signed), ring.digest(2, &signed));
         assert_eq!(ring.digest(3, &signed), None);
     }

@@ -68,9 +68,10 @@ impl Known {
         format!("digest:{}", Hex(start))
     }
 
-    /// The digest under the pepper that signs.
-    pub(crate) fn sign(&self, ring: &Keyring) -> Digest {
-        self.digest(ring, ring.signing_pepper()).unwrap_or_default()
+    /// The pepper that signs, and the digest under it.
+    pub(crate) fn sign(&self, ring: &Keyring) -> (u8, Digest) {
+        let pepper = ring.signing_pepper();
+        (pepper, self.digest(ring, pepper).unwrap_or_default())
     }
 }
 

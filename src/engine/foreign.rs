@@ -176,14 +176,16 @@ impl Core {
     /// Notes that a key was seen for the first time, or has a digest under an older pepper.
     fn note_foreign(&self, found: &Found<'_>, proven: &Proven<'_>) {
         let view = &proven.view;
-        let is_new = !view.scheme().is_unseen() && found.pepper == self.signing_pepper();
+        let is_new = !view.scheme().is_unseen() && found.pepper >= self.signing_pepper();
         if is_new || self.notes.awaits_renewal(found.id) {
             return;
         }
+        let (pepper, new) = Known::text(found.part).sign(self.ring());
         self.notes.renew(Renewal {
             id: found.id,
             old: found.digest,
-            new: Known::text(found.part).sign(self.ring()),
+            pepper,
+            new,
         });
     }
 }

@@ -423,7 +423,7 @@ impl Engine {
 /// # Caring for the store
 impl Engine {
     /// Reports whether the store can be written to and, if not, what is wrong, since
-    /// when, and what to do.
+    /// when, and what to do; of a server of a fleet, also whether it is fresh.
     ///
     /// A store that has failed recovers by itself once its disk works: at the next
     /// change, and in the background (see [`Options::usage_interval`]). Until then
@@ -442,7 +442,11 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn health(&self) -> Health {
-        self.core.health()
+        let health = self.core.health();
+        match &self.core.fleet {
+            Some(fleet) => health.of_server(fleet.require_fresh(&*self.core.clock).is_ok()),
+            None => health,
+        }
     }
 
     /// Walks the whole store and reports every inconsistency: in tags, indexes,

@@ -118,7 +118,8 @@ impl Options {
         Self::default()
     }
 
-    /// Adds a pepper. The one with the highest id signs new digests. The others still
+    /// Adds a pepper. The one with the highest id signs new digests, in a
+    /// [fleet](crate::fleet) the highest that all servers have. The others still
     /// verify, and a later batch renews the digests that they have verified under the
     /// newest. A store created without a pepper cannot get one later.
     pub fn pepper(mut self, pepper: Pepper) -> Self {

@@ -580,7 +580,7 @@ impl Core {
             self.networks.used(view.id(), source, at);
         }
         if let Some(signed) = signed
-            && view.pepper() != self.signing_pepper()
+            && view.pepper() < self.signing_pepper()
         {
             self.note_renewal(view, signed);
         }
@@ -619,10 +619,12 @@ impl Core {
         if self.notes.awaits_renewal(view.id()) {
             return;
         }
+        let (pepper, new) = self.ring().sign(signed);
         self.notes.renew(Renewal {
             id: view.id(),
             old: *view.digest(),
-            new: self.ring().sign(signed),
+            pepper,
+            new,
         });
     }
 

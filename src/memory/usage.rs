@@ -221,11 +221,13 @@ fn word_of(id: KeyId, outcome: Outcome) -> u64 {
     id.raw() | u64::from(outcome.number()) << OUTCOME_SHIFT
 }
 
-/// A digest to be renewed under the newest pepper, if it is still `old`.
+/// A digest to be renewed under the pepper that signed then, if it is still `old`.
 #[derive(Clone, Copy)]
 pub(crate) struct Renewal {
     pub(crate) id: KeyId,
     pub(crate) old: Digest,
+    /// The pepper of the new digest.
+    pub(crate) pepper: u8,
     pub(crate) new: Digest,
 }
 

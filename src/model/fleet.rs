@@ -91,4 +91,7 @@ pub struct Server {
     pub lease: Duration,
     /// Whether that time is over, so that it grants nothing.
     pub is_gone: bool,
+    /// The ids of the peppers that it was given, the newest first; `None` where it does not
+    /// say.
+    pub peppers: Option<Vec<u8>>,
 }

@@ -27,15 +27,17 @@ use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 #[non_exhaustive]
 pub struct Health {
     failure: Option<Failure>,
+    is_fresh: Option<bool>,
 }
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Health {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut health = serializer.serialize_struct("Health", 2)?;
+        let mut health = serializer.serialize_struct("Health", 3)?;
         health.serialize_field("is_well", &self.is_well())?;
         health.serialize_field("failure", &self.failure)?;
+        health.serialize_field("is_fresh", &self.is_fresh)?;
         health.end()
     }
 }
@@ -52,6 +54,26 @@ impl Health {
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
+    }
+
+    /// Whether the server of a fleet knows enough to verify tokens; `None` where the engine is
+    /// alone. [`Engine::fleet_status`](crate::Engine::fleet_status) says why it does not.
+    #[must_use]
+    pub const fn is_fresh(&self) -> Option<bool> {
+        self.is_fresh
+    }
+
+    /// Whether requests should be sent here: the store takes changes, and the server of a
+    /// fleet is fresh. What a probe of readiness asks.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_well() && self.is_fresh != Some(false)
+    }
+
+    /// The same, of a server of a fleet.
+    pub(crate) const fn of_server(mut self, is_fresh: bool) -> Self {
+        self.is_fresh = Some(is_fresh);
+        self
     }
 }
 
@@ -300,6 +322,7 @@ impl Alarm {
     pub(crate) fn health(&self) -> Health {
         Health {
             failure: self.watch().failure.clone(),
+            is_fresh: None,
         }
     }
 

@@ -9,6 +9,8 @@ use crate::model::clock::Timestamp;
 pub const ENTRY_LEN_MAX: usize = 64 << 20;
 /// The largest part of a snapshot that an engine puts, in bytes.
 pub const PART_LEN_MAX: usize = 1 << 20;
+/// The most bytes that [`Beat::reads`] has.
+pub const READS_LEN_MAX: usize = 4096;
 /// The length of a [`Seal`], in bytes: that of the end of each entry which is its seal.
 pub const SEAL_LEN: usize = 32;
 
@@ -102,6 +104,9 @@ pub struct Beat {
     pub position: u64,
     /// For how long after a heartbeat the server may go on granting by what it knew.
     pub lease: Duration,
+    /// What the server can read, for the other servers: at most [`READS_LEN_MAX`] bytes,
+    /// which a log keeps as they are.
+    pub reads: Vec<u8>,
 }
 
 /// What a heartbeat found.
@@ -125,6 +130,18 @@ pub struct Node {
     pub beat: Beat,
     /// How long ago that was, by the log's clock.
     pub age: Duration,
+}
+
+impl Node {
+    /// Whether the server can grant nothing any more by what it knew at its last heartbeat.
+    pub(crate) fn is_over(&self) -> bool {
+        self.age > with_margin(self.beat.lease)
+    }
+}
+
+/// A lease, by the clock of another server: their rates differ by less than a hundredth.
+pub(crate) fn with_margin(lease: Duration) -> Duration {
+    lease.saturating_add(lease / 64)
 }
 
 /// A snapshot that is complete.
@@ -214,7 +231,7 @@ pub type LogResult<T> = Result<T, LogError>;
 ///
 /// let log = Counting(Arc::new(MemoryLog::new()), AtomicU64::new(0));
 /// assert!(log.found(&[0; 40])?);
-/// let beat = Beat { node: "eu-1".to_owned(), position: 0, lease: Duration::from_secs(10) };
+/// let beat = Beat { node: "eu-1".to_owned(), position: 0, lease: Duration::from_secs(10), reads: Vec::new() };
 /// let head = log.beat(&beat)?.head;
 /// assert!(matches!(log.append(&head, &[1; 40]), Appended::Done));
 /// assert!(matches!(log.append(&head, &[2; 40]), Appended::Overtaken(now) if now.position == 1));

@@ -56,7 +56,8 @@ pub fn digests_equal(left: &[u8; DIGEST_LEN], right: &[u8; DIGEST_LEN]) -> bool 
 /// these peppers, the signing one first.
 #[must_use]
 pub fn digest(store_key: &[u8; DIGEST_LEN], peppers: &[Pepper], signed: &Signed) -> [u8; 32] {
-    Keyring::new(&zeroize::Zeroizing::new(*store_key), peppers).sign(signed)
+    let ring = Keyring::new(&zeroize::Zeroizing::new(*store_key), peppers);
+    ring.sign(signed).1
 }
 
 /// Draws so many secrets, as issuing does.

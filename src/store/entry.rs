@@ -2,7 +2,7 @@
 //!
 //! An entry is `head, records, seal`. The seal is a keyed hash over all before it, the
 //! position and the seal of the entry before included, under a key that comes of the store
-//! key: so who can write to the log and does not know the pepper can neither make an
+//! key and of that pepper: so who can write to the log and does not know the pepper can neither make an
 //! entry nor move one. Nothing of an entry is decoded before its seal was found right, and what is
 //! decoded then takes no more memory than the entry has bytes.
 //!
@@ -11,7 +11,7 @@
 //! | 0 | 1 | version, 1 |
 //! | 1 | 1 | kind: 0 founds the log, 1 is a delta |
 //! | 2 | 1 | flags: 1 sets time back, 2 takes access away |
-//! | 3 | 1 | the pepper that its server signs with |
+//! | 3 | 1 | the pepper that signed as it was made, under which the seal is; 0 in the first |
 //! | 4 | 4 | format of the records |
 //! | 8 | 8 | position |
 //! | 16 | 32 | seal of the entry before |
@@ -21,7 +21,7 @@
 //! | 88 | | tables: length of the name (1), name, number of records (4); each of these: length of the key (2), key, length of the value (4, all ones: removed), value |
 //! | the end | 32 | seal |
 
-use crate::crypto::digest::{DIGEST_LEN, Keyring, TAG_LEN};
+use crate::crypto::digest::{DIGEST_LEN, Keyring, NO_PEPPER, TAG_LEN, digests_equal};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::log::{ENTRY_LEN_MAX, LogError, SEAL_LEN, Seal};
@@ -107,13 +107,15 @@ pub(crate) struct Header {
     pub(crate) at: Timestamp,
     pub(crate) sets_time_back: bool,
     pub(crate) takes_away: bool,
+    /// The pepper that signed as it was made, and that of its digests, if it has any.
+    pub(crate) pepper: u8,
 }
 
-fn head(ring: &Keyring, kind: u8, header: Header, after: &Place, position: u64) -> Vec<u8> {
+fn head(kind: u8, header: Header, after: &Place, position: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_LEN);
     let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
     let flags = flag(header.sets_time_back, SETS_TIME_BACK) | flag(header.takes_away, TAKES_AWAY);
-    bytes.extend([VERSION, kind, flags, ring.signing_pepper()]);
+    bytes.extend([VERSION, kind, flags, header.pepper]);
     bytes.extend(FORMAT.to_le_bytes());
     bytes.extend(position.to_le_bytes());
     bytes.extend(after.seal.as_bytes());
@@ -123,20 +125,29 @@ fn head(ring: &Keyring, kind: u8, header: Header, after: &Place, position: u64) 
     bytes
 }
 
-pub(crate) fn seal(ring: &Keyring, mut bytes: Vec<u8>) -> Vec<u8> {
-    let seal = ring.log_seal(&bytes);
-    bytes.extend(seal);
-    bytes
+pub(crate) fn seal(ring: &Keyring, mut bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let seal = ring.log_seal(pepper_of(&bytes), &bytes);
+    bytes.extend(seal.ok_or(Error::Internal("an entry of a pepper that is not there"))?);
+    Ok(bytes)
+}
+
+/// The pepper in whose seal an entry is: its place is the same in all versions.
+fn pepper_of(entry: &[u8]) -> u8 {
+    entry.get(3).copied().unwrap_or(NO_PEPPER)
 }
 
 /// The head of an entry right behind a place, for the proofs.
 #[cfg(feature = "proof")]
-pub(crate) fn delta_head(ring: &Keyring, header: Header, after: &Place) -> Vec<u8> {
-    head(ring, IS_DELTA, header, after, after.position + 1)
+pub(crate) fn delta_head(header: Header, after: &Place) -> Vec<u8> {
+    head(IS_DELTA, header, after, after.position + 1)
 }
 
 /// The entry that founds a log, with the place of a file that has applied it.
-pub(crate) fn found(ring: &Keyring, fleet: FleetId, at: Timestamp) -> (Vec<u8>, Place) {
+pub(crate) fn found(
+    ring: &Keyring,
+    fleet: FleetId,
+    at: Timestamp,
+) -> Result<(Vec<u8>, Place), Error> {
     let before = Place {
         fleet,
         position: 0,
@@ -148,10 +159,12 @@ pub(crate) fn found(ring: &Keyring, fleet: FleetId, at: Timestamp) -> (Vec<u8>, 
         at,
         sets_time_back: false,
         takes_away: false,
+        // The same bytes whenever it is made, whatever signs then.
+        pepper: NO_PEPPER,
     };
-    let bytes = seal(ring, head(ring, FOUNDS, header, &before, 0));
+    let bytes = seal(ring, head(FOUNDS, header, &before, 0))?;
     let seal = Seal::of(&bytes);
-    (bytes, Place { seal, ..before })
+    Ok((bytes, Place { seal, ..before }))
 }
 
 /// The fleet whose log an entry founds.
@@ -180,7 +193,7 @@ pub(crate) fn encode(
     header: Header,
     records: &Records,
 ) -> Result<Vec<u8>, Error> {
-    let mut bytes = head(ring, IS_DELTA, header, after, after.position + 1);
+    let mut bytes = head(IS_DELTA, header, after, after.position + 1);
     let too_long = || {
         let why = "the change is too large for the log: make it in several steps";
         Error::Log(LogError::new(why))
@@ -211,7 +224,7 @@ pub(crate) fn encode(
             return Err(too_long());
         }
     }
-    Ok(seal(ring, bytes))
+    seal(ring, bytes)
 }
 
 /// Reads the entry right behind a place, of which it must be the next.
@@ -223,7 +236,7 @@ pub(crate) fn decode(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entr
         return no("it is too short");
     };
     reader.0 = rest;
-    let [_, kind, flags, pepper, ..] = *head;
+    let [_, kind, flags, ..] = *head;
     let mut head = Reader(head);
     let fields = (|| {
         head.take(4)?;
@@ -249,9 +262,6 @@ pub(crate) fn decode(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entr
         return no(
             "it does not follow on what this server has applied: the log has another history",
         );
-    }
-    if !ring.knows_pepper(pepper) {
-        return no("its server signs with a pepper that this one does not have");
     }
     let Some(records) = reader.records() else {
         return no("it does not decode");
@@ -282,9 +292,19 @@ fn unsealed<'e>(ring: &Keyring, position: u64, bytes: &'e [u8]) -> Result<Reader
     let Some((body, seal)) = bytes.split_last_chunk::<DIGEST_LEN>() else {
         return Err(refused(position, "it is too short"));
     };
-    if !ring.log_seal_is_right(body, seal) {
-        let why = "its seal is wrong: it was changed, or is of another store";
-        return Err(refused(position, why));
+    let pepper = pepper_of(body);
+    let Some(own) = ring.log_seal(pepper, body) else {
+        let why = format!("its server signs with pepper {pepper}, which this one does not have");
+        return Err(refused(position, &why));
+    };
+    if !digests_equal(&own, seal) {
+        let why = match pepper {
+            NO_PEPPER => "its seal is wrong: it was changed, or is of another store".to_owned(),
+            id => format!(
+                "its seal is wrong: it was changed, is of another store, or its server has another secret for pepper {id}"
+            ),
+        };
+        return Err(refused(position, &why));
     }
     match body.first() {
         Some(&VERSION) => Ok(Reader(body)),
@@ -359,6 +379,7 @@ mod tests {
         at: Timestamp::MIN,
         sets_time_back: false,
         takes_away: true,
+        pepper: NO_PEPPER,
     };
 
     fn records() -> Records {
@@ -369,7 +390,7 @@ mod tests {
 
     /// The place of the founding entry, and the two entries behind it.
     fn chain(ring: &Keyring) -> (Place, [Vec<u8>; 2], [Entry; 2]) {
-        let (first, place) = found(ring, [5; 16], Timestamp::MIN);
+        let (first, place) = found(ring, [5; 16], Timestamp::MIN).unwrap();
         assert_eq!(founded(ring, &first).unwrap(), place);
         let one = encode(ring, &place, HEADER, &records()).unwrap();
         let read = decode(ring, &place, &one).unwrap();
@@ -414,7 +435,7 @@ mod tests {
     fn an_entry_is_written_as_it_always_was_and_those_of_older_formats_are_read() {
         let ring = ring(7);
         let (place, [one, _], [entry, _]) = chain(&ring);
-        let (first, _) = found(&ring, [5; 16], Timestamp::MIN);
+        let (first, _) = found(&ring, [5; 16], Timestamp::MIN).unwrap();
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let written: [(&str, String); 3] = [
             ("founding", hex(&first)),
@@ -475,7 +496,7 @@ mod tests {
         assert!(why.contains("another history"), "{why}");
         // A delta founds nothing, and the founding entry is none.
         assert!(founded(&ring, &one).is_err());
-        let (first, _) = found(&ring, [5; 16], Timestamp::MIN);
+        let (first, _) = found(&ring, [5; 16], Timestamp::MIN).unwrap();
         assert!(decode(&ring, &place, &first).is_err());
     }
 
@@ -498,11 +519,11 @@ mod tests {
     #[test]
     fn a_body_that_lies_is_an_error_and_reserves_nothing() {
         let ring = ring(7);
-        let (_, place) = found(&ring, [5; 16], Timestamp::MIN);
+        let (_, place) = found(&ring, [5; 16], Timestamp::MIN).unwrap();
         let with = |body: &[u8]| {
-            let mut bytes = head(&ring, IS_DELTA, HEADER, &place, 1);
+            let mut bytes = head(IS_DELTA, HEADER, &place, 1);
             bytes.extend(body);
-            decode(&ring, &place, &seal(&ring, bytes))
+            decode(&ring, &place, &seal(&ring, bytes).unwrap())
         };
         assert!(with(b"").is_ok());
         // Four billion records, a key and a value that are not there, a name that is none.
@@ -516,5 +537,31 @@ mod tests {
         for lie in lies {
             assert!(with(lie).is_err(), "{lie:?}");
         }
+    }
+
+    /// Both may be given under one id, on servers whose files do not know it yet.
+    #[test]
+    fn an_entry_of_another_secret_for_the_same_pepper_is_refused() {
+        let key = Zeroizing::new([7; 32]);
+        let with = |fill| {
+            let pepper = |id, fill| crate::Pepper::new(id, [fill; 32]).unwrap();
+            Keyring::new(&key, &[pepper(2, fill), pepper(1, 1)])
+        };
+        let (ring, other) = (with(5), with(6));
+        let (first, place) = found(&ring, [5; 16], Timestamp::MIN).unwrap();
+        assert_eq!(founded(&other, &first).unwrap(), place);
+        for (pepper, is_read) in [(1, true), (2, false)] {
+            let header = Header { pepper, ..HEADER };
+            let entry = encode(&ring, &place, header, &records()).unwrap();
+            assert!(decode(&ring, &place, &entry).is_ok());
+            let read = decode(&other, &place, &entry);
+            assert_eq!(read.is_ok(), is_read);
+            if let Err(error) = read {
+                let told = error.to_string();
+                assert!(told.contains("another secret for pepper 2"), "{told}");
+            }
+        }
+        assert_ne!(ring.pepper_checks(), other.pepper_checks());
+        assert_eq!(ring.pepper_checks()[1], other.pepper_checks()[1]);
     }
 }

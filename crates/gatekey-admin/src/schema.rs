@@ -504,6 +504,8 @@ pub(crate) struct Stats {
 pub(crate) struct Health {
     is_well: bool,
     failure: Option<Failure>,
+    /// Whether the server of a fleet verifies tokens; null where the server is alone.
+    is_fresh: Option<bool>,
 }
 
 /// Why it does not.
@@ -603,6 +605,8 @@ pub(crate) struct FleetServer {
     lease: (),
     /// Whether that time is over.
     is_gone: bool,
+    /// The ids of its peppers, the newest first; null where it does not say.
+    peppers: Option<Vec<u8>>,
 }
 
 /// A snapshot in the log of the fleet.

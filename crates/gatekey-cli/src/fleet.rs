@@ -105,7 +105,9 @@ fn status(door: &Door, global: &Global) -> Result<()> {
         true => table::print_json(&fleet)?,
         false => {
             table::print_object(server)?;
-            let columns = ["node", "position", "behind", "age", "lease", "is_gone"];
+            let columns = [
+                "node", "position", "behind", "age", "lease", "is_gone", "peppers",
+            ];
             list(global, &fleet["servers"], &columns)?;
         }
     }

@@ -64,7 +64,7 @@ fn serve(door: &Door, global: &Global, command: Command, token: String) -> Resul
         Command::Health => {
             let health = door.ask(&Ask::get("/v1/health"))?;
             print(global, &health)?;
-            match health["is_well"] == true {
+            match health["is_well"] == true && health["is_fresh"] != false {
                 true => Ok(()),
                 false => Err(Failure::silent(Exit::Found)),
             }

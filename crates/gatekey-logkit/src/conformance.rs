@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gatekey::fleet::{Appended, Beat, Entries, Head, Log, Seal, SnapshotInfo};
+use gatekey::fleet::{Appended, Beat, Entries, Head, Log, READS_LEN_MAX, Seal, SnapshotInfo};
 
 /// Runs all, each on a new log.
 ///
@@ -60,11 +60,18 @@ fn append<L: Log + ?Sized>(log: &L, after: &Head, bytes: &[u8]) -> Head {
     }
 }
 
+/// What a server of a name says that it can read: all that it may, of every byte.
+fn reads_of(node: &str) -> Vec<u8> {
+    let bytes = (0..=255).cycle().take(READS_LEN_MAX - node.len());
+    node.bytes().chain(bytes).collect()
+}
+
 fn beat<L: Log + ?Sized>(log: &L, node: &str, position: u64) -> Head {
     let beat = Beat {
         node: node.to_owned(),
         position,
         lease: Duration::from_millis(1_500),
+        reads: reads_of(node),
     };
     ok(log.beat(&beat)).head
 }
@@ -254,6 +261,9 @@ pub fn a_beat_gives_the_head_and_is_seen_by_others<L: Log + ?Sized>(log: &L) {
             .iter()
             .all(|it| it.beat.lease == Duration::from_millis(1_500))
     );
+    for node in &nodes {
+        assert_eq!(node.beat.reads, reads_of(&node.beat.node));
+    }
     assert!(nodes[1].age >= Duration::from_millis(25), "{nodes:?}");
     assert!(nodes[0].age < nodes[1].age, "{nodes:?}");
     // Both are counted, and one whose lease is over is not.
@@ -265,6 +275,7 @@ pub fn a_beat_gives_the_head_and_is_seen_by_others<L: Log + ?Sized>(log: &L) {
             node,
             position,
             lease,
+            reads: Vec::new(),
         }))
         .servers
     };

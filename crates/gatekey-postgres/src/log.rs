@@ -59,11 +59,11 @@ const FLOOR: &str = "SELECT floor FROM gatekey.head WHERE store = $1";
 // The head is read by the statement that writes, after it began.
 const BEAT: &str = "
 WITH beaten AS (
-    INSERT INTO gatekey.node (store, node, position, lease_ms, beaten_at)
-    VALUES ($1, $2, $3, $4, clock_timestamp())
+    INSERT INTO gatekey.node (store, node, position, lease_ms, reads, beaten_at)
+    VALUES ($1, $2, $3, $4, $5, clock_timestamp())
     ON CONFLICT (store, node) DO UPDATE SET
         position = excluded.position, lease_ms = excluded.lease_ms,
-        beaten_at = excluded.beaten_at
+        reads = excluded.reads, beaten_at = excluded.beaten_at
     RETURNING beaten_at
 )
 SELECT head.position, head.seal, head.fence,
@@ -75,7 +75,7 @@ FROM gatekey.head AS head, beaten WHERE head.store = $1";
 
 const NODES: &str = "
 SELECT node, position, lease_ms,
-    greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint
+    greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads
 FROM gatekey.node WHERE store = $1 ORDER BY node";
 
 /// A log of a [fleet](gatekey::fleet) in PostgreSQL, made by [`Config::open`](crate::Config::open).
@@ -262,12 +262,14 @@ impl Log for PostgresLog {
     fn beat(&self, beat: &Beat) -> LogResult<Beaten> {
         let (node, position) = (beat.node.clone(), to_db(beat.position)?);
         let lease = i64::try_from(beat.lease.as_millis()).unwrap_or(i64::MAX);
+        let reads = beat.reads.clone();
         let row = self.ask(&self.asks, move |client, store| {
-            let given: [Given<'_>; 4] = [
+            let given: [Given<'_>; 5] = [
                 (&store, Type::TEXT),
                 (&node, Type::TEXT),
                 (&position, Type::INT8),
                 (&lease, Type::INT8),
+                (&reads, Type::BYTEA),
             ];
             one(client, BEAT, &given)
         })?;
@@ -290,6 +292,7 @@ impl Log for PostgresLog {
                     node: get(row, 0)?,
                     position: from_db(get(row, 1)?)?,
                     lease: Duration::from_millis(from_db(get(row, 2)?)?),
+                    reads: get(row, 4)?,
                 },
                 age: Duration::from_millis(from_db(get(row, 3)?)?),
             })

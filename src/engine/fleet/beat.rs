@@ -17,6 +17,7 @@ impl Core {
         let met = self.catch_up(fleet, Some(beaten.head.position))?;
         self.require_same(fleet, &beaten)?;
         fleet.renew(t0);
+        self.choose_pepper(fleet)?;
         Ok(met)
     }
 
@@ -32,6 +33,7 @@ impl Core {
             node: fleet.node.clone(),
             position: before.position,
             lease: fleet.freshness.lease(),
+            reads: self.reads(),
         };
         let beaten = fleet.log.beat(&beat).map_err(Error::Log)?;
         if beaten.head.position < before.position {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
-use crate::model::log::Node;
+use crate::model::log::{Node, with_margin};
 use crate::sync::lock;
 
 /// How long an answer about the servers is used by others who wait.
@@ -33,7 +33,7 @@ impl Core {
                 let others = nodes.iter().filter(|node| node.beat.node != fleet.node);
                 if others
                     .into_iter()
-                    .all(|node| knows(node, position) || is_over(node))
+                    .all(|node| knows(node, position) || node.is_over())
                 {
                     return;
                 }
@@ -64,14 +64,4 @@ impl Core {
 
 fn knows(node: &Node, position: u64) -> bool {
     node.beat.position >= position
-}
-
-/// Whether a server can grant nothing any more by what it knew at its last heartbeat.
-pub(super) fn is_over(node: &Node) -> bool {
-    node.age > with_margin(node.beat.lease)
-}
-
-/// Clocks run at rates that differ by less than a hundredth.
-fn with_margin(lease: Duration) -> Duration {
-    lease.saturating_add(lease / 64)
 }

@@ -62,6 +62,7 @@ impl Core {
         self.watch.look(&*self.clock);
         for _ in 0..ATTEMPTS_MAX {
             self.settle_doubt(fleet)?;
+            self.require_pepper(fleet)?;
             // What callers were told of is applied before anything runs on the file.
             self.catch_up(fleet, Some(fleet.decided()))?;
             let present = self.present();
@@ -104,9 +105,8 @@ impl Core {
             let why = "this server's file has records that cannot be read, so what it left out would differ on others: make the change on another server, and let this one join again";
             return Err(Error::Log(LogError::new(why)));
         }
-        let Some(fence) = self.fence_of(fleet)? else {
-            return Ok(Attempt::Again);
-        };
+        let fence = lock(&fleet.known).fence;
+        let fence = fence.ok_or(Error::Internal("an append before a heartbeat"))?;
         self.require_clock(fleet, &proposed)?;
         let mut nonce = [0; 16];
         fill_random(&mut nonce)?;
@@ -115,6 +115,7 @@ impl Core {
             at: proposed.at,
             sets_time_back: proposed.sets_time_back,
             takes_away: proposed.takes_away,
+            pepper: proposed.pepper,
         };
         let entry = entry::encode(self.store.ring_of_log(), &after, header, &proposed.records)?;
         let head = Head {
@@ -231,15 +232,6 @@ impl Core {
             true => self.resolve(fleet).map(drop),
             false => Ok(()),
         }
-    }
-
-    /// The newest fence; `None` where this server had to ask, and may have found more.
-    fn fence_of(&self, fleet: &Fleet) -> Result<Option<u64>, Error> {
-        let known = lock(&fleet.known).fence;
-        if known.is_none() {
-            self.ask_head(fleet)?;
-        }
-        Ok(known)
     }
 
     /// Refuses to write an instant that is not the log's: it would hold for all servers.

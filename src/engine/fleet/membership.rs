@@ -206,12 +206,12 @@ impl Core {
                 }
                 let mut fleet = FleetId::default();
                 fill_random(&mut fleet)?;
-                let (_, place) = entry::found(ring, fleet, Timestamp::MIN);
+                let (_, place) = entry::found(ring, fleet, Timestamp::MIN)?;
                 self.store.set_place(Some(&place), self.present(), self)?;
                 fleet
             }
         };
-        let (first, _) = entry::found(ring, fleet, Timestamp::MIN);
+        let (first, _) = entry::found(ring, fleet, Timestamp::MIN)?;
         if settings.log.found(&first).map_err(Error::Log)? {
             return Ok(());
         }

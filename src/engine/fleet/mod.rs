@@ -41,16 +41,18 @@ mod everywhere;
 mod lead;
 mod membership;
 mod memory_log;
+mod peppers;
+mod reads;
 mod settings;
 mod snapshots;
-pub(super) mod state;
+mod state;
 mod status;
 mod thread;
 
 pub use crate::model::fleet::{Server, Status};
 pub use crate::model::log::{
     Appended, Beat, Beaten, ENTRY_LEN_MAX, Entries, Head, Log, LogError, LogResult, Node,
-    PART_LEN_MAX, SEAL_LEN, Seal, SnapshotInfo,
+    PART_LEN_MAX, READS_LEN_MAX, SEAL_LEN, Seal, SnapshotInfo,
 };
 pub use memory_log::MemoryLog;
 pub use settings::{Freshness, Settings};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::fleet::reads::Choice;
 use crate::engine::fleet::settings::{Freshness, Settings};
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::error::Error;
@@ -52,6 +53,7 @@ pub(super) struct Known {
     pub(super) newest: u64,
     /// How many servers beat, by the last heartbeat.
     pub(super) servers: u64,
+    pub(super) pepper: Choice,
     /// The newest fence.
     pub(super) fence: Option<u64>,
     pub(super) own: Option<Own>,
@@ -80,6 +82,7 @@ impl Fleet {
                 place,
                 newest: place.position,
                 servers: 0,
+                pepper: Choice::default(),
                 fence: None,
                 own: None,
                 is_in_doubt: false,

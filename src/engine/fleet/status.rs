@@ -1,6 +1,6 @@
 //! What a server tells of its fleet.
 
-use crate::engine::fleet::everywhere::is_over;
+use crate::engine::fleet::reads::Reads;
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::handle::Engine;
 use crate::model::clock::Clock;
@@ -47,9 +47,10 @@ fn servers(nodes: Vec<Node>, own: &Status) -> Vec<Server> {
         Server {
             position,
             behind: newest.saturating_sub(position),
-            is_gone: is_over(&node),
+            is_gone: node.is_over(),
             age: node.age,
             lease: node.beat.lease,
+            peppers: Reads::decode(&node.beat.reads).map(|reads| reads.ids()),
             node: node.beat.node,
         }
     };
@@ -112,6 +113,7 @@ mod tests {
                 node: name.to_owned(),
                 position,
                 lease: Duration::from_secs(3),
+                reads: Vec::new(),
             },
             age: Duration::from_secs(1),
         }

@@ -266,6 +266,7 @@ fn digests_to_renew_are_noted_once_and_up_to_a_bound() {
     let renewal = |at: u64| Renewal {
         id: KeyId::from_raw(at * SHARDS as u64 + 5),
         old: [0; 32],
+        pepper: 1,
         new: [1; 32],
     };
     for at in 0..per_shard {

@@ -8,19 +8,21 @@ use std::sync::LazyLock;
 
 use zeroize::Zeroizing;
 
-use crate::crypto::digest::Keyring;
+use crate::crypto::digest::{Keyring, NO_PEPPER};
 use crate::model::clock::Timestamp;
 use crate::store::entry::{self, Header, Place};
 
 static RING: LazyLock<Keyring> = LazyLock::new(|| Keyring::new(&Zeroizing::new([3; 32]), &[]));
 /// Behind what the entry must come.
-static PLACE: LazyLock<Place> = LazyLock::new(|| entry::found(&RING, [5; 16], Timestamp::MIN).1);
+static PLACE: LazyLock<Place> =
+    LazyLock::new(|| entry::found(&RING, [5; 16], Timestamp::MIN).unwrap().1);
 
 const HEADER: Header = Header {
     nonce: [7; 16],
     at: Timestamp::MIN,
     sets_time_back: false,
     takes_away: true,
+    pepper: NO_PEPPER,
 };
 
 /// The most memory that reading and writing an entry of a length takes: the smallest record
@@ -37,11 +39,13 @@ pub fn entry(bytes: &[u8]) {
     assert!(entry::founded(&RING, bytes).is_err());
     let _ = Place::decode(&RING, bytes);
     sealed(bytes.to_vec());
-    sealed([&entry::delta_head(&RING, HEADER, &PLACE), bytes].concat());
+    sealed([&entry::delta_head(HEADER, &PLACE), bytes].concat());
 }
 
 fn sealed(bytes: Vec<u8>) {
-    let sealed = entry::seal(&RING, bytes);
+    let Ok(sealed) = entry::seal(&RING, bytes) else {
+        return;
+    };
     let _ = entry::founded(&RING, &sealed);
     let Ok(read) = entry::decode(&RING, &PLACE, &sealed) else {
         return;

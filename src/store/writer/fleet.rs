@@ -17,6 +17,8 @@ use crate::store::tx::Tx;
 pub(crate) struct Proposed {
     /// The place of the file that it ran on.
     pub(crate) after: Place,
+    /// The pepper that its digests were made with.
+    pub(crate) pepper: u8,
     pub(crate) records: Records,
     pub(crate) at: Timestamp,
     pub(crate) sets_time_back: bool,
@@ -55,6 +57,7 @@ impl Writer<'_> {
                 }
                 let proposed = delta.map(|delta| Proposed {
                     after,
+                    pepper: ring.signing_pepper(),
                     records: journal.into_records(),
                     at: delta.at,
                     sets_time_back: delta.sets_time_back,

@@ -24,6 +24,7 @@ pub(crate) fn tour_of_a_fleet() -> Tour {
         node: "two".to_owned(),
         position: 0,
         lease: std::time::Duration::from_secs(9),
+        reads: Vec::new(),
     };
     let head = log.beat(&other).unwrap().head.position;
     let fleet = tour.done("GET", "/v1/fleet", &none);

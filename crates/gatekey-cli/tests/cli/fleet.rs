@@ -146,6 +146,7 @@ fn a_store_becomes_a_fleet_whose_servers_share_its_keys_and_leaves_it() {
             .iter()
             .all(|of| of["behind"] == 0 && of["is_gone"] == false)
     });
+    assert!(two.done(&["health"]).stdout.contains("\nis_fresh  true\n"));
     let told = two.done(&["fleet", "status"]).stdout;
     let (own, table) = told.split_once("node   position").unwrap();
     assert!(
@@ -155,10 +156,10 @@ fn a_store_becomes_a_fleet_whose_servers_share_its_keys_and_leaves_it() {
     assert_data_eq!(
         format!("node   position{table}"),
         str![[r#"
-node   position  behind  age[..]  lease  is_gone
-one    [..]  0       PT[..] PT10S  false
-three  [..]  0       PT[..] PT10S  false
-two    [..]  0       PT[..] PT10S  false
+node   position  behind  age[..]  lease  is_gone  peppers
+one    [..]  0       PT[..] PT10S  false    1
+three  [..]  0       PT[..] PT10S  false    1
+two    [..]  0       PT[..] PT10S  false    1
 
 "#]]
     );
@@ -203,6 +204,7 @@ fn a_fleet_without_its_database_says_so_fails_closed_and_comes_back() {
     let status = servers[1].run(&["--json", "fleet", "status"]);
     assert_eq!(status.code, 6, "{status:?}");
     let told = status.json();
+    assert_eq!(servers[1].run(&["health"]).code, 6);
     assert_eq!(told["server"]["is_fresh"], false);
     assert!(told["servers_error"].is_string() && told["server"]["error"].is_string());
     assert_eq!(
@@ -226,6 +228,7 @@ fn a_fleet_without_its_database_says_so_fails_closed_and_comes_back() {
         stale.run(&["fleet", "status"]).code == 6
     });
     assert_eq!(verify(&stale), 0);
+    assert_eq!(stale.run(&["health"]).code, 0);
     drop(server);
 }
 

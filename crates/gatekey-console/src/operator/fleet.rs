@@ -49,6 +49,7 @@ fn table(call: &Ask, status: &Status, servers: &[Server]) -> Table {
             number(server.behind),
             time(call, server.age),
             time(call, server.lease),
+            Cell::Text(peppers(server)),
         ]
         .into()
     };
@@ -61,6 +62,7 @@ fn table(call: &Ask, status: &Status, servers: &[Server]) -> Table {
             "fleet.behind",
             "fleet.last_beat",
             "fleet.lease",
+            "fleet.peppers",
         ]
         .map(|name| call.t(name))
         .to_vec(),
@@ -106,4 +108,10 @@ fn time(call: &Ask, time: Duration) -> Cell {
         true => Cell::Text(short(time)),
         false => Cell::Text(format::about(&call.site.look.texts, time)),
     }
+}
+
+/// `2, 1`: the newest first.
+fn peppers(server: &Server) -> String {
+    let peppers = server.peppers.iter().flatten();
+    peppers.map(u8::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -29,6 +29,7 @@ fn the_servers_of_a_fleet_are_shown_and_that_one_is_not_fresh() {
         node: evil,
         position: 1,
         lease,
+        reads: Vec::new(),
     })
     .unwrap();
     std::thread::sleep(Duration::from_millis(20));

@@ -29,6 +29,11 @@ fn a_server_that_is_cut_off_grants_nothing_after_its_lease_and_denies_nothing_ei
         assert!(matches!(many[..], [Err(Error::NotFresh { .. })]));
     }
     assert!(!cut.fleet_status().unwrap().is_fresh);
+    assert_eq!(
+        (cut.health().is_fresh(), cut.health().is_ready()),
+        (Some(false), false)
+    );
+    assert!(servers.engines[0].health().is_ready());
     let refused = servers.issue(1, "acme").unwrap_err();
     assert!(matches!(refused, Error::Log(_)), "{refused}");
     servers.logs[1].cut(false);

@@ -7,6 +7,7 @@ mod histories;
 mod hostile;
 mod members;
 mod outcomes;
+mod peppers;
 mod together;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ fn beat(log: &PostgresLog) -> gatekey::fleet::LogResult<gatekey::fleet::Beaten> 
         node,
         position: 0,
         lease: Duration::from_secs(1),
+        reads: Vec::new(),
     })
 }
 

@@ -114,6 +114,7 @@ fn a_synchronous_standby_takes_over_and_the_former_primary_answers_nothing() {
         node: "lost".to_owned(),
         position: 0,
         lease: Duration::from_secs(1),
+        reads: Vec::new(),
     };
     former.beat(&beat).unwrap_err();
     let head = former.fence();

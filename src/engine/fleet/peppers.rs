@@ -1,0 +1,73 @@
+//! With which pepper a server signs: see [`Choice`](super::reads::Choice).
+
+use crate::engine::fleet::reads::{Reads, shared_pepper};
+use crate::engine::fleet::state::{Fleet, steady};
+use crate::engine::shared::Core;
+use crate::model::error::Error;
+use crate::model::log::LogError;
+use crate::store::snapshot::Snapshot;
+use crate::sync::lock;
+
+impl Core {
+    /// What this server says that it can read.
+    pub(super) fn reads(&self) -> Vec<u8> {
+        Reads::of(self.ring()).encode()
+    }
+
+    /// Fails where it is not known which pepper may sign, and cannot be found out. After it,
+    /// the log has answered a heartbeat.
+    pub(super) fn require_pepper(&self, fleet: &Fleet) -> Result<(), Error> {
+        let is_made = || lock(&fleet.known).pepper.is_made;
+        if !is_made() {
+            self.ask_head(fleet)?;
+            self.choose_pepper(fleet)?;
+        }
+        match is_made() {
+            true => Ok(()),
+            false => Err(Error::Log(LogError::new(
+                "it does not say which peppers the other servers have",
+            ))),
+        }
+    }
+
+    /// Lets a newer pepper sign that all servers have, after a heartbeat. Once this server's
+    /// newest signs, it stays so while the server runs: one that comes without it says so of
+    /// itself. Asks the log only where there is a choice.
+    pub(super) fn choose_pepper(&self, fleet: &Fleet) -> Result<(), Error> {
+        let ring = self.ring();
+        let own = Reads::of(ring);
+        let (Some((newest, _)), Some((oldest, _))) = (own.peppers.first(), own.peppers.last())
+        else {
+            return Ok(());
+        };
+        let is_made = lock(&fleet.known).pepper.is_made;
+        if is_made && ring.signing_pepper() == *newest {
+            return Ok(());
+        }
+        let at = steady(&*self.clock);
+        let shared = match newest == oldest {
+            true => Some(*newest),
+            false => {
+                let nodes = fleet.log.nodes().map_err(Error::Log)?;
+                match shared_pepper(&own, &fleet.node, &nodes) {
+                    Some(shared) => shared,
+                    None => return Ok(()),
+                }
+            }
+        };
+        let state = self.read(Snapshot::state)?;
+        let is_used = |id: &u8| state.digests.iter().any(|(of, keys)| of == id && *keys > 0);
+        let used = own.peppers.iter().map(|(id, _)| *id).find(is_used);
+        // Nobody writes meanwhile, so that a transaction has one pepper.
+        self.store.exclusively(|| {
+            let mut known = lock(&fleet.known);
+            let signing = ring.signing_pepper();
+            let lease = fleet.freshness.lease();
+            let choice = (known.pepper).take((shared, at), lease, (signing, used, *oldest));
+            if choice != signing {
+                ring.sign_with(choice);
+            }
+        });
+        Ok(())
+    }
+}
