@@ -97,11 +97,7 @@ impl Closer {
         if let Some(follower) = &self.follower {
             follower.stop();
         }
-        let closed = self.core.close();
-        if let Some(fleet) = &self.core.fleet {
-            fleet.take_leave();
-        }
-        closed
+        self.core.close()
     }
 }
 

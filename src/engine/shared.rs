@@ -366,6 +366,10 @@ impl Core {
         let closed = self.store.close(|| {
             self.closed.store(true, Ordering::Release);
             self.go_dark();
+            // Before another process can open the file, and say that it is there.
+            if let Some(fleet) = &self.fleet {
+                fleet.take_leave();
+            }
         });
         closed.and(flushed)
     }

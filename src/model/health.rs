@@ -20,6 +20,9 @@ use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 ///     println!("since {}: {failure}; {}", failure.since(), failure.advice());
 /// }
 /// assert!(health.is_well());
+/// // For a probe of readiness:
+/// assert!(health.is_ready());
+/// assert_eq!(health.is_fresh(), None); // it is in no fleet
 /// # engine.close()?;
 /// # Ok::<(), gatekey::Error>(())
 /// ```

@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Hints,
     /// Show what the store holds.
     Stats,
-    /// Show whether the store takes changes, and whether the server of a fleet is fresh. Exits 6 if not.
+    /// Show whether the store takes changes, and a fleet's server is fresh.
     Health,
     /// Show whether the clock is right.
     Clock,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::args::{Audit, Global};
 use crate::ask;
 use crate::door::{Ask, Door};
-use crate::failure::Result;
+use crate::failure::{Exit, Failure, Result};
 use crate::local::print;
 use crate::table;
 
@@ -62,8 +62,10 @@ pub(super) fn run(door: &Door, global: &Global, command: &Audit) -> Result<()> {
 /// The position from which on the trail has so many entries.
 fn newest(door: &Door, count: u64) -> Result<u64> {
     let span = door.ask(&Ask::get("/v1/audit/span"))?;
-    let last = span["last"]["seq"].as_u64().unwrap_or(0);
-    Ok(last.saturating_sub(count).saturating_add(1))
+    let link = span["last"].as_str().unwrap_or_default();
+    let link: gatekey::Link = (link.parse())
+        .map_err(|error: gatekey::ParseError| Failure::new(Exit::Fault, error.to_string()))?;
+    Ok(link.seq.saturating_sub(count).saturating_add(1))
 }
 
 fn list(door: &Door, global: &Global, from: u64, limit: Option<usize>) -> Result<()> {

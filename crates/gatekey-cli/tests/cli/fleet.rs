@@ -146,7 +146,8 @@ fn a_store_becomes_a_fleet_whose_servers_share_its_keys_and_leaves_it() {
             .iter()
             .all(|of| of["behind"] == 0 && of["is_gone"] == false)
     });
-    assert!(two.done(&["health"]).stdout.contains("\nis_fresh  true\n"));
+    let health = two.done(&["--json", "health"]).json();
+    assert_eq!(health["is_fresh"], true, "{health}");
     let told = two.done(&["fleet", "status"]).stdout;
     let (own, table) = told.split_once("node   position").unwrap();
     assert!(

@@ -3,6 +3,7 @@
 use gatekey::fleet::{Log, MemoryLog, Settings};
 use gatekey::{Error, NewKeyspace, OpenError, Options, Pepper};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::common::{LONG, Servers, granted, options, position, settings, until};
 
@@ -163,7 +164,7 @@ fn names_of_servers_and_leases_have_bounds() {
     let refused = [
         Settings::new(log(), ""),
         Settings::new(log(), "x".repeat(65)),
-        settings(log(), 1, std::time::Duration::from_millis(99)),
+        settings(log(), 1, Duration::from_millis(99)),
     ];
     for settings in refused {
         let path = std::env::temp_dir().join("gatekey-none");
@@ -179,5 +180,34 @@ fn a_server_does_not_repair_its_file_for_all() {
     let before = position(&servers.engines[0]);
     assert!(matches!(servers.engines[0].repair(), Err(Error::Log(_))));
     assert_eq!(position(&servers.engines[0]), before);
+    servers.close_equal();
+}
+
+/// Otherwise calls that take access away would not wait for the one that came.
+#[test]
+fn a_server_that_leaves_is_forgotten_before_another_can_open_its_file() {
+    let mut servers = Servers::new(2, LONG);
+    let leaving = servers.engines.pop().unwrap();
+    servers.logs[1].delay(Duration::from_millis(200));
+    let come = || {
+        let options = options().fleet(settings(servers.log.clone(), 1, LONG));
+        options.join_fleet(servers.path(1)).ok()
+    };
+    let came = std::thread::scope(|scope| {
+        let closing = scope.spawn(|| leaving.close().unwrap());
+        let mut came = None;
+        until("the file is free", || {
+            came = came.take().or_else(come);
+            came.is_some()
+        });
+        closing.join().unwrap();
+        came.unwrap()
+    });
+    let nodes = servers.log.nodes().unwrap();
+    assert!(
+        nodes.iter().any(|it| it.beat.node == "server-1"),
+        "{nodes:?}"
+    );
+    servers.engines.push(came);
     servers.close_equal();
 }
