@@ -311,7 +311,7 @@ impl Contents {
     pub(crate) fn new() -> Self {
         Self {
             hasher: blake3::Hasher::new(),
-            waiting: Vec::with_capacity(2 * Self::AT_ONCE),
+            waiting: Vec::with_capacity(Self::AT_ONCE),
         }
     }
 
@@ -323,11 +323,13 @@ impl Contents {
 
     /// Takes parts that stand behind their lengths, eight bytes each, little-endian.
     pub(crate) fn add_parts(&mut self, parts: &[u8]) {
-        self.waiting.extend_from_slice(parts);
-        if self.waiting.len() >= Self::AT_ONCE {
-            self.hasher.update(&self.waiting);
-            self.waiting.clear();
+        if self.waiting.len() + parts.len() < Self::AT_ONCE {
+            self.waiting.extend_from_slice(parts);
+            return;
         }
+        self.hasher.update(&self.waiting);
+        self.waiting.clear();
+        self.hasher.update(parts);
     }
 
     pub(crate) fn finish(mut self) -> Digest {

@@ -18,8 +18,7 @@ impl Engine {
     /// copy gets its name. This is the only safe way to copy an open store: `cp` mixes
     /// pages of several commits, and its copy may not open.
     ///
-    /// It has up to two threads of its own read records, and keeps a few thousand of them in
-    /// memory.
+    /// It has up to two threads of its own read records, and keeps some 8 MiB of them in memory.
     ///
     /// A damaged record is copied as it is, and [`Backup::damaged`] names it: look at
     /// that list before you delete older backups.

@@ -196,7 +196,7 @@ impl Core {
         self.with_levels(Who::has(view), entry, |levels| {
             let cost = requirements.cost;
             if levels.quotas.len() > 1 {
-                return self.charge_exactly(view, levels, cost, receipt);
+                return self.charge_exactly(view, levels, requirements, receipt);
             }
             let spend = || match levels.quotas.first() {
                 Some(quota) if cost > 0 => self.quotas.spend_one(quota.purse, cost.into(), when),
@@ -205,7 +205,7 @@ impl Core {
             let mut counted = None;
             let (asks, at) = (&levels.limits, (when, &self.home));
             if !(self.limiter).charge_steadily(asks, cost, at, &mut counted, spend)? {
-                return self.charge_exactly(view, levels, cost, receipt);
+                return self.charge_exactly(view, levels, requirements, receipt);
             }
             receipt.standing = counted.map_or(Stands::Nowhere, |it| Stands::Told(it.told()));
             if let Some(ask) = levels.limits.last() {
@@ -222,10 +222,15 @@ impl Core {
         &self,
         view: &View<'_>,
         levels: &Levels<'_>,
-        cost: u32,
+        requirements: &Requirements<'_>,
         receipt: &mut Receipt,
     ) -> Result<Coarsely, Error> {
-        let charged = self.charge_levels(view, levels, cost, receipt, self.present())?;
+        let (cost, present) = (requirements.cost, self.present());
+        let charged = self.charge_levels(view, levels, cost, receipt, present)?;
+        #[cfg(feature = "http")]
+        if let Some(told) = requirements.told {
+            self.tell_charged(view, levels, cost, present.clock, &charged, told);
+        }
         Ok(match charged {
             Charged::Admitted => Coarsely::Admitted,
             refused => Coarsely::Refused(Box::new(refused)),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::crypto::digest::digests_equal;
 use crate::crypto::foreign::Known;
 use crate::engine::shared::Core;
-use crate::engine::verify::Proven;
+use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled};
 use crate::memory::tally::Way;
 use crate::memory::usage::Renewal;
 use crate::model::clock::Timestamp;
@@ -75,7 +75,7 @@ impl Core {
         begun: &mut Option<Instant>,
     ) -> Result<Verdict, Error> {
         let mut copy = HotCopy::new();
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let (found, proven) = match self.look_for_foreign(text, &mut copy, begun)? {
                 Looked::Denied(denial) => {
                     self.notes.count_unattributed(Outcome::of_denial(&denial));
@@ -94,6 +94,7 @@ impl Core {
             }
             return Ok(verdict);
         }
+        Err(never_settled())
     }
 
     /// Finds the key of a text, and proves that the text is its token. Notes when that began,

@@ -187,7 +187,7 @@ impl Options {
 
     /// How often the engine's thread writes the use of keys, and digests renewed under
     /// a new pepper. A crash loses the usage of one interval. `None` keeps no usage and
-    /// starts no thread: then only [`Engine::flush`](crate::Engine::flush) and closing
+    /// starts no thread that stays: then only [`Engine::flush`](crate::Engine::flush) and closing
     /// renew digests, up to 262,144 keys at once, and only the next change recovers a
     /// store that has failed.
     ///

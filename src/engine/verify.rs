@@ -53,6 +53,16 @@ impl<'a> Proven<'a> {
     }
 }
 
+/// How often a key's record is read anew because a quota of it was changed meanwhile: each time
+/// takes a whole change of it.
+pub(super) const ROUNDS_MAX: u32 = 64;
+
+/// It was changed each time. Better an error than a request that never ends.
+#[cold]
+pub(super) fn never_settled() -> Error {
+    Error::Internal("memory has a quota that the store does not have")
+}
+
 /// What a token that was proven is judged to be.
 pub(super) enum Judged {
     /// Good, and charged.
@@ -318,7 +328,7 @@ impl Core {
     ) -> Result<Verdict, Error> {
         self.look_home()?;
         let mut copy = HotCopy::new();
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let leave = self.copy_from_file(parts.id, &mut copy)?;
             let Some(proven) = self.prove_copy(&copy, parts)? else {
                 self.notes.count_unattributed(Outcome::Unknown);
@@ -334,6 +344,7 @@ impl Core {
                 return Ok(verdict);
             }
         }
+        Err(never_settled())
     }
 
     /// Copies a key's record out of the newest snapshot, and releases the snapshot.

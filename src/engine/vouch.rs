@@ -1,7 +1,7 @@
 //! The way of a verification for a key that another proof than its token stands for.
 
 use crate::engine::shared::Core;
-use crate::engine::verify::Proven;
+use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled};
 use crate::memory::lagging::is_behind;
 use crate::memory::resident::{RECORD_LEN_MAX, Resident};
 use crate::memory::tally::Way;
@@ -54,7 +54,7 @@ impl Core {
         }
         self.look_home()?;
         let mut copy = HotCopy::new();
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let leave = self.copy_from_file(key, &mut copy)?;
             let Some(view) = copy.view() else {
                 self.notes.count_unattributed(Outcome::Unknown);
@@ -70,6 +70,7 @@ impl Core {
                 return Ok(verdict);
             }
         }
+        Err(never_settled())
     }
 
     #[inline(always)]

@@ -9,9 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{
-    CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::model::clock::Timestamp;
 use crate::model::error::{Conflict, Corruption, Error, StoreFailure};
@@ -22,7 +20,7 @@ use crate::store::extension;
 use crate::store::failure::{OrStore, failure, guarded};
 use crate::store::ground::Ground;
 use crate::store::mark::{Cuts, Mark, Marking, UNFINISHED};
-use crate::store::pipe::{Chunk, PER_CHUNK, in_turns};
+use crate::store::pipe::{PER_CHUNK, in_turns, next_chunk};
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{self, META, META_COPY, State, Tagged, each_table};
 
@@ -217,19 +215,11 @@ fn copy_table<K: redb::Key + Send + 'static, V: redb::Value + Send + 'static>(
 
     let mut rows = ReadableTable::iter(&from).or_store()?;
     let read = || {
-        let mut chunk = Chunk::default();
-        while chunk.records < PER_CHUNK
-            && let Some(row) = rows.next()
-        {
-            let (key, value) = row.or_store()?;
-            let (key, value) = (key.value(), value.value());
-            let (key, value) = (K::as_bytes(&key), V::as_bytes(&value));
+        next_chunk(&mut rows, |key, value| {
             if let Some(damage) = &mut damage {
-                damage.look(&name, key.as_ref(), value.as_ref());
+                damage.look(&name, key, value);
             }
-            chunk.add(key.as_ref(), value.as_ref());
-        }
-        Ok((chunk.records > 0).then_some(chunk))
+        })
     };
     let mut firsts = Vec::new();
     in_turns([read], count > PER_CHUNK, |chunk| {
@@ -239,12 +229,7 @@ fn copy_table<K: redb::Key + Send + 'static, V: redb::Value + Send + 'static>(
         }
         for (key, value) in chunk.iter() {
             to.insert_before(K::from_bytes(key), V::from_bytes(value))
-                .map_err(|error| match error {
-                    CursorError::UnorderedKey => {
-                        Error::corrupted("file", "-", format!("table {name} is not in order"))
-                    }
-                    other => Error::Store(failure(other)),
-                })?;
+                .or_store()?;
         }
         meter.add(chunk.records)
     })?;

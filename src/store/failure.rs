@@ -15,6 +15,10 @@ impl<T, E: Into<redb::Error>> OrStore<T> for Result<T, E> {
     fn or_store(self) -> Result<T, Error> {
         self.map_err(|error| match error.into() {
             redb::Error::Corrupted(why) => Error::corrupted("file", "-", why),
+            // Of rows that were put in order: those that are there are not.
+            redb::Error::UnorderedKey => {
+                Error::corrupted("file", "-", "a table of it is not in order")
+            }
             redb::Error::DatabaseClosed => Error::Closed,
             redb::Error::PreviousIo => Error::Store(StoreFailure::new(
                 "the file could not be read or written before; the engine recovers by itself",

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 
 use redb::{
-    AccessGuard, CursorError, Key, Range, ReadableTable, ReadableTableMetadata, StorageError,
-    Table, TableDefinition, TableHandle, TableStats, Value, WriteTransaction,
+    AccessGuard, Key, Range, ReadableTable, ReadableTableMetadata, StorageError, Table,
+    TableDefinition, TableHandle, TableStats, Value, WriteTransaction,
 };
 
 use crate::model::error::Error;
-use crate::store::failure::{OrStore, failure};
+use crate::store::failure::OrStore;
 
 /// The changed records of a table, by their keys; `None` where it was removed.
 pub(crate) type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -172,12 +172,7 @@ impl<'t, K: Key + 'static, V: Value + 'static> Noted<'t, K, V> {
             .or_store()?;
         for of in rows {
             let (key, value) = row(of);
-            cursor
-                .insert_before(&key, &value)
-                .map_err(|error| match error {
-                    CursorError::UnorderedKey => Error::Internal("rows were not in order"),
-                    other => Error::Store(failure(other)),
-                })?;
+            cursor.insert_before(&key, &value).or_store()?;
         }
         cursor.close().or_store()
     }
@@ -350,6 +345,6 @@ mod tests {
         let mut table = Noted::open(&txn, TABLE, &journal).unwrap();
         let rows: Vec<u64> = (0..20).map(|at| at % 10).collect();
         let done = table.insert_in_order(&rows, |at| ((1, *at), &[][..]), |_, _| {});
-        assert!(matches!(done, Err(Error::Internal(_))));
+        assert!(matches!(done, Err(Error::Corrupted(_))));
     }
 }

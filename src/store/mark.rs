@@ -13,7 +13,7 @@ use crate::crypto::digest::{Contents, Digest, Keyring};
 use crate::model::error::Error;
 use crate::store::extension;
 use crate::store::failure::OrStore;
-use crate::store::pipe::{Chunk, in_turns};
+use crate::store::pipe::{Chunk, PER_CHUNK, in_turns, next_chunk};
 use crate::store::tables::{Bytes, META_COPY, State, Tagged, each_table, unseal};
 
 /// In the place of a mark, while the copy is made.
@@ -101,7 +101,7 @@ impl Mark {
     }
 }
 
-fn read_table<K: redb::Key + Sync + 'static, V: redb::Value + Sync + 'static>(
+fn read_table<K: redb::Key + Send + Sync + 'static, V: redb::Value + Send + Sync + 'static>(
     marking: &mut Marking,
     txn: &ReadTransaction,
     definition: TableDefinition<'_, K, V>,
@@ -114,19 +114,26 @@ fn read_table<K: redb::Key + Sync + 'static, V: redb::Value + Sync + 'static>(
     marking.table(name, 0);
     // Of pieces that are read by turns, each is a chunk: so they come in order.
     let cuts = cuts.0.get(name).map_or(&[][..], Vec::as_slice);
-    let readers = [0, 1].map(|first| {
-        let (mut at, table) = (first, &table);
-        move || {
-            let piece = (at <= cuts.len()).then(|| read_piece(table, cuts, at));
-            at += 2;
-            piece.transpose()
-        }
-    });
-    in_turns(readers, !cuts.is_empty(), |chunk| {
+    let take = |chunk: Chunk| {
         marking.records(&chunk);
         count += chunk.records;
         each(chunk.records)
-    })?;
+    };
+    if cuts.is_empty() {
+        let mut rows = ReadableTable::iter(&table).or_store()?;
+        let is_long = table.len().or_store()? > PER_CHUNK;
+        in_turns([|| next_chunk(&mut rows, |_, _| {})], is_long, take)?;
+    } else {
+        let readers = [0, 1].map(|first| {
+            let (mut at, table) = (first, &table);
+            move || {
+                let piece = (at <= cuts.len()).then(|| read_piece(table, cuts, at));
+                at += 2;
+                piece.transpose()
+            }
+        });
+        in_turns(readers, true, take)?;
+    }
     if let Some((_, counted)) = marking.counts.last_mut() {
         *counted = count;
     }

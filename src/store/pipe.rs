@@ -1,15 +1,19 @@
 //! Work on many records by several threads: some read them, one takes what was read.
 //!
-//! They are there for a backup, a compaction and a check alone, and end with it.
+//! They are there for a backup, a compaction, a check, and a recovery that writes the file anew,
+//! and end with it.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Builder;
 
-use crate::model::error::Error;
-use crate::store::failure::guarded;
+use redb::{Key, Range, Value};
 
-/// How many records are handed over at once.
+use crate::model::error::Error;
+use crate::store::failure::{OrStore, guarded};
+
+/// How many records are handed over at once, at most, and of how many bytes, but for the last.
 pub(super) const PER_CHUNK: u64 = 4096;
+const BYTES_PER_CHUNK: usize = 1 << 20;
 /// How much of what a reader gives waits to be taken, at most.
 const WAITING_MAX: usize = 2;
 /// The length that stands before each part.
@@ -44,6 +48,26 @@ impl Chunk {
         };
         std::iter::from_fn(move || Some((part()?, part()?)))
     }
+}
+
+/// The next records of a table, as many as are handed over at once; `None` behind the last.
+/// `each` sees every one of them.
+pub(super) fn next_chunk<K: Key + 'static, V: Value + 'static>(
+    rows: &mut Range<'_, K, V>,
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> Result<Option<Chunk>, Error> {
+    let mut chunk = Chunk::default();
+    while chunk.records < PER_CHUNK
+        && chunk.bytes.len() < BYTES_PER_CHUNK
+        && let Some(row) = rows.next()
+    {
+        let (key, value) = row.or_store()?;
+        let (key, value) = (key.value(), value.value());
+        let (key, value) = (K::as_bytes(&key), V::as_bytes(&value));
+        each(key.as_ref(), value.as_ref());
+        chunk.add(key.as_ref(), value.as_ref());
+    }
+    Ok((chunk.records > 0).then_some(chunk))
 }
 
 /// Takes what readers give in turns, until the one whose turn it is has no more. Each reader has
@@ -213,5 +237,37 @@ mod tests {
         assert!(chunk.iter().eq(records));
         chunk.bytes.pop();
         assert_eq!(chunk.iter().count(), 2);
+    }
+
+    /// Whatever a table has, and however long its records are.
+    #[test]
+    fn a_table_is_read_in_chunks_of_bounded_length() {
+        const TABLE: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("rows");
+        let memory = redb::backends::InMemoryBackend::new();
+        let db = redb::Database::builder()
+            .create_with_backend(memory)
+            .unwrap();
+        let txn = db.begin_write().unwrap();
+        {
+            let mut table = txn.open_table(TABLE).unwrap();
+            let lens = std::iter::repeat_n(3, 10_000).chain(std::iter::repeat_n(100_000, 25));
+            for (key, len) in (0..).zip(lens) {
+                table.insert(key, vec![7; len].as_slice()).unwrap();
+            }
+        }
+        txn.commit().unwrap();
+        let txn = redb::ReadableDatabase::begin_read(&db).unwrap();
+        let table = txn.open_table(TABLE).unwrap();
+        let mut rows = redb::ReadableTable::iter(&table).unwrap();
+        let (mut seen, mut read, mut chunks) = (0, 0, 0);
+        while let Some(chunk) = next_chunk(&mut rows, |_, _| seen += 1).unwrap() {
+            assert!(chunk.records <= PER_CHUNK, "{} records", chunk.records);
+            let len = chunk.bytes.len();
+            assert!(len < BYTES_PER_CHUNK + 100_100, "{len} bytes");
+            assert_eq!(chunk.iter().count() as u64, chunk.records);
+            read += chunk.records;
+            chunks += 1;
+        }
+        assert_eq!((seen, read, chunks), (10_025, 10_025, 5));
     }
 }

@@ -514,3 +514,40 @@ fn x_fields_of_a_quota_that_refuses_are_the_quotas() {
         assert_eq!(header(&refused, "retry-after").is_some(), reset);
     }
 }
+
+/// Whatever fields a dialect has, and at whichever level: the limits and quotas of owners are
+/// charged by a way of their own.
+#[test]
+fn what_refused_is_named_without_fields_that_say_what_is_left() {
+    let of_owner = |update: OwnerUpdate, fields| {
+        let dialect = Dialect::builder()
+            .limit_fields(fields, ReportedLimit::Tightest)
+            .build()
+            .unwrap();
+        let world = World::new(&dialect, |key| key);
+        world
+            .engine
+            .update_owner("acme_live", "umbrella", update)
+            .unwrap();
+        assert!(world.is_granted(2));
+        body(&world.cost(1))["violated-policies"].clone()
+    };
+    for fields in [
+        LimitFields::XRateLimit,
+        LimitFields::RateLimit,
+        LimitFields::None,
+    ] {
+        let limit = OwnerUpdate::new().limits([Limit::per_hour(2).fixed()]);
+        assert_eq!(
+            of_owner(limit, fields),
+            json!(["owner1-hour"]),
+            "{fields:?}"
+        );
+        let quota = OwnerUpdate::new().quota(Quota::new(2).refilled(Refill::Daily));
+        assert_eq!(
+            of_owner(quota, fields),
+            json!(["owner1-daily"]),
+            "{fields:?}"
+        );
+    }
+}

@@ -4,7 +4,7 @@
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use gatekey::{Engine, Grant, Limit, OwnerSettings, OwnerUpdate, Quota};
+use gatekey::{Engine, Grant, Limit, OwnerSettings, OwnerUpdate, Quota, Setting};
 use serde::{Deserialize, Deserializer};
 
 use crate::admin::{Failure, blocking};
@@ -23,19 +23,19 @@ struct Change {
     /// In the place of the plan's: `[{"requests": 5, "window": "PT2S", "algorithm": "fixed"}]`.
     #[serde(default, deserialize_with = "given")]
     limits: Option<Option<Vec<Limit>>>,
-    /// `{"requests": 100000, "refill": "monthly"}`.
+    /// `{"requests": 100000, "refill": "monthly"}`, `"unlimited"`, or null for the default.
     #[serde(default, deserialize_with = "given")]
-    quota: Option<Option<Quota>>,
-    /// The most keys.
+    quota: Option<Setting<Quota>>,
+    /// The most keys; likewise.
     #[serde(default, deserialize_with = "given")]
-    cap: Option<Option<u32>>,
+    cap: Option<Setting<u32>>,
 }
 
 /// A member that is there, be it `null`.
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl Change {

@@ -19,8 +19,8 @@ impl Core {
     pub(super) fn require_pepper(&self, fleet: &Fleet) -> Result<(), Error> {
         let is_made = || lock(&fleet.known).pepper.is_made;
         if !is_made() {
-            self.ask_head(fleet)?;
-            self.choose_pepper(fleet)?;
+            // What keys are signed with is known once everything is applied.
+            self.beat(fleet)?;
         }
         match is_made() {
             true => Ok(()),

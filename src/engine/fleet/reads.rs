@@ -94,7 +94,7 @@ impl Choice {
     /// instant. Gives the one to sign with, which is never older than `signing` once a
     /// choice is made: what was signed is read by all who can be fresh.
     ///
-    /// `used` is the newest with which keys are signed already. A newer one signs once all
+    /// `used` is the newest with which keys are signed already: it signs at once. A newer one signs once all
     /// servers have had it for a lease, so that none was away for a moment.
     pub(super) fn take(
         &mut self,
@@ -105,6 +105,10 @@ impl Choice {
         if !self.is_made {
             self.is_made = true;
             return used.or(shared).unwrap_or(oldest);
+        }
+        if let Some(used) = used.filter(|used| *used > signing) {
+            self.newer = None;
+            return used;
         }
         self.newer = match (shared, self.newer) {
             (Some(shared), Some((newer, since))) if shared == newer => Some((newer, since)),
@@ -212,6 +216,10 @@ mod tests {
         );
         // A server that lacks it cannot be fresh, or is not any more.
         assert_eq!(signs(two, &[one, one, None]), [2, 2, 2]);
+        // Another server signs with it already.
+        let mut choice = Choice::default();
+        let mut take = |used| choice.take((one, Duration::ZERO), Duration::MAX, (1, used, 1));
+        assert_eq!([take(one), take(two), take(one)], [1, 2, 1]);
         assert_eq!(
             signs(one, &[two, two, two, two, one, None]),
             [1, 1, 1, 2, 2, 2]

@@ -672,3 +672,49 @@ fn a_token_under_an_old_pepper_is_hashed_once() {
     assert_eq!((work(), work()), ((2, 2), (1, 1)));
     core.close().unwrap();
 }
+
+/// A slice that was taken of a quota which is gone by the end of the same batch, is of no
+/// later one.
+#[test]
+fn a_slice_of_a_quota_that_its_batch_makes_and_removes_is_not_spent() {
+    use crate::model::level::LevelDefaults;
+    use crate::{OwnerUpdate, Quota, Requirements, Setting};
+
+    let options = Options::new().usage_interval(None);
+    let engine = options.open_in_memory().unwrap();
+    let defaults = LevelDefaults::new().quota(Quota::new(100_000));
+    let keyspace = NewKeyspace::new("acme_live").unwrap();
+    let keyspace = engine.create_keyspace(keyspace.owner_defaults(1, defaults));
+    let number = keyspace.unwrap().id;
+    let issued = engine.issue(NewKey::new("acme_live", "acme").unwrap());
+    let text = issued.unwrap().token;
+    let core = &engine.core;
+    let owner: OwnerPath = "acme".parse().unwrap();
+    let purse = {
+        let entry = core.registry.get(number).unwrap();
+        let of_revision = crate::memory::registry::Once::new(entry).defaults(1).quota;
+        let name = core.limiter.names().of_owner(number, &owner);
+        name.purse(Some(of_revision.unwrap()))
+    };
+    let (quotas, clock) = (core.quotas.clone(), core.now());
+    let unlimited = OwnerUpdate::new().quota(Setting::Unlimited);
+    core.mutate(move |tx| {
+        let of = (number, &owner, purse);
+        let asked = std::sync::Weak::new();
+        let take = quota::take_slice_of_owner;
+        assert!(take(tx, &quotas, of, 1, clock, &asked)?);
+        change::owner_settings::update(tx, "acme_live".parse()?, &owner, &unlimited, None)
+    })
+    .unwrap();
+    let by_default = OwnerUpdate::new().quota(Setting::Default);
+    engine
+        .update_owner("acme_live", "acme", by_default)
+        .unwrap();
+    let thousand = Requirements::new().cost(1_000);
+    for _ in 0..100 {
+        let verdict = engine.verify_with(text.expose(), &thousand).unwrap();
+        assert!(verdict.is_granted(), "{verdict:?}");
+    }
+    let one_more = engine.verify(text.expose()).unwrap();
+    assert!(!one_more.is_granted(), "{one_more:?}");
+}

@@ -123,7 +123,8 @@ mod serialized {
     impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             if deserializer.is_human_readable() {
-                return deserializer.deserialize_any(Read(PhantomData));
+                // As an option, so that a member that is left out is the default.
+                return deserializer.deserialize_option(Read(PhantomData));
             }
             Ok(match Form::deserialize(deserializer)? {
                 Form::Default => Self::Default,

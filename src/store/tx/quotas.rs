@@ -33,6 +33,8 @@ impl Tx<'_> {
         let old = self.quotas.remove(number).or_store()?;
         let old = quota_from(self.ring, number, old);
         self.delta.quotas.note(number, old, None);
+        // Of one that this transaction made, the delta says nothing.
+        self.note_slice(QuotaEvent::Changed(number));
         Ok(())
     }
 
