@@ -33,8 +33,11 @@ impl Tx<'_> {
         let old = self.quotas.remove(number).or_store()?;
         let old = quota_from(self.ring, number, old);
         self.delta.quotas.note(number, old, None);
-        // Of one that this transaction made, the delta says nothing.
-        self.note_slice(QuotaEvent::Changed(number));
+        let change = self.delta.quotas.get(&number);
+        if change.is_some_and(|change| change.old.is_none()) {
+            // This transaction made it: the delta says nothing of it.
+            self.note_slice(QuotaEvent::Changed(number));
+        }
         Ok(())
     }
 
