@@ -302,7 +302,17 @@ fn what_an_engine_answers_with_reads_back() {
     );
     let stats = serde_json::to_value(engine.stats().unwrap()).unwrap();
     assert_eq!(stats["keyspaces"]["acme_live"]["revoked"], 1);
-    assert_eq!(stats["health"], json!({"is_well": true, "failure": null}));
+    let health = json!({"is_well": true, "failure": null, "is_fresh": null});
+    assert_eq!(stats["health"], health);
+    // What is left out is the default.
+    #[derive(Deserialize)]
+    struct Sold {
+        cap: gatekey::Setting<u32>,
+    }
+    for sold in [json!({}), json!({"cap": null})] {
+        let sold: Sold = serde_json::from_value(sold).unwrap();
+        assert_eq!(sold.cap, gatekey::Setting::Default);
+    }
     let counts = &stats["keyspaces"]["acme_live"];
     round(&serde_json::from_value::<KeyCounts>(counts.clone()).unwrap());
     let update = OwnerUpdate::new().limits([]).quota(Quota::new(9)).cap(2);

@@ -438,11 +438,7 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn health(&self) -> Health {
-        let health = self.core.health();
-        match &self.core.fleet {
-            Some(fleet) => health.of_server(fleet.require_fresh(&*self.core.clock).is_ok()),
-            None => health,
-        }
+        self.core.health()
     }
 
     /// Walks the whole store and reports every inconsistency: in tags, indexes,

@@ -313,7 +313,11 @@ impl Core {
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.alarm().health()
+        let health = self.alarm().health();
+        match &self.fleet {
+            Some(fleet) => health.of_server(fleet.require_fresh(&*self.clock).is_ok()),
+            None => health,
+        }
     }
 
     pub(crate) fn alarm(&self) -> &Arc<Alarm> {
