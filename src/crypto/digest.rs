@@ -74,7 +74,8 @@ impl Keyring {
         if !peppers.is_empty() {
             log_keys.push((NO_PEPPER, derive(CONTEXT_LOG, &[store_key.as_slice()])));
         }
-        let check = |(id, key): &(u8, SecretKey)| (*id, short(key));
+        let check =
+            |(id, key): &(u8, SecretKey)| (*id, key.first_chunk().copied().unwrap_or_default());
         let pepper_checks = by_pepper(CONTEXT_CHECK).iter().map(check).collect();
         Self {
             signing: AtomicU8::new(peppers.first().map_or(NO_PEPPER, Pepper::id)),
@@ -352,15 +353,6 @@ pub(super) fn derive(context: &str, parts: &[&[u8]]) -> SecretKey {
 #[inline]
 fn digest_under(key: &SecretKey, signed: &Signed) -> Digest {
     *blake3::keyed_hash(key, signed).as_bytes()
-}
-
-fn short(key: &SecretKey) -> PepperCheck {
-    let mut check = PepperCheck::default();
-    check
-        .iter_mut()
-        .zip(key.iter())
-        .for_each(|(to, from)| *to = *from);
-    check
 }
 
 pub(super) fn cut(hash: blake3::Hash) -> Tag {

@@ -278,11 +278,8 @@ impl Limiter {
             }
         }
         found.sort_unstable_by_key(|(_, line)| stands_at(line));
-        let same_place = |pair: &[(&Ask<'_>, &Line)]| match pair {
-            [(_, one), (_, next)] => stands_at(one) == stands_at(next),
-            _ => false,
-        };
-        if found.windows(2).any(same_place) {
+        let places = found.iter().map(|(_, line)| stands_at(line));
+        if !places.is_sorted_by(|one, next| one < next) {
             return Ok(false);
         }
         let mut held: ArrayVec<(&Ask<'_>, MutexGuard<'_, Option<Meter>>, Counters), LEVELS_MAX> =
