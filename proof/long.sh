@@ -33,6 +33,10 @@ oauth() {
     GATEKEY_PROOF=long cargo test -p gatekey-oauth --all-features --test oauth_proof -- \
         --nocapture --test-threads=1
 }
+# Not optimised more: it waits for the network. A million trials of both tests together.
+fleet() {
+    GATEKEY_FLEET_TRIALS=500000 cargo test -p gatekey-postgres --test it -- --nocapture network::
+}
 flood() { cargo bench --bench flood; }
 # Branches are counted by a nightly compiler alone. Without the conformance tests, which
 # drive a program of its own.
@@ -48,7 +52,7 @@ coverage() {
         awk 'NR == 1 { print "file functions lines branches"; next }
             !/^-+$/ { print $1, $7, $10, $13 }' | column -t
 }
-parts=(power killed linear loom shuttle fuzz written timing memcheck secrets bounds oauth flood coverage)
+parts=(power killed linear loom shuttle fuzz written timing memcheck secrets bounds oauth fleet flood coverage)
 
 mkdir -p docs/proof
 for part in "${@:-${parts[@]}}"; do
