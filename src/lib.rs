@@ -147,6 +147,7 @@ mod model;
 #[cfg(feature = "proof")]
 #[doc(hidden)]
 pub mod proof;
+mod steps;
 mod store;
 mod sync;
 #[cfg(feature = "tower")]

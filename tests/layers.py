@@ -14,7 +14,7 @@ from pathlib import Path
 
 SRC = Path(__file__).resolve().parent.parent / "src"
 # From the bottom up. A folder that is not named here fails the check.
-LAYERS = ["sync", "model", "crypto", "store", "memory", "change", "engine", "http", "tower", "proof"]
+LAYERS = ["sync", "steps", "model", "crypto", "store", "memory", "change", "engine", "http", "tower", "proof"]
 
 
 def module_of(path):

@@ -15,6 +15,7 @@ use crate::model::secret::Pepper;
 use crate::store::place::Place;
 use crate::store::settings::Intent;
 
+pub use crate::steps::stop_at;
 pub use crate::store::medium::Medium;
 
 /// Opens or creates a store on a medium of the caller's: a disk that is

@@ -19,6 +19,7 @@ use crate::store::damage::Damage;
 use crate::store::extension;
 use crate::store::failure::{OrStore, failure, guarded};
 use crate::store::ground::Ground;
+use crate::store::leftovers::BACKUP;
 use crate::store::mark::{Cuts, Mark, Marking, UNFINISHED};
 use crate::store::pipe::{PER_CHUNK, in_turns, next_chunk};
 use crate::store::snapshot::Snapshot;
@@ -75,7 +76,7 @@ pub(crate) fn backup(
     cache_bytes: usize,
     on_progress: OnProgress<'_>,
 ) -> Result<Backup, Error> {
-    let aside = Aside::begin("backup", target, ".backup", Conflict::BackupUnderWay)?;
+    let aside = Aside::begin("backup", target, BACKUP, Conflict::BackupUnderWay)?;
     let made = guarded(|| copy_and_compare(snapshot, &aside, target, cache_bytes, on_progress))?;
     aside.finish()?;
     Ok(made)

@@ -19,12 +19,16 @@ pub(super) const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9
 /// being created.
 const CREATING: &str = ".gatekey-create";
 
+/// Behind the name that a backup is to have: the suffix of one that is being written.
+pub(super) const BACKUP: &str = ".backup";
+
 /// How old an empty file must be to be a leftover. A creation locks its file right after
 /// it has created it: until then the file is empty and not locked.
 const EMPTY_FOR: Duration = Duration::from_secs(60);
 
-/// A temporary name for the creation of a store, which no other creation uses.
-pub(super) fn creating_name(target: &Path) -> PathBuf {
+/// A temporary name for the creation of a store, or for a copy of it, which no other uses. Once
+/// nobody has it locked, the next opening of the store removes it.
+pub(crate) fn creating_name(target: &Path) -> PathBuf {
     // Another number each time, without a draw from the system's generator.
     let number = RandomState::new().build_hasher().finish();
     name_with(target, &format!(".{number:016x}{CREATING}"))
@@ -46,12 +50,13 @@ pub(super) fn clear_creations(target: &Path) {
     }
 }
 
-/// Whether a name is one that [`creating_name`] gives to a store.
+/// Whether a name is one that [`creating_name`] gives to a store, or of a backup to there.
 fn is_creating_name(name: &OsStr, store: &OsStr) -> bool {
     let number = name
         .as_encoded_bytes()
         .strip_prefix(store.as_encoded_bytes())
         .and_then(|rest| rest.strip_prefix(b"."))
+        .map(|rest| rest.strip_suffix(BACKUP.as_bytes()).unwrap_or(rest))
         .and_then(|rest| rest.strip_suffix(CREATING.as_bytes()));
     number.is_some_and(|number| {
         let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

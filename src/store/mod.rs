@@ -34,7 +34,7 @@ pub(crate) mod identity;
 pub(crate) mod import;
 pub(crate) mod journal;
 pub(crate) mod lags;
-mod leftovers;
+pub(crate) mod leftovers;
 pub(crate) mod life;
 mod mark;
 #[cfg(feature = "proof")]

@@ -13,6 +13,7 @@ use crate::crypto::digest::Keyring;
 use crate::model::error::{Error, OpenError, StoreFailure};
 use crate::model::health::Alarm;
 use crate::model::time::Present;
+use crate::steps::reached;
 use crate::store::base::Base;
 use crate::store::delta::{Delta, Publish};
 use crate::store::failure::{OrStore, failure, failure_of, guarded, guarded_any, panicked};
@@ -239,6 +240,7 @@ impl Writer<'_> {
     pub(crate) fn commit(&mut self, written: Written) -> Result<Shown, Error> {
         let Written { txn, delta } = written;
         let syncs = self.base.access().syncs();
+        reached("written");
         let committed = guarded_any(|| txn.commit());
         let fault = self.fault();
         self.inner.recovery.is_due = fault.is_some();
@@ -264,7 +266,12 @@ impl Writer<'_> {
         }
         match fault.or(failed) {
             Some(failure) => self.resolve(delta, failure),
-            None => self.show(delta),
+            None => {
+                reached("committed");
+                let shown = self.show(delta);
+                reached("shown");
+                shown
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
 use crate::model::log::{Entries, LogError, Seal};
+use crate::steps::reached;
 use crate::store::delta::Waiting;
 use crate::store::entry::{self, Entry, Place};
 use crate::store::writer::Shown;
@@ -51,6 +52,7 @@ impl Core {
                     };
                 }
                 Entries::Found(entries) => {
+                    reached("read");
                     met.takes_away |= self.apply(fleet, place, &entries)?.takes_away;
                 }
                 Entries::Trimmed { floor } => {

@@ -9,6 +9,7 @@ use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet, Own, steady};
 use crate::engine::shared::Core;
 use crate::model::error::{Error, StoreFailure};
 use crate::model::log::{Appended, Head, LogError, Seal};
+use crate::steps::reached;
 use crate::store::entry::{self, Header, Place};
 use crate::store::queue::Batch;
 use crate::store::tx::Tx;
@@ -52,6 +53,7 @@ impl Core {
         };
         let done = (self.queue).submit(noting, |batch| self.drive_by_log(fleet, batch))?;
         if takes_away.load(Ordering::Acquire) {
+            reached("answered");
             self.wait_everywhere(fleet, fleet.decided());
         }
         Ok(done)
@@ -128,8 +130,10 @@ impl Core {
             waiting: Some(std::mem::take(&mut proposed.waiting)),
             is_applied: false,
         });
+        reached("collected");
         match fleet.log.append(&head, &entry) {
             Appended::Done => {
+                reached("appended");
                 self.apply_own(fleet, after, entry);
                 Ok(Attempt::Done)
             }

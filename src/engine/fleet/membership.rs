@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::crypto::token::fill_random;
 use crate::engine::fleet::settings::Settings;
-use crate::engine::fleet::snapshots::beside;
 use crate::engine::fleet::state::Fleet;
 use crate::engine::fleet::thread::FollowerThread;
 use crate::engine::handle::Engine;
@@ -15,7 +14,10 @@ use crate::engine::shared::Core;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, OpenError, Result};
 use crate::model::log::{Log, LogError, SnapshotInfo};
+use crate::steps::reached;
 use crate::store::entry::{self, FleetId, Place};
+use crate::store::file::{end_of_links, rename_to_new};
+use crate::store::leftovers::creating_name;
 
 /// # Founding, joining and leaving a fleet
 impl Options {
@@ -44,10 +46,12 @@ impl Options {
         let settings = self.fleet_settings(path)?;
         let alone = self.clone().without_fleet().open(path)?;
         alone.core.found_fleet(&settings, path)?;
+        reached("founded");
         if settings.log.snapshots().map_err(Error::Log)?.is_empty() {
             alone.put_snapshot(&*settings.log)?;
         }
         alone.close()?;
+        reached("begun");
         self.open(path)
     }
 
@@ -74,7 +78,7 @@ impl Options {
         let settings = self.fleet_settings(path)?;
         let is_there = path.metadata().is_ok_and(|found| found.len() > 0);
         if !is_there {
-            let joining = beside(Some(path), "joining");
+            let joining = creating_name(&end_of_links(path));
             let taken = self.take_snapshot(&*settings.log, &joining, path);
             if taken.is_err() {
                 let _ = std::fs::remove_file(&joining);
@@ -148,6 +152,7 @@ impl Options {
             Failed::Log(error) => Error::Log(error),
             Failed::Io(error) => Error::open(Some(joining), OpenError::io(error)),
         })?;
+        reached("taken");
         let alone = self.clone().without_fleet().open(joining)?;
         let report = alone.check()?;
         let place = alone.core.snapshot()?.place()?;
@@ -158,9 +163,11 @@ impl Options {
                 "its newest snapshot is not what it was as it was taken",
             ));
         }
-        let named = std::fs::hard_link(joining, path);
+        reached("checked");
+        let named = std::fs::File::open(joining)
+            .and_then(|file| rename_to_new(joining, &file, &end_of_links(path)));
         named.map_err(|error| Error::open(Some(path), OpenError::io(error)))?;
-        let _ = std::fs::remove_file(joining);
+        reached("named");
         Ok(())
     }
 }
@@ -180,6 +187,8 @@ fn write_parts(log: &dyn Log, snapshot: SnapshotInfo, to: &Path) -> Result<(), F
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(to).map_err(Failed::Io)?;
+    // While it is locked, no other opening takes it for what a crash has left.
+    file.lock().map_err(Failed::Io)?;
     for part in 0..snapshot.parts {
         let bytes = log.part(snapshot.position, part).map_err(Failed::Log)?;
         let gone = || {
@@ -189,6 +198,7 @@ fn write_parts(log: &dyn Log, snapshot: SnapshotInfo, to: &Path) -> Result<(), F
         };
         file.write_all(&bytes.ok_or_else(gone)?)
             .map_err(Failed::Io)?;
+        reached("part");
     }
     file.sync_all().map_err(Failed::Io)
 }
@@ -208,6 +218,7 @@ impl Core {
                 fill_random(&mut fleet)?;
                 let (_, place) = entry::found(ring, fleet, Timestamp::MIN)?;
                 self.store.set_place(Some(&place), self.present(), self)?;
+                reached("placed");
                 fleet
             }
         };

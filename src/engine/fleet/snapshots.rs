@@ -2,29 +2,15 @@
 
 use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::crypto::token::fill_random;
 use crate::engine::handle::Engine;
 use crate::model::error::{Conflict, Error, OpenError, Result};
 use crate::model::log::{Log, LogError, PART_LEN_MAX, SnapshotInfo};
+use crate::steps::reached;
 use crate::store::backup;
-
-/// A path in the folder of a store that nobody else uses.
-pub(super) fn beside(path: Option<&Path>, what: &str) -> PathBuf {
-    let mut random = [0; 8];
-    // Without random bytes, the path is one that exists at most after a crash.
-    let _ = fill_random(&mut random);
-    let suffix = format!(".{what}-{:016x}", u64::from_le_bytes(random));
-    match path {
-        Some(path) => {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        }
-        None => std::env::temp_dir().join(format!("gatekey{suffix}")),
-    }
-}
+use crate::store::file::end_of_links;
+use crate::store::leftovers::creating_name;
 
 impl Engine {
     /// Puts a snapshot of the newest state, which is that of one position.
@@ -32,12 +18,22 @@ impl Engine {
         let snapshot = self.core.lasting_snapshot()?;
         let place = snapshot.place()?;
         let place = place.ok_or_else(|| Error::open(self.path(), OpenError::NotInFleet))?;
-        let target = beside(self.closer.path.as_deref(), "snapshot");
-        let on_progress = &mut |_| ControlFlow::Continue(());
+        // What a crash leaves of it, the next opening of the store removes.
+        let target = match self.path() {
+            Some(path) => creating_name(&end_of_links(path)),
+            None => creating_name(&std::env::temp_dir().join("gatekey")),
+        };
+        let on_progress = &mut |_| {
+            reached("copying");
+            ControlFlow::Continue(())
+        };
         let cache_bytes = self.core.cache_bytes();
         let put = backup::backup(snapshot, &target, cache_bytes, on_progress).and_then(|backup| {
             match backup.damaged_total {
-                0 => put_file(log, place.position, &target),
+                0 => {
+                    reached("copied");
+                    put_file(log, place.position, &target)
+                }
                 _ => {
                     let why = "this server's file is damaged: take the snapshot on another";
                     Err(Error::Log(LogError::new(why)))
@@ -68,10 +64,13 @@ fn put_file(log: &dyn Log, position: u64, path: &Path) -> Result<SnapshotInfo> {
             break;
         }
         log.put_part(position, parts, &bytes).map_err(Error::Log)?;
+        reached("put");
         parts += 1;
     }
     let snapshot = SnapshotInfo { position, parts };
+    reached("all put");
     log.seal_snapshot(&snapshot).map_err(Error::Log)?;
+    reached("sealed");
     Ok(snapshot)
 }
 
