@@ -117,6 +117,9 @@ fn small_types_have_these_texts() {
     reads_and_writes::<Limit>(
         r#"{"requests": 5, "window": "PT1S", "algorithm": "bucket", "burst": 9}"#,
     );
+    reads_and_writes::<Limit>(
+        r#"{"requests": 5, "window": "PT1H", "algorithm": "fixed", "for_fleet": true}"#,
+    );
     let sliding: Limit = serde_json::from_str(r#"{"requests": 5, "window": "PT1S"}"#).unwrap();
     assert_eq!(sliding, Limit::per_second(5));
     reads_and_writes::<LimitStatus>(

@@ -81,7 +81,8 @@ fn take_slice_of(
     put_back(tx, quotas, &quotas.make_room(name, number))?;
     // The later of the two readings: a refill that is due for the request is due here.
     let mut new = old.at(clock);
-    let slice = new.take_slice(number, cost, quotas.in_memory(number, &new));
+    let in_memory = quotas.in_memory(number, &new);
+    let slice = new.take_slice(number, cost, in_memory, quotas.servers());
     if new != old {
         tx.put_quota(number, &new)?;
     }
@@ -164,7 +165,9 @@ pub(crate) fn use_up(
         let mut new = old.at(clock.max(tx.clock()));
         new.use_up(requests);
         // The next is likely to use as much.
-        let slice = new.take_slice(number, requests, 0);
+        let servers = quotas.servers();
+        let ahead = requests.min(new.ahead_max(servers));
+        let slice = new.take_slice(number, ahead, 0, servers);
         if new != old {
             tx.put_quota(number, &new)?;
         }

@@ -111,7 +111,8 @@ impl Hash {
         self.list(limits, |hash, limit| {
             hash.number(limit.requests().into());
             hash.duration(limit.window());
-            hash.number(limit.algorithm() as u64);
+            // Whether it is for the fleet, too: one that is not hashes as it always did.
+            hash.number(limit.algorithm() as u64 | u64::from(limit.is_for_fleet()) << 8);
             hash.number(limit.capacity().into());
         });
     }
@@ -288,6 +289,7 @@ mod tests {
             vec![new().limits([Limit::per_minute(6)])],
             vec![new().limits([Limit::per_hour(5)])],
             vec![new().limits([Limit::per_hour(5).fixed()])],
+            vec![new().limits([Limit::per_hour(5).fixed().for_fleet()])],
             vec![new().limits([Limit::per_hour(5).bucket(5)])],
             vec![new().limits([Limit::per_hour(5).bucket(6)])],
             vec![new().limits([Limit::per_hour(6).bucket(5)])],

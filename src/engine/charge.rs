@@ -583,7 +583,7 @@ impl Core {
         let changes = self.own_limits.changes();
         let limits = self.read(|snapshot| snapshot.own_limits(key))?;
         limits
-            .map(|limits| self.own_limits.keep(key, limits, changes, &self.home))
+            .map(|limits| self.own_limits.keep(key, &limits, changes, &self.home))
             .transpose()
     }
 

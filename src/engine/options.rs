@@ -508,6 +508,10 @@ impl Options {
         {
             return Err(OpenError::Options(format!("failed attempts: {why}")));
         }
+        if self.failed_attempts.is_some_and(Limit::is_for_fleet) {
+            let why = "failed attempts are counted by each server by itself, and not for the fleet";
+            return Err(OpenError::Options(why.to_owned()));
+        }
         if self
             .usage_interval
             .is_some_and(|interval| interval.is_zero())

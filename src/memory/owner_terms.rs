@@ -39,9 +39,10 @@ pub(crate) enum Own {
     Damaged(Corruption),
 }
 
-#[derive(Default)]
 pub(crate) struct OwnerTerms {
     by_name: papaya::HashMap<Name, Own, RandomState>,
+    /// By how many servers limits of the fleet are divided. Held while settings are published.
+    servers: Mutex<u64>,
     /// How often settings were published, of whatever owner.
     published: AtomicU64,
     /// Of the times that those of some owner went, the last.
@@ -50,6 +51,17 @@ pub(crate) struct OwnerTerms {
 
 /// The settings of owners, as one verification reads them.
 pub(crate) type Pinned<'a> = papaya::HashMapRef<'a, Name, Own, RandomState, papaya::LocalGuard<'a>>;
+
+impl Default for OwnerTerms {
+    fn default() -> Self {
+        Self {
+            by_name: papaya::HashMap::default(),
+            servers: Mutex::new(1),
+            published: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
+        }
+    }
+}
 
 impl OwnerTerms {
     pub(crate) fn pin(&self) -> Pinned<'_> {
@@ -74,9 +86,10 @@ impl OwnerTerms {
     ) {
         let name = names.of_owner(*keyspace, owner);
         let known = self.by_name.pin();
+        let servers = lock(&self.servers);
         let stamp = 1 + self.published.fetch_add(1, Ordering::AcqRel);
         let new = match read {
-            Ok(record) => record.map(|record| Own::of(record, stamp)),
+            Ok(record) => record.map(|record| Own::of(record, stamp, *servers)),
             Err(damage) => Some(Own::Damaged(damage)),
         };
         let has_settings = new.is_some();
@@ -91,15 +104,38 @@ impl OwnerTerms {
             entry.count_owners(isize::from(has_settings) - isize::from(had_settings));
         }
     }
+
+    /// Divides the limits of the fleet by so many servers from now on.
+    pub(crate) fn divide(&self, servers: u64) {
+        let mut of = lock(&self.servers);
+        *of = servers;
+        let known = self.by_name.pin();
+        for (name, own) in &known {
+            let Own::Settings {
+                plan,
+                limits: Some(limits),
+                quota,
+                ..
+            } = own
+            else {
+                continue;
+            };
+            if let Some(divided) = limits.divided(servers) {
+                let divided = Own::Settings {
+                    stamp: 1 + self.published.fetch_add(1, Ordering::AcqRel),
+                    plan: *plan,
+                    limits: Some(divided),
+                    quota: *quota,
+                };
+                known.insert(*name, divided);
+            }
+        }
+    }
 }
 
 impl Own {
-    fn of(record: &OwnerSettingsRecord, stamp: u64) -> Self {
-        let terms = |limits: &Vec<Limit>| {
-            Arc::new(Terms {
-                limits: limits.as_slice().into(),
-            })
-        };
+    fn of(record: &OwnerSettingsRecord, stamp: u64, servers: u64) -> Self {
+        let terms = |limits: &Vec<Limit>| Terms::new(limits, servers);
         Self::Settings {
             stamp,
             plan: record.plan,
@@ -110,14 +146,24 @@ impl Own {
 }
 
 /// Limits that keys have of their own.
-#[derive(Default)]
 pub(crate) struct OwnLimits {
     by_key: papaya::HashMap<u64, Arc<Terms>, RandomState>,
     /// How often limits of keys were changed. What was read before a change is not kept
     /// after it.
     changes: AtomicU64,
-    /// Held while limits are kept or forgotten.
-    keeping: Mutex<()>,
+    /// Held while limits are kept or forgotten: by how many servers those of the fleet are
+    /// divided.
+    keeping: Mutex<u64>,
+}
+
+impl Default for OwnLimits {
+    fn default() -> Self {
+        Self {
+            by_key: papaya::HashMap::default(),
+            changes: AtomicU64::new(0),
+            keeping: Mutex::new(1),
+        }
+    }
 }
 
 impl OwnLimits {
@@ -134,14 +180,12 @@ impl OwnLimits {
     pub(crate) fn keep(
         &self,
         key: KeyId,
-        limits: Vec<Limit>,
+        limits: &[Limit],
         changes: u64,
         home: &Home,
     ) -> Result<Arc<Terms>, Error> {
-        let terms = Arc::new(Terms {
-            limits: limits.into_boxed_slice(),
-        });
-        let _keeping = lock_at_home(&self.keeping, home)?;
+        let servers = lock_at_home(&self.keeping, home)?;
+        let terms = Terms::new(limits, *servers);
         if self.changes() == changes {
             let known = self.by_key.pin();
             if known.len() >= OWN_LIMITS_MAX {
@@ -162,6 +206,18 @@ impl OwnLimits {
             known.remove(&key.raw());
         });
     }
+
+    /// Divides the limits of the fleet by so many servers from now on.
+    pub(crate) fn divide(&self, servers: u64) {
+        let mut keeping = lock(&self.keeping);
+        *keeping = servers;
+        let known = self.by_key.pin();
+        for (key, terms) in &known {
+            if let Some(divided) = terms.divided(servers) {
+                known.insert(*key, divided);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -175,9 +231,7 @@ mod tests {
 
     fn keep(limits: &OwnLimits, key: KeyId, changes: u64) {
         let read = vec![Limit::per_minute(5)];
-        let kept = limits
-            .keep(key, read.clone(), changes, &Home::new())
-            .unwrap();
+        let kept = limits.keep(key, &read, changes, &Home::new()).unwrap();
         assert_eq!(*kept.limits, *read, "it is told whether it is kept or not");
     }
 

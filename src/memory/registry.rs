@@ -15,11 +15,14 @@ use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::plan::Plan;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, lock};
 
 /// The keyspaces, in memory. A number is never reused and a prefix never changes, so
 /// readers need no lock for either.
 pub(crate) struct Registry {
     entries: Box<[OnceLock<Entry>]>,
+    /// By how many servers limits of the fleet are divided. Held while a keyspace is published.
+    servers: Mutex<u64>,
 }
 
 pub(crate) struct Entry {
@@ -52,6 +55,10 @@ pub(crate) struct OwnerDefaults {
 struct Published {
     keyspace: Keyspace,
     plans: Box<[Arc<Terms>]>,
+    /// Higher than that of any earlier state of the keyspace, and of its terms.
+    stamp: u64,
+    /// How often terms were divided anew while the keyspace stayed the same.
+    divisions: u64,
     /// By depth, from 1: what owners have by default.
     defaults: [OwnerDefaults; OwnerPath::DEPTH_MAX],
 }
@@ -59,14 +66,13 @@ struct Published {
 impl Published {
     /// Terms that are as they were stay the same, so that whoever has them finds so by
     /// their place.
-    fn after(before: Option<&Self>, keyspace: Keyspace) -> Arc<Self> {
+    fn after(before: Option<&Self>, keyspace: Keyspace, servers: u64) -> Arc<Self> {
         let known = before.map_or(&[][..], |before| &before.plans);
         let terms = |(at, plan): (usize, &Plan)| match known.get(at) {
-            Some(known) if *known.limits == *plan.limits => known.clone(),
-            _ => Arc::new(Terms {
-                limits: plan.limits.clone().into_boxed_slice(),
-            }),
+            Some(known) if known.are(&plan.limits) => known.clone(),
+            _ => Terms::new(&plan.limits, servers),
         };
+        let divisions = before.map_or(0, |before| before.divisions);
         let plans = keyspace.plans.iter().enumerate().map(terms).collect();
         let mut defaults = [OwnerDefaults::default(); OwnerPath::DEPTH_MAX];
         for (depth, level) in &keyspace.owner_defaults {
@@ -82,10 +88,32 @@ impl Published {
             };
         }
         Arc::new(Self {
+            stamp: keyspace.revision + divisions,
             keyspace,
             plans,
+            divisions,
             defaults,
         })
+    }
+
+    /// The same, of one of so many servers; `None` where it stays as it is.
+    fn divided(&self, servers: u64) -> Option<Arc<Self>> {
+        let plans: Vec<_> = (self.plans.iter())
+            .map(|terms| (terms.divided(servers), terms))
+            .collect();
+        if plans.iter().all(|(new, _)| new.is_none()) {
+            return None;
+        }
+        let divisions = self.divisions + 1;
+        Some(Arc::new(Self {
+            keyspace: self.keyspace.clone(),
+            plans: (plans.into_iter())
+                .map(|(new, old)| new.unwrap_or_else(|| old.clone()))
+                .collect(),
+            stamp: self.keyspace.revision + divisions,
+            divisions,
+            defaults: self.defaults,
+        }))
     }
 }
 
@@ -113,10 +141,10 @@ fn is_same(left: &str, right: &str) -> bool {
 }
 
 impl Entry {
-    fn new(keyspace: Keyspace) -> Self {
+    fn new(keyspace: Keyspace, servers: u64) -> Self {
         Self {
             prefix: keyspace.prefix,
-            current: ArcSwap::new(Published::after(None, keyspace)),
+            current: ArcSwap::new(Published::after(None, keyspace, servers)),
             active: [AtomicU64::new(0), AtomicU64::new(0)],
             stamp: AtomicU64::new(0),
             owners: AtomicUsize::new(0),
@@ -181,7 +209,7 @@ impl Entry {
             .ok();
     }
 
-    fn publish(&self, keyspace: Keyspace) {
+    fn publish(&self, keyspace: Keyspace, servers: u64) {
         for (name, known) in self.names.iter().zip(&keyspace.permissions) {
             name.get_or_init(|| known.name.as_str().into());
         }
@@ -192,13 +220,20 @@ impl Entry {
         high.store(half(bits >> 64), Ordering::Release);
         let charges = |level: &LevelDefaults| level.plan.is_some() || level.quota.is_some();
         let has_owner_defaults = keyspace.owner_defaults.values().any(charges);
-        let published = Published::after(Some(&self.current.load()), keyspace);
-        let stamp = published.keyspace.revision;
-        self.current.store(published);
-        self.stamp.store(stamp, Ordering::Release);
+        self.show(Published::after(
+            Some(&self.current.load()),
+            keyspace,
+            servers,
+        ));
         // After the keyspace: whoever sees that there are some finds them.
         self.has_owner_defaults
             .store(has_owner_defaults, Ordering::Release);
+    }
+
+    fn show(&self, published: Arc<Published>) {
+        let stamp = published.stamp;
+        self.current.store(published);
+        self.stamp.store(stamp, Ordering::Release);
     }
 }
 
@@ -228,9 +263,9 @@ impl<'a> Once<'a> {
             .get(usize::from(plan).checked_sub(1)?)
     }
 
-    /// Higher than that of any earlier state of the keyspace.
+    /// Higher than that of any earlier state of the keyspace, and of the terms of its plans.
     pub(crate) fn stamp(&self) -> u64 {
-        self.published().keyspace.revision
+        self.published().stamp
     }
 
     /// What owners of a level have by default.
@@ -249,6 +284,7 @@ impl Registry {
             entries: (0..bounds::KEYSPACES_MAX)
                 .map(|_| OnceLock::new())
                 .collect(),
+            servers: Mutex::new(1),
         }
     }
 
@@ -281,9 +317,22 @@ impl Registry {
             .ok_or_else(|| {
                 Error::corrupted("keyspaces", keyspace.id, "its number is over the limit")
             })?;
-        slot.get_or_init(|| Entry::new(keyspace.clone()))
-            .publish(keyspace);
+        let servers = lock(&self.servers);
+        slot.get_or_init(|| Entry::new(keyspace.clone(), *servers))
+            .publish(keyspace, *servers);
         Ok(())
+    }
+
+    /// Divides the limits of the fleet by so many servers from now on.
+    pub(crate) fn divide(&self, servers: u64) {
+        let mut known = lock(&self.servers);
+        *known = servers;
+        for entry in self.iter() {
+            let divided = entry.current.load().divided(servers);
+            if let Some(divided) = divided {
+                entry.show(divided);
+            }
+        }
     }
 }
 

@@ -26,6 +26,12 @@
 //! is never below 0, so that it begins at 0 at least and ends at `b * w` at most; it was
 //! raised by what was admitted, times `w`, and lowered by `n * t` at most.)
 //!
+//! # Changes of a limit
+//! A limit may be replaced by one of the same algorithm and window: its numbers are changed,
+//! or it is a share of the fleet's and servers come or go. What was counted counts on. The bounds
+//! then hold with the largest `n` and `b` that held in the interval, since each request was
+//! admitted under one of them, and nothing is ever counted off.
+//!
 //! # Settlements
 //! What a request cost beyond what it was charged is counted without asking, so that the
 //! bounds hold of what is admitted, and not of what is used: after it, as much less is
@@ -363,7 +369,7 @@ impl Left for Counted {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -384,7 +390,7 @@ mod tests {
         Some(moved)
     }
 
-    fn limits() -> impl Strategy<Value = Limit> {
+    pub(crate) fn limits() -> impl Strategy<Value = Limit> {
         let windows = prop_oneof![Just(1), Just(2), Just(7), Just(60), Just(3_600)];
         (1_u32..200, windows, 0_u8..3, 1_u32..100).prop_map(|(requests, window, which, burst)| {
             let limit = Limit::new(requests, Duration::from_secs(window)).unwrap();
@@ -397,13 +403,13 @@ mod tests {
     }
 
     /// Steps of a part of a window, or of several windows, and costs.
-    fn requests() -> impl Strategy<Value = Vec<(u64, u32)>> {
+    pub(crate) fn requests() -> impl Strategy<Value = Vec<(u64, u32)>> {
         let step = prop_oneof![4 => 0_u64..50, 4 => 50_u64..1_100, 1 => 1_100_u64..4_000];
         proptest::collection::vec((step, 0_u32..40), 1..200)
     }
 
     /// The most that an interval of a length may admit, times the window.
-    fn bound(limit: Limit, length: u64) -> Option<u64> {
+    pub(crate) fn bound(limit: Limit, length: u64) -> Option<u64> {
         let (requests, window) = (u64::from(limit.requests()), limit.window_ms());
         match limit.algorithm() {
             Algorithm::Fixed => (length < window).then_some(2 * requests * window),

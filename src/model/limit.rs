@@ -51,7 +51,8 @@ pub enum Algorithm {
 /// ```
 ///
 /// A day and longer are [`Quota`](crate::Quota)s: those are durable, so that a restart
-/// hands nothing out twice.
+/// hands nothing out twice. In a [fleet](crate::fleet), the numbers are those of each server,
+/// unless they are [for the fleet](Limit::for_fleet).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -63,6 +64,7 @@ pub struct Limit {
     /// Not zero, so that an optional limit takes no more room.
     window_s: NonZeroU32,
     algorithm: Algorithm,
+    for_fleet: bool,
     /// The most at once. As many as `requests`, but for a bucket.
     capacity: u32,
 }
@@ -81,6 +83,8 @@ struct Given {
     /// A bucket's alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    for_fleet: bool,
 }
 
 #[cfg(feature = "serde")]
@@ -105,7 +109,10 @@ impl TryFrom<Object<Given>> for Limit {
             }
         };
         limit.validate()?;
-        Ok(limit)
+        Ok(Self {
+            for_fleet: given.for_fleet,
+            ..limit
+        })
     }
 }
 
@@ -117,6 +124,7 @@ impl From<Limit> for Given {
             window: limit.window(),
             algorithm: limit.algorithm,
             burst: (limit.algorithm == Algorithm::Bucket).then_some(limit.capacity),
+            for_fleet: limit.for_fleet,
         }
     }
 }
@@ -193,11 +201,36 @@ impl Limit {
         }
     }
 
+    /// The same numbers for all servers of a [fleet](crate::fleet) together. Each takes an
+    /// equal share, rounded down, of at least one: a limit of 1,000 is one of 333 at each of
+    /// three servers. The share is what a server tells of the limit, and changes as servers
+    /// come and go. An engine that is in no fleet takes all of it.
+    ///
+    /// A request that costs more than a share is never admitted, and a client that always
+    /// reaches the same server has a share alone. `docs/FLEET.md` says what all servers
+    /// together admit at most.
+    ///
+    /// ```
+    /// use gatekey::Limit;
+    ///
+    /// let limit = Limit::per_minute(1_000).fixed().for_fleet();
+    /// assert!(limit.is_for_fleet());
+    /// assert_eq!(limit.to_string(), "1000 a minute, fixed, for the fleet");
+    /// ```
+    #[must_use]
+    pub const fn for_fleet(self) -> Self {
+        Self {
+            for_fleet: true,
+            ..self
+        }
+    }
+
     const fn of(requests: u32, window_s: NonZeroU32) -> Self {
         Self {
             requests,
             window_s,
             algorithm: Algorithm::Sliding,
+            for_fleet: false,
             capacity: requests,
         }
     }
@@ -213,6 +246,7 @@ impl Limit {
             requests,
             window_s: NonZeroU32::new(window_s)?,
             algorithm,
+            for_fleet: false,
             capacity,
         };
         (requests > 0 && capacity > 0).then_some(limit)
@@ -256,6 +290,27 @@ impl Limit {
         self.capacity
     }
 
+    /// Whether its numbers are [for the fleet](Self::for_fleet), and not for each server.
+    #[must_use]
+    pub const fn is_for_fleet(self) -> bool {
+        self.for_fleet
+    }
+
+    /// What one of so many servers admits of it: a limit of that server's own.
+    pub(crate) fn share(self, servers: u64) -> Self {
+        if !self.for_fleet {
+            return self;
+        }
+        let servers = u32::try_from(servers).unwrap_or(u32::MAX).max(1);
+        let share = |of: u32| (of / servers).max(1);
+        Self {
+            requests: share(self.requests),
+            capacity: share(self.capacity),
+            for_fleet: false,
+            ..self
+        }
+    }
+
     pub(crate) const fn window_s(self) -> u32 {
         self.window_s.get()
     }
@@ -283,6 +338,10 @@ impl std::fmt::Display for Limit {
             Algorithm::Fixed => f.write_str(", fixed"),
             Algorithm::Sliding => Ok(()),
             Algorithm::Bucket => write!(f, ", burst {}", self.capacity),
+        }?;
+        match self.for_fleet {
+            true => f.write_str(", for the fleet"),
+            false => Ok(()),
         }
     }
 }
@@ -323,7 +382,7 @@ pub struct LimitStatus {
 }
 
 impl LimitStatus {
-    /// The limit.
+    /// The limit; of one that is [for the fleet](Limit::for_fleet), this server's share.
     #[must_use]
     pub fn limit(&self) -> Limit {
         self.limit

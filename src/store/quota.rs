@@ -215,15 +215,25 @@ impl QuotaRecord {
 
     /// Takes a slice for a request of a cost, of which so much is in memory: enough for
     /// the whole request where there is as much, else for what memory lacks; nothing
-    /// where memory lacks nothing, or more than there is.
-    pub(crate) fn take_slice(&mut self, number: u64, cost: u64, in_memory: u64) -> Slice {
+    /// where memory lacks nothing, or more than there is. Beyond that, no more than
+    /// [`ahead_max`](Self::ahead_max).
+    pub(crate) fn take_slice(
+        &mut self,
+        number: u64,
+        cost: u64,
+        in_memory: u64,
+        servers: u64,
+    ) -> Slice {
         let wanted = match cost <= self.remaining {
             true => cost,
             false => cost.saturating_sub(in_memory),
         };
         let requests = match in_memory >= cost || wanted > self.remaining {
             true => 0,
-            false => self.quota.slice().max(wanted).min(self.remaining),
+            false => {
+                let slice = self.quota.slice().min(self.ahead_max(servers));
+                slice.max(wanted).min(self.remaining)
+            }
         };
         self.remaining -= requests;
         Slice {
@@ -233,6 +243,15 @@ impl QuotaRecord {
             quota: self.quota,
             revision: self.revision,
             left: self.left(),
+        }
+    }
+
+    /// The most that one of so many servers of a fleet takes before it is asked for: so none
+    /// has most of a small quota, while requests reach others. 0 servers: it is in no fleet.
+    pub(crate) fn ahead_max(&self, servers: u64) -> u64 {
+        match servers {
+            0 => u64::MAX,
+            servers => (self.remaining / servers.saturating_mul(4)).max(1),
         }
     }
 

@@ -107,6 +107,9 @@ pub(crate) struct Limit {
     /// How many a bucket holds.
     #[schemars(default)]
     burst: Option<u32>,
+    /// Whether the numbers are for all servers of a fleet together, and not for each.
+    #[schemars(default)]
+    for_fleet: bool,
 }
 
 /// How requests are counted.

@@ -123,8 +123,15 @@ impl FromStr for Limits {
     }
 }
 
-/// `60/1m`, `60/1m:fixed`, `60/1m:bucket=90`.
+/// `60/1m`, `60/1m:fixed`, `60/1m:bucket=90`; with `:fleet` at the end, for the fleet.
 fn limit(text: &str) -> Result<Limit, String> {
+    match text.strip_suffix(":fleet") {
+        Some(text) => limit_of_server(text).map(Limit::for_fleet),
+        None => limit_of_server(text),
+    }
+}
+
+fn limit_of_server(text: &str) -> Result<Limit, String> {
     let (rate, kind) = text.split_once(':').unwrap_or((text, "sliding"));
     let (requests, window) = rate.split_once('/').ok_or("write 60/1m")?;
     let requests = requests.parse().map_err(|_| "write 60/1m".to_owned())?;
@@ -143,7 +150,9 @@ fn limit(text: &str) -> Result<Limit, String> {
                 .map_err(|_| "write 60/1m:bucket=90".to_owned())?;
             Ok(limit.bucket(burst))
         }
-        _ => Err(format!("{kind:?} is none of sliding, fixed and bucket=N")),
+        _ => Err(format!(
+            "{kind:?} is none of sliding, fixed and bucket=N, with :fleet behind it for the fleet"
+        )),
     }
 }
 
@@ -335,6 +344,14 @@ mod tests {
             limits("9/1h:bucket=20"),
             Ok(Some(vec![Limit::per_hour(9).bucket(20)]))
         );
+        let of_fleet = [
+            Limit::per_minute(60).for_fleet(),
+            Limit::per_hour(9).bucket(20).for_fleet(),
+        ];
+        assert_eq!(
+            limits("60/1m:fleet,9/1h:bucket=20:fleet"),
+            Ok(Some(of_fleet.to_vec()))
+        );
         assert_eq!(limits("none"), Ok(Some(vec![])));
         assert_eq!(limits("plan"), Ok(None));
         for bad in [
@@ -345,6 +362,7 @@ mod tests {
             "0/1m",
             "60/1m:leaky",
             "60/1m:bucket",
+            "60/1m:fleet:fixed",
             "60/1m,",
         ] {
             assert!(limits(bad).is_err(), "{bad:?}");

@@ -204,7 +204,7 @@ pub(crate) const fn algorithm(limit: Limit) -> &'static str {
     }
 }
 
-/// A limit, for people: `1,000 in 1 hour, sliding window`.
+/// A limit, for people: `1,000 in 1 hour, sliding window`, perhaps `, for the fleet`.
 pub(crate) fn one_limit(texts: &Texts, limit: Limit) -> String {
     let window = span(texts, limit.window());
     let requests = number(u64::from(limit.requests()));
@@ -215,7 +215,11 @@ pub(crate) fn one_limit(texts: &Texts, limit: Limit) -> String {
         }
         _ => texts.get(&format!("algorithm.{}", algorithm(limit))),
     };
-    texts.with("limits.text", &[&requests, &window, &kind])
+    let text = match limit.is_for_fleet() {
+        true => "limits.text_of_fleet",
+        false => "limits.text",
+    };
+    texts.with(text, &[&requests, &window, &kind])
 }
 
 /// Limits, for people, one behind the other.

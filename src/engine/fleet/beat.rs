@@ -7,6 +7,7 @@ use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
 use crate::model::log::{Beat, Beaten, LogError, Seal};
+use crate::sync::lock;
 
 impl Core {
     /// Beats, catches up with what the heartbeat found, and grants from there on: the lease
@@ -46,7 +47,21 @@ impl Core {
             return Err(Error::Log(why));
         }
         fleet.heard(&beaten, t0);
+        self.take_share(fleet, beaten.servers, t0);
         Ok(beaten)
+    }
+
+    /// Takes this server's share of what is limited for the fleet, and its slices of quotas,
+    /// by how many servers beat.
+    /// Before it counts as fresh by the answer that said so.
+    fn take_share(&self, fleet: &Fleet, servers: u64, t0: Duration) {
+        let mut shares = lock(&fleet.shares);
+        if shares.hear(servers, t0) {
+            self.registry.divide(servers);
+            self.owner_terms.divide(servers);
+            self.own_limits.divide(servers);
+            self.quotas.divide(servers);
+        }
     }
 
     /// Compares the seals where this server stands at the head that was found: one position

@@ -27,6 +27,7 @@ pub(crate) struct Fleet {
     pub(super) known: Mutex<Known>,
     /// The servers as they were last asked for, and when.
     pub(super) nodes: Mutex<Option<(Duration, Vec<Node>)>>,
+    pub(super) shares: Mutex<Shares>,
     pub(super) stops: AtomicBool,
     /// Entries that were applied, and those among them that this server appended.
     pub(super) applied: AtomicU64,
@@ -44,6 +45,26 @@ pub(super) struct Own {
     /// Who waits for it in this process, until it is applied.
     pub(super) waiting: Option<Waiting>,
     pub(super) is_applied: bool,
+}
+
+/// By how many servers the limits of the fleet are divided, and the steady clock before the
+/// question that was answered so.
+#[derive(Default)]
+pub(super) struct Shares {
+    servers: u64,
+    heard_at: Duration,
+}
+
+impl Shares {
+    /// Takes what an answer said; whether it is another number of servers. One whose question
+    /// is older than that of the last says nothing.
+    pub(super) fn hear(&mut self, servers: u64, t0: Duration) -> bool {
+        if t0 < self.heard_at {
+            return false;
+        }
+        self.heard_at = t0;
+        std::mem::replace(&mut self.servers, servers) != servers
+    }
 }
 
 pub(super) struct Known {
@@ -92,6 +113,7 @@ impl Fleet {
                 why: None,
             }),
             nodes: Mutex::new(None),
+            shares: Mutex::default(),
             stops: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             appended: AtomicU64::new(0),
@@ -195,4 +217,21 @@ pub(super) fn steady(clock: &dyn Clock) -> Duration {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_overtaken_by_a_later_one_changes_no_share() {
+        let at = Duration::from_secs;
+        let mut shares = Shares::default();
+        assert!(shares.hear(3, at(5)));
+        assert!(!shares.hear(3, at(6)));
+        assert!(shares.hear(2, at(9)));
+        assert!(!shares.hear(3, at(8)));
+        assert!(!shares.hear(2, at(10)));
+        assert!(shares.hear(3, at(10)));
+    }
 }

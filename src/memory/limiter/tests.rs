@@ -5,17 +5,15 @@ use crate::memory::owner_names::{Name, of_key};
 use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;
 
-fn at(ms: u64) -> Timestamp {
+pub(super) fn at(ms: u64) -> Timestamp {
     Timestamp::from_raw(1_767_225_600_000 + ms)
 }
 
 fn terms(limits: &[Limit]) -> Arc<Terms> {
-    Arc::new(Terms {
-        limits: limits.into(),
-    })
+    Terms::new(limits, 1)
 }
 
-fn ask<'a>(name: Name, level: Level, terms: &'a Arc<Terms>, owner: &'a str) -> Ask<'a> {
+pub(super) fn ask<'a>(name: Name, level: Level, terms: &'a Arc<Terms>, owner: &'a str) -> Ask<'a> {
     Ask {
         name,
         level,
@@ -29,7 +27,12 @@ fn key<'a>(number: u64, terms: &'a Arc<Terms>, owner: &'a str) -> Ask<'a> {
     ask(of_key(KeyId::from_raw(number), 1), Level::Key, terms, owner)
 }
 
-fn charge(limiter: &Limiter, asks: &[Ask<'_>], cost: u32, now: Timestamp) -> Result<(), OverLimit> {
+pub(super) fn charge(
+    limiter: &Limiter,
+    asks: &[Ask<'_>],
+    cost: u32,
+    now: Timestamp,
+) -> Result<(), OverLimit> {
     let also = || Ok::<(), ()>(());
     match limiter.charge((asks, &[]), cost, (now, &Home::new()), &mut None, also) {
         Ok(Charged::Admitted) => Ok(()),

@@ -84,7 +84,7 @@ impl Store {
             {
                 let mut record = lock(&self.record);
                 let in_memory = lock(&self.purses).in_memory(NUMBER, &record);
-                let slice = record.take_slice(NUMBER, cost, in_memory);
+                let slice = record.take_slice(NUMBER, cost, in_memory, 0);
                 let asked = Arc::downgrade(&asked);
                 self.publish(QuotaEvent::Taken { name, slice, asked });
             }

@@ -14,7 +14,7 @@ use crate::model::error::Error;
 use crate::model::quota::{Period, QuotaStatus};
 use crate::model::time::When;
 use crate::store::quota::{Answer, Asked, Decide, QuotaEvent, QuotaRecord, Spent};
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{self, table};
 
 /// Requests of so many keys wait for a commit at a time; of one key, one. Of 64 threads, few
@@ -94,6 +94,8 @@ pub(crate) struct Quotas {
     purses: table::Mutex<Purses>,
     lanes: [sync::Mutex<()>; LANES],
     is_closing: AtomicBool,
+    /// How many servers the fleet has; 0: it is none.
+    servers: AtomicU64,
     /// The most keys that are found here at a time, and the most quotas; but for as
     /// many as there are lanes.
     keys_max: usize,
@@ -117,6 +119,7 @@ impl Quotas {
             purses: table::Mutex::new(Purses::new(fronts)),
             lanes: std::array::from_fn(|_| sync::Mutex::default()),
             is_closing: AtomicBool::new(false),
+            servers: AtomicU64::new(0),
             keys_max: keys_max.max(1),
         }
     }
@@ -296,7 +299,17 @@ impl Quotas {
         self.by_name.find(name).unwrap()
     }
 
+    /// Takes slices as one of so many servers of a fleet from now on.
+    pub(crate) fn divide(&self, servers: u64) {
+        self.servers.store(servers, Ordering::Relaxed);
+    }
+
     // For the transaction that runs
+
+    /// How many servers the fleet has; 0: it is none.
+    pub(crate) fn servers(&self) -> u64 {
+        self.servers.load(Ordering::Relaxed)
+    }
 
     /// What is in memory of a quota as it now is.
     pub(crate) fn in_memory(&self, number: u64, record: &QuotaRecord) -> u64 {

@@ -111,7 +111,7 @@ impl Store {
         let in_memory = self.quotas.in_memory(number, record);
         events.push(QuotaEvent::Taken {
             name: key,
-            slice: record.take_slice(number, cost, in_memory),
+            slice: record.take_slice(number, cost, in_memory, 0),
             asked: Arc::downgrade(asked),
         });
         events
@@ -467,7 +467,7 @@ fn who_waits_while_a_debt_is_made_is_told_to_ask_again() {
         record.use_up(26);
         events.push(QuotaEvent::Taken {
             name: 1,
-            slice: record.take_slice(1, 3, 0),
+            slice: record.take_slice(1, 3, 0, 0),
             asked: Arc::downgrade(&asked),
         });
     }
@@ -550,7 +550,7 @@ fn what_is_given_back_to_a_purse_is_spent_but_for_what_is_owed() {
         record.use_up(requests);
         events.push(QuotaEvent::Taken {
             name: 1,
-            slice: record.take_slice(1, requests, 0),
+            slice: record.take_slice(1, requests, 0, 0),
             asked: std::sync::Weak::new(),
         });
         events

@@ -184,7 +184,7 @@ fn use_quota(quota: &QuotaRecord) {
     for now in INSTANTS {
         let _ = format!("{:?}", quota.status(now));
         let mut quota = quota.at(now);
-        let slice = quota.take_slice(1, 1, 0);
+        let slice = quota.take_slice(1, 1, 0, 0);
         quota.put_back(slice.period(), slice.requests);
         quota.use_up(u64::MAX);
         let _ = format!("{:?}", quota.status(now));

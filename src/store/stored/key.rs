@@ -55,9 +55,18 @@ pub(super) struct ColdForm1 {
 }
 
 impl Stored for ColdRecord {
-    const VERSION: u8 = 3;
+    /// 4: a limit may be for the fleet.
+    const VERSION: u8 = 4;
 
     type Form = ColdForm;
+
+    /// Where none is, version 3 reads it too.
+    fn version(&self) -> u8 {
+        match LimitForm::any_for_fleet(self.limits.as_deref()) {
+            true => Self::VERSION,
+            false => 3,
+        }
+    }
 
     fn to_form(&self) -> ColdForm {
         ColdForm {
@@ -90,6 +99,9 @@ impl Stored for ColdRecord {
     }
 
     fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
+        if version == 3 {
+            return codec::decode(encoded).and_then(Self::from_form);
+        }
         if version == 2 {
             let form: ColdForm2 = codec::decode(encoded)?;
             return Self::from_form(ColdForm {

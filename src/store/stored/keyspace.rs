@@ -102,6 +102,9 @@ pub(crate) enum AlgorithmForm {
     Fixed,
     Sliding,
     Bucket,
+    FixedForFleet,
+    SlidingForFleet,
+    BucketForFleet,
 }
 
 /// A limit of version 1: all slid.
@@ -112,9 +115,19 @@ pub(super) struct LimitForm1 {
 }
 
 impl Stored for Keyspace {
-    const VERSION: u8 = 2;
+    /// 3: a limit may be for the fleet.
+    const VERSION: u8 = 3;
 
     type Form = KeyspaceForm;
+
+    /// Where none is, version 2 reads it too.
+    fn version(&self) -> u8 {
+        let mut plans = self.plans.iter();
+        match plans.any(|plan| LimitForm::any_for_fleet(Some(&plan.limits))) {
+            true => Self::VERSION,
+            false => 2,
+        }
+    }
 
     fn to_form(&self) -> KeyspaceForm {
         let permission = |known: &PermissionName| PermissionForm {
@@ -178,7 +191,10 @@ impl Stored for Keyspace {
         })
     }
 
-    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
+    fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
+        if version == 2 {
+            return codec::decode(encoded).and_then(Self::from_form);
+        }
         let form: KeyspaceForm1 = codec::decode(encoded)?;
         Self::from_form(KeyspaceForm {
             id: form.id,
@@ -258,14 +274,22 @@ impl PlanForm1 {
 }
 
 impl LimitForm {
+    /// Whether any of a list's limits is for the fleet.
+    pub(super) fn any_for_fleet(limits: Option<&[Limit]>) -> bool {
+        limits.is_some_and(|limits| limits.iter().any(|limit| limit.is_for_fleet()))
+    }
+
     pub(super) fn all_of(limits: &[Limit]) -> Vec<Self> {
         let of = |limit: &Limit| Self {
             requests: limit.requests(),
             window_s: limit.window_s(),
-            algorithm: match limit.algorithm() {
-                Algorithm::Fixed => AlgorithmForm::Fixed,
-                Algorithm::Sliding => AlgorithmForm::Sliding,
-                Algorithm::Bucket => AlgorithmForm::Bucket,
+            algorithm: match (limit.algorithm(), limit.is_for_fleet()) {
+                (Algorithm::Fixed, false) => AlgorithmForm::Fixed,
+                (Algorithm::Sliding, false) => AlgorithmForm::Sliding,
+                (Algorithm::Bucket, false) => AlgorithmForm::Bucket,
+                (Algorithm::Fixed, true) => AlgorithmForm::FixedForFleet,
+                (Algorithm::Sliding, true) => AlgorithmForm::SlidingForFleet,
+                (Algorithm::Bucket, true) => AlgorithmForm::BucketForFleet,
             },
             capacity: limit.capacity(),
         };
@@ -274,12 +298,19 @@ impl LimitForm {
 
     pub(super) fn read_all(forms: Vec<Self>) -> Option<Vec<Limit>> {
         let read = |form: Self| {
-            let algorithm = match form.algorithm {
-                AlgorithmForm::Fixed => Algorithm::Fixed,
-                AlgorithmForm::Sliding => Algorithm::Sliding,
-                AlgorithmForm::Bucket => Algorithm::Bucket,
+            let (algorithm, is_for_fleet) = match form.algorithm {
+                AlgorithmForm::Fixed => (Algorithm::Fixed, false),
+                AlgorithmForm::Sliding => (Algorithm::Sliding, false),
+                AlgorithmForm::Bucket => (Algorithm::Bucket, false),
+                AlgorithmForm::FixedForFleet => (Algorithm::Fixed, true),
+                AlgorithmForm::SlidingForFleet => (Algorithm::Sliding, true),
+                AlgorithmForm::BucketForFleet => (Algorithm::Bucket, true),
             };
-            Limit::stored(form.requests, form.window_s, algorithm, form.capacity)
+            let limit = Limit::stored(form.requests, form.window_s, algorithm, form.capacity)?;
+            Some(match is_for_fleet {
+                true => limit.for_fleet(),
+                false => limit,
+            })
         };
         forms.into_iter().map(read).collect()
     }

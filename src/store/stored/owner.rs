@@ -77,13 +77,14 @@ impl<T> SettingForm<T> {
 impl Stored for OwnerSettingsRecord {
     type Form = OwnerSettingsForm;
 
-    /// 2: a quota or a cap may be unlimited.
-    const VERSION: u8 = 2;
+    /// 3: a limit may be for the fleet. 2: a quota or a cap may be unlimited.
+    const VERSION: u8 = 3;
 
-    /// Where nothing is unlimited, version 1 reads it too.
+    /// The oldest that reads it.
     fn version(&self) -> u8 {
         match (self.quota, self.cap) {
-            (Setting::Unlimited, _) | (_, Setting::Unlimited) => Self::VERSION,
+            _ if LimitForm::any_for_fleet(self.limits.as_deref()) => Self::VERSION,
+            (Setting::Unlimited, _) | (_, Setting::Unlimited) => 2,
             _ => 1,
         }
     }

@@ -507,7 +507,47 @@ fn lines() -> Vec<String> {
     });
     let sealed = identity(StoredKey::Sealed(seals.into()));
     line(&mut lines, "identity", &sealed);
+    let (cold, keyspace, settings) = for_fleet();
+    line(&mut lines, "cold", &cold);
+    line(&mut lines, "keyspace", &keyspace);
+    line(&mut lines, "owner_settings", &settings[0]);
     lines
+}
+
+/// Records with limits that are for the fleet.
+fn for_fleet() -> (ColdRecord, Keyspace, [OwnerSettingsRecord; 2]) {
+    let [mut cold, _] = colds();
+    cold.limits = Some(vec![
+        Limit::per_minute(90),
+        Limit::per_minute(90).for_fleet(),
+    ]);
+    let [mut keyspace, ..] = keyspaces();
+    keyspace.plans[1].limits = vec![
+        Limit::per_minute(60).fixed().for_fleet(),
+        Limit::per_hour(9).bucket(500).for_fleet(),
+    ];
+    let [mut settings, .., mut boundless] = owner_settings();
+    settings.limits = Some(vec![Limit::per_second(80).for_fleet()]);
+    boundless.limits = settings.limits.clone();
+    (cold, keyspace, [settings, boundless])
+}
+
+/// So that a fleet whose servers do not all know such limits goes on while there are none.
+#[test]
+fn a_record_with_a_limit_of_the_fleet_alone_has_the_newest_version() {
+    fn read_again<T: Stored + PartialEq + std::fmt::Debug>(record: &T, version: u8) {
+        assert_eq!(record.version(), version);
+        let encoded = record.encode().unwrap();
+        assert_eq!(T::decode(version, &encoded).as_ref(), Ok(record));
+    }
+    let (cold, keyspace, settings) = for_fleet();
+    read_again(&cold, 4);
+    read_again(&keyspace, 3);
+    settings.iter().for_each(|settings| read_again(settings, 3));
+    colds().iter().for_each(|cold| read_again(cold, 3));
+    (keyspaces().iter()).for_each(|keyspace| read_again(keyspace, 2));
+    let versions = owner_settings().map(|settings| settings.version());
+    assert_eq!(versions, [1, 1, 1, 2]);
 }
 
 #[test]

@@ -146,8 +146,17 @@ pub(super) fn limits(call: &Ask, now: &[Limit]) -> Vec<Field> {
             );
             let burst = limit.filter(|of| of.algorithm() == Algorithm::Bucket);
             let burst = value("burst", burst.map(|of| of.capacity().to_string()));
+            let is_for_fleet = limit.is_some_and(Limit::is_for_fleet);
+            // Who has no fleet is not asked.
+            let numbers_of = (is_for_fleet || call.engine().fleet_status().is_some()).then(|| {
+                let now = if is_for_fleet { "fleet" } else { "server" };
+                let value = value("of", Some(now.to_owned()));
+                let choices = ["server", "fleet"]
+                    .map(|of| Choice::new(of, call.t(&format!("limits_of.{of}"))));
+                select(&name("of"), call.t("limits.of"), choices.to_vec(), &value)
+            });
             let label = call.with("limits.one", &[&(at + 1)]);
-            Field::new(Kind::Group, name("group"), label).fields([
+            let fields = [
                 Field::new(Kind::Number, name("requests"), call.t("limits.requests"))
                     .value(requests)
                     .max(12),
@@ -161,7 +170,9 @@ pub(super) fn limits(call: &Ask, now: &[Limit]) -> Vec<Field> {
                 Field::new(Kind::Number, name("burst"), call.t("limits.burst"))
                     .value(burst)
                     .max(12),
-            ])
+            ];
+            Field::new(Kind::Group, name("group"), label)
+                .fields(fields.into_iter().chain(numbers_of))
         })
         .collect()
 }
@@ -182,7 +193,7 @@ pub(super) fn limits_in(call: &Ask) -> Result<Vec<Limit>, Fault> {
         let seconds = call.form.must(&name("window"))?;
         let seconds = seconds.parse().map_err(|_| Fault::Tampered)?;
         let limit = Limit::new(requests, Duration::from_secs(seconds))?;
-        limits.push(match (call.form.must(&name("kind"))?, burst) {
+        let limit = match (call.form.must(&name("kind"))?, burst) {
             ("sliding", None) => limit,
             ("fixed", None) => limit.fixed(),
             ("bucket", Some(burst)) => limit.bucket(burst),
@@ -191,6 +202,11 @@ pub(super) fn limits_in(call: &Ask) -> Result<Vec<Limit>, Fault> {
                 return Err(refuse(call, "given.of_a_bucket", "limits.burst"));
             }
             _ => return Err(Fault::Tampered),
+        };
+        limits.push(match call.form.one(&name("of"))? {
+            None | Some("server") => limit,
+            Some("fleet") => limit.for_fleet(),
+            Some(_) => return Err(Fault::Tampered),
         });
     }
     Ok(limits)

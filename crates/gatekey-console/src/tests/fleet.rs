@@ -49,6 +49,9 @@ fn the_servers_of_a_fleet_are_shown_and_that_one_is_not_fresh() {
     }
     assert!(!seen.body.contains("verifies no token"));
     has(&desk.get(&cookie, "/store"), "/console/fleet");
+    let plan = desk.get(&cookie, "/keyspaces/acme_live/plan");
+    has(&plan, "limit0.of");
+    has(&plan, "the fleet, of which each server has a share");
 
     log.cut(true);
     let begun = std::time::Instant::now();

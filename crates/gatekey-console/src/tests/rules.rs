@@ -187,6 +187,51 @@ fn a_plan_is_added_and_changed_by_its_name() {
     assert_eq!(desk.changes(), before);
 }
 
+/// Who has no fleet is asked only of a limit that is a fleet's.
+#[test]
+fn a_limit_of_the_fleet_is_shown_and_changed() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let at = "/keyspaces/acme_live/plan";
+    let form = desk.get(&cookie, at);
+    assert!(!form.body.contains("limit0.of"));
+    let post = |seen: &str, of: &str, typed: &str| {
+        let given = [
+            ("plan", typed),
+            ("typed", typed),
+            ("name", "gold"),
+            ("limit0.requests", "7"),
+            ("limit0.kind", "fixed"),
+            ("limit0.of", of),
+        ];
+        desk.post(&cookie, at, &limits(seen, &given)).status
+    };
+    let plan = || {
+        let keyspace = desk.house.engine.keyspace("acme_live").unwrap();
+        let gold = keyspace.plans.into_iter().find(|plan| plan.name == "gold");
+        gold.map(|plan| plan.limits)
+    };
+    assert_eq!(post(&form.hidden("seen"), "both", ""), 400);
+    assert_eq!(plan(), None);
+    assert_eq!(post(&form.hidden("seen"), "fleet", ""), 303);
+    let limit = Limit::per_minute(7).fixed();
+    assert_eq!(plan(), Some(vec![limit.for_fleet()]));
+    let shown = desk.get(&cookie, "/keyspaces/acme_live").body;
+    assert!(
+        shown.contains("7 in 1 minute, fixed window, for the fleet"),
+        "{shown}"
+    );
+    let form = desk.get(&cookie, "/keyspaces/acme_live/plan?plan=gold");
+    assert!(form.body.contains("limit0.of") && !form.body.contains("limit1.of"));
+    assert!(
+        form.body.contains("<option value=\"fleet\" selected"),
+        "{}",
+        form.body
+    );
+    assert_eq!(post(&form.hidden("seen"), "server", "gold"), 303);
+    assert_eq!(plan(), Some(vec![limit]));
+}
+
 #[test]
 fn what_reaches_many_is_typed_and_says_how_many() {
     let desk = Desk::new();

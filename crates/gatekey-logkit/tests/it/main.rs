@@ -8,6 +8,7 @@ mod hostile;
 mod members;
 mod outcomes;
 mod peppers;
+mod shares;
 mod together;
 
 use std::sync::Arc;
