@@ -117,8 +117,8 @@ pub struct Beaten {
     pub head: Head,
     /// What the log's clock said at some moment after the heartbeat began.
     pub at: Timestamp,
-    /// How many servers have beaten within their leases, this one included. It is
-    /// shown, and decides nothing.
+    /// How many servers have beaten within their leases, this one included. By so many it
+    /// divides the limits that are for the fleet; it decides nothing else.
     pub servers: u64,
 }
 
@@ -136,6 +136,24 @@ impl Node {
     /// Whether the server can grant nothing any more by what it knew at its last heartbeat.
     pub(crate) fn is_over(&self) -> bool {
         self.age > with_margin(self.beat.lease)
+    }
+
+    /// Whether the server has been gone for twice its lease, and is behind what a log has
+    /// trimmed away: it grants nothing, and has to join anew.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gatekey::fleet::{Beat, Node};
+    ///
+    /// let lease = Duration::from_secs(10);
+    /// let beat = Beat { node: "eu-1".to_owned(), position: 6, lease, reads: Vec::new() };
+    /// let node = |age| Node { beat: beat.clone(), age: Duration::from_secs(age) };
+    /// assert!(node(21).is_lost(7));
+    /// assert!(!node(20).is_lost(7) && !node(21).is_lost(6));
+    /// ```
+    #[must_use]
+    pub fn is_lost(&self, floor: u64) -> bool {
+        self.age > self.beat.lease.saturating_mul(2) && self.beat.position < floor
     }
 }
 
@@ -323,6 +341,10 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// Removes the entries up to a position, but for the founding one and the last, and
     /// all snapshots below it. A snapshot at the position stays.
+    ///
+    /// Then forgets the servers that [are lost](Node::is_lost): each by a condition that is
+    /// checked as it is removed, so that no heartbeat is forgotten that came meanwhile. The
+    /// entries may be removed where this fails.
     ///
     /// # Errors
     /// The log does not answer.

@@ -23,6 +23,7 @@ pub fn run<L: Log + ?Sized>(new: impl Fn() -> Arc<L>) {
     a_beat_sees_every_append_before_it(&new());
     snapshots_are_seen_once_they_are_sealed(&*new());
     a_trim_leaves_what_is_behind_it(&*new());
+    a_trim_forgets_servers_that_are_lost(&new());
 }
 
 /// An entry of this length, whose seal is this byte.
@@ -369,4 +370,51 @@ pub fn a_trim_leaves_what_is_behind_it<L: Log + ?Sized>(log: &L) {
     assert_eq!(read(log, 9).len(), 1);
     assert_eq!(beat(log, "a", 10), head);
     append(log, &head, &entry(4, 11));
+}
+
+/// A trim forgets servers that have been gone for twice their leases and are behind it, and
+/// no others. One that beats is there again, also where it beats while the log is trimmed.
+///
+/// # Panics
+/// Where the promise is broken.
+pub fn a_trim_forgets_servers_that_are_lost<L: Log + ?Sized>(log: &Arc<L>) {
+    let mut head = founded(&**log);
+    for byte in 1..=8 {
+        head = append(&**log, &head, &entry(4, byte));
+    }
+    let says = |node: &str, position, lease_ms| {
+        ok(log.beat(&Beat {
+            node: node.to_owned(),
+            position,
+            lease: Duration::from_millis(lease_ms),
+            reads: Vec::new(),
+        }));
+    };
+    let names = || {
+        let mut names: Vec<_> = (ok(log.nodes()).into_iter())
+            .map(|it| it.beat.node)
+            .collect();
+        names.sort();
+        names
+    };
+    says("behind", 3, 60_000);
+    says("gone", 6, 1);
+    says("lost", 5, 1);
+    says("there", 8, 60_000);
+    std::thread::sleep(Duration::from_millis(30));
+    ok(log.trim(6));
+    assert_eq!(names(), ["behind", "gone", "there"]);
+    says("lost", 5, 60_000);
+    ok(log.trim(6));
+    assert_eq!(names().len(), 4);
+    // Who beats again while it is being forgotten is waited for.
+    for _ in 0..30 {
+        says("lost", 5, 1);
+        std::thread::sleep(Duration::from_millis(4));
+        std::thread::scope(|scope| {
+            scope.spawn(|| ok(log.trim(6)));
+            says("lost", 5, 60_000);
+        });
+        assert!(names().iter().any(|name| name == "lost"));
+    }
 }

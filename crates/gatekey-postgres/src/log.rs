@@ -73,6 +73,13 @@ SELECT head.position, head.seal, head.fence,
         AND beaten.beaten_at - other.beaten_at <= other.lease_ms * interval '1 ms')
 FROM gatekey.head AS head, beaten WHERE head.store = $1";
 
+// The condition is in the statement that deletes: of a server that beats meanwhile, it is
+// checked again.
+const FORGET_LOST: &str = "
+DELETE FROM gatekey.node AS node USING gatekey.head AS head
+WHERE node.store = $1 AND head.store = $1 AND node.position < head.floor
+AND clock_timestamp() - node.beaten_at > 2 * node.lease_ms * interval '1 ms'";
+
 const NODES: &str = "
 SELECT node, position, lease_ms,
     greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads
@@ -374,7 +381,9 @@ impl Log for PostgresLog {
                     txn.execute(older, &[&store, &floor])?;
                 }
             }
-            txn.commit()
+            txn.commit()?;
+            // By itself: a heartbeat waits for no trim.
+            client.execute(FORGET_LOST, &[&store]).map(drop)
         })
     }
 }

@@ -82,6 +82,14 @@ impl MemoryLog {
     }
 }
 
+/// A server, as it is seen at an instant.
+fn node_at((beat, at): &(Beat, Duration), now: Duration) -> Node {
+    Node {
+        beat: beat.clone(),
+        age: now.saturating_sub(*at),
+    }
+}
+
 impl Default for MemoryLog {
     fn default() -> Self {
         Self::new()
@@ -164,11 +172,8 @@ impl Log for MemoryLog {
     fn nodes(&self) -> LogResult<Vec<Node>> {
         let now = steady(&*self.clock);
         let inner = self.inner();
-        let nodes = inner.nodes.values().map(|(beat, at)| Node {
-            beat: beat.clone(),
-            age: now.saturating_sub(*at),
-        });
-        Ok(nodes.collect())
+        let nodes = inner.nodes.values();
+        Ok(nodes.map(|node| node_at(node, now)).collect())
     }
 
     fn forget(&self, node: &str) -> LogResult<()> {
@@ -208,12 +213,17 @@ impl Log for MemoryLog {
     }
 
     fn trim(&self, through: u64) -> LogResult<()> {
+        let now = steady(&*self.clock);
         let mut inner = self.inner();
         let through = through.min(inner.head.saturating_sub(1));
         inner.entries.retain(|position, _| *position > through);
         inner.floor = inner.floor.max(through);
         inner.sealed.retain(|position, _| *position >= through);
         inner.parts.retain(|(position, _), _| *position >= through);
+        let floor = inner.floor;
+        inner
+            .nodes
+            .retain(|_, node| !node_at(node, now).is_lost(floor));
         Ok(())
     }
 }
