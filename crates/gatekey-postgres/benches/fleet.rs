@@ -16,6 +16,8 @@
     reason = "a bench that fails should stop, and figures are for people"
 )]
 
+#[path = "../tests/it/proxy.rs"]
+mod proxy;
 #[path = "../tests/it/server.rs"]
 mod server;
 
@@ -27,6 +29,8 @@ use std::time::{Duration, Instant};
 use gatekey::fleet::{Freshness, Settings};
 use gatekey::{Engine, Issued, NewKey, NewKeyspace, Options, Pepper, Reason};
 
+use gatekey_postgres::Config;
+use proxy::{Network, Proxy};
 use server::Postgres;
 
 const KEYSPACE: &str = "acme_live";
@@ -84,12 +88,13 @@ impl World {
     }
 
     fn server(&self, node: &str) -> Options {
-        let log = self
-            .postgres
-            .config()
-            .open(&format!("fleet-{}", self.fleets));
+        self.server_by(self.postgres.config(), node)
+    }
+
+    fn server_by(&self, config: Config, node: &str) -> Options {
+        let log = config.open(&format!("fleet-{}", self.fleets));
         let settings = Settings::new(Arc::new(log.unwrap()), node)
-            .freshness(Freshness::FailClosed(Duration::from_secs(60)));
+            .freshness(Freshness::FailClosed(Duration::from_secs(600)));
         options().fleet(settings)
     }
 
@@ -252,8 +257,13 @@ fn changes(world: &mut World) {
 
 /// Verifications on one thread for a time, each of which is timed.
 fn verify_for(engine: &Engine, issued: &[Issued], time: Duration) -> Vec<Duration> {
-    let (begun, mut times) = (Instant::now(), Vec::new());
-    while begun.elapsed() < time || times.is_empty() {
+    let begun = Instant::now();
+    verify_while(engine, issued, || begun.elapsed() < time)
+}
+
+fn verify_while(engine: &Engine, issued: &[Issued], goes_on: impl Fn() -> bool) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while goes_on() || times.is_empty() {
         for issued in issued {
             let begun = Instant::now();
             assert!(is_granted(engine, issued));
@@ -263,8 +273,8 @@ fn verify_for(engine: &Engine, issued: &[Issued], time: Duration) -> Vec<Duratio
     times
 }
 
-/// Verifications on a server: idle, while it applies what another writes, without its database;
-/// and how fast a server that was away catches up.
+/// Verifications on a server: idle, while it applies what another writes, while it catches up with what it
+/// missed, without its database; and how fast a server that was away catches up.
 fn reading(world: &mut World) {
     let time = Duration::from_millis(count(4_000, 5) as u64);
     let mut engines = world.fleet(2);
@@ -290,12 +300,38 @@ fn reading(world: &mut World) {
         "entries/s",
     );
 
-    // Away, while others write.
-    let missed = count(5_000, 5);
+    // Away, while others write: one is closed, and one has lost its network.
+    let proxy = Proxy::before(world.postgres.port());
+    let address = format!(
+        "postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable",
+        proxy.port
+    );
+    let config = Config::new(&address).unwrap();
+    let cut = world
+        .server_by(config, "2")
+        .join_fleet(world.path("2"))
+        .unwrap();
+    settle(&[engines[0].clone(), cut.clone()]);
+    verify_for(&cut, &issued, Duration::ZERO);
+    proxy.set(Network::Cut);
+    let missed = count(20_000, 5);
     engines.pop().unwrap().close().unwrap();
     for at in 0..missed {
         engines[0].issue(new_key(at)).unwrap();
     }
+    let (from, to) = (position(&cut), position(&engines[0]));
+    assert!(to >= from + missed as u64);
+    proxy.set(Network::Open);
+    while position(&cut) == from {}
+    let begun = Instant::now();
+    let busy = verify_while(&cut, &issued, || position(&cut) < to);
+    report(
+        "catching_up_while_verifying",
+        missed as f64 / begun.elapsed().as_secs_f64(),
+        "entries/s",
+    );
+    micros("verification_while_catching_up", busy);
+    cut.close().unwrap();
     let begun = Instant::now();
     let back = world.server("1").open(world.path("1")).unwrap();
     settle(&[engines[0].clone(), back.clone()]);

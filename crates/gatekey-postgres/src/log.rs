@@ -238,7 +238,7 @@ impl Log for PostgresLog {
         if found.is_empty() {
             // None yet, or they were trimmed away.
             let row = self.ask(&self.asks, |client, store| {
-                client.query_opt(FLOOR, &[&store])
+                one(client, FLOOR, &[(&store, Type::TEXT)])
             })?;
             let floor = from_db(get(&row.ok_or_else(no_log)?, 0)?)?;
             if after < floor {
