@@ -5,6 +5,7 @@
 //! as in docs/DIALECTS.md, whose customers manage their keys, and an API to use keys at.
 
 mod data;
+mod fleet;
 mod presets;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use gatekey_console::{Console, Look, Member, SelfService, ShortLived};
 use gatekey_oauth::{JwtOptions, Jwts};
 
 pub use data::{Filled, PastClock, fill};
+pub use fleet::{NODES, fleet, options};
 pub use presets::{PRESETS, keyspaces, member};
 
 /// The name of the keyspace of admin keys.

@@ -1,25 +1,45 @@
 //! The pages on which people manage keys, with believable data.
 //!
 //! ```sh
-//! cargo run --release -p gatekey-example-console [-- ADDRESS]
+//! cargo run --release -p gatekey-example-console [-- [--fleet] [ADDRESS]]
 //! ```
-//! It keeps everything in memory, and prints links to open in a browser.
+//! It prints links to open in a browser. It keeps everything in memory, or with `--fleet` in a
+//! temporary folder: then three servers in this process share the keys.
 
 use std::io::Write as _;
 
-use gatekey::Options;
-use gatekey_example_console::{Host, PRESETS, PastClock, fill, serve};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatekey::fleet::{Log, MemoryLog};
+use gatekey::{Engine, Options};
+use gatekey_example_console::{Host, NODES, PRESETS, PastClock, fill, fleet, options, serve};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".to_owned());
+    let (flags, addresses): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|arg| arg.starts_with('-'));
+    let address = addresses.first().map_or("127.0.0.1:0", String::as_str);
     let mut out = std::io::stdout();
     let clock = PastClock::behind(90);
-    // Ninety days pass in a second: that is no leap to warn of.
-    let options = Options::new().clock(clock.clone());
-    let host = Host::new(options.open_in_memory()?)?;
+    let folder = tempfile::tempdir()?;
+    let is_fleet = flags == ["--fleet"];
+    let engine = match is_fleet {
+        true => {
+            let options = options()?.clock(clock.clone());
+            options.create(folder.path().join(format!("{}.redb", NODES[0])))?
+        }
+        // Ninety days pass in a second: that is no leap to warn of.
+        false => Options::new().clock(clock.clone()).open_in_memory()?,
+    };
+    let host = Host::new(engine)?;
     writeln!(out, "making 1,000 owners and 20,000 keys ...")?;
     let filled = fill(host.engine(), &clock, 1_000, 20_000)?;
     writeln!(out, "made {} keys of {} owners", filled.keys, filled.owners)?;
+    let (host, _others) = match is_fleet {
+        true => share(&host, folder.path())?,
+        false => (host, Vec::new()),
+    };
     let operator = host.admin_key("ops/alice")?;
     // One of the owners that were made: it has keys of the AI platform, and none yet of the
     // others.
@@ -46,4 +66,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         serve(listener, app).await?;
         Ok(())
     })
+}
+
+/// A fleet of what a host has so far.
+fn share(
+    host: &Host,
+    folder: &std::path::Path,
+) -> Result<(Host, Vec<Engine>), Box<dyn std::error::Error>> {
+    host.engine().clone().close()?;
+    let log = Arc::new(MemoryLog::new());
+    let logs = [(); 3].map(|()| log.clone() as Arc<dyn Log>);
+    let servers = fleet(folder, Duration::from_secs(10), logs)?;
+    Ok((Host::new(servers[0].clone())?, servers))
 }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use snapbox::{assert_data_eq, str};
 
 use crate::postgres::Postgres;
-use crate::program::{Place, Ran, Server, gatekey, run, wait_for};
+use crate::program::{GATEKEY, Place, Ran, Server, gatekey, run, wait_for};
+use crate::terminal::Terminal;
 
 /// One server: a folder with its file, and what its commands are given.
 struct One {
@@ -231,6 +232,70 @@ fn a_fleet_without_its_database_says_so_fails_closed_and_comes_back() {
     assert_eq!(verify(&stale), 0);
     assert_eq!(stale.run(&["health"]).code, 0);
     drop(server);
+}
+
+/// In a real terminal (tmux), as a person does it.
+#[test]
+fn on_a_terminal_a_fleet_is_founded_looked_at_and_left_after_a_question() {
+    let Some(mut world) = World::start() else {
+        return;
+    };
+    let place = Place::empty();
+    let Some(terminal) = Terminal::open(&place) else {
+        eprintln!("left out: this takes tmux");
+        return;
+    };
+    let log = world.postgres.address("postgres", "disable");
+    let pepper = world.pepper();
+    terminal.send(&format!(
+        "export GATEKEY_LOG='{log}' GATEKEY_NODE=one GATEKEY_PEPPERS='{pepper}' PS1=; clear"
+    ));
+    // Each with a number of its own: the screen may still show the one before.
+    let begun = std::cell::Cell::new(0);
+    let gatekey = |args: &str| {
+        begun.set(begun.get() + 1);
+        terminal.send("clear");
+        terminal.send(&format!("{GATEKEY} {args}; echo {}=$?", begun.get()));
+    };
+    let ended = |code: u8| terminal.shows(&format!("{}={code}", begun.get()));
+    gatekey("init");
+    ended(0);
+    gatekey("fleet create --schema");
+    ended(0);
+    assert!(terminal.screen().contains("founded the fleet gatekey with"));
+    let mut two = world.one("two", &[]);
+    two.serve();
+
+    gatekey("fleet status");
+    ended(0);
+    let screen = terminal.screen();
+    // A line for each server, which the terminal does not break.
+    let row = |node: &str| {
+        let found = screen.lines().find(|line| line.starts_with(node));
+        let words = found.map(|line| line.split_whitespace().count());
+        assert_eq!(words, Some(7), "{node}: {screen}");
+    };
+    ["one", "two"].iter().for_each(|node| row(node));
+    gatekey("fleet snapshot --trim");
+    ended(0);
+    assert!(terminal.screen().contains("trimmed_through"));
+
+    for (answer, code) in [("n", 4), ("y", 0)] {
+        gatekey("fleet leave");
+        terminal.shows("out of its fleet for good? [y/N]");
+        terminal.send(answer);
+        ended(code);
+        let has_left = terminal.screen().contains("is alone again");
+        assert_eq!(has_left, answer == "y", "{}", terminal.screen());
+    }
+    // One whose log is away says so, below what it knows.
+    world.postgres.stop();
+    let store = two.place.store();
+    gatekey(&format!("--store '{}' fleet status", store.display()));
+    ended(6);
+    let screen = terminal.screen();
+    assert!(screen.contains("PostgreSQL"), "{screen}");
+    drop(two.server.take());
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::process::Command;
 
 use crate::program::{GATEKEY, Place, run, wait_for};
 
-struct Terminal {
+pub(crate) struct Terminal {
     socket: String,
 }
 
 impl Terminal {
     /// `None` where there is no tmux.
-    fn open(place: &Place) -> Option<Self> {
+    pub(crate) fn open(place: &Place) -> Option<Self> {
         let socket = place.path().join("tmux").to_str().unwrap().to_owned();
         let shell = format!("cd {} && exec sh", place.path().display());
         let started = Command::new("tmux")
@@ -45,16 +45,16 @@ impl Terminal {
         .stdout
     }
 
-    fn send(&self, text: &str) {
+    pub(crate) fn send(&self, text: &str) {
         self.tmux(&["send-keys", "-l", text]);
         self.tmux(&["send-keys", "Enter"]);
     }
 
-    fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
 
-    fn shows(&self, text: &str) {
+    pub(crate) fn shows(&self, text: &str) {
         wait_for(&format!("{text:?} on the terminal"), || {
             self.screen().contains(text)
         });
