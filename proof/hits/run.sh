@@ -3,8 +3,8 @@
 # many and twice as many, so that what comes before and after them does not count.
 # Usage: proof/hits/run.sh [TARGET_DIR [WAYS]]
 set -eu
+target=$(realpath -m "${1:-$(dirname "$0")/../../target/hits}")
 cd "$(dirname "$0")"
-target=${1:-../../target/hits}
 cargo build --locked --quiet --release --target-dir "$target"
 counted() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$target/release/gatekey-hits" "$1" "$2" 2>&1 |

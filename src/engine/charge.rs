@@ -207,7 +207,7 @@ impl Core {
             if !(self.limiter).charge_steadily(asks, cost, at, &mut counted, spend)? {
                 return self.charge_exactly(view, levels, requirements, receipt);
             }
-            receipt.standing = counted.map_or(Stands::Nowhere, |it| Stands::Told(it.told()));
+            receipt.standing = counted.into();
             if let Some(ask) = levels.limits.last() {
                 self.limiter.hint(view.id().raw(), ask.name);
             }
@@ -436,7 +436,7 @@ impl Core {
                 }
             }
         };
-        *standing = counted.map_or(Stands::Nowhere, |counted| Stands::Told(counted.told()));
+        *standing = counted.into();
         if let Some(taken) = taken {
             taken.decide(matches!(charged, Charged::Admitted));
         }

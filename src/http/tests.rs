@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::counter::Counter;
+use crate::model::counter::{Counted, Counter};
+use crate::model::limit::Left as _;
 use crate::model::limit::Level;
 use crate::model::verdict::{Standing, Stands};
 use crate::{Denial, Grant, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Timestamp};
@@ -12,11 +13,15 @@ use crate::{Denial, Grant, KeyId, Limit, LimitStatus, NewKey, NewKeyspace, Times
 const NOW_MS: u64 = 1_640_000_000_000;
 
 /// A limit of which so much was requested at [`NOW_MS`].
-fn charged(limit: Limit, cost: u32) -> LimitStatus {
+fn counted(limit: Limit, cost: u32) -> Counted {
     let now = Timestamp::from_unix_ms(NOW_MS).unwrap();
     let mut counter = Counter::default();
     counter.add(limit, cost.into(), now);
-    counter.status(limit, Level::Key, now)
+    counter.counted(limit, Level::Key, now)
+}
+
+fn charged(limit: Limit, cost: u32) -> LimitStatus {
+    counted(limit, cost).status()
 }
 
 fn rate_limited(dialect: &Dialect, limit: Limit, wait_ms: Option<u64>) -> Rejection {
@@ -194,10 +199,10 @@ fn a_grant_shows_the_limit_that_its_dialect_tells_of() {
     assert_eq!(Dialect::default().limit_headers(&engine, &grant).count(), 0);
 
     let grant = Grant {
-        limits: Stands::Told(Standing {
-            tightest: charged(Limit::per_minute(50).fixed(), 49),
-            longest: charged(Limit::per_hour(1_000).fixed(), 1),
-        }),
+        limits: Stands::from(Some(Standing {
+            tightest: counted(Limit::per_minute(50).fixed(), 49),
+            longest: counted(Limit::per_hour(1_000).fixed(), 1),
+        })),
         ..grant
     };
     let told = |dialect: &Dialect| -> Vec<(String, String)> {

@@ -347,6 +347,20 @@ pub(crate) struct Counted {
     at: Timestamp,
 }
 
+impl Counted {
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    pub(crate) fn counter(&self) -> Counter {
+        self.counter
+    }
+
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
 impl Left for Counted {
     fn limit(&self) -> Limit {
         self.limit

@@ -254,11 +254,11 @@ mod tests {
         let (limit, now) = (Limit::per_hour(1_000), engine.now());
         let mut counter = Counter::default();
         counter.add(limit, 1, now);
-        let limit = counter.status(limit, Level::Key, now);
+        let limit = counter.counted(limit, Level::Key, now);
         let issued = engine.issue(NewKey::new("acme", "acme").unwrap()).unwrap();
         let verdict = engine.verify(issued.token.expose()).unwrap();
         let grant = Grant {
-            limits: Stands::Told(Standing::of(limit)),
+            limits: Stands::from(Some(Standing::of(limit))),
             ..verdict.into_result().unwrap()
         };
         let layer = AuthLayer::new(engine, presets::tiered_bearer());

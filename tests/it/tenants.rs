@@ -204,6 +204,68 @@ fn a_customer_that_is_upgraded_under_load_has_its_new_limit_at_the_return() {
     assert_eq!(ask(&engine, &keys[1], 5), 0);
 }
 
+/// What a key is charged to is remembered from one of its requests to the next: until any of
+/// the changes that may make it something else has returned.
+#[test]
+fn each_change_of_what_a_key_is_charged_to_holds_at_its_return() {
+    let (engine, _) = engine_of(keyspace());
+    let issued = issue(&engine, "acme/team");
+    let key = issued.key.id;
+    // The tightest limit, and at which level it is.
+    let holds = |tightest: Option<(u32, Level)>| {
+        for _ in 0..4 {
+            let verdict = engine.verify(issued.token.expose()).unwrap();
+            let grant = verdict.into_result().unwrap();
+            let limit = grant.tightest_limit();
+            let limit = limit.map(|limit| (limit.limit().requests(), limit.level()));
+            assert_eq!(limit, tightest);
+        }
+    };
+    holds(None);
+    update(&engine, "acme", OwnerUpdate::new().plan("free"));
+    holds(Some((50, Level::Owner(1))));
+    update(&engine, "acme", OwnerUpdate::new().plan("pro"));
+    holds(Some((500, Level::Owner(1))));
+    let of_keyspace = |to| engine.update_keyspace("acme_live", to).unwrap();
+    let pro = Plan::new("pro").limit(Limit::per_hour(300).fixed());
+    of_keyspace(KeyspaceUpdate::new().plan(pro));
+    holds(Some((300, Level::Owner(1))));
+    let defaults = LevelDefaults::new().plan("free");
+    of_keyspace(KeyspaceUpdate::new().owner_defaults(2, defaults));
+    holds(Some((50, Level::Owner(2))));
+    let of_key = |to| engine.update(key, to).unwrap();
+    of_key(KeyUpdate::new().plan("key"));
+    holds(Some((40, Level::Key)));
+    for requests in [35, 36] {
+        of_key(KeyUpdate::new().limits([Limit::per_hour(requests).fixed()]));
+        holds(Some((requests, Level::Key)));
+    }
+    of_key(KeyUpdate::new().limits_of_plan().plan("apart"));
+    holds(Some((20, Level::Key)));
+    of_key(KeyUpdate::new().plan(None));
+    holds(Some((50, Level::Owner(2))));
+    of_key(KeyUpdate::new().limits([Limit::per_hour(33).fixed()]));
+    holds(Some((33, Level::Key)));
+    of_key(KeyUpdate::new().limits_of_plan());
+    holds(Some((50, Level::Owner(2))));
+    update(&engine, "acme", OwnerUpdate::new().quota(Quota::new(4)));
+    holds(Some((50, Level::Owner(2))));
+    assert_eq!(refusing_level(&engine, &issued), Level::Owner(1));
+    update(&engine, "acme", OwnerUpdate::new().quota(Quota::new(9)));
+    let own = [Limit::per_hour(9_000).fixed()];
+    update(&engine, "acme/team", OwnerUpdate::new().limits(own));
+    holds(Some((300, Level::Owner(1))));
+    // The key's as well: one after the other.
+    of_key(KeyUpdate::new().quota(Quota::new(4)));
+    holds(Some((300, Level::Owner(1))));
+    assert_eq!(refusing_level(&engine, &issued), Level::Key);
+    of_key(KeyUpdate::new().quota(None));
+    assert_eq!(ask(&engine, &issued, 4), 1);
+    assert_eq!(refusing_level(&engine, &issued), Level::Owner(1));
+    update(&engine, "acme", OwnerUpdate::nothing());
+    holds(Some((9_000, Level::Owner(2))));
+}
+
 /// Of limits of other kinds nothing carries over: what was admitted since is what the new
 /// ones count, and nobody is admitted by the old ones a second time.
 #[test]

@@ -281,16 +281,14 @@ impl Meter {
     /// Where a request that it has just counted leaves its limits.
     #[inline(always)]
     pub(super) fn stands(&self, level: Level, now: Timestamp) -> Stands {
-        Few::of(self.each(), level, now)
-            .map_or_else(|| self.stands_in_many(level, now), Stands::Counted)
+        Few::of(self.each(), level, now).map_or_else(|| self.stands_in_many(level, now), Stands::In)
     }
 
     #[cold]
     fn stands_in_many(&self, level: Level, now: Timestamp) -> Stands {
-        let counted = self
-            .each()
-            .map(|(limit, counter)| counter.counted(*limit, level, now));
-        Standing::of_all(counted).map_or(Stands::Nowhere, |standing| Stands::Told(standing.told()))
+        let mut standing = None;
+        self.stand_into(level, now, &mut standing);
+        standing.into()
     }
 
     /// Of counters that were begun since it was counted, nothing is taken back.

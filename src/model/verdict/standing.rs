@@ -6,14 +6,13 @@ use crate::model::clock::Timestamp;
 use crate::model::counter::{Counted, Counter};
 use crate::model::limit::{Left, Level, Limit, LimitStatus};
 
-/// The same, worked out or yet to be: most who verify a token never ask.
+/// The same, to be worked out: most who verify a token never ask.
 #[derive(Clone, Copy, Default)]
 pub(crate) enum Stands {
     /// There is no limit.
     #[default]
     Nowhere,
-    Told(Standing),
-    Counted(Few),
+    In(Few),
 }
 
 impl Stands {
@@ -21,9 +20,15 @@ impl Stands {
     pub(crate) fn told(&self) -> Option<Standing> {
         match self {
             Self::Nowhere => None,
-            Self::Told(standing) => Some(*standing),
-            Self::Counted(few) => few.told(),
+            Self::In(few) => few.told(),
         }
+    }
+}
+
+impl From<Option<Standing<Counted>>> for Stands {
+    #[inline(always)]
+    fn from(standing: Option<Standing<Counted>>) -> Self {
+        standing.map_or(Self::Nowhere, |standing| Self::In(standing.into()))
     }
 }
 
@@ -35,18 +40,18 @@ impl PartialEq for Stands {
 
 impl Eq for Stands {}
 
-/// What was counted of a few limits of one level, at an instant.
+/// What was counted of one limit or two, at an instant.
 #[derive(Clone, Copy)]
 pub(crate) struct Few {
     at: Timestamp,
-    level: Level,
     /// Where there is one, it stands here twice, which comes to the same.
     limits: [Limit; 2],
+    levels: [Level; 2],
     counters: [Counter; 2],
 }
 
 impl Few {
-    /// Of one limit or two.
+    /// Of one limit or two of a level.
     #[inline(always)]
     pub(crate) fn of<'a>(
         mut each: impl Iterator<Item = (&'a Limit, Counter)>,
@@ -57,16 +62,28 @@ impl Few {
         let second = each.next().unwrap_or(first);
         each.next().is_none().then_some(Self {
             at,
-            level,
             limits: [*first.0, *second.0],
+            levels: [level; 2],
             counters: [first.1, second.1],
         })
     }
 
     fn told(&self) -> Option<Standing> {
-        let each = self.limits.into_iter().zip(self.counters);
-        let counted = each.map(|(limit, counter)| counter.counted(limit, self.level, self.at));
+        let each = self.limits.into_iter().zip(self.levels).zip(self.counters);
+        let counted = each.map(|((limit, level), counter)| counter.counted(limit, level, self.at));
         Standing::of_all(counted).map(|standing| standing.told())
+    }
+}
+
+impl From<Standing<Counted>> for Few {
+    #[inline(always)]
+    fn from(Standing { tightest, longest }: Standing<Counted>) -> Self {
+        Self {
+            at: tightest.at(),
+            limits: [tightest.limit(), longest.limit()],
+            levels: [tightest.level(), longest.level()],
+            counters: [tightest.counter(), longest.counter()],
+        }
     }
 }
 
