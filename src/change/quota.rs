@@ -10,7 +10,7 @@ use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::owner::OwnerPath;
 use crate::model::quota::Period;
-use crate::store::quota::{Asked, Left, QuotaEvent};
+use crate::store::quota::{Asked, Left, QuotaEvent, ahead_max};
 use crate::store::tx::Tx;
 
 /// Takes a slice of a key's quota for a request whose cost memory does not cover, or finds
@@ -94,6 +94,29 @@ fn take_slice_of(
     Ok(())
 }
 
+/// Takes slices of quotas before a request needs them, of those that memory still has little
+/// of. `false`: there was nothing to take.
+pub(crate) fn take_ahead(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Result<bool, Error> {
+    let mut has_taken = false;
+    for number in numbers.iter().copied() {
+        let Ok(Some(mut record)) = Error::or_damaged(tx.find_quota(number))? else {
+            continue;
+        };
+        // A refill that is due, and what is owed, are for the request that finds it so.
+        let is_settled = record.owed == 0 && record.at(tx.clock()) == record;
+        if is_settled && quotas.is_low(number, &record, tx.clock()) {
+            let slice = record.take_ahead(number, quotas.servers());
+            if slice.requests > 0 {
+                tx.put_quota(number, &record)?;
+                has_taken = true;
+            }
+            // Also where nothing is left: memory then knows so.
+            tx.note_slice(QuotaEvent::Ahead(slice));
+        }
+    }
+    Ok(has_taken)
+}
+
 /// Puts the slices in memory back. Skips a quota that is gone or damaged, so that the
 /// others are not affected.
 pub(crate) fn put_back(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Result<(), Error> {
@@ -166,7 +189,7 @@ pub(crate) fn use_up(
         new.use_up(requests);
         // The next is likely to use as much.
         let servers = quotas.servers();
-        let ahead = requests.min(new.ahead_max(servers));
+        let ahead = requests.min(ahead_max(new.remaining, servers));
         let slice = new.take_slice(number, ahead, 0, servers);
         if new != old {
             tx.put_quota(number, &new)?;

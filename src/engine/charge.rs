@@ -647,6 +647,9 @@ impl Core {
             })
         };
         self.counters.quota_slices.fetch_add(1, Relaxed);
+        if let Some(fleet) = &self.fleet {
+            fleet.waits_for_slice();
+        }
         self.quotas.fetch(quota.purse, cost, takes, clock, take)
     }
 

@@ -254,13 +254,22 @@ impl Delta {
         }
         for event in &self.waiting.slices {
             // Whoever took a slice of what the quota is no more, takes another.
-            if let QuotaEvent::Taken { slice, .. } = event
+            if let QuotaEvent::Taken { slice, .. } | QuotaEvent::Ahead(slice) = event
                 && let Some(change) = self.quotas.get(&slice.number)
                 && !change.new.as_ref().is_some_and(|new| new.has(slice))
             {
                 continue;
             }
             events.push(event.clone());
+        }
+        // Behind the slices: what other servers did after this one may be in the same commit.
+        for (number, change) in self.quotas.iter() {
+            if let (Some(old), Some(new)) = (&change.old, &change.new)
+                && old.is_same_as(new)
+            {
+                let left = new.left();
+                events.push(QuotaEvent::Left { number, left });
+            }
         }
         // Of each key, where its last slice was taken.
         let taken: BTreeMap<u64, u64> = (self.waiting.slices.iter())

@@ -124,6 +124,10 @@ pub(crate) enum QuotaEvent {
         slice: Slice,
         asked: Weak<Asked>,
     },
+    /// A slice was taken before a request needs it, of what memory has some of.
+    Ahead(Slice),
+    /// The store has so many left, by all that was taken and put back, here and elsewhere.
+    Left { number: u64, left: Left },
     /// What was in memory was put back, and the store has so many left.
     Returned { number: u64, left: Left },
 }
@@ -216,7 +220,7 @@ impl QuotaRecord {
     /// Takes a slice for a request of a cost, of which so much is in memory: enough for
     /// the whole request where there is as much, else for what memory lacks; nothing
     /// where memory lacks nothing, or more than there is. Beyond that, no more than
-    /// [`ahead_max`](Self::ahead_max).
+    /// [`ahead_max`].
     pub(crate) fn take_slice(
         &mut self,
         number: u64,
@@ -231,10 +235,20 @@ impl QuotaRecord {
         let requests = match in_memory >= cost || wanted > self.remaining {
             true => 0,
             false => {
-                let slice = self.quota.slice().min(self.ahead_max(servers));
+                let slice = slice_of(self.quota, self.remaining, servers);
                 slice.max(wanted).min(self.remaining)
             }
         };
+        self.take(number, requests)
+    }
+
+    /// Takes a slice that nobody has asked for yet.
+    pub(crate) fn take_ahead(&mut self, number: u64, servers: u64) -> Slice {
+        let requests = slice_of(self.quota, self.remaining, servers);
+        self.take(number, requests.min(self.remaining))
+    }
+
+    fn take(&mut self, number: u64, requests: u64) -> Slice {
         self.remaining -= requests;
         Slice {
             number,
@@ -243,15 +257,6 @@ impl QuotaRecord {
             quota: self.quota,
             revision: self.revision,
             left: self.left(),
-        }
-    }
-
-    /// The most that one of so many servers of a fleet takes before it is asked for: so none
-    /// has most of a small quota, while requests reach others. 0 servers: it is in no fleet.
-    pub(crate) fn ahead_max(&self, servers: u64) -> u64 {
-        match servers {
-            0 => u64::MAX,
-            servers => (self.remaining / servers.saturating_mul(4)).max(1),
         }
     }
 
@@ -287,6 +292,21 @@ impl QuotaRecord {
             refills_at: (record.refills_at < Timestamp::MAX).then_some(record.refills_at),
         }
     }
+}
+
+/// The most that one of so many servers of a fleet takes of what is left before it is asked
+/// for: so none has most of a small quota, while requests reach others. 0 servers: it is in
+/// no fleet.
+pub(crate) fn ahead_max(remaining: u64, servers: u64) -> u64 {
+    match servers {
+        0 => u64::MAX,
+        servers => (remaining / servers.saturating_mul(4)).max(1),
+    }
+}
+
+/// How much of a quota of which so much is left is taken at a time.
+pub(crate) fn slice_of(quota: Quota, remaining: u64, servers: u64) -> u64 {
+    quota.slice().min(ahead_max(remaining, servers))
 }
 
 pub(crate) fn is_due(refills_at: Timestamp, now: Timestamp) -> bool {

@@ -35,6 +35,7 @@
 //! # Ok::<(), gatekey::Error>(())
 //! ```
 
+mod ahead;
 mod apply;
 mod beat;
 mod everywhere;

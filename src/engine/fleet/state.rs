@@ -29,6 +29,10 @@ pub(crate) struct Fleet {
     pub(super) nodes: Mutex<Option<(Duration, Vec<Node>)>>,
     pub(super) shares: Mutex<Shares>,
     pub(super) stops: AtomicBool,
+    /// Whether a request has waited for a slice of a quota since this was last asked.
+    pub(super) has_waited: AtomicBool,
+    /// The thread that takes slices ahead.
+    pub(super) ahead: std::sync::OnceLock<std::thread::Thread>,
     /// Entries that were applied, and those among them that this server appended.
     pub(super) applied: AtomicU64,
     pub(super) appended: AtomicU64,
@@ -115,6 +119,8 @@ impl Fleet {
             nodes: Mutex::new(None),
             shares: Mutex::default(),
             stops: AtomicBool::new(false),
+            has_waited: AtomicBool::new(false),
+            ahead: std::sync::OnceLock::new(),
             applied: AtomicU64::new(0),
             appended: AtomicU64::new(0),
             overtaken: AtomicU64::new(0),

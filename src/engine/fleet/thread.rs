@@ -1,11 +1,13 @@
-//! The thread of a server that hears of the log: it waits, reads, applies and beats.
+//! The threads of a server: one that hears of the log, which waits, reads, applies and beats;
+//! and one that takes slices of quotas [ahead].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use crate::crypto::stack::clear_stack;
+use crate::engine::fleet::ahead;
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
@@ -23,29 +25,48 @@ const LONGEST_REST: Duration = Duration::from_millis(500);
 
 pub(crate) struct FollowerThread {
     fleet: Arc<Fleet>,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl FollowerThread {
     pub(crate) fn start(core: &Arc<Core>, fleet: &Arc<Fleet>) -> Result<Self, Error> {
-        let thread = std::thread::Builder::new()
-            .name("gatekey-fleet".to_owned())
-            .spawn({
-                let (core, fleet) = (Arc::downgrade(core), fleet.clone());
-                move || run(&core, &fleet)
-            })
-            .map_err(|error| Error::Thread(Arc::new(error)))?;
-        Ok(Self {
+        let threads = Self {
             fleet: fleet.clone(),
-            thread: std::sync::Mutex::new(Some(thread)),
-        })
+            threads: std::sync::Mutex::default(),
+        };
+        threads.spawn(core, "gatekey-fleet", run)?;
+        let ahead = threads.spawn(core, "gatekey-ahead", ahead::run)?;
+        // It is set once.
+        let _ = fleet.ahead.set(ahead);
+        Ok(threads)
     }
 
-    /// Stops the thread and waits for it.
+    fn spawn(
+        &self,
+        core: &Arc<Core>,
+        name: &str,
+        run: impl FnOnce(&Weak<Core>, &Fleet) + Send + 'static,
+    ) -> Result<Thread, Error> {
+        let (core, fleet) = (Arc::downgrade(core), self.fleet.clone());
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(&core, &fleet))
+            .map_err(|error| {
+                self.stop();
+                Error::Thread(Arc::new(error))
+            })?;
+        let thread = handle.thread().clone();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(handle);
+        Ok(thread)
+    }
+
+    /// Stops the threads and waits for them.
     pub(crate) fn stop(&self) {
         self.fleet.stops.store(true, Ordering::Release);
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            thread.thread().unpark();
             // If it panicked, it held no lock that matters.
             let _ = thread.join();
         }

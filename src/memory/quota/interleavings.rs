@@ -98,6 +98,18 @@ impl Store {
         }
     }
 
+    /// What takes a slice before a request needs it, if it finds that there is little.
+    fn take_ahead(&self) {
+        let numbers = lock(&self.purses).low(0, now());
+        for number in numbers {
+            let mut record = lock(&self.record);
+            if lock(&self.purses).is_low((number, &record), 0, now()) {
+                let slice = record.take_ahead(number, 0);
+                self.publish(QuotaEvent::Ahead(slice));
+            }
+        }
+    }
+
     /// A transaction that calls in what is in memory, and is committed or not.
     fn put_back(&self, is_committed: bool) {
         let mut record = lock(&self.record);
@@ -174,6 +186,23 @@ fn a_request_for_what_memory_and_store_have_together_is_granted() {
         );
         assert!(dear.join().unwrap(), "12 of 14, 2 of which are for another");
         assert_eq!(store.left(), 0);
+    });
+}
+
+#[test]
+fn what_is_taken_ahead_is_spent_once_whoever_else_takes_or_returns_it() {
+    explore(3, || {
+        let store = Store::new(13);
+        // 10 in memory, of which 9 are left, and 3 in the store; then 1 and 3.
+        assert!(store.spend(FIRST, 1) && store.spend(FIRST, 8));
+        let ahead = beside(&store, |store| store.take_ahead());
+        let other = beside(&store, |store| store.put_back(true));
+        assert!(store.spend(SECOND, 2), "4 are left");
+        ahead.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(store.left(), 2);
+        assert!(store.spend(FIRST, 2), "2 are left");
+        assert!(!store.spend(FIRST, 1) && store.left() == 0);
     });
 }
 

@@ -21,7 +21,7 @@ use crate::model::clock::Timestamp;
 use crate::model::quota::{Period, Quota, QuotaStatus};
 use crate::model::time::When;
 use crate::store::quota::{
-    Answer, Asked, Decide, Left, QuotaEvent, QuotaRecord, Slice, Spent, is_due,
+    Answer, Asked, Decide, Left, QuotaEvent, QuotaRecord, Slice, Spent, is_due, slice_of,
 };
 use crate::sync::table::{AtomicU64, Ordering};
 
@@ -30,6 +30,8 @@ use crate::sync::table::{AtomicU64, Ordering};
 const AT_ONCE: usize = 16;
 /// The most purses that one request looks at to find those.
 const LOOKED_AT: usize = 64;
+/// The most purses that are looked at together to find those that have little.
+const LOOKED_AT_AHEAD: usize = 1_024;
 
 /// What is in memory of a quota, in one period of it.
 pub(crate) struct Purse {
@@ -122,6 +124,15 @@ impl Purse {
 
     fn requests(&self) -> u64 {
         self.word().load(Ordering::Acquire) & REQUESTS
+    }
+
+    /// Whether half of a slice, or less, is left of its period, and the store has more.
+    fn is_low(&self, servers: u64, now: Timestamp) -> bool {
+        let word = self.word().load(Ordering::Acquire);
+        let left = self.left.load(Ordering::Acquire);
+        let slice = slice_of(self.quota, left, servers).min(left);
+        let has_little = left > 0 && (word & REQUESTS) * 2 <= slice;
+        has_little && word & (IS_VOID | IS_OWING) == 0 && !self.is_over(now)
     }
 
     /// `None` where the store must be asked.
@@ -314,12 +325,14 @@ impl Purse {
         self.owed.store(left.owed, Ordering::Release);
     }
 
-    /// Voids it if there is nothing in it, and else notes what the store has left.
-    fn void_if_empty(&self, left: Left) -> bool {
+    /// Notes what the store has left; says whether it is void then, which it is if nothing is in
+    /// it and it may be.
+    fn follow(&self, left: Left, may_void: bool) -> bool {
         self.note(left);
         let mut word = self.word().load(Ordering::Acquire);
         loop {
-            let is_empty = word & REQUESTS == 0 && self.undecided.load(Ordering::Acquire) == 0;
+            let is_empty =
+                may_void && word & REQUESTS == 0 && self.undecided.load(Ordering::Acquire) == 0;
             let new = match is_empty {
                 true => word & AGE | IS_VOID,
                 false => word & !(STORE_IS_EMPTY | IS_OWING) | flags_of(left),
@@ -357,6 +370,8 @@ pub(super) struct Purses {
     fronts: Arc<Slab<Front>>,
     /// The number up to which purses were looked at to be called in.
     hand: u64,
+    /// The number up to which purses were looked at for those that have little.
+    ahead: u64,
     /// What a transaction has taken out to put it back into the store, until it is
     /// published, or another begins.
     outgoing: Vec<(Arc<Purse>, u64)>,
@@ -372,6 +387,7 @@ struct Held {
 #[derive(Default)]
 struct Effect {
     is_changed: bool,
+    is_returned: bool,
     /// The last slice that was taken, and the sum of all.
     slice: Option<Slice>,
     added: u64,
@@ -380,12 +396,21 @@ struct Effect {
     asked: Vec<Arc<Asked>>,
 }
 
+impl Effect {
+    fn take(&mut self, slice: &Slice) {
+        self.slice = Some(*slice);
+        self.added += slice.requests;
+        self.left = slice.left;
+    }
+}
+
 impl Purses {
     pub(super) fn new(fronts: Arc<Slab<Front>>) -> Self {
         Self {
             by_number: BTreeMap::new(),
             fronts,
             hand: 0,
+            ahead: 0,
             outgoing: Vec::new(),
         }
     }
@@ -400,6 +425,37 @@ impl Purses {
         let held = self.by_number.get(&number);
         held.filter(|held| held.purse.is_of(record.period(number)))
             .map_or(0, |held| held.purse.requests())
+    }
+
+    /// Whether a quota as it now is has a purse, with little in it.
+    pub(super) fn is_low(
+        &self,
+        (number, record): (u64, &QuotaRecord),
+        servers: u64,
+        now: Timestamp,
+    ) -> bool {
+        let held = self.by_number.get(&number);
+        let held = held.filter(|held| held.purse.is_of(record.period(number)));
+        held.is_some_and(|held| held.purse.is_low(servers, now))
+    }
+
+    /// Some that have little.
+    pub(super) fn low(&mut self, servers: u64, now: Timestamp) -> Vec<u64> {
+        let beyond = (Bound::Excluded(self.ahead), Bound::Unbounded);
+        let mut low = Vec::new();
+        let mut last = 0;
+        for (looked, (number, held)) in (1..).zip(self.by_number.range(beyond)) {
+            if held.purse.is_low(servers, now) {
+                low.push(*number);
+            }
+            if looked == LOOKED_AT_AHEAD {
+                last = *number;
+                break;
+            }
+        }
+        // From the first again once all had their turn.
+        self.ahead = last;
+        low
     }
 
     /// What is left of a quota, here and in the store.
@@ -495,15 +551,18 @@ impl Purses {
                 }
                 QuotaEvent::Taken { name, slice, asked } => {
                     let effect = effects.entry(slice.number).or_default();
-                    effect.slice = Some(*slice);
-                    effect.added += slice.requests;
-                    effect.left = slice.left;
+                    effect.take(slice);
                     // Where nobody waits any more, what was taken is for others.
                     effect.asked.extend(asked.upgrade());
                     names.insert(*name, Some(slice.number));
                 }
-                QuotaEvent::Returned { number, left } => {
+                QuotaEvent::Ahead(slice) => effects.entry(slice.number).or_default().take(slice),
+                QuotaEvent::Left { number, left } => {
                     effects.entry(*number).or_default().left = *left;
+                }
+                QuotaEvent::Returned { number, left } => {
+                    let effect = effects.entry(*number).or_default();
+                    (effect.is_returned, effect.left) = (true, *left);
                 }
             }
         }
@@ -521,7 +580,8 @@ impl Purses {
         }
         let Some(slice) = &effect.slice else {
             let held = self.by_number.get(&number);
-            if held.is_some_and(|held| held.purse.void_if_empty(effect.left)) {
+            let follows = |held: &Held| held.purse.follow(effect.left, effect.is_returned);
+            if held.is_some_and(follows) {
                 self.drop_purse(number, index);
             }
             return;

@@ -304,7 +304,18 @@ impl Quotas {
         self.servers.store(servers, Ordering::Relaxed);
     }
 
+    /// Some of the quotas of which memory has little, and the store has more: others at each
+    /// call, so that all have their turn.
+    pub(crate) fn low(&self, now: Timestamp) -> Vec<u64> {
+        table::lock(&self.purses).low(self.servers(), now)
+    }
+
     // For the transaction that runs
+
+    /// Whether memory has little of a quota as it now is.
+    pub(crate) fn is_low(&self, number: u64, record: &QuotaRecord, now: Timestamp) -> bool {
+        table::lock(&self.purses).is_low((number, record), self.servers(), now)
+    }
 
     /// How many servers the fleet has; 0: it is none.
     pub(crate) fn servers(&self) -> u64 {

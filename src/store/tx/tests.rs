@@ -311,8 +311,25 @@ fn a_quota_is_there_as_long_as_keys_share_it() {
 
     // One leaves, and the other keeps it.
     let quotas = look(&core, to(None));
-    assert_eq!(quotas, format!("{:?}", [moved(second)]));
+    let left = quota.left();
+    let stays = QuotaEvent::Left { number, left };
+    assert_eq!(quotas, format!("{:?}", [stays, moved(second)]));
     assert_eq!(sharers(&core), 1);
+
+    // What another server puts back behind a slice of this one, in the same commit.
+    let events = look(&core, move |tx| {
+        let mut record = tx.quota(number)?;
+        let slice = record.take_ahead(number, 0);
+        tx.put_quota(number, &record)?;
+        let taken = QuotaEvent::Ahead(slice);
+        tx.note_slice(taken.clone());
+        record.remaining += 1;
+        tx.put_quota(number, &record)?;
+        let left = record.left();
+        let expected = format!("{:?}", [taken, QuotaEvent::Left { number, left }]);
+        Ok((told(tx), expected))
+    });
+    assert_eq!(events.0, events.1);
 
     // It goes with the last.
     clock.advance(2 * MINUTE);
