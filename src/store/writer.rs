@@ -334,21 +334,18 @@ fn lost() -> StoreFailure {
     )
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proof"))]
 mod tests {
     use super::*;
-    #[cfg(feature = "proof")]
     use crate::sync::atomic::{AtomicBool, Ordering};
 
     /// A disk whose every call panics from some moment on.
-    #[cfg(feature = "proof")]
     #[derive(Debug, Clone, Default)]
     struct Panicking {
         bytes: Arc<Mutex<Vec<u8>>>,
         panics: Arc<AtomicBool>,
     }
 
-    #[cfg(feature = "proof")]
     impl Panicking {
         fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
             assert!(!self.panics.load(Ordering::SeqCst), "a fault");
@@ -356,7 +353,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "proof")]
     impl crate::store::medium::Medium for Panicking {
         fn size(&self) -> std::io::Result<u64> {
             Ok(self.bytes().len() as u64)
@@ -385,7 +381,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "proof")]
     #[test]
     fn a_panic_as_a_dropped_store_is_closed_goes_no_further() {
         let disk = Panicking::default();
