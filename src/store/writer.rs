@@ -334,7 +334,8 @@ fn lost() -> StoreFailure {
     )
 }
 
-#[cfg(all(test, feature = "proof"))]
+#[cfg(test)]
+#[cfg(feature = "proof")]
 mod tests {
     use super::*;
     use crate::sync::atomic::{AtomicBool, Ordering};
