@@ -324,6 +324,11 @@ impl Limit {
     pub(crate) fn counts_as(self, other: Self) -> bool {
         (self.algorithm, self.window_s) == (other.algorithm, other.window_s)
     }
+
+    /// Whether it is a bucket that drains slower than another.
+    pub(crate) fn drains_slower_than(self, other: Self) -> bool {
+        self.algorithm == Algorithm::Bucket && self.requests < other.requests
+    }
 }
 
 impl std::fmt::Display for Limit {

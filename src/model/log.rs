@@ -138,8 +138,9 @@ impl Node {
         self.age > with_margin(self.beat.lease)
     }
 
-    /// Whether the server has been gone for twice its lease, and is behind what a log has
-    /// trimmed away: it grants nothing, and has to join anew.
+    /// Whether the server has been gone for twice its lease, and by its last heartbeat is behind
+    /// what a log has trimmed away: it grants nothing before it has beaten again, and as a rule has
+    /// to join anew.
     ///
     /// ```
     /// use std::time::Duration;

@@ -45,6 +45,16 @@ pub struct FaultyLog {
     cuts_as_it_loses: AtomicBool,
     on_the_way: Mutex<Vec<(Head, Vec<u8>)>>,
     overdue: Mutex<Vec<(Head, Vec<u8>)>>,
+    before_it_is_seen: Mutex<Option<Then>>,
+}
+
+/// What is done within a call.
+struct Then(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Then")
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,7 +75,14 @@ impl FaultyLog {
             cuts_as_it_loses: AtomicBool::new(false),
             on_the_way: Mutex::default(),
             overdue: Mutex::default(),
+            before_it_is_seen: Mutex::default(),
         })
+    }
+
+    /// Lets the next heartbeat take its answer, and others see it after something else is done,
+    /// until when they see none: as a database may whose statement reads, and then waits.
+    pub fn before_it_is_seen(&self, then: impl FnOnce() + Send + 'static) {
+        *lock(&self.before_it_is_seen) = Some(Then(Box::new(then)));
     }
 
     /// Cuts the server off, or lets it reach the log again.
@@ -219,7 +236,14 @@ impl Log for FaultyLog {
     }
 
     fn beat(&self, beat: &Beat) -> LogResult<Beaten> {
-        let answer = self.reach()?.beat(beat);
+        let log = self.reach()?;
+        let answer = log.beat(beat);
+        let then = lock(&self.before_it_is_seen).take();
+        if let Some(Then(then)) = then {
+            log.forget(&beat.node)?;
+            then();
+            log.beat(beat)?;
+        }
         self.answer(answer)
     }
 

@@ -195,6 +195,11 @@ impl Fleet {
         lock(&self.known).why = Some(why);
     }
 
+    /// The steady clock before the last heartbeat that was answered.
+    pub(super) fn beaten_at(&self) -> Option<Duration> {
+        lock(&self.known).clock.map(|(_, t0)| t0)
+    }
+
     pub(super) fn heard(&self, beaten: &Beaten, t0: Duration) {
         self.saw(&beaten.head);
         let mut known = lock(&self.known);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use super::{Ask, Known, Terms};
 use crate::memory::owner_names::Name;
 use crate::model::bounds::LIMITS_PER_PLAN_MAX;
@@ -146,14 +148,25 @@ impl Meter {
         let is_newer = ask.stamp > self.stamp || ask.stamp == Ask::IS_OF_ONE_KIND;
         if is_newer && !Arc::ptr_eq(&self.terms, ask.terms) {
             let begins_now = Begun::of(begun.fetch_add(1, Ordering::AcqRel));
-            let (counters, since) = (self.counters, self.begun);
+            let old = self.counters.into_iter().zip(self.begun);
+            let terms = self.terms.clone();
+            let known: ArrayVec<_, LIMITS_PER_PLAN_MAX> = terms.limits.iter().zip(old).collect();
+            let new = &ask.terms.limits;
             let places = self.counters.iter_mut().zip(&mut self.begun);
-            for ((counter, begun), limit) in places.zip(&ask.terms.limits) {
-                let old = counters.into_iter().zip(since);
-                let of_kind = self.terms.limits.iter().zip(old);
-                let mut of_kind = of_kind.filter(|(known, _)| known.counts_as(*limit));
-                let new = (Counter::default(), begins_now);
-                (*counter, *begun) = of_kind.next().map_or(new, |(_, old)| old);
+            for ((at, limit), (counter, begun)) in new.iter().enumerate().zip(places) {
+                // Of several of a kind, the second takes the place of the second: buckets of
+                // different rates count differently.
+                let earlier = new.iter().take(at).filter(|other| other.counts_as(*limit));
+                let of_kind = known.iter().filter(|(known, _)| known.counts_as(*limit));
+                let its = of_kind.clone().nth(earlier.count());
+                (*counter, *begun) = match its.or(of_kind.clone().next()) {
+                    None => (Counter::default(), begins_now),
+                    // What drained faster so far would be taken back as if it had not.
+                    Some((known, (counted, _))) if limit.drains_slower_than(**known) => {
+                        (*counted, begins_now)
+                    }
+                    Some((_, counted)) => *counted,
+                };
             }
             self.terms = ask.terms.clone();
         }

@@ -548,3 +548,53 @@ fn places_that_are_used_again_beside_charges_count_for_nobody_else() {
         }
     }
 }
+
+/// Two buckets over one window hold different levels: each keeps its own as terms change.
+#[test]
+fn each_of_two_buckets_keeps_what_it_counted() {
+    let limiter = Limiter::new(10);
+    let fast = Limit::per_minute(600).bucket(600);
+    let slow = |requests| Limit::per_minute(requests).bucket(requests);
+    for (number, [before, after]) in [
+        (1, [[fast, slow(20)], [fast, slow(30)]]),
+        (2, [[slow(20), fast], [slow(30), fast]]),
+    ] {
+        let (before, after) = (terms(&before), terms(&after));
+        let ask = key(number, &before, "acme");
+        charge(&limiter, &[ask], 20, at(0)).unwrap();
+        charge(&limiter, &[ask], 1, at(1_900)).unwrap_err();
+        let ask = Ask {
+            terms: &after,
+            stamp: 1,
+            ..ask
+        };
+        // Of the 20, not one has drained from the slow one.
+        let admitted = (0..40).filter(|_| charge(&limiter, &[ask], 1, at(1_900)).is_ok());
+        assert_eq!(admitted.count(), 10);
+    }
+}
+
+/// What drained at the old rate is not taken back as if it had drained at the new.
+#[test]
+fn what_was_counted_by_a_faster_bucket_is_not_taken_back() {
+    let bucket = |requests| Limit::per_minute(requests).bucket(requests);
+    for (from, to, left) in [(1_200, 600, 100), (600, 1_200, 1_100)] {
+        let limiter = Limiter::new(10);
+        let (before, after) = (terms(&[bucket(from)]), terms(&[bucket(to)]));
+        let ask = key(1, &before, "acme");
+        charge(&limiter, &[ask], 600, at(0)).unwrap();
+        let begun = limiter.begun();
+        charge(&limiter, &[ask], 0, at(20_000)).unwrap();
+        let ask = Ask {
+            terms: &after,
+            stamp: 1,
+            ..ask
+        };
+        charge(&limiter, &[ask], 300, at(20_000)).unwrap();
+        let (name, home) = (ask.name, Home::new());
+        let taken = limiter.take_back(name, 600, (at(0), begun), at(20_000), &home);
+        taken.unwrap();
+        let found = self::left(&limiter, &ask, at(20_000));
+        assert!(found <= left, "{found} of {left}, from {from} to {to}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use gatekey::fleet::Freshness;
 use gatekey::{Error, Reason};
 
-use crate::common::{LONG, Servers, granted, position, until};
+use crate::common::{LONG, Servers, granted, options, position, settings, until};
 
 const LEASE: Duration = Duration::from_millis(400);
 
@@ -118,5 +118,27 @@ fn a_server_that_was_closed_is_not_waited_for() {
     let others = servers.engines[0].fleet_servers().unwrap();
     assert_eq!(others.len(), 1);
     assert!(position(&servers.engines[0]) > 0);
+    servers.close_equal();
+}
+
+/// The database takes the answer of a heartbeat, and lets others see it later: who takes access
+/// away meanwhile does not wait for the server.
+#[test]
+fn what_was_revoked_while_a_first_heartbeat_was_on_its_way_is_not_granted() {
+    let mut servers = Servers::new(2, LONG);
+    let issued = servers.issue(0, "acme").unwrap();
+    servers.engines.pop().unwrap().close().unwrap();
+    let (one, log) = (servers.engines[0].clone(), servers.logs[1].clone());
+    let (key, slow) = (issued.key.id, log.clone());
+    log.before_it_is_seen(move || {
+        one.revoke(key, Reason::KeyCompromise).unwrap();
+        slow.delay(Duration::from_millis(50));
+    });
+    let opened = options().fleet(settings(log.clone(), 1, LONG));
+    let two = opened.join_fleet(servers.path(1)).unwrap();
+    let verdict = two.verify(issued.token.expose()).unwrap();
+    assert!(!verdict.is_granted());
+    log.delay(Duration::ZERO);
+    servers.engines.push(two);
     servers.close_equal();
 }
