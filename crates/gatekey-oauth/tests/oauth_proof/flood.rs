@@ -127,9 +127,10 @@ fn the_child() {
         );
     }
     assert!(w.engine.check().unwrap().is_sound());
-    // The first phase brings what is alive at its height; after it, nothing.
+    // The first phase brings what is alive at its height; after it, nothing, but for pages that
+    // are free and that the file ends with or not, by when notes of use are written.
     let most = lens.iter().max().unwrap();
-    assert!(*most <= lens[0] * 3 / 2, "{lens:?} bytes");
+    assert!(*most <= lens[0] * 2, "{lens:?} bytes");
     let growth = resident.last().unwrap().saturating_sub(resident[0]);
     assert!(growth < 8 << 10, "{growth} KiB more after the first phase");
 }
