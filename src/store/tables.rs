@@ -198,6 +198,9 @@ pub(crate) trait Stored: Sized {
     /// The newest version.
     const VERSION: u8 = 1;
 
+    /// The oldest version whose form is that of the newest: it had fewer values.
+    const FORM_SINCE: u8 = Self::VERSION;
+
     /// What is encoded: the fields in the order of the format.
     type Form: Serialize + DeserializeOwned;
 
@@ -211,7 +214,7 @@ pub(crate) trait Stored: Sized {
     /// `None` where the form is not that of any record.
     fn from_form(form: Self::Form) -> Option<Self>;
 
-    /// Reads the encoding of an older version; `None` where there was none, or where it
+    /// Reads the encoding of a version with an older form; `None` where there was none, or where it
     /// does not decode.
     fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
         let _ = (version, encoded);
@@ -226,8 +229,10 @@ pub(crate) trait Stored: Sized {
     /// Reads what [`encode`](Stored::encode) wrote in this or an older version, or says why not.
     fn decode(version: u8, encoded: &[u8]) -> Result<Self, &'static str> {
         let decoded = match version {
-            current if current == Self::VERSION => codec::decode(encoded).and_then(Self::from_form),
-            older if (1..Self::VERSION).contains(&older) => Self::decode_older(older, encoded),
+            same if (Self::FORM_SINCE..=Self::VERSION).contains(&same) => {
+                codec::decode(encoded).and_then(Self::from_form)
+            }
+            older if (1..Self::FORM_SINCE).contains(&older) => Self::decode_older(older, encoded),
             _ => return Err("its version is unknown"),
         };
         decoded.ok_or("it does not decode")

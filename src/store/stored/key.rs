@@ -58,6 +58,8 @@ impl Stored for ColdRecord {
     /// 4: a limit may be for the fleet.
     const VERSION: u8 = 4;
 
+    const FORM_SINCE: u8 = 3;
+
     type Form = ColdForm;
 
     /// Where none is, version 3 reads it too.
@@ -99,9 +101,6 @@ impl Stored for ColdRecord {
     }
 
     fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
-        if version == 3 {
-            return codec::decode(encoded).and_then(Self::from_form);
-        }
         if version == 2 {
             let form: ColdForm2 = codec::decode(encoded)?;
             return Self::from_form(ColdForm {

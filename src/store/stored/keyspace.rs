@@ -118,6 +118,8 @@ impl Stored for Keyspace {
     /// 3: a limit may be for the fleet.
     const VERSION: u8 = 3;
 
+    const FORM_SINCE: u8 = 2;
+
     type Form = KeyspaceForm;
 
     /// Where none is, version 2 reads it too.
@@ -191,10 +193,7 @@ impl Stored for Keyspace {
         })
     }
 
-    fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
-        if version == 2 {
-            return codec::decode(encoded).and_then(Self::from_form);
-        }
+    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
         let form: KeyspaceForm1 = codec::decode(encoded)?;
         Self::from_form(KeyspaceForm {
             id: form.id,

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::owner_settings::Setting;
-use crate::store::codec;
 use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::stored::keyspace::LimitForm;
 use crate::store::stored::quota::AllowanceForm;
@@ -80,6 +79,8 @@ impl Stored for OwnerSettingsRecord {
     /// 3: a limit may be for the fleet. 2: a quota or a cap may be unlimited.
     const VERSION: u8 = 3;
 
+    const FORM_SINCE: u8 = 1;
+
     /// The oldest that reads it.
     fn version(&self) -> u8 {
         match (self.quota, self.cap) {
@@ -111,10 +112,6 @@ impl Stored for OwnerSettingsRecord {
             updated_at: instant(form.updated_at)?,
             updated_by: form.updated_by,
         })
-    }
-
-    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
-        codec::decode(encoded).and_then(Self::from_form)
     }
 }
 
