@@ -18,6 +18,7 @@ mod room;
 #[cfg(test)]
 #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
 mod shares;
+mod terms;
 #[cfg(test)]
 #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
 mod tests;
@@ -38,7 +39,7 @@ use crate::model::allowances::LimitAllowance;
 use crate::model::clock::Timestamp;
 use crate::model::counter::Counted;
 use crate::model::error::Error;
-use crate::model::limit::{Level, Limit};
+use crate::model::limit::Level;
 use crate::model::time::When;
 use crate::model::verdict::{Standing, Stands};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -46,6 +47,7 @@ use crate::sync::{Mutex, MutexGuard, lock};
 pub(crate) use meter::OverLimit;
 use meter::{Counters, Line, Meter};
 use room::{Room, Wanted};
+pub(crate) use terms::Terms;
 
 /// How many shards there are, and how many gates.
 const SHARDS: usize = 256;
@@ -65,45 +67,6 @@ fn shard_of(name: Name) -> usize {
     // Ids are in the order of time, and end in random bits; hashes are random.
     let mixed = name.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     usize::try_from(mixed).unwrap_or(0) % SHARDS
-}
-
-/// The limits that hold at a level.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    /// What this server admits.
-    pub(crate) limits: Box<[Limit]>,
-    /// What they were given as, where one of them is for the fleet.
-    for_fleet: Option<Box<[Limit]>>,
-}
-
-impl Terms {
-    /// Those of one of so many servers.
-    pub(crate) fn new(limits: &[Limit], servers: u64) -> Arc<Self> {
-        let is_for_fleet = limits.iter().any(|limit| limit.is_for_fleet());
-        Arc::new(Self {
-            limits: limits.iter().map(|limit| limit.share(servers)).collect(),
-            for_fleet: is_for_fleet.then(|| limits.into()),
-        })
-    }
-
-    /// The same, of one of so many servers; `None` where they stay as they are.
-    pub(crate) fn divided(&self, servers: u64) -> Option<Arc<Self>> {
-        let new = Self::new(self.for_fleet.as_deref()?, servers);
-        (new.limits != self.limits).then_some(new)
-    }
-
-    /// Whether they are these limits.
-    pub(crate) fn are(&self, limits: &[Limit]) -> bool {
-        **self.for_fleet.as_ref().unwrap_or(&self.limits) == *limits
-    }
-
-    /// A number of the kinds of its limits: what is counted of one is counted of another
-    /// only where they have the same.
-    pub(crate) fn kinds(&self) -> u64 {
-        let kind = |limit: &Limit| (limit.algorithm() as u64) << 32 | u64::from(limit.window_s());
-        let mix = |mixed: u64, kind: u64| (mixed ^ kind).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.limits.iter().map(kind).fold(1, mix)
-    }
 }
 
 /// One level of a request.

@@ -340,25 +340,11 @@ impl Counter {
 /// is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counted {
-    limit: Limit,
-    level: Level,
+    pub(crate) limit: Limit,
+    pub(crate) level: Level,
     remaining: u32,
-    counter: Counter,
-    at: Timestamp,
-}
-
-impl Counted {
-    pub(crate) fn level(&self) -> Level {
-        self.level
-    }
-
-    pub(crate) fn counter(&self) -> Counter {
-        self.counter
-    }
-
-    pub(crate) fn at(&self) -> Timestamp {
-        self.at
-    }
+    pub(crate) counter: Counter,
+    pub(crate) at: Timestamp,
 }
 
 impl Left for Counted {

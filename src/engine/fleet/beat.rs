@@ -13,15 +13,14 @@ impl Core {
     /// Beats, catches up with what the heartbeat found, and grants from there on: the lease
     /// counts from before the question.
     pub(super) fn beat(&self, fleet: &Fleet) -> Result<Met, Error> {
-        let (mut t0, mut beaten, was_seen) = self.beat_once(fleet)?;
-        if !was_seen {
-            let was_seen;
-            (t0, beaten, was_seen) = self.beat_once(fleet)?;
-            if !was_seen {
-                let why = "a heartbeat takes longer than the lease: is the database overloaded?";
-                return Err(Error::Log(LogError::new(why)));
-            }
-        }
+        let seen = match self.beat_once(fleet)? {
+            None => self.beat_once(fleet)?,
+            seen => seen,
+        };
+        let Some((t0, beaten)) = seen else {
+            let why = "a heartbeat takes longer than the lease: is the database overloaded?";
+            return Err(Error::Log(LogError::new(why)));
+        };
         let met = self.catch_up(fleet, Some(beaten.head.position))?;
         self.require_same(fleet, &beaten)?;
         fleet.renew(t0);
@@ -29,18 +28,18 @@ impl Core {
         Ok(met)
     }
 
-    /// Beats; gives the moment before, the answer, and whether others have seen this server
-    /// beat all the while. Else one may have taken access away meanwhile and not have waited for
-    /// this server, since a log may take the answer first and let the heartbeat be seen later:
-    /// what the next heartbeat finds has it.
-    fn beat_once(&self, fleet: &Fleet) -> Result<(Duration, Beaten, bool), Error> {
+    /// Beats; gives the moment before, and the answer. `None`: others may not have seen this
+    /// server beat all the while. One may have taken access away meanwhile and not have waited
+    /// for it, since a log may take the answer first and let the heartbeat be seen later: what
+    /// the next heartbeat finds has it.
+    fn beat_once(&self, fleet: &Fleet) -> Result<Option<(Duration, Beaten)>, Error> {
         let last = fleet.beaten_at();
         let t0 = steady(&*self.clock);
         let beaten = self.send_beat(fleet, t0)?;
         let now = steady(&*self.clock);
         let since = last.map(|last| now.saturating_sub(last));
         let was_seen = since.is_some_and(|since| since <= fleet.freshness.lease());
-        Ok((t0, beaten, was_seen))
+        Ok(was_seen.then_some((t0, beaten)))
     }
 
     /// Where the log ends, from who is its primary now.

@@ -4,6 +4,7 @@ use super::*;
 use crate::memory::owner_names::{Name, of_key};
 use crate::model::clock::Timestamp;
 use crate::model::id::KeyId;
+use crate::model::limit::Limit;
 
 pub(super) fn at(ms: u64) -> Timestamp {
     Timestamp::from_raw(1_767_225_600_000 + ms)

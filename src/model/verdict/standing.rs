@@ -79,10 +79,10 @@ impl From<Standing<Counted>> for Few {
     #[inline(always)]
     fn from(Standing { tightest, longest }: Standing<Counted>) -> Self {
         Self {
-            at: tightest.at(),
-            limits: [tightest.limit(), longest.limit()],
-            levels: [tightest.level(), longest.level()],
-            counters: [tightest.counter(), longest.counter()],
+            at: tightest.at,
+            limits: [tightest.limit, longest.limit],
+            levels: [tightest.level, longest.level],
+            counters: [tightest.counter, longest.counter],
         }
     }
 }
