@@ -20,6 +20,17 @@ CREATE TABLE IF NOT EXISTS gatekey.log (
 -- Entries do not compress, and parts of them are not read.
 ALTER TABLE gatekey.log ALTER COLUMN body SET STORAGE EXTERNAL;
 
+-- Of entries that are too large for a row, by the position before the entry.
+CREATE TABLE IF NOT EXISTS gatekey.body (
+    store text NOT NULL,
+    after bigint NOT NULL,
+    id bytea NOT NULL,
+    part int NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (store, after, id, part)
+);
+ALTER TABLE gatekey.body ALTER COLUMN body SET STORAGE EXTERNAL;
+
 CREATE TABLE IF NOT EXISTS gatekey.node (
     store text NOT NULL,
     node text NOT NULL,
@@ -51,5 +62,5 @@ ALTER TABLE gatekey.part ALTER COLUMN body SET STORAGE EXTERNAL;
 -- What a server's role needs, and no more:
 --   GRANT USAGE ON SCHEMA gatekey TO servers;
 --   GRANT SELECT, INSERT, UPDATE ON gatekey.head TO servers;
---   GRANT SELECT, INSERT, DELETE ON gatekey.log TO servers;
+--   GRANT SELECT, INSERT, DELETE ON gatekey.log, gatekey.body TO servers;
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON gatekey.node, gatekey.snapshot, gatekey.part TO servers;

@@ -297,6 +297,11 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
+/// The hash of bytes that are not secret, which stands where a seal covers it.
+pub(crate) fn hash(bytes: &[u8]) -> Digest {
+    *blake3::hash(bytes).as_bytes()
+}
+
 /// A digest over records in their order. It is compared, or stands where a tag covers it.
 pub(crate) struct Contents {
     hasher: blake3::Hasher,

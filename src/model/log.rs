@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 
-/// The largest entry that an engine appends, in bytes.
-pub const ENTRY_LEN_MAX: usize = 64 << 20;
-/// The largest part of a snapshot that an engine puts, in bytes.
+/// The largest entry that an engine appends, in bytes. What is longer has a *body*, which is put
+/// in parts before the entry: see [`Log::put_body`].
+pub const ENTRY_LEN_MAX: usize = 512 << 10;
+/// The largest part of a snapshot or of a body that an engine puts, in bytes.
 pub const PART_LEN_MAX: usize = 1 << 20;
+/// The longest body that an engine reads, in bytes: no change is larger. A log may take less
+/// ([`Log::body_len_max`]).
+pub const BODY_LEN_MAX: usize = 1 << 30;
 /// The most bytes that [`Beat::reads`] has.
 pub const READS_LEN_MAX: usize = 4096;
 /// The length of a [`Seal`], in bytes: that of the end of each entry which is its seal.
 pub const SEAL_LEN: usize = 32;
+
+/// What a body is named by, beside the position of its entry: random bytes, drawn for each.
+pub type BodyId = [u8; 16];
 
 /// The last 32 bytes of an entry, which name its content and all before it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -219,7 +226,7 @@ pub type LogResult<T> = Result<T, LogError>;
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use std::time::Duration;
 /// use gatekey::fleet::{
-///     Appended, Beat, Beaten, Entries, Head, Log, LogResult, MemoryLog, Node, SnapshotInfo,
+///     Appended, Beat, Beaten, BodyId, Entries, Head, Log, LogResult, MemoryLog, Node, SnapshotInfo,
 /// };
 ///
 /// #[derive(Debug)]
@@ -231,6 +238,13 @@ pub type LogResult<T> = Result<T, LogError>;
 ///         self.0.append(after, entry)
 ///     }
 ///     // All others are the other's.
+///     fn put_body(&self, after: u64, id: &BodyId, part: u32, bytes: &[u8]) -> LogResult<()> {
+///         self.0.put_body(after, id, part, bytes)
+///     }
+///     fn body(&self, after: u64, id: &BodyId, part: u32) -> LogResult<Option<Vec<u8>>> {
+///         self.0.body(after, id, part)
+///     }
+///     fn body_len_max(&self) -> usize { self.0.body_len_max() }
 ///     fn found(&self, first: &[u8]) -> LogResult<bool> { self.0.found(first) }
 ///     fn founding(&self) -> LogResult<Option<Vec<u8>>> { self.0.founding() }
 ///     fn fence(&self) -> LogResult<Head> { self.0.fence() }
@@ -254,6 +268,10 @@ pub type LogResult<T> = Result<T, LogError>;
 /// let head = log.beat(&beat)?.head;
 /// assert!(matches!(log.append(&head, &[1; 40]), Appended::Done));
 /// assert!(matches!(log.append(&head, &[2; 40]), Appended::Overtaken(now) if now.position == 1));
+/// // The body of the entry that comes next.
+/// log.put_body(1, &[7; 16], 0, b"part")?;
+/// assert_eq!(log.body(1, &[7; 16], 0)?.as_deref(), Some(&b"part"[..]));
+/// assert_eq!(log.body_len_max(), gatekey::fleet::BODY_LEN_MAX);
 /// # Ok::<(), gatekey::fleet::LogError>(())
 /// ```
 pub trait Log: Send + Sync + fmt::Debug {
@@ -272,8 +290,33 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn founding(&self) -> LogResult<Option<Vec<u8>>>;
 
     /// Appends an entry on the condition that the log ends with `after`, and with its
-    /// fence. The entry is durable when the call returns [`Appended::Done`].
+    /// fence. The entry, of at most [`ENTRY_LEN_MAX`] bytes, is durable when the call returns
+    /// [`Appended::Done`].
     fn append(&self, after: &Head, entry: &[u8]) -> Appended;
+
+    /// Puts one part, counted from 0, of the body of an entry that is too large to be appended
+    /// whole and is about to be, right behind the position `after`. The part, of at most
+    /// [`PART_LEN_MAX`] bytes, is durable when the call returns, and is there for whoever
+    /// reads the entry. A part that is there already stays as it is.
+    ///
+    /// An append that is overtaken leaves its body to [`trim`](Log::trim). Where it runs again, the
+    /// body has another id.
+    ///
+    /// # Errors
+    /// The log does not answer. The part may be there.
+    fn put_body(&self, after: u64, id: &BodyId, part: u32, bytes: &[u8]) -> LogResult<()>;
+
+    /// One part of a body that was put behind a position; `None` where there is none.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    fn body(&self, after: u64, id: &BodyId, part: u32) -> LogResult<Option<Vec<u8>>>;
+
+    /// The longest body that this log takes, in bytes. An engine refuses a change that is larger,
+    /// and one that is longer than [`BODY_LEN_MAX`] anyway.
+    fn body_len_max(&self) -> usize {
+        BODY_LEN_MAX
+    }
 
     /// Raises the fence by one, durably, and gives the head that is then. An append that was
     /// sent before with a lower fence is in the log by then, or never will be.
@@ -342,6 +385,10 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// Removes the entries up to a position, but for the founding one and the last, and
     /// all snapshots below it. A snapshot at the position stays.
+    ///
+    /// Bodies go with the entries that they can be of: what was put behind p is of the entry at
+    /// p + 1, or of none. So the bodies behind the last entry that was removed, and behind all
+    /// later ones, stay.
     ///
     /// Then forgets the servers that [are lost](Node::is_lost): each by a condition that is
     /// checked as it is removed, so that no heartbeat is forgotten that came meanwhile. The

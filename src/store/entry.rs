@@ -6,10 +6,13 @@
 //! entry nor move one. Nothing of an entry is decoded before its seal was found right, and what is
 //! decoded then takes no more memory than the entry has bytes.
 //!
+//! The records of an entry that would be larger than [`ENTRY_LEN_MAX`] are its [body](crate::store::body),
+//! which the log has beside it, in parts. The entry names it by its hash.
+//!
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 1 | version, 1 |
-//! | 1 | 1 | kind: 0 founds the log, 1 is a delta |
+//! | 1 | 1 | kind: 0 founds the log, 1 is a delta, 2 a delta whose records are in a body |
 //! | 2 | 1 | flags: 1 sets time back, 2 takes access away |
 //! | 3 | 1 | the pepper that signed as it was made, under which the seal is; 0 in the first |
 //! | 4 | 4 | format of the records |
@@ -17,14 +20,16 @@
 //! | 16 | 32 | seal of the entry before |
 //! | 48 | 8 | instant of the commit |
 //! | 56 | 16 | the fleet |
-//! | 72 | 16 | nonce, drawn for each: two servers that make the same change at one instant write two entries, of which each knows its own by the seal |
-//! | 88 | | tables: length of the name (1), name, number of records (4); each of these: length of the key (2), key, length of the value (4, all ones: removed), value |
+//! | 72 | 16 | nonce, drawn for each: two servers that make the same change at one instant write two entries, of which each knows its own by the seal. A body is put under it |
+//! | 88 | | of kind 1, tables: length of the name (1), name, number of records (4); each of these: length of the key (2), key, length of the value (4, all ones: removed), value |
+//! | 88 | 44 | of kind 2, the body: its length (8), how many parts it has (4), its BLAKE3 (32) |
 //! | the end | 32 | seal |
 
 use crate::crypto::digest::{DIGEST_LEN, Keyring, NO_PEPPER, TAG_LEN, digests_equal};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::model::log::{ENTRY_LEN_MAX, LogError, SEAL_LEN, Seal};
+use crate::model::log::{BODY_LEN_MAX, BodyId, ENTRY_LEN_MAX, LogError, SEAL_LEN, Seal};
+use crate::store::body::{Named, Source, refused};
 use crate::store::journal::{Records, Rows};
 use crate::store::tables::{FORMAT, META_FLEET, Tagged};
 
@@ -32,6 +37,9 @@ const VERSION: u8 = 1;
 const HEAD_LEN: usize = 88;
 const FOUNDS: u8 = 0;
 const IS_DELTA: u8 = 1;
+const HAS_BODY: u8 = 2;
+/// The longest entry that is read: before there were bodies, all records were in it.
+const READ_LEN_MAX: usize = 64 << 20;
 const SETS_TIME_BACK: u8 = 1;
 const TAKES_AWAY: u8 = 2;
 /// In the place of a value's length: the record was removed.
@@ -96,7 +104,16 @@ pub(crate) struct Entry {
     pub(crate) sets_time_back: bool,
     /// Whether callers wait until every server has applied it.
     pub(crate) takes_away: bool,
+    /// How many bytes it has, with its body.
+    pub(crate) len: usize,
     pub(crate) records: Records,
+}
+
+/// An entry as it is appended, with what is put before.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) entry: Vec<u8>,
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 /// What an entry is sealed with beside its records.
@@ -186,49 +203,74 @@ pub(crate) fn founded(ring: &Keyring, bytes: &[u8]) -> Result<Place, Error> {
     }
 }
 
-/// Seals a delta as the entry right behind a place.
+/// Seals a delta as the entry right behind a place. One that is too large for an entry has a
+/// body, of at most so many bytes.
 pub(crate) fn encode(
     ring: &Keyring,
     after: &Place,
     header: Header,
     records: &Records,
-) -> Result<Vec<u8>, Error> {
+    body_len_max: usize,
+) -> Result<Encoded, Error> {
+    const WHOLE_MAX: usize = ENTRY_LEN_MAX - SEAL_LEN;
     let mut bytes = head(IS_DELTA, header, after, after.position + 1);
-    let too_long = || {
+    let len_max = WHOLE_MAX.max(HEAD_LEN + body_len_max.min(BODY_LEN_MAX));
+    write(&mut bytes, records, len_max).ok_or_else(|| {
         let why = "the change is too large for the log: make it in several steps";
         Error::Log(LogError::new(why))
-    };
-    for (name, rows) in records {
-        bytes.push(u8::try_from(name.len()).map_err(|_| too_long())?);
-        bytes.extend(name.as_bytes());
-        bytes.extend(
-            u32::try_from(rows.len())
-                .map_err(|_| too_long())?
-                .to_le_bytes(),
-        );
-        for (key, value) in rows {
-            bytes.extend(
-                u16::try_from(key.len())
-                    .map_err(|_| too_long())?
-                    .to_le_bytes(),
-            );
-            bytes.extend(key);
-            let len = value.as_ref().map_or(Ok(REMOVED), |value| {
-                let len = u32::try_from(value.len()).ok();
-                len.filter(|len| *len != REMOVED).ok_or_else(too_long)
-            })?;
-            bytes.extend(len.to_le_bytes());
-            bytes.extend(value.iter().flatten());
-        }
-        if bytes.len() > ENTRY_LEN_MAX - SEAL_LEN {
-            return Err(too_long());
-        }
+    })?;
+    if bytes.len() <= WHOLE_MAX {
+        let entry = seal(ring, bytes)?;
+        return Ok(Encoded { entry, body: None });
     }
-    seal(ring, bytes)
+    bytes.drain(..HEAD_LEN);
+    Ok(Encoded {
+        entry: seal(ring, naming(header, after, &Named::of(&bytes).encode()))?,
+        body: Some(bytes),
+    })
 }
 
-/// Reads the entry right behind a place, of which it must be the next.
-pub(crate) fn decode(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entry, Error> {
+/// An entry that says this of its body.
+pub(crate) fn naming(header: Header, after: &Place, named: &[u8]) -> Vec<u8> {
+    let mut entry = head(HAS_BODY, header, after, after.position + 1);
+    entry.extend(named);
+    entry
+}
+
+/// Writes tables behind what is there. `None`: it would be longer than it may be.
+fn write(bytes: &mut Vec<u8>, records: &Records, len_max: usize) -> Option<()> {
+    for (name, rows) in records {
+        bytes.push(u8::try_from(name.len()).ok()?);
+        bytes.extend(name.as_bytes());
+        bytes.extend(u32::try_from(rows.len()).ok()?.to_le_bytes());
+        for (key, value) in rows {
+            bytes.extend(u16::try_from(key.len()).ok()?.to_le_bytes());
+            bytes.extend(key);
+            let len = match value {
+                None => REMOVED,
+                Some(value) => {
+                    let len = u32::try_from(value.len()).ok();
+                    len.filter(|len| *len != REMOVED)?
+                }
+            };
+            bytes.extend(len.to_le_bytes());
+            bytes.extend(value.iter().flatten());
+            if bytes.len() > len_max {
+                return None;
+            }
+        }
+    }
+    (bytes.len() <= len_max).then_some(())
+}
+
+/// Reads the entry right behind a place, of which it must be the next. Its body, if it has
+/// one, is asked for once all else of it was found right.
+pub(crate) fn decode(
+    ring: &Keyring,
+    after: &Place,
+    bytes: &[u8],
+    source: &mut Source<'_>,
+) -> Result<Entry, Error> {
     let position = after.position + 1;
     let mut reader = unsealed(ring, position, bytes)?;
     let no = |why: &str| Err(refused(position, why));
@@ -244,12 +286,16 @@ pub(crate) fn decode(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entr
         let found = head.u64()?;
         let previous = Seal::new(head.array()?);
         let at = head.u64()?;
-        Some((format, found, previous, at, head.array()?))
+        let (fleet, nonce): (_, BodyId) = (head.array()?, head.array()?);
+        Some((format, found, previous, at, fleet, nonce))
     })();
-    let Some((format, found, previous, at, fleet)) = fields else {
+    let Some((format, found, previous, at, fleet, nonce)) = fields else {
         return no("it is too short");
     };
-    if kind != IS_DELTA || flags & !(SETS_TIME_BACK | TAKES_AWAY) != 0 || format > FORMAT {
+    if !matches!(kind, IS_DELTA | HAS_BODY)
+        || flags & !(SETS_TIME_BACK | TAKES_AWAY) != 0
+        || format > FORMAT
+    {
         return no("a newer gatekey wrote it; use that on this server too");
     }
     if fleet != after.fleet {
@@ -262,6 +308,16 @@ pub(crate) fn decode(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entr
         return no(
             "it does not follow on what this server has applied: the log has another history",
         );
+    }
+    let mut len = bytes.len();
+    let body;
+    if kind == HAS_BODY {
+        let Some(named) = Named::decode(reader.0) else {
+            return no("it does not decode");
+        };
+        body = named.body(position, &nonce, source)?;
+        len += body.len();
+        reader = Reader(&body);
     }
     let Some(records) = reader.records() else {
         return no("it does not decode");
@@ -276,17 +332,14 @@ pub(crate) fn decode(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entr
         at: Timestamp::from_raw(at),
         sets_time_back: flags & SETS_TIME_BACK != 0,
         takes_away: flags & TAKES_AWAY != 0,
+        len,
         records,
     })
 }
 
-fn refused(position: u64, why: &str) -> Error {
-    Error::Log(LogError::new(format!("entry {position}: {why}")))
-}
-
 /// What an entry says, without its seal, which was found right.
 fn unsealed<'e>(ring: &Keyring, position: u64, bytes: &'e [u8]) -> Result<Reader<'e>, Error> {
-    if bytes.len() > ENTRY_LEN_MAX {
+    if bytes.len() > READ_LEN_MAX {
         return Err(refused(position, "it is too long"));
     }
     let Some((body, seal)) = bytes.split_last_chunk::<DIGEST_LEN>() else {
@@ -388,15 +441,25 @@ mod tests {
         Records::from([("keys".to_owned(), rows), ("by_owner".to_owned(), empty)])
     }
 
+    fn written(ring: &Keyring, after: &Place, header: Header, records: &Records) -> Vec<u8> {
+        let encoded = encode(ring, after, header, records, BODY_LEN_MAX).unwrap();
+        assert!(encoded.body.is_none());
+        encoded.entry
+    }
+
+    fn read(ring: &Keyring, after: &Place, bytes: &[u8]) -> Result<Entry, Error> {
+        decode(ring, after, bytes, &mut Source::Here(b"none is asked for"))
+    }
+
     /// The place of the founding entry, and the two entries behind it.
     fn chain(ring: &Keyring) -> (Place, [Vec<u8>; 2], [Entry; 2]) {
         let (first, place) = found(ring, [5; 16], Timestamp::MIN).unwrap();
         assert_eq!(founded(ring, &first).unwrap(), place);
-        let one = encode(ring, &place, HEADER, &records()).unwrap();
-        let read = decode(ring, &place, &one).unwrap();
-        let two = encode(ring, &read.place, HEADER, &Records::new()).unwrap();
-        let last = decode(ring, &read.place, &two).unwrap();
-        (place, [one, two], [read, last])
+        let one = written(ring, &place, HEADER, &records());
+        let first = read(ring, &place, &one).unwrap();
+        let two = written(ring, &first.place, HEADER, &Records::new());
+        let last = read(ring, &first.place, &two).unwrap();
+        (place, [one, two], [first, last])
     }
 
     #[test]
@@ -408,9 +471,9 @@ mod tests {
         assert_eq!(one.records, records());
         // Another server's, with the same content.
         let nonce = [4; 16];
-        let other = encode(&ring, &place, Header { nonce, ..HEADER }, &records()).unwrap();
+        let other = written(&ring, &place, Header { nonce, ..HEADER }, &records());
         assert_ne!(
-            decode(&ring, &place, &other).unwrap().place.seal,
+            read(&ring, &place, &other).unwrap().place.seal,
             one.place.seal
         );
         assert!(one.takes_away && !one.sets_time_back);
@@ -436,10 +499,15 @@ mod tests {
         let ring = ring(7);
         let (place, [one, _], [entry, _]) = chain(&ring);
         let (first, _) = found(&ring, [5; 16], Timestamp::MIN).unwrap();
+        let large = crate::store::body::tests::large(&[600_000]);
+        let Encoded { entry: named, body } =
+            encode(&ring, &place, HEADER, &large, BODY_LEN_MAX).unwrap();
+        let body = body.unwrap();
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let written: [(&str, String); 3] = [
+        let newest_of: [(&str, String); 4] = [
             ("founding", hex(&first)),
             ("delta", hex(&one)),
+            ("delta with a body", hex(&named)),
             ("place", hex(&place.encode(&ring))),
         ];
         let vectors = include_str!("../../tests/vectors/entries.tsv").lines();
@@ -454,50 +522,54 @@ mod tests {
                     // Behind the founding entry of its own format.
                     let before = from_hex(&newest["founding"]);
                     let after = founded(&ring, &before).unwrap();
-                    assert_eq!(
-                        decode(&ring, &after, &bytes).unwrap().records,
-                        entry.records
-                    );
+                    assert_eq!(read(&ring, &after, &bytes).unwrap().records, entry.records);
+                }
+                "delta with a body" => {
+                    let before = from_hex(&newest["founding"]);
+                    let after = founded(&ring, &before).unwrap();
+                    let source = &mut Source::Here(&body);
+                    let found = decode(&ring, &after, &bytes, source).unwrap();
+                    assert!(found.records == large);
                 }
                 _ => drop(Place::decode(&ring, &bytes).unwrap()),
             }
         }
-        assert_eq!(newest, std::collections::BTreeMap::from(written));
+        assert_eq!(newest, std::collections::BTreeMap::from(newest_of));
     }
 
     #[test]
     fn an_entry_that_was_forged_cut_moved_or_replayed_is_refused() {
         let (ring, other) = (ring(7), ring(8));
-        let (place, [one, two], [read, _]) = chain(&ring);
+        let (place, [one, two], [first, _]) = chain(&ring);
         for bit in 0..one.len() * 8 {
             let mut bad = one.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&ring, &place, &bad).is_err(), "bit {bit}");
+            assert!(read(&ring, &place, &bad).is_err(), "bit {bit}");
         }
         for len in 0..one.len() {
-            assert!(decode(&ring, &place, &one[..len]).is_err(), "{len}");
-            assert!(decode(&ring, &place, &one[len + 1..]).is_err(), "{len}");
+            assert!(read(&ring, &place, &one[..len]).is_err(), "{len}");
+            assert!(read(&ring, &place, &one[len + 1..]).is_err(), "{len}");
         }
         // In another order, twice, under another key, of another fleet.
-        assert!(decode(&ring, &place, &two).is_err());
-        assert!(decode(&ring, &read.place, &one).is_err());
-        assert!(decode(&other, &place, &one).is_err());
+        assert!(read(&ring, &place, &two).is_err());
+        assert!(read(&ring, &first.place, &one).is_err());
+        assert!(read(&other, &place, &one).is_err());
         let elsewhere = Place {
             fleet: [6; 16],
             ..place
         };
-        assert!(decode(&ring, &elsewhere, &one).is_err());
+        assert!(read(&ring, &elsewhere, &one).is_err());
         // The right position behind another history.
         let forked = Place {
             seal: Seal::new([1; 32]),
             ..place
         };
-        let why = decode(&ring, &forked, &one).unwrap_err().to_string();
+        let why = read(&ring, &forked, &one).unwrap_err().to_string();
         assert!(why.contains("another history"), "{why}");
         // A delta founds nothing, and the founding entry is none.
         assert!(founded(&ring, &one).is_err());
         let (first, _) = found(&ring, [5; 16], Timestamp::MIN).unwrap();
-        assert!(decode(&ring, &place, &first).is_err());
+        assert!(read(&ring, &place, &first).is_err());
     }
 
     /// The position is in what is sealed, not only compared: an entry whose position was
@@ -512,7 +584,7 @@ mod tests {
             position: 8,
             ..place
         };
-        let why = decode(&ring, &ahead, &moved).unwrap_err().to_string();
+        let why = read(&ring, &ahead, &moved).unwrap_err().to_string();
         assert!(why.contains("seal is wrong"), "{why}");
     }
 
@@ -523,7 +595,7 @@ mod tests {
         let with = |body: &[u8]| {
             let mut bytes = head(IS_DELTA, HEADER, &place, 1);
             bytes.extend(body);
-            decode(&ring, &place, &seal(&ring, bytes).unwrap())
+            read(&ring, &place, &seal(&ring, bytes).unwrap())
         };
         assert!(with(b"").is_ok());
         // Four billion records, a key and a value that are not there, a name that is none.
@@ -552,11 +624,11 @@ mod tests {
         assert_eq!(founded(&other, &first).unwrap(), place);
         for (pepper, is_read) in [(1, true), (2, false)] {
             let header = Header { pepper, ..HEADER };
-            let entry = encode(&ring, &place, header, &records()).unwrap();
-            assert!(decode(&ring, &place, &entry).is_ok());
-            let read = decode(&other, &place, &entry);
-            assert_eq!(read.is_ok(), is_read);
-            if let Err(error) = read {
+            let entry = written(&ring, &place, header, &records());
+            assert!(read(&ring, &place, &entry).is_ok());
+            let elsewhere = read(&other, &place, &entry);
+            assert_eq!(elsewhere.is_ok(), is_read);
+            if let Err(error) = elsewhere {
                 let told = error.to_string();
                 assert!(told.contains("another secret for pepper 2"), "{told}");
             }

@@ -14,6 +14,7 @@ mod access;
 pub(crate) mod aside;
 pub(crate) mod backup;
 mod base;
+pub(crate) mod body;
 pub(crate) mod check;
 pub(crate) mod codec;
 pub(crate) mod counts;

@@ -54,7 +54,7 @@ fn every_entry_of_the_corpus_keeps_what_the_target_claims() {
             "{taken:?}"
         );
     };
-    assert!(replay("entry", bounded) >= 6);
+    assert!(replay("entry", bounded) >= 13);
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gatekey::fleet::{Appended, Beat, Entries, Head, Log, READS_LEN_MAX, Seal, SnapshotInfo};
+use gatekey::fleet::{
+    Appended, Beat, BodyId, ENTRY_LEN_MAX, Entries, Head, Log, PART_LEN_MAX, READS_LEN_MAX, Seal,
+    SnapshotInfo,
+};
 
 /// Runs all, each on a new log.
 ///
@@ -18,6 +21,9 @@ pub fn run<L: Log + ?Sized>(new: impl Fn() -> Arc<L>) {
     an_append_with_an_older_fence_is_overtaken(&*new());
     of_appends_behind_one_head_one_wins(&new());
     large_entries_and_many_are_carried(&*new());
+    a_body_comes_back_as_it_was_put(&*new());
+    bodies_of_other_entries_and_logs_are_others(&*new(), &*new());
+    a_trim_takes_bodies_with_their_entries(&*new());
     a_wait_ends_with_an_entry_and_with_its_time(&new());
     a_beat_gives_the_head_and_is_seen_by_others(&*new());
     a_beat_sees_every_append_before_it(&new());
@@ -198,20 +204,131 @@ pub fn of_appends_behind_one_head_one_wins<L: Log + ?Sized>(log: &Arc<L>) {
     }
 }
 
-/// An entry may have megabytes, and a read asks for as many as it wants.
+/// Entries are as large as an engine makes them, and a read asks for as many as it wants.
 ///
 /// # Panics
 /// Where the promise is broken.
 pub fn large_entries_and_many_are_carried<L: Log + ?Sized>(log: &L) {
-    let head = founded(log);
-    let large = entry(5 << 20, 1);
-    let head = append(log, &head, &large);
-    append(log, &head, &entry(0, 2));
-    assert_eq!(read(log, 0), [large, entry(0, 2)]);
+    let mut head = founded(log);
+    let large = |byte| entry(ENTRY_LEN_MAX - 32, byte);
+    let all: Vec<_> = (1..=36).map(large).chain([entry(0, 99)]).collect();
+    for entry in &all {
+        head = append(log, &head, entry);
+    }
+    assert!(read(log, 0) == all);
     match ok(log.read(0, 1)) {
         Entries::Found(found) => assert_eq!(found.len(), 1),
         Entries::Trimmed { .. } => panic!("nothing was trimmed"),
     }
+}
+
+/// A part of a body, of every byte.
+fn part_of(len: usize, from: u8) -> Vec<u8> {
+    let bytes = (0..=255).cycle().map(|byte: u8| byte.wrapping_add(from));
+    bytes.take(len).collect()
+}
+
+/// The parts of a body come back bit for bit, in whatever order they were put and asked for,
+/// before and after there is an entry. One that was put again is what it was.
+///
+/// # Panics
+/// Where the promise is broken.
+pub fn a_body_comes_back_as_it_was_put<L: Log + ?Sized>(log: &L) {
+    let head = founded(log);
+    let id: BodyId = std::array::from_fn(|at| 0xf8 + u8::try_from(at % 8).unwrap_or(0));
+    let parts = [
+        part_of(PART_LEN_MAX, 0),
+        part_of(PART_LEN_MAX, 7),
+        part_of(1, 0),
+    ];
+    assert_eq!(ok(log.body(0, &id, 0)), None);
+    for (number, part) in (0u32..3).zip(&parts).rev() {
+        ok(log.put_body(0, &id, number, part));
+    }
+    let are_there = || {
+        for (number, part) in (0..).zip(&parts) {
+            assert!(ok(log.body(0, &id, number)).as_ref() == Some(part));
+        }
+        assert_eq!(ok(log.body(0, &id, 3)), None);
+    };
+    are_there();
+    // Put again, as after an answer that was lost. It is durable, and nothing changes it.
+    ok(log.put_body(0, &id, 1, &parts[1]));
+    ok(log.put_body(0, &id, 2, b"another"));
+    are_there();
+    assert!(read(log, 0).is_empty(), "a body is no entry");
+    let head = append(log, &head, &entry(60, 1));
+    are_there();
+    append(log, &head, &entry(60, 2));
+    are_there();
+    assert!(log.body_len_max() >= ENTRY_LEN_MAX);
+}
+
+/// Bodies behind other positions, of other ids and of other logs are others.
+///
+/// # Panics
+/// Where the promise is broken.
+pub fn bodies_of_other_entries_and_logs_are_others<L: Log + ?Sized>(log: &L, other: &L) {
+    founded(log);
+    founded(other);
+    let body = |log: &L, after, id: u8, part| ok(log.body(after, &[id; 16], part));
+    ok(log.put_body(5, &[1; 16], 0, b"of the first"));
+    ok(log.put_body(5, &[2; 16], 0, b"of the second"));
+    ok(log.put_body(6, &[1; 16], 0, b"behind another"));
+    ok(other.put_body(5, &[1; 16], 0, b"of another log"));
+    assert_eq!(body(log, 5, 1, 0).as_deref(), Some(&b"of the first"[..]));
+    assert_eq!(body(log, 5, 2, 0).as_deref(), Some(&b"of the second"[..]));
+    assert_eq!(body(log, 6, 1, 0).as_deref(), Some(&b"behind another"[..]));
+    assert_eq!(
+        body(other, 5, 1, 0).as_deref(),
+        Some(&b"of another log"[..])
+    );
+    assert_eq!(body(log, 6, 2, 0), None);
+    assert_eq!(body(log, 5, 1, 1), None);
+    assert_eq!(body(other, 5, 2, 0), None);
+    assert_eq!(body(other, 6, 1, 0), None);
+}
+
+/// A trim removes the bodies of the entries that it removes, with those that no entry names,
+/// and no other.
+///
+/// # Panics
+/// Where the promise is broken.
+pub fn a_trim_takes_bodies_with_their_entries<L: Log + ?Sized>(log: &L) {
+    let mut head = founded(log);
+    for byte in 1..=10 {
+        // Of the entry that comes next, and of an append that was overtaken.
+        for id in [byte, 100 + byte] {
+            for part in 0..3 {
+                ok(log.put_body(head.position, &[id; 16], part, &[id; 40]));
+            }
+        }
+        head = append(log, &head, &entry(4, byte));
+    }
+    // Of an append that is still to come.
+    ok(log.put_body(10, &[11; 16], 0, b"next"));
+    let is_there = |after: u8| {
+        let of = |id: u8, part| ok(log.body(after.into(), &[id; 16], part)).is_some();
+        let ids = [after + 1, 101 + after];
+        let found = ids.map(|id| [0, 1, 2].map(|part| of(id, part)));
+        let is_whole = found == [[true; 3]; 2];
+        assert!(is_whole || found == [[false; 3]; 2], "behind {after}");
+        is_whole
+    };
+    let there = || (0..10).filter(|after| is_there(*after)).collect::<Vec<_>>();
+    assert_eq!(there(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    ok(log.trim(6));
+    assert_eq!(there(), [6, 7, 8, 9]);
+    // One that was on its way all the while goes with the next trim.
+    ok(log.put_body(2, &[3; 16], 0, b"late"));
+    ok(log.trim(3));
+    assert_eq!(ok(log.body(2, &[3; 16], 0)), None);
+    assert_eq!(there(), [6, 7, 8, 9]);
+    // The last entry stays, and so its body.
+    ok(log.trim(99));
+    assert_eq!(there(), [9]);
+    let next = ok(log.body(10, &[11; 16], 0));
+    assert_eq!(next.as_deref(), Some(&b"next"[..]));
 }
 
 /// A wait ends soon after an entry was appended, and at the latest with its time.

@@ -1,11 +1,12 @@
 //! A log that fails on request.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gatekey::fleet::{
-    Appended, Beat, Beaten, Entries, Head, Log, LogError, LogResult, Node, SnapshotInfo,
+    Appended, BODY_LEN_MAX, Beat, Beaten, BodyId, Entries, Head, Log, LogError, LogResult, Node,
+    SnapshotInfo,
 };
 
 /// What becomes of an append whose answer is lost.
@@ -46,6 +47,10 @@ pub struct FaultyLog {
     on_the_way: Mutex<Vec<(Head, Vec<u8>)>>,
     overdue: Mutex<Vec<(Head, Vec<u8>)>>,
     before_it_is_seen: Mutex<Option<Then>>,
+    before_appends: Mutex<Option<Each<()>>>,
+    before_bodies: Mutex<Option<Each<u32>>>,
+    puts_no_bodies: AtomicBool,
+    body_len_max: AtomicUsize,
 }
 
 /// What is done within a call.
@@ -54,6 +59,15 @@ struct Then(Box<dyn FnOnce() + Send>);
 impl std::fmt::Debug for Then {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Then")
+    }
+}
+
+/// What is done within calls.
+struct Each<T>(Box<dyn Fn(T) + Send>);
+
+impl<T> std::fmt::Debug for Each<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Each")
     }
 }
 
@@ -76,6 +90,10 @@ impl FaultyLog {
             on_the_way: Mutex::default(),
             overdue: Mutex::default(),
             before_it_is_seen: Mutex::default(),
+            before_appends: Mutex::default(),
+            before_bodies: Mutex::default(),
+            puts_no_bodies: AtomicBool::new(false),
+            body_len_max: AtomicUsize::new(BODY_LEN_MAX),
         })
     }
 
@@ -83,6 +101,27 @@ impl FaultyLog {
     /// until when they see none: as a database may whose statement reads, and then waits.
     pub fn before_it_is_seen(&self, then: impl FnOnce() + Send + 'static) {
         *lock(&self.before_it_is_seen) = Some(Then(Box::new(then)));
+    }
+
+    /// Does something right before each append reaches the log: lets another server overtake
+    /// it, say.
+    pub fn before_appends(&self, each: impl Fn() + Send + 'static) {
+        *lock(&self.before_appends) = Some(Each(Box::new(move |()| each())));
+    }
+
+    /// Does something right before each part of a body reaches the log, with its number.
+    pub fn before_bodies(&self, each: impl Fn(u32) + Send + 'static) {
+        *lock(&self.before_bodies) = Some(Each(Box::new(each)));
+    }
+
+    /// Lets the server put no bodies, and reach the log with all else; or lets it put them again.
+    pub fn cut_bodies(&self, is_cut: bool) {
+        self.puts_no_bodies.store(is_cut, Ordering::SeqCst);
+    }
+
+    /// Takes no longer bodies than these, in bytes.
+    pub fn limit_bodies(&self, len_max: usize) {
+        self.body_len_max.store(len_max, Ordering::SeqCst);
     }
 
     /// Cuts the server off, or lets it reach the log again.
@@ -185,6 +224,9 @@ impl Log for FaultyLog {
         if self.is_cut.load(Ordering::SeqCst) {
             return Appended::Failed(LogError::new("it is cut off"));
         }
+        if let Some(Each(each)) = &*lock(&self.before_appends) {
+            each(());
+        }
         self.land_all(&self.overdue);
         let lost = lock(&self.lost).pop().or_else(|| match self.fails() {
             false => None,
@@ -218,6 +260,27 @@ impl Log for FaultyLog {
             true => unknown(),
             false => appended,
         }
+    }
+
+    fn put_body(&self, after: u64, id: &BodyId, part: u32, bytes: &[u8]) -> LogResult<()> {
+        if self.puts_no_bodies.load(Ordering::SeqCst) {
+            return Err(LogError::new("it takes no bodies"));
+        }
+        if let Some(Each(each)) = &*lock(&self.before_bodies) {
+            each(part);
+        }
+        let answer = self.reach()?.put_body(after, id, part, bytes);
+        self.answer(answer)
+    }
+
+    fn body(&self, after: u64, id: &BodyId, part: u32) -> LogResult<Option<Vec<u8>>> {
+        let answer = self.reach()?.body(after, id, part);
+        self.answer(answer)
+    }
+
+    fn body_len_max(&self) -> usize {
+        let own = self.body_len_max.load(Ordering::SeqCst);
+        own.min(self.log.body_len_max())
     }
 
     fn fence(&self) -> LogResult<Head> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use gatekey::Timestamp;
 use gatekey::fleet::{
-    Appended, Beat, Beaten, Entries, Head, Log, LogError, LogResult, Node, Seal, SnapshotInfo,
+    Appended, Beat, Beaten, BodyId, Entries, Head, Log, LogError, LogResult, Node, Seal,
+    SnapshotInfo,
 };
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::{ToSql, Type};
@@ -18,6 +19,9 @@ pub(crate) const SCHEMA: &str = include_str!("../gatekey.sql");
 
 /// The most bytes of entries that one read gives, but for a single entry.
 const READ_BYTES_MAX: i64 = 16 << 20;
+
+/// How many rows a trim deletes at once, of at most a megabyte each.
+const CLEARED_AT_ONCE: i64 = 256;
 
 const FOUND: &str = "
 INSERT INTO gatekey.head (store, position, seal, fence, floor, founding)
@@ -40,6 +44,14 @@ WITH moved AS (
 )
 SELECT position, pg_notify('gatekey_fleet', $1)::text FROM put";
 
+// Whoever puts a part again, puts the same.
+const PUT_BODY: &str = "
+INSERT INTO gatekey.body (store, after, id, part, body)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+
+const BODY: &str = "
+SELECT body FROM gatekey.body WHERE store = $1 AND after = $2 AND id = $3 AND part = $4";
+
 const FENCE: &str = "
 UPDATE gatekey.head SET fence = fence + 1 WHERE store = $1
 RETURNING position, seal, fence";
@@ -53,6 +65,10 @@ SELECT position, body FROM (
     ) AS next
 ) AS counted
 WHERE bytes <= $4 OR position = $2 + 1 ORDER BY position";
+
+const RAISE: &str = "
+UPDATE gatekey.head SET floor = greatest(floor, least($2, position - 1))
+WHERE store = $1 RETURNING floor";
 
 const FLOOR: &str = "SELECT floor FROM gatekey.head WHERE store = $1";
 
@@ -207,6 +223,35 @@ impl Log for PostgresLog {
             Err(Failed::NotSent(error) | Failed::Refused(error)) => Appended::Failed(error),
             Err(Failed::Unknown(error)) => Appended::Unknown(error),
         }
+    }
+
+    fn put_body(&self, after: u64, id: &BodyId, part: u32, bytes: &[u8]) -> LogResult<()> {
+        let (after, part) = (to_db(after)?, part_to_db(part)?);
+        let (id, bytes) = (*id, bytes.to_vec());
+        self.ask(&self.changes, move |client, store| {
+            let given: [Given<'_>; 5] = [
+                (&store, Type::TEXT),
+                (&after, Type::INT8),
+                (&id.as_slice(), Type::BYTEA),
+                (&part, Type::INT4),
+                (&bytes, Type::BYTEA),
+            ];
+            one(client, PUT_BODY, &given).map(drop)
+        })
+    }
+
+    fn body(&self, after: u64, id: &BodyId, part: u32) -> LogResult<Option<Vec<u8>>> {
+        let (after, part, id) = (to_db(after)?, part_to_db(part)?, *id);
+        let row = self.ask(&self.asks, move |client, store| {
+            let given: [Given<'_>; 4] = [
+                (&store, Type::TEXT),
+                (&after, Type::INT8),
+                (&id.as_slice(), Type::BYTEA),
+                (&part, Type::INT4),
+            ];
+            one(client, BODY, &given)
+        })?;
+        row.map(|row| get(&row, 0)).transpose()
     }
 
     fn fence(&self) -> LogResult<Head> {
@@ -365,29 +410,54 @@ impl Log for PostgresLog {
 
     fn trim(&self, through: u64) -> LogResult<()> {
         let through = to_db(through.min(u64::from(u32::MAX) << 16))?;
-        self.ask(&self.asks, move |client, store| {
-            let mut txn = client.transaction()?;
-            let raise = "UPDATE gatekey.head SET floor = greatest(floor, least($2, position - 1))
-                WHERE store = $1 RETURNING floor";
-            if let Some(row) = txn.query_opt(raise, &[&store, &through])? {
-                let floor: i64 = row.try_get(0)?;
-                let entries = "DELETE FROM gatekey.log WHERE store = $1 AND position <= $2";
-                txn.execute(entries, &[&store, &floor])?;
-                let floor = floor.min(through);
-                for older in [
-                    "DELETE FROM gatekey.snapshot WHERE store = $1 AND position < $2",
-                    "DELETE FROM gatekey.part WHERE store = $1 AND position < $2",
-                ] {
-                    txn.execute(older, &[&store, &floor])?;
-                }
-            }
-            txn.commit()?;
-            // By itself: a heartbeat waits for no trim.
+        let row = self.ask(&self.asks, move |client, store| {
+            let given: [Given<'_>; 2] = [(&store, Type::TEXT), (&through, Type::INT8)];
+            one(client, RAISE, &given)
+        })?;
+        if let Some(row) = row {
+            let floor: i64 = get(&row, 0)?;
+            // An entry goes before its body.
+            self.clear("log", "position", floor.saturating_add(1))?;
+            self.clear("body", "after", floor)?;
+            self.clear("snapshot", "position", floor.min(through))?;
+            self.clear("part", "position", floor.min(through))?;
+        }
+        // By itself: a heartbeat waits for no trim.
+        self.ask(&self.asks, |client, store| {
             client.execute(FORGET_LOST, &[&store]).map(drop)
         })
     }
 }
 
+impl PostgresLog {
+    /// Deletes the rows below a number, the lowest first and few at a time: no statement takes longer than
+    /// its deadline, and heartbeats come between.
+    fn clear(&self, table: &str, column: &str, below: i64) -> LogResult<()> {
+        let text: Arc<str> = format!(
+            "WITH gone AS (DELETE FROM gatekey.{table} WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM gatekey.{table} WHERE store = $1 AND {column} < $2
+                ORDER BY {column} LIMIT $3)) RETURNING 1)
+            SELECT count(*) FROM gone"
+        )
+        .into();
+        loop {
+            let text = text.clone();
+            let row = self.ask(&self.asks, move |client, store| {
+                let given: [Given<'_>; 3] = [
+                    (&store, Type::TEXT),
+                    (&below, Type::INT8),
+                    (&CLEARED_AT_ONCE, Type::INT8),
+                ];
+                one(client, &text, &given)
+            })?;
+            let gone: i64 = row.map_or(Ok(0), |row| get(&row, 0))?;
+            if gone < CLEARED_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+}
+
 fn part_to_db(part: u32) -> LogResult<i32> {
-    i32::try_from(part).map_err(|_| LogError::new("a snapshot has too many parts"))
+    i32::try_from(part).map_err(|_| LogError::new("the number of a part is too large"))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gatekey::fleet::LogError;
 use postgres::Client;
+use postgres::error::SqlState;
 
 use crate::config::Connector;
 
@@ -94,7 +95,11 @@ fn is_refused(error: &postgres::Error) -> bool {
 /// An error with what lies beneath it: its own text says little.
 fn told(error: &postgres::Error) -> LogError {
     use std::error::Error as _;
+    let is_older = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN];
     let text = match (error.as_db_error(), error.source()) {
+        (Some(error), _) if is_older.contains(error.code()) => {
+            format!("{error}: the tables are of an older version; create the schema again")
+        }
         (Some(error), _) => error.to_string(),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),

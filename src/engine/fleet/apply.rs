@@ -1,13 +1,15 @@
 //! Applying what the log has: entries in one transaction, published as a commit of one's
 //! own.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
-use crate::model::log::{Entries, LogError, Seal};
+use crate::model::log::{BodyId, Entries, LogError, Seal};
 use crate::steps::reached;
+use crate::store::body::Source;
 use crate::store::delta::Waiting;
 use crate::store::entry::{self, Entry, Place};
 use crate::store::writer::Shown;
@@ -16,7 +18,7 @@ use crate::sync::lock;
 
 /// The most entries that are asked for at once.
 const READ_MAX: usize = 256;
-/// The most records in bytes that one transaction applies, but for a single entry.
+/// How many bytes of entries one transaction applies, but for its last entry.
 const BYTES_PER_TRANSACTION: usize = 8 << 20;
 
 /// What catching up has met.
@@ -78,22 +80,45 @@ impl Core {
         let mut group: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         for stored in entries {
-            let entry = entry::decode(self.store.ring_of_log(), &after, stored)?;
-            self.require_time(fleet, &entry)?;
+            let entry = match self.read_entry(fleet, &after, stored) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    // What came before it is good.
+                    self.apply_group(fleet, &group)?;
+                    return Err(error);
+                }
+            };
             after = entry.place;
             met.takes_away |= entry.takes_away;
+            bytes += entry.len;
             // Time is set back in a transaction of its own, whose delta says to when.
             let is_cut = entry.sets_time_back || group.last().is_some_and(|it| it.sets_time_back);
-            if is_cut || bytes + stored.len() > BYTES_PER_TRANSACTION {
+            if is_cut {
+                self.apply_group(fleet, &group)?;
+                group.clear();
+                bytes = entry.len;
+            }
+            group.push(entry);
+            // Before the next is read, which may have a body as large.
+            if bytes > BYTES_PER_TRANSACTION {
                 self.apply_group(fleet, &group)?;
                 group.clear();
                 bytes = 0;
             }
-            bytes += stored.len();
-            group.push(entry);
         }
         self.apply_group(fleet, &group)?;
         Ok(met)
+    }
+
+    /// Reads the entry right behind a place, with its body, of which this server has its own.
+    fn read_entry(&self, fleet: &Fleet, after: &Place, stored: &[u8]) -> Result<Entry, Error> {
+        let ask = &mut |id: &BodyId, part| fleet.log.body(after.position, id, part);
+        let own = fleet.own_body(Seal::of(stored));
+        let at_hand = own.as_deref().map(|body| Source::Here(body));
+        let source = &mut at_hand.unwrap_or(Source::Asked(ask));
+        let entry = entry::decode(self.store.ring_of_log(), after, stored, source)?;
+        self.require_time(fleet, &entry)?;
+        Ok(entry)
     }
 
     /// The newest instant travels in entries: one from a clock that is far ahead would end
@@ -147,6 +172,12 @@ impl Core {
 }
 
 impl Fleet {
+    fn own_body(&self, seal: Seal) -> Option<Arc<Vec<u8>>> {
+        let known = lock(&self.known);
+        let own = known.own.as_ref().filter(|own| own.seal == seal)?;
+        own.body.clone()
+    }
+
     /// The callers in this process that wait for an entry, if it is this server's own.
     fn waiting_for(&self, seal: Seal) -> Option<Waiting> {
         let mut known = lock(&self.known);

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::token::fill_random;
+use crate::engine::fleet::bodies::{Left, others_were_quicker};
 use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet, Own, steady};
 use crate::engine::shared::Core;
 use crate::model::error::{Error, StoreFailure};
 use crate::model::log::{Appended, Head, LogError, Seal};
 use crate::steps::reached;
-use crate::store::entry::{self, Header, Place};
+use crate::store::entry::{self, Encoded, Header, Place};
 use crate::store::queue::Batch;
 use crate::store::tx::Tx;
 use crate::store::writer::fleet::Proposed;
@@ -62,6 +63,7 @@ impl Core {
     /// Drives a batch through the log: run it, append its delta, apply it.
     fn drive_by_log(&self, fleet: &Fleet, batch: &mut Batch) -> Result<(), Error> {
         self.watch.look(&*self.clock);
+        let mut left = Left::for_batch(fleet);
         for _ in 0..ATTEMPTS_MAX {
             self.settle_doubt(fleet)?;
             self.require_pepper(fleet)?;
@@ -79,15 +81,14 @@ impl Core {
                 None => self.confirm(fleet, &after)?,
                 Some(proposed) => {
                     batch.commits();
-                    self.append(fleet, proposed)?
+                    self.append(fleet, proposed, &mut left)?
                 }
             };
             if let Attempt::Done = attempt {
                 return Ok(());
             }
         }
-        let why = "other servers were quicker each time; try again";
-        Err(Error::Log(LogError::new(why)))
+        Err(others_were_quicker())
     }
 
     fn confirm(&self, fleet: &Fleet, after: &Place) -> Result<Attempt, Error> {
@@ -101,7 +102,12 @@ impl Core {
         }
     }
 
-    fn append(&self, fleet: &Fleet, mut proposed: Proposed) -> Result<Attempt, Error> {
+    fn append(
+        &self,
+        fleet: &Fleet,
+        mut proposed: Proposed,
+        left: &mut Left,
+    ) -> Result<Attempt, Error> {
         let after = proposed.after;
         if proposed.met_damage {
             let why = "this server's file has records that cannot be read, so what it left out would differ on others: make the change on another server, and let this one join again";
@@ -119,7 +125,18 @@ impl Core {
             takes_away: proposed.takes_away,
             pepper: proposed.pepper,
         };
-        let entry = entry::encode(self.store.ring_of_log(), &after, header, &proposed.records)?;
+        let ring = self.store.ring_of_log();
+        let records = std::mem::take(&mut proposed.records);
+        let encoded = entry::encode(ring, &after, header, &records, fleet.log.body_len_max())?;
+        drop(records);
+        let Encoded { entry, body } = encoded;
+        if let Some(body) = &body
+            && let Some(newest) = fleet.put_body(after.position, &nonce, body, left)?
+        {
+            fleet.overtaken.fetch_add(1, Ordering::Relaxed);
+            self.catch_up(fleet, Some(newest))?;
+            return Ok(Attempt::Again);
+        }
         let head = Head {
             position: after.position,
             seal: after.seal,
@@ -128,6 +145,7 @@ impl Core {
         lock(&fleet.known).own = Some(Own {
             seal: Seal::of(&entry),
             waiting: Some(std::mem::take(&mut proposed.waiting)),
+            body: body.map(Arc::new),
             is_applied: false,
         });
         reached("collected");

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::engine::fleet::state::steady;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::log::{
-    Appended, Beat, Beaten, Entries, Head, Log, LogError, LogResult, Node, Seal, SnapshotInfo,
+    Appended, Beat, Beaten, BodyId, Entries, Head, Log, LogError, LogResult, Node, Seal,
+    SnapshotInfo,
 };
 
 /// A log in memory, for several engines in one process. It is gone with its last handle.
@@ -36,6 +37,8 @@ struct Inner {
     head: u64,
     fence: u64,
     nodes: BTreeMap<String, (Beat, Duration)>,
+    /// Of bodies, by the position before their entry.
+    bodies: BTreeMap<(u64, BodyId, u32), Vec<u8>>,
     parts: BTreeMap<(u64, u32), Vec<u8>>,
     sealed: BTreeMap<u64, u32>,
 }
@@ -132,6 +135,17 @@ impl Log for MemoryLog {
         Appended::Done
     }
 
+    fn put_body(&self, after: u64, id: &BodyId, part: u32, bytes: &[u8]) -> LogResult<()> {
+        let mut inner = self.inner();
+        let put = inner.bodies.entry((after, *id, part));
+        put.or_insert_with(|| bytes.to_vec());
+        Ok(())
+    }
+
+    fn body(&self, after: u64, id: &BodyId, part: u32) -> LogResult<Option<Vec<u8>>> {
+        Ok(self.inner().bodies.get(&(after, *id, part)).cloned())
+    }
+
     fn fence(&self) -> LogResult<Head> {
         let mut inner = self.inner();
         inner.fence += 1;
@@ -218,6 +232,7 @@ impl Log for MemoryLog {
         let through = through.min(inner.head.saturating_sub(1));
         inner.entries.retain(|position, _| *position > through);
         inner.floor = inner.floor.max(through);
+        inner.bodies.retain(|(after, ..), _| *after >= through);
         inner.sealed.retain(|position, _| *position >= through);
         inner.parts.retain(|(position, _), _| *position >= through);
         let floor = inner.floor;

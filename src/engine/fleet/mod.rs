@@ -38,6 +38,7 @@
 mod ahead;
 mod apply;
 mod beat;
+mod bodies;
 mod everywhere;
 mod lead;
 mod membership;
@@ -52,8 +53,8 @@ mod thread;
 
 pub use crate::model::fleet::{Server, Status};
 pub use crate::model::log::{
-    Appended, Beat, Beaten, ENTRY_LEN_MAX, Entries, Head, Log, LogError, LogResult, Node,
-    PART_LEN_MAX, READS_LEN_MAX, SEAL_LEN, Seal, SnapshotInfo,
+    Appended, BODY_LEN_MAX, Beat, Beaten, BodyId, ENTRY_LEN_MAX, Entries, Head, Log, LogError,
+    LogResult, Node, PART_LEN_MAX, READS_LEN_MAX, SEAL_LEN, Seal, SnapshotInfo,
 };
 pub use memory_log::MemoryLog;
 pub use settings::{Freshness, Settings};

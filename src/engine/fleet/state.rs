@@ -48,6 +48,8 @@ pub(super) struct Own {
     pub(super) seal: Seal,
     /// Who waits for it in this process, until it is applied.
     pub(super) waiting: Option<Waiting>,
+    /// What it has beside itself in the log.
+    pub(super) body: Option<Arc<Vec<u8>>>,
     pub(super) is_applied: bool,
 }
 

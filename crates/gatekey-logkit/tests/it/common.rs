@@ -12,6 +12,9 @@ pub(crate) use gatekey_testkit::until;
 /// Long enough that no server is ever late on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
+/// How many keys a change has that is too large for an entry.
+pub(crate) const MANY: usize = 1_200;
+
 pub(crate) struct Servers {
     dir: tempfile::TempDir,
     pub(crate) log: Arc<MemoryLog>,
@@ -78,6 +81,12 @@ impl Servers {
 
     pub(crate) fn issue(&self, node: usize, owner: &str) -> Result<Issued> {
         self.engines[node].issue(NewKey::new("acme_live", owner)?)
+    }
+
+    /// Makes a change that is too large for an entry, and has a body in parts.
+    pub(crate) fn issue_many(&self, node: usize, owner: &str) -> Result<Vec<Issued>> {
+        let new = NewKey::new("acme_live", owner)?.description("x".repeat(1_000));
+        self.engines[node].issue_batch(vec![new; MANY])
     }
 
     /// Waits until all have applied what the log has.

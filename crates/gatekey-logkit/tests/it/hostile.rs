@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gatekey::fleet::{
-    Appended, Beat, Beaten, Entries, Head, Log, LogResult, MemoryLog, Node, SnapshotInfo,
+    Appended, Beat, Beaten, BodyId, Entries, Head, Log, LogResult, MemoryLog, Node, SnapshotInfo,
 };
 use gatekey::{Error, NewKey, NewKeyspace, Reason, SystemClock};
 
-use crate::common::{Ahead, LONG, Servers, granted, options, settings, until};
+use crate::common::{
+    Ahead, LONG, MANY, Servers, granted, keys_of, options, position, settings, until,
+};
 
 /// Lies to one server.
 #[derive(Debug)]
@@ -28,6 +30,13 @@ const CUT: u8 = 3;
 const REPLAY: u8 = 4;
 const BACK: u8 = 5;
 const HIDE: u8 = 6;
+/// Of bodies.
+const FLIP_BODY: u8 = 7;
+const SWAP_PARTS: u8 = 8;
+const LOSE_PART: u8 = 9;
+const CUT_PART: u8 = 10;
+const LENGTHEN_PART: u8 = 11;
+const OTHER_BODY: u8 = 12;
 
 impl Liar {
     fn new(log: Arc<dyn Log>) -> Arc<Self> {
@@ -53,6 +62,28 @@ impl Log for Liar {
     }
     fn append(&self, after: &Head, entry: &[u8]) -> Appended {
         self.log.append(after, entry)
+    }
+    fn put_body(&self, after: u64, id: &BodyId, part: u32, bytes: &[u8]) -> LogResult<()> {
+        self.log.put_body(after, id, part, bytes)
+    }
+    fn body(&self, after: u64, id: &BodyId, part: u32) -> LogResult<Option<Vec<u8>>> {
+        let lie = self.lie.load(Ordering::SeqCst);
+        let asked = match lie {
+            SWAP_PARTS if part < 2 => 1 - part,
+            LOSE_PART if part == 1 => return Ok(None),
+            _ => part,
+        };
+        let found = self.log.body(after, id, asked)?;
+        Ok(found.map(|mut bytes| {
+            match lie {
+                FLIP_BODY => bytes[100] ^= 1,
+                CUT_PART => bytes.truncate(bytes.len() - 1),
+                LENGTHEN_PART => bytes.push(0),
+                OTHER_BODY => bytes.fill(0),
+                _ => {}
+            }
+            bytes
+        }))
     }
     fn fence(&self) -> LogResult<Head> {
         self.log.fence()
@@ -147,6 +178,73 @@ fn entries_that_were_tampered_with_grant_nothing_and_end_the_lease() {
         fooled.close().unwrap();
         servers.close_equal();
     }
+}
+
+/// Nothing of what it is of is applied, and all that came before it.
+#[test]
+fn a_body_that_was_tampered_with_grants_nothing_and_ends_the_lease() {
+    let lease = Duration::from_millis(400);
+    let lies = [
+        FLIP_BODY,
+        SWAP_PARTS,
+        LOSE_PART,
+        CUT_PART,
+        LENGTHEN_PART,
+        OTHER_BODY,
+    ];
+    for lie in lies {
+        let servers = Servers::new(1, lease);
+        let liar = Liar::new(servers.log.clone());
+        let path = servers.path(1);
+        let fooled = options().fleet(settings(liar.clone(), 1, lease));
+        let fooled = fooled.join_fleet(&path).unwrap();
+        let issued = servers.issue(0, "acme").unwrap();
+        until("it grants", || granted(&fooled, &issued) == Some(true));
+        // So that it reads both at once.
+        liar.lie.store(HIDE, Ordering::SeqCst);
+        let mut before = position(&fooled);
+        servers.engines[0]
+            .revoke(issued.key.id, Reason::KeyCompromise)
+            .unwrap();
+        let many = servers.issue_many(0, "many").unwrap();
+        liar.lie.store(lie, Ordering::SeqCst);
+        before += 1;
+        until("it has the entry before", || position(&fooled) == before);
+        until("its lease is over", || granted(&fooled, &issued).is_none());
+        until("it says why", || {
+            let error = fooled.verify("").unwrap_err().to_string();
+            error.contains("its body was changed") || error.contains("of its body")
+        });
+        assert_eq!(position(&fooled), before);
+        assert_eq!(keys_of(&fooled).len(), 1, "lie {lie}");
+        assert!(fooled.check().unwrap().is_sound());
+        // It was refused, and did no harm: the truth is applied.
+        liar.lie.store(TRUTH, Ordering::SeqCst);
+        let last = &many[MANY - 1];
+        until("it grants again", || granted(&fooled, last) == Some(true));
+        assert_eq!(granted(&fooled, &issued), Some(false), "lie {lie}");
+        assert_eq!(keys_of(&fooled), keys_of(&servers.engines[0]));
+        assert!(fooled.check().unwrap().is_sound());
+        fooled.close().unwrap();
+        servers.close_equal();
+    }
+}
+
+/// It is in the log then, and decided: its server has it, and needs no answer.
+#[test]
+fn a_server_asks_for_no_body_of_its_own() {
+    let servers = Servers::new(1, LONG);
+    let liar = Liar::new(servers.log.clone());
+    liar.lie.store(FLIP_BODY, Ordering::SeqCst);
+    let own = options().fleet(settings(liar, 1, LONG));
+    let own = own.join_fleet(servers.path(1)).unwrap();
+    let new = NewKey::new("acme_live", "acme").unwrap();
+    let many = vec![new.description("x".repeat(1_000)); MANY];
+    until("it has the keyspace", || position(&own) == 1);
+    let issued = own.issue_batch(many).unwrap();
+    assert!(issued.iter().all(|key| granted(&own, key) == Some(true)));
+    own.close().unwrap();
+    servers.close_equal();
 }
 
 #[test]

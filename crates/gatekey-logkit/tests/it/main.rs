@@ -5,6 +5,7 @@ mod common;
 mod freshness;
 mod histories;
 mod hostile;
+mod large;
 mod members;
 mod outcomes;
 mod peppers;

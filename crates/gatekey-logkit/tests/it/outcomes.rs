@@ -3,13 +3,22 @@
 use std::time::Duration;
 
 use gatekey::fleet::Appended;
-use gatekey::{Error, Reason};
+use gatekey::{Error, Issued, Reason};
 use gatekey_logkit::LostAppend;
 
 use crate::common::{LONG, Servers, granted, keys_of, until};
 
 #[test]
 fn a_lost_answer_is_found_out_and_the_change_is_made_once() {
+    a_lost_answer_is_found_out(|servers| vec![servers.issue(0, "acme").unwrap()]);
+}
+
+#[test]
+fn a_lost_answer_to_a_large_change_is_found_out_and_it_is_made_once() {
+    a_lost_answer_is_found_out(|servers| servers.issue_many(0, "acme").unwrap());
+}
+
+fn a_lost_answer_is_found_out(issue: impl Fn(&Servers) -> Vec<Issued>) {
     let servers = Servers::new(2, LONG);
     for lost in [
         LostAppend::Before,
@@ -19,20 +28,18 @@ fn a_lost_answer_is_found_out_and_the_change_is_made_once() {
     ] {
         let before = keys_of(&servers.engines[0]).len();
         servers.logs[0].lose(lost);
-        let issued = servers.issue(0, "acme").unwrap();
+        let issued = issue(&servers);
         servers.settle();
-        assert_eq!(
-            granted(&servers.engines[1], &issued),
-            Some(true),
-            "{lost:?}"
-        );
+        for key in [&issued[0], &issued[issued.len() - 1]] {
+            assert_eq!(granted(&servers.engines[1], key), Some(true), "{lost:?}");
+        }
         // What was on the way can land no more.
         for landed in servers.logs[0].land() {
             assert!(matches!(landed, Appended::Overtaken(_)), "{landed:?}");
         }
         servers.settle();
         let after = keys_of(&servers.engines[1]).len();
-        assert_eq!(after, before + 1, "{lost:?}");
+        assert_eq!(after, before + issued.len(), "{lost:?}");
     }
     servers.close_equal();
 }

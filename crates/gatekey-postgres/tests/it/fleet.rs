@@ -91,3 +91,56 @@ fn servers_share_keys_over_postgresql_and_fail_closed_without_it() {
         .into_iter()
         .for_each(|engine| engine.close().unwrap());
 }
+
+/// A part that was changed in the database is refused, and the right bytes mend it.
+#[test]
+fn a_large_change_is_on_all_servers_and_a_changed_part_of_it_on_none() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut servers = servers(&postgres, dir.path(), 3);
+    let many = |owner: &str| {
+        let new = NewKey::new("acme_live", owner).unwrap();
+        vec![new.description("x".repeat(1_000)); 1_200]
+    };
+    let is_granted = |engine: &Engine, issued: &gatekey::Issued| {
+        let verdict = engine.verify(issued.token.expose());
+        verdict.is_ok_and(|verdict| verdict.is_granted())
+    };
+    let issued = servers[0].issue_batch(many("acme")).unwrap();
+    for engine in &servers {
+        until("it is granted", || is_granted(engine, &issued[1_199]));
+        assert!(issued.iter().all(|key| is_granted(engine, key)));
+    }
+    let parts =
+        "SELECT count(DISTINCT id), count(*) > 1, max(octet_length(body)) FROM gatekey.body";
+    assert_eq!(postgres.sql(parts), "1|t|1048576");
+
+    // Of a second one, for a server that is away.
+    let away = servers.pop().unwrap();
+    let before = away.fleet_status().unwrap().position;
+    away.close().unwrap();
+    let issued = servers[0].issue_batch(many("acme/etl")).unwrap();
+    let flip = "UPDATE gatekey.body SET body = set_byte(body, 70000, get_byte(body, 70000) # 1)
+        WHERE after > 1 AND part = 1";
+    postgres.sql(flip);
+    let log = postgres.config().open("keys").unwrap();
+    let settings = Settings::new(Arc::new(log), "server-2");
+    let settings = settings.freshness(Freshness::FailClosed(LEASE));
+    let back = options().fleet(settings).open(dir.path().join("2.redb"));
+    let back = back.unwrap();
+    until("it says why", || {
+        let answer = back.verify(issued[0].token.expose());
+        let why = answer.err().map(|why| why.to_string());
+        why.is_some_and(|why| why.contains("its body was changed"))
+    });
+    assert_eq!(back.fleet_status().unwrap().position, before);
+    postgres.sql(flip);
+    until("it is granted", || is_granted(&back, &issued[0]));
+    assert!(issued.iter().all(|key| is_granted(&back, key)));
+    for engine in servers.into_iter().chain([back]) {
+        assert!(engine.check().unwrap().is_sound());
+        engine.close().unwrap();
+    }
+}

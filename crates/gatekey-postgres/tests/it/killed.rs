@@ -35,6 +35,19 @@ const CHANGE: [&str; 6] = [
     "shown",
     "answered",
 ];
+/// Of a change that is too large for an entry.
+const LARGE: [&str; 8] = [
+    "body part",
+    "body put",
+    "collected",
+    "appended",
+    "written",
+    "committed",
+    "shown",
+    "answered",
+];
+/// At which nothing is in the log yet that takes effect.
+const BEFORE: [&str; 3] = ["body part", "body put", "collected"];
 const APPLY: [&str; 4] = ["read", "written", "committed", "shown"];
 const SNAPSHOT: [&str; 5] = ["copying", "copied", "put", "all put", "sealed"];
 const JOIN: [&str; 4] = ["part", "taken", "checked", "named"];
@@ -85,6 +98,19 @@ fn the_child() {
                 engine.revoke(issued.key.id, Reason::Superseded).unwrap();
                 say(&format!("revoked {owner} {}", issued.key.id));
             }
+        }
+        "large" => {
+            let engine = options.join_fleet(path).unwrap();
+            stop();
+            let owner = format!("large-{}-{}", told(STEP).replace(' ', "-"), told(NTH));
+            say(&format!("begun {owner}"));
+            // One that is looked for, and as many more as the entry has no room for.
+            let new = |owner: &str| NewKey::new("acme_live", owner).unwrap();
+            let many = vec![new("many").description("x".repeat(1_000)); 800];
+            let batch = std::iter::once(new(&owner)).chain(many).collect();
+            let issued = engine.issue_batch(batch).unwrap();
+            say(&format!("issued {owner} {}", issued[0].key.id));
+            engine.revoke_owner("many", Reason::Superseded).unwrap();
         }
         "apply" => {
             let engine = options.join_fleet(path).unwrap();
@@ -196,17 +222,17 @@ fn check(address: &str, path: &Path, other: &Engine, act: &str, step: &str, hear
             .is_some_and(|(last, _)| last == owner);
         match (known, of) {
             // In flight: what was sent is there, and nothing else.
-            (None, []) => assert!(is_last && step == "collected", "{step}: {owner} is lost"),
+            (None, []) => assert!(is_last && BEFORE.contains(&step), "{step}: {owner} is lost"),
             (None, [(_, state)]) => {
                 assert!(
-                    is_last && step != "collected",
+                    is_last && !BEFORE.contains(&step),
                     "{step}: {owner} was not sent"
                 );
                 assert_eq!(*state, KeyState::Active);
             }
             (Some((id, is_revoked)), [(found, state)]) => {
                 assert_eq!(id, found);
-                let was_sent = is_last && step != "collected";
+                let was_sent = is_last && act != "large" && step != "collected";
                 let revoked = *is_revoked || was_sent;
                 let wanted = if revoked {
                     KeyState::Revoked
@@ -263,7 +289,7 @@ fn a_server_that_is_killed_at_any_step_has_what_it_answered_once_and_agrees_with
             joined.close().unwrap();
             founded.close().unwrap();
             options().leave_fleet(&first).unwrap().close().unwrap();
-            postgres.sql("TRUNCATE gatekey.head, gatekey.log, gatekey.node, gatekey.snapshot, gatekey.part CASCADE");
+            postgres.sql("TRUNCATE gatekey.head, gatekey.log, gatekey.body, gatekey.node, gatekey.snapshot, gatekey.part CASCADE");
         }
     }
     let first = server(&address, "first").found_fleet(&first).unwrap();
@@ -283,11 +309,17 @@ fn a_server_that_is_killed_at_any_step_has_what_it_answered_once_and_agrees_with
         .unwrap();
     for (act, steps) in [
         ("change", &CHANGE[..]),
+        ("large", &LARGE),
         ("apply", &APPLY),
         ("snapshot", &SNAPSHOT),
     ] {
         for step in steps {
-            let most = if act == "change" { 4 } else { 1 };
+            let most = match (act, *step) {
+                ("change", _) => 4,
+                // The first part, and the next.
+                ("large", "body part") => 2,
+                _ => 1,
+            };
             for nth in 1..=most {
                 let heard = kill_at(&address, &path, act, step, nth, feed);
                 check(&address, &path, &first, act, step, &heard);
@@ -296,7 +328,7 @@ fn a_server_that_is_killed_at_any_step_has_what_it_answered_once_and_agrees_with
                     let path = store(dir.path(), &format!("after-{step}"));
                     check(&address, &path, &first, act, step, &heard);
                 }
-                assert_eq!(heard.is_empty(), act != "change");
+                assert_eq!(heard.is_empty(), !matches!(act, "change" | "large"));
             }
         }
     }

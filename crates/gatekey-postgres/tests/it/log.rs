@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use gatekey::fleet::{Appended, Beat, Log};
+use gatekey::fleet::{Appended, Beat, Entries, Log};
 use gatekey_logkit::conformance::{self, entry};
 use gatekey_postgres::{Config, PostgresLog};
 
@@ -37,6 +37,24 @@ fn a_log_in_postgresql_keeps_every_promise_of_a_log() {
     postgres.sql(&grants.join(" "));
     let config = Config::new(&postgres.address("servers", "disable")).unwrap();
     config.create_schema().unwrap_err();
+    // What an entry was, nobody changes.
+    let address = postgres.address("servers", "disable");
+    let mut client = postgres::Client::connect(&address, postgres::NoTls).unwrap();
+    for refused in [
+        "UPDATE gatekey.log SET body = ''",
+        "UPDATE gatekey.body SET body = ''",
+        "DELETE FROM gatekey.head",
+        "TRUNCATE gatekey.body",
+        "DROP TABLE gatekey.body",
+    ] {
+        let error = client.batch_execute(refused).unwrap_err();
+        let code = error.code().cloned();
+        assert_eq!(
+            code,
+            Some(postgres::error::SqlState::INSUFFICIENT_PRIVILEGE),
+            "{refused}"
+        );
+    }
     let count = AtomicU32::new(0);
     conformance::run(|| {
         let name = format!("log {}", count.fetch_add(1, Ordering::SeqCst));
@@ -49,6 +67,86 @@ fn a_log_in_postgresql_keeps_every_promise_of_a_log() {
         postgres.sql("SELECT count(*), sum(position) FROM gatekey.head"),
         before
     );
+}
+
+/// The tables of before there were bodies: what is small goes on.
+#[test]
+fn tables_of_an_older_version_are_migrated_by_creating_them_again() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let log = postgres.config().open("keys").unwrap();
+    assert!(log.found(&entry(3, 0)).unwrap());
+    let head = beat(&log).unwrap().head;
+    assert!(matches!(log.append(&head, &entry(3, 1)), Appended::Done));
+    postgres.sql("DROP TABLE gatekey.body");
+    let head = beat(&log).unwrap().head;
+    assert!(matches!(log.append(&head, &entry(3, 2)), Appended::Done));
+    let refused = [
+        log.put_body(2, &[1; 16], 0, b"part").unwrap_err(),
+        log.body(2, &[1; 16], 0).unwrap_err(),
+        log.trim(1).unwrap_err(),
+    ];
+    for error in refused {
+        let why = error.to_string();
+        assert!(why.contains("create the schema again"), "{why}");
+    }
+    postgres.config().create_schema().unwrap();
+    log.put_body(2, &[1; 16], 0, b"part").unwrap();
+    assert_eq!(
+        log.body(2, &[1; 16], 0).unwrap().as_deref(),
+        Some(&b"part"[..])
+    );
+    log.trim(1).unwrap();
+    assert_eq!(beat(&log).unwrap().head.position, 2);
+    assert!(matches!(log.read(1, 9).unwrap(), Entries::Found(found) if found.len() == 1));
+}
+
+/// More than one statement deletes.
+#[test]
+fn a_trim_of_many_rows_removes_them_all_and_leaves_the_rest() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let log = postgres.config().open("keys").unwrap();
+    let other = postgres.config().open("other").unwrap();
+    for log in [&log, &other] {
+        assert!(log.found(&entry(3, 0)).unwrap());
+    }
+    for name in ["keys", "other"] {
+        postgres.sql(&format!(
+            "INSERT INTO gatekey.log SELECT '{name}', n, 'entry' FROM generate_series(1, 1500) AS n;
+             INSERT INTO gatekey.body
+                SELECT '{name}', n / 3, 'of an entry', n % 3, 'part' FROM generate_series(0, 4499) AS n;
+             INSERT INTO gatekey.body
+                SELECT '{name}', 7, 'of none', n, 'part' FROM generate_series(1, 1500) AS n;
+             INSERT INTO gatekey.part
+                SELECT '{name}', n / 700, n % 700, 'part' FROM generate_series(0, 2099) AS n;
+             INSERT INTO gatekey.snapshot VALUES ('{name}', 0, 700), ('{name}', 1, 700), ('{name}', 2, 700);
+             UPDATE gatekey.head SET position = 1500 WHERE store = '{name}'"
+        ));
+    }
+    let counts = |name: &str| {
+        let count = |table: &str, column: &str| {
+            postgres.sql(&format!(
+                "SELECT count(*), min({column}) FROM gatekey.{table} WHERE store = '{name}'"
+            ))
+        };
+        [
+            count("log", "position"),
+            count("body", "after"),
+            count("snapshot", "position"),
+            count("part", "position"),
+        ]
+    };
+    let before = counts("other");
+    log.trim(1).unwrap();
+    assert_eq!(counts("keys"), ["1499|2", "5997|1", "2|1", "1400|1"]);
+    log.trim(1_200).unwrap();
+    assert_eq!(counts("keys"), ["300|1201", "900|1200", "0|", "0|"]);
+    assert_eq!(counts("other"), before);
+    log.trim(9_999).unwrap();
+    assert_eq!(counts("keys"), ["1|1500", "3|1499", "0|", "0|"]);
 }
 
 #[test]
