@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p gatekey-postgres --bench fleet [-- PART ...]`, with `GATEKEY_KEYS` for the keys
 //! that a new server starts with, 100,000 if not given. Parts: `denied`, `changes`, `reading`,
-//! `starting`. Under `cargo test` it runs for a moment, prints nothing, and fails where a verdict is
+//! `starting`, `large`. Under `cargo test` it runs for a moment, prints nothing, and fails where a verdict is
 //! wrong. All servers, the database and the callers share the machine.
 #![allow(
     missing_docs,
@@ -389,6 +389,52 @@ fn starting(world: &mut World) {
     }
 }
 
+/// All keys of a keyspace are revoked, by one entry with a body, and denied on two servers.
+fn large(world: &mut World) {
+    for keys in [10_000, 100_000] {
+        let keys = count(keys, 4_000);
+        let alone = world.alone();
+        let mut last = None;
+        for from in (0..keys).step_by(10_000) {
+            let new = (from..keys.min(from + 10_000)).map(new_key).collect();
+            last = alone.issue_batch(new).unwrap().pop();
+        }
+        alone.close().unwrap();
+        let first = world.server("0").found_fleet(world.path("0")).unwrap();
+        let second = world.server("1").join_fleet(world.path("1")).unwrap();
+        let before = peak_mib();
+        let begun = Instant::now();
+        first
+            .revoke_keyspace(KEYSPACE, Reason::KeyCompromise)
+            .unwrap();
+        let taken = begun.elapsed().as_secs_f64();
+        assert!(!is_granted(&second, &last.unwrap()));
+        report(&format!("revoking_{keys}_keys"), taken, "s");
+        let put = "SELECT sum(octet_length(body)) FROM gatekey.body WHERE store = 'fleet-";
+        let put = world.postgres.sql(&format!("{put}{}'", world.fleets));
+        let put: f64 = put.parse().unwrap();
+        report(
+            &format!("body_of_{keys}_keys"),
+            put / f64::from(1 << 20),
+            "MiB",
+        );
+        report(
+            &format!("memory_of_{keys}_keys"),
+            peak_mib() - before,
+            "MiB",
+        );
+        close(vec![first, second]);
+    }
+}
+
+/// The most memory that this process has had.
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse().ok()).unwrap_or(0.0) / 1024.0
+}
+
 type Part = fn(&mut World);
 
 fn main() {
@@ -406,11 +452,12 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("denied", denied),
         ("changes", changes),
         ("reading", reading),
         ("starting", starting),
+        ("large", large),
     ];
     for (name, part) in parts {
         if asked.is_empty() || asked.iter().any(|asked| asked == name) {
