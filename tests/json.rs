@@ -251,6 +251,8 @@ fn every_entry_of_the_audit_trail_has_its_text() {
         {"type": "keys_imported", "import": "unkey", "keys": ["7Hk2Pq9ZxW"]},
         {"type": "key_claimed", "import": "unkey", "key": "7Hk2Pq9ZxW"},
         {"type": "import_ended", "import": "unkey", "keys": ["7Hk2Pq9ZxW"]},
+        {"type": "revoked_keys_named", "entry": 7, "scope": {"owner": "acme"},
+            "keys": ["7Hk2Pq9ZxW"]},
     ]);
     for event in events.as_array().unwrap() {
         let entry = json!({

@@ -26,6 +26,7 @@ const GOALS: [(&str, Goal); 24] = [
     ("backup_1m_s", AtMost(2.0)),
     ("batch_issue_per_s", AtLeast(120_000.0)),
     ("owner_suspend_100k_ms", AtMost(5.0)),
+    ("owner_revoke_100k_ms", AtMost(5.0)),
     ("revoke_to_effect_grants", AtMost(0.0)),
     ("quota_first_use_us", AtMost(20.0)),
     ("verify_limited_over_plain", AtMost(1.3)),

@@ -1,14 +1,14 @@
 //! What those who run a store wait for: an opening after a kill, a check, a backup, an owner
-//! that is suspended, and many first uses of quotas at once.
+//! that is suspended or revoked, and many first uses of quotas at once.
 
 use std::time::Instant;
 
-use gatekey::{Engine, NewKey, NewKeyspace, Quota, Reason, Refill};
+use gatekey::{Engine, Issued, NewKey, NewKeyspace, Quota, Reason, Refill};
 
 use crate::world::spec;
 use crate::{BATCH, Run, each_by, granted, median, print};
 
-/// The keys of the owner that is suspended.
+/// The keys of an owner that is suspended, or revoked.
 const LARGE: usize = 100_000;
 /// The keys with a quota that are used for the first time.
 const FIRST_USES: usize = 10_000;
@@ -18,6 +18,7 @@ pub(crate) fn operations(run: &Run) {
     after_kill(run);
     checks(run);
     suspensions(run);
+    revocations(run);
 }
 
 fn first_uses(run: &Run) {
@@ -100,13 +101,7 @@ fn suspensions(run: &Run) {
         return;
     }
     let engine = Engine::open(&run.world().path).unwrap();
-    let new = |at| NewKey::new("acme_live", format!("large/team-{}/bot-{at}", at % 97)).unwrap();
-    let mut of_batch = None;
-    for from in (0..LARGE).step_by(BATCH) {
-        let batch = (from..from + BATCH).map(new).collect();
-        of_batch = engine.issue_batch(batch).unwrap().pop();
-    }
-    let one = of_batch.unwrap();
+    let one = issue_large(&engine, "large");
     let is_granted = || engine.verify(one.token.expose()).unwrap().is_granted();
     let (mut returned, mut followed) = (Vec::new(), Vec::new());
     for _ in 0..if run.quick { 3 } else { 9 } {
@@ -124,4 +119,46 @@ fn suspensions(run: &Run) {
     print(names[0], median(&mut returned), "ms");
     print(names[1], median(&mut followed), "ms");
     engine.close().unwrap();
+}
+
+/// The same of an owner whose keys are revoked: each time another one, in a copy.
+fn revocations(run: &Run) {
+    let names = ["owner_revoke_100k_ms", "owner_revoke_100k_followed_ms"];
+    if !run.wants(&names) {
+        return;
+    }
+    let copy = run.path("revoked.redb");
+    std::fs::copy(&run.world().path, &copy).unwrap();
+    let engine = Engine::open(&copy).unwrap();
+    let (mut returned, mut followed) = (Vec::new(), Vec::new());
+    for round in 0..if run.quick { 3 } else { 9 } {
+        let owner = format!("large-{round}");
+        let one = issue_large(&engine, &owner);
+        let is_granted = || engine.verify(one.token.expose()).unwrap().is_granted();
+        assert!(is_granted());
+        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+        let start = Instant::now();
+        engine.revoke_owner(&*owner, Reason::Cessation).unwrap();
+        returned.push(ms(start));
+        assert!(!is_granted());
+        engine.flush().unwrap();
+        followed.push(ms(start));
+        assert!(!is_granted());
+    }
+    print(names[0], median(&mut returned), "ms");
+    print(names[1], median(&mut followed), "ms");
+    engine.close().unwrap();
+    std::fs::remove_file(copy).unwrap();
+}
+
+/// Issues the keys of a large owner, below it, and gives one of them.
+fn issue_large(engine: &Engine, owner: &str) -> Issued {
+    let path = |at| format!("{owner}/team-{}/bot-{at}", at % 97);
+    let new = |at| NewKey::new("acme_live", path(at)).unwrap();
+    let mut of_batch = None;
+    for from in (0..LARGE).step_by(BATCH) {
+        let batch = (from..from + BATCH).map(new).collect();
+        of_batch = engine.issue_batch(batch).unwrap().pop();
+    }
+    of_batch.unwrap()
 }

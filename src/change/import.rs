@@ -384,6 +384,12 @@ pub(crate) fn end(tx: &mut Tx<'_>) -> Result<bool, Error> {
             tx.forget_unseen(number, *id)?;
             continue;
         };
+        if matches!(old.phase, Phase::Revoked { .. }) {
+            // It was revoked with its owner, and its record does not say so yet.
+            tx.bring_keys_up([*id])?;
+            tx.forget_unseen(number, *id)?;
+            continue;
+        }
         let revoked = KeyRecord {
             phase: Phase::Revoked {
                 at: tx.now(),

@@ -72,7 +72,7 @@ fn mark_all(
     suspended: bool,
     at_once: usize,
 ) -> Result<u64, Error> {
-    let Some(mut ids) = tx.ids_or_lag(owner, suspended, at_once)? else {
+    let Some(mut ids) = tx.ids_or_suspension(owner, suspended, at_once)? else {
         return Ok(AuditEvent::KEYS_COUNTED_MAX + 1);
     };
     let bit = 1_u8 << (owner.depth() - 1);

@@ -20,6 +20,10 @@ use crate::store::lags::AT_ONCE;
 use crate::store::life::Life;
 use crate::store::tx::Tx;
 
+/// How many keys one revocation of many revokes in its own transaction: nobody waits for the
+/// others, and all are counted.
+const AT_ONCE_ALL: usize = usize::MAX;
+
 /// Fields of a key that do not affect its rights, or only how often it may be used:
 /// they stay as in the backup.
 const LEFT_FIELDS: [&str; 6] = ["name", "description", "labels", "plan", "limits", "quota"];
@@ -183,7 +187,9 @@ impl Fates {
             | AuditEvent::OwnerUpdated { .. }
             | AuditEvent::OwnerQuotaBegun { .. }
             | AuditEvent::ImportChanged { .. }
-            | AuditEvent::KeyClaimed { .. } => {}
+            | AuditEvent::KeyClaimed { .. }
+            // The entry that revoked them was followed, or the backup has it.
+            | AuditEvent::RevokedKeysNamed { .. } => {}
             // The effect of an unknown event on a key is not known: the key is
             // disabled.
             #[allow(unreachable_patterns, reason = "for events that are yet to come")]
@@ -262,9 +268,9 @@ pub(crate) struct Taken {
 pub(crate) fn sweep(tx: &mut Tx<'_>, sweep: &Sweep) -> Result<u64, Error> {
     let by = sweep.by.as_deref();
     let many = match &sweep.scope {
-        Scope::Owner(owner) => revoke::revoke_owner(tx, owner, &sweep.revocation, by)?,
+        Scope::Owner(owner) => revoke::revoke_owner(tx, owner, &sweep.revocation, AT_ONCE_ALL, by)?,
         Scope::Keyspace(prefix) if tx.find_keyspace(*prefix)?.is_some() => {
-            revoke::revoke_keyspace(tx, *prefix, &sweep.revocation, by)?
+            revoke::revoke_keyspace(tx, *prefix, &sweep.revocation, AT_ONCE_ALL, by)?
         }
         // It was made after the backup.
         Scope::Keyspace(_) => return Ok(0),

@@ -1,16 +1,14 @@
 //! Revoking keys: one, or all of an owner or a keyspace.
 
-use crate::model::audit::{AuditEvent, NAMED_MAX, Scope};
+use crate::model::audit::{AuditEvent, NAMED_MAX};
 use crate::model::error::Error;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{Revocation, Revoked, RevokedMany};
 use crate::model::owner::OwnerPath;
+use crate::store::lags::{Became, Whose};
 use crate::store::life::Life;
 use crate::store::record::{KeyRecord, Phase};
 use crate::store::tx::Tx;
-
-/// How many keys are looked up at once.
-const CHUNK: usize = 4096;
 
 pub(crate) fn revoke(
     tx: &mut Tx<'_>,
@@ -49,46 +47,59 @@ pub(crate) fn revoke(
     })
 }
 
-/// Revokes all keys of an owner and of all owners below it.
+/// Revokes all keys of an owner and of all owners below it. The records of more than
+/// `at_once` follow in later transactions: see [`crate::store::lags`].
 pub(crate) fn revoke_owner(
     tx: &mut Tx<'_>,
     owner: &OwnerPath,
     revocation: &Revocation,
+    at_once: usize,
     actor: Option<&str>,
 ) -> Result<RevokedMany, Error> {
-    let mut after: Option<Vec<u8>> = None;
-    let next = |tx: &Tx<'_>| {
-        let (ids, last) = tx.ids_below(owner, after.as_deref(), CHUNK)?;
-        after = last;
-        Ok(ids)
-    };
-    revoke_many(tx, next, &Scope::Owner(owner.clone()), revocation, actor)
+    let whose = Whose::Owner(owner.clone());
+    revoke_many(tx, whose, revocation, at_once, actor)
 }
 
-/// Revokes all keys of a keyspace.
+/// Revokes all keys of a keyspace. The records of more than `at_once` follow.
 pub(crate) fn revoke_keyspace(
     tx: &mut Tx<'_>,
     prefix: Prefix,
     revocation: &Revocation,
+    at_once: usize,
     actor: Option<&str>,
 ) -> Result<RevokedMany, Error> {
-    let number = tx.keyspace(prefix)?.id;
-    let mut after = None;
-    let next = |tx: &Tx<'_>| {
-        let ids = tx.ids_of_keyspace(number, after, CHUNK)?;
-        after = ids.last().copied().or(after);
-        Ok(ids)
-    };
-    revoke_many(tx, next, &Scope::Keyspace(prefix), revocation, actor)
+    let whose = Whose::Keyspace(tx.keyspace(prefix)?.id, prefix);
+    revoke_many(tx, whose, revocation, at_once, actor)
 }
 
 fn revoke_many(
     tx: &mut Tx<'_>,
-    mut next: impl FnMut(&Tx<'_>) -> Result<Vec<KeyId>, Error>,
-    scope: &Scope,
+    whose: Whose,
     revocation: &Revocation,
+    at_once: usize,
     actor: Option<&str>,
 ) -> Result<RevokedMany, Error> {
+    let scope = whose.scope();
+    let became = Became::Revoked {
+        at: tx.now(),
+        reason: revocation.reason,
+        actor: actor.map(str::to_owned),
+    };
+    let Some(mut ids) = tx.ids_or_lag(whose, became, at_once)? else {
+        let keys = AuditEvent::KEYS_COUNTED_MAX + 1;
+        let event = AuditEvent::KeysRevokedUnnamed {
+            scope,
+            keys,
+            reason: revocation.reason,
+            note: revocation.note.clone(),
+        };
+        tx.audit(actor, event)?;
+        return Ok(RevokedMany {
+            keys,
+            newly: keys,
+            damaged: 0,
+        });
+    };
     let mut many = RevokedMany {
         keys: 0,
         newly: 0,
@@ -101,29 +112,23 @@ fn revoke_many(
         reason: revocation.reason,
         note: revocation.note.clone(),
     };
-    loop {
-        let mut ids = next(tx)?;
-        if ids.is_empty() {
-            break;
-        }
-        // In the order of the table, so that each page is visited once.
-        ids.sort_unstable();
-        for id in ids {
-            let Some(key) = tx.key_or_forget(id)? else {
-                many.damaged += 1;
-                continue;
-            };
-            many.keys += 1;
-            if Life::from(&key).revoked(tx.now()).is_some() {
-                tx.hold_time(&key);
-            } else {
-                many.newly += 1;
-                // The entry that will name it.
-                write(tx, &key, revocation, tx.next_seq())?;
-                named.push(id);
-                if named.len() == NAMED_MAX {
-                    tx.audit(actor, event(std::mem::take(&mut named)))?;
-                }
+    // In the order of the table, so that each page is visited once.
+    ids.sort_unstable();
+    for id in ids {
+        let Some(key) = tx.key_or_forget(id)? else {
+            many.damaged += 1;
+            continue;
+        };
+        many.keys += 1;
+        if Life::from(&key).revoked(tx.now()).is_some() {
+            tx.hold_time(&key);
+        } else {
+            many.newly += 1;
+            // The entry that will name it.
+            write(tx, &key, revocation, tx.next_seq())?;
+            named.push(id);
+            if named.len() == NAMED_MAX {
+                tx.audit(actor, event(std::mem::take(&mut named)))?;
             }
         }
     }

@@ -18,7 +18,8 @@ impl Engine {
     /// pepper that signs even at a count of 0. It is empty for a store without a
     /// pepper.
     ///
-    /// A revoked key needs no pepper and is not counted. A key that is expired or out
+    /// A revoked key needs no pepper and is not counted, from when its record says that it is
+    /// revoked: see [`revoke_owner`](Engine::revoke_owner). A key that is expired or out
     /// of its grace counts until it is purged.
     /// [`KeyFilter::pepper`](crate::KeyFilter::pepper) lists the keys of one. The call
     /// reads one record.
@@ -74,7 +75,7 @@ impl Engine {
     /// Returns up to `limit` audit entries about a key, at most
     /// [`bounds::PAGE_MAX`](crate::model::bounds::PAGE_MAX), from position `from` on
     /// (0: from the first), in their order: the entries that name it, and those that
-    /// suspended or resumed its owner, or a path above, while it lived. To continue,
+    /// suspended, resumed or revoked its owner, or a path above, while it lived. To continue,
     /// ask from the position after the last. The list is empty for a key without
     /// entries.
     ///

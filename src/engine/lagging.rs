@@ -1,12 +1,30 @@
-//! Bringing up keys that lag behind their owners: see [`crate::store::lags`].
+//! Bringing up keys that lag behind their owner or keyspace: see [`crate::store::lags`].
 
+use crate::engine::handle::Engine;
 use crate::engine::shared::Core;
 use crate::memory::lagging::Heeded;
+use crate::model::audit::Scope;
 use crate::model::error::Error;
-use crate::model::owner::OwnerPath;
 use crate::store::snapshot::Snapshot;
+use crate::store::tx::Tx;
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
+
+impl Engine {
+    /// Runs a change of many keys, whose records may follow it. A suspension takes the place
+    /// of another of its owner.
+    pub(super) fn change_many<T: Send + 'static>(
+        &self,
+        scope: &Scope,
+        suspends: bool,
+        change: impl Fn(&mut Tx<'_>, Option<&str>) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<T, Error> {
+        self.core.make_room_for_lag(scope, suspends)?;
+        let done = self.change(change)?;
+        self.core.want_brought_up();
+        Ok(done)
+    }
+}
 
 impl Core {
     /// The lags that a look in memory has to heed: to be asked before it. At rest that is
@@ -19,7 +37,7 @@ impl Core {
         }
     }
 
-    /// How many keys of an owner change with it.
+    /// How many keys change together with their owner or keyspace.
     pub(super) fn keys_at_once(&self) -> usize {
         self.lagging.at_once
     }
@@ -67,21 +85,34 @@ impl Core {
         self.lagging.is_wanted.load(Ordering::Acquire)
     }
 
-    /// Makes room for an owner that is to lag, where there is none: in transactions of their
-    /// own, so that its own need not bring up all keys of another. It brings up the one that
-    /// it finds, and not what others put in its place; where nothing can be read now, the
-    /// change itself finds out why.
-    pub(super) fn make_room_for_lag(&self, owner: &OwnerPath) -> Result<(), Error> {
+    /// Makes room for a change that keys are to lag behind, where there is none: in
+    /// transactions of their own, so that its own need not bring up all keys of another. It
+    /// brings up those of the one that it finds, and not what others put in its place; where
+    /// nothing can be read now, the change itself finds out why.
+    fn make_room_for_lag(&self, scope: &Scope, suspends: bool) -> Result<(), Error> {
         let at_once = self.lagging.at_once;
         let in_the_way = || {
-            let look = |snapshot: &Snapshot| match snapshot.lacks_room_for(owner, at_once)? {
-                true => Ok(snapshot.lags().first().map(|lag| lag.seq)),
-                false => Ok(None),
-            };
+            let look =
+                |snapshot: &Snapshot| match snapshot.lacks_room_for(scope, suspends, at_once)? {
+                    true => Ok(snapshot.lags().first().map(|lag| lag.seq)),
+                    false => Ok(None),
+                };
             self.read(look).ok().flatten()
         };
         let found = in_the_way();
         while found.is_some() && in_the_way() == found {
+            self.bring_some_up()?;
+        }
+        Ok(())
+    }
+
+    /// Brings all keys up where some lag behind a revocation, for those who go by when keys
+    /// end: the index of that is of the records as they stand.
+    pub(super) fn bring_ends_up(&self) -> Result<(), Error> {
+        if !self.lagging.is_any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        while self.read(|snapshot| Ok(snapshot.lags().has_revocation()))? {
             self.bring_some_up()?;
         }
         Ok(())

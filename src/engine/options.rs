@@ -50,7 +50,7 @@ pub struct Options {
     pub(crate) fleet: Option<fleet::Settings>,
     /// Whether a file of a fleet may be opened without one, for a moment.
     pub(crate) ignores_fleet: bool,
-    /// How many keys of an owner one transaction suspends or resumes.
+    /// How many keys one transaction suspends, resumes or revokes together.
     pub(crate) at_once: usize,
     /// Whether the keys that lag are brought up without a flush.
     pub(crate) brings_up: bool,

@@ -3,6 +3,7 @@
 use crate::change;
 use crate::engine::handle::Engine;
 use crate::engine::looking::validate_limit;
+use crate::model::audit::Scope;
 use crate::model::error::{Error, Result};
 use crate::model::filter::Cursor;
 use crate::model::owner::{OwnerPath, OwnerState};
@@ -46,13 +47,10 @@ impl Engine {
     ) -> Result<OwnerState> {
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
         let note = note.into().map(str::to_owned);
-        self.core.make_room_for_lag(&owner)?;
         let at_once = self.core.keys_at_once();
-        let state = self.change(move |tx, actor| {
+        self.change_many(&Scope::Owner(owner.clone()), true, move |tx, actor| {
             change::owner::suspend(tx, &owner, note.as_deref(), at_once, actor)
-        })?;
-        self.core.want_brought_up();
-        Ok(state)
+        })
     }
 
     /// Lifts an owner's suspension. Paths suspended separately, below or above it, stay
@@ -76,12 +74,10 @@ impl Engine {
     /// ```
     pub fn resume(&self, owner: impl TryInto<OwnerPath, Error: Into<Error>>) -> Result<OwnerState> {
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
-        self.core.make_room_for_lag(&owner)?;
         let at_once = self.core.keys_at_once();
-        let state =
-            self.change(move |tx, actor| change::owner::resume(tx, &owner, at_once, actor))?;
-        self.core.want_brought_up();
-        Ok(state)
+        self.change_many(&Scope::Owner(owner.clone()), true, move |tx, actor| {
+            change::owner::resume(tx, &owner, at_once, actor)
+        })
     }
 
     /// Reports whether an owner is suspended, itself or through a path above it. The

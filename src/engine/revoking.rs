@@ -2,6 +2,7 @@
 
 use crate::change;
 use crate::engine::handle::Engine;
+use crate::model::audit::Scope;
 use crate::model::error::{Error, NotFound, Result};
 use crate::model::id::{KeyId, Prefix};
 use crate::model::key::{Purged, Revocation, Revoked, RevokedMany};
@@ -79,9 +80,17 @@ impl Engine {
         })
     }
 
-    /// Revokes all keys of an owner and of all owners below it, in one transaction.
-    /// Keys issued later are not affected. The audit trail names each key that was
-    /// revoked, a thousand an entry.
+    /// Revokes all keys of an owner and of all owners below it, at once. Keys issued or
+    /// imported later are not affected. The audit trail names each key that was revoked, a
+    /// thousand an entry.
+    ///
+    /// One transaction, in which the records of up to 256 keys change. Those of more follow in
+    /// later transactions, by the engine's own thread, with the audit entries that name the
+    /// keys: the revocation takes effect for all keys with the call, which takes as long for a
+    /// million keys as for 257, and does not count them (see [`RevokedMany`]). An engine
+    /// without a thread of its own (see
+    /// [`Options::usage_interval`](crate::Options::usage_interval)) does that work before the
+    /// call returns.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the path or the note. An owner without keys is
@@ -106,14 +115,19 @@ impl Engine {
         owner: impl TryInto<OwnerPath, Error: Into<Error>>,
         revocation: impl Into<Revocation>,
     ) -> Result<RevokedMany> {
-        let owner = owner.try_into().map_err(Into::into)?;
+        let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
         let revocation = revocation.into();
         revocation.validate()?;
-        self.change(move |tx, actor| change::revoke::revoke_owner(tx, &owner, &revocation, actor))
+        let at_once = self.core.keys_at_once();
+        self.change_many(&Scope::Owner(owner.clone()), false, move |tx, actor| {
+            change::revoke::revoke_owner(tx, &owner, &revocation, at_once, actor)
+        })
     }
 
-    /// Revokes all keys of a keyspace, in one transaction. Keys issued later are not
-    /// affected. The audit trail names each key that was revoked, a thousand an entry.
+    /// Revokes all keys of a keyspace, at once. Keys issued or imported later are not
+    /// affected. The audit trail names each key that was revoked, a thousand an entry. The
+    /// records of more than 256 keys follow, as those of an owner:
+    /// see [`revoke_owner`](Self::revoke_owner).
     ///
     /// # Errors
     /// [`NotFound::Keyspace`], and [`Error::Invalid`] for the note.
@@ -138,8 +152,9 @@ impl Engine {
         let prefix = prefix.try_into().map_err(Into::into)?;
         let revocation = revocation.into();
         revocation.validate()?;
-        self.change(move |tx, actor| {
-            change::revoke::revoke_keyspace(tx, prefix, &revocation, actor)
+        let at_once = self.core.keys_at_once();
+        self.change_many(&Scope::Keyspace(prefix), false, move |tx, actor| {
+            change::revoke::revoke_keyspace(tx, prefix, &revocation, at_once, actor)
         })
     }
 
@@ -171,6 +186,7 @@ impl Engine {
     /// ```
     pub fn purge(&self, age: Duration) -> Result<Purged> {
         let over_before = self.core.now().saturating_sub(age);
+        self.core.bring_ends_up()?;
         let mut purged = Purged::default();
         let mut after = None;
         loop {

@@ -38,9 +38,8 @@ pub(crate) fn is_behind(heeded: Option<&Heeded>, copy: &[u8]) -> bool {
 
 #[cold]
 fn is_behind_one(heeded: &Heeded, copy: &[u8]) -> bool {
-    let owner = View::parse(copy).map(|view| view.owner());
-    match (heeded.as_ref(), owner) {
-        (Some(snapshot), Some(owner)) => snapshot.lags().covers(owner),
+    match (heeded.as_ref(), View::parse(copy)) {
+        (Some(snapshot), Some(view)) => snapshot.lags().covers(view.owner(), view.keyspace()),
         _ => true,
     }
 }

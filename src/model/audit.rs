@@ -185,12 +185,16 @@ pub enum AuditEvent {
         /// A note.
         note: Option<String>,
     },
-    /// Keys of an owner or a keyspace were revoked. Only earlier versions wrote this
-    /// entry, which does not name the keys: see [`KeysRevoked`](Self::KeysRevoked).
+    /// All keys of an owner or a keyspace with many were revoked: all that it had at this
+    /// entry, but for those revoked before. Entries
+    /// [`RevokedKeysNamed`](Self::RevokedKeysNamed) name the keys, as their records follow.
+    /// Of few keys, there is an entry [`KeysRevoked`](Self::KeysRevoked) in its place.
+    /// Earlier versions wrote this one for any number, and did not name the keys.
     KeysRevokedUnnamed {
         /// Whose keys.
         scope: Scope,
-        /// How many keys.
+        /// How many keys there were, counted as for
+        /// [`OwnerSuspended`](Self::OwnerSuspended).
         keys: u64,
         /// The reason.
         reason: Reason,
@@ -253,8 +257,9 @@ pub enum AuditEvent {
         /// How many were kept before and no longer are, since their keys were purged.
         dropped: u64,
     },
-    /// Keys of an owner or a keyspace were revoked. A call writes one entry for each
-    /// thousand keys, all with the same instant.
+    /// Keys of an owner or a keyspace were revoked, which had no more than
+    /// [`KEYS_COUNTED_MAX`](Self::KEYS_COUNTED_MAX). A restore writes it for any number, an
+    /// entry for each thousand keys, and so did earlier versions.
     KeysRevoked {
         /// Whose keys.
         scope: Scope,
@@ -368,6 +373,17 @@ pub enum AuditEvent {
         /// The keys, at most a thousand.
         keys: Vec<KeyId>,
     },
+    /// Names keys that an earlier entry has revoked, a
+    /// [`KeysRevokedUnnamed`](Self::KeysRevokedUnnamed): since when, why and by whom, that
+    /// one says. A key that was purged before its record followed is not named.
+    RevokedKeysNamed {
+        /// The position of that entry.
+        entry: u64,
+        /// Whose keys.
+        scope: Scope,
+        /// The keys, at most a thousand.
+        keys: Vec<KeyId>,
+    },
 }
 
 /// One step of a repair.
@@ -387,8 +403,8 @@ pub struct Repair {
 pub(crate) const NAMED_MAX: usize = 1000;
 
 impl AuditEvent {
-    /// How far the keys of an owner that is suspended or resumed are counted: such a call
-    /// takes no longer for an owner of a million keys.
+    /// How far the keys are counted that are suspended, resumed or revoked with their owner or
+    /// their keyspace: such a call takes no longer for a million keys.
     pub const KEYS_COUNTED_MAX: u64 = 256;
 
     /// A number of keys as an event has it; `None` where there were more than are counted.
@@ -403,6 +419,14 @@ impl AuditEvent {
     #[must_use]
     pub fn keys_counted(keys: u64) -> Option<u64> {
         (keys != Self::KEYS_COUNTED_MAX + 1).then_some(keys)
+    }
+
+    /// The position of the entry that changed the keys which the one at a position names.
+    pub(crate) fn told_at(&self, seq: u64) -> u64 {
+        match self {
+            Self::RevokedKeysNamed { entry, .. } => *entry,
+            _ => seq,
+        }
     }
 
     /// The keys that the entry names, at most a thousand. A suspension and its end name
@@ -443,6 +467,7 @@ impl AuditEvent {
             | Self::KeysRevoked { keys, .. }
             | Self::KeysImported { keys, .. }
             | Self::ImportEnded { keys, .. }
+            | Self::RevokedKeysNamed { keys, .. }
             | Self::StoreRepaired { keys, .. } => keys.clone(),
         }
     }

@@ -344,7 +344,8 @@ pub struct Import {
     pub created_by: Option<String>,
     /// How many keys it has, but for those that were purged.
     pub keys: u64,
-    /// How many of them were not used yet, and are neither revoked nor rotated.
+    /// How many of them were not used yet, and are neither revoked nor rotated. Keys that were
+    /// [revoked with many others](crate::Engine::revoke_owner) count until their records follow.
     pub unseen: u64,
 }
 

@@ -220,6 +220,11 @@ pub struct Revoked {
 }
 
 /// The result of revoking the keys of an owner or of a keyspace.
+///
+/// Where there are more than 256, the call counts none: `keys` and `newly` are one more than
+/// [`AuditEvent::KEYS_COUNTED_MAX`](crate::AuditEvent::KEYS_COUNTED_MAX), which stands for any
+/// number above it, and `damaged` is 0.
+/// [`AuditEvent::keys_counted`](crate::AuditEvent::keys_counted) tells these apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

@@ -31,8 +31,8 @@ pub fn open_on(mut options: Options, medium: impl Medium) -> Result<Engine, Erro
     Engine::open_with(options, Place::Medium(std::sync::Arc::new(medium)))
 }
 
-/// Lets the keys of an owner that is suspended or resumed lag behind it where they are more
-/// than `at_once`, which is how many are brought up in a transaction, too. Unless
+/// Lets keys that are suspended, resumed or revoked together lag where they are more than
+/// `at_once`, which is how many are brought up in a transaction, too. Unless
 /// `by_itself`, only a flush brings them up.
 pub fn lagging(mut options: Options, at_once: usize, by_itself: bool) -> Options {
     (options.at_once, options.brings_up) = (at_once, by_itself);

@@ -31,8 +31,7 @@ use crate::store::read;
 use crate::store::record::{KeyRecord, Phase, View};
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{
-    BY_END, BY_OWNER, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Tagged,
-    owner_index_parts, owner_index_range, seal, unseal,
+    BY_END, BY_TURN, Bytes, KEYS, KEYSPACES, META, PREFIXES, State, Tagged, seal, unseal,
 };
 
 /// How many rows lie between the reach and the present before a flush moves it.
@@ -311,39 +310,19 @@ impl Snapshot {
         Ok(Ok(counts))
     }
 
-    /// Counts the keys that lag behind their owners as what they are.
+    /// Counts the keys that lag as what they are.
     fn count_lagging(
         &self,
         counts: &mut BTreeMap<u32, Counted>,
         present: Reach,
     ) -> Result<(), Error> {
-        for (at, lag) in self.lags().iter().enumerate() {
-            let (from, to) = owner_index_range(&lag.owner, true);
-            let start = match &lag.after {
-                Some(after) => Bound::Excluded(after.as_slice()),
-                None => Bound::Included(from.as_slice()),
-            };
-            let range = (start, Bound::Excluded(to.as_slice()));
-            let table = self.table(BY_OWNER)?;
-            for row in ReadableTable::range::<&[u8]>(&table, range).or_store()? {
-                let row = row.or_store()?.0;
-                let Some((_, _, id)) = owner_index_parts(row.value()) else {
-                    continue;
-                };
-                let Ok(Some(mut key)) = Error::or_damaged(self.record_as_it_stands(id))? else {
-                    continue;
-                };
-                // A key may lag behind several.
-                if let Some(next) = self.lags().difference(at, &mut key)
-                    && let Some(counted) = counts.get_mut(&key.keyspace)
-                {
-                    let instant = present.instant_of(id);
-                    counted.count(&key, instant, -1);
-                    counted.count(&next, instant, 1);
-                }
+        self.each_difference(|key, next| {
+            if let Some(counted) = counts.get_mut(&key.keyspace) {
+                let instant = present.instant_of(key.id);
+                counted.count(key, instant, -1);
+                counted.count(next, instant, 1);
             }
-        }
-        Ok(())
+        })
     }
 
     /// Whether more rows than so many lie between the reach and an instant.

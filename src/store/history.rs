@@ -17,7 +17,7 @@ use crate::model::owner::OwnerPath;
 use crate::store::failure::OrStore;
 use crate::store::journal::Noted;
 use crate::store::read;
-use crate::store::record::Phase;
+use crate::store::record::{KeyRecord, Phase};
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::{AUDIT, BY_KEY, Bytes, KEPT, META, META_INDEXED, Tagged, seal, unseal};
 use crate::store::tx::Tx;
@@ -172,19 +172,25 @@ impl About {
     }
 }
 
-/// Whether an entry is the first about a key: its issue, or the rotation that it came of.
+/// Whether an entry is the first about a key: its issue, its import, or what it came of.
 fn is_birth(event: &AuditEvent, key: KeyId) -> bool {
     match event {
         AuditEvent::KeyIssued { key: born, .. } => *born == key,
-        AuditEvent::KeyRotated { new, .. } => *new == key,
+        AuditEvent::KeyRotated { new, .. } | AuditEvent::KeyReissued { new, .. } => *new == key,
+        AuditEvent::KeysImported { keys, .. } => keys.contains(&key),
         _ => false,
     }
 }
 
-/// Whether a key was revoked by the entry, for good: nothing reaches it after that.
+/// Whether a key that lived was revoked by an entry about it, for good: nothing reaches it
+/// after that.
 fn is_end(event: &AuditEvent, key: KeyId) -> bool {
     match event {
-        AuditEvent::KeyRevoked { .. } | AuditEvent::KeysRevoked { .. } => true,
+        AuditEvent::KeyRevoked { .. }
+        | AuditEvent::KeysRevoked { .. }
+        | AuditEvent::KeysRevokedUnnamed { .. } => true,
+        AuditEvent::KeyReissued { old, .. } => *old == key,
+        AuditEvent::ImportEnded { .. } => true,
         AuditEvent::KeyIssued { superseded, .. } => superseded.contains(&key),
         AuditEvent::KeyRotated {
             old,
@@ -227,8 +233,11 @@ impl Snapshot {
         let mut entries = self.entries(&about)?;
 
         let state = self.state()?;
+        let is_revoked = |record: &KeyRecord| matches!(record.phase, Phase::Revoked { .. });
+        // A key whose grace was over, such an entry does not revoke.
+        let ends_unnamed = record.as_ref().is_none_or(is_revoked);
         if let Some(record) = record
-            && matches!(record.phase, Phase::Revoked { .. })
+            && is_revoked(&record)
             && record.revision <= state.audit_floor_seq
         {
             let entry = read::kept(&self.table(KEPT)?, self.ring(), record.revision)?;
@@ -237,12 +246,16 @@ impl Snapshot {
         let named = |entry: &AuditEntry| entry.event.keys().contains(&key);
         let born = entries.values().find(|entry| is_birth(&entry.event, key));
         let born = born.map_or(0, |entry| entry.seq);
-        let is_over = |entry: &&AuditEntry| named(entry) && is_end(&entry.event, key);
+        let is_over = |entry: &&AuditEntry| {
+            let is_unnamed = matches!(entry.event, AuditEvent::KeysRevokedUnnamed { .. });
+            let counts = entry.seq >= born && (ends_unnamed || !is_unnamed);
+            counts && is_end(&entry.event, key)
+        };
         let over = entries
             .values()
             .find(is_over)
             .map_or(u64::MAX, |entry| entry.seq);
-        let reached = |entry: &AuditEntry| named(entry) || (born..over).contains(&entry.seq);
+        let reached = |entry: &AuditEntry| named(entry) || (born..=over).contains(&entry.seq);
         let found = entries.into_values().filter(reached);
         Ok(found
             .filter(|entry| entry.seq >= from)
@@ -264,7 +277,9 @@ impl Snapshot {
                 }) => {
                     return Ok(Some((owner, keyspace)));
                 }
-                Some(AuditEvent::KeyRotated { old, .. }) => key = old,
+                Some(AuditEvent::KeyRotated { old, .. } | AuditEvent::KeyReissued { old, .. }) => {
+                    key = old;
+                }
                 _ => return Ok(None),
             }
         }

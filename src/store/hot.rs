@@ -57,9 +57,10 @@ impl HotCopy {
         checked
     }
 
-    /// Lets what was taken and checked be as the lag of its owner says.
+    /// Lets what was taken and checked be as the changes that it lags behind say.
     pub(super) fn bring_up(&mut self, lags: &Lags, ring: &Keyring) -> Result<(), Error> {
-        let Some(view) = self.view().filter(|view| lags.covers(view.owner())) else {
+        let lag = |view: &View<'_>| lags.covers(view.owner(), view.keyspace());
+        let Some(view) = self.view().filter(lag) else {
             return Ok(());
         };
         let mut key = KeyRecord::from_view(&view)?;

@@ -34,6 +34,7 @@ pub(crate) mod hot;
 pub(crate) mod identity;
 pub(crate) mod import;
 pub(crate) mod journal;
+mod lagging;
 pub(crate) mod lags;
 pub(crate) mod leftovers;
 pub(crate) mod life;

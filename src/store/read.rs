@@ -17,6 +17,7 @@ use crate::model::quota::QuotaStatus;
 use crate::store::entry::Place;
 use crate::store::failure::OrStore;
 use crate::store::held::is_over;
+use crate::store::lags::Lags;
 use crate::store::life::Life;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase, View};
@@ -500,8 +501,7 @@ pub(crate) fn suspended_mask(
 /// every key that cannot be read.
 pub(crate) fn each_crowded_owner(
     held: &impl ReadableTable<Bytes, (u64, u64)>,
-    keys: &impl ReadableTable<u64, Bytes>,
-    ring: &Keyring,
+    (keys, ring, lags): (&impl ReadableTable<u64, Bytes>, &Keyring, &Lags),
     now: Timestamp,
     keyspace: u32,
     mut each: impl FnMut(OwnerPath),
@@ -521,10 +521,11 @@ pub(crate) fn each_crowded_owner(
             continue;
         }
         // One that is damaged is not counted: it grants nothing.
-        let Ok(Some(record)) = Error::or_damaged(key(keys, ring, id))? else {
+        let Ok(Some(mut record)) = Error::or_damaged(key(keys, ring, id))? else {
             damaged(id);
             continue;
         };
+        lags.bring_up(&mut record);
         if Life::from(&record).is_over(now) {
             continue;
         }

@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
     keys: ReadOnlyTable<u64, Bytes>,
     txn: ReadTransaction,
     ring: Arc<Keyring>,
-    /// The owners whose keys are read as their lags say.
+    /// The changes that keys lag behind. Records are read as these left them.
     lags: Lags,
     /// Filled when it is first asked for.
     pub(super) imports: OnceLock<Result<Imports, Error>>,
@@ -104,20 +104,9 @@ impl Snapshot {
         }
     }
 
-    /// The owners whose keys lag behind them.
+    /// The changes that keys lag behind.
     pub(crate) fn lags(&self) -> &Lags {
         &self.lags
-    }
-
-    /// Whether an owner would lag if it were changed, and as many lag as may.
-    pub(crate) fn lacks_room_for(&self, owner: &OwnerPath, at_once: usize) -> Result<bool, Error> {
-        if !self.lags.is_full() || self.lags.names(owner) {
-            return Ok(false);
-        }
-        let (from, to) = tables::owner_index_range(owner, true);
-        let by_owner = self.table(BY_OWNER)?;
-        let rows = by_owner.range::<&[u8]>(from.as_slice()..to.as_slice());
-        Ok(rows.or_store()?.nth(at_once).is_some())
     }
 
     pub(crate) fn record(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
@@ -392,9 +381,11 @@ impl Snapshot {
         let range = (now.unix_ms() + 1, 0)..=(until(long), u64::MAX);
         let (mut counted, mut all) = (0, 0);
         for row in ReadableTable::range::<(u64, u64)>(&self.table(BY_END)?, range).or_store()? {
-            let (end, _) = row.or_store()?.0.value();
-            counted += u64::from(end <= until(short));
-            all += 1;
+            let (end, id) = row.or_store()?.0.value();
+            if self.ends_then(KeyId::from_raw(id), end)? {
+                counted += u64::from(end <= until(short));
+                all += 1;
+            }
         }
         Ok((counted, all))
     }
@@ -406,7 +397,33 @@ impl Snapshot {
         after: Timestamp,
         last: Timestamp,
     ) -> Result<Vec<KeyId>, Error> {
-        read::ids_ending_within(&self.table(BY_END)?, after, last)
+        let mut ids = read::ids_ending_within(&self.table(BY_END)?, after, last)?;
+        if !self.lags.is_empty() {
+            let mut ending = Vec::with_capacity(ids.len());
+            for id in ids {
+                let end = self.end_of(id)?;
+                if end.is_none_or(|end| end > after && end <= last) {
+                    ending.push(id);
+                }
+            }
+            ids = ending;
+        }
+        Ok(ids)
+    }
+
+    /// Whether a key ends where the index has it: the index is of its record as it stands.
+    fn ends_then(&self, id: KeyId, end: u64) -> Result<bool, Error> {
+        if self.lags.is_empty() {
+            return Ok(true);
+        }
+        let found = self.end_of(id)?;
+        Ok(found.is_none_or(|found| found.unix_ms() == end))
+    }
+
+    /// When a key ends, where its record can be read.
+    fn end_of(&self, id: KeyId) -> Result<Option<Timestamp>, Error> {
+        let record = Error::or_damaged(self.record(id))?.ok().flatten();
+        Ok(record.and_then(|record| record.ends_at()))
     }
 
     pub(super) fn keyspace_number(&self, prefix: Prefix) -> Result<u32, Error> {

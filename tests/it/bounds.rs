@@ -79,13 +79,16 @@ fn what_is_done_to_an_owner_is_done_to_more_keys_than_one_part_of_it_takes() {
 
     let before = last(&engine).seq;
     let revoked = engine.revoke_owner("acme", Reason::Cessation).unwrap();
-    assert_eq!((revoked.keys, revoked.newly), (KEYS as u64, KEYS as u64));
+    assert!(is_all(revoked.keys) && is_all(revoked.newly));
     assert_eq!(count(&engine, KeyState::Revoked), KEYS);
-    assert_eq!(named(&engine, before).len(), KEYS);
-    let again = engine
-        .revoke_keyspace("acme_live", Reason::Cessation)
-        .unwrap();
-    assert_eq!((again.keys, again.newly), (KEYS as u64 + 1, 1));
+    engine.flush().unwrap();
+    assert_eq!(count(&engine, KeyState::Revoked), KEYS);
+    assert_eq!(named(&engine, before + 1).len(), KEYS);
+    let before = last(&engine).seq;
+    let again = engine.revoke_keyspace("acme_live", Reason::Cessation);
+    assert!(is_all(again.unwrap().keys));
+    engine.flush().unwrap();
+    assert_eq!(named(&engine, before + 1).len(), 1);
 
     let before = last(&engine).seq;
     clock.advance(Duration::from_millis(1));

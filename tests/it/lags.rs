@@ -1,6 +1,8 @@
 //! Keys that lag behind an owner that was suspended or resumed: nobody sees a difference
 //! between them and those that were brought up.
 
+mod revoked;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -127,6 +129,11 @@ impl World {
     /// How many of the owner's records in the file do not say that they are suspended, or
     /// say so.
     fn behind(&self, engine: &Engine, is_suspended: bool) -> usize {
+        self.count_records(engine, |record| (record[5] & 1 != 0) != is_suspended)
+    }
+
+    /// How many of the owner's records in the file are so.
+    fn count_records(&self, engine: &Engine, is_so: impl Fn(&[u8]) -> bool) -> usize {
         let copy = self.dir.path().join("copy.redb");
         let _ = std::fs::remove_file(&copy);
         engine.backup(&copy).unwrap();
@@ -138,7 +145,7 @@ impl World {
         of_owner
             .filter(|issued| {
                 let record = keys.get(raw(issued.key.id)).unwrap().unwrap();
-                (record.value()[5] & 1 != 0) != is_suspended
+                is_so(record.value())
             })
             .count()
     }
@@ -479,9 +486,30 @@ fn keys_that_lag_are_denied_and_brought_up_by_any_server_of_a_fleet() {
     two.flush().unwrap();
     settle();
     assert_eq!(position(&one), before + 5, "nine keys, two at a time");
+    assert_eq!((granted(&two), granted(&one)), (0, 0));
+    assert_eq!(counts(&one).suspended, 9);
+
+    one.resume("acme").unwrap();
+    one.flush().unwrap();
+    one.flush().unwrap();
+    settle();
+    assert_eq!((granted(&two), granted(&one)), (9, 9));
+    let many = one.revoke_owner("acme", Reason::Cessation).unwrap();
+    assert_eq!(AuditEvent::keys_counted(many.keys), None);
+    assert_eq!((granted(&two), granted(&one)), (0, 0));
+    let new = NewKey::new("acme_live", "acme/etl").unwrap();
+    let later = one.issue(new).unwrap();
+    settle();
+    let before = position(&one);
+    two.flush().unwrap();
+    two.flush().unwrap();
+    settle();
+    // Of the ten keys, the last was issued since.
+    assert_eq!(position(&one), before + 5, "ten keys, two at a time");
     for engine in [one, two] {
         assert_eq!(granted(&engine), 0);
-        assert_eq!(counts(&engine).suspended, 9);
+        assert!(engine.verify(later.token.expose()).unwrap().is_granted());
+        assert_eq!(counts(&engine).revoked, 9);
         assert!(engine.check().unwrap().is_sound());
         engine.close().unwrap();
     }

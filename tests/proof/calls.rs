@@ -101,7 +101,7 @@ impl Keys {
             let place = self.taken.fetch_add(1, Ordering::SeqCst);
             (place < KEYS).then_some(place)
         };
-        match random.random_range(0..26) {
+        match random.random_range(0..27) {
             0 => Verb::Revoke(key),
             1 => place().map_or(Verb::List, Verb::Issue),
             grace @ (2 | 3) => place().map_or(Verb::List, |new| Verb::Rotate {
@@ -116,6 +116,7 @@ impl Keys {
             10 => Verb::Suspend,
             11 => Verb::Resume,
             12 | 13 => Verb::List,
+            14 => Verb::RevokeAll,
             other => Verb::Verify {
                 key,
                 to_write: other % 2 == 0,
@@ -182,6 +183,7 @@ impl Keys {
             }
             Verb::Suspend => told(engine.suspend(self.owner.clone(), None)),
             Verb::Resume => told(engine.resume(self.owner.clone())),
+            Verb::RevokeAll => told(engine.revoke_owner(self.owner.clone(), Reason::Cessation)),
         };
         let ended = self.tick();
         let call = Call {

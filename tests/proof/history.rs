@@ -68,6 +68,8 @@ pub(crate) enum Verb {
     Widen(usize),
     Suspend,
     Resume,
+    /// All keys that the owner has.
+    RevokeAll,
 }
 
 /// What a call told.
@@ -143,6 +145,10 @@ impl Owner {
                     Key::Revoked => Told::Refused("revoked"),
                     Key::Absent => Told::Refused("unknown"),
                 }
+            }
+            Verb::RevokeAll => {
+                self.revoke_where(|key| matches!(key, Key::Good { .. }));
+                Told::Done
             }
             Verb::Suspend | Verb::Resume => {
                 self.suspended = verb == Verb::Suspend;

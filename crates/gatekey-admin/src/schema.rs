@@ -664,11 +664,12 @@ pub(crate) struct Compacted {
 /// How many keys a verb on many keys reached.
 #[derive(JsonSchema)]
 pub(crate) struct RevokedMany {
-    /// How many keys were in scope.
+    /// How many keys were in scope. A request that revokes more than 256 does not count them:
+    /// this is 257 then.
     keys: u64,
-    /// How many of them this request revoked.
+    /// How many of them this request revoked; 257 where it does not count them.
     newly: u64,
-    /// How many have a damaged record. They grant nothing.
+    /// How many have a damaged record. They grant nothing. 0 where they are not counted.
     damaged: u64,
 }
 

@@ -3,11 +3,13 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::change::purge;
 use crate::model::clock::ManualClock;
 use crate::store::lags::LAGS_MAX;
+use crate::store::tx::Tx;
 use crate::{
-    Engine, KeyCounts, KeyFilter, KeyState, KeyUpdate, NewKey, NewKeyspace, Options, Permissions,
-    Reason, Requirements, Result, Rotation, Token,
+    Engine, KeyCounts, KeyFilter, KeyId, KeyState, KeyUpdate, NewKey, NewKeyspace, Options,
+    Permissions, Reason, Requirements, Result, Revocation, Revoked, Rotation, Token,
 };
 
 /// An engine and the keys that it has issued, in their order.
@@ -22,6 +24,7 @@ struct Told {
     state: KeyState,
     is_disabled: bool,
     is_suspended: bool,
+    revoked: Option<Revoked>,
     verdicts: [String; 4],
 }
 
@@ -61,6 +64,15 @@ impl Side {
         is_issued
     }
 
+    /// The ids differ by chance.
+    fn with_place(&self, revoked: Revoked) -> Revoked {
+        let place = self.tokens.iter().position(|it| it.key_id() == revoked.key);
+        Revoked {
+            key: KeyId::from_raw(place.unwrap() as u64),
+            ..revoked
+        }
+    }
+
     fn told(&self) -> Vec<Option<Told>> {
         let texts: Vec<&str> = self.tokens.iter().map(Token::expose).collect();
         let asked = Requirements::new();
@@ -82,6 +94,7 @@ impl Side {
                 state: key.state,
                 is_disabled: key.disabled,
                 is_suspended: key.suspended,
+                revoked: key.revoked.map(|revoked| self.with_place(revoked)),
                 verdicts: [verify(), verify(), short(of_many), short(vouched)],
             })
         });
@@ -93,10 +106,7 @@ impl Side {
         counts.into_values().collect()
     }
 
-    fn listed(&self, state: KeyState, owner: &str) -> Vec<usize> {
-        let filter = KeyFilter::new()
-            .state(state)
-            .owner_and_below(owner.parse().unwrap());
+    fn listed(&self, filter: KeyFilter) -> Vec<usize> {
         let ids = self.engine.keys(filter).map(|key| key.unwrap().id);
         let place = |id| self.tokens.iter().position(|it| it.key_id() == id).unwrap();
         let mut places: Vec<usize> = ids.map(place).collect();
@@ -130,7 +140,7 @@ fn keys_that_lag_are_told_as_those_of_an_engine_without_lags() {
             let many = rng.random_range(0..3) > 0;
             let op = match count < 12 {
                 true => 0,
-                false => rng.random_range(0..26),
+                false => rng.random_range(0..29),
             };
             done.push(format!("{op} {owner} {at} {ends} {many}"));
             let what = |done: &[String]| format!("seed {seed}, step {step}: {done:#?}");
@@ -161,7 +171,8 @@ fn keys_that_lag_are_told_as_those_of_an_engine_without_lags() {
                     .iter_mut()
                     .zip(ids)
                     .map(|(side, id)| {
-                        let engine = side.engine.clone();
+                        let engine = side.engine.acting_as(format!("actor {step}")).unwrap();
+                        let why = Revocation::new(Reason::Cessation).note(format!("{step}"));
                         let told = |is_ok: bool| is_ok.to_string();
                         match (op, id) {
                             (0..=2, _) => {
@@ -174,7 +185,16 @@ fn keys_that_lag_are_told_as_those_of_an_engine_without_lags() {
                                 told(engine.resume(owner).unwrap().suspended.is_some())
                             }
                             (11, Some(id)) => {
-                                told(engine.revoke(id, Reason::KeyCompromise).is_ok())
+                                let revoked = engine.revoke(id, Reason::KeyCompromise);
+                                format!("{:?}", revoked.ok().map(|it| side.with_place(it)))
+                            }
+                            // How many they are, a lag does not say.
+                            (26 | 27, _) => {
+                                told(engine.revoke_owner(owner, why).unwrap().damaged == 0)
+                            }
+                            (28, _) if ends > 0 => {
+                                let prefix = if many { "many" } else { "one" };
+                                told(engine.revoke_keyspace(prefix, why).unwrap().damaged == 0)
                             }
                             (12, Some(id)) => told(engine.disable(id).is_ok()),
                             (13, Some(id)) => told(engine.enable(id).is_ok()),
@@ -208,10 +228,21 @@ fn keys_that_lag_are_told_as_those_of_an_engine_without_lags() {
             let [lagging, reference] = &sides;
             assert_eq!(lagging.told(), reference.told(), "{}", what(&done));
             assert_eq!(lagging.counts(), reference.counts(), "{}", what(&done));
-            for state in [KeyState::Active, KeyState::Suspended] {
-                let listed = lagging.listed(state, owner);
-                assert_eq!(listed, reference.listed(state, owner), "{}", what(&done));
+            let below = || KeyFilter::new().owner_and_below(owner.parse().unwrap());
+            for filter in [
+                below().state(KeyState::Active),
+                below().state(KeyState::Suspended),
+                below().state(KeyState::Revoked),
+                KeyFilter::new().expires_within(Duration::from_millis(20)),
+            ] {
+                let listed = lagging.listed(filter.clone());
+                assert_eq!(listed, reference.listed(filter), "{}", what(&done));
             }
+            let expiring = |side: &Side| {
+                let metrics = side.engine.metrics().unwrap();
+                (metrics.expiring_7d, metrics.expiring_30d)
+            };
+            assert_eq!(expiring(lagging), expiring(reference), "{}", what(&done));
             let report = lagging.engine.check().unwrap();
             assert!(report.is_sound(), "{report:#?} {}", what(&done));
         }
@@ -250,9 +281,31 @@ fn the_owner_for_which_there_is_no_room_waits_for_steps_and_not_in_its_own_trans
     let before = commits();
     engine.suspend(last.as_str(), None).unwrap();
     assert_eq!(commits() - before, 7);
-    assert!(lags().covers(last.as_bytes()) && !lags().covers(first[0].as_bytes()));
+    let covers = |owner: &str| lags().covers(owner.as_bytes(), 1);
+    assert!(covers(last) && !covers(&first[0]));
     engine.flush().unwrap();
     assert!(lags().is_empty() && engine.check().unwrap().is_sound());
+}
+
+/// A purge meets a key whose end lags where that was revoked since the purge began.
+#[test]
+fn a_purge_passes_over_a_key_whose_end_lags() {
+    let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
+    let engine = Side::options(2, 0, &clock).open_in_memory().unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("many").unwrap())
+        .unwrap();
+    let second = Duration::from_secs(1);
+    let new = NewKey::new("many", "acme").unwrap().expires_in(second);
+    engine.issue_batch(vec![new; 5]).unwrap();
+    clock.advance(10 * second);
+    engine.revoke_owner("acme", Reason::Cessation).unwrap();
+    let now = engine.now();
+    let purge = move |tx: &mut Tx<'_>| purge::purge(tx, now, None, None);
+    let step = engine.core.mutate(purge).unwrap();
+    assert_eq!((step.purged.keys, step.purged.damaged), (0, 0));
+    clock.advance(second);
+    assert_eq!(engine.purge(Duration::ZERO).unwrap().keys, 5);
 }
 
 /// The thread's flush leaves what lags to the thread's steps, so that nothing waits for all.

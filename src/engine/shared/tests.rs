@@ -252,7 +252,9 @@ impl Rival {
             }
             Suspend => change::owner::suspend(tx, &acme, None, AT_ONCE, None).map(drop),
             Resume => change::owner::resume(tx, &acme, AT_ONCE, None).map(drop),
-            RevokeOwner => change::revoke::revoke_owner(tx, &acme, &superseded, None).map(drop),
+            RevokeOwner => {
+                change::revoke::revoke_owner(tx, &acme, &superseded, AT_ONCE, None).map(drop)
+            }
         });
         // Ids are random; a refusal names one.
         let is_id = |word: &str| word.parse::<KeyId>().is_ok();

@@ -88,7 +88,7 @@ impl Display for AuditEvent {
                 reason,
                 note,
             } => {
-                write!(f, "{keys} keys of {scope} revoked for {reason}")?;
+                write!(f, "{} keys of {scope} revoked for {reason}", Counted(*keys))?;
                 noting(f, note.as_deref())
             }
             Self::KeysRevoked {
@@ -159,6 +159,10 @@ impl Display for AuditEvent {
                 write!(f, "keys [{}] imported by {import}", List(keys))
             }
             Self::KeyClaimed { import, key } => write!(f, "key {key} of {import} claimed"),
+            Self::RevokedKeysNamed { entry, scope, keys } => {
+                let keys = List(keys);
+                write!(f, "keys [{keys}] of {scope} were revoked by entry {entry}")
+            }
             Self::ImportEnded { import, keys } => {
                 write!(
                     f,

@@ -176,7 +176,7 @@ fn use_state(state: &State) {
     let mut state = state.clone();
     state.count_digest(1, 1);
     state.count_digest(2, -1);
-    let _ = (state.lags.covers(b"acme/etl"), state.lags.is_full());
+    let _ = (state.lags.covers(b"acme/etl", 3), state.lags.is_full());
     state.lags.reached(None);
 }
 
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::model::audit::{AuditEvent, Change};
     use crate::model::permissions::Permissions;
-    use crate::store::lags::{Lag, Lags};
+    use crate::store::lags::{Became, Lag, Lags, Whose};
     use crate::store::reach::Reach;
     use crate::store::record::Phase;
     use crate::{KeysPerOwner, LevelDefaults, Limit, Plan, Quota, Refill};
@@ -297,12 +297,24 @@ mod tests {
             audit_floor_seq: 2,
             audit_floor_hash: [3; 32],
             reach: Reach::through(at),
-            lags: Lags::new(vec![Lag {
-                owner: "acme".parse().unwrap(),
-                is_suspended: true,
-                seq: 6,
-                after: Some(b"acme".to_vec()),
-            }]),
+            lags: Lags::new(vec![
+                Lag {
+                    whose: Whose::Owner("acme".parse().unwrap()),
+                    became: Became::Suspended,
+                    seq: 5,
+                    after: Some(b"acme".to_vec()),
+                },
+                Lag {
+                    whose: Whose::Keyspace(3, "acme_live".parse().unwrap()),
+                    became: Became::Revoked {
+                        at,
+                        reason: crate::Reason::KeyCompromise,
+                        actor: text("ops"),
+                    },
+                    seq: 6,
+                    after: None,
+                },
+            ]),
         };
         let settings = OwnerSettingsRecord {
             plan: 1,
@@ -393,6 +405,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 5960);
+        assert_eq!(flips, 6208);
     }
 }

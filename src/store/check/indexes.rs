@@ -147,8 +147,7 @@ impl Walk<'_> {
         for number in single.map(|keyspace| keyspace.id).collect::<Vec<_>>() {
             let walked = read::each_crowded_owner(
                 &self.held,
-                &self.keys,
-                self.snapshot.ring(),
+                (&self.keys, self.snapshot.ring(), self.snapshot.lags()),
                 self.now,
                 number,
                 |owner| crowded.push(owner),

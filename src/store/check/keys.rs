@@ -43,18 +43,23 @@ impl Walk<'_> {
         in_turns([next], keys.len().or_store()? > AT_ONCE as u64, |some| {
             for read in some {
                 self.report.keys += 1;
-                let Some((mut key, cold)) = self.sound(read)? else {
+                let Some((stands, cold)) = self.sound(read)? else {
                     continue;
                 };
-                if !matches!(key.phase, Phase::Revoked { .. }) {
-                    *digests.entry(key.pepper).or_default() += 1;
+                if !matches!(stands.phase, Phase::Revoked { .. }) {
+                    *digests.entry(stands.pepper).or_default() += 1;
                 }
                 let reach = self.state.reach;
-                let counted = counted.entry(key.keyspace).or_default();
-                counted.count(&key, reach.instant_of(key.id), 1);
-                // All else is of the key as its readers see it.
-                self.state.lags.bring_up(&mut key);
-                self.key(&key, cold)?;
+                let counted = counted.entry(stands.keyspace).or_default();
+                counted.count(&stands, reach.instant_of(stands.id), 1);
+                let lags = &self.state.lags;
+                let brought_up = (!lags.is_empty()).then(|| {
+                    let mut key = stands.clone();
+                    lags.bring_up(&mut key);
+                    key
+                });
+                let key = brought_up.as_ref().unwrap_or(&stands);
+                self.key(key, &stands, cold)?;
             }
             Ok(())
         })?;
@@ -91,7 +96,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn key(&mut self, key: &KeyRecord, cold: Result<ColdRecord, Error>) -> Result<(), Error> {
+    /// Looks at a key as its readers see it, and at its rows in the indexes, which are of its
+    /// record as it stands.
+    fn key(
+        &mut self,
+        key: &KeyRecord,
+        stands: &KeyRecord,
+        cold: Result<ColdRecord, Error>,
+    ) -> Result<(), Error> {
         let id = key.id;
         let ring = self.snapshot.ring();
         let is_revoked = matches!(key.phase, Phase::Revoked { .. });
@@ -114,7 +126,7 @@ impl Walk<'_> {
             .map(|row| row.value());
         self.seen.held += u64::from(row.is_some());
         // One that is over leaves the index when it is met.
-        let right = held::row_of(key);
+        let right = held::row_of(stands);
         if row.is_none() && !Life::from(key).is_over(self.now) {
             self.find("held", id, "it does not name a key that is held");
         }
@@ -125,13 +137,13 @@ impl Walk<'_> {
             true => self.seen.by_keyspace += 1,
             false => self.find("by_keyspace", id, "it does not name the key"),
         }
-        if let Some(end) = key.ends_at() {
+        if let Some(end) = stands.ends_at() {
             match has(&self.by_end, (end.unix_ms(), id.raw()))? {
                 true => self.seen.by_end += 1,
                 false => self.find("by_end", id, "it does not name the key"),
             }
         }
-        for row in counts::turn_rows(key) {
+        for row in counts::turn_rows(stands) {
             match has(&self.by_turn, row)? {
                 true => self.seen.by_turn += 1,
                 false => self.find("by_turn", id, "it does not name the key"),
@@ -146,17 +158,22 @@ impl Walk<'_> {
                 self.find("keys", id, "it does not agree with its owner's suspension");
             }
         }
-        self.cold(key, cold)?;
+        self.cold(key, stands, cold)?;
         self.revision(key, is_revoked)
     }
 
-    fn cold(&mut self, key: &KeyRecord, read: Result<ColdRecord, Error>) -> Result<(), Error> {
+    fn cold(
+        &mut self,
+        key: &KeyRecord,
+        stands: &KeyRecord,
+        read: Result<ColdRecord, Error>,
+    ) -> Result<(), Error> {
         let ring = self.snapshot.ring();
         let Some(cold) = self.sound(read)? else {
-            return self.imported(key, None);
+            return self.imported(stands, None);
         };
         self.seen.cold += 1;
-        self.imported(key, cold.foreign_id.as_deref())?;
+        self.imported(stands, cold.foreign_id.as_deref())?;
         if key.has_quota != cold.quota.is_some() {
             self.find("cold", key.id, "it does not agree with its key on a quota");
         }

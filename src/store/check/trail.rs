@@ -134,6 +134,7 @@ impl Walk<'_> {
     /// Notes what an audit entry says of the records.
     fn follow(&mut self, entry: &AuditEntry) {
         let seq = entry.seq;
+        let told_at = entry.event.told_at(seq);
         self.settings_told.follow(entry);
         match &entry.event {
             AuditEvent::KeysRevokedUnnamed { scope, .. } => match scope {
@@ -159,11 +160,15 @@ impl Walk<'_> {
             // Only one that says that it is older is read whole. The walk over the keys finds
             // corrupt records.
             if let Ok(Some(revision)) = read::revision(&self.keys, id)
-                && revision < seq
+                && revision < told_at
                 && let Ok(Some(key)) = read::key(&self.keys, self.snapshot.ring(), id)
-                && key.revision < seq
+                && key.revision < told_at
             {
-                self.find("keys", id, format!("it is older than audit entry {seq}"));
+                self.find(
+                    "keys",
+                    id,
+                    format!("it is older than audit entry {told_at}"),
+                );
             }
         }
     }

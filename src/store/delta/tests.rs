@@ -143,6 +143,7 @@ fn verb(tx: &mut Tx<'_>, keys: &mut Vec<KeyId>, random: &mut StdRng) -> Result<(
             tx,
             &owner.parse()?,
             &why,
+            [0, usize::MAX][random.random_range(0..2)],
             None,
         )?),
         8 => drop(change::update::set_disabled(

@@ -169,6 +169,11 @@ pub(super) enum EventForm {
         import: String,
         keys: Vec<u64>,
     },
+    RevokedKeysNamed {
+        entry: u64,
+        scope: ScopeForm,
+        keys: Vec<u64>,
+    },
 }
 
 impl Stored for AuditBody {
@@ -261,11 +266,11 @@ impl LinkForm {
 }
 
 impl ReasonForm {
-    fn of(reason: Reason) -> Self {
+    pub(super) fn of(reason: Reason) -> Self {
         Self(reason.code().into())
     }
 
-    fn read(self) -> Option<Reason> {
+    pub(super) fn read(self) -> Option<Reason> {
         u8::try_from(self.0).ok().map(Reason::from_code)
     }
 }
@@ -415,6 +420,11 @@ impl EventForm {
             AuditEvent::KeyClaimed { import, key } => Self::KeyClaimed {
                 import: import.clone(),
                 key: key.raw(),
+            },
+            AuditEvent::RevokedKeysNamed { entry, scope, keys } => Self::RevokedKeysNamed {
+                entry: *entry,
+                scope: ScopeForm::of(scope),
+                keys: raw_ids(keys),
             },
             AuditEvent::ImportEnded { import, keys } => Self::ImportEnded {
                 import: import.clone(),
@@ -568,6 +578,11 @@ impl EventForm {
             },
             Self::ImportEnded { import, keys } => AuditEvent::ImportEnded {
                 import,
+                keys: key_ids(&keys)?,
+            },
+            Self::RevokedKeysNamed { entry, scope, keys } => AuditEvent::RevokedKeysNamed {
+                entry,
+                scope: scope.read()?,
                 keys: key_ids(&keys)?,
             },
         })

@@ -8,9 +8,10 @@ use crate::model::clock::Timestamp;
 use crate::store::codec;
 use crate::store::history::Indexed;
 use crate::store::identity::{Identity, StoredKey};
-use crate::store::lags::{Lag, Lags};
+use crate::store::lags::{Became, Lag, Lags, Whose};
 use crate::store::mark::Mark;
 use crate::store::reach::Reach;
+use crate::store::stored::audit::ReasonForm;
 use crate::store::stored::instant;
 use crate::store::tables::{State, Stored};
 
@@ -33,7 +34,7 @@ pub(super) struct StateForm2 {
     audit_floor_hash: Digest,
 }
 
-/// The state where no owner lags, which versions that know no lags read too.
+/// The state where no key lags, which versions that know no lags read too.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StateForm3 {
     second: StateForm2,
@@ -41,7 +42,24 @@ pub(super) struct StateForm3 {
     reach_id: u64,
 }
 
-/// The state where owners lag: whoever does not know of that must not read it.
+/// The state where keys lag behind the suspension or resumption of an owner alone: whoever
+/// does not know of that must not read it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StateForm4 {
+    third: StateForm3,
+    lags: Vec<LagForm4>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct LagForm4 {
+    owner: String,
+    is_suspended: bool,
+    seq: u64,
+    after: Option<Vec<u8>>,
+}
+
+/// The state where keys lag behind a revocation: whoever does not know of that must not read
+/// it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StateForm {
     third: StateForm3,
@@ -50,10 +68,29 @@ pub(crate) struct StateForm {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct LagForm {
-    owner: String,
-    is_suspended: bool,
+    whose: WhoseForm,
+    became: BecameForm,
     seq: u64,
     after: Option<Vec<u8>>,
+}
+
+/// New variants go to the end: the encoding counts them.
+#[derive(Serialize, Deserialize)]
+pub(super) enum WhoseForm {
+    Owner(String),
+    Keyspace(u32, String),
+}
+
+/// New variants go to the end: the encoding counts them.
+#[derive(Serialize, Deserialize)]
+pub(super) enum BecameForm {
+    Suspended,
+    Resumed,
+    Revoked {
+        at: u64,
+        reason: ReasonForm,
+        actor: Option<String>,
+    },
 }
 
 impl StateForm3 {
@@ -76,14 +113,14 @@ impl StateForm3 {
         }
     }
 
-    fn read(self, lags: Vec<LagForm>) -> Option<State> {
+    fn read(self, lags: impl IntoIterator<Item = Option<Lag>>) -> Option<State> {
         let StateForm2 {
             first,
             commits,
             audit_floor_seq,
             audit_floor_hash,
         } = self.second;
-        let lags: Option<Vec<Lag>> = lags.into_iter().map(LagForm::read).collect();
+        let lags: Option<Vec<Lag>> = lags.into_iter().collect();
         Some(State {
             audit_seq: first.audit_seq,
             audit_hash: first.audit_hash,
@@ -102,28 +139,95 @@ impl StateForm3 {
     }
 }
 
-impl LagForm {
-    fn of(lag: &Lag) -> Self {
-        Self {
-            owner: lag.owner.as_str().to_owned(),
-            is_suspended: lag.is_suspended,
+impl LagForm4 {
+    /// `None` where it does not say all that there is to say.
+    fn of(lag: &Lag) -> Option<Self> {
+        let (Whose::Owner(owner), is_suspended) = (&lag.whose, lag.is_suspension()?) else {
+            return None;
+        };
+        Some(Self {
+            owner: owner.as_str().to_owned(),
+            is_suspended,
             seq: lag.seq,
             after: lag.after.clone(),
-        }
+        })
     }
 
     fn read(self) -> Option<Lag> {
         Some(Lag {
-            owner: self.owner.parse().ok()?,
-            is_suspended: self.is_suspended,
+            whose: Whose::Owner(self.owner.parse().ok()?),
+            became: match self.is_suspended {
+                true => Became::Suspended,
+                false => Became::Resumed,
+            },
             seq: self.seq,
             after: self.after,
         })
     }
 }
 
+impl StateForm4 {
+    /// `None` where a state of this version does not say all that there is to say.
+    fn of(state: &State) -> Option<Self> {
+        let lags: Option<Vec<LagForm4>> = state.lags.iter().map(LagForm4::of).collect();
+        Some(Self {
+            third: StateForm3::of(state),
+            lags: lags?,
+        })
+    }
+}
+
+impl LagForm {
+    fn of(lag: &Lag) -> Self {
+        Self {
+            whose: match &lag.whose {
+                Whose::Owner(owner) => WhoseForm::Owner(owner.as_str().to_owned()),
+                Whose::Keyspace(number, prefix) => {
+                    WhoseForm::Keyspace(*number, prefix.as_str().to_owned())
+                }
+            },
+            became: match &lag.became {
+                Became::Suspended => BecameForm::Suspended,
+                Became::Resumed => BecameForm::Resumed,
+                Became::Revoked { at, reason, actor } => BecameForm::Revoked {
+                    at: at.unix_ms(),
+                    reason: ReasonForm::of(*reason),
+                    actor: actor.clone(),
+                },
+            },
+            seq: lag.seq,
+            after: lag.after.clone(),
+        }
+    }
+
+    /// `None` where it cannot be read, and for a keyspace that was suspended: none is.
+    fn read(self) -> Option<Lag> {
+        let lag = Lag {
+            whose: match self.whose {
+                WhoseForm::Owner(owner) => Whose::Owner(owner.parse().ok()?),
+                WhoseForm::Keyspace(number, prefix) => {
+                    Whose::Keyspace(number, prefix.parse().ok()?)
+                }
+            },
+            became: match self.became {
+                BecameForm::Suspended => Became::Suspended,
+                BecameForm::Resumed => Became::Resumed,
+                BecameForm::Revoked { at, reason, actor } => Became::Revoked {
+                    at: instant(at)?,
+                    reason: reason.read()?,
+                    actor,
+                },
+            },
+            seq: self.seq,
+            after: self.after,
+        };
+        let is_of_owner = matches!(lag.whose, Whose::Owner(_));
+        (is_of_owner || lag.is_suspension().is_none()).then_some(lag)
+    }
+}
+
 impl Stored for State {
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 5;
     type Form = StateForm;
 
     fn to_form(&self) -> StateForm {
@@ -134,20 +238,22 @@ impl Stored for State {
     }
 
     fn version(&self) -> u8 {
-        match self.lags.is_empty() {
-            true => 3,
-            false => Self::VERSION,
+        match (self.lags.is_empty(), self.lags.has_revocation()) {
+            (true, _) => 3,
+            (false, false) => 4,
+            (false, true) => Self::VERSION,
         }
     }
 
     fn from_form(form: StateForm) -> Option<Self> {
-        form.third.read(form.lags)
+        form.third.read(form.lags.into_iter().map(LagForm::read))
     }
 
     fn encode(&self) -> Option<Vec<u8>> {
-        match self.lags.is_empty() {
-            true => codec::encode(&StateForm3::of(self)),
-            false => codec::encode(&self.to_form()),
+        match self.version() {
+            3 => codec::encode(&StateForm3::of(self)),
+            4 => codec::encode(&StateForm4::of(self)?),
+            _ => codec::encode(&self.to_form()),
         }
     }
 
@@ -161,7 +267,11 @@ impl Stored for State {
                 audit_floor_hash: none.audit_floor_hash,
             },
             2 => codec::decode(encoded)?,
-            3 => return codec::decode::<StateForm3>(encoded)?.read(Vec::new()),
+            3 => return codec::decode::<StateForm3>(encoded)?.read([]),
+            4 => {
+                let StateForm4 { third, lags } = codec::decode(encoded)?;
+                return third.read(lags.into_iter().map(LagForm4::read));
+            }
             _ => return None,
         };
         let Reach { at, id } = Reach::through(Timestamp::MIN);
@@ -170,7 +280,7 @@ impl Stored for State {
             reach_at: at.unix_ms(),
             reach_id: id,
         };
-        third.read(Vec::new())
+        third.read([])
     }
 }
 

@@ -28,7 +28,7 @@ use crate::store::counts::Counted;
 use crate::store::history::Indexed;
 use crate::store::identity::{Identity, StoredKey};
 use crate::store::import::{ImportCounts, ImportRecord};
-use crate::store::lags::{Lag, Lags};
+use crate::store::lags::{Became, Lag, Lags, Whose};
 use crate::store::mark::Mark;
 use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord};
 use crate::store::quota::QuotaRecord;
@@ -254,7 +254,10 @@ fn events() -> Vec<AuditEvent> {
             owner: owner.clone(),
             changes,
         },
-        AuditEvent::OwnerQuotaBegun { keyspace, owner },
+        AuditEvent::OwnerQuotaBegun {
+            keyspace,
+            owner: owner.clone(),
+        },
         AuditEvent::ExtensionChanged {
             extension: "oauth".to_owned(),
             event: "code_redeemed".to_owned(),
@@ -280,6 +283,11 @@ fn events() -> Vec<AuditEvent> {
         AuditEvent::ImportEnded {
             import: "unkey".to_owned(),
             keys: vec![new],
+        },
+        AuditEvent::RevokedKeysNamed {
+            entry: 70_000,
+            scope: Scope::Owner(owner),
+            keys: vec![old, key],
         },
     ]
 }
@@ -462,8 +470,11 @@ fn lines() -> Vec<String> {
         ("globex/etl", false, None),
     ] {
         lagging.lags.push(Lag {
-            owner: owner.parse().unwrap(),
-            is_suspended,
+            whose: Whose::Owner(owner.parse().unwrap()),
+            became: match is_suspended {
+                true => Became::Suspended,
+                false => Became::Resumed,
+            },
             seq: 70_000,
             after,
         });
@@ -511,7 +522,30 @@ fn lines() -> Vec<String> {
     line(&mut lines, "cold", &cold);
     line(&mut lines, "keyspace", &keyspace);
     line(&mut lines, "owner_settings", &settings[0]);
+    line(&mut lines, "state", &revoking(lagging));
     lines
+}
+
+/// A state where keys lag behind revocations, too.
+fn revoking(mut state: State) -> State {
+    let prefix = "acme_live".parse().unwrap();
+    let who = Some("alice".to_owned());
+    for (whose, actor, after) in [
+        (Whose::Owner("acme".parse().unwrap()), who, None),
+        (Whose::Keyspace(2, prefix), None, Some(vec![0, 255])),
+    ] {
+        state.lags.push(Lag {
+            whose,
+            became: Became::Revoked {
+                at: LATER,
+                reason: Reason::KeyCompromise,
+                actor,
+            },
+            seq: 70_001,
+            after,
+        });
+    }
+    state
 }
 
 /// Records with limits that are for the fleet.

@@ -32,7 +32,8 @@ impl Tx<'_> {
     /// The record of a key as it stands in the file, where it may be behind its owner: what
     /// the counts and indexes are of. `None`: it is not.
     pub(super) fn as_it_stands(&self, key: &KeyRecord) -> Result<Option<KeyRecord>, Error> {
-        match self.state.lags.covers(key.owner.as_str().as_bytes()) {
+        let owner = key.owner.as_str().as_bytes();
+        match self.state.lags.covers(owner, key.keyspace) {
             true => read::key(&self.keys, self.ring, key.id),
             false => Ok(None),
         }
@@ -309,8 +310,7 @@ impl Tx<'_> {
         let (mut found, mut damaged) = (None, Vec::new());
         read::each_crowded_owner(
             &self.held,
-            &self.keys,
-            self.ring,
+            (&self.keys, self.ring, &self.state.lags),
             self.now,
             keyspace,
             |owner| found = found.take().or(Some(owner)),

@@ -97,17 +97,14 @@ impl Tx<'_> {
         }
         let mut ids = Vec::new();
         self.each_key(|key| {
-            if self.state.lags.covers(key.owner.as_str().as_bytes()) {
+            let owner = key.owner.as_str().as_bytes();
+            if self.state.lags.covers(owner, key.keyspace) {
                 ids.push(key.id);
             }
             Ok(())
         })?;
         self.writing();
-        for id in ids {
-            if let Some(key) = self.readable(id)? {
-                self.put_brought_up(&key)?;
-            }
-        }
+        self.bring_keys_up(ids)?;
         self.state.lags = Lags::default();
         Ok(())
     }

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use gatekey::{
-    AuditEvent, Conflict, Error, Invalid, Key, KeyFilter, KeyId, KeyState, NotFound, Plan,
+    AuditEntry, AuditEvent, Conflict, Error, Invalid, Key, KeyFilter, KeyId, KeyState, NotFound,
+    Plan,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -175,10 +176,16 @@ impl World<'_> {
 
     /// The audit entries since the last look.
     pub(crate) fn look_at_audit(&mut self) -> Checked {
-        let from = self.audit_seen as u64 + 1;
+        let from = (self.audit_seen + self.naming) as u64 + 1;
         let told = self.engine.audit_page(from, 1000).map_err(failed)?;
+        let is_naming = |it: &AuditEntry| matches!(it.event, AuditEvent::RevokedKeysNamed { .. });
+        let (naming, told): (Vec<_>, Vec<_>) = told.entries.into_iter().partition(is_naming);
+        self.naming += naming.len();
+        for key in naming.iter().flat_map(|entry| entry.event.keys()) {
+            let is_unnamed = self.model.unnamed.remove(&key);
+            prop_assert!(is_unnamed, "key {} is named twice, or was not revoked", key);
+        }
         let mut told: Vec<Entry> = told
-            .entries
             .into_iter()
             .map(|entry| Entry {
                 what: name_of_event(&entry.event),
@@ -235,7 +242,8 @@ impl World<'_> {
         let report = self.engine.check().map_err(failed)?;
         prop_assert!(report.is_sound(), "at {}: {:#?}", self.at(), report);
         prop_assert_eq!(report.keys, told.len() as u64);
-        prop_assert_eq!(report.audit_entries, self.model.audit.len() as u64);
+        let entries = (self.model.audit.len() + self.naming) as u64;
+        prop_assert_eq!(report.audit_entries, entries);
         Ok(())
     }
 
@@ -243,7 +251,8 @@ impl World<'_> {
         let told = self.engine.keyspaces().map_err(failed)?;
         prop_assert_eq!(told.len(), self.model.spaces.len());
         let stats = self.engine.stats().map_err(failed)?;
-        prop_assert_eq!(stats.audit_entries, self.model.audit.len() as u64);
+        let entries = (self.model.audit.len() + self.naming) as u64;
+        prop_assert_eq!(stats.audit_entries, entries);
         for (at, space) in &self.model.spaces {
             let told = self.engine.keyspace(prefix(*at)).map_err(failed)?;
             let names: Vec<(&str, bool)> = told
@@ -358,6 +367,7 @@ fn name_of_event(event: &AuditEvent) -> &'static str {
         AuditEvent::KeyRotated { .. } => "rotated",
         AuditEvent::KeyRevoked { .. } => "revoked",
         AuditEvent::KeysRevoked { .. } => "many revoked",
+        AuditEvent::KeysRevokedUnnamed { .. } => "many revoked, unnamed",
         AuditEvent::KeyUpdated { .. } => "updated",
         AuditEvent::KeyDisabled { .. } => "disabled",
         AuditEvent::KeyEnabled { .. } => "enabled",

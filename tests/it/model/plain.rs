@@ -244,6 +244,8 @@ pub(crate) struct Model {
     /// The newest instant committed, which is all that outlives the engine.
     pub(crate) committed: i64,
     pub(crate) actor: Option<String>,
+    /// Keys that were revoked with many others, and that the trail does not name yet.
+    pub(crate) unnamed: BTreeSet<KeyId>,
     pub(crate) spaces: BTreeMap<u8, Space>,
     pub(crate) keys: BTreeMap<KeyId, Key>,
     /// The owners that are suspended: since when, by whom.

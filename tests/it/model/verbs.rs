@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gatekey::{Conflict, KeyId, NotFound, Reason};
+use gatekey::{AuditEvent, Conflict, KeyId, NotFound, Reason};
 
 use super::limits::Quota;
 use super::op::{
@@ -483,8 +483,10 @@ impl Model {
     }
 
     /// Revokes many, and says how many there are and how many are new.
+    /// Of more than `at_once` in all, none is counted, and the trail names them later.
     pub(crate) fn revoke_many(
         &mut self,
+        at_once: usize,
         reason: Reason,
         note: Option<&str>,
         is_meant: impl Fn(&Key) -> bool,
@@ -496,6 +498,13 @@ impl Model {
             .filter(|(_, key)| key.revoked(now).is_none())
             .map(|(id, _)| *id)
             .collect();
+        if all > at_once as u64 {
+            self.revoke_all(&newly, reason, note);
+            self.wrote("many revoked, unnamed", []);
+            self.unnamed.extend(newly);
+            let more = AuditEvent::KEYS_COUNTED_MAX + 1;
+            return (more, more);
+        }
         if !newly.is_empty() {
             self.revoke_all(&newly, reason, note);
             self.wrote("many revoked", newly.iter().copied());

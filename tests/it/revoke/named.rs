@@ -35,26 +35,34 @@ fn every_key_that_a_revocation_of_many_reached_is_named_once() {
         .unwrap()
         .revoke_owner("acme", leaked)
         .unwrap();
-    assert_eq!((many.keys, many.newly), (KEYS as u64, KEYS as u64 - 1));
+    let not_counted = AuditEvent::KEYS_COUNTED_MAX + 1;
+    assert_eq!((many.keys, many.newly), (not_counted, not_counted));
+    engine.flush().unwrap();
 
-    let entries = trail(&engine).split_off(from);
+    let mut entries = trail(&engine).split_off(from);
     let mut named = Vec::new();
+    let scope = Scope::Owner("acme".parse().unwrap());
+    let entry = entries.remove(0);
+    assert_eq!(entry.actor.as_deref(), Some("alice"));
+    let revocation = AuditEvent::KeysRevokedUnnamed {
+        scope: scope.clone(),
+        keys: not_counted,
+        reason: Reason::KeyCompromise,
+        note: Some("on a forum".to_owned()),
+    };
+    assert_eq!(entry.event, revocation);
+    let first = entry.seq;
     for entry in &entries {
         assert_eq!(entry.actor.as_deref(), Some("alice"));
-        let AuditEvent::KeysRevoked {
-            scope,
+        let AuditEvent::RevokedKeysNamed {
+            entry: revoked_by,
+            scope: told,
             keys,
-            reason,
-            note,
         } = &entry.event
         else {
             panic!("{entry:?}");
         };
-        assert_eq!(*scope, Scope::Owner("acme".parse().unwrap()));
-        assert_eq!(
-            (*reason, note.as_deref()),
-            (Reason::KeyCompromise, Some("on a forum"))
-        );
+        assert_eq!((*revoked_by, told), (first, &scope));
         assert!(keys.len() <= 1000);
         assert_eq!(entry.event.keys(), *keys);
         named.extend(keys.iter().copied());
@@ -83,23 +91,39 @@ fn a_keyspace_that_is_revoked_names_its_keys() {
     let new = vec![NewKey::new("acme", "acme").unwrap(); 1_000];
     store.engine.issue_batch(new).unwrap();
     let from = trail(&store.engine).len();
-    let many = store
-        .engine
-        .revoke_keyspace("acme", Reason::Cessation)
-        .unwrap();
-    assert_eq!(many.newly, 1_000);
-    // Nobody is left for a second entry.
+    let revoke = || {
+        let many = store.engine.revoke_keyspace("acme", Reason::Cessation);
+        assert_eq!(AuditEvent::keys_counted(many.unwrap().newly), None);
+        store.engine.flush().unwrap();
+    };
+    revoke();
+    // Nobody is left for another entry.
+    let entries = trail(&store.engine).split_off(from);
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[0].event.keys(), []);
+    assert_eq!(entries[1].event.keys().len(), 1_000);
+    revoke();
+    // Nothing was newly revoked.
+    assert_eq!(trail(&store.engine).len(), from + 3);
+    store.assert_sound();
+}
+
+#[test]
+fn of_few_keys_a_revocation_names_each_at_once() {
+    let store = Store::new(0, false);
+    store.keyspace("acme");
+    let new = vec![NewKey::new("acme", "acme").unwrap(); 256];
+    store.engine.issue_batch(new).unwrap();
+    let from = trail(&store.engine).len();
+    let revoke = || store.engine.revoke_keyspace("acme", Reason::Cessation);
+    let many = revoke().unwrap();
+    assert_eq!((many.keys, many.newly), (256, 256));
     let entries = trail(&store.engine).split_off(from);
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].event.keys().len(), 1_000);
-    store
-        .engine
-        .revoke_keyspace("acme", Reason::Cessation)
-        .unwrap();
-    assert_eq!(
-        trail(&store.engine).len(),
-        from + 1,
-        "nothing was newly revoked"
-    );
+    assert!(matches!(entries[0].event, AuditEvent::KeysRevoked { .. }));
+    assert_eq!(entries[0].event.keys().len(), 256);
+    let again = revoke().unwrap();
+    assert_eq!((again.keys, again.newly), (256, 0));
+    assert_eq!(trail(&store.engine).len(), from + 1);
     store.assert_sound();
 }

@@ -85,12 +85,28 @@ fn subject(call: &Ask, event: &AuditEvent) -> Option<(String, String)> {
         | AuditEvent::KeysRevoked {
             scope: Scope::Keyspace(of),
             ..
+        }
+        | AuditEvent::KeysRevokedUnnamed {
+            scope: Scope::Keyspace(of),
+            ..
+        }
+        | AuditEvent::RevokedKeysNamed {
+            scope: Scope::Keyspace(of),
+            ..
         } => keyspace(of),
         AuditEvent::OwnerSuspended { owner: of, .. }
         | AuditEvent::OwnerResumed { owner: of, .. }
         | AuditEvent::OwnerUpdated { owner: of, .. }
         | AuditEvent::OwnerQuotaBegun { owner: of, .. }
         | AuditEvent::KeysRevoked {
+            scope: Scope::Owner(of),
+            ..
+        }
+        | AuditEvent::KeysRevokedUnnamed {
+            scope: Scope::Owner(of),
+            ..
+        }
+        | AuditEvent::RevokedKeysNamed {
             scope: Scope::Owner(of),
             ..
         } => owner(of),
@@ -173,6 +189,23 @@ fn sentence(call: &Ask, event: &AuditEvent, about: Option<KeyId>) -> String {
                 )
             }
         },
+        AuditEvent::KeysRevokedUnnamed {
+            keys, reason, note, ..
+        } => {
+            let why = reason_text(call, *reason);
+            let text = match about {
+                Some(_) => call.with("audit.revoked_with_all", &[&why]),
+                None => call.with("audit.keys_revoked", &[&counted(*keys), &why]),
+            };
+            noted(text, note)
+        }
+        AuditEvent::RevokedKeysNamed { entry, keys, .. } => match about {
+            Some(_) => call.with("audit.revoked_by_entry", &[entry]),
+            None => {
+                let count = format::number(keys.len() as u64);
+                call.with("audit.keys_revoked_by_entry", &[&count, entry])
+            }
+        },
         AuditEvent::KeyDisabled { .. } => call.t("audit.disabled"),
         AuditEvent::KeyEnabled { .. } => call.t("audit.enabled"),
         AuditEvent::OwnerSuspended { keys, note, .. } => {
@@ -236,7 +269,7 @@ fn sentence(call: &Ask, event: &AuditEvent, about: Option<KeyId>) -> String {
     }
 }
 
-/// How many keys an owner's suspension reached, which is not counted for many.
+/// How many keys a change reached, which is not counted for many.
 fn counted(keys: u64) -> String {
     match AuditEvent::keys_counted(keys) {
         Some(keys) => format::number(keys),

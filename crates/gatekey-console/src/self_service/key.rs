@@ -127,6 +127,9 @@ fn usage(call: &Ask, found: &Found, blocks: &mut Blocks) -> Result<(), Fault> {
 fn history(call: &Ask, found: &Found) -> Result<Table, Fault> {
     let (texts, now) = (&call.site.look.texts, call.desk().now());
     let entries = call.desk().history(found)?;
+    // What such an entry names, another one has revoked.
+    let is_told =
+        |entry: &&gatekey::AuditEntry| !matches!(entry.event, AuditEvent::RevokedKeysNamed { .. });
     let row = |entry: &gatekey::AuditEntry| -> Row {
         let who = match &entry.actor {
             Some(actor) if *actor == call.desk().member.actor => call.t("history.you"),
@@ -144,7 +147,7 @@ fn history(call: &Ask, found: &Found) -> Result<Table, Fault> {
         columns: ["history.what", "history.when", "history.who"]
             .map(|name| call.t(name))
             .to_vec(),
-        rows: entries.iter().rev().map(row).collect(),
+        rows: entries.iter().rev().filter(is_told).map(row).collect(),
         empty: call.t("history.empty"),
         ..Table::default()
     })
@@ -172,7 +175,9 @@ fn name_of(event: &AuditEvent) -> &'static str {
         AuditEvent::KeyReissued { .. } => "reissued",
         AuditEvent::KeyUpdated { .. } => "updated",
         AuditEvent::KeyRotated { .. } => "rotated",
-        AuditEvent::KeyRevoked { .. } | AuditEvent::KeysRevoked { .. } => "revoked",
+        AuditEvent::KeyRevoked { .. }
+        | AuditEvent::KeysRevoked { .. }
+        | AuditEvent::KeysRevokedUnnamed { .. } => "revoked",
         AuditEvent::KeyDisabled { .. } => "disabled",
         AuditEvent::KeyEnabled { .. } => "enabled",
         _ => "other",

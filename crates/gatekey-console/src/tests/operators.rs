@@ -314,6 +314,43 @@ fn times_and_sizes_are_told_as_people_would() {
     }
 }
 
+/// The entry of a revocation of many names no key, and others follow that do.
+#[test]
+fn a_revocation_of_many_is_told_with_the_keys_that_it_revoked() {
+    let desk = Desk::new();
+    let (_, cookie) = desk.all();
+    let engine = &desk.house.engine;
+    let new = NewKey::new("acme_live", "acme/etl").unwrap();
+    let issued = engine.issue_batch(vec![new; 257]).unwrap();
+    let why = gatekey::Reason::Superseded;
+    engine.revoke_owner("acme", why).unwrap();
+    engine.flush().unwrap();
+    let is_it = |event: &gatekey::AuditEvent| {
+        matches!(event, gatekey::AuditEvent::KeysRevokedUnnamed { .. })
+    };
+    let mut entries = engine.audit(1).map(Result::unwrap);
+    let entry = entries.find(|entry| is_it(&entry.event)).unwrap().seq;
+    let trail = desk.get(&cookie, "/trail").body;
+    let key = desk.get(&cookie, &format!("/keys/{}", issued[0].key.id));
+    for (text, page) in [
+        (
+            "Keys revoked: &#62; 256. Why: Another key replaces it".to_owned(),
+            &trail,
+        ),
+        (
+            format!("Keys named that entry {entry} revoked: 257"),
+            &trail,
+        ),
+        (
+            "Revoked with others: Another key replaces it".to_owned(),
+            &key.body,
+        ),
+        (format!("Revoked by entry {entry}"), &key.body),
+    ] {
+        assert!(page.contains(&text), "{text}: {page}");
+    }
+}
+
 /// The trail is told in sentences: with times as people write them, and each id once.
 #[test]
 fn the_trail_is_told_as_people_would() {

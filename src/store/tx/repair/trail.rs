@@ -94,9 +94,10 @@ impl Mender<'_, '_> {
 
     /// Notes what an entry says of keys and owners.
     fn follow(&self, trail: &mut Trail, entry: AuditEntry) -> Result<(), Error> {
+        let told_at = entry.event.told_at(entry.seq);
         for id in entry.event.keys() {
             let key = self.tx.readable(id)?;
-            if key.is_some_and(|key| key.revision < entry.seq) {
+            if key.is_some_and(|key| key.revision < told_at) {
                 trail.stale.insert(id);
             }
         }
