@@ -107,6 +107,18 @@ impl World {
         engine
     }
 
+    /// Closes such a store with so many keys, and gives the last of them.
+    fn alone_with(&mut self, keys: usize) -> Issued {
+        let alone = self.alone();
+        let mut last = None;
+        for from in (0..keys).step_by(10_000) {
+            let new = (from..keys.min(from + 10_000)).map(new_key).collect();
+            last = alone.issue_batch(new).unwrap().pop();
+        }
+        alone.close().unwrap();
+        last.unwrap()
+    }
+
     fn fleet(&mut self, servers: usize) -> Vec<Engine> {
         self.alone().close().unwrap();
         let open = |node: usize| match node {
@@ -357,13 +369,7 @@ fn starting(world: &mut World) {
     let keys = keys.and_then(|keys| keys.parse().ok()).unwrap_or(100_000);
     for keys in [10_000, keys] {
         let keys = count(keys, 20);
-        let alone = world.alone();
-        let mut last = None;
-        for from in (0..keys).step_by(10_000) {
-            let new = (from..keys.min(from + 10_000)).map(new_key).collect();
-            last = alone.issue_batch(new).unwrap().pop();
-        }
-        alone.close().unwrap();
+        let last = world.alone_with(keys);
         let begun = Instant::now();
         let first = world.server("0").found_fleet(world.path("0")).unwrap();
         report(
@@ -373,7 +379,7 @@ fn starting(world: &mut World) {
         );
         let begun = Instant::now();
         let second = world.server("1").join_fleet(world.path("1")).unwrap();
-        assert!(is_granted(&second, &last.unwrap()));
+        assert!(is_granted(&second, &last));
         report(
             &format!("joining_with_{keys}_keys"),
             begun.elapsed().as_secs_f64(),
@@ -393,13 +399,7 @@ fn starting(world: &mut World) {
 fn large(world: &mut World) {
     for keys in [10_000, 100_000] {
         let keys = count(keys, 4_000);
-        let alone = world.alone();
-        let mut last = None;
-        for from in (0..keys).step_by(10_000) {
-            let new = (from..keys.min(from + 10_000)).map(new_key).collect();
-            last = alone.issue_batch(new).unwrap().pop();
-        }
-        alone.close().unwrap();
+        let last = world.alone_with(keys);
         let first = world.server("0").found_fleet(world.path("0")).unwrap();
         let second = world.server("1").join_fleet(world.path("1")).unwrap();
         let before = peak_mib();
@@ -408,7 +408,7 @@ fn large(world: &mut World) {
             .revoke_keyspace(KEYSPACE, Reason::KeyCompromise)
             .unwrap();
         let taken = begun.elapsed().as_secs_f64();
-        assert!(!is_granted(&second, &last.unwrap()));
+        assert!(!is_granted(&second, &last));
         report(&format!("revoking_{keys}_keys"), taken, "s");
         let put = "SELECT sum(octet_length(body)) FROM gatekey.body WHERE store = 'fleet-";
         let put = world.postgres.sql(&format!("{put}{}'", world.fleets));

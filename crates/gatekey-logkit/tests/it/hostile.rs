@@ -7,7 +7,7 @@ use std::time::Duration;
 use gatekey::fleet::{
     Appended, Beat, Beaten, BodyId, Entries, Head, Log, LogResult, MemoryLog, Node, SnapshotInfo,
 };
-use gatekey::{Error, NewKey, NewKeyspace, Reason, SystemClock};
+use gatekey::{Engine, Error, Issued, NewKey, NewKeyspace, Reason, SystemClock};
 
 use crate::common::{
     Ahead, LONG, MANY, Servers, granted, keys_of, options, position, settings, until,
@@ -51,6 +51,16 @@ impl Liar {
     fn is(&self, lie: u8) -> bool {
         self.lie.load(Ordering::SeqCst) == lie
     }
+}
+
+/// A server that is lied to, and a key that it grants.
+fn fooled(servers: &Servers, lease: Duration) -> (Arc<Liar>, Engine, Issued) {
+    let liar = Liar::new(servers.log.clone());
+    let options = options().fleet(settings(liar.clone(), 1, lease));
+    let fooled = options.join_fleet(servers.path(1)).unwrap();
+    let issued = servers.issue(0, "acme").unwrap();
+    until("it grants", || granted(&fooled, &issued) == Some(true));
+    (liar, fooled, issued)
 }
 
 impl Log for Liar {
@@ -152,12 +162,7 @@ fn entries_that_were_tampered_with_grant_nothing_and_end_the_lease() {
     let lease = Duration::from_millis(400);
     for lie in [FLIP, SWAP, CUT, REPLAY, HIDE, BACK] {
         let servers = Servers::new(1, lease);
-        let liar = Liar::new(servers.log.clone());
-        let path = servers.path(1);
-        let fooled = options().fleet(settings(liar.clone(), 1, lease));
-        let fooled = fooled.join_fleet(&path).unwrap();
-        let issued = servers.issue(0, "acme").unwrap();
-        until("it grants", || granted(&fooled, &issued) == Some(true));
+        let (liar, fooled, issued) = fooled(&servers, lease);
         liar.lie.store(lie, Ordering::SeqCst);
         servers.engines[0]
             .revoke(issued.key.id, Reason::KeyCompromise)
@@ -194,12 +199,7 @@ fn a_body_that_was_tampered_with_grants_nothing_and_ends_the_lease() {
     ];
     for lie in lies {
         let servers = Servers::new(1, lease);
-        let liar = Liar::new(servers.log.clone());
-        let path = servers.path(1);
-        let fooled = options().fleet(settings(liar.clone(), 1, lease));
-        let fooled = fooled.join_fleet(&path).unwrap();
-        let issued = servers.issue(0, "acme").unwrap();
-        until("it grants", || granted(&fooled, &issued) == Some(true));
+        let (liar, fooled, issued) = fooled(&servers, lease);
         // So that it reads both at once.
         liar.lie.store(HIDE, Ordering::SeqCst);
         let mut before = position(&fooled);
@@ -250,11 +250,7 @@ fn a_server_asks_for_no_body_of_its_own() {
 #[test]
 fn a_log_that_went_back_is_an_error_that_names_both_positions() {
     let servers = Servers::new(1, LONG);
-    let liar = Liar::new(servers.log.clone());
-    let options = options().fleet(settings(liar.clone(), 1, LONG));
-    let fooled = options.join_fleet(servers.path(1)).unwrap();
-    let issued = servers.issue(0, "acme").unwrap();
-    until("it grants", || granted(&fooled, &issued) == Some(true));
+    let (liar, fooled, issued) = fooled(&servers, LONG);
     liar.lie.store(BACK, Ordering::SeqCst);
     // At once, though its lease is long.
     until("it grants nothing", || granted(&fooled, &issued).is_none());
