@@ -395,36 +395,40 @@ fn starting(world: &mut World) {
     }
 }
 
-/// All keys of a keyspace are revoked, by one entry with a body, and denied on two servers.
+/// Keys that are issued at once, by an entry with a body, and granted on two servers.
 fn large(world: &mut World) {
-    for keys in [10_000, 100_000] {
-        let keys = count(keys, 4_000);
-        let last = world.alone_with(keys);
-        let first = world.server("0").found_fleet(world.path("0")).unwrap();
-        let second = world.server("1").join_fleet(world.path("1")).unwrap();
-        let before = peak_mib();
-        let begun = Instant::now();
-        first
-            .revoke_keyspace(KEYSPACE, Reason::KeyCompromise)
-            .unwrap();
-        let taken = begun.elapsed().as_secs_f64();
-        assert!(!is_granted(&second, &last));
-        report(&format!("revoking_{keys}_keys"), taken, "s");
-        let put = "SELECT sum(octet_length(body)) FROM gatekey.body WHERE store = 'fleet-";
-        let put = world.postgres.sql(&format!("{put}{}'", world.fleets));
-        let put: f64 = put.parse().unwrap();
-        report(
-            &format!("body_of_{keys}_keys"),
-            put / f64::from(1 << 20),
-            "MiB",
-        );
-        report(
-            &format!("memory_of_{keys}_keys"),
-            peak_mib() - before,
-            "MiB",
-        );
-        close(vec![first, second]);
-    }
+    let keys = count(10_000, 3_000);
+    let engines = world.fleet(2);
+    let before = peak_mib();
+    let begun = Instant::now();
+    let issued = engines[0].issue_batch((0..keys).map(new_key).collect());
+    let issued = issued.unwrap();
+    report(
+        &format!("issuing_{keys}_keys"),
+        begun.elapsed().as_secs_f64(),
+        "s",
+    );
+    settle(&engines);
+    report(
+        &format!("issuing_{keys}_keys_everywhere"),
+        begun.elapsed().as_secs_f64(),
+        "s",
+    );
+    assert!(is_granted(&engines[1], &issued[keys - 1]));
+    let put = "SELECT sum(octet_length(body)) FROM gatekey.body WHERE store = 'fleet-";
+    let put = world.postgres.sql(&format!("{put}{}'", world.fleets));
+    let put: f64 = put.parse().unwrap();
+    report(
+        &format!("body_of_{keys}_keys"),
+        put / f64::from(1 << 20),
+        "MiB",
+    );
+    report(
+        &format!("memory_of_{keys}_keys"),
+        peak_mib() - before,
+        "MiB",
+    );
+    close(engines);
 }
 
 /// The most memory that this process has had.
