@@ -10,7 +10,7 @@ enum Goal {
 
 use Goal::{AtLeast, AtMost};
 
-const GOALS: [(&str, Goal); 24] = [
+const GOALS: [(&str, Goal); 25] = [
     ("verify_hit_over_floor_1k", AtMost(1.3)),
     ("verify_hit_over_floor_100k", AtMost(1.3)),
     ("verify_hit_over_floor_1m", AtMost(1.2)),
