@@ -133,6 +133,47 @@ impl Publish for Core {
     /// snapshot. It works from the delta alone, also where another engine made the
     /// change.
     fn publish(&self, delta: &Delta, snapshot: Arc<Snapshot>) -> Result<(), Error> {
+        let place = match &self.fleet {
+            Some(_) => snapshot.place()?,
+            None => None,
+        };
+        let is_known = (self.fleet.as_ref()).is_some_and(|fleet| fleet.had_published(place));
+        if !is_known {
+            self.note(delta)?;
+        }
+        #[cfg(test)]
+        if let (Some(seen), Some(before)) = (
+            &mut *crate::sync::lock(&self.published_deltas),
+            self.published.load_full(),
+        ) {
+            seen.push((before, delta.clone(), snapshot.clone()));
+        }
+        let is_behind = (self.fleet.as_ref()).is_some_and(|fleet| !fleet.may_show(place));
+        let swap = || self.show((!is_behind).then_some(snapshot));
+        match &self.resident {
+            Some(resident) => resident.publish(&delta.stale_keys(), swap),
+            None => swap(),
+        }
+        if !delta.limits_of.is_empty() {
+            // What is read of them from now on is read of the new snapshot.
+            self.own_limits
+                .forget(delta.limits_of.iter().map(|(key, _)| key));
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.published(place);
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self) {
+        self.go_dark();
+    }
+}
+
+impl Core {
+    /// Lets memory follow a delta, before its snapshot is shown. What the file of a server of a
+    /// fleet lost and gets once more, memory has.
+    fn note(&self, delta: &Delta) -> Result<(), Error> {
         events::changed(delta);
         self.followers().publish(delta);
         for (_, change) in delta.keyspaces.iter() {
@@ -159,35 +200,6 @@ impl Publish for Core {
             }
             false => self.time.hold_commit(delta.at),
         }
-        #[cfg(test)]
-        if let (Some(seen), Some(before)) = (
-            &mut *crate::sync::lock(&self.published_deltas),
-            self.published.load_full(),
-        ) {
-            seen.push((before, delta.clone(), snapshot.clone()));
-        }
-        let place = match &self.fleet {
-            Some(_) => snapshot.place()?,
-            None => None,
-        };
-        let is_behind = (self.fleet.as_ref()).is_some_and(|fleet| !fleet.may_show(place));
-        let swap = || self.show((!is_behind).then_some(snapshot));
-        match &self.resident {
-            Some(resident) => resident.publish(&delta.stale_keys(), swap),
-            None => swap(),
-        }
-        if !delta.limits_of.is_empty() {
-            // What is read of them from now on is read of the new snapshot.
-            self.own_limits
-                .forget(delta.limits_of.iter().map(|(key, _)| key));
-        }
-        if let Some(fleet) = &self.fleet {
-            fleet.published(place);
-        }
         Ok(())
-    }
-
-    fn withdraw(&self) {
-        self.go_dark();
     }
 }

@@ -28,7 +28,7 @@ impl Core {
     }
 
     /// Writes what verifications have noted. Every use noted before the call is in the
-    /// file when it returns, even if another flush had taken the note.
+    /// file, or the fleet's log, when it returns, even if another flush had taken the note.
     ///
     /// Tells of keys that end soon, too, where the host wants to know.
     pub(crate) fn flush(&self) -> Result<(), Error> {

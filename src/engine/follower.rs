@@ -63,7 +63,8 @@ pub struct Flaw {
 ///
 /// The methods run while nobody else can write. They must be brief, and must not change
 /// anything through the engine, which would wait for ever. One that panics, panics again
-/// as the engine recovers, and until it does not, every verification is an error.
+/// as the engine recovers, and until it does not, every verification is an error; where a
+/// fleet's other server made the change, at the latest once the lease is over.
 ///
 /// ```
 /// # use gatekey::{Engine, Result};

@@ -111,8 +111,8 @@ impl Drop for Closer {
             std::mem::forget(self.follower.take());
             return;
         }
-        // No caller is left to get an error. Acknowledged changes are durable already;
-        // `close` reports whether the usage was written.
+        // No caller is left to get an error. Acknowledged changes are durable already, in the file
+        // or in the log; `close` reports whether the usage was written.
         let _ = self.close();
     }
 }

@@ -355,7 +355,9 @@ impl Core {
 
     /// Flushes and closes the file. Calls that come after fail.
     pub(crate) fn close(&self) -> Result<(), Error> {
-        let flushed = match self.published.load().is_some() {
+        // A server of a fleet that is dark may catch up as it makes a change.
+        let may_flush = self.published.load().is_some() || self.fleet.is_some();
+        let flushed = match may_flush {
             true => {
                 let flush = || {
                     let put_back = self.quotas.close(|numbers| self.put_back(numbers));

@@ -1,11 +1,14 @@
 //! An open store: runs changes in transactions, one after the other, and publishes
 //! their deltas.
+//!
+//! A commit is on the disk before it is published, but for what a server of a fleet applies:
+//! the log has that, and it follows every [`SYNC_EVERY`].
 
 pub(crate) mod fleet;
 mod recovery;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
 
@@ -26,6 +29,9 @@ use crate::store::settings::Settings;
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::Tx;
 use crate::sync::{Mutex, MutexGuard, lock};
+
+/// How long commits that the log of a fleet has stay in memory.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// An open store.
 pub(crate) struct Store {
@@ -57,6 +63,9 @@ struct Inner {
     /// What was published last, and how many commits it has.
     published: Option<Arc<Snapshot>>,
     commits: u64,
+    /// How many of them are on the disk for certain, and since when others may not be.
+    synced: u64,
+    unsynced_since: Option<Instant>,
     recovery: Recovery,
 }
 
@@ -87,6 +96,8 @@ impl Store {
                 base: Some(opened.base),
                 published: Some(Arc::new(snapshot)),
                 commits,
+                synced: commits,
+                unsynced_since: None,
                 recovery,
             }),
             home: Mutex::new(opened.home),
@@ -172,6 +183,7 @@ impl Store {
         inner.published = None;
         match inner.base.take() {
             Some(base) => {
+                // All commits are on the disk with it.
                 let closed = base.close();
                 base.access().ground().release();
                 closed
@@ -194,9 +206,18 @@ pub(crate) struct Writer<'s> {
 pub(crate) struct Written {
     txn: WriteTransaction,
     delta: Delta,
+    /// Whether its commit waits for the disk.
+    is_synced: bool,
 }
 
-/// What a commit that is durable came to for those who verify.
+/// How a commit ended in the storage engine.
+enum Ended {
+    Made,
+    NotMade(Error),
+    InDoubt(StoreFailure),
+}
+
+/// What a commit that was made came to for those who verify.
 pub(crate) enum Shown {
     Published,
     /// No snapshot of it can be had: what it took away cannot be seen to be gone.
@@ -228,7 +249,11 @@ impl Writer<'_> {
                 if let Some(fault) = base.access().fault() {
                     return Err(Error::Store(fault.failure.clone()));
                 }
-                return Ok(delta.map(|delta| Written { txn, delta }));
+                return Ok(delta.map(|delta| Written {
+                    txn,
+                    delta,
+                    is_synced: true,
+                }));
             }
         });
         self.ended(ran)
@@ -238,16 +263,41 @@ impl Writer<'_> {
     /// Where it fails, finds out what became of it: an error says that it is not applied,
     /// or that this is not known.
     pub(crate) fn commit(&mut self, written: Written) -> Result<Shown, Error> {
-        let Written { txn, delta } = written;
-        let syncs = self.base.access().syncs();
+        let Written {
+            txn,
+            delta,
+            is_synced,
+        } = written;
         reached("written");
+        match self.end(txn) {
+            Ended::Made => {}
+            Ended::NotMade(error) => return Err(error),
+            Ended::InDoubt(failure) => return self.resolve(delta, failure),
+        }
+        match is_synced {
+            true => self.inner.note_synced(delta.commits),
+            false => {
+                let now = Instant::now();
+                self.inner.unsynced_since.get_or_insert(now);
+            }
+        }
+        reached("committed");
+        let shown = self.show(delta);
+        reached("shown");
+        shown
+    }
+
+    /// Commits a transaction.
+    fn end(&mut self, txn: WriteTransaction) -> Ended {
+        let syncs = self.base.access().syncs();
         let committed = guarded_any(|| txn.commit());
         let fault = self.fault();
         self.inner.recovery.is_due = fault.is_some();
         let failed = match committed {
             // Poisoned by a failure before the commit: rolled back.
             Ok(Err(error @ redb::CommitError::TransactionPoisoned)) => {
-                return Err(Error::Store(fault.unwrap_or_else(|| failure(error))));
+                let why = fault.unwrap_or_else(|| failure(error));
+                return Ended::NotMade(Error::Store(why));
             }
             Ok(Err(error)) => Some(failure(error)),
             Ok(Ok(())) => None,
@@ -256,26 +306,19 @@ impl Writer<'_> {
         if let Some(fault) = &fault
             && self.base.access().syncs() == syncs
         {
-            // Of the two phases of a commit, the first ends with a sync.
-            return Err(Error::Store(fault.clone()));
+            // Of the two phases of a commit, the first ends with a sync. Of one that does not
+            // wait for the disk, the recovery finds nothing.
+            return Ended::NotMade(Error::Store(fault.clone()));
         }
         if failed.is_none() && self.store.is_lost() {
             let failure = lost();
             self.store.alarm.raise_lost(&failure);
-            return self.resolve(delta, failure);
+            return Ended::InDoubt(failure);
         }
-        match fault.or(failed) {
-            Some(failure) => self.resolve(delta, failure),
-            None => {
-                reached("committed");
-                let shown = self.show(delta);
-                reached("shown");
-                shown
-            }
-        }
+        fault.or(failed).map_or(Ended::Made, Ended::InDoubt)
     }
 
-    /// Publishes a commit that is durable.
+    /// Publishes a commit.
     fn show(&mut self, delta: Delta) -> Result<Shown, Error> {
         let (base, ring, publish) = (&self.base, &self.store.ring, self.publish);
         let inner = &mut *self.inner;
@@ -287,6 +330,8 @@ impl Writer<'_> {
             Ok(()) => Ok(Shown::Published),
             Err(error) => match self.resolve(delta, failure_of(&error)) {
                 Ok(shown) => Ok(shown),
+                // It was not on the disk, and the file is as it was before.
+                Err(error @ Error::Store(_)) => Err(error),
                 Err(_) => Ok(Shown::Unreadable),
             },
         }
@@ -317,6 +362,12 @@ impl Inner {
         self.published = Some(snapshot);
         self.commits = delta.commits;
         Ok(())
+    }
+
+    /// Notes that all commits up to one are on the disk.
+    fn note_synced(&mut self, commits: u64) {
+        self.synced = commits;
+        self.unsynced_since = None;
     }
 }
 

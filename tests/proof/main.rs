@@ -21,6 +21,7 @@ mod corpus;
 mod disk;
 mod entropy;
 mod failing_disk;
+mod fleet_disk;
 mod flood;
 mod formats;
 mod history;

@@ -32,7 +32,7 @@ impl Core {
     /// Applies entries until the file has the one at a position, or, with `None`, all that
     /// there are.
     pub(super) fn catch_up(&self, fleet: &Fleet, to: Option<u64>) -> Result<Met, Error> {
-        let mut met = Met::default();
+        let (mut met, mut went_back) = (Met::default(), false);
         loop {
             let place = fleet.place();
             if to.is_some_and(|to| to <= place.position) {
@@ -55,7 +55,14 @@ impl Core {
                 }
                 Entries::Found(entries) => {
                     reached("read");
-                    met.takes_away |= self.apply(fleet, place, &entries)?.takes_away;
+                    match self.apply(fleet, place, &entries) {
+                        Ok(more) => met.takes_away |= more.takes_away,
+                        // The store has recovered meanwhile, at an earlier entry.
+                        Err(_) if !went_back && fleet.place().position < place.position => {
+                            went_back = true;
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
                 Entries::Trimmed { floor } => {
                     let why = format!(
@@ -79,6 +86,8 @@ impl Core {
         let mut met = Met::default();
         let mut group: Vec<Entry> = Vec::new();
         let mut bytes = 0;
+        // Nor are entries that are applied once more mixed with others.
+        let had = lock(&fleet.known).had.position;
         for stored in entries {
             let entry = match self.read_entry(fleet, &after, stored) {
                 Ok(entry) => entry,
@@ -92,7 +101,10 @@ impl Core {
             met.takes_away |= entry.takes_away;
             bytes += entry.len;
             // Time is set back in a transaction of its own, whose delta says to when.
-            let is_cut = entry.sets_time_back || group.last().is_some_and(|it| it.sets_time_back);
+            let is_cut = entry.sets_time_back
+                || group
+                    .last()
+                    .is_some_and(|it| it.sets_time_back || it.place.position == had);
             if is_cut {
                 self.apply_group(fleet, &group)?;
                 group.clear();
@@ -146,15 +158,16 @@ impl Core {
         let present = self.present();
         let mut writer = self.store.writer(self)?;
         let (mut count, mut has_own) = (0, false);
+        let is_anew = fleet.had(group)?;
         let written = writer.apply(present, group, |entry| {
             count += 1;
-            let waiting = fleet.waiting_for(entry.place.seal);
+            let waiting = fleet.waiting_for(entry.place);
             has_own |= waiting.is_some();
             waiting
         })?;
-        if !has_own {
-            // Another server's alone: what a transaction of this one took out of memory was
-            // not committed, and never will be.
+        if !has_own && !is_anew {
+            // Another server's alone, and new: what a transaction of this one took out of memory
+            // was not committed, and never will be.
             self.quotas.undo();
         }
         if let Some(written) = written {
@@ -163,7 +176,11 @@ impl Core {
             self.counters.commits.note(begun.elapsed());
             match committed? {
                 Shown::Published => {}
-                Shown::Unreadable => self.go_dark(),
+                Shown::Unreadable => {
+                    self.go_dark();
+                    let why = "what was applied cannot be read";
+                    return Err(Error::Log(LogError::new(why)));
+                }
             }
         }
         fleet.applied.fetch_add(count, Ordering::Relaxed);
@@ -172,17 +189,108 @@ impl Core {
 }
 
 impl Fleet {
+    /// Whether entries are applied once more, since the file had lost them. Fails where the log
+    /// has another entry in the place of the last that was published.
+    fn had(&self, group: &[Entry]) -> Result<bool, Error> {
+        let had = lock(&self.known).had;
+        let is_other = |it: &Entry| it.place.position == had.position && it.place.seal != had.seal;
+        if group.iter().any(is_other) {
+            return Err(self.has_another_history(had.position));
+        }
+        let last = group.last().map(|entry| entry.place.position);
+        Ok(last.is_some_and(|last| last <= had.position))
+    }
+
     fn own_body(&self, seal: Seal) -> Option<Arc<Vec<u8>>> {
         let known = lock(&self.known);
         let own = known.own.as_ref().filter(|own| own.seal == seal)?;
         own.body.clone()
     }
 
-    /// The callers in this process that wait for an entry, if it is this server's own.
-    fn waiting_for(&self, seal: Seal) -> Option<Waiting> {
+    /// The callers in this process that wait for an entry, if it is this server's own, and was
+    /// not published before.
+    fn waiting_for(&self, place: Place) -> Option<Waiting> {
         let mut known = lock(&self.known);
-        let own = known.own.as_mut().filter(|own| own.seal == seal)?;
+        let had = known.had.position;
+        let own = known.own.as_mut().filter(|own| own.seal == place.seal)?;
         own.is_applied = true;
+        if place.position <= had {
+            return None;
+        }
         Some(own.waiting.clone().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(gatekey_shuttle))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::fleet::memory_log::MemoryLog;
+    use crate::engine::fleet::settings::{Freshness, Settings};
+    use crate::engine::fleet::state::Own;
+    use crate::model::clock::{SystemClock, Timestamp};
+    use crate::store::journal::Records;
+
+    fn entry(position: u64, seal: u8) -> Entry {
+        Entry {
+            place: place(position, seal),
+            previous: Seal::new([0; 32]),
+            at: Timestamp::MIN,
+            sets_time_back: false,
+            takes_away: false,
+            len: 0,
+            records: Records::new(),
+        }
+    }
+
+    fn place(position: u64, seal: u8) -> Place {
+        Place {
+            fleet: [0; 16],
+            position,
+            seal: Seal::new([seal; 32]),
+        }
+    }
+
+    #[test]
+    fn entries_that_were_published_before_are_known_and_others_in_their_place_refused() {
+        let lease = Freshness::FailClosed(Duration::from_secs(60));
+        let settings = Settings::new(Arc::new(MemoryLog::new()), "one").freshness(lease);
+        let fleet = Fleet::new(&settings, place(3, 3));
+        fleet.published(Some(place(7, 7)));
+        // The file lost the last four.
+        fleet.published(Some(place(3, 3)));
+        assert_eq!((fleet.place(), fleet.decided()), (place(3, 3), 7));
+        assert!(!fleet.may_show(Some(place(6, 6))));
+        assert!(fleet.may_show(Some(place(7, 7))));
+
+        // Who waited has got it.
+        let own = |seal: u8| Own {
+            seal: Seal::new([seal; 32]),
+            waiting: Some(Waiting::default()),
+            body: None,
+            is_applied: false,
+        };
+        for (position, is_waited_for) in [(7, false), (8, true)] {
+            lock(&fleet.known).own = Some(own(position));
+            let waiting = fleet.waiting_for(place(position.into(), position));
+            assert_eq!(waiting.is_some(), is_waited_for, "{position}");
+            let own = lock(&fleet.known).own.take();
+            assert!(own.is_some_and(|own| own.is_applied));
+        }
+        assert!(fleet.had_published(Some(place(7, 7))));
+        assert!(!fleet.had_published(Some(place(8, 8))));
+
+        assert!(fleet.had(&[entry(4, 4), entry(5, 5)]).unwrap());
+        assert!(fleet.had(&[entry(6, 6), entry(7, 7)]).unwrap());
+        assert!(!fleet.had(&[entry(7, 7), entry(8, 8)]).unwrap());
+        assert!(!fleet.had(&[entry(8, 8)]).unwrap());
+
+        fleet.renew(crate::engine::fleet::state::steady(&SystemClock));
+        fleet.require_fresh(&SystemClock).unwrap();
+        let other = fleet.had(&[entry(6, 6), entry(7, 9)]).unwrap_err();
+        assert!(other.to_string().contains("another history"), "{other}");
+        fleet.require_fresh(&SystemClock).unwrap_err();
     }
 }

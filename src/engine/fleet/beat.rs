@@ -50,6 +50,7 @@ impl Core {
 
     fn send_beat(&self, fleet: &Fleet, t0: Duration) -> Result<Beaten, Error> {
         let before = fleet.place();
+        let decided = fleet.decided();
         let beat = Beat {
             node: fleet.node.clone(),
             position: before.position,
@@ -57,11 +58,11 @@ impl Core {
             reads: self.reads(),
         };
         let beaten = fleet.log.beat(&beat).map_err(Error::Log)?;
-        if beaten.head.position < before.position {
+        if beaten.head.position < decided {
             // What was applied was durable in the log before the question.
             let why = LogError::new(format!(
-                "it went back: it ends with {}, and this server has applied {}; see docs/FLEET.md, and restore no database of a fleet without it",
-                beaten.head.position, before.position
+                "it went back: it ends with {}, and this server has applied {decided}; see docs/FLEET.md, and restore no database of a fleet without it",
+                beaten.head.position
             ));
             fleet.expire(why.clone());
             return Err(Error::Log(why));
@@ -89,13 +90,20 @@ impl Core {
     fn require_same(&self, fleet: &Fleet, beaten: &Beaten) -> Result<(), Error> {
         let place = fleet.place();
         if place.position == beaten.head.position && place.seal != beaten.head.seal {
-            let why = LogError::new(format!(
-                "it has another history: its entry {} is not the one that this server has applied",
-                place.position
-            ));
-            fleet.expire(why.clone());
-            return Err(Error::Log(why));
+            return Err(fleet.has_another_history(place.position));
         }
         Ok(())
+    }
+}
+
+impl Fleet {
+    /// Grants nothing from now on: the log lost its end, and grew anew.
+    pub(super) fn has_another_history(&self, at: u64) -> Error {
+        let why = format!(
+            "it has another history: its entry {at} is not the one that this server has applied"
+        );
+        let why = LogError::new(why);
+        self.expire(why.clone());
+        Error::Log(why)
     }
 }

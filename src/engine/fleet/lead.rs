@@ -67,6 +67,7 @@ impl Core {
         for _ in 0..ATTEMPTS_MAX {
             self.settle_doubt(fleet)?;
             self.require_pepper(fleet)?;
+            self.require_format(fleet)?;
             // What callers were told of is applied before anything runs on the file.
             self.catch_up(fleet, Some(fleet.decided()))?;
             let present = self.present();
@@ -95,6 +96,8 @@ impl Core {
         let beaten = self.ask_head(fleet)?;
         match beaten == (after.position, after.seal) {
             true => Ok(Attempt::Done),
+            // To catch up would find nothing.
+            false if beaten.0 == after.position => Err(fleet.has_another_history(beaten.0)),
             false => {
                 self.catch_up(fleet, Some(beaten.0))?;
                 Ok(Attempt::Again)
@@ -152,6 +155,7 @@ impl Core {
         match fleet.log.append(&head, &entry) {
             Appended::Done => {
                 reached("appended");
+                lock(&fleet.known).has_written = true;
                 self.apply_own(fleet, after, entry);
                 Ok(Attempt::Done)
             }
@@ -162,6 +166,9 @@ impl Core {
                 if head.position < after.position {
                     // The next heartbeat says more.
                     return Err(Error::Log(LogError::new("it went back")));
+                }
+                if head.position == after.position && head.seal != after.seal {
+                    return Err(fleet.has_another_history(head.position));
                 }
                 self.catch_up(fleet, Some(head.position))?;
                 Ok(Attempt::Again)
@@ -184,15 +191,21 @@ impl Core {
     fn apply_own(&self, fleet: &Fleet, after: Place, entry: Vec<u8>) {
         let position = after.position + 1;
         fleet.appended.fetch_add(1, Ordering::Relaxed);
-        let entries = [entry];
-        for _ in 0..APPLIES_MAX {
-            match self.apply(fleet, after, &entries) {
-                Ok(_) => {
-                    lock(&fleet.known).own = None;
-                    return;
-                }
-                Err(error) => fleet.failed(&error),
+        let mut applied = self.apply(fleet, after, &[entry]);
+        for _ in 1..APPLIES_MAX {
+            let Err(error) = &applied else {
+                break;
+            };
+            fleet.failed(error);
+            // The file may have lost what came before, too.
+            applied = self.catch_up(fleet, Some(position));
+        }
+        match applied {
+            Ok(_) => {
+                lock(&fleet.known).own = None;
+                return;
             }
+            Err(error) => fleet.failed(&error),
         }
         let is_behind = {
             let mut known = lock(&fleet.known);
@@ -218,8 +231,9 @@ impl Core {
     /// Finds out what became of an append, as long as callers can wait for it.
     fn find_out(&self, fleet: &Fleet, error: &LogError) -> Result<Attempt, Error> {
         let begun = steady(&*self.clock);
+        let own = lock(&fleet.known).own.as_ref().map(|own| own.seal);
         loop {
-            match self.resolve(fleet) {
+            match self.resolve(fleet, own) {
                 Ok(true) => return Ok(Attempt::Done),
                 Ok(false) => return Ok(Attempt::Again),
                 Err(failed) => fleet.failed(&failed),
@@ -236,13 +250,24 @@ impl Core {
 
     /// Fences an append off whose outcome is unknown, and says whether it is in the log:
     /// then it is applied. Only a write can tell: what a read does not find may land later.
-    fn resolve(&self, fleet: &Fleet) -> Result<bool, Error> {
+    ///
+    /// Another thread may have found out meanwhile what became of `asked`.
+    fn resolve(&self, fleet: &Fleet, asked: Option<Seal>) -> Result<bool, Error> {
+        let _alone = lock(&fleet.resolving);
+        {
+            let known = lock(&fleet.known);
+            if !known.is_in_doubt {
+                let found = known.resolved.filter(|(of, _)| Some(*of) == asked);
+                return Ok(found.is_some_and(|(_, is_applied)| is_applied));
+            }
+        }
         let head = fleet.log.fence().map_err(Error::Log)?;
         fleet.saw(&head);
         self.catch_up(fleet, Some(head.position))?;
         let mut known = lock(&fleet.known);
         known.is_in_doubt = false;
         let own = known.own.take();
+        known.resolved = own.as_ref().map(|own| (own.seal, own.is_applied));
         Ok(own.is_some_and(|own| own.is_applied))
     }
 
@@ -251,7 +276,7 @@ impl Core {
     pub(in crate::engine) fn settle_doubt(&self, fleet: &Fleet) -> Result<(), Error> {
         let is_in_doubt = lock(&fleet.known).is_in_doubt;
         match is_in_doubt {
-            true => self.resolve(fleet).map(drop),
+            true => self.resolve(fleet, None).map(drop),
             false => Ok(()),
         }
     }

@@ -89,7 +89,9 @@ impl Options {
     }
 
     /// Takes the store at `path` out of its fleet, and opens it alone. The fleet goes on
-    /// without it. What the store has not applied of the log, it never will.
+    /// without it. What the store has not applied of the log, it never will. Where its server was
+    /// killed, that can be the last seconds of what it had applied: open it once as a server of the
+    /// fleet before, and close it.
     ///
     /// # Errors
     /// Those of [`open`](Options::open).

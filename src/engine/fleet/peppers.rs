@@ -1,11 +1,13 @@
-//! With which pepper a server signs: see [`Choice`](super::reads::Choice).
+//! With which pepper a server signs ([`Choice`](super::reads::Choice)), and whether all can read
+//! what it writes.
 
-use crate::engine::fleet::reads::{Reads, shared_pepper};
+use crate::engine::fleet::reads::{Reads, reads_no, shared_pepper};
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
 use crate::model::log::LogError;
 use crate::store::snapshot::Snapshot;
+use crate::store::tables::FORMAT;
 use crate::sync::lock;
 
 impl Core {
@@ -28,6 +30,24 @@ impl Core {
                 "it does not say which peppers the other servers have",
             ))),
         }
+    }
+
+    /// Fails while a server beats that could not read what this one would write: it would not be
+    /// fresh any more. Once this one has written, it is not asked again.
+    pub(super) fn require_format(&self, fleet: &Fleet) -> Result<(), Error> {
+        if lock(&fleet.known).has_written {
+            return Ok(());
+        }
+        let nodes = fleet.log.nodes().map_err(Error::Log)?;
+        if let Some(older) = reads_no(FORMAT, &nodes) {
+            let why = format!(
+                "server {:?} does not read format {FORMAT}, which this one writes: use this version \
+                 of gatekey there too, or make changes on a server of its version",
+                older.beat.node
+            );
+            return Err(Error::Log(LogError::new(why)));
+        }
+        Ok(())
     }
 
     /// Lets a newer pepper sign that all servers have, after a heartbeat. Once this server's

@@ -67,6 +67,16 @@ impl Reads {
     }
 }
 
+/// A server that beats, and says that it reads older formats alone. One that says so in a later
+/// way reads this one.
+pub(super) fn reads_no(format: u32, nodes: &[Node]) -> Option<&Node> {
+    let is_older = |node: &&Node| {
+        let reads = Reads::decode(&node.beat.reads);
+        !node.is_over() && reads.is_some_and(|reads| reads.format < format)
+    };
+    nodes.iter().find(is_older)
+}
+
 /// The newest of a server's peppers, which come newest first, that every server has which
 /// beats. The outer `None` where the answer is not of now: it does not have what this server
 /// has just said.
@@ -224,6 +234,58 @@ mod tests {
             signs(one, &[two, two, two, two, one, None]),
             [1, 1, 1, 2, 2, 2]
         );
+    }
+
+    #[test]
+    fn nothing_is_written_that_a_server_cannot_read_and_that_server_stays_fresh() {
+        use crate::fleet::{Log as _, MemoryLog, Settings};
+        let dir = tempfile::tempdir().unwrap();
+        let log = std::sync::Arc::new(MemoryLog::new());
+        let settings = || Settings::new(log.clone(), "new");
+        let pepper = || Pepper::new(1, [1; 32]).unwrap();
+        let options = || Options::new().usage_interval(None).pepper(pepper());
+        let path = dir.path().join("keys.redb");
+        options().create(&path).unwrap().close().unwrap();
+        let engine = options().fleet(settings()).found_fleet(&path).unwrap();
+        let create = |prefix: &str| engine.create_keyspace(NewKeyspace::new(prefix).unwrap());
+        let own = Reads::of(engine.core.ring());
+        let beat = |format: Option<u32>, lease: u64| {
+            let reads = format.map(|format| {
+                Reads {
+                    format,
+                    ..own.clone()
+                }
+                .encode()
+            });
+            let beat = Beat {
+                node: "old".to_owned(),
+                position: 0,
+                lease: Duration::from_secs(lease),
+                reads: reads.unwrap_or_default(),
+            };
+            log.beat(&beat).unwrap();
+        };
+        beat(Some(FORMAT - 1), 60);
+        let refused = create("acme_live").unwrap_err().to_string();
+        assert!(
+            refused.contains("\"old\" does not read format"),
+            "{refused}"
+        );
+        assert_eq!(engine.fleet_status().unwrap().position, 0);
+        // It is gone.
+        beat(Some(FORMAT - 1), 0);
+        create("acme_live").unwrap();
+        // It is dark by now.
+        beat(Some(FORMAT - 1), 60);
+        create("acme_test").unwrap();
+        engine.close().unwrap();
+        for (format, prefix) in [(Some(FORMAT + 1), "acme_one"), (None, "acme_two")] {
+            beat(format, 60);
+            let engine = options().fleet(settings()).open(&path).unwrap();
+            let created = engine.create_keyspace(NewKeyspace::new(prefix).unwrap());
+            created.unwrap();
+            engine.close().unwrap();
+        }
     }
 
     #[test]

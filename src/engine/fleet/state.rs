@@ -28,6 +28,8 @@ pub(crate) struct Fleet {
     /// The servers as they were last asked for, and when.
     pub(super) nodes: Mutex<Option<(Duration, Vec<Node>)>>,
     pub(super) shares: Mutex<Shares>,
+    /// Held by who finds out what became of an append.
+    pub(super) resolving: Mutex<()>,
     pub(super) stops: AtomicBool,
     /// Whether a request has waited for a slice of a quota since this was last asked.
     pub(super) has_waited: AtomicBool,
@@ -76,18 +78,24 @@ impl Shares {
 pub(super) struct Known {
     /// What was published last. Before that, what the file had as it was opened.
     pub(super) place: Place,
+    /// The newest that was ever published: the file may lose it as the store recovers.
+    pub(super) had: Place,
     /// The newest position that was heard of.
     pub(super) newest: u64,
     /// How many servers beat, by the last heartbeat.
     pub(super) servers: u64,
     pub(super) pepper: Choice,
+    /// Whether this server has appended an entry, as all could read it.
+    pub(super) has_written: bool,
     /// The newest fence.
     pub(super) fence: Option<u64>,
     pub(super) own: Option<Own>,
     /// Whether it is not known if the own entry is in the log, or ever will be.
     pub(super) is_in_doubt: bool,
-    /// The position up to which callers were answered: nothing is granted before it is
-    /// applied.
+    /// The entry of which that was found out last, and whether it is there.
+    pub(super) resolved: Option<(Seal, bool)>,
+    /// The position up to which callers were answered, or something was published: nothing is
+    /// granted before it is applied.
     pub(super) owed: u64,
     /// What the log's clock said, with the steady clock before that.
     pub(super) clock: Option<(Timestamp, Duration)>,
@@ -107,12 +115,15 @@ impl Fleet {
             fresh_until: AtomicU64::new(0),
             known: Mutex::new(Known {
                 place,
+                had: place,
                 newest: place.position,
                 servers: 0,
                 pepper: Choice::default(),
+                has_written: false,
                 fence: None,
                 own: None,
                 is_in_doubt: false,
+                resolved: None,
                 owed: 0,
                 clock: None,
                 fresh_at: None,
@@ -120,6 +131,7 @@ impl Fleet {
             }),
             nodes: Mutex::new(None),
             shares: Mutex::default(),
+            resolving: Mutex::new(()),
             stops: AtomicBool::new(false),
             has_waited: AtomicBool::new(false),
             ahead: std::sync::OnceLock::new(),
@@ -148,11 +160,22 @@ impl Fleet {
         place.unwrap_or(known.place).position >= known.owed
     }
 
+    /// Whether what a snapshot has was published before: the file had lost it.
+    pub(crate) fn had_published(&self, place: Option<Place>) -> bool {
+        let had = lock(&self.known).had;
+        place.is_some_and(|place| place.position <= had.position)
+    }
+
     /// Notes that a snapshot was published. Not before verifications see it: from here on
     /// this server counts as fresh with what it has, and others are told that it has it.
     pub(crate) fn published(&self, place: Option<Place>) {
         if let Some(place) = place {
-            lock(&self.known).place = place;
+            let mut known = lock(&self.known);
+            known.place = place;
+            if place.position > known.had.position {
+                known.had = place;
+                known.owed = known.owed.max(place.position);
+            }
         }
     }
 

@@ -101,6 +101,8 @@ fn turn(core: &Weak<Core>, fleet: &Fleet, every: Duration) -> Result<(), Error> 
         };
         let begun = steady(&*core.clock);
         core.store.recover_now(&*core)?;
+        // Whether or not the log answers.
+        core.store.sync_if_due(&*core)?;
         core.beat(fleet)?;
         begun
     };

@@ -1,12 +1,14 @@
 //! What a server of a fleet does in the place of a commit of its own: it proposes the
 //! delta of a transaction to the log, and applies what the log has.
 
-use super::{Store, Writer, Written};
+use redb::Durability;
+
+use super::{Ended, Inner, SYNC_EVERY, Store, Writer, Written};
 use crate::crypto::digest::Keyring;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::time::Present;
-use crate::store::delta::{Publish, Waiting};
+use crate::store::delta::{Delta, Publish, Waiting};
 use crate::store::entry::{Entry, Place};
 use crate::store::failure::{OrStore, guarded_any, panicked};
 use crate::store::journal::{Journal, Records};
@@ -72,7 +74,8 @@ impl Writer<'_> {
     }
 
     /// Begins a transaction in which entries are applied, each behind the one before.
-    /// `take_waiting` finds the callers that wait for one.
+    /// `take_waiting` finds the callers that wait for one. As a rule its commit does not wait
+    /// for the disk: the log has the entries.
     pub(crate) fn apply(
         &mut self,
         present: Present,
@@ -80,9 +83,13 @@ impl Writer<'_> {
         mut take_waiting: impl FnMut(&Entry) -> Option<Waiting>,
     ) -> Result<Option<Written>, Error> {
         let (base, ring) = (&self.base, &self.store.ring);
+        let is_synced = self.inner.is_sync_due();
         let ran = guarded_any(|| {
             let mut txn = base.with(|db| db.begin_write().or_store())?;
-            txn.set_two_phase_commit(true);
+            match is_synced {
+                true => txn.set_two_phase_commit(true),
+                false => txn.set_durability(Durability::None).or_store()?,
+            }
             let journal = Journal::off();
             let mut tx = Tx::open(&txn, &journal, ring, present.moved_to(Timestamp::MIN))?;
             let place = tx.place()?;
@@ -111,9 +118,33 @@ impl Writer<'_> {
             if let Some(fault) = base.access().fault() {
                 return Err(Error::Store(fault.failure.clone()));
             }
-            Ok(Some(Written { txn, delta }))
+            Ok(Some(Written {
+                txn,
+                delta,
+                is_synced,
+            }))
         });
         self.ended(ran)
+    }
+
+    /// Lets all commits be on the disk.
+    fn sync(&mut self) -> Result<(), Error> {
+        let base = &self.base;
+        let begun = guarded_any(|| {
+            let mut txn = base.with(|db| db.begin_write().or_store())?;
+            txn.set_two_phase_commit(true);
+            Ok(txn)
+        });
+        let txn = self.ended(begun)?;
+        let commits = self.inner.commits;
+        match self.end(txn) {
+            Ended::Made => {
+                self.inner.note_synced(commits);
+                Ok(())
+            }
+            Ended::NotMade(error) => Err(error),
+            Ended::InDoubt(failure) => self.resolve(Delta::nothing(commits), failure).map(drop),
+        }
     }
 
     /// Notes how a transaction ended, before its commit.
@@ -133,7 +164,22 @@ impl Writer<'_> {
     }
 }
 
+impl Inner {
+    fn is_sync_due(&self) -> bool {
+        (self.unsynced_since).is_some_and(|since| since.elapsed() >= SYNC_EVERY)
+    }
+}
+
 impl Store {
+    /// Lets commits be on the disk that have not been for [`SYNC_EVERY`].
+    pub(crate) fn sync_if_due(&self, publish: &dyn Publish) -> Result<(), Error> {
+        let is_due = self.inner().is_sync_due();
+        match is_due {
+            true => self.writer(publish)?.sync(),
+            false => Ok(()),
+        }
+    }
+
     /// Runs while nobody writes or publishes.
     pub(crate) fn exclusively<T>(&self, run: impl FnOnce() -> T) -> T {
         let _inner = self.inner();

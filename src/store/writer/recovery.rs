@@ -43,6 +43,14 @@ fn of_view(base: &Base, error: Error) -> Error {
     }
 }
 
+impl Inner {
+    /// Whether it is not known if a commit is durable.
+    fn pends(&self, commits: u64) -> bool {
+        let pending = self.recovery.pending.as_ref();
+        pending.is_some_and(|delta| delta.commits == commits)
+    }
+}
+
 impl Store {
     /// Recovers where a call has failed, and not only just in vain. `Ok` where the
     /// store takes changes.
@@ -165,8 +173,10 @@ impl Store {
     ) -> Result<bool, Error> {
         // The database that failed may take for durable what is not, and is not asked. Nor is
         // a view written on, of whose pages nobody has verified the checksums.
+        // Nor what was to follow to the disk: it may have gone with the sync that failed.
         let is_fit = |it: &Arc<Snapshot>| !it.is_view() && !it.base().access().reads_fail();
-        let source = match inner.published.clone().filter(is_fit) {
+        let is_synced = inner.synced == inner.commits;
+        let source = match inner.published.clone().filter(|it| is_synced && is_fit(it)) {
             Some(published) => published,
             None => {
                 let apart = reopen_apart(base.access().ground(), self.cache_bytes);
@@ -230,11 +240,10 @@ impl Store {
         rewritten.map(drop)
     }
 
-    /// Whether a store that was opened again is at the last commit that was published,
-    /// or at the one that is pending.
+    /// Whether a store that was opened again is at the last commit that was published, or
+    /// that was on the disk for certain, or at the one that is pending.
     fn require_known(&self, inner: &Inner, commits: u64) -> Result<(), Error> {
-        let pending = inner.recovery.pending.as_ref();
-        match commits == inner.commits || pending.is_some_and(|delta| delta.commits == commits) {
+        match commits == inner.commits || commits == inner.synced || inner.pends(commits) {
             true => Ok(()),
             false => Err(Error::corrupted(
                 "gatekey",
@@ -255,12 +264,18 @@ impl Store {
         publish: &dyn Publish,
     ) -> Result<bool, Error> {
         self.require_known(inner, commits)?;
-        let is_applied = commits != inner.commits;
+        let is_applied = inner.pends(commits);
+        if commits < inner.commits {
+            // What is in the log and has not followed to the disk. Nothing is granted until it
+            // was applied anew.
+            publish.withdraw();
+        }
         let delta = match &inner.recovery.pending {
             Some(pending) if is_applied => pending.clone(),
             _ => Delta::nothing(commits),
         };
         inner.show(&delta, snapshot, publish)?;
+        inner.note_synced(commits);
         new.access().absorb(&self.alarm);
         let ground = new.access().ground().clone();
         if let Some(old) = inner.base.replace(new)
