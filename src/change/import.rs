@@ -376,7 +376,7 @@ pub(crate) fn end(tx: &mut Tx<'_>) -> Result<bool, Error> {
     };
     let ids = tx.unseen(number, NAMED_MAX)?;
     let seq = tx.next_seq();
-    let mut named = Vec::with_capacity(ids.len());
+    let (mut named, mut lagging) = (Vec::with_capacity(ids.len()), Vec::new());
     for id in &ids {
         let key = tx.key_or_forget(*id)?;
         let Some(old) = key.filter(|key| key.import == number && key.scheme.is_unseen()) else {
@@ -386,8 +386,7 @@ pub(crate) fn end(tx: &mut Tx<'_>) -> Result<bool, Error> {
         };
         if matches!(old.phase, Phase::Revoked { .. }) {
             // It was revoked with its owner, and its record does not say so yet.
-            tx.bring_keys_up([*id])?;
-            tx.forget_unseen(number, *id)?;
+            lagging.push(*id);
             continue;
         }
         let revoked = KeyRecord {
@@ -407,6 +406,11 @@ pub(crate) fn end(tx: &mut Tx<'_>) -> Result<bool, Error> {
             keys: named,
         };
         tx.audit(None, event)?;
+    }
+    // Behind the entry that the other records point at.
+    tx.bring_keys_up(lagging.iter().copied())?;
+    for id in lagging {
+        tx.forget_unseen(number, id)?;
     }
     // Where the index has lost rows, there is nothing more to end.
     Ok(!ids.is_empty())

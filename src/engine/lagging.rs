@@ -70,13 +70,15 @@ impl Core {
         if !self.is_bringing_up_wanted() {
             return Ok(false);
         }
+        // Before the step: who wants more meanwhile, is heard.
+        self.lagging.is_wanted.store(false, Ordering::Release);
         let brought = self.bring_some_up();
         let goes_on = match &brought {
             Ok(is_more) => *is_more,
             Err(_) => !self.health().is_well(),
         };
-        if !goes_on {
-            self.lagging.is_wanted.store(false, Ordering::Release);
+        if goes_on {
+            self.lagging.is_wanted.store(true, Ordering::Release);
         }
         brought
     }

@@ -185,8 +185,8 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn purge(&self, age: Duration) -> Result<Purged> {
-        let over_before = self.core.now().saturating_sub(age);
         self.core.bring_ends_up()?;
+        let over_before = self.core.now().saturating_sub(age);
         let mut purged = Purged::default();
         let mut after = None;
         loop {

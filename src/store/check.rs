@@ -113,9 +113,11 @@ struct Walk<'a> {
     by_end: ReadOnlyTable<(u64, u64), ()>,
     by_turn: ReadOnlyTable<(u64, u64), ()>,
     known: BTreeMap<u32, Keyspace>,
-    /// The last audit entry that reached for all keys of an owner or keyspace.
+    /// The last audit entry that suspended or resumed all keys of an owner.
     reached_owner: BTreeMap<OwnerPath, u64>,
-    reached_keyspace: BTreeMap<Prefix, u64>,
+    /// The last that revoked all keys of an owner or a keyspace, and when.
+    revoked_owner: BTreeMap<OwnerPath, (u64, Timestamp)>,
+    revoked_keyspace: BTreeMap<Prefix, (u64, Timestamp)>,
     /// Whether an owner is suspended, by the audit trail, and since which entry.
     suspended: BTreeMap<OwnerPath, (bool, u64)>,
     settings_told: Told,
@@ -152,7 +154,8 @@ impl<'a> Walk<'a> {
             snapshot,
             known: BTreeMap::new(),
             reached_owner: BTreeMap::new(),
-            reached_keyspace: BTreeMap::new(),
+            revoked_owner: BTreeMap::new(),
+            revoked_keyspace: BTreeMap::new(),
             suspended: BTreeMap::new(),
             settings_told: Told::default(),
             broken: BTreeMap::new(),

@@ -139,10 +139,10 @@ impl Walk<'_> {
         match &entry.event {
             AuditEvent::KeysRevokedUnnamed { scope, .. } => match scope {
                 Scope::Owner(owner) => {
-                    self.reached_owner.insert(owner.clone(), seq);
+                    self.revoked_owner.insert(owner.clone(), (seq, entry.at));
                 }
                 Scope::Keyspace(prefix) => {
-                    self.reached_keyspace.insert(*prefix, seq);
+                    self.revoked_keyspace.insert(*prefix, (seq, entry.at));
                 }
             },
             AuditEvent::OwnerSuspended { owner, .. } | AuditEvent::OwnerResumed { owner, .. } => {

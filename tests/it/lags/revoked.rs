@@ -405,7 +405,7 @@ fn imported_keys_lag_as_others_and_keep_their_revocation_at_the_sunset() {
         let ids = import(0..3);
         assert_eq!(code(0), "granted");
         revoke(engine, "acme", "gone");
-        let later = import(3..4);
+        let later = import(3..5);
         assert_eq!(
             [0, 1, 2, 3].map(code),
             ["revoked", "revoked", "revoked", "granted"]
@@ -416,14 +416,41 @@ fn imported_keys_lag_as_others_and_keep_their_revocation_at_the_sunset() {
         for id in &ids {
             assert!(is_by(&reason(*id), "gone"), "{:?}", reason(*id));
         }
-        // It was used.
+        // It was used. The other is revoked by the sunset, with an entry of its own.
         assert_eq!(engine.key(later[0]).unwrap().state, KeyState::Active);
+        let ended = reason(later[1]);
+        assert_eq!((ended.reason, ended.by), (Reason::Cessation, None));
         assert_eq!(engine.imports().unwrap()[0].unseen, 0);
         assert!(engine.check().unwrap().is_sound());
         let keys = named(engine, 0)
             .into_iter()
             .filter(|(_, key)| ids.contains(key));
         assert_eq!(keys.count(), 3);
+    });
+}
+
+#[test]
+fn a_grace_that_was_over_as_all_were_revoked_is_sound_where_time_is_set_back() {
+    everywhere(|world| {
+        let engine = &world.engine;
+        let before = engine.now();
+        let grace = Rotation::with_grace(Duration::from_secs(60));
+        engine.rotate(world.issued[0].key.id, grace).unwrap();
+        // A clock that leapt.
+        world.clock.advance(Duration::from_secs(3_600));
+        revoke(engine, "acme", "gone");
+        let is_sound = || {
+            let report = engine.check().unwrap();
+            assert!(report.is_sound(), "{report:?}");
+        };
+        is_sound();
+        world.clock.set(before);
+        engine.set_time_back(before).unwrap();
+        is_sound();
+        engine.flush().unwrap();
+        is_sound();
+        assert_eq!(engine.repair().unwrap().repairs_total, 0);
+        is_sound();
     });
 }
 

@@ -4,6 +4,7 @@ use redb::ReadableTable;
 
 use super::trail::Trail;
 use super::{Mender, PER_ENTRY, repair_of};
+use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::store::failure::OrStore;
@@ -78,14 +79,21 @@ impl Mender<'_, '_> {
         if Life::from(key).revoked(self.tx.now).is_some() {
             return Ok(false);
         }
-        let mut reached: Vec<u64> = key
-            .owner
-            .levels()
-            .filter_map(|path| trail.reached_owner.get(path).copied())
+        let levels = || key.owner.levels();
+        let is_older = |seq: &u64| key.revision < *seq;
+        let mut reached = levels().filter_map(|path| trail.reached_owner.get(path));
+        if reached.any(is_older) {
+            return Ok(true);
+        }
+        let mut revoked: Vec<_> = levels()
+            .filter_map(|path| trail.revoked_owner.get(path))
             .collect();
         if let Ok(keyspace) = Error::or_damaged(self.tx.keyspace_numbered(key.keyspace))? {
-            reached.extend(trail.reached_keyspace.get(&keyspace.prefix));
+            revoked.extend(trail.revoked_keyspace.get(&keyspace.prefix));
         }
-        Ok(reached.into_iter().any(|seq| key.revision < seq))
+        // One whose grace was over then is as it was, also where time was set back since.
+        let was_good = |at: &Timestamp| Life::from(key).revoked(*at).is_none();
+        let mut revoked = revoked.into_iter();
+        Ok(revoked.any(|(seq, at)| is_older(seq) && was_good(at)))
     }
 }

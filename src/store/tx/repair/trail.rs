@@ -7,6 +7,7 @@ use redb::ReadableTable;
 use super::{Mender, repair_of};
 use crate::crypto::digest::digests_equal;
 use crate::model::audit::{AuditBody, AuditEntry, AuditEvent, NAMED_MAX, Scope};
+use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::{KeyId, Prefix};
 use crate::model::owner::OwnerPath;
@@ -26,9 +27,11 @@ pub(super) struct Trail {
     /// By owner: the entry that last suspended or resumed it, and the record that a
     /// suspension wrote.
     pub(super) suspensions: BTreeMap<OwnerPath, (u64, Option<OwnerRecord>)>,
-    /// The last entry that reached for all keys of an owner or a keyspace.
+    /// The last entry that suspended or resumed all keys of an owner.
     pub(super) reached_owner: BTreeMap<OwnerPath, u64>,
-    pub(super) reached_keyspace: BTreeMap<Prefix, u64>,
+    /// The last that revoked all keys of an owner or a keyspace, and when.
+    pub(super) revoked_owner: BTreeMap<OwnerPath, (u64, Timestamp)>,
+    pub(super) revoked_keyspace: BTreeMap<Prefix, (u64, Timestamp)>,
     pub(super) settings: Told,
     /// Keys whose records are older than an entry about them.
     pub(super) stale: BTreeSet<KeyId>,
@@ -166,8 +169,8 @@ impl Trail {
         let AuditEntry { seq, at, actor, .. } = entry;
         match entry.event {
             AuditEvent::KeysRevokedUnnamed { scope, .. } => match scope {
-                Scope::Owner(owner) => drop(self.reached_owner.insert(owner, seq)),
-                Scope::Keyspace(prefix) => drop(self.reached_keyspace.insert(prefix, seq)),
+                Scope::Owner(owner) => drop(self.revoked_owner.insert(owner, (seq, at))),
+                Scope::Keyspace(prefix) => drop(self.revoked_keyspace.insert(prefix, (seq, at))),
             },
             AuditEvent::OwnerSuspended { owner, note, .. } => {
                 let record = OwnerRecord {
