@@ -315,7 +315,11 @@ impl Core {
     pub(crate) fn health(&self) -> Health {
         let health = self.alarm().health();
         match &self.fleet {
-            Some(fleet) => health.of_server(fleet.require_fresh(&*self.clock).is_ok()),
+            Some(fleet) => {
+                // One that is dark has to catch up, and answers nothing before.
+                let is_dark = self.dark.load(Ordering::Acquire);
+                health.of_server(!is_dark && fleet.require_fresh(&*self.clock).is_ok())
+            }
             None => health,
         }
     }
@@ -355,9 +359,10 @@ impl Core {
 
     /// Flushes and closes the file. Calls that come after fail.
     pub(crate) fn close(&self) -> Result<(), Error> {
-        // A server of a fleet that is dark may catch up as it makes a change.
-        let may_flush = self.published.load().is_some() || self.fleet.is_some();
-        let flushed = match may_flush {
+        if let Some(fleet) = &self.fleet {
+            let _ = catch_unwind(AssertUnwindSafe(|| self.try_to_light(fleet)));
+        }
+        let flushed = match self.published.load().is_some() {
             true => {
                 let flush = || {
                     let put_back = self.quotas.close(|numbers| self.put_back(numbers));

@@ -148,6 +148,13 @@ pub(crate) fn seal(ring: &Keyring, mut bytes: Vec<u8>) -> Result<Vec<u8>, Error>
     Ok(bytes)
 }
 
+/// The format of an entry's records, by what it says of itself: its place is the same in all
+/// versions.
+pub(crate) fn format_of(entry: &[u8]) -> Option<u32> {
+    let format = entry.get(4..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*format))
+}
+
 /// The pepper in whose seal an entry is: its place is the same in all versions.
 fn pepper_of(entry: &[u8]) -> u8 {
     entry.get(3).copied().unwrap_or(NO_PEPPER)

@@ -57,8 +57,9 @@ impl Core {
                     reached("read");
                     match self.apply(fleet, place, &entries) {
                         Ok(more) => met.takes_away |= more.takes_away,
-                        // The store has recovered meanwhile, at an earlier entry.
-                        Err(_) if !went_back && fleet.place().position < place.position => {
+                        // The store has recovered meanwhile, at an earlier entry, and another
+                        // thread may have caught up already.
+                        Err(_) if !went_back && fleet.place() != place => {
                             went_back = true;
                         }
                         Err(error) => return Err(error),
@@ -72,6 +73,13 @@ impl Core {
                     return Err(Error::Log(LogError::new(why)));
                 }
             }
+        }
+    }
+
+    /// Catches up with what was published before, where the file has lost it.
+    pub(in crate::engine) fn try_to_light(&self, fleet: &Fleet) {
+        if let Err(error) = self.catch_up(fleet, Some(fleet.decided())) {
+            fleet.failed(&error);
         }
     }
 

@@ -145,8 +145,9 @@ impl Core {
             seal: after.seal,
             fence,
         };
+        let seal = Seal::of(&entry);
         lock(&fleet.known).own = Some(Own {
-            seal: Seal::of(&entry),
+            seal,
             waiting: Some(std::mem::take(&mut proposed.waiting)),
             body: body.map(Arc::new),
             is_applied: false,
@@ -180,7 +181,7 @@ impl Core {
             Appended::Unknown(error) => {
                 fleet.unknown.fetch_add(1, Ordering::Relaxed);
                 lock(&fleet.known).is_in_doubt = true;
-                self.find_out(fleet, &error)
+                self.find_out(fleet, seal, &error)
             }
         }
     }
@@ -229,11 +230,10 @@ impl Core {
     }
 
     /// Finds out what became of an append, as long as callers can wait for it.
-    fn find_out(&self, fleet: &Fleet, error: &LogError) -> Result<Attempt, Error> {
+    fn find_out(&self, fleet: &Fleet, own: Seal, error: &LogError) -> Result<Attempt, Error> {
         let begun = steady(&*self.clock);
-        let own = lock(&fleet.known).own.as_ref().map(|own| own.seal);
         loop {
-            match self.resolve(fleet, own) {
+            match self.resolve(fleet, Some(own)) {
                 Ok(true) => return Ok(Attempt::Done),
                 Ok(false) => return Ok(Attempt::Again),
                 Err(failed) => fleet.failed(&failed),

@@ -5,7 +5,8 @@ use crate::engine::fleet::reads::{Reads, reads_no, shared_pepper};
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
-use crate::model::log::LogError;
+use crate::model::log::{Entries, LogError};
+use crate::store::entry;
 use crate::store::snapshot::Snapshot;
 use crate::store::tables::FORMAT;
 use crate::sync::lock;
@@ -33,9 +34,14 @@ impl Core {
     }
 
     /// Fails while a server beats that could not read what this one would write: it would not be
-    /// fresh any more. Once this one has written, it is not asked again.
+    /// fresh any more. Once such an entry was written, it is not asked again.
     pub(super) fn require_format(&self, fleet: &Fleet) -> Result<(), Error> {
         if lock(&fleet.known).has_written {
+            return Ok(());
+        }
+        if self.has_format(fleet)? {
+            // An older server is not fresh any more, whatever this one writes.
+            lock(&fleet.known).has_written = true;
             return Ok(());
         }
         let nodes = fleet.log.nodes().map_err(Error::Log)?;
@@ -48,6 +54,21 @@ impl Core {
             return Err(Error::Log(LogError::new(why)));
         }
         Ok(())
+    }
+
+    /// Whether the entry that was applied last is of the format that this server writes.
+    fn has_format(&self, fleet: &Fleet) -> Result<bool, Error> {
+        let Some(before) = fleet.place().position.checked_sub(1) else {
+            return Ok(false);
+        };
+        let read = fleet.log.read(before, 1).map_err(Error::Log)?;
+        Ok(match read {
+            Entries::Found(entries) => {
+                let last = entries.first().and_then(|entry| entry::format_of(entry));
+                last == Some(FORMAT)
+            }
+            Entries::Trimmed { .. } => false,
+        })
     }
 
     /// Lets a newer pepper sign that all servers have, after a heartbeat. Once this server's

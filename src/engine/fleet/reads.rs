@@ -279,7 +279,12 @@ mod tests {
         beat(Some(FORMAT - 1), 60);
         create("acme_test").unwrap();
         engine.close().unwrap();
-        for (format, prefix) in [(Some(FORMAT + 1), "acme_one"), (None, "acme_two")] {
+        // Nor does it keep one from writing that was started again.
+        for (format, prefix) in [
+            (Some(FORMAT - 1), "acme_three"),
+            (Some(FORMAT + 1), "acme_one"),
+            (None, "acme_two"),
+        ] {
             beat(format, 60);
             let engine = options().fleet(settings()).open(&path).unwrap();
             let created = engine.create_keyspace(NewKeyspace::new(prefix).unwrap());

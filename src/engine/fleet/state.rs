@@ -85,7 +85,7 @@ pub(super) struct Known {
     /// How many servers beat, by the last heartbeat.
     pub(super) servers: u64,
     pub(super) pepper: Choice,
-    /// Whether this server has appended an entry, as all could read it.
+    /// Whether the log has an entry of the format that this server writes.
     pub(super) has_written: bool,
     /// The newest fence.
     pub(super) fence: Option<u64>,

@@ -229,10 +229,10 @@ impl Walk<'_> {
             .levels()
             .filter_map(|path| self.revoked_owner.get(path))
             .chain(self.revoked_keyspace.get(&keyspace.prefix))
-            .max()
             // One whose grace was over then is as it was, also where time was set back since.
             .filter(|(_, at)| Life::from(key).revoked(*at).is_none())
-            .map(|(seq, _)| *seq);
+            .map(|(seq, _)| *seq)
+            .max();
         let reached = reached.max(revoked);
         if !plan_is_known {
             self.find("keys", key.id, "its plan does not exist");
