@@ -32,9 +32,10 @@ impl Engine {
     ///
     /// The file stays locked throughout. A crash at any moment leaves the old file or
     /// the new one under the name, each with every acknowledged change (in a fleet, but for
-    /// the last seconds, which the log has). The next opening removes the other one. Owner, group and permissions are those of the old
-    /// file, as far as the process may set them. The disk gets the old file's room back
-    /// once the last reader of an older state is done: a listing or a backup.
+    /// the last seconds, which the log has). The next opening removes the other one. Owner,
+    /// group and permissions are those of the old file, as far as the process may set them.
+    /// The disk gets the old file's room back once the last reader of an older state is
+    /// done: a listing or a backup.
     ///
     /// # Errors
     /// [`Error::Store`](crate::Error::Store) where the new file cannot be written or

@@ -360,7 +360,7 @@ impl Core {
     /// Flushes and closes the file. Calls that come after fail.
     pub(crate) fn close(&self) -> Result<(), Error> {
         if let Some(fleet) = &self.fleet {
-            let _ = catch_unwind(AssertUnwindSafe(|| self.try_to_light(fleet)));
+            let _ = catch_unwind(AssertUnwindSafe(|| self.try_to_catch_up(fleet)));
         }
         let flushed = match self.published.load().is_some() {
             true => {

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gatekey::extension::{Changed, ExtensionView, Follower};
 use gatekey::fleet::{Entries, Freshness, Log, MemoryLog, Settings};
@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 
 use crate::disk::{Call, Disk, Fault, How, Step};
 use crate::power::{crashes, each_point};
+use crate::recovery::until;
 use crate::rounds;
 use crate::workload::assert_sound;
 
@@ -97,14 +98,6 @@ fn alone(image: &[u8]) -> Engine {
     let path = dir.path().join("keys.redb");
     std::fs::write(&path, image).unwrap();
     options().leave_fleet(&path).unwrap()
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

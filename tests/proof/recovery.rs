@@ -45,7 +45,7 @@ fn is_granted(engine: &Engine, issued: &Issued) -> bool {
 }
 
 /// Waits for what happens in the background, for as long as a slow machine takes.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < Duration::from_secs(120), "{what}");

@@ -77,7 +77,7 @@ impl Core {
     }
 
     /// Catches up with what was published before, where the file has lost it.
-    pub(in crate::engine) fn try_to_light(&self, fleet: &Fleet) {
+    pub(in crate::engine) fn try_to_catch_up(&self, fleet: &Fleet) {
         if let Err(error) = self.catch_up(fleet, Some(fleet.decided())) {
             fleet.failed(&error);
         }
