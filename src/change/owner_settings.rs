@@ -50,8 +50,10 @@ pub(crate) fn update(
     new.updated_by = actor.map(str::to_owned);
     tx.put_owner_settings(keyspace.id, owner, &new)?;
     if changes.iter().any(|change| change.field == "quota") {
-        match new.quota.or_default(keyspace.default_quota(owner.depth())) {
+        match new.quota.own() {
             Some(quota) => drop(tx.set_owner_quota(keyspace.id, owner, quota)?),
+            // That of its level is begun, full, by the first request that spends of it: with an
+            // entry in the trail, by which it is missed if it is lost.
             None => tx.remove_owner_quota(keyspace.id, owner)?,
         }
     }

@@ -86,7 +86,8 @@ impl Core {
             if let Some(denial) = self.ended(&found, &proven, requirements) {
                 return self.deny(&proven.view, denial, Way::File);
             }
-            let Some(verdict) = self.conclude(&proven, None, requirements, Way::File)? else {
+            let left = requirements.beyond_paid(found.id);
+            let Some(verdict) = self.conclude(&proven, None, &left, Way::File)? else {
                 continue;
             };
             if verdict.is_granted() {

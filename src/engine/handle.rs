@@ -382,7 +382,12 @@ impl Engine {
         token: impl AsRef<[u8]>,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict> {
-        self.core.verify_text(token.as_ref(), requirements)
+        let token = token.as_ref();
+        #[cfg(feature = "tower")]
+        if requirements.credit.is_some() {
+            return self.core.verify_on_credit(token, requirements);
+        }
+        self.core.verify_text(token, requirements)
     }
 
     /// Verifies several tokens against the same requirements, and returns a result for

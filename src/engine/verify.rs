@@ -103,6 +103,22 @@ impl Core {
         self.verify(text, requirements)
     }
 
+    /// As [`verify_text`](Self::verify_text), of a request that others may have charged. A
+    /// token is granted only if it proves to be of the key that it names; what is no token of
+    /// gatekey's own names none.
+    #[cfg(feature = "tower")]
+    #[cold]
+    pub(crate) fn verify_on_credit(
+        &self,
+        text: &[u8],
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        match token::parse(text) {
+            Some(parts) => self.verify_text(text, &requirements.beyond_paid(parts.id)),
+            None => self.verify_text(text, requirements),
+        }
+    }
+
     /// As [`verify_text`](Self::verify_text), where the store may have failed or this
     /// verification be timed.
     #[cold]

@@ -33,7 +33,8 @@ impl Core {
         within: Permissions,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let verdict = self.vouch_for(key, within, requirements);
+        let left = requirements.beyond_paid(key);
+        let verdict = self.vouch_for(key, within, &left);
         if verdict.is_err() {
             self.note_error();
         }

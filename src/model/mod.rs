@@ -30,6 +30,8 @@ pub(crate) mod outcome;
 pub(crate) mod owner;
 pub(crate) mod owner_page;
 pub(crate) mod owner_settings;
+#[cfg(feature = "tower")]
+pub(crate) mod paid;
 pub(crate) mod parse;
 pub(crate) mod permissions;
 pub(crate) mod plan;

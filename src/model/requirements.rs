@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 #[cfg(feature = "http")]
 use crate::model::allowances::Allowances;
-use crate::model::id::Prefix;
+use crate::model::id::{KeyId, Prefix};
+#[cfg(feature = "tower")]
+use crate::model::paid::Credit;
 use crate::model::permissions::Permissions;
 
 /// What a caller of [`Engine::verify_with`](crate::Engine::verify_with) requires of a
@@ -29,6 +31,9 @@ pub struct Requirements<'a> {
     pub(crate) is_settled_later: bool,
     /// Says that this request's use of its key is counted already.
     pub(crate) is_counted: bool,
+    /// What others have charged the request's key.
+    #[cfg(feature = "tower")]
+    pub(crate) credit: Option<&'a Credit<'a>>,
     /// Where to tell what the request was charged to.
     #[cfg(feature = "http")]
     pub(crate) told: Option<&'a Told>,
@@ -62,6 +67,8 @@ impl<'a> Requirements<'a> {
             cost: 1,
             is_settled_later: false,
             is_counted: false,
+            #[cfg(feature = "tower")]
+            credit: None,
             #[cfg(feature = "http")]
             told: None,
         }
@@ -124,5 +131,66 @@ impl<'a> Requirements<'a> {
             return true;
         }
         self.is_settled_later
+    }
+
+    /// What is left to require of a key that is about to be charged.
+    #[cfg(feature = "tower")]
+    pub(crate) fn beyond_paid(mut self, key: KeyId) -> Self {
+        if let Some(credit) = self.credit.take() {
+            if let Some(paid) = credit.take(key) {
+                self.cost = self.cost.saturating_sub(paid);
+                self.is_counted = true;
+            }
+            // Also of a clone, which pays anew: its handler settles what it is charged.
+            let payment = credit.find(key);
+            self.is_settled_later |= payment.is_some_and(|payment| payment.settled.is_some());
+        }
+        self
+    }
+
+    /// What is left to require of a key that is about to be charged.
+    #[cfg(not(feature = "tower"))]
+    pub(crate) fn beyond_paid(self, _: KeyId) -> Self {
+        self
+    }
+}
+
+#[cfg(all(test, feature = "tower"))]
+mod tests {
+    use super::*;
+    use crate::model::paid::{Paid, Settled};
+
+    #[test]
+    fn what_was_paid_is_of_the_key_that_is_charged_and_used_by_one_verification() {
+        let [a, b, c] = [1, 2, 3].map(KeyId::from_raw);
+        let settled = Settled {
+            charge: None,
+            before: 0,
+        };
+        let paid = Paid::new(1, a, 5, Some(settled), None);
+        let paid = Paid::new(1, b, 7, None, Some(paid));
+        let required = |credit: &Credit<'_>, key| {
+            let mut requirements = Requirements::new().cost(9);
+            requirements.credit = Some(credit);
+            let left = requirements.beyond_paid(key);
+            assert!(left.credit.is_none());
+            (left.cost, left.is_counted, left.is_settled_later)
+        };
+        let credit = Credit::new(&paid, 1);
+        assert_eq!(required(&credit, c), (9, false, false));
+        assert!(!credit.is_used(c));
+        // A record that is read again is charged the same.
+        for _ in 0..2 {
+            assert_eq!(required(&credit, a), (4, true, true));
+        }
+        assert!(credit.is_used(a) && !credit.is_used(b));
+        // Another key than the one that was tried first.
+        assert_eq!(required(&credit, b), (2, true, false));
+        assert!(credit.is_used(b) && !credit.is_used(a));
+        // A clone of the request pays anew.
+        let credit = Credit::new(&paid, 1);
+        assert_eq!(required(&credit, a), (9, false, true));
+        assert!(!credit.is_used(a));
+        assert_eq!(required(&Credit::new(&paid, 2), b), (9, false, false));
     }
 }

@@ -169,8 +169,8 @@ impl<R> AuthLayer<R> {
     /// what the route requires, and returns `None` for what is not its own, which is then
     /// verified as a token. Such as a JWT, whose verifier asks the engine for the verdict on
     /// its key ([`Extension::vouch`](crate::extension::Extension::vouch)): then limits,
-    /// permissions and refusals are those of the key. Where a request passes several layers,
-    /// each charges such a credential.
+    /// permissions and refusals are those of the key. Hand on the requirements as they are:
+    /// where a request passes several layers, they say what it was charged already.
     ///
     /// ```
     /// # use gatekey::{Denial, Engine, Verdict, http::Dialect, tower::AuthLayer};

@@ -53,9 +53,10 @@
 //!   Where that layer lets a caller pass for whom another scheme vouches, the grant of an
 //!   outer layer stays, which may be that of another key's holder.
 //! - **A request is counted once.** For one key of one engine, through any of its handles
-//!   or clones, a request costs what the dearest layer asks, and is one use. A layer
-//!   charges what its own cost exceeds the costs that outer layers charged. A request that
-//!   is cloned between two layers is two requests: one of them has been paid for.
+//!   or clones, a request costs what the dearest layer asks, and is one use: whether the key
+//!   is known by its token, by one of an import, or by what another verifier vouches for. A
+//!   layer charges what its own cost exceeds the costs that outer layers charged. A request
+//!   that is cloned between two layers is two requests: one of them has been paid for.
 //!
 //! The order of calls on a layer does not matter. A key is required where permissions are
 //! required or [`required`](AuthLayer::required) was called. Otherwise, anonymous callers
@@ -64,7 +65,8 @@
 //! # Costs that are known after the answer
 //! [`settled_later`](AuthLayer::settled_later) charges a request its cost as an estimate, and gives the
 //! handler a [`Settlement`], which takes what it cost in the end. Where one layer of a stack is settled
-//! later, so is all that the layers behind it charge.
+//! later, so is all that the layers behind it charge, with the same settlement. A request that
+//! is cloned between two layers has two: each handler settles what its own request cost.
 //!
 //! # Beside another scheme
 //! Callers may come with a key or, for example, with a JWT. Put the other scheme's layer
@@ -94,7 +96,6 @@
 //! An error in gRPC is not an HTTP status, and its routes are methods: wrap [`GrpcLayer`]
 //! around the services of a server, such as tonic's.
 
-mod charge;
 mod deadline;
 mod drain;
 mod drain_layer;

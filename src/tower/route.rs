@@ -7,7 +7,6 @@ use std::sync::Arc;
 use ::http::request::Parts;
 use ::http::{Extensions, HeaderMap, HeaderValue, Request};
 
-use super::charge::Charges;
 use super::drain::DrainLimits;
 use super::settlement::Settlement;
 use crate::Timestamp;
@@ -15,7 +14,8 @@ use crate::engine::handle::Engine;
 use crate::http::{
     Dialect, Presented, Rejection, RejectionReason, Report, SourceFault, Verifier, call_hook,
 };
-use crate::model::id::{KeyId, Prefix};
+use crate::model::id::Prefix;
+use crate::model::paid::{Credit, Paid, Settled};
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Grant;
@@ -80,7 +80,7 @@ struct Granted {
     /// What the request has cost by now, in all.
     cost: u32,
     /// Where the cost is known after the answer.
-    settlement: Option<Settlement>,
+    settled: Option<Settled>,
 }
 
 /// Tells the handlers that a layer let an anonymous caller pass.
@@ -143,16 +143,21 @@ impl Route {
         if let Found::Granted(Granted {
             grant,
             cost,
-            settlement,
+            settled,
         }) = found
         {
             let reported = self.dialect.report_of(&grant);
-            let before = extensions.remove::<Charges>();
-            let charges = Charges::new(self.engine.identity(), grant.key_id(), cost, before);
-            extensions.insert(charges);
-            match settlement {
-                Some(settlement) => drop(extensions.insert(settlement)),
-                None => self.forget_settlement(extensions, grant.key_id()),
+            let before = extensions.remove::<Paid>();
+            let (engine, key) = (self.engine.identity(), grant.key_id());
+            let paid = Paid::new(engine, key, cost, settled.clone(), before);
+            extensions.insert(paid);
+            match settled {
+                Some(settled) => {
+                    let settlement = Settlement::new(self.engine.clone(), settled);
+                    extensions.insert(settlement);
+                }
+                // One of an outer layer is of another key.
+                None => drop(extensions.remove::<Settlement>()),
             }
             extensions.insert(grant);
             return Ok(Passed::Granted(reported));
@@ -230,10 +235,6 @@ impl Route {
                 .map_err(|fault| self.dialect.source_unknown(fault, presented))?,
             None => None,
         };
-        // The charge is that key's: the token is granted only if it proves to be the key's.
-        let charged = presented
-            .key_id()
-            .and_then(|key| self.take(extensions, key));
         let mut inline = [""; NAMES_INLINE];
         let overflow: Vec<&str>;
         let names = match inline.get_mut(..self.permissions.len()) {
@@ -251,49 +252,39 @@ impl Route {
         let mut requirements = Requirements::new()
             .permissions(names)
             .permission_mask(self.permission_mask)
-            .cost(self.cost.saturating_sub(charged.unwrap_or(0)));
+            .cost(self.cost);
         requirements.keyspace = self.keyspace;
         requirements.source = source;
-        requirements.is_counted = charged.is_some();
-        // Of what was charged before, as far as that is settled later, too.
-        let outer =
-            (charged.and(presented.key_id())).and_then(|key| self.settlement_of(extensions, key));
-        requirements.is_settled_later = self.is_settled_later || outer.is_some();
-        let grant = self.dialect.verify(
+        requirements.is_settled_later = self.is_settled_later;
+        // What outer layers have charged the key, whichever it proves to be.
+        let paid = extensions.get::<Paid>();
+        let credit = paid.map(|paid| Credit::new(paid, self.engine.identity()));
+        requirements.credit = credit.as_ref();
+        let mut grant = self.dialect.verify(
             &self.engine,
             self.verifier.as_deref(),
             presented,
             &requirements,
         )?;
-        let before = charged.unwrap_or(0);
-        let settlement = requirements.is_settled_later.then(|| {
-            let charge = grant.charge().cloned();
-            Settlement::new(self.engine.clone(), grant.key_id(), charge, before, outer)
-        });
+        let key = grant.key_id();
+        let payment = credit.as_ref().and_then(|credit| credit.find(key));
+        let is_paid = credit.as_ref().is_some_and(|credit| credit.is_used(key));
+        let before = payment.map_or(0, |payment| if is_paid { payment.cost } else { 0 });
+        let charge = grant.charge.clone();
+        let settled = match payment.and_then(|payment| payment.settled.as_ref()) {
+            Some(outer) if is_paid => Some(outer.with(charge, before)),
+            // Where a clone has used what was charged before, this one pays and settles anew.
+            None if !self.is_settled_later => None,
+            _ => Some(Settled { charge, before }),
+        };
+        if let Some(Settled { charge, .. }) = &settled {
+            grant.charge.clone_from(charge);
+        }
         Ok(Found::Granted(Granted {
             cost: before.max(self.cost),
             grant,
-            settlement,
+            settled,
         }))
-    }
-
-    /// The settlement of an outer layer for this key of this engine.
-    fn settlement_of(&self, extensions: &Extensions, key: KeyId) -> Option<Settlement> {
-        let found = extensions.get::<Settlement>()?;
-        found.is_of(&self.engine, key).then(|| found.clone())
-    }
-
-    /// Takes the settlement of an outer layer away, unless it is of the key that is granted.
-    fn forget_settlement(&self, extensions: &mut Extensions, key: KeyId) {
-        let found = extensions.get::<Settlement>();
-        if found.is_some_and(|found| !found.is_of(&self.engine, key)) {
-            extensions.remove::<Settlement>();
-        }
-    }
-
-    fn take(&self, extensions: &Extensions, key: KeyId) -> Option<u32> {
-        let charges = extensions.get::<Charges>()?;
-        charges.take(self.engine.identity(), key)
     }
 
     /// Reports a rejection to the server.

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::engine::handle::Engine;
-use crate::model::charge::Charge;
 use crate::model::error::Result;
-use crate::model::id::KeyId;
+use crate::model::paid::Settled;
 
 /// Settles a request at what it cost, behind a layer that is
 /// [`settled_later`](super::AuthLayer::settled_later): in the request's extensions, and an
@@ -15,6 +14,9 @@ use crate::model::id::KeyId;
 /// It is cheap to clone, and all clones settle one request: it can go with the body of an
 /// answer, to be settled when that ends. Where nobody settles, the request stays charged at
 /// the cost of the layer.
+///
+/// Behind several layers it settles what all of them charged, except those that stand outside
+/// of the first that is settled later.
 ///
 #[cfg_attr(feature = "axum", doc = "```")]
 #[cfg_attr(not(feature = "axum"), doc = "```ignore")]
@@ -42,46 +44,16 @@ use crate::model::id::KeyId;
 /// # Ok::<(), gatekey::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Settlement(Arc<Settled>);
-
-struct Settled {
-    engine: Engine,
-    key: KeyId,
-    /// What the layer charged beyond what was charged before it. `None`: another verifier
-    /// knew the credential, and charged nothing that can be settled.
-    charge: Option<Charge>,
-    /// What layers outside of it have charged.
-    before: u32,
-    /// Of them, what can be settled too.
-    outer: Option<Settlement>,
-}
+pub struct Settlement(Arc<(Engine, Settled)>);
 
 impl Settlement {
-    pub(super) fn new(
-        engine: Engine,
-        key: KeyId,
-        charge: Option<Charge>,
-        before: u32,
-        outer: Option<Self>,
-    ) -> Self {
-        Self(Arc::new(Settled {
-            engine,
-            key,
-            charge,
-            before,
-            outer,
-        }))
+    pub(super) fn new(engine: Engine, settled: Settled) -> Self {
+        Self(Arc::new((engine, settled)))
     }
 
-    pub(super) fn is_of(&self, engine: &Engine, key: KeyId) -> bool {
-        self.0.key == key && self.0.engine.identity() == engine.identity()
-    }
-
-    /// Says what the request cost in all. What it cost more than the layer charged is charged
+    /// Says what the request cost in all. What it cost more than the layers charged is charged
     /// and never refused; what it cost less is given back. It can be repeated, so that a
     /// long answer is settled as it goes. [`Engine::settle`] has the cases.
-    ///
-    /// What a layer outside has charged stays charged unless that is settled later, too.
     ///
     /// # Cost
     /// Some hundred nanoseconds, and a commit where a quota has too little in memory, as a
@@ -90,16 +62,7 @@ impl Settlement {
     /// # Errors
     /// Those of [`Engine::settle`].
     pub fn settle(&self, cost: u32) -> Result<()> {
-        let Settled {
-            engine,
-            charge,
-            before,
-            outer,
-            ..
-        } = &*self.0;
-        if let Some(outer) = outer {
-            outer.settle(cost.min(*before))?;
-        }
+        let (engine, Settled { charge, before }) = &*self.0;
         match charge {
             Some(charge) => engine.settle(charge, cost.saturating_sub(*before)),
             None => Ok(()),
@@ -110,7 +73,7 @@ impl Settlement {
 impl fmt::Debug for Settlement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settlement")
-            .field("charge", &self.0.charge)
+            .field("charge", &self.0.1.charge)
             .finish_non_exhaustive()
     }
 }

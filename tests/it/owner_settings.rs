@@ -660,6 +660,36 @@ fn a_quota_of_an_owner_that_is_lost_is_used_up() {
 }
 
 #[test]
+fn a_quota_of_its_level_that_an_owner_went_back_to_is_missed_where_it_is_lost() {
+    for before in [Setting::Own(monthly(50)), Setting::Unlimited] {
+        let mut store = Store::on_file();
+        let engine = &store.engine;
+        let defaults = LevelDefaults::new().quota(monthly(20));
+        let keyspace = keyspace("acme_live").owner_defaults(1, defaults);
+        engine.create_keyspace(keyspace).unwrap();
+        let issued = engine.issue(NewKey::new("acme_live", "acme/a").unwrap());
+        let issued = issued.unwrap();
+        set(engine, "acme", OwnerUpdate::new().quota(before));
+        assert!(engine.verify(issued.token.expose()).unwrap().is_granted());
+        set(engine, "acme", OwnerUpdate::new().quota(None));
+        let left = |engine: &Engine| {
+            let left = engine.quotas_left(issued.key.id).unwrap();
+            left[0].status().remaining
+        };
+        assert_eq!(left(engine), 20);
+        store.assert_sound();
+        for _ in 0..5 {
+            let verdict = store.engine.verify(issued.token.expose()).unwrap();
+            assert!(verdict.is_granted());
+        }
+        assert_eq!(left(&store.engine), 15);
+        put(&mut store, true, "acme", None);
+        repaired(&store, "owner_quotas");
+        assert_eq!(left(&store.engine), 0);
+    }
+}
+
+#[test]
 fn an_old_number_of_an_owners_quota_is_found_and_its_quota_used_up() {
     let mut store = with_settings();
     let old = row(&mut store, QUOTAS, "acme");

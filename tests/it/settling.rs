@@ -375,6 +375,38 @@ fn threads_that_settle_lose_nothing_and_charge_nothing_twice() {
 }
 
 #[test]
+fn all_that_was_charged_is_given_back_however_often_it_was_said() {
+    for (limit, step, left_later) in [
+        (Limit::per_hour(1_000_000).fixed(), 10, 1_000_000),
+        (Limit::per_hour(1_000_000), 10, 1_000_000),
+        (Limit::per_hour(1_000_000).bucket(1_000_000), 0, 1_000_000),
+    ] {
+        let (engine, clock) = engine();
+        let tier = OwnerUpdate::new().limits([limit]);
+        update(&engine, "acme", tier.quota(Quota::new(1_000_000)));
+        let key = issue(&engine, "acme/a");
+        let first = begin(&engine, &key, 4_000);
+        let second = begin(&engine, &key, 4_000);
+        for round in 1..=500 {
+            clock.advance(Duration::from_millis(step));
+            // A long answer, chunk by chunk.
+            engine.settle(&first, 4_000 + round).unwrap();
+            // One that is estimated again and again.
+            engine.settle(&second, 3_000 + (round % 2) * 2_000).unwrap();
+        }
+        assert_eq!((first.cost(), second.cost()), (4_500, 3_000));
+        assert_eq!(left(&engine, &key), [1_000_000 - 7_500]);
+        engine.settle(&first, 100).unwrap();
+        engine.settle(&second, 0).unwrap();
+        assert_eq!(left(&engine, &key), [left_later - 100], "{limit:?}");
+        engine.settle(&first, 0).unwrap();
+        assert_eq!(left(&engine, &key), [left_later], "{limit:?}");
+        let quota = &engine.quotas_left(key.key.id).unwrap()[0];
+        assert_eq!(quota.status().remaining, 1_000_000);
+    }
+}
+
+#[test]
 fn a_settlement_without_a_store_is_an_error_and_can_be_repeated() {
     let (engine, _) = engine();
     let charge = begin(&engine, &issue(&engine, "acme"), 1);

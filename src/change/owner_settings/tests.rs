@@ -92,7 +92,13 @@ fn an_owner_spends_its_own_quota_or_that_of_its_level_each_for_itself() {
     assert_eq!(spend(&core, "globex"), Some((other, 50)));
     let none = set(&core, "acme", OwnerUpdate::new().quota(None));
     assert!(none.is_empty());
-    assert_eq!(spend(&core, "acme"), Some((number, 50)));
+    // By the first request that spends of it, with an entry of its own.
+    let gone = core.mutate(|tx| tx.find_owner_quota(0, &"acme".parse()?));
+    assert_eq!(gone.unwrap(), None);
+    let (again, left) = spend(&core, "acme").unwrap();
+    assert_eq!(left, 50);
+    assert_ne!(again, number);
+    assert_eq!(spend(&core, "acme"), Some((again, 47)));
     assert_sound(&core);
 
     // Without either, nothing is left of it.
@@ -123,13 +129,15 @@ fn a_quota_that_is_changed_is_another() {
         );
         seen.push(revision(&core));
     }
-    set_default(&core, Some(20));
-    set(&core, "acme", OwnerUpdate::new().quota(None));
-    seen.push(revision(&core));
-    set_default(&core, Some(30));
-    spend(&core, "acme").unwrap();
-    seen.push(revision(&core));
     assert!(seen.iter().all(|(number, _)| *number == seen[0].0));
+    set(&core, "acme", OwnerUpdate::new().quota(None));
+    for requests in [20, 30] {
+        set_default(&core, Some(requests));
+        spend(&core, "acme").unwrap();
+        seen.push(revision(&core));
+    }
+    assert_ne!(seen[3].0, seen[2].0);
+    assert_eq!(seen[4].0, seen[3].0);
     assert!(seen.is_sorted_by(|one, next| one.1 < next.1), "{seen:?}");
 }
 

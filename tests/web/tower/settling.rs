@@ -1,16 +1,21 @@
 //! Requests that are settled at what they cost, by their handlers.
 
-use std::sync::{Arc, Mutex};
+use std::convert::Infallible;
+use std::sync::{Arc, Barrier, Mutex};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::Response;
 use axum::routing::post;
-use gatekey::http::Dialect;
+use gatekey::http::{Carrier, Dialect};
 use gatekey::tower::{AuthLayer, GrantRejection, Settlement};
-use gatekey::{Engine, Issued, NewKey, NewKeyspace, OwnerUpdate, Quota};
-use http::{Request, StatusCode};
-use tower::ServiceExt as _;
+use gatekey::{
+    Credential, Engine, ForeignHash, ForeignKey, Grant, Issued, NewImport, NewKey, NewKeyspace,
+    OwnerUpdate, Permissions, Quota,
+};
+use http::{HeaderName, Request, StatusCode};
+use tower::{ServiceExt as _, service_fn};
 
 const QUOTA: u64 = 100_000;
 
@@ -35,15 +40,74 @@ fn spent(engine: &Engine, issued: &Issued) -> u64 {
 }
 
 async fn ask(app: &Router, token: Option<&Issued>, body: &str) -> StatusCode {
+    ask_with(app, token.map(|issued| issued.token.expose()), body).await
+}
+
+async fn ask_with(app: &Router, credential: Option<&str>, body: &str) -> StatusCode {
     let request = Request::post("/chat");
-    let request = match token {
-        Some(issued) => {
-            request.header("authorization", format!("Bearer {}", issued.token.expose()))
-        }
+    let request = match credential {
+        Some(text) => request.header("authorization", format!("Bearer {text}")),
         None => request,
     };
     let request = request.body(Body::from(body.to_owned())).unwrap();
     app.clone().oneshot(request).await.unwrap().status()
+}
+
+/// What a key of `acme` is known by.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    Token,
+    /// A token that another system issued.
+    Imported,
+    /// Another proof, for which an extension vouches, such as a JWT.
+    Vouched,
+    /// A text that another verifier changes for the key's token.
+    Exchanged,
+}
+
+const IMPORTED: &str = "op-4f1c9a30b7d2e856";
+
+impl Shown {
+    const ALL: [Self; 4] = [Self::Token, Self::Imported, Self::Vouched, Self::Exchanged];
+
+    /// Its text, and a layer that knows it.
+    fn of(self, engine: &Engine, issued: &Issued, auth: AuthLayer) -> (String, AuthLayer) {
+        let (key, token) = (issued.key.id, issued.token.expose().to_owned());
+        match self {
+            Self::Token => (token, auth),
+            Self::Imported => {
+                let import = NewImport::new("old", ForeignHash::Plain);
+                engine.begin_import(import).unwrap();
+                let spec = NewKey::new("acme_live", "acme/moved").unwrap();
+                let moved = ForeignKey::new(spec, Credential::token(IMPORTED));
+                engine.import_keys("old", vec![moved]).unwrap();
+                (IMPORTED.to_owned(), auth)
+            }
+            Self::Vouched => {
+                let jwts = engine.extension("jwts").unwrap();
+                let auth = auth.also_verified_by(move |text, requirements| {
+                    let vouch = || jwts.vouch(key, Permissions::ALL, requirements);
+                    (text == b"header.claims.signature").then(vouch)
+                });
+                ("header.claims.signature".to_owned(), auth)
+            }
+            Self::Exchanged => {
+                let engine = engine.clone();
+                let auth = auth.also_verified_by(move |text, requirements| {
+                    let verify = || engine.verify_with(&token, requirements);
+                    (text == b"session").then(verify)
+                });
+                ("session".to_owned(), auth)
+            }
+        }
+    }
+}
+
+/// How often the keys of `acme` were used.
+fn uses(engine: &Engine) -> u64 {
+    engine.flush().unwrap();
+    let keys = engine.keys(gatekey::KeyFilter::new());
+    keys.map(|key| key.unwrap().usage.count).sum()
 }
 
 /// The request says what it costs, a number after the other.
@@ -112,22 +176,202 @@ async fn a_request_is_settled_through_all_layers_of_a_stack() {
         ([(false, 800), (true, 4_000)], [800, 4_500, 800]),
         ([(false, 4_000), (true, 20)], [4_000, 4_500, 4_000]),
     ];
-    for (layers, costs) in stacks {
-        let (engine, issued, auth) = world();
-        let [outer, inner] = layers.map(|(settled, cost)| {
-            let auth = auth.clone().cost(cost);
-            if settled { auth.settled_later() } else { auth }
-        });
-        let app = Router::new()
-            .route("/chat", post(chat).route_layer(inner))
-            .layer(outer);
-        let mut before = 0;
-        for (said, cost) in ["730", "4500", "10"].into_iter().zip(costs) {
-            assert_eq!(ask(&app, Some(&issued), said).await, 200);
-            let now = spent(&engine, &issued);
-            assert_eq!(now - before, cost, "{layers:?} {said}");
-            before = now;
+    for shown in Shown::ALL {
+        for (layers, costs) in stacks {
+            let (engine, issued, auth) = world();
+            let (text, auth) = shown.of(&engine, &issued, auth);
+            let [outer, inner] = layers.map(|(settled, cost)| {
+                let auth = auth.clone().cost(cost);
+                if settled { auth.settled_later() } else { auth }
+            });
+            let app = Router::new()
+                .route("/chat", post(chat).route_layer(inner))
+                .layer(outer);
+            let mut before = 0;
+            for (said, cost) in ["730", "4500", "10"].into_iter().zip(costs) {
+                assert_eq!(ask_with(&app, Some(&text), said).await, 200);
+                let now = spent(&engine, &issued);
+                assert_eq!(now - before, cost, "{shown:?} {layers:?} {said}");
+                before = now;
+            }
+            assert_eq!(uses(&engine), 3, "{shown:?} {layers:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_charged_once_by_a_stack_whatever_its_key_is_known_by() {
+    for shown in Shown::ALL {
+        for costs in [[5, 3], [3, 5], [0, 4], [4, 0]] {
+            let (engine, issued, auth) = world();
+            let (text, auth) = shown.of(&engine, &issued, auth);
+            let [outer, middle, inner] =
+                [costs[0], 1, costs[1]].map(|cost| auth.clone().cost(cost));
+            let app = Router::new()
+                .route("/chat", post(|_: Grant| async {}).route_layer(inner))
+                .layer(middle)
+                .layer(outer);
+            assert_eq!(ask_with(&app, Some(&text), "").await, 200);
+            let dearest = costs.into_iter().max().map_or(0, u64::from);
+            assert_eq!(spent(&engine, &issued), dearest, "{shown:?} {costs:?}");
+            assert_eq!(uses(&engine), 1, "{shown:?} {costs:?}");
+            // It need not be admitted twice, either.
+            let quota = OwnerUpdate::new().quota(Quota::new(dearest));
+            engine.update_owner("acme_live", "acme", quota).unwrap();
+            assert_eq!(ask_with(&app, Some(&text), "").await, 200);
+            assert_eq!(ask_with(&app, Some(&text), "").await, 429);
+        }
+    }
+}
+
+/// A key of another owner, and a layer that has keys in a header of their own.
+fn another(engine: &Engine) -> (Issued, AuthLayer) {
+    let quota = OwnerUpdate::new().quota(Quota::new(QUOTA));
+    engine.update_owner("acme_live", "umbrella", quota).unwrap();
+    let spec = NewKey::new("acme_live", "umbrella").unwrap();
+    let header = Carrier::Header(HeaderName::from_static("x-key"));
+    let dialect = Dialect::builder().carriers([header]).build().unwrap();
+    let layer = AuthLayer::new(engine.clone(), dialect);
+    (engine.issue(spec).unwrap(), layer)
+}
+
+#[tokio::test]
+async fn a_request_is_settled_as_one_through_a_layer_of_another_key() {
+    let (engine, issued, auth) = world();
+    let (other, middle) = another(&engine);
+    let app = Router::new()
+        .route("/chat", post(chat).route_layer(auth.clone().cost(30)))
+        .layer(middle.cost(5))
+        .layer(auth.cost(20).settled_later());
+    for (said, cost) in [("", 30), ("3", 3), ("40", 40)] {
+        let before = (spent(&engine, &issued), spent(&engine, &other));
+        let request = Request::post("/chat")
+            .header("x-key", other.token.expose())
+            .header("authorization", format!("Bearer {}", issued.token.expose()))
+            .body(Body::from(said))
+            .unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let after = (spent(&engine, &issued), spent(&engine, &other));
+        assert_eq!(
+            (after.0 - before.0, after.1 - before.1),
+            (cost, 5),
+            "{said:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_one_key_was_charged_is_not_charged_less_to_another() {
+    let (engine, issued, auth) = world();
+    let (other, outer) = another(&engine);
+    let outer = outer.cost(5);
+    // The inner layer takes the text of the first key for a proof of the second.
+    let (proofs, key) = (engine.extension("proofs").unwrap(), other.key.id);
+    let inner = auth
+        .cost(7)
+        .settled_later()
+        .also_verified_by(move |_, requirements| {
+            Some(proofs.vouch(key, Permissions::ALL, requirements))
+        });
+    let app = Router::new()
+        .route("/chat", post(chat).route_layer(inner))
+        .layer(outer.settled_later());
+    for (said, costs) in [("", (5, 7)), ("2", (5, 2))] {
+        let before = (spent(&engine, &issued), spent(&engine, &other));
+        let request = Request::post("/chat")
+            .header("x-key", issued.token.expose())
+            .header("authorization", format!("Bearer {}", issued.token.expose()))
+            .body(Body::from(said))
+            .unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let after = (spent(&engine, &issued), spent(&engine, &other));
+        assert_eq!((after.0 - before.0, after.1 - before.1), costs, "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_request_that_is_cloned_between_layers_each_settles_its_own() {
+    for shown in Shown::ALL {
+        for (layers, unsettled) in [
+            ([(true, 40), (false, 7)], 0),
+            ([(true, 40), (true, 70)], 0),
+            ([(true, 7), (true, 40)], 0),
+            // What the outer layer has charged for good is of the first that gets to the inner.
+            ([(false, 8), (true, 40)], 0),
+            ([(false, 30), (true, 40)], 15),
+        ] {
+            let (engine, issued, auth) = world();
+            let (text, auth) = shown.of(&engine, &issued, auth);
+            let [outer, inner] = layers.map(|(settled, cost)| {
+                let auth = auth.clone().cost(cost);
+                if settled { auth.settled_later() } else { auth }
+            });
+            // The clone costs 15, the request itself 20.
+            let twice = tower::layer::layer_fn(|inner: axum::routing::Route| {
+                service_fn(move |request: Request<Body>| {
+                    let inner = inner.clone();
+                    async move {
+                        let (parts, _) = request.into_parts();
+                        let mut status = Vec::new();
+                        for body in ["15", "20"] {
+                            let clone = Request::from_parts(parts.clone(), Body::from(body));
+                            status.push(inner.clone().oneshot(clone).await?.status());
+                        }
+                        assert_eq!(status, [200, 200]);
+                        Ok::<_, Infallible>(Response::new(Body::empty()))
+                    }
+                })
+            });
+            let app = Router::new()
+                .route("/chat", post(chat).route_layer(inner))
+                .layer(twice)
+                .layer(outer);
+            assert_eq!(ask_with(&app, Some(&text), "").await, 200);
+            let said = 15 + 20;
+            assert_eq!(
+                spent(&engine, &issued),
+                said + unsettled,
+                "{shown:?} {layers:?}"
+            );
+            assert_eq!(uses(&engine), 2, "{shown:?} {layers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn clones_that_settle_a_stack_at_once_leave_it_at_what_one_of_them_said() {
+    async fn later(State(kept): State<Arc<Mutex<Vec<Settlement>>>>, settlement: Settlement) {
+        kept.lock().unwrap().push(settlement);
+    }
+    let (engine, issued, auth) = world();
+    let kept = Arc::<Mutex<Vec<Settlement>>>::default();
+    let layer = |cost| auth.clone().cost(cost).settled_later();
+    let app = Router::new()
+        .route("/chat", post(later).route_layer(layer(40)))
+        .layer(layer(20))
+        .with_state(Arc::clone(&kept));
+    let mut before = 0;
+    for round in 0..400 {
+        assert_eq!(ask(&app, Some(&issued), "").await, 200);
+        let settlement = kept.lock().unwrap().pop().unwrap();
+        let barrier = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for cost in [10, 30] {
+                let (settlement, barrier) = (settlement.clone(), &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    settlement.settle(cost).unwrap();
+                });
+            }
+        });
+        let now = spent(&engine, &issued);
+        let cost = now - before;
+        assert!([10, 30].contains(&cost), "{cost} in round {round}");
+        settlement.settle(10).unwrap();
+        before = spent(&engine, &issued);
+        assert_eq!(before, 10 * (round + 1));
     }
 }
 
