@@ -178,6 +178,16 @@ fn denied(world: &mut World) {
     }
 }
 
+/// Issues by one thread, each timed.
+fn issue_alone(engine: &Engine) -> Vec<Duration> {
+    let issue = |at| {
+        let begun = Instant::now();
+        engine.issue(new_key(at)).unwrap();
+        begun.elapsed()
+    };
+    (0..count(1_000, 3)).map(issue).collect()
+}
+
 /// Issues on each of the engines, from so many threads each: changes a second.
 fn issue_for(engines: &[Engine], threads: usize, time: Duration) -> f64 {
     let is_over = AtomicBool::new(false);
@@ -235,14 +245,16 @@ fn changes(world: &mut World) {
     report("changes_alone_16_threads", grouped, "1/s");
     close(one.into());
 
-    let engines = world.fleet(3);
-    let mut times = Vec::new();
-    for at in 0..count(1_000, 3) {
-        let begun = Instant::now();
-        engines[0].issue(new_key(at)).unwrap();
-        times.push(begun.elapsed());
+    for servers in [1, 2] {
+        let engines = world.fleet(servers);
+        quantiles(
+            &format!("change_by_one_writer_of_{servers}"),
+            issue_alone(&engines[0]),
+        );
+        close(engines);
     }
-    quantiles("change_by_one_writer", times);
+    let engines = world.fleet(3);
+    quantiles("change_by_one_writer_of_3", issue_alone(&engines[0]));
     let by_one = issue_for(&engines[..1], 16, time);
     report("changes_of_3_servers_one_writing", by_one, "1/s");
     report(

@@ -140,7 +140,9 @@ impl Config {
     /// ```
     pub fn create_schema(&self) -> LogResult<()> {
         let worker = Worker::new(Arc::new(self.connector()?), "gatekey-schema");
-        let made = worker.call(self.deadline, |client| client.batch_execute(SCHEMA));
+        let made = worker.call(self.deadline, |session| {
+            session.client.batch_execute(SCHEMA)
+        });
         made.map_err(LogError::from)
     }
 

@@ -34,8 +34,17 @@
 //! done. So it can be used inside an async runtime as elsewhere. A call that has no answer by its
 //! deadline leaves its thread behind, and the next makes another.
 
+// What starts a PostgreSQL for tests uses this crate by its name.
+#[cfg(test)]
+extern crate self as gatekey_postgres;
+
 mod config;
 mod log;
+#[cfg(test)]
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "../tests/it/server.rs"]
+mod server;
+mod session;
 mod worker;
 
 pub use config::Config;

@@ -8,11 +8,11 @@ use gatekey::fleet::{
     Appended, Beat, Beaten, BodyId, Entries, Head, Log, LogError, LogResult, Node, Seal,
     SnapshotInfo,
 };
-use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::types::{ToSql, Type};
-use postgres::{Client, Error, Row};
+use postgres::types::Type;
+use postgres::{Error, Row};
 
 use crate::config::Connector;
+use crate::session::{Given, Session};
 use crate::worker::{Failed, Worker};
 
 pub(crate) const SCHEMA: &str = include_str!("../gatekey.sql");
@@ -42,7 +42,7 @@ WITH moved AS (
     INSERT INTO gatekey.log (store, position, body)
     SELECT $1, position, $6 FROM moved RETURNING position
 )
-SELECT position, pg_notify('gatekey_fleet', $1)::text FROM put";
+SELECT position, pg_notify('gatekey_fleet', $1 || ' ' || position)::text FROM put";
 
 // Whoever puts a part again, puts the same.
 const PUT_BODY: &str = "
@@ -128,26 +128,19 @@ impl PostgresLog {
     fn ask<T: Send + 'static>(
         &self,
         worker: &Worker,
-        work: impl FnOnce(&mut Client, &str) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&mut Session, &str) -> Result<T, Error> + Send + 'static,
     ) -> LogResult<T> {
         let store = self.store.clone();
-        let asked = worker.call(self.deadline, move |client| work(client, &store));
+        let asked = worker.call(self.deadline, move |session| work(session, &store));
         asked.map_err(LogError::from)
     }
 
     fn head(&self) -> LogResult<Head> {
-        let row = self.ask(&self.changes, |client, store| {
-            one(client, HEAD, &[(&store, Type::TEXT)])
+        let row = self.ask(&self.changes, |session, store| {
+            session.one(HEAD, &[(&store, Type::TEXT)])
         })?;
         head_of(&row.ok_or_else(no_log)?)
     }
-}
-
-type Given<'a> = (&'a (dyn ToSql + Sync), Type);
-
-/// Asks in one round trip, without preparing a statement first.
-fn one(client: &mut Client, text: &str, given: &[Given<'_>]) -> Result<Option<Row>, Error> {
-    Ok(client.query_typed(text, given)?.into_iter().next())
 }
 
 fn no_log() -> LogError {
@@ -180,15 +173,17 @@ fn head_of(row: &Row) -> LogResult<Head> {
 impl Log for PostgresLog {
     fn found(&self, first: &[u8]) -> LogResult<bool> {
         let (seal, first) = (Seal::of(first), first.to_vec());
-        let made = self.ask(&self.changes, move |client, store| {
-            client.execute(FOUND, &[&store, &seal.as_bytes().as_slice(), &first])
+        let made = self.ask(&self.changes, move |session, store| {
+            session
+                .client
+                .execute(FOUND, &[&store, &seal.as_bytes().as_slice(), &first])
         })?;
         Ok(made == 1)
     }
 
     fn founding(&self) -> LogResult<Option<Vec<u8>>> {
-        let row = self.ask(&self.asks, |client, store| {
-            client.query_opt(FOUNDING, &[&store])
+        let row = self.ask(&self.asks, |session, store| {
+            session.client.query_opt(FOUNDING, &[&store])
         })?;
         row.map(|row| get(&row, 0)).transpose()
     }
@@ -201,7 +196,7 @@ impl Log for PostgresLog {
         };
         let (old, new) = (after.seal, Seal::of(entry));
         let (store, entry) = (self.store.clone(), entry.to_vec());
-        let put = self.changes.call(self.deadline, move |client| {
+        let put = self.changes.call(self.deadline, move |session| {
             let (old, new) = (old.as_bytes().as_slice(), new.as_bytes().as_slice());
             let store = &*store;
             let given: [Given<'_>; 6] = [
@@ -212,11 +207,11 @@ impl Log for PostgresLog {
                 (&new, Type::BYTEA),
                 (&entry, Type::BYTEA),
             ];
-            one(client, APPEND, &given)
+            session.ask(APPEND, &given)
         });
         match put {
-            Ok(Some(_)) => Appended::Done,
-            Ok(None) => match self.head() {
+            Ok(rows) if !rows.is_empty() => Appended::Done,
+            Ok(_) => match self.head() {
                 Ok(head) => Appended::Overtaken(head),
                 Err(error) => Appended::Failed(error),
             },
@@ -228,7 +223,7 @@ impl Log for PostgresLog {
     fn put_body(&self, after: u64, id: &BodyId, part: u32, bytes: &[u8]) -> LogResult<()> {
         let (after, part) = (to_db(after)?, part_to_db(part)?);
         let (id, bytes) = (*id, bytes.to_vec());
-        self.ask(&self.changes, move |client, store| {
+        self.ask(&self.changes, move |session, store| {
             let given: [Given<'_>; 5] = [
                 (&store, Type::TEXT),
                 (&after, Type::INT8),
@@ -236,27 +231,27 @@ impl Log for PostgresLog {
                 (&part, Type::INT4),
                 (&bytes, Type::BYTEA),
             ];
-            one(client, PUT_BODY, &given).map(drop)
+            session.one(PUT_BODY, &given).map(drop)
         })
     }
 
     fn body(&self, after: u64, id: &BodyId, part: u32) -> LogResult<Option<Vec<u8>>> {
         let (after, part, id) = (to_db(after)?, part_to_db(part)?, *id);
-        let row = self.ask(&self.asks, move |client, store| {
+        let row = self.ask(&self.asks, move |session, store| {
             let given: [Given<'_>; 4] = [
                 (&store, Type::TEXT),
                 (&after, Type::INT8),
                 (&id.as_slice(), Type::BYTEA),
                 (&part, Type::INT4),
             ];
-            one(client, BODY, &given)
+            session.one(BODY, &given)
         })?;
         row.map(|row| get(&row, 0)).transpose()
     }
 
     fn fence(&self) -> LogResult<Head> {
-        let row = self.ask(&self.changes, |client, store| {
-            client.query_opt(FENCE, &[&store])
+        let row = self.ask(&self.changes, |session, store| {
+            session.client.query_opt(FENCE, &[&store])
         })?;
         head_of(&row.ok_or_else(no_log)?)
     }
@@ -264,14 +259,14 @@ impl Log for PostgresLog {
     fn read(&self, after: u64, at_most: usize) -> LogResult<Entries> {
         let behind = to_db(after)?;
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let rows = self.ask(&self.asks, move |client, store| {
+        let rows = self.ask(&self.asks, move |session, store| {
             let given: [Given<'_>; 4] = [
                 (&store, Type::TEXT),
                 (&behind, Type::INT8),
                 (&at_most, Type::INT8),
                 (&READ_BYTES_MAX, Type::INT8),
             ];
-            client.query_typed(READ, &given)
+            session.ask(READ, &given)
         })?;
         let mut found = Vec::with_capacity(rows.len());
         for (row, expected) in rows.iter().zip(after + 1..) {
@@ -282,8 +277,8 @@ impl Log for PostgresLog {
         }
         if found.is_empty() {
             // None yet, or they were trimmed away.
-            let row = self.ask(&self.asks, |client, store| {
-                one(client, FLOOR, &[(&store, Type::TEXT)])
+            let row = self.ask(&self.asks, |session, store| {
+                session.one(FLOOR, &[(&store, Type::TEXT)])
             })?;
             let floor = from_db(get(&row.ok_or_else(no_log)?, 0)?)?;
             if after < floor {
@@ -296,17 +291,8 @@ impl Log for PostgresLog {
     fn wait(&self, after: u64, timeout: Duration) -> LogResult<()> {
         let after = to_db(after)?;
         let (store, deadline) = (self.store.clone(), self.deadline.saturating_add(timeout));
-        let waited = self.waits.call(deadline, move |client| {
-            // Before the question: what comes between the two is told. It is lost with the
-            // connection; then the next question finds out.
-            client.batch_execute("LISTEN gatekey_fleet")?;
-            let head = one(client, HEAD, &[(&&*store, Type::TEXT)])?;
-            let position: Option<i64> = head.map(|row| row.try_get(0)).transpose()?;
-            if position.is_some_and(|position| position > after) {
-                return Ok(());
-            }
-            client.notifications().timeout_iter(timeout).next()?;
-            Ok(())
+        let waited = self.waits.call(deadline, move |session| {
+            session.wait(&store, after, timeout)
         });
         waited.map_err(LogError::from)
     }
@@ -315,7 +301,7 @@ impl Log for PostgresLog {
         let (node, position) = (beat.node.clone(), to_db(beat.position)?);
         let lease = i64::try_from(beat.lease.as_millis()).unwrap_or(i64::MAX);
         let reads = beat.reads.clone();
-        let row = self.ask(&self.asks, move |client, store| {
+        let row = self.ask(&self.asks, move |session, store| {
             let given: [Given<'_>; 5] = [
                 (&store, Type::TEXT),
                 (&node, Type::TEXT),
@@ -323,7 +309,7 @@ impl Log for PostgresLog {
                 (&lease, Type::INT8),
                 (&reads, Type::BYTEA),
             ];
-            one(client, BEAT, &given)
+            session.one(BEAT, &given)
         })?;
         let row = row.ok_or_else(no_log)?;
         let at = Timestamp::from_unix_ms(from_db(get(&row, 3)?)?);
@@ -335,8 +321,8 @@ impl Log for PostgresLog {
     }
 
     fn nodes(&self) -> LogResult<Vec<Node>> {
-        let rows = self.ask(&self.changes, |client, store| {
-            client.query_typed(NODES, &[(&store, Type::TEXT)])
+        let rows = self.ask(&self.changes, |session, store| {
+            session.client.query_typed(NODES, &[(&store, Type::TEXT)])
         })?;
         let node = |row: &Row| {
             Ok(Node {
@@ -354,20 +340,21 @@ impl Log for PostgresLog {
 
     fn forget(&self, node: &str) -> LogResult<()> {
         let node = node.to_owned();
-        self.ask(&self.asks, move |client, store| {
+        self.ask(&self.asks, move |session, store| {
             let forget = "DELETE FROM gatekey.node WHERE store = $1 AND node = $2";
-            client.execute(forget, &[&store, &node]).map(drop)
+            session.client.execute(forget, &[&store, &node]).map(drop)
         })
     }
 
     fn put_part(&self, position: u64, part: u32, bytes: &[u8]) -> LogResult<()> {
         let (position, part) = (to_db(position)?, part_to_db(part)?);
         let bytes = bytes.to_vec();
-        self.ask(&self.asks, move |client, store| {
+        self.ask(&self.asks, move |session, store| {
             let put = "INSERT INTO gatekey.part (store, position, part, body)
                 VALUES ($1, $2, $3, $4)
                 ON CONFLICT (store, position, part) DO UPDATE SET body = excluded.body";
-            client
+            session
+                .client
                 .execute(put, &[&store, &position, &part, &bytes])
                 .map(drop)
         })
@@ -375,18 +362,21 @@ impl Log for PostgresLog {
 
     fn seal_snapshot(&self, snapshot: &SnapshotInfo) -> LogResult<()> {
         let (position, parts) = (to_db(snapshot.position)?, part_to_db(snapshot.parts)?);
-        self.ask(&self.asks, move |client, store| {
+        self.ask(&self.asks, move |session, store| {
             let seal = "INSERT INTO gatekey.snapshot (store, position, parts) VALUES ($1, $2, $3)
                 ON CONFLICT (store, position) DO UPDATE SET parts = excluded.parts";
-            client.execute(seal, &[&store, &position, &parts]).map(drop)
+            session
+                .client
+                .execute(seal, &[&store, &position, &parts])
+                .map(drop)
         })
     }
 
     fn snapshots(&self) -> LogResult<Vec<SnapshotInfo>> {
-        let rows = self.ask(&self.asks, |client, store| {
+        let rows = self.ask(&self.asks, |session, store| {
             let all =
                 "SELECT position, parts FROM gatekey.snapshot WHERE store = $1 ORDER BY position";
-            client.query(all, &[&store])
+            session.client.query(all, &[&store])
         })?;
         let info = |row: &Row| {
             Ok(SnapshotInfo {
@@ -399,20 +389,20 @@ impl Log for PostgresLog {
 
     fn part(&self, position: u64, part: u32) -> LogResult<Option<Vec<u8>>> {
         let (position, part) = (to_db(position)?, part_to_db(part)?);
-        let row = self.ask(&self.asks, move |client, store| {
+        let row = self.ask(&self.asks, move |session, store| {
             let one = "SELECT part.body FROM gatekey.part AS part
                 JOIN gatekey.snapshot AS snapshot USING (store, position)
                 WHERE store = $1 AND position = $2 AND part.part = $3 AND $3 < snapshot.parts";
-            client.query_opt(one, &[&store, &position, &part])
+            session.client.query_opt(one, &[&store, &position, &part])
         })?;
         row.map(|row| get(&row, 0)).transpose()
     }
 
     fn trim(&self, through: u64) -> LogResult<()> {
         let through = to_db(through.min(u64::from(u32::MAX) << 16))?;
-        let row = self.ask(&self.asks, move |client, store| {
+        let row = self.ask(&self.asks, move |session, store| {
             let given: [Given<'_>; 2] = [(&store, Type::TEXT), (&through, Type::INT8)];
-            one(client, RAISE, &given)
+            session.one(RAISE, &given)
         })?;
         if let Some(row) = row {
             let floor: i64 = get(&row, 0)?;
@@ -423,8 +413,8 @@ impl Log for PostgresLog {
             self.clear("part", "position", floor.min(through))?;
         }
         // By itself: a heartbeat waits for no trim.
-        self.ask(&self.asks, |client, store| {
-            client.execute(FORGET_LOST, &[&store]).map(drop)
+        self.ask(&self.asks, |session, store| {
+            session.client.execute(FORGET_LOST, &[&store]).map(drop)
         })
     }
 }
@@ -442,13 +432,13 @@ impl PostgresLog {
         .into();
         loop {
             let text = text.clone();
-            let row = self.ask(&self.asks, move |client, store| {
+            let row = self.ask(&self.asks, move |session, store| {
                 let given: [Given<'_>; 3] = [
                     (&store, Type::TEXT),
                     (&below, Type::INT8),
                     (&CLEARED_AT_ONCE, Type::INT8),
                 ];
-                one(client, &text, &given)
+                session.one(&text, &given)
             })?;
             let gone: i64 = row.map_or(Ok(0), |row| get(&row, 0))?;
             if gone < CLEARED_AT_ONCE {

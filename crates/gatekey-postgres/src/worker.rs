@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gatekey::fleet::LogError;
-use postgres::Client;
 use postgres::error::SqlState;
 
 use crate::config::Connector;
+use crate::session::Session;
 
 /// Why a call has no answer.
 #[derive(Debug)]
@@ -36,34 +36,35 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// The connection that a thread has, made when it is needed.
 pub(crate) struct Connection {
     connector: Arc<Connector>,
-    client: Option<Client>,
+    session: Option<Session>,
     /// Whether the database has warned since this was last cleared: of a commit that does
     /// not wait for its standby any more, say.
     warned: Arc<AtomicBool>,
 }
 
 impl Connection {
-    fn client(&mut self) -> Result<&mut Client, Failed> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
-            self.client = None;
+    fn session(&mut self) -> Result<&mut Session, Failed> {
+        if (self.session.as_ref()).is_none_or(|session| session.client.is_closed()) {
+            self.session = None;
             let made = self.connector.connect(&self.warned);
-            self.client = Some(made.map_err(|error| Failed::NotSent(told(&error)))?);
+            let made = made.map_err(|error| Failed::NotSent(told(&error)))?;
+            self.session = Some(Session::new(made));
         }
         let missing = || Failed::NotSent(LogError::new("there is no connection"));
-        self.client.as_mut().ok_or_else(missing)
+        self.session.as_mut().ok_or_else(missing)
     }
 
     fn run<T>(
         &mut self,
-        work: impl FnOnce(&mut Client) -> Result<T, postgres::Error>,
+        work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Failed> {
         self.warned.store(false, Ordering::SeqCst);
-        let ran = work(self.client()?);
+        let ran = work(self.session()?);
         let ran = ran.map_err(|error| {
             let is_refused = is_refused(&error);
             if !is_refused {
                 // Whatever becomes of it, this connection is not asked again.
-                self.client = None;
+                self.session = None;
             }
             match is_refused {
                 true => Failed::Refused(told(&error)),
@@ -133,7 +134,7 @@ impl Worker {
     pub(crate) fn call<T: Send + 'static>(
         &self,
         deadline: Duration,
-        work: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+        work: impl FnOnce(&mut Session) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, Failed> {
         let (answer, answered) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |connection| {
@@ -168,7 +169,7 @@ impl Worker {
         let spawned = thread.spawn(move || {
             let mut connection = Connection {
                 connector,
-                client: None,
+                session: None,
                 warned: Arc::default(),
             };
             while let Ok(job) = receiver.recv() {

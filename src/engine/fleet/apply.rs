@@ -21,22 +21,15 @@ const READ_MAX: usize = 256;
 /// How many bytes of entries one transaction applies, but for its last entry.
 const BYTES_PER_TRANSACTION: usize = 8 << 20;
 
-/// What catching up has met.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Met {
-    /// Whether callers elsewhere wait for this server.
-    pub(super) takes_away: bool,
-}
-
 impl Core {
     /// Applies entries until the file has the one at a position, or, with `None`, all that
     /// there are.
-    pub(super) fn catch_up(&self, fleet: &Fleet, to: Option<u64>) -> Result<Met, Error> {
-        let (mut met, mut went_back) = (Met::default(), false);
+    pub(super) fn catch_up(&self, fleet: &Fleet, to: Option<u64>) -> Result<(), Error> {
+        let mut went_back = false;
         loop {
             let place = fleet.place();
             if to.is_some_and(|to| to <= place.position) {
-                return Ok(met);
+                return Ok(());
             }
             match fleet
                 .log
@@ -45,7 +38,7 @@ impl Core {
             {
                 Entries::Found(entries) if entries.is_empty() => {
                     return match to {
-                        None => Ok(met),
+                        None => Ok(()),
                         Some(to) => {
                             let at = place.position;
                             let why = format!("it ends with {to}, and has nothing behind {at}");
@@ -56,7 +49,7 @@ impl Core {
                 Entries::Found(entries) => {
                     reached("read");
                     match self.apply(fleet, place, &entries) {
-                        Ok(more) => met.takes_away |= more.takes_away,
+                        Ok(()) => {}
                         // The store has recovered meanwhile, at an earlier entry, and another
                         // thread may have caught up already.
                         Err(_) if !went_back && fleet.place() != place => {
@@ -90,8 +83,7 @@ impl Core {
         fleet: &Fleet,
         mut after: Place,
         entries: &[Vec<u8>],
-    ) -> Result<Met, Error> {
-        let mut met = Met::default();
+    ) -> Result<(), Error> {
         let mut group: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         // Nor are entries that are applied once more mixed with others.
@@ -106,7 +98,6 @@ impl Core {
                 }
             };
             after = entry.place;
-            met.takes_away |= entry.takes_away;
             bytes += entry.len;
             // Time is set back in a transaction of its own, whose delta says to when.
             let is_cut = entry.sets_time_back
@@ -126,8 +117,7 @@ impl Core {
                 bytes = 0;
             }
         }
-        self.apply_group(fleet, &group)?;
-        Ok(met)
+        self.apply_group(fleet, &group)
     }
 
     /// Reads the entry right behind a place, with its body, of which this server has its own.
@@ -165,12 +155,13 @@ impl Core {
         }
         let present = self.present();
         let mut writer = self.store.writer(self)?;
-        let (mut count, mut has_own) = (0, false);
+        let (mut count, mut has_own, mut takes_away) = (0, false, false);
         let is_anew = fleet.had(group)?;
         let written = writer.apply(present, group, |entry| {
             count += 1;
             let waiting = fleet.waiting_for(entry.place);
             has_own |= waiting.is_some();
+            takes_away |= waiting.is_none() && entry.takes_away;
             waiting
         })?;
         if !has_own && !is_anew {
@@ -192,6 +183,9 @@ impl Core {
             }
         }
         fleet.applied.fetch_add(count, Ordering::Relaxed);
+        if takes_away {
+            fleet.owes_beat.store(true, Ordering::Release);
+        }
         Ok(())
     }
 }
@@ -275,6 +269,7 @@ mod tests {
 
         // Who waited has got it.
         let own = |seal: u8| Own {
+            position: seal.into(),
             seal: Seal::new([seal; 32]),
             waiting: Some(Waiting::default()),
             body: None,

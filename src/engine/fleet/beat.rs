@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::engine::fleet::apply::Met;
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
 use crate::model::log::{Beat, Beaten, LogError, Seal};
+use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 
 impl Core {
     /// Beats, catches up with what the heartbeat found, and grants from there on: the lease
     /// counts from before the question.
-    pub(super) fn beat(&self, fleet: &Fleet) -> Result<Met, Error> {
+    pub(super) fn beat(&self, fleet: &Fleet) -> Result<(), Error> {
         let seen = match self.beat_once(fleet)? {
             None => self.beat_once(fleet)?,
             seen => seen,
@@ -21,11 +21,10 @@ impl Core {
             let why = "a heartbeat takes longer than the lease: is the database overloaded?";
             return Err(Error::Log(LogError::new(why)));
         };
-        let met = self.catch_up(fleet, Some(beaten.head.position))?;
+        self.catch_up(fleet, Some(beaten.head.position))?;
         self.require_same(fleet, &beaten)?;
         fleet.renew(t0);
-        self.choose_pepper(fleet)?;
-        Ok(met)
+        self.choose_pepper(fleet)
     }
 
     /// Beats; gives the moment before, and the answer. `None`: others may not have seen this
@@ -49,6 +48,8 @@ impl Core {
     }
 
     fn send_beat(&self, fleet: &Fleet, t0: Duration) -> Result<Beaten, Error> {
+        // Before it is read what this server has.
+        fleet.owes_beat.store(false, Ordering::Release);
         let before = fleet.place();
         let decided = fleet.decided();
         let beat = Beat {

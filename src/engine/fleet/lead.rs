@@ -147,6 +147,7 @@ impl Core {
         };
         let seal = Seal::of(&entry);
         lock(&fleet.known).own = Some(Own {
+            position: after.position + 1,
             seal,
             waiting: Some(std::mem::take(&mut proposed.waiting)),
             body: body.map(Arc::new),

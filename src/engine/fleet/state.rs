@@ -31,6 +31,8 @@ pub(crate) struct Fleet {
     /// Held by who finds out what became of an append.
     pub(super) resolving: Mutex<()>,
     pub(super) stops: AtomicBool,
+    /// Whether this server has applied what callers of others wait for, and not beaten since.
+    pub(super) owes_beat: AtomicBool,
     /// Whether a request has waited for a slice of a quota since this was last asked.
     pub(super) has_waited: AtomicBool,
     /// The thread that takes slices ahead.
@@ -47,6 +49,7 @@ pub(crate) struct Fleet {
 
 /// An entry that this server has appended, or may have.
 pub(super) struct Own {
+    pub(super) position: u64,
     pub(super) seal: Seal,
     /// Who waits for it in this process, until it is applied.
     pub(super) waiting: Option<Waiting>,
@@ -133,6 +136,7 @@ impl Fleet {
             shares: Mutex::default(),
             resolving: Mutex::new(()),
             stops: AtomicBool::new(false),
+            owes_beat: AtomicBool::new(false),
             has_waited: AtomicBool::new(false),
             ahead: std::sync::OnceLock::new(),
             applied: AtomicU64::new(0),
@@ -146,6 +150,14 @@ impl Fleet {
     /// The entry that was published last.
     pub(super) fn place(&self) -> Place {
         lock(&self.known).place
+    }
+
+    /// The position of the entry that a caller's thread appends and will apply, if one does.
+    pub(super) fn own_under_way(&self) -> Option<u64> {
+        let known = lock(&self.known);
+        let position = known.own.as_ref()?.position;
+        let is_under_way = !known.is_in_doubt && known.owed < position;
+        (is_under_way && known.place.position < position).then_some(position)
     }
 
     /// The position up to which this server has applied or must apply entries.

@@ -106,7 +106,8 @@ fn turn(core: &Weak<Core>, fleet: &Fleet, every: Duration) -> Result<(), Error> 
         core.beat(fleet)?;
         begun
     };
-    loop {
+    let mut left = None;
+    while !fleet.owes_beat.load(Ordering::Acquire) {
         let rest = {
             let Some(core) = core.upgrade() else {
                 return Ok(());
@@ -116,16 +117,21 @@ fn turn(core: &Weak<Core>, fleet: &Fleet, every: Duration) -> Result<(), Error> 
         if rest.is_zero() || fleet.stops.load(Ordering::Acquire) {
             return Ok(());
         }
-        fleet
-            .log
-            .wait(fleet.place().position, rest.min(WAIT_MAX))
-            .map_err(Error::Log)?;
+        let after = fleet
+            .place()
+            .position
+            .max(fleet.own_under_way().unwrap_or(0));
+        (fleet.log.wait(after, rest.min(WAIT_MAX))).map_err(Error::Log)?;
+        let own = fleet.own_under_way();
+        if own.is_some() && own != left {
+            // Whoever appends it applies it, or what was there before it; unless that hangs.
+            left = own;
+            continue;
+        }
         let Some(core) = core.upgrade() else {
             return Ok(());
         };
-        if core.catch_up(fleet, None)?.takes_away {
-            // Callers wait until they hear that this server has it.
-            return Ok(());
-        }
+        core.catch_up(fleet, None)?;
     }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatekey::fleet::{
     Appended, Beat, Beaten, BodyId, Entries, Head, Log, LogResult, MemoryLog, Node, SnapshotInfo,
@@ -20,6 +20,8 @@ struct Liar {
     /// What it lies about.
     lie: AtomicU8,
     ahead_ms: AtomicU64,
+    /// How often it was asked for entries.
+    reads: AtomicU64,
     seen: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -44,6 +46,7 @@ impl Liar {
             log,
             lie: AtomicU8::new(TRUTH),
             ahead_ms: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             seen: Mutex::default(),
         })
     }
@@ -99,6 +102,7 @@ impl Log for Liar {
         self.log.fence()
     }
     fn read(&self, after: u64, at_most: usize) -> LogResult<Entries> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let Entries::Found(mut found) = self.log.read(after, at_most)? else {
             panic!("trimmed");
         };
@@ -244,6 +248,54 @@ fn a_server_asks_for_no_body_of_its_own() {
     let issued = own.issue_batch(many).unwrap();
     assert!(issued.iter().all(|key| granted(&own, key) == Some(true)));
     own.close().unwrap();
+    servers.close_equal();
+}
+
+#[test]
+fn a_server_does_not_read_again_what_it_appends() {
+    let servers = Servers::new(1, LONG);
+    let (liar, own, _) = fooled(&servers, LONG);
+    let begun = Instant::now();
+    let before = liar.reads.load(Ordering::SeqCst);
+    let issues = 300;
+    for _ in 0..issues {
+        own.issue(NewKey::new("acme_live", "acme").unwrap())
+            .unwrap();
+    }
+    let reads = liar.reads.load(Ordering::SeqCst) - before;
+    // It looks for those of others now and then: once in a wait, and once in a heartbeat.
+    let by_time = 10 + begun.elapsed().as_secs() * 20;
+    assert!(reads < issues / 2 + by_time, "{reads} of {issues}");
+    own.close().unwrap();
+    servers.close_equal();
+}
+
+/// As where its connection for changes hangs, and that for reading does not.
+#[test]
+fn a_server_whose_append_hangs_hears_of_what_others_take_away() {
+    let settings = |settings: gatekey::fleet::Settings| settings.locally();
+    let servers = Servers::with(2, LONG, |options| options, settings);
+    let issued: Vec<_> = (0..3).map(|_| servers.issue(0, "acme").unwrap()).collect();
+    servers.settle();
+    let (let_go, goes) = std::sync::mpsc::channel::<()>();
+    let (hang, hangs) = std::sync::mpsc::channel();
+    let goes = Mutex::new(goes);
+    servers.logs[1].before_appends(move || {
+        let _ = hang.send(());
+        // Not any more, once the other end is gone.
+        let _ = goes.lock().unwrap().recv();
+    });
+    std::thread::scope(|scope| {
+        let changed = scope.spawn(|| servers.issue(1, "acme"));
+        hangs.recv().unwrap();
+        for issued in &issued {
+            (servers.engines[0].revoke(issued.key.id, Reason::KeyCompromise)).unwrap();
+            let is_denied = || granted(&servers.engines[1], issued) == Some(false);
+            until("it is denied", is_denied);
+        }
+        drop(let_go);
+        changed.join().unwrap().unwrap();
+    });
     servers.close_equal();
 }
 

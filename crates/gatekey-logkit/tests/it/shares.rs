@@ -345,7 +345,9 @@ fn what_a_server_puts_back_is_granted_by_one_that_found_a_quota_used_up() {
     first.close().unwrap();
     servers.settle();
     let quota = second.key(issued.key.id).unwrap().quota.unwrap();
-    assert_eq!(quota.remaining, 99 - spent as u64);
+    // A slice that was taken ahead meanwhile is not counted there.
+    let left = 1..=99 - spent as u64;
+    assert!(left.contains(&quota.remaining), "{}", quota.remaining);
     assert_eq!(spends(), 99 - spent);
     servers.close_equal();
 }
