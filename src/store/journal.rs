@@ -5,9 +5,9 @@
 //! pass the journal by. Without a log, a journal notes nothing.
 
 use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
-use std::sync::PoisonError;
 
 use redb::{
     AccessGuard, Key, Range, ReadableTable, ReadableTableMetadata, StorageError, Table,
@@ -16,15 +16,14 @@ use redb::{
 
 use crate::model::error::Error;
 use crate::store::failure::OrStore;
-use crate::sync::{Mutex, lock};
 
 /// The changed records of a table, by their keys; `None` where it was removed.
 pub(crate) type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// The changed records of all tables, by the tables' names.
 pub(crate) type Records = BTreeMap<String, Rows>;
 
-/// What a transaction wrote. Two threads may write to it, each its own tables.
-pub(crate) struct Journal(Option<Mutex<Records>>);
+/// What a transaction wrote.
+pub(crate) struct Journal(Option<RefCell<Records>>);
 
 impl Journal {
     /// One that notes nothing.
@@ -33,12 +32,12 @@ impl Journal {
     }
 
     pub(crate) fn on() -> Self {
-        Self(Some(Mutex::new(Records::new())))
+        Self(Some(RefCell::new(Records::new())))
     }
 
     #[cold]
-    fn note(records: &Mutex<Records>, table: &str, key: &[u8], value: Option<&[u8]>) {
-        let mut records = lock(records);
+    fn note(records: &RefCell<Records>, table: &str, key: &[u8], value: Option<&[u8]>) {
+        let mut records = records.borrow_mut();
         if !records.contains_key(table) {
             records.insert(table.to_owned(), Rows::new());
         }
@@ -48,9 +47,7 @@ impl Journal {
     }
 
     pub(crate) fn into_records(self) -> Records {
-        let records = (self.0).map(|records| records.into_inner());
-        let records = records.map(|records| records.unwrap_or_else(PoisonError::into_inner));
-        records.unwrap_or_default()
+        self.0.map(RefCell::into_inner).unwrap_or_default()
     }
 }
 

@@ -612,13 +612,7 @@ impl<'a> Describer<'a> {
         };
         let keyspace = self.keyspace(record.keyspace)?;
         Ok(read::assemble(
-            record.clone(),
-            cold,
-            &keyspace,
-            revoked,
-            usage,
-            quota,
-            now,
+            record, cold, &keyspace, revoked, usage, quota, now,
         ))
     }
 }

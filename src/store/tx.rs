@@ -215,8 +215,7 @@ impl<'t> Tx<'t> {
     }
 
     pub(crate) fn audit(&mut self, actor: Option<&str>, event: AuditEvent) -> Result<(), Error> {
-        let mut bytes = Vec::with_capacity(128);
-        let seq = self.chain(actor, event, &mut bytes)?;
+        let (seq, bytes) = self.chain(actor, event)?;
         self.audit.insert(seq, bytes.as_slice()).or_store()?;
         Ok(())
     }
