@@ -235,6 +235,16 @@ fn another(engine: &Engine) -> (Issued, AuthLayer) {
     (engine.issue(spec).unwrap(), layer)
 }
 
+/// The status of a request with the token of one key in that header, and of one as a bearer.
+async fn send(app: &Router, [other, bearer]: [&Issued; 2], said: &'static str) -> StatusCode {
+    let request = Request::post("/chat")
+        .header("x-key", other.token.expose())
+        .header("authorization", format!("Bearer {}", bearer.token.expose()))
+        .body(Body::from(said))
+        .unwrap();
+    app.clone().oneshot(request).await.unwrap().status()
+}
+
 #[tokio::test]
 async fn a_request_is_settled_as_one_through_a_layer_of_another_key() {
     let (engine, issued, auth) = world();
@@ -245,13 +255,7 @@ async fn a_request_is_settled_as_one_through_a_layer_of_another_key() {
         .layer(auth.cost(20).settled_later());
     for (said, cost) in [("", 30), ("3", 3), ("40", 40)] {
         let before = (spent(&engine, &issued), spent(&engine, &other));
-        let request = Request::post("/chat")
-            .header("x-key", other.token.expose())
-            .header("authorization", format!("Bearer {}", issued.token.expose()))
-            .body(Body::from(said))
-            .unwrap();
-        let response = app.clone().oneshot(request).await.unwrap();
-        assert_eq!(response.status(), 200);
+        assert_eq!(send(&app, [&other, &issued], said).await, 200);
         let after = (spent(&engine, &issued), spent(&engine, &other));
         assert_eq!(
             (after.0 - before.0, after.1 - before.1),
@@ -279,13 +283,7 @@ async fn what_one_key_was_charged_is_not_charged_less_to_another() {
         .layer(outer.settled_later());
     for (said, costs) in [("", (5, 7)), ("2", (5, 2))] {
         let before = (spent(&engine, &issued), spent(&engine, &other));
-        let request = Request::post("/chat")
-            .header("x-key", issued.token.expose())
-            .header("authorization", format!("Bearer {}", issued.token.expose()))
-            .body(Body::from(said))
-            .unwrap();
-        let response = app.clone().oneshot(request).await.unwrap();
-        assert_eq!(response.status(), 200);
+        assert_eq!(send(&app, [&issued, &issued], said).await, 200);
         let after = (spent(&engine, &issued), spent(&engine, &other));
         assert_eq!((after.0 - before.0, after.1 - before.1), costs, "{said:?}");
     }
