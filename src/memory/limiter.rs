@@ -641,14 +641,16 @@ impl Limiter {
         if let Some(known) = shard.get(&ask.name) {
             return Ok(self.lines.get(known.place));
         }
-        let len = self.len.fetch_add(1, Ordering::Relaxed);
-        let has_room =
-            self.room.has_room(len, 1) && (has_made_room || !self.room.is_sweep_due(len));
-        let place = match has_room {
-            true => self.lines.take_at_home(home)?,
-            false => None,
+        let may_be_made = |len| {
+            let is_sweep_due = !has_made_room && self.room.is_sweep_due(len);
+            (self.room.has_room(len, 1) && !is_sweep_due).then_some(len + 1)
         };
-        let Some(place) = place else {
+        // Never more than there may be, not for a moment: whoever looks would find them.
+        let counted = (self.len).fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_be_made);
+        let Ok(len) = counted else {
+            return Ok(None);
+        };
+        let Some(place) = self.lines.take_at_home(home)? else {
             self.len.fetch_sub(1, Ordering::Relaxed);
             return Ok(None);
         };

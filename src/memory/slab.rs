@@ -109,3 +109,25 @@ impl<T: Default> Slab<T> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+mod tests {
+    use super::{CHUNK, Slab};
+
+    #[test]
+    fn places_are_taken_again_once_they_are_given_back() {
+        let slab = Slab::<u8>::new(CHUNK);
+        let take = || slab.take().map(|place| place.number);
+        assert_eq!(
+            Vec::from_iter((0..CHUNK).filter_map(|_| take())).len(),
+            CHUNK
+        );
+        assert_eq!(take(), None);
+        for number in [7, 3] {
+            slab.give_back(number);
+        }
+        // The first is the first again.
+        assert_eq!([take(), take(), take()], [Some(7), Some(3), None]);
+    }
+}

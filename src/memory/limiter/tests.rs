@@ -377,6 +377,25 @@ fn what_is_forgotten_is_no_meter_any_more() {
     }
 }
 
+/// There the exact clock is read.
+#[test]
+fn levels_are_not_charged_by_the_coarse_clock_where_a_window_may_end() {
+    let limiter = Limiter::new(100);
+    let second = terms(&[Limit::per_second(30).fixed()]);
+    let hour = terms(&[Limit::per_hour(100).fixed()]);
+    let asks = [
+        ask(Name(7, 7), Level::Owner(1), &second, "acme"),
+        key(1, &hour, "acme"),
+    ];
+    charge(&limiter, &asks, 1, at(0)).unwrap();
+    for (ms, is_charged) in [(0, true), (500, true), (999, false), (1_000, false)] {
+        let when = (When::coarse(at(ms)), &Home::new());
+        let charged = limiter.charge_steadily(&asks, 1, when, &mut None, || true);
+        assert_eq!(charged.ok(), Some(is_charged), "{ms}");
+    }
+    assert_eq!(left(&limiter, &asks[1], at(1_000)), 97);
+}
+
 /// Levels that make room for one another, turn by turn, would never be done.
 #[test]
 fn a_request_that_needs_more_meters_than_there_is_room_for_is_answered() {
