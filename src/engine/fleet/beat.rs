@@ -58,7 +58,10 @@ impl Core {
             lease: fleet.freshness.lease(),
             reads: self.reads(),
         };
-        let beaten = fleet.log.beat(&beat).map_err(Error::Log)?;
+        let beaten = fleet.log.beat(&beat).map_err(|error| {
+            fleet.owes_beat.store(true, Ordering::Release);
+            Error::Log(error)
+        })?;
         if beaten.head.position < decided {
             // What was applied was durable in the log before the question.
             let why = LogError::new(format!(

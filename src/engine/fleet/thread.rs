@@ -106,7 +106,6 @@ fn turn(core: &Weak<Core>, fleet: &Fleet, every: Duration) -> Result<(), Error> 
         core.beat(fleet)?;
         begun
     };
-    let mut left = None;
     while !fleet.owes_beat.load(Ordering::Acquire) {
         let rest = {
             let Some(core) = core.upgrade() else {
@@ -117,15 +116,12 @@ fn turn(core: &Weak<Core>, fleet: &Fleet, every: Duration) -> Result<(), Error> 
         if rest.is_zero() || fleet.stops.load(Ordering::Acquire) {
             return Ok(());
         }
-        let after = fleet
-            .place()
-            .position
-            .max(fleet.own_under_way().unwrap_or(0));
+        let waited_for = fleet.own_under_way();
+        let after = fleet.place().position.max(waited_for.unwrap_or(0));
         (fleet.log.wait(after, rest.min(WAIT_MAX))).map_err(Error::Log)?;
         let own = fleet.own_under_way();
-        if own.is_some() && own != left {
+        if own.is_some() && own != waited_for {
             // Whoever appends it applies it, or what was there before it; unless that hangs.
-            left = own;
             continue;
         }
         let Some(core) = core.upgrade() else {
