@@ -417,6 +417,11 @@ impl Engine {
         tokens: &[T],
         requirements: &Requirements<'_>,
     ) -> Vec<Result<Verdict>> {
+        #[cfg(feature = "tower")]
+        if requirements.credit.is_some() {
+            let verify = |token: &T| self.core.verify_on_credit(token.as_ref(), requirements);
+            return tokens.iter().map(verify).collect();
+        }
         self.core.verify_many(tokens, requirements)
     }
 }

@@ -12,7 +12,7 @@ use gatekey::http::{Carrier, Dialect};
 use gatekey::tower::{AuthLayer, GrantRejection, Settlement};
 use gatekey::{
     Credential, Engine, ForeignHash, ForeignKey, Grant, Issued, NewImport, NewKey, NewKeyspace,
-    OwnerUpdate, Permissions, Quota,
+    OwnerUpdate, Permissions, Quota, Verdict,
 };
 use http::{HeaderName, Request, StatusCode};
 use tower::{ServiceExt as _, service_fn};
@@ -63,12 +63,20 @@ enum Shown {
     Vouched,
     /// A text that another verifier changes for the key's token.
     Exchanged,
+    /// A text with several tokens, of which one is good.
+    Many,
 }
 
 const IMPORTED: &str = "op-4f1c9a30b7d2e856";
 
 impl Shown {
-    const ALL: [Self; 4] = [Self::Token, Self::Imported, Self::Vouched, Self::Exchanged];
+    const ALL: [Self; 5] = [
+        Self::Token,
+        Self::Imported,
+        Self::Vouched,
+        Self::Exchanged,
+        Self::Many,
+    ];
 
     /// Its text, and a layer that knows it.
     fn of(self, engine: &Engine, issued: &Issued, auth: AuthLayer) -> (String, AuthLayer) {
@@ -98,6 +106,18 @@ impl Shown {
                     (text == b"session").then(verify)
                 });
                 ("session".to_owned(), auth)
+            }
+            Self::Many => {
+                let engine = engine.clone();
+                let auth = auth.also_verified_by(move |text, requirements| {
+                    let text = std::str::from_utf8(text).unwrap();
+                    let tokens: Vec<&str> = text.split(';').collect();
+                    let verdicts = engine.verify_many(&tokens, requirements);
+                    let mut verdicts: Vec<_> = verdicts.into_iter().map(Result::unwrap).collect();
+                    let good = verdicts.iter().position(Verdict::is_granted);
+                    Some(Ok(verdicts.swap_remove(good.unwrap_or(1))))
+                });
+                (format!("old;{token}"), auth)
             }
         }
     }
