@@ -86,11 +86,12 @@ impl Core {
             if let Some(denial) = self.ended(&found, &proven, requirements) {
                 return self.deny(&proven.view, denial, Way::File);
             }
-            let left = requirements.beyond_paid(found.id);
+            let left = requirements.beyond_paid(self.identity(), found.id);
             let Some(verdict) = self.conclude(&proven, None, &left, Way::File)? else {
                 continue;
             };
             if verdict.is_granted() {
+                requirements.note_granted(self.identity(), found.id);
                 self.note_foreign(&found, &proven);
             }
             return Ok(verdict);

@@ -262,7 +262,7 @@ impl Engine {
     /// Identifies an open engine; its clones have the same identity.
     #[cfg(feature = "tower")]
     pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.core).addr()
+        self.core.identity()
     }
 
     /// Whether a text begins as the tokens of a keyspace do, ignoring case and leading

@@ -74,6 +74,12 @@ impl Engine {
     pub fn settle(&self, charge: &Charge, cost: u32) -> Result<()> {
         self.core.settle(charge, cost)
     }
+
+    /// What names it in its charges.
+    #[cfg(feature = "tower")]
+    pub(crate) fn charges_as(&self) -> u64 {
+        self.core.limiter.names().identity()
+    }
 }
 
 impl Core {

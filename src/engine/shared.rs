@@ -85,6 +85,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Identifies an open engine in this process. A count of references would be one on which
+    /// all threads contend, on every request.
+    pub(crate) fn identity(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     pub(crate) fn open(options: &Options, at: Place<'_>) -> Result<Self, Error> {
         let path = at.path();
         let resident = Resident::new(options.resident_bytes).map_err(|_| {

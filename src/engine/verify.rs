@@ -113,10 +113,15 @@ impl Core {
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        match token::parse(text) {
-            Some(parts) => self.verify_text(text, &requirements.beyond_paid(parts.id)),
-            None => self.verify_text(text, requirements),
+        let Some(parts) = token::parse(text) else {
+            return self.verify_text(text, requirements);
+        };
+        let left = requirements.beyond_paid(self.identity(), parts.id);
+        let verdict = self.verify_text(text, &left)?;
+        if verdict.is_granted() {
+            requirements.note_granted(self.identity(), parts.id);
         }
+        Ok(verdict)
     }
 
     /// As [`verify_text`](Self::verify_text), where the store may have failed or this

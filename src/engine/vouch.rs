@@ -33,10 +33,12 @@ impl Core {
         within: Permissions,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let left = requirements.beyond_paid(key);
+        let left = requirements.beyond_paid(self.identity(), key);
         let verdict = self.vouch_for(key, within, &left);
-        if verdict.is_err() {
-            self.note_error();
+        match &verdict {
+            Ok(Verdict::Granted(_)) => requirements.note_granted(self.identity(), key),
+            Ok(Verdict::Denied(_)) => {}
+            Err(_) => self.note_error(),
         }
         verdict
     }

@@ -216,7 +216,7 @@ impl Dialect {
             && requirements.permission_names.is_empty();
         match self.credential(headers)? {
             Some(presented) => {
-                let grant = self.verify(engine, None, &presented, requirements)?;
+                let grant = self.verify(engine, &presented, requirements)?;
                 Ok(Authenticated::Granted(grant))
             }
             None if anonymous => Ok(Authenticated::Anonymous),
@@ -224,14 +224,25 @@ impl Dialect {
         }
     }
 
-    /// Verifies what a request presents: by another verifier where that knows it, else as a
-    /// token.
+    /// Verifies what a request presents as a token.
     pub(crate) fn verify(
         &self,
         engine: &Engine,
-        verifier: Option<&Verifier>,
         presented: &Presented<'_>,
         requirements: &Requirements<'_>,
+    ) -> Result<Grant, Rejection> {
+        let verify = |text: &[u8], telling: &Requirements<'_>| engine.verify_with(text, telling);
+        self.verify_by(engine, presented, requirements, verify)
+    }
+
+    /// Verifies what a request presents in the way that it is given: with the requirements, which
+    /// say also where to tell what the request was charged to.
+    pub(crate) fn verify_by(
+        &self,
+        engine: &Engine,
+        presented: &Presented<'_>,
+        requirements: &Requirements<'_>,
+        verify: impl FnOnce(&[u8], &Requirements<'_>) -> Result<Verdict, Error>,
     ) -> Result<Grant, Rejection> {
         let told = Told {
             of_grants: self.0.limit_fields.tells_all(),
@@ -241,8 +252,7 @@ impl Dialect {
             told: Some(&told),
             ..*requirements
         };
-        let verdict = verifier.and_then(|verifier| verifier(presented.expose(), &telling));
-        match verdict.unwrap_or_else(|| engine.verify_with(presented.expose(), &telling)) {
+        match verify(presented.expose(), &telling) {
             Ok(Verdict::Granted(mut grant)) => {
                 grant.allowances = told.found.into_inner().map(Arc::new);
                 Ok(grant)

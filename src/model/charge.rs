@@ -115,11 +115,18 @@ impl Charge {
         &self.0
     }
 
+    /// Whether it is of an engine, which alone can settle it.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_of(&self, engine: u64) -> bool {
+        self.0.engine == engine
+    }
+
     /// Takes in what another layer has charged the same request, so that both are settled as
-    /// one.
+    /// one. What another engine has charged stays there: no engine settles it with its own.
     #[cfg(feature = "tower")]
     pub(crate) fn take_in(&self, other: &Self) {
-        if self == other {
+        let of = |charge: &Self| (charge.0.engine, charge.0.key);
+        if self == other || of(self) != of(other) {
             return;
         }
         // Never both locks at once.

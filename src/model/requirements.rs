@@ -133,10 +133,11 @@ impl<'a> Requirements<'a> {
         self.is_settled_later
     }
 
-    /// What is left to require of a key that is about to be charged.
+    /// What is left to require of a key that an engine is about to charge.
     #[cfg(feature = "tower")]
-    pub(crate) fn beyond_paid(mut self, key: KeyId) -> Self {
-        if let Some(credit) = self.credit.take() {
+    pub(crate) fn beyond_paid(mut self, engine: usize, key: KeyId) -> Self {
+        let credit = self.credit.take();
+        if let Some(credit) = credit.filter(|credit| credit.is_of(engine)) {
             if let Some(paid) = credit.take(key) {
                 self.cost = self.cost.saturating_sub(paid);
                 self.is_counted = true;
@@ -148,11 +149,23 @@ impl<'a> Requirements<'a> {
         self
     }
 
-    /// What is left to require of a key that is about to be charged.
+    /// What is left to require of a key that an engine is about to charge.
     #[cfg(not(feature = "tower"))]
-    pub(crate) fn beyond_paid(self, _: KeyId) -> Self {
+    pub(crate) fn beyond_paid(self, _: usize, _: KeyId) -> Self {
         self
     }
+
+    /// Says that an engine has granted a key what is required, and has charged what was left.
+    #[cfg(feature = "tower")]
+    pub(crate) fn note_granted(&self, engine: usize, key: KeyId) {
+        if let Some(credit) = self.credit.filter(|credit| credit.is_of(engine)) {
+            credit.granted(key, self.cost);
+        }
+    }
+
+    /// Says that an engine has granted a key what is required, and has charged what was left.
+    #[cfg(not(feature = "tower"))]
+    pub(crate) fn note_granted(&self, _: usize, _: KeyId) {}
 }
 
 #[cfg(all(test, feature = "tower"))]
@@ -161,7 +174,7 @@ mod tests {
     use crate::model::paid::{Paid, Settled};
 
     #[test]
-    fn what_was_paid_is_of_the_key_that_is_charged_and_used_by_one_verification() {
+    fn what_was_paid_is_of_the_key_and_the_engine_that_charges_it() {
         let [a, b, c] = [1, 2, 3].map(KeyId::from_raw);
         let settled = Settled {
             charge: None,
@@ -169,28 +182,32 @@ mod tests {
         };
         let paid = Paid::new(1, a, 5, Some(settled), None);
         let paid = Paid::new(1, b, 7, None, Some(paid));
-        let required = |credit: &Credit<'_>, key| {
+        let required = |credit: &Credit<'_>, engine, key| {
             let mut requirements = Requirements::new().cost(9);
             requirements.credit = Some(credit);
-            let left = requirements.beyond_paid(key);
+            let left = requirements.beyond_paid(engine, key);
             assert!(left.credit.is_none());
+            requirements.note_granted(engine, key);
             (left.cost, left.is_counted, left.is_settled_later)
         };
-        let credit = Credit::new(&paid, 1);
-        assert_eq!(required(&credit, c), (9, false, false));
-        assert!(!credit.is_used(c));
-        // A record that is read again is charged the same.
+        let credit = Credit::new(Some(&paid), 1);
+        assert_eq!(required(&credit, 1, c), (9, false, false));
+        // A record that is read again is charged the same, also after another key was tried.
         for _ in 0..2 {
-            assert_eq!(required(&credit, a), (4, true, true));
+            assert_eq!(required(&credit, 1, a), (4, true, true));
+            assert_eq!(required(&credit, 1, b), (2, true, false));
         }
-        assert!(credit.is_used(a) && !credit.is_used(b));
-        // Another key than the one that was tried first.
-        assert_eq!(required(&credit, b), (2, true, false));
-        assert!(credit.is_used(b) && !credit.is_used(a));
         // A clone of the request pays anew.
-        let credit = Credit::new(&paid, 1);
-        assert_eq!(required(&credit, a), (9, false, true));
-        assert!(!credit.is_used(a));
-        assert_eq!(required(&Credit::new(&paid, 2), b), (9, false, false));
+        let clone = Credit::new(Some(&paid), 1);
+        assert_eq!(required(&clone, 1, a), (9, false, true));
+        drop(clone);
+        let kept = credit.keep(a);
+        assert_eq!((kept.is_paid, kept.before, kept.cost), (true, 5, 9));
+        // An engine that has the same keys charges its own, and not those of the layer's.
+        for (of, engine, cost) in [(1, 2, 7), (2, 1, 0), (2, 2, 9)] {
+            let credit = Credit::new(Some(&paid), of);
+            assert_eq!(required(&credit, engine, b), (9, false, false));
+            assert_eq!(credit.keep(b).cost, cost);
+        }
     }
 }

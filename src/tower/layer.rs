@@ -169,8 +169,14 @@ impl<R> AuthLayer<R> {
     /// what the route requires, and returns `None` for what is not its own, which is then
     /// verified as a token. Such as a JWT, whose verifier asks the engine for the verdict on
     /// its key ([`Extension::vouch`](crate::extension::Extension::vouch)): then limits,
-    /// permissions and refusals are those of the key. Hand on the requirements as they are:
-    /// where a request passes several layers, they say what it was charged already.
+    /// permissions and refusals are those of the key.
+    ///
+    /// Hand on the requirements as they are: where a request passes several layers, they say what
+    /// it was charged already. In one call of the verifier that counts for all verifications of
+    /// the same key: each is charged what it costs beyond that, and one whose grant is not
+    /// returned stays charged. What a verifier charges by requirements of its own, or to another
+    /// engine, is beside what the layers charge: they settle it only where it is [settled
+    /// later](crate::Requirements::settled_later) and of their engine.
     ///
     /// ```
     /// # use gatekey::{Denial, Engine, Verdict, http::Dialect, tower::AuthLayer};

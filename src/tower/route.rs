@@ -15,7 +15,7 @@ use crate::http::{
     Dialect, Presented, Rejection, RejectionReason, Report, SourceFault, Verifier, call_hook,
 };
 use crate::model::id::Prefix;
-use crate::model::paid::{Credit, Paid, Settled};
+use crate::model::paid::{Credit, Kept, Paid, Settled};
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Grant;
@@ -77,7 +77,7 @@ enum Found {
 
 struct Granted {
     grant: Grant,
-    /// What the request has cost by now, in all.
+    /// What the request has cost by now, in all: as far as the layers know.
     cost: u32,
     /// Where the cost is known after the answer.
     settled: Option<Settled>,
@@ -256,23 +256,55 @@ impl Route {
         requirements.keyspace = self.keyspace;
         requirements.source = source;
         requirements.is_settled_later = self.is_settled_later;
-        // What outer layers have charged the key, whichever it proves to be.
         let paid = extensions.get::<Paid>();
-        let credit = paid.map(|paid| Credit::new(paid, self.engine.identity()));
-        requirements.credit = credit.as_ref();
-        let mut grant = self.dialect.verify(
-            &self.engine,
-            self.verifier.as_deref(),
-            presented,
-            &requirements,
-        )?;
-        let key = grant.key_id();
-        let payment = credit.as_ref().and_then(|credit| credit.find(key));
-        let is_paid = credit.as_ref().is_some_and(|credit| credit.is_used(key));
-        let before = payment.map_or(0, |payment| if is_paid { payment.cost } else { 0 });
+        if paid.is_some() || self.verifier.is_some() {
+            return self.verify_on_credit(presented, &requirements, paid);
+        }
+        let grant = (self.dialect).verify(&self.engine, presented, &requirements)?;
+        Ok(Found::Granted(self.charged_alone(grant)))
+    }
+
+    /// Verifies a credential that another verifier may know, or of whose key outer layers may
+    /// have charged a part, whichever it proves to be.
+    #[inline(never)]
+    fn verify_on_credit(
+        &self,
+        presented: &Presented<'_>,
+        requirements: &Requirements<'_>,
+        paid: Option<&Paid>,
+    ) -> Result<Found, Rejection> {
+        let engine = &self.engine;
+        let credit = Credit::new(paid, engine.identity());
+        let mut is_alone = false;
+        let verify = |text: &[u8], asked: &Requirements<'_>| {
+            let on_credit = Requirements {
+                credit: Some(&credit),
+                ..*asked
+            };
+            let verifier = self.verifier.as_deref();
+            let verdict = verifier.and_then(|verifier| verifier(text, &on_credit));
+            verdict.unwrap_or_else(|| {
+                is_alone = paid.is_none();
+                // Nothing was charged before, and what the engine is asked to charge it charges.
+                let asked = if is_alone { asked } else { &on_credit };
+                engine.verify_with(text, asked)
+            })
+        };
+        let mut grant = self
+            .dialect
+            .verify_by(engine, presented, requirements, verify)?;
+        if is_alone {
+            return Ok(Found::Granted(self.charged_alone(grant)));
+        }
+        let Kept {
+            payment,
+            is_paid,
+            before,
+            cost,
+        } = credit.keep(grant.key_id());
         let charge = grant.charge.clone();
         let settled = match payment.and_then(|payment| payment.settled.as_ref()) {
-            Some(outer) if is_paid => Some(outer.with(charge, before)),
+            Some(outer) if is_paid => Some(outer.with(charge, before, engine.charges_as())),
             // Where a clone has used what was charged before, this one pays and settles anew.
             None if !self.is_settled_later => None,
             _ => Some(Settled { charge, before }),
@@ -281,10 +313,24 @@ impl Route {
             grant.charge.clone_from(charge);
         }
         Ok(Found::Granted(Granted {
-            cost: before.max(self.cost),
             grant,
+            cost,
             settled,
         }))
+    }
+
+    /// What the engine granted a request that nobody else has charged.
+    fn charged_alone(&self, grant: Grant) -> Granted {
+        let charge = &grant.charge;
+        let settled = self.is_settled_later.then(|| Settled {
+            charge: charge.clone(),
+            before: 0,
+        });
+        Granted {
+            cost: self.cost,
+            settled,
+            grant,
+        }
     }
 
     /// Reports a rejection to the server.

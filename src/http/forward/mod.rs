@@ -338,7 +338,7 @@ impl ForwardAuth {
         }
         let grant = self
             .dialect
-            .verify(&self.engine, None, &presented, &requirements)?;
+            .verify(&self.engine, &presented, &requirements)?;
         Ok(Authenticated::Granted(grant))
     }
 

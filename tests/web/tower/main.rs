@@ -12,6 +12,7 @@ mod required;
 mod settling;
 mod sources;
 mod stacks;
+mod verifiers;
 
 use gatekey::{Engine, Issued, NewKey, NewKeyspace};
 

@@ -17,10 +17,10 @@ use gatekey::{
 use http::{HeaderName, Request, StatusCode};
 use tower::{ServiceExt as _, service_fn};
 
-const QUOTA: u64 = 100_000;
+pub(crate) const QUOTA: u64 = 100_000;
 
 /// A key whose owner has a quota of tokens, and a layer.
-fn world() -> (Engine, Issued, AuthLayer) {
+pub(crate) fn world() -> (Engine, Issued, AuthLayer) {
     let engine = Engine::open_in_memory().unwrap();
     engine
         .create_keyspace(NewKeyspace::new("acme_live").unwrap())
@@ -34,12 +34,12 @@ fn world() -> (Engine, Issued, AuthLayer) {
     (engine, issued, auth)
 }
 
-fn spent(engine: &Engine, issued: &Issued) -> u64 {
+pub(crate) fn spent(engine: &Engine, issued: &Issued) -> u64 {
     let left = engine.quotas_left(issued.key.id).unwrap();
     QUOTA - left[0].status().remaining
 }
 
-async fn ask(app: &Router, token: Option<&Issued>, body: &str) -> StatusCode {
+pub(crate) async fn ask(app: &Router, token: Option<&Issued>, body: &str) -> StatusCode {
     ask_with(app, token.map(|issued| issued.token.expose()), body).await
 }
 
@@ -124,7 +124,7 @@ impl Shown {
 }
 
 /// How often the keys of `acme` were used.
-fn uses(engine: &Engine) -> u64 {
+pub(crate) fn uses(engine: &Engine) -> u64 {
     engine.flush().unwrap();
     let keys = engine.keys(gatekey::KeyFilter::new());
     keys.map(|key| key.unwrap().usage.count).sum()
@@ -245,7 +245,7 @@ async fn a_request_is_charged_once_by_a_stack_whatever_its_key_is_known_by() {
 }
 
 /// A key of another owner, and a layer that has keys in a header of their own.
-fn another(engine: &Engine) -> (Issued, AuthLayer) {
+pub(crate) fn another(engine: &Engine) -> (Issued, AuthLayer) {
     let quota = OwnerUpdate::new().quota(Quota::new(QUOTA));
     engine.update_owner("acme_live", "umbrella", quota).unwrap();
     let spec = NewKey::new("acme_live", "umbrella").unwrap();
@@ -256,7 +256,11 @@ fn another(engine: &Engine) -> (Issued, AuthLayer) {
 }
 
 /// The status of a request with the token of one key in that header, and of one as a bearer.
-async fn send(app: &Router, [other, bearer]: [&Issued; 2], said: &'static str) -> StatusCode {
+pub(crate) async fn send(
+    app: &Router,
+    [other, bearer]: [&Issued; 2],
+    said: &'static str,
+) -> StatusCode {
     let request = Request::post("/chat")
         .header("x-key", other.token.expose())
         .header("authorization", format!("Bearer {}", bearer.token.expose()))
