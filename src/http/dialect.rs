@@ -40,10 +40,6 @@ use crate::model::verdict::{Denial, Grant, Verdict};
 #[derive(Clone)]
 pub struct Dialect(Arc<Settings>);
 
-/// Verifies credentials that are no tokens, and has no answer to others.
-pub(crate) type Verifier =
-    dyn Fn(&[u8], &Requirements<'_>) -> Option<Result<Verdict, Error>> + Send + Sync;
-
 /// The caller of a request that was not rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "an anonymous caller has not shown a key"]

@@ -109,7 +109,6 @@ pub use rejection_log::RejectionLog;
 #[cfg(feature = "tower")]
 pub(crate) use self::{
     caching::{add_private, add_vary, is_shared},
-    dialect::Verifier,
     hook::call_hook,
     limit_fields::Report,
 };

@@ -11,14 +11,13 @@ use super::drain::DrainLimits;
 use super::settlement::Settlement;
 use crate::Timestamp;
 use crate::engine::handle::Engine;
-use crate::http::{
-    Dialect, Presented, Rejection, RejectionReason, Report, SourceFault, Verifier, call_hook,
-};
+use crate::http::{Dialect, Presented, Rejection, RejectionReason, Report, SourceFault, call_hook};
+use crate::model::error::Error;
 use crate::model::id::Prefix;
 use crate::model::paid::{Credit, Kept, Paid, Settled};
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
-use crate::model::verdict::Grant;
+use crate::model::verdict::{Grant, Verdict};
 
 /// So many required permissions cost no allocation for each request.
 const NAMES_INLINE: usize = 16;
@@ -49,6 +48,9 @@ pub(super) struct Route {
 
 pub(super) type Source =
     dyn Fn(&HeaderMap, &Extensions) -> Result<Option<IpAddr>, SourceFault> + Send + Sync;
+/// Verifies credentials that are no tokens, and has no answer to others.
+pub(super) type Verifier =
+    dyn Fn(&[u8], &Requirements<'_>) -> Option<Result<Verdict, Error>> + Send + Sync;
 pub(super) type Vouched = dyn Fn(&Extensions) -> bool + Send + Sync;
 pub(super) type OnRejected = dyn Fn(&Rejection, &Parts) + Send + Sync;
 pub(super) type OnGranted = dyn Fn(&Grant, &Parts) + Send + Sync;
