@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -71,6 +71,11 @@ struct Layers {
     shown: u64,
     len: u64,
     written: BTreeMap<u64, Box<Block>>,
+    /// The blocks that were written to the ground since it was synced last.
+    unsynced: Vec<Range<u64>>,
+    /// Of the ground's blocks, those that hold anything or nothing of what was written to
+    /// them.
+    lost: Vec<Range<u64>>,
 }
 
 impl Access {
@@ -85,7 +90,7 @@ impl Access {
         let layers = Layers {
             shown: len,
             len,
-            written: BTreeMap::new(),
+            ..Layers::default()
         };
         Ok(Self::new(ground, APART, layers))
     }
@@ -162,7 +167,7 @@ impl Access {
     fn call<T>(
         &self,
         redo: impl FnOnce() -> Redo,
-        direct: impl FnOnce(&Ground) -> io::Result<T>,
+        direct: impl FnOnce(&mut Layers, &Ground) -> io::Result<T>,
         apart: impl FnOnce(&mut Layers, &Ground) -> io::Result<T>,
     ) -> io::Result<T> {
         let shared = &*self.0;
@@ -170,7 +175,7 @@ impl Access {
         match self.mode() {
             OVER => return Err(io::ErrorKind::NotConnected.into()),
             VIEW => return Err(io::ErrorKind::ReadOnlyFilesystem.into()),
-            DIRECT => match direct(&shared.ground) {
+            DIRECT => match direct(&mut layers, &shared.ground) {
                 Err(error) if shared.alarm.get().is_some() => {
                     self.note(&error, redo());
                     let len = shared.ground.len()?;
@@ -207,6 +212,29 @@ impl Access {
 }
 
 impl Layers {
+    /// Notes what is written to the ground.
+    fn wrote(&mut self, offset: u64, len: usize) {
+        let end = (offset + len as u64).div_ceil(BLOCK);
+        let start = offset / BLOCK;
+        match self.unsynced.last_mut() {
+            Some(last) if (last.start..=last.end).contains(&start) => last.end = last.end.max(end),
+            _ => self.unsynced.push(start..end),
+        }
+    }
+
+    /// Notes what became of a sync of the ground. After one that fails, Linux has dropped
+    /// what it could not write, and later shows what stood there before.
+    fn synced<T>(&mut self, done: &io::Result<T>) {
+        match done {
+            Ok(_) => self.unsynced.clear(),
+            Err(_) => self.lost.append(&mut self.unsynced),
+        }
+    }
+
+    fn is_lost(&self, number: u64) -> bool {
+        !self.written.contains_key(&number) && self.lost.iter().any(|lost| lost.contains(&number))
+    }
+
     /// The content of a block; zeros past the end.
     fn block(&self, ground: &Ground, number: u64) -> io::Result<Box<Block>> {
         if let Some(block) = self.written.get(&number) {
@@ -228,7 +256,7 @@ impl Layers {
         &mut self,
         offset: u64,
         len: usize,
-        mut each: impl FnMut(&mut Self, u64, std::ops::Range<usize>, usize) -> io::Result<()>,
+        mut each: impl FnMut(&mut Self, u64, Range<usize>, usize) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut done = 0;
         while done < len {
@@ -246,6 +274,10 @@ impl Layers {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.each_block(offset, out.len(), |layers, number, part, place| {
+            if layers.is_lost(number) {
+                let why = "it was written before a sync that failed, and may be lost";
+                return Err(io::Error::other(why));
+            }
             let block = layers.block(ground, number)?;
             let to = place + part.len();
             if let (Some(out), Some(block)) = (out.get_mut(place..to), block.get(part)) {
@@ -294,7 +326,8 @@ impl StorageBackend for Access {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let read = match self.mode() {
+        let mode = self.mode();
+        let read = match mode {
             DIRECT => self.0.ground.read(offset, out),
             VIEW => self.0.ground.read_as_closed(offset, out),
             OVER => Err(io::ErrorKind::NotConnected.into()),
@@ -303,6 +336,10 @@ impl StorageBackend for Access {
         // Once it is over, another database may have written meanwhile to where this has read.
         match self.mode() {
             OVER => Err(io::ErrorKind::NotConnected.into()),
+            // What was lost meanwhile may have been read.
+            APART if mode == DIRECT => {
+                self.noting(lock(&self.0.layers).read(&self.0.ground, offset, out))
+            }
             _ => self.noting(read),
         }
     }
@@ -310,7 +347,7 @@ impl StorageBackend for Access {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.call(
             || Redo::SetLen(len),
-            |ground| ground.set_len(len),
+            |_, ground| ground.set_len(len),
             |layers, _| {
                 layers.set_len(len);
                 Ok(())
@@ -321,9 +358,11 @@ impl StorageBackend for Access {
     fn sync_data(&self) -> io::Result<()> {
         self.call(
             || Redo::Nothing,
-            |ground| {
+            |layers, ground| {
                 let begun = Instant::now();
-                ground.sync()?;
+                let synced = ground.sync();
+                layers.synced(&synced);
+                synced?;
                 if let Some(alarm) = self.0.alarm.get() {
                     alarm.syncs().note(begun.elapsed());
                 }
@@ -337,7 +376,10 @@ impl StorageBackend for Access {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.call(
             || Redo::Write(offset, data.to_vec()),
-            |ground| ground.write(offset, data),
+            |layers, ground| {
+                layers.wrote(offset, data.len());
+                ground.write(offset, data)
+            },
             |layers, ground| layers.write(ground, offset, data),
         )
     }
@@ -470,6 +512,39 @@ mod tests {
             access.end();
             assert!(access.read(0, &mut read).is_err() && access.write(0, &read).is_err());
         }
+    }
+
+    #[test]
+    fn what_a_sync_that_failed_may_have_lost_is_not_read() {
+        let failing = Failing::default();
+        lock(&failing.bytes).resize(8 * BLOCK_LEN, 1);
+        let access = Access::direct(Arc::new(Ground::new(failing.clone())));
+        access.absorb(&Arc::new(Alarm::new(Arc::new(SystemClock))));
+        let page = |number: u64, count: usize, byte: u8| {
+            let bytes = vec![byte; count * BLOCK_LEN];
+            access.write(number * BLOCK, &bytes).unwrap();
+        };
+        let read = |number: u64| {
+            let mut read = [0; BLOCK_LEN];
+            let done = access.read(number * BLOCK, &mut read);
+            done.map(|()| read[0]).ok()
+        };
+        page(1, 1, 2);
+        access.sync_data().unwrap();
+        page(2, 2, 3);
+        page(4, 1, 3);
+        page(6, 1, 3);
+        assert_eq!([1, 3, 6].map(read), [Some(2), Some(3), Some(3)]);
+        failing.fails.store(true, Ordering::SeqCst);
+        access.sync_data().unwrap();
+        // As the disk shows it once the system has dropped what it could not write.
+        lock(&failing.bytes)[2 * BLOCK_LEN..].fill(1);
+        let found = [0, 1, 2, 3, 4, 5, 6, 7].map(read);
+        let (old, synced) = (Some(1), Some(2));
+        assert_eq!(found, [old, synced, None, None, None, old, None, old]);
+        // What is written since is there.
+        page(3, 1, 4);
+        assert_eq!([2, 3, 4].map(read), [None, Some(4), None]);
     }
 
     use std::io::{Read, Seek, Write};
