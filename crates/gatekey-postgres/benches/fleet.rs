@@ -178,14 +178,55 @@ fn denied(world: &mut World) {
     }
 }
 
-/// Issues by one thread, each timed.
-fn issue_alone(engine: &Engine) -> Vec<Duration> {
-    let issue = |at| {
-        let begun = Instant::now();
-        engine.issue(new_key(at)).unwrap();
-        begun.elapsed()
-    };
-    (0..count(1_000, 3)).map(issue).collect()
+/// The database's own commit of as much as a change is, by one client.
+struct Plain {
+    client: postgres::Client,
+    insert: postgres::Statement,
+}
+
+impl Plain {
+    fn new(world: &World) -> Self {
+        let address = world.postgres.address("postgres", "disable");
+        let mut client = postgres::Client::connect(&address, postgres::NoTls).unwrap();
+        let table =
+            "CREATE TABLE IF NOT EXISTS plain (at bigserial PRIMARY KEY, body bytea NOT NULL)";
+        client.batch_execute(table).unwrap();
+        let insert = "INSERT INTO plain (body) VALUES ($1)";
+        let insert = client.prepare(insert).unwrap();
+        Self { client, insert }
+    }
+
+    fn commit(&mut self) {
+        let body = vec![7_u8; 2_000];
+        self.client.execute(&self.insert, &[&body]).unwrap();
+    }
+}
+
+fn timed(does: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    does();
+    begun.elapsed()
+}
+
+/// Issues by one thread on the first of the servers and commits to the database alone, in
+/// turns of 50 each, since the disk's own time changes by the minute. While the database is
+/// timed, no server has anything to follow.
+fn issue_in_turns(engines: &[Engine], plain: &mut Plain) {
+    let (mut issues, mut commits) = (Vec::new(), Vec::new());
+    for _ in 0..count(40, 1) {
+        settle(engines);
+        commits.extend((0..count(50, 3)).map(|_| timed(|| plain.commit())));
+        let issue = |at| timed(|| drop(engines[0].issue(new_key(at)).unwrap()));
+        issues.extend((0..count(50, 3)).map(issue));
+    }
+    let name = format!("change_by_one_writer_of_{}", engines.len());
+    let medians = [&mut issues, &mut commits].map(|times| {
+        times.sort();
+        times[times.len() / 2].as_secs_f64()
+    });
+    quantiles(&name, issues);
+    quantiles(&format!("{name}_commit_of_the_database"), commits);
+    report(&format!("{name}_to_commit"), medians[0] / medians[1], "x");
 }
 
 /// Issues on each of the engines, from so many threads each: changes a second.
@@ -221,23 +262,6 @@ fn issue_for(engines: &[Engine], threads: usize, time: Duration) -> f64 {
 
 fn changes(world: &mut World) {
     let time = Duration::from_millis(count(4_000, 5) as u64);
-    // What the database's own commit of as much takes, by one client.
-    let address = world.postgres.address("postgres", "disable");
-    let mut client = postgres::Client::connect(&address, postgres::NoTls).unwrap();
-    let table = "CREATE TABLE IF NOT EXISTS plain (at bigserial PRIMARY KEY, body bytea NOT NULL)";
-    client.batch_execute(table).unwrap();
-    let insert = client
-        .prepare("INSERT INTO plain (body) VALUES ($1)")
-        .unwrap();
-    let body = vec![7_u8; 2_000];
-    let mut times = Vec::new();
-    for _ in 0..count(1_000, 3) {
-        let begun = Instant::now();
-        client.execute(&insert, &[&body]).unwrap();
-        times.push(begun.elapsed());
-    }
-    quantiles("commit_of_the_database", times);
-
     let single = world.alone();
     let one = [single];
     report("changes_alone_1_thread", issue_for(&one, 1, time), "1/s");
@@ -245,16 +269,14 @@ fn changes(world: &mut World) {
     report("changes_alone_16_threads", grouped, "1/s");
     close(one.into());
 
+    let mut plain = Plain::new(world);
     for servers in [1, 2] {
         let engines = world.fleet(servers);
-        quantiles(
-            &format!("change_by_one_writer_of_{servers}"),
-            issue_alone(&engines[0]),
-        );
+        issue_in_turns(&engines, &mut plain);
         close(engines);
     }
     let engines = world.fleet(3);
-    quantiles("change_by_one_writer_of_3", issue_alone(&engines[0]));
+    issue_in_turns(&engines, &mut plain);
     let by_one = issue_for(&engines[..1], 16, time);
     report("changes_of_3_servers_one_writing", by_one, "1/s");
     report(
