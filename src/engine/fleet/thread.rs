@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::crypto::stack::clear_stack;
 use crate::engine::fleet::ahead;
@@ -19,6 +19,9 @@ const BEAT_MAX: Duration = Duration::from_secs(1);
 const BEATS_PER_LEASE: u32 = 5;
 /// The longest that the log is asked to wait at once, so that closing does not wait longer.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+/// The least time from one reading to the next. Where much is written, a reading then has several
+/// entries, which are applied in one transaction, and leaves the database to those who write.
+const READ_EVERY: Duration = Duration::from_millis(5);
 /// How long the thread rests after a failure, at first and at most.
 const FIRST_REST: Duration = Duration::from_millis(20);
 const LONGEST_REST: Duration = Duration::from_millis(500);
@@ -106,6 +109,7 @@ fn turn(core: &Weak<Core>, fleet: &Fleet, every: Duration) -> Result<(), Error> 
         core.beat(fleet)?;
         begun
     };
+    let mut read_at: Option<Instant> = None;
     while !fleet.owes_beat.load(Ordering::Acquire) {
         let rest = {
             let Some(core) = core.upgrade() else {
@@ -124,10 +128,14 @@ fn turn(core: &Weak<Core>, fleet: &Fleet, every: Duration) -> Result<(), Error> 
             // Whoever appends it applies it, or what was there before it; unless that hangs.
             continue;
         }
+        if let Some(read_at) = read_at {
+            std::thread::sleep(READ_EVERY.saturating_sub(read_at.elapsed()));
+        }
         let Some(core) = core.upgrade() else {
             return Ok(());
         };
         core.catch_up(fleet, None)?;
+        read_at = Some(Instant::now());
     }
     Ok(())
 }

@@ -262,11 +262,30 @@ fn a_server_does_not_read_again_what_it_appends() {
         own.issue(NewKey::new("acme_live", "acme").unwrap())
             .unwrap();
     }
-    let reads = liar.reads.load(Ordering::SeqCst) - before;
+    let reads = u128::from(liar.reads.load(Ordering::SeqCst) - before);
     // It looks for those of others now and then: once in a wait, and once in a heartbeat.
-    let by_time = 10 + begun.elapsed().as_secs() * 20;
-    assert!(reads < issues / 2 + by_time, "{reads} of {issues}");
+    let by_time = 10 + begun.elapsed().as_millis() / 10;
+    assert!(reads < by_time, "{reads} of {issues}");
     own.close().unwrap();
+    servers.close_equal();
+}
+
+#[test]
+fn a_server_that_follows_reads_several_entries_at_once() {
+    let servers = Servers::new(1, LONG);
+    let (liar, follower, _) = fooled(&servers, LONG);
+    let begun = Instant::now();
+    let before = liar.reads.load(Ordering::SeqCst);
+    let issues = 1_000;
+    for _ in 0..issues {
+        servers.issue(0, "acme").unwrap();
+    }
+    until("it has them", || position(&follower) > issues);
+    let reads = u128::from(liar.reads.load(Ordering::SeqCst) - before);
+    // Every 5 ms, and then on until it finds no more.
+    let by_time = 10 + 4 * begun.elapsed().as_millis() / 5;
+    assert!(reads <= by_time, "{reads} of {issues}");
+    follower.close().unwrap();
     servers.close_equal();
 }
 
