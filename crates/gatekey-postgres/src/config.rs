@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gatekey::fleet::{LogError, LogResult};
+use postgres::error::Severity;
 use postgres::{Client, NoTls};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -197,6 +198,11 @@ impl Config {
     }
 }
 
+/// What is committed is durable, and with a synchronous standby there too, whatever the
+/// role or the database has for a default. What waits for more stays as it is.
+const SYNCHRONOUS: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
 /// What makes connections.
 pub(crate) struct Connector {
     postgres: postgres::Config,
@@ -210,7 +216,12 @@ impl Connector {
         let mut config = self.postgres.clone();
         let warned = warned.clone();
         config.notice_callback(move |notice| {
-            if notice.severity() == "WARNING" {
+            // Not by its text, which is in the database's language.
+            let is_harmless = matches!(
+                notice.parsed_severity(),
+                Some(Severity::Debug | Severity::Info | Severity::Log | Severity::Notice)
+            );
+            if !is_harmless {
                 warned.store(true, Ordering::SeqCst);
             }
         });
@@ -224,6 +235,46 @@ impl Connector {
         client.batch_execute(&format!(
             "SET statement_timeout = {ms}; SET lock_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}"
         ))?;
+        client.batch_execute(SYNCHRONOUS)?;
         Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::server::Postgres;
+
+    #[test]
+    fn a_connection_waits_until_a_commit_is_durable_whatever_the_default_is() {
+        let defaults = ["off", "local", "on", "remote_apply"];
+        let Some(mut postgres) = Postgres::start(&["synchronous_commit=off"]) else {
+            return;
+        };
+        for (default, waits) in defaults.into_iter().zip(["on", "on", "on", "remote_apply"]) {
+            postgres.stop();
+            postgres.run(&[&format!("synchronous_commit={default}")]);
+            let connector = postgres.config().connector().unwrap();
+            let mut client = connector.connect(&Arc::default()).unwrap();
+            let shown = client.query_one("SHOW synchronous_commit", &[]).unwrap();
+            assert_eq!(shown.get::<_, String>(0), waits, "{default}");
+        }
+    }
+
+    #[test]
+    fn a_warning_of_the_database_is_noted_and_a_notice_is_not() {
+        let Some(postgres) = Postgres::start(&[]) else {
+            return;
+        };
+        let warned = Arc::new(AtomicBool::new(false));
+        let connector = postgres.config().connector().unwrap();
+        let mut client = connector.connect(&warned).unwrap();
+        for (level, is_noted) in [("NOTICE", false), ("INFO", false), ("WARNING", true)] {
+            let raise = format!("DO $$ BEGIN RAISE {level} 'it is late'; END $$");
+            client.batch_execute(&raise).unwrap();
+            assert_eq!(warned.load(Ordering::SeqCst), is_noted, "{level}");
+        }
     }
 }
