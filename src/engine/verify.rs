@@ -113,15 +113,12 @@ impl Core {
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let Some(parts) = token::parse(text) else {
-            return self.verify_text(text, requirements);
-        };
-        let left = requirements.beyond_paid(self.identity(), parts.id);
-        let verdict = self.verify_text(text, &left)?;
-        if verdict.is_granted() {
-            requirements.note_granted(self.identity(), parts.id);
+        match token::parse(text) {
+            Some(parts) => {
+                self.on_credit(parts.id, requirements, |left| self.verify_text(text, left))
+            }
+            None => self.verify_text(text, requirements),
         }
-        Ok(verdict)
     }
 
     /// As [`verify_text`](Self::verify_text), where the store may have failed or this

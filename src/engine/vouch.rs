@@ -33,14 +33,26 @@ impl Core {
         within: Permissions,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let left = requirements.beyond_paid(self.identity(), key);
-        let verdict = self.vouch_for(key, within, &left);
-        match &verdict {
-            Ok(Verdict::Granted(_)) => requirements.note_granted(self.identity(), key),
-            Ok(Verdict::Denied(_)) => {}
-            Err(_) => self.note_error(),
+        let verdict = self.on_credit(key, requirements, |left| self.vouch_for(key, within, left));
+        if verdict.is_err() {
+            self.note_error();
         }
         verdict
+    }
+
+    /// Decides on a key by what others have not charged the request yet, and tells them of a
+    /// grant.
+    pub(super) fn on_credit(
+        &self,
+        key: KeyId,
+        requirements: &Requirements<'_>,
+        decide: impl FnOnce(&Requirements<'_>) -> Result<Verdict, Error>,
+    ) -> Result<Verdict, Error> {
+        let verdict = decide(&requirements.beyond_paid(self.identity(), key))?;
+        if verdict.is_granted() {
+            requirements.note_granted(self.identity(), key);
+        }
+        Ok(verdict)
     }
 
     fn vouch_for(

@@ -52,17 +52,19 @@ fn report(name: &str, value: f64, unit: &str) {
     }
 }
 
-fn quantiles(name: &str, times: Vec<Duration>) {
-    quantiles_in(name, times, 1e3, "ms");
+fn quantiles(name: &str, times: Vec<Duration>) -> f64 {
+    quantiles_in(name, times, 1e3, "ms")
 }
 
-fn quantiles_in(name: &str, mut times: Vec<Duration>, each_second: f64, unit: &str) {
+/// Reports quantiles, and gives the median.
+fn quantiles_in(name: &str, mut times: Vec<Duration>, each_second: f64, unit: &str) -> f64 {
     times.sort();
     for (of, share) in [("p50", 500), ("p99", 990), ("p999", 999)] {
         let at = (times.len() * share / 1_000).min(times.len() - 1);
         let value = times[at].as_secs_f64() * each_second;
         report(&format!("{name}_{of}"), value, unit);
     }
+    times[times.len() / 2].as_secs_f64() * each_second
 }
 
 fn options() -> Options {
@@ -220,13 +222,9 @@ fn issue_in_turns(engines: &[Engine], plain: &mut Plain) {
         issues.extend((0..count(50, 3)).map(issue));
     }
     let name = format!("change_by_one_writer_of_{}", engines.len());
-    let medians = [&mut issues, &mut commits].map(|times| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    });
-    quantiles(&name, issues);
-    quantiles(&format!("{name}_commit_of_the_database"), commits);
-    report(&format!("{name}_to_commit"), medians[0] / medians[1], "x");
+    let issue = quantiles(&name, issues);
+    let commit = quantiles(&format!("{name}_commit_of_the_database"), commits);
+    report(&format!("{name}_to_commit"), issue / commit, "x");
 }
 
 /// Issues on each of the engines, from so many threads each: changes a second.

@@ -233,9 +233,8 @@ impl Connector {
         // of a commit for its standby, which nothing bounds.
         let ms = (self.deadline / 2).as_millis();
         client.batch_execute(&format!(
-            "SET statement_timeout = {ms}; SET lock_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}"
+            "SET statement_timeout = {ms}; SET lock_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}; {SYNCHRONOUS}"
         ))?;
-        client.batch_execute(SYNCHRONOUS)?;
         Ok(client)
     }
 }
