@@ -392,6 +392,7 @@ fn a_verdict_tells_its_code_and_no_secret() {
             "retiring_until": null,
             "tightest_limit": limit,
             "longest_limit": limit,
+            "knowledge_age": null,
         }})
     );
     let denied = |value: &Value| value["denied"].clone();

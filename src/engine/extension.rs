@@ -231,7 +231,7 @@ impl Extension {
     pub fn require_current(&self) -> Result<()> {
         let core = &self.engine.core;
         core.must_be_open()?;
-        core.require_health()
+        core.require_health().map(drop)
     }
 
     /// The verdict on a key as if its token had been presented: whether it is good, may do

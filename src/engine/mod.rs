@@ -1,5 +1,6 @@
 //! The engine: the public handle, the way of a verification and the way of a change.
 
+mod availability;
 mod backup;
 mod charge;
 mod commit;

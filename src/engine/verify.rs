@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::crypto::digest::Digest;
 use crate::crypto::token::{self, Parts, Signed};
@@ -24,12 +24,11 @@ use crate::model::outcome::Outcome;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::Requirements;
 use crate::model::time::{Now, Present};
-use crate::model::verdict::{Denial, Grant, InlinePath, Verdict};
+use crate::model::verdict::{Age, Denial, Grant, InlinePath, Verdict};
 use crate::store::hot::HotCopy;
 use crate::store::life::Life;
 use crate::store::record::View;
 use crate::store::snapshot::Snapshot;
-use crate::sync::atomic::Ordering;
 
 /// How many tokens of a batch are looked up together: few enough for the copies of
 /// their records to stay in the first-level cache.
@@ -61,6 +60,13 @@ pub(super) const ROUNDS_MAX: u32 = 64;
 #[cold]
 pub(super) fn never_settled() -> Error {
     Error::Internal("memory has a quota that the store does not have")
+}
+
+/// Notes in a grant how old the knowledge of its server was.
+pub(super) fn note_age(verdict: &mut Result<Verdict, Error>, age: Option<Duration>) {
+    if let (Ok(Verdict::Granted(grant)), Some(age)) = (verdict, age) {
+        grant.age = Age::of(age);
+    }
 }
 
 /// What a token that was proven is judged to be.
@@ -129,8 +135,8 @@ impl Core {
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let begun = self.attend().map_err(|error| self.noted(error))?;
-        let verdict = match (&self.attempts, requirements.source) {
+        let (age, begun) = self.attend().map_err(|error| self.noted(error))?;
+        let mut verdict = match (&self.attempts, requirements.source) {
             (Some(attempts), Some(source)) => {
                 self.verify_from(attempts, source, text, requirements)
             }
@@ -139,19 +145,21 @@ impl Core {
         if let Some(begun) = begun {
             self.notes.timed(begun.elapsed());
         }
+        note_age(&mut verdict, age);
         verdict
     }
 
-    /// Whether the store has failed for too long, and whether this verification is timed: the
-    /// next of any thread after one that [asks](Self::ask), so that each busy thread has one
-    /// in about 1,024 timed, and each other one a second.
-    fn attend(&self) -> Result<Option<Instant>, Error> {
-        self.require_health()?;
+    /// Whether the store has failed for too long, how old the knowledge of a fleet is, and
+    /// whether this verification is timed: the next of any thread after one that
+    /// [asks](Self::ask), so that each busy thread has one in about 1,024 timed, and each other
+    /// one a second.
+    fn attend(&self) -> Result<(Option<Duration>, Option<Instant>), Error> {
+        let age = self.require_health()?;
         if !self.store.alarm().takes_timing() {
-            return Ok(None);
+            return Ok((age, None));
         }
         self.notes.begin_timed();
-        Ok(Some(Instant::now()))
+        Ok((age, Some(Instant::now())))
     }
 
     /// Asks whether this is the engine's process, and has a verification timed.
@@ -211,10 +219,13 @@ impl Core {
         tokens: &[T],
         requirements: &Requirements<'_>,
     ) -> Vec<Result<Verdict, Error>> {
-        if let Err(error) = self.must_be_open().and_then(|()| self.require_health()) {
-            tokens.iter().for_each(|_| self.note_error());
-            return tokens.iter().map(|_| Err(error.clone())).collect();
-        }
+        let age = match self.must_be_open().and_then(|()| self.require_health()) {
+            Ok(age) => age,
+            Err(error) => {
+                tokens.iter().for_each(|_| self.note_error());
+                return tokens.iter().map(|_| Err(error.clone())).collect();
+            }
+        };
         if self.attempts.is_some() && requirements.source.is_some() {
             // One after the other: each may reach the limit of failed attempts.
             let verify = |token: &T| self.verify_text(token.as_ref(), requirements);
@@ -232,6 +243,11 @@ impl Core {
             results.extend(looks.map(|((look, copy), token)| {
                 self.answer(token.as_ref(), look, copy, requirements)
             }));
+        }
+        if age.is_some() {
+            results
+                .iter_mut()
+                .for_each(|verdict| note_age(verdict, age));
         }
         results
     }
@@ -655,44 +671,5 @@ impl Core {
             pepper,
             new,
         });
-    }
-
-    /// Fails where no verification can be answered. For answers that need no snapshot.
-    pub(super) fn must_be_open(&self) -> Result<(), Error> {
-        match self.dark.load(Ordering::Acquire) {
-            true => Err(self.unavailable()),
-            false => Ok(()),
-        }
-    }
-
-    /// Fails where the store has taken no changes for longer than the options allow.
-    pub(super) fn require_health(&self) -> Result<(), Error> {
-        match self.store.alarm().is_raised() {
-            true => self.require_recent_health(),
-            false => Ok(()),
-        }
-    }
-
-    #[cold]
-    fn require_recent_health(&self) -> Result<(), Error> {
-        if let Some(fleet) = &self.fleet {
-            fleet.require_fresh(&*self.clock)?;
-        }
-        let lasts = self.store.alarm().lasts();
-        match (self.fails_closed_after, lasts, self.health().failure()) {
-            (Some(allowed), Some(lasts), Some(failure)) if lasts >= allowed => {
-                Err(Error::FailedClosed {
-                    since: failure.since(),
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Asks periodically whether this is the engine's process: a system call each time
-    /// would cost more than a verification from memory. See docs/INTERNALS.md.
-    pub(super) fn look_home(&self) -> Result<(), Error> {
-        let step = Step::of(self.clock.coarse_now());
-        self.notes.look(None, step, || self.home.refuse_fork())
     }
 }

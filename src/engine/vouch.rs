@@ -1,7 +1,7 @@
 //! The way of a verification for a key that another proof than its token stands for.
 
 use crate::engine::shared::Core;
-use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled};
+use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled, note_age};
 use crate::memory::lagging::is_behind;
 use crate::memory::resident::{RECORD_LEN_MAX, Resident};
 use crate::memory::tally::Way;
@@ -33,11 +33,14 @@ impl Core {
         within: Permissions,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let verdict = self.on_credit(key, requirements, |left| self.vouch_for(key, within, left));
-        if verdict.is_err() {
-            self.note_error();
-        }
-        verdict
+        let decide = || {
+            let age = self.require_health()?;
+            let mut verdict =
+                self.on_credit(key, requirements, |left| self.vouch_for(key, within, left));
+            note_age(&mut verdict, age);
+            verdict
+        };
+        decide().map_err(|error| self.noted(error))
     }
 
     /// Decides on a key by what others have not charged the request yet, and tells them of a
@@ -61,7 +64,6 @@ impl Core {
         within: Permissions,
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        self.require_health()?;
         if let Some(resident) = &self.resident
             && let Some(verdict) = self.vouch_in_memory(resident, key, within, requirements)?
         {

@@ -4,6 +4,7 @@ mod standing;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 #[cfg(feature = "http")]
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,30 @@ pub struct Grant {
     #[cfg(feature = "http")]
     pub(crate) allowances: Option<Arc<Allowances>>,
     pub(crate) charge: Option<Charge>,
+    pub(crate) age: Age,
+}
+
+/// How old the knowledge of a server of a fleet is, in milliseconds and rounded up; nothing
+/// where the engine is alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Age(Option<NonZeroU32>);
+
+impl Age {
+    pub(crate) fn of(age: Duration) -> Self {
+        let ms = age.as_nanos().div_ceil(1_000_000).max(1);
+        Self(NonZeroU32::new(u32::try_from(ms).unwrap_or(u32::MAX)))
+    }
+
+    fn duration(self) -> Option<Duration> {
+        self.0.map(|ms| Duration::from_millis(ms.get().into()))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Age {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        crate::model::serialized::maybe_duration(&self.duration(), serializer)
+    }
 }
 
 impl Grant {
@@ -149,6 +174,40 @@ impl Grant {
         self.charge.as_ref()
     }
 
+    /// How old the knowledge was by which a server of a [fleet](crate::fleet) granted, in whole
+    /// milliseconds, rounded up; `None` where the engine is in none. What was revoked on another
+    /// server since may have been granted. Under [`Freshness::ServeStale`] a handler can refuse
+    /// by it what is dear, and go on with what is cheap.
+    ///
+    /// [`Freshness::ServeStale`]: crate::fleet::Freshness::ServeStale
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// # use gatekey::fleet::{Freshness, MemoryLog, Settings};
+    /// # use gatekey::{NewKey, NewKeyspace, Options, Pepper};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("keys.redb");
+    /// # let options = || Ok::<_, gatekey::Error>(Options::new()
+    /// #     .pepper(Pepper::new(1, b"32 bytes from a secret manager..")?));
+    /// # options()?.create(&path)?.close()?;
+    /// let settings = Settings::new(Arc::new(MemoryLog::new()), "eu-1")
+    ///     .freshness(Freshness::ServeStale(Duration::from_secs(3_600)));
+    /// # let engine = options()?.fleet(settings).found_fleet(&path)?;
+    /// # engine.create_keyspace(NewKeyspace::new("acme_live")?)?;
+    /// # let issued = engine.issue(NewKey::new("acme_live", "acme")?)?;
+    /// let verdict = engine.verify(issued.token.expose())?;
+    /// let age = verdict.grant().and_then(|grant| grant.knowledge_age());
+    /// let may_pay = age.is_none_or(|age| age < Duration::from_secs(60));
+    /// assert!(age.is_some() && may_pay);
+    /// # engine.close()?;
+    /// # Ok::<(), gatekey::Error>(())
+    /// ```
+    #[must_use]
+    pub fn knowledge_age(&self) -> Option<Duration> {
+        self.age.duration()
+    }
+
     /// Of all limits that the request was charged to, the key's and its owners', the one with
     /// the least left after it; `None` if there is none.
     ///
@@ -183,7 +242,7 @@ impl Grant {
 impl serde::Serialize for Grant {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut grant = serializer.serialize_struct("Grant", 8)?;
+        let mut grant = serializer.serialize_struct("Grant", 9)?;
         grant.serialize_field("key_id", &self.key)?;
         grant.serialize_field("keyspace", &self.keyspace)?;
         grant.serialize_field("owner", self.owner())?;
@@ -192,6 +251,7 @@ impl serde::Serialize for Grant {
         grant.serialize_field("retiring_until", &self.retiring_until)?;
         grant.serialize_field("tightest_limit", &self.tightest_limit())?;
         grant.serialize_field("longest_limit", &self.longest_limit())?;
+        grant.serialize_field("knowledge_age", &self.age)?;
         grant.end()
     }
 }

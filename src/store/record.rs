@@ -32,7 +32,7 @@ use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::reason::Reason;
-use crate::model::verdict::{Grant, InlinePath, SHORT_OWNER_LEN, Stands};
+use crate::model::verdict::{Age, Grant, InlinePath, SHORT_OWNER_LEN, Stands};
 
 /// The number of the table in the records' tags.
 pub(crate) const TABLE: u8 = 1;
@@ -322,6 +322,7 @@ impl<'a> View<'a> {
             #[cfg(feature = "http")]
             allowances: None,
             charge: None,
+            age: Age::default(),
         }
     }
 

@@ -464,6 +464,9 @@ pub(crate) struct Grant {
     retiring_until: (),
     tightest_limit: Option<LimitStatus>,
     longest_limit: Option<LimitStatus>,
+    /// How old the knowledge of the server of a fleet was; null where the server is alone.
+    #[schemars(with = "Option<Duration>")]
+    knowledge_age: (),
 }
 
 /// A denial. The other members depend on the code.

@@ -191,12 +191,16 @@ impl Fleet {
         }
     }
 
-    /// Fails where this server may not know what was taken away.
-    pub(crate) fn require_fresh(&self, clock: &dyn Clock) -> Result<(), Error> {
+    /// Fails where this server may not know what was taken away. Gives how old its knowledge
+    /// is.
+    pub(crate) fn require_fresh(&self, clock: &dyn Clock) -> Result<Duration, Error> {
         let now = nanos(steady(clock));
-        match now < self.fresh_until.load(Ordering::Acquire) {
-            true => Ok(()),
-            false => Err(self.not_fresh()),
+        match self.fresh_until.load(Ordering::Acquire).checked_sub(now) {
+            None | Some(0) => Err(self.not_fresh()),
+            Some(left) => {
+                let lease = self.freshness.lease();
+                Ok(lease.saturating_sub(Duration::from_nanos(left)))
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gatekey::fleet::Freshness;
-use gatekey::{Error, Reason};
+use gatekey::{Engine, Error, Issued, Permissions, Reason, Requirements, Verdict};
 
 use crate::common::{LONG, Servers, granted, options, position, settings, until};
 
@@ -25,7 +25,7 @@ fn a_server_that_is_cut_off_grants_nothing_after_its_lease_and_denies_nothing_ei
             matches!(&error, Error::NotFresh { why: Some(_) }),
             "{error}"
         );
-        let many = cut.verify_many(&[token], &gatekey::Requirements::new());
+        let many = cut.verify_many(&[token], &Requirements::new());
         assert!(matches!(many[..], [Err(Error::NotFresh { .. })]));
     }
     assert!(!cut.fleet_status().unwrap().is_fresh);
@@ -100,9 +100,35 @@ fn a_server_serves_stale_as_long_as_it_was_told_to() {
     assert_eq!(granted(cut, &issued), Some(true));
     let status = cut.fleet_status().unwrap();
     assert!(status.is_fresh && status.age.unwrap() >= Duration::from_millis(150));
+    let at_least = status.age.unwrap();
+    let ages = ages(cut, &issued);
+    for age in &ages {
+        assert!(age.is_some_and(|age| age >= at_least), "{ages:?}");
+    }
     servers.logs[1].cut(false);
     until("it is denied", || granted(cut, &issued) == Some(false));
+    let issued = servers.issue(1, "acme").unwrap();
+    let two = &servers.engines[1];
+    until("what it knows is new again", || {
+        let mut ages = self::ages(two, &issued).into_iter();
+        ages.all(|age| age.is_some_and(|age| age < at_least))
+    });
     servers.close_equal();
+}
+
+/// How old the knowledge is by which a server grants a token, by each way of asking.
+fn ages(engine: &Engine, issued: &Issued) -> Vec<Option<Duration>> {
+    let (token, all) = (issued.token.expose(), Permissions::ALL);
+    let any = Requirements::new();
+    let extension = engine.extension("proofs").unwrap();
+    let mut verdicts = vec![
+        engine.verify(token).unwrap(),
+        extension.vouch(issued.key.id, all, &any).unwrap(),
+    ];
+    let many = engine.verify_many(&[token, token], &any);
+    verdicts.extend(many.into_iter().map(Result::unwrap));
+    let age = |verdict: &Verdict| verdict.grant().unwrap().knowledge_age();
+    verdicts.iter().map(age).collect()
 }
 
 #[test]
