@@ -33,9 +33,11 @@ oauth() {
     GATEKEY_PROOF=long cargo test -p gatekey-oauth --all-features --test oauth_proof -- \
         --nocapture --test-threads=1
 }
-# Not optimised more: it waits for the network. A million trials of both tests together.
+# Not optimised more: it waits for the network. A million trials of both tests together, and
+# primaries that are deposed for five minutes.
 fleet() {
     GATEKEY_FLEET_TRIALS=500000 cargo test -p gatekey-postgres --test it -- --nocapture network::
+    GATEKEY_FLEET_SECONDS=300 cargo test -p gatekey-postgres --test it -- --nocapture deposed::a_
 }
 flood() { cargo bench --bench flood; }
 # Branches are counted by a nightly compiler alone. Without the conformance tests, which

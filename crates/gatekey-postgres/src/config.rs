@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gatekey::fleet::{LogError, LogResult};
+use postgres::config::Host;
 use postgres::error::Severity;
 use postgres::{Client, NoTls};
 use rustls::pki_types::CertificateDer;
@@ -19,7 +20,7 @@ use crate::worker::Worker;
 ///
 /// The text is that of libpq: `postgres://user:password@host:5432/database?sslmode=require`, or
 /// `host=db user=gatekey dbname=gatekey`. With several hosts, the one that takes writes is
-/// used. With `sslmode=require`, the server's certificate is verified, with its name, against the
+/// used; after a call without an answer in time, the next is tried first. With `sslmode=require`, the server's certificate is verified, with its name, against the
 /// system's roots or [`root_certificates`](Config::root_certificates). `sslmode=prefer`, the
 /// default, speaks TLS where the server does. `sslmode=disable` is for a unix socket or
 /// the same host.
@@ -176,7 +177,8 @@ impl Config {
             _ => Some(self.tls()?),
         };
         Ok(Connector {
-            postgres,
+            hosts: each_host(&postgres),
+            turn: AtomicUsize::new(0),
             tls,
             deadline: self.deadline,
         })
@@ -203,17 +205,122 @@ impl Config {
 const SYNCHRONOUS: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
-/// What makes connections.
+/// The same address once for each of its hosts. One that makes no sense is left as it is, for
+/// the client to refuse.
+fn each_host(all: &postgres::Config) -> Vec<postgres::Config> {
+    let (hosts, addrs, ports) = (all.get_hosts(), all.get_hostaddrs(), all.get_ports());
+    let count = hosts.len().max(addrs.len());
+    let fits = |len: usize| len == 0 || len == count;
+    if count < 2
+        || !fits(hosts.len())
+        || !fits(addrs.len())
+        || !(ports.len() == 1 || fits(ports.len()))
+    {
+        return vec![all.clone()];
+    }
+    let one = |at: usize| {
+        let mut one = without_hosts(all);
+        match hosts.get(at) {
+            Some(Host::Tcp(name)) => drop(one.host(name)),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => drop(one.host_path(path)),
+            None => {}
+        }
+        if let Some(addr) = addrs.get(at) {
+            one.hostaddr(*addr);
+        }
+        if let Some(port) = ports.get(at).or(ports.first()) {
+            one.port(*port);
+        }
+        one
+    };
+    (0..count).map(one).collect()
+}
+
+/// All that an address says beside its hosts: the client's type can add one, and remove none.
+fn without_hosts(all: &postgres::Config) -> postgres::Config {
+    let mut config = postgres::Config::new();
+    all.get_user().map(|user| config.user(user));
+    all.get_password().map(|password| config.password(password));
+    all.get_dbname().map(|name| config.dbname(name));
+    all.get_options().map(|options| config.options(options));
+    all.get_application_name()
+        .map(|name| config.application_name(name));
+    all.get_connect_timeout()
+        .map(|timeout| config.connect_timeout(*timeout));
+    all.get_tcp_user_timeout()
+        .map(|timeout| config.tcp_user_timeout(*timeout));
+    all.get_keepalives_interval()
+        .map(|interval| config.keepalives_interval(interval));
+    all.get_keepalives_retries()
+        .map(|retries| config.keepalives_retries(retries));
+    config
+        .keepalives(all.get_keepalives())
+        .keepalives_idle(all.get_keepalives_idle())
+        .ssl_mode(all.get_ssl_mode())
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .target_session_attrs(all.get_target_session_attrs())
+        .channel_binding(all.get_channel_binding())
+        .load_balance_hosts(all.get_load_balance_hosts());
+    config
+}
+
+/// What makes connections, all of them to one host as long as it answers: a former primary, or
+/// one that the network does not reach any more, answers nothing, and would be tried first
+/// for ever.
 pub(crate) struct Connector {
-    postgres: postgres::Config,
+    hosts: Vec<postgres::Config>,
+    /// Whose turn it is, modulo how many there are.
+    turn: AtomicUsize,
     tls: Option<MakeRustlsConnect>,
     deadline: Duration,
 }
 
 impl Connector {
-    /// Makes a connection. A warning of the database is noted.
-    pub(crate) fn connect(&self, warned: &Arc<AtomicBool>) -> Result<Client, postgres::Error> {
-        let mut config = self.postgres.clone();
+    /// Whose turn it is: a connection of another turn is not used any more.
+    pub(crate) fn turn(&self) -> usize {
+        self.turn.load(Ordering::SeqCst)
+    }
+
+    /// Gives the next host its turn, where it is still that one's.
+    pub(crate) fn pass(&self, turn: usize) {
+        if self.hosts.len() > 1 {
+            self.take(turn, turn.wrapping_add(1));
+        }
+    }
+
+    fn take(&self, turn: usize, next: usize) {
+        let order = Ordering::SeqCst;
+        let _ = self.turn.compare_exchange(turn, next, order, order);
+    }
+
+    /// Makes a connection, and gives the turn that it is of.
+    pub(crate) fn connect(
+        &self,
+        warned: &Arc<AtomicBool>,
+    ) -> Result<(Client, usize), postgres::Error> {
+        let turn = self.turn();
+        let mut made = self.connect_to(turn, warned);
+        for next in 1..self.hosts.len() {
+            let next = turn.wrapping_add(next);
+            if made.is_ok() {
+                break;
+            }
+            made = self.connect_to(next, warned);
+            if made.is_ok() {
+                self.take(turn, next);
+            }
+        }
+        made
+    }
+
+    /// Makes a connection to the host whose turn that is. A warning of the database is noted.
+    fn connect_to(
+        &self,
+        turn: usize,
+        warned: &Arc<AtomicBool>,
+    ) -> Result<(Client, usize), postgres::Error> {
+        let mut config = self.hosts[turn % self.hosts.len()].clone();
         let warned = warned.clone();
         config.notice_callback(move |notice| {
             // Not by its text, which is in the database's language.
@@ -235,7 +342,7 @@ impl Connector {
         client.batch_execute(&format!(
             "SET statement_timeout = {ms}; SET lock_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}; {SYNCHRONOUS}"
         ))?;
-        Ok(client)
+        Ok((client, turn))
     }
 }
 
@@ -256,7 +363,7 @@ mod tests {
             postgres.stop();
             postgres.run(&[&format!("synchronous_commit={default}")]);
             let connector = postgres.config().connector().unwrap();
-            let mut client = connector.connect(&Arc::default()).unwrap();
+            let (mut client, _) = connector.connect(&Arc::default()).unwrap();
             let shown = client.query_one("SHOW synchronous_commit", &[]).unwrap();
             assert_eq!(shown.get::<_, String>(0), waits, "{default}");
         }
@@ -269,7 +376,7 @@ mod tests {
         };
         let warned = Arc::new(AtomicBool::new(false));
         let connector = postgres.config().connector().unwrap();
-        let mut client = connector.connect(&warned).unwrap();
+        let (mut client, _) = connector.connect(&warned).unwrap();
         for (level, is_noted) in [("NOTICE", false), ("INFO", false), ("WARNING", true)] {
             let raise = format!("DO $$ BEGIN RAISE {level} 'it is late'; END $$");
             client.batch_execute(&raise).unwrap();

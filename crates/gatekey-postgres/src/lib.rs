@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! One database can have several logs, each under a name. Versions from 12 on will do.
+//! One database can have several logs, each under a name. It was run with versions 12 to 18.
 //!
 //! # What the database must promise
 //! An append is one transaction, and a heartbeat writes. So what the fleet stands on is

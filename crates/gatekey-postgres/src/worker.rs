@@ -1,7 +1,7 @@
 //! A connection with a thread of its own, and calls of it that have a deadline.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,6 +37,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub(crate) struct Connection {
     connector: Arc<Connector>,
     session: Option<Session>,
+    /// The turn of the host that the session is with, or was last.
+    turn: Arc<AtomicUsize>,
     /// Whether the database has warned since this was last cleared: of a commit that does
     /// not wait for its standby any more, say.
     warned: Arc<AtomicBool>,
@@ -47,11 +49,16 @@ impl Connection {
         if (self.session.as_ref()).is_none_or(|session| session.client.is_closed()) {
             self.session = None;
             let made = self.connector.connect(&self.warned);
-            let made = made.map_err(|error| Failed::NotSent(told(&error)))?;
+            let (made, turn) = made.map_err(|error| Failed::NotSent(told(&error)))?;
+            self.turn.store(turn, Ordering::SeqCst);
             self.session = Some(Session::new(made));
         }
         let missing = || Failed::NotSent(LogError::new("there is no connection"));
         self.session.as_mut().ok_or_else(missing)
+    }
+
+    fn pass(&self) {
+        self.connector.pass(self.turn.load(Ordering::SeqCst));
     }
 
     fn run<T>(
@@ -66,6 +73,9 @@ impl Connection {
                 // Whatever becomes of it, this connection is not asked again.
                 self.session = None;
             }
+            if is_of_former(&error) {
+                self.pass();
+            }
             match is_refused {
                 true => Failed::Refused(told(&error)),
                 false => Failed::Unknown(told(&error)),
@@ -74,6 +84,8 @@ impl Connection {
         match self.warned.swap(false, Ordering::SeqCst) {
             false => Ok(ran),
             true => {
+                // As a former primary does.
+                self.pass();
                 let why = "the database has committed, and warned that its standby may not have it";
                 Err(Failed::Unknown(LogError::new(why)))
             }
@@ -91,6 +103,17 @@ fn is_refused(error: &postgres::Error) -> bool {
             .iter()
             .any(|class| code.starts_with(class))
     })
+}
+
+/// Whether a primary may have answered so that is none any more: it takes no writes, or a
+/// statement waited in vain for one that waits for a standby.
+fn is_of_former(error: &postgres::Error) -> bool {
+    let codes = [
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ];
+    error.code().is_some_and(|code| codes.contains(code))
 }
 
 /// An error with what lies beneath it: its own text says little.
@@ -112,7 +135,13 @@ fn told(error: &postgres::Error) -> LogError {
 pub(crate) struct Worker {
     connector: Arc<Connector>,
     name: &'static str,
-    jobs: Mutex<Option<SyncSender<Job>>>,
+    jobs: Mutex<Option<Jobs>>,
+}
+
+/// Where a thread takes its jobs from, and whose turn it was as it connected.
+struct Jobs {
+    sender: SyncSender<Job>,
+    turn: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Worker {
@@ -141,12 +170,14 @@ impl Worker {
             // Nobody waits any more, where the deadline has passed.
             let _ = answer.send(connection.run(work));
         });
+        let turn = self.connector.turn();
         let jobs = self.jobs()?;
         jobs.send(job).map_err(|_| gone(Failed::NotSent))?;
         match answered.recv_timeout(deadline) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 // The thread may hang for as long as the network lets it: another takes over.
+                self.connector.pass(turn);
                 self.leave();
                 let why = format!("the database has not answered in {deadline:?}");
                 Err(Failed::Unknown(LogError::new(why)))
@@ -160,16 +191,23 @@ impl Worker {
 
     fn jobs(&self) -> Result<SyncSender<Job>, Failed> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(jobs) = &*jobs {
-            return Ok(jobs.clone());
+        let now = self.connector.turn();
+        if let Some(jobs) = &*jobs
+            && jobs.turn.load(Ordering::SeqCst) == now
+        {
+            return Ok(jobs.sender.clone());
         }
+        // The thread of another turn does what it has, and ends. To close a connection can
+        // take as long as to ask it.
         let (sender, receiver) = mpsc::sync_channel::<Job>(64);
-        let connector = self.connector.clone();
+        let (connector, turn) = (self.connector.clone(), Arc::new(AtomicUsize::new(now)));
+        let of_connection = turn.clone();
         let thread = std::thread::Builder::new().name(self.name.to_owned());
         let spawned = thread.spawn(move || {
             let mut connection = Connection {
                 connector,
                 session: None,
+                turn: of_connection,
                 warned: Arc::default(),
             };
             while let Ok(job) = receiver.recv() {
@@ -177,7 +215,7 @@ impl Worker {
             }
         });
         match spawned {
-            Ok(_) => Ok(jobs.insert(sender).clone()),
+            Ok(_) => Ok(jobs.insert(Jobs { sender, turn }).sender.clone()),
             Err(error) => Err(Failed::NotSent(LogError::new(error.to_string()))),
         }
     }

@@ -184,10 +184,10 @@ fn position(engine: &Engine) -> u64 {
     engine.fleet_status().unwrap().position
 }
 
-type ByOwner = BTreeMap<String, Vec<(String, KeyState)>>;
+pub(crate) type ByOwner = BTreeMap<String, Vec<(String, KeyState)>>;
 
 /// All keys by their owner, and the trail.
-fn told(engine: &Engine) -> (ByOwner, Vec<String>) {
+pub(crate) fn told(engine: &Engine) -> (ByOwner, Vec<String>) {
     let mut keys = ByOwner::new();
     for key in engine.keys(KeyFilter::new()) {
         let key = key.unwrap();

@@ -78,7 +78,7 @@ pub(crate) fn succeed(command: &mut Command) {
 }
 
 /// A port that nobody listens at.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     free.local_addr().unwrap().port()
 }
@@ -131,38 +131,48 @@ impl Postgres {
 
     /// A standby of it, which replicates under the name `standby`.
     pub(crate) fn standby(&self) -> Self {
+        self.standby_through(self.port, free_port())
+    }
+
+    /// The same at a port, and through a network that stands before the database's own.
+    pub(crate) fn standby_through(&self, network: u16, port: u16) -> Self {
+        let mut standby = self.copy(port);
+        let data = standby.data();
+        let from = format!(
+            "primary_conninfo = 'host=127.0.0.1 port={network} user=postgres application_name=standby'\n"
+        );
+        // Not by `-R`, which writes what servers of older versions do not read.
+        let auto = data.join("postgresql.auto.conf");
+        let mut settings = std::fs::OpenOptions::new().append(true).open(auto).unwrap();
+        settings.write_all(from.as_bytes()).unwrap();
+        std::fs::write(data.join("standby.signal"), "").unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(data.join("standby.signal"), Some(NOBODY), Some(NOBODY))
+                .unwrap();
+        }
+        standby.run_without_schema(&[]);
+        standby
+    }
+
+    /// A base backup of it, which is for this port and does not run yet.
+    pub(crate) fn copy(&self, port: u16) -> Self {
         let dir = tempfile::Builder::new().prefix("gkpg").tempdir().unwrap();
         if is_root() {
             std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        let from = format!(
-            "host=127.0.0.1 port={} user=postgres application_name=standby",
-            self.port
-        );
+        let from = format!("host=127.0.0.1 port={} user=postgres", self.port);
         succeed(
             command(&self.bin.join("pg_basebackup"))
-                .args([
-                    "-d",
-                    &from,
-                    "-R",
-                    "-X",
-                    "stream",
-                    "-c",
-                    "fast",
-                    "--no-sync",
-                    "-D",
-                ])
+                .args(["-d", &from, "-X", "stream", "-c", "fast", "--no-sync", "-D"])
                 .arg(dir.path().join("data"))
                 .current_dir(dir.path()),
         );
-        let mut standby = Self {
+        Self {
             bin: self.bin.clone(),
             dir,
-            port: free_port(),
+            port,
             child: None,
-        };
-        standby.run_without_schema(&[]);
-        standby
+        }
     }
 
     /// Runs it, again after [`stop`](Self::stop), until it has the tables of logs.

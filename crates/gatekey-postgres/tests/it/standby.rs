@@ -9,6 +9,7 @@ use gatekey_postgres::{Config, PostgresLog};
 use gatekey_testkit::until;
 
 use crate::fleet::options;
+use crate::proxy::{Network, Proxy};
 use crate::server::Postgres;
 
 fn log(ports: &[u16]) -> Arc<PostgresLog> {
@@ -68,6 +69,7 @@ fn a_synchronous_standby_takes_over_and_the_former_primary_answers_nothing() {
     until("it is synchronous", || postgres.sql(is_sync) == "sync");
     let dir = tempfile::tempdir().unwrap();
     let servers = two(&postgres, &standby, dir.path());
+    let ports = [postgres.port(), standby.port()];
     let issued: Vec<_> = (0..30).map(|at| issue(&servers[at % 2]).unwrap()).collect();
     servers[0]
         .revoke(issued[0].key.id, Reason::KeyCompromise)
@@ -110,17 +112,11 @@ fn a_synchronous_standby_takes_over_and_the_former_primary_answers_nothing() {
     postgres.run_without_schema(&[]);
     let former = log(&[postgres.port()]);
     until("it reads", || former.nodes().is_ok());
-    let beat = Beat {
-        node: "lost".to_owned(),
-        position: 0,
-        lease: Duration::from_secs(1),
-        reads: Vec::new(),
-    };
-    former.beat(&beat).unwrap_err();
+    former.beat(&beat()).unwrap_err();
     let head = former.fence();
     assert!(head.is_err(), "{head:?}");
     let ends = servers[0].fleet_status().unwrap().position;
-    let of_new = log(&[standby.port()]).beat(&beat).unwrap().head;
+    let of_new = log(&[standby.port()]).beat(&beat()).unwrap().head;
     assert!(of_new.position >= ends);
     // Nor is an append to it done, where it would fit.
     let last = postgres
@@ -143,12 +139,79 @@ fn a_synchronous_standby_takes_over_and_the_former_primary_answers_nothing() {
     };
     let appended = former.append(&head, &gatekey_logkit::conformance::entry(3, 1));
     assert!(!matches!(appended, Appended::Done), "{appended:?}");
-    // Whoever connects anew reaches it first, and changes nothing until it is gone.
+    // Whoever connects anew reaches it first, and leaves it where it waits in vain.
+    let three = server(log(&ports), "three").join_fleet(dir.path().join("c"));
+    let three = three.unwrap();
+    until("it takes changes", || issue(&three).is_ok());
     postgres.stop();
-    for server in servers {
+    for server in servers.into_iter().chain([three]) {
         until("it takes changes", || issue(&server).is_ok());
         server.close().unwrap();
     }
+}
+
+fn beat() -> Beat {
+    Beat {
+        node: "lost".to_owned(),
+        position: 0,
+        lease: Duration::from_secs(1),
+        reads: Vec::new(),
+    }
+}
+
+#[test]
+fn a_host_that_answers_no_more_is_left_for_the_next_by_all_connections() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let hosts = [(); 2].map(|()| Proxy::before(postgres.port()));
+    let log = log(&hosts.each_ref().map(|host| host.port));
+    log.found(b"first").unwrap();
+    log.beat(&beat()).unwrap();
+    log.fence().unwrap();
+    log.wait(0, Duration::ZERO).unwrap();
+    hosts[0].set(Network::Silent);
+    log.beat(&beat()).unwrap_err();
+    // All that is asked next is asked of the one that is there.
+    log.beat(&beat()).unwrap();
+    log.fence().unwrap();
+    // For longer than it goes without a question.
+    log.wait(0, Duration::from_millis(1_500)).unwrap();
+    // And back, for the other.
+    hosts[0].set(Network::Open);
+    hosts[1].set(Network::Silent);
+    log.fence().unwrap_err();
+    log.fence().unwrap();
+    log.beat(&beat()).unwrap();
+}
+
+#[test]
+fn a_host_that_takes_no_writes_any_more_is_left_for_the_next() {
+    let (Some(one), Some(two)) = (Postgres::start(&[]), Postgres::start(&[])) else {
+        return;
+    };
+    for postgres in [&one, &two] {
+        log(&[postgres.port()]).found(b"first").unwrap();
+    }
+    let log = log(&[one.port(), two.port()]);
+    let count = |postgres: &Postgres| postgres.sql("SELECT count(*) FROM gatekey.node");
+    log.beat(&beat()).unwrap();
+    assert_eq!((count(&one), count(&two)), ("1".to_owned(), "0".to_owned()));
+    one.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    one.sql("SELECT pg_reload_conf()");
+    until("it takes no writes", || log.beat(&beat()).is_err());
+    log.beat(&beat()).unwrap();
+    assert_eq!(count(&two), "1");
+    // By the connection that it has.
+    let connections = || {
+        two.sql(
+            "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity
+            WHERE application_name = 'gatekey'",
+        )
+    };
+    let before = connections();
+    log.beat(&beat()).unwrap();
+    assert_eq!(connections(), before);
 }
 
 /// An asynchronous standby lacks the end of the log: whoever has applied more says so and
