@@ -35,6 +35,9 @@ use server::Postgres;
 
 const KEYSPACE: &str = "acme_live";
 
+/// It syncs, and has three connections for each of 32 servers.
+const SETTINGS: [&str; 2] = ["fsync=on", "max_connections=120"];
+
 /// As in the project's other benches: a debug build's times say nothing.
 fn is_test() -> bool {
     let has = |flag: &str| std::env::args().any(|arg| arg == flag);
@@ -156,7 +159,7 @@ fn settle(engines: &[Engine]) {
 
 /// From the call of a revocation to its return: then all servers deny.
 fn denied(world: &mut World) {
-    for servers in [1, 2, 3, 8] {
+    for servers in [1, 2, 3, 8, count(32, 9)] {
         let engines = world.fleet(servers);
         let revocations = count(500, 3);
         let new = (0..revocations).map(new_key).collect();
@@ -389,7 +392,7 @@ fn reading(world: &mut World) {
         "verification_without_the_database",
         verify_for(&back, &issued, time),
     );
-    world.postgres.run(&["fsync=on"]);
+    world.postgres.run(&SETTINGS);
     while back.issue(new_key(0)).is_err() || engines[0].issue(new_key(0)).is_err() {}
     engines.push(back);
     close(engines);
@@ -478,7 +481,7 @@ fn main() {
         return;
     };
     postgres.stop();
-    postgres.run(&["fsync=on"]);
+    postgres.run(&SETTINGS);
     let mut world = World {
         postgres,
         dir: tempfile::tempdir().unwrap(),
