@@ -66,7 +66,7 @@ pub(crate) fn issue(
                 .ok_or(Error::Internal("a planned key has no keyspace"))?;
             Ok(Issued {
                 key: tx.describe_new(
-                    &plan.record,
+                    plan.record,
                     plan.cold,
                     keyspace,
                     plan.quota

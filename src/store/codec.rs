@@ -5,6 +5,8 @@
 //! was right. To replace it, add a version to [`crate::store`]'s envelope and decode
 //! both.
 
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,9 +18,28 @@ fn config() -> impl bincode::config::Config {
 }
 
 /// Encodes a value, or `None` where it is over the limit.
+#[cfg(test)]
 pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
-    let bytes = bincode::serde::encode_to_vec(value, config()).ok()?;
-    (bytes.len() <= LEN_MAX).then_some(bytes)
+    let mut bytes = Vec::new();
+    encode_onto(value, &mut bytes)?;
+    Some(bytes)
+}
+
+/// Encodes a value behind what is there, or gives `None` where it is over the limit.
+pub(crate) fn encode_onto<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Option<()> {
+    let before = bytes.len();
+    bincode::serde::encode_into_writer(value, Onto(bytes), config()).ok()?;
+    (bytes.len() - before <= LEN_MAX).then_some(())
+}
+
+/// Writes behind what is there.
+struct Onto<'b>(&'b mut Vec<u8>);
+
+impl Writer for Onto<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a value that takes up all of `bytes`, or `None`.

@@ -5,9 +5,9 @@
 //! pass the journal by. Without a log, a journal notes nothing.
 
 use std::borrow::Borrow;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
+use std::sync::PoisonError;
 
 use redb::{
     AccessGuard, Key, Range, ReadableTable, ReadableTableMetadata, StorageError, Table,
@@ -16,14 +16,15 @@ use redb::{
 
 use crate::model::error::Error;
 use crate::store::failure::OrStore;
+use crate::sync::{Mutex, lock};
 
 /// The changed records of a table, by their keys; `None` where it was removed.
 pub(crate) type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// The changed records of all tables, by the tables' names.
 pub(crate) type Records = BTreeMap<String, Rows>;
 
-/// What a transaction wrote.
-pub(crate) struct Journal(Option<RefCell<Records>>);
+/// What a transaction wrote. Two threads may write to it, each its own tables.
+pub(crate) struct Journal(Option<Mutex<Records>>);
 
 impl Journal {
     /// One that notes nothing.
@@ -32,12 +33,12 @@ impl Journal {
     }
 
     pub(crate) fn on() -> Self {
-        Self(Some(RefCell::new(Records::new())))
+        Self(Some(Mutex::new(Records::new())))
     }
 
     #[cold]
-    fn note(records: &RefCell<Records>, table: &str, key: &[u8], value: Option<&[u8]>) {
-        let mut records = records.borrow_mut();
+    fn note(records: &Mutex<Records>, table: &str, key: &[u8], value: Option<&[u8]>) {
+        let mut records = lock(records);
         if !records.contains_key(table) {
             records.insert(table.to_owned(), Rows::new());
         }
@@ -47,7 +48,9 @@ impl Journal {
     }
 
     pub(crate) fn into_records(self) -> Records {
-        self.0.map(RefCell::into_inner).unwrap_or_default()
+        let records = (self.0).map(|records| records.into_inner());
+        let records = records.map(|records| records.unwrap_or_else(PoisonError::into_inner));
+        records.unwrap_or_default()
     }
 }
 

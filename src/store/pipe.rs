@@ -1,8 +1,9 @@
 //! Work on many records by several threads: some read them, one takes what was read.
 //!
-//! They are there for a backup, a compaction, a check, and a recovery that writes the file anew,
-//! and end with it.
+//! They are there for a backup, a compaction, a check, a recovery that writes the file anew, and
+//! a large batch of new keys, and end with it.
 
+use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Builder;
 
@@ -116,6 +117,34 @@ where
     })
 }
 
+/// Does two things of which neither needs the other: the first on a thread of its own, where
+/// `apart` and where one can be started, and otherwise before the second. A panic of either is
+/// the caller's.
+pub(super) fn beside<F: FnOnce() -> Result<(), Error> + Send>(
+    apart: bool,
+    first: F,
+    second: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    // A model checker knows nothing of threads that it has not started.
+    let apart = apart && !cfg!(gatekey_shuttle);
+    std::thread::scope(|scope| {
+        let (give, given) = sync_channel::<F>(1);
+        let run = move || given.recv().map_or(Ok(()), |first| first());
+        let builder = Builder::new().name("gatekey-rows".to_owned());
+        let thread = apart.then(|| builder.spawn_scoped(scope, run));
+        let Some(Ok(thread)) = thread else {
+            return first().and_then(|()| second());
+        };
+        // It waits for this.
+        let _ = give.send(first);
+        let second = second();
+        match thread.join() {
+            Ok(first) => first.and(second),
+            Err(panic) => resume_unwind(panic),
+        }
+    })
+}
+
 /// Where what is read comes from.
 enum Source<T, R> {
     Apart(Receiver<T>),
@@ -224,6 +253,32 @@ mod tests {
         let reader = || -> Result<Option<Chunk>, Error> { panic!("a page") };
         let failed = in_turns([reader], true, |_| Ok(()));
         assert!(matches!(failed, Err(Error::Corrupted(_))));
+    }
+
+    #[test]
+    fn two_things_are_done_beside_each_other_and_an_error_of_either_is_told() {
+        let error = |fails: bool| match fails {
+            true => Err(Error::Internal("a row")),
+            false => Ok(()),
+        };
+        for apart in [false, true] {
+            for (fails, second_fails) in [(false, false), (true, false), (false, true)] {
+                let (mut done_by, here) = (None, std::thread::current().id());
+                let first = || {
+                    done_by = Some(std::thread::current().id());
+                    error(fails)
+                };
+                let done = beside(apart, first, || error(second_fails));
+                assert_eq!(done.is_err(), fails || second_fails, "{apart}");
+                assert_eq!(done_by.map(|thread| thread != here), Some(apart));
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a page")]
+    fn a_panic_of_the_first_of_two_is_the_callers() {
+        let _ = beside(true, || panic!("a page"), || Ok(()));
     }
 
     #[test]

@@ -132,20 +132,21 @@ pub(crate) fn usage(
 }
 
 /// An audit entry as stored: `version, bincode, hash`.
-pub(crate) fn encode_audit(
+/// It is added to what is there; what is given is its hash.
+pub(crate) fn encode_audit_onto(
     ring: &Keyring,
     previous: &Digest,
     seq: u64,
     body: &AuditBody,
-) -> Result<(Vec<u8>, Digest), Error> {
-    let encoded = body.encode();
-    let encoded = encoded.ok_or(Error::Internal("an audit entry is over its limit"))?;
-    let mut bytes = Vec::with_capacity(1 + encoded.len() + DIGEST_LEN);
+    bytes: &mut Vec<u8>,
+) -> Result<Digest, Error> {
+    let start = bytes.len();
     bytes.push(AuditBody::VERSION);
-    bytes.extend(encoded);
-    let hash = ring.chain(previous, seq, &bytes);
+    let encoded = body.encode_onto(bytes);
+    encoded.ok_or(Error::Internal("an audit entry is over its limit"))?;
+    let hash = ring.chain(previous, seq, bytes.get(start..).unwrap_or_default());
     bytes.extend(hash);
-    Ok((bytes, hash))
+    Ok(hash)
 }
 
 /// Reads an audit entry that follows on `previous`, and its hash.
@@ -375,7 +376,7 @@ pub(crate) fn revoked(
 
 /// A key as callers see it.
 pub(crate) fn assemble(
-    record: &KeyRecord,
+    record: KeyRecord,
     cold: ColdRecord,
     keyspace: &Keyspace,
     revoked: Option<Revoked>,
@@ -383,11 +384,11 @@ pub(crate) fn assemble(
     quota: Option<QuotaStatus>,
     now: Timestamp,
 ) -> Key {
-    let life = Life::from(record);
+    let life = Life::from(&record);
     Key {
         id: record.id,
         keyspace: keyspace.prefix,
-        owner: record.owner.clone(),
+        owner: record.owner,
         state: life.state(now),
         disabled: life.is_disabled(now),
         suspended: life.is_suspended(now),
@@ -396,7 +397,7 @@ pub(crate) fn assemble(
         name: cold.name,
         description: cold.description,
         labels: cold.labels,
-        networks: record.networks.clone(),
+        networks: record.networks,
         plan: keyspace
             .plan_numbered(record.plan)
             .map(|plan| plan.name.clone()),

@@ -401,6 +401,17 @@ impl KeyRecord {
 
     /// The record as it is stored, with its tag.
     pub(crate) fn encode(&self, ring: &Keyring) -> Result<Vec<u8>, Error> {
+        let owner_len = self.owner.as_str().len();
+        let mut bytes = Vec::with_capacity(
+            FIXED_LEN + owner_len + self.networks.len() * Network::ENCODED_LEN + 8 + TAG_LEN,
+        );
+        self.encode_onto(ring, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, behind what is there.
+    pub(crate) fn encode_onto(&self, ring: &Keyring, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let start = bytes.len();
         let owner = self.owner.as_str().as_bytes();
         let lengths = (u8::try_from(owner.len()), u8::try_from(self.networks.len()));
         let (Ok(owner_len), Ok(networks_len)) = lengths else {
@@ -417,13 +428,6 @@ impl KeyRecord {
             | flag(self.has_quota, FLAG_QUOTA)
             | flag(self.lineage != self.id, FLAG_LINEAGE)
             | flag(self.has_own_limits, FLAG_OWN_LIMITS);
-        let mut bytes = Vec::with_capacity(
-            FIXED_LEN
-                + owner.len()
-                + self.networks.len() * Network::ENCODED_LEN
-                + lineage_len(flags)
-                + TAG_LEN,
-        );
         bytes.extend([TABLE, VERSION, flags, self.scheme.code()]);
         bytes.extend([self.pepper, self.suspended, owner_len, networks_len]);
         bytes.extend(self.id.raw().to_le_bytes());
@@ -447,9 +451,9 @@ impl KeyRecord {
         if flags & FLAG_LINEAGE != 0 {
             bytes.extend(self.lineage.raw().to_le_bytes());
         }
-        let tag = ring.hot_tag(&bytes);
+        let tag = ring.hot_tag(bytes.get(start..).unwrap_or_default());
         bytes.extend(tag);
-        Ok(bytes)
+        Ok(())
     }
 
     /// When the key stops being good for ever, where that is known: revoked,

@@ -612,7 +612,13 @@ impl<'a> Describer<'a> {
         };
         let keyspace = self.keyspace(record.keyspace)?;
         Ok(read::assemble(
-            record, cold, &keyspace, revoked, usage, quota, now,
+            record.clone(),
+            cold,
+            &keyspace,
+            revoked,
+            usage,
+            quota,
+            now,
         ))
     }
 }

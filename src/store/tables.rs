@@ -221,9 +221,17 @@ pub(crate) trait Stored: Sized {
         None
     }
 
-    /// The record as it is stored, without its version and its tag.
+    /// The record as it is stored, without its version and its tag; `None` where it is over the
+    /// limit.
     fn encode(&self) -> Option<Vec<u8>> {
-        codec::encode(&self.to_form())
+        let mut bytes = Vec::new();
+        self.encode_onto(&mut bytes)?;
+        Some(bytes)
+    }
+
+    /// Adds the same to what is there.
+    fn encode_onto(&self, bytes: &mut Vec<u8>) -> Option<()> {
+        codec::encode_onto(&self.to_form(), bytes)
     }
 
     /// Reads what [`encode`](Stored::encode) wrote in this or an older version, or says why not.
@@ -246,15 +254,28 @@ pub(crate) fn seal<T: Stored>(
     key: &[u8],
     value: &T,
 ) -> Result<Vec<u8>, Error> {
-    let encoded = value.encode().ok_or(Error::Internal(
+    let mut bytes = Vec::with_capacity(64);
+    seal_onto(ring, table, key, value, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same, behind what is there.
+pub(crate) fn seal_onto<T: Stored>(
+    ring: &Keyring,
+    table: Tagged,
+    key: &[u8],
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let start = bytes.len();
+    bytes.push(value.version());
+    let encoded = value.encode_onto(bytes);
+    encoded.ok_or(Error::Internal(
         "a record is over the limit of its encoding",
     ))?;
-    let mut bytes = Vec::with_capacity(1 + encoded.len() + TAG_LEN);
-    bytes.push(value.version());
-    bytes.extend(encoded);
-    let tag = ring.tag(table as u8, key, &bytes);
+    let tag = ring.tag(table as u8, key, bytes.get(start..).unwrap_or_default());
     bytes.extend(tag);
-    Ok(bytes)
+    Ok(())
 }
 
 /// Takes a record out of its envelope. Nothing is decoded before the tag is
@@ -338,11 +359,16 @@ pub(crate) struct OwnerRecord {
 pub(crate) fn owner_index_key(owner: &OwnerPath, keyspace: u32, id: KeyId) -> Vec<u8> {
     // The path, its end, the keyspace and the id.
     let mut key = Vec::with_capacity(owner.as_str().len() + 13);
+    push_owner_index_key(&mut key, owner, keyspace, id);
+    key
+}
+
+/// The same, behind what is there.
+pub(crate) fn push_owner_index_key(key: &mut Vec<u8>, owner: &OwnerPath, keyspace: u32, id: KeyId) {
     key.extend(ordered(owner.as_str()));
     key.push(0);
     key.extend(keyspace.to_be_bytes());
     key.extend(id.raw().to_be_bytes());
-    key
 }
 
 /// The bytes of a path, in an order in which what is below a path follows on it.
@@ -365,11 +391,16 @@ fn range_of(start: &[u8], below: bool) -> (Vec<u8>, Vec<u8>) {
 /// The key of [`HELD`]: the keyspace, the path as in [`BY_OWNER`], and the id.
 pub(crate) fn held_key(keyspace: u32, owner: &OwnerPath, id: KeyId) -> Vec<u8> {
     let mut key = Vec::with_capacity(owner.as_str().len() + 13);
+    push_held_key(&mut key, keyspace, owner, id);
+    key
+}
+
+/// The same, behind what is there.
+pub(crate) fn push_held_key(key: &mut Vec<u8>, keyspace: u32, owner: &OwnerPath, id: KeyId) {
     key.extend(keyspace.to_be_bytes());
     key.extend(ordered(owner.as_str()));
     key.push(0);
     key.extend(id.raw().to_be_bytes());
-    key
 }
 
 /// The range of [`HELD`] for a keyspace and an owner, and all below it where `below`.

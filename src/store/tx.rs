@@ -215,7 +215,8 @@ impl<'t> Tx<'t> {
     }
 
     pub(crate) fn audit(&mut self, actor: Option<&str>, event: AuditEvent) -> Result<(), Error> {
-        let (seq, bytes) = self.chain(actor, event)?;
+        let mut bytes = Vec::with_capacity(128);
+        let seq = self.chain(actor, event, &mut bytes)?;
         self.audit.insert(seq, bytes.as_slice()).or_store()?;
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::store::identity::unlock_stored;
 use crate::store::life::Life;
 use crate::store::owner_settings::{OwnerQuota, OwnerSettingsRecord, assemble};
 use crate::store::quota::QuotaRecord;
-use crate::store::read::{UsageRecord, decode_audit, encode_audit};
+use crate::store::read::{UsageRecord, decode_audit, encode_audit_onto};
 use crate::store::record::{KeyRecord, View};
 use crate::store::tables::{OwnerRecord, State, Stored, Tagged, seal, unseal};
 
@@ -208,7 +208,8 @@ fn audit(stored: &[u8]) -> bool {
         actor: entry.actor.clone(),
         event: entry.event.clone(),
     };
-    let (written, _) = encode_audit(&RING, &[7; 32], 8, &body).unwrap();
+    let mut written = Vec::new();
+    encode_audit_onto(&RING, &[7; 32], 8, &body, &mut written).unwrap();
     let (again, _) = decode_audit(&RING, &[7; 32], 8, &written).unwrap();
     assert!(again == entry && stored.ends_with(&hash));
     true

@@ -249,11 +249,11 @@ impl Stored for State {
         form.third.read(form.lags.into_iter().map(LagForm::read))
     }
 
-    fn encode(&self) -> Option<Vec<u8>> {
+    fn encode_onto(&self, bytes: &mut Vec<u8>) -> Option<()> {
         match self.version() {
-            3 => codec::encode(&StateForm3::of(self)),
-            4 => codec::encode(&StateForm4::of(self)?),
-            _ => codec::encode(&self.to_form()),
+            3 => codec::encode_onto(&StateForm3::of(self), bytes),
+            4 => codec::encode_onto(&StateForm4::of(self)?, bytes),
+            _ => codec::encode_onto(&self.to_form(), bytes),
         }
     }
 

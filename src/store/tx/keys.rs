@@ -338,6 +338,7 @@ impl Tx<'_> {
             Some(number) => Some(self.quota(number)?.status(self.now)),
             None => None,
         };
+        let key = key.clone();
         Ok(read::assemble(
             key, cold, &keyspace, revoked, usage, quota, self.now,
         ))
@@ -346,7 +347,7 @@ impl Tx<'_> {
     /// As [`describe`](Self::describe), for a key that is just issued.
     pub(crate) fn describe_new(
         &self,
-        key: &KeyRecord,
+        key: KeyRecord,
         cold: ColdRecord,
         keyspace: &Keyspace,
         quota: Option<QuotaStatus>,

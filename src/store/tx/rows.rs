@@ -12,26 +12,55 @@ use crate::store::delta::tag_of;
 use crate::store::held;
 use crate::store::record::KeyRecord;
 use crate::store::tables::{self, NAMED, Tagged};
-use crate::store::{counts, read};
+use crate::store::{counts, pipe, read};
+
+/// For how many keys it is worth starting a thread that writes their indexes.
+pub(super) const APART_MIN: usize = 1000;
 
 /// What is gathered. Nothing of it can be read before [`Tx::write_rows`].
 #[derive(Default)]
 pub(crate) struct NewRows {
-    keys: Vec<(KeyId, Vec<u8>)>,
+    packed: Packed,
+    keys: Vec<(KeyId, Span)>,
     cold: Vec<(KeyId, Cold)>,
-    by_owner: Vec<(Vec<u8>, Held)>,
+    by_owner: Vec<(Span, Held)>,
     by_keyspace: Vec<((u32, u64), ())>,
     by_end: Vec<((u64, u64), ())>,
     by_turn: Vec<((u64, u64), ())>,
-    audit: Vec<(u64, Vec<u8>)>,
+    audit: Vec<(u64, Span)>,
+}
+
+/// Keys and values of rows, one behind the other: an allocation for each would take as long as
+/// to encode them.
+#[derive(Default)]
+struct Packed(Vec<u8>);
+
+/// Where one of them is.
+#[derive(Clone, Copy)]
+struct Span(usize, usize);
+
+impl Packed {
+    /// Adds what is written, and gives what the writing gave and where it is.
+    fn add<T>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<T, Error>,
+    ) -> Result<(T, Span), Error> {
+        let start = self.0.len();
+        let wrote = write(&mut self.0)?;
+        Ok((wrote, Span(start, self.0.len())))
+    }
+
+    fn of(&self, span: Span) -> &[u8] {
+        self.0.get(span.0..span.1).unwrap_or_default()
+    }
 }
 
 /// The row in the index of held keys, if there is one.
-type Held = Option<(Vec<u8>, held::Row)>;
+type Held = Option<(Span, held::Row)>;
 
 /// A cold record, and what something in memory depends on of it.
 struct Cold {
-    bytes: Vec<u8>,
+    bytes: Span,
     quota: Option<u64>,
     limits: Option<Vec<Limit>>,
 }
@@ -54,8 +83,11 @@ impl Tx<'_> {
         self.writing();
         self.recount(None, Some(key))?;
         let id = key.id.raw();
-        rows.keys.push((key.id, key.encode(self.ring)?));
-        let bytes = tables::seal(self.ring, Tagged::Cold, &id.to_le_bytes(), cold)?;
+        let (ring, packed) = (self.ring, &mut rows.packed);
+        let ((), bytes) = packed.add(|packed| key.encode_onto(ring, packed))?;
+        rows.keys.push((key.id, bytes));
+        let ((), bytes) = packed
+            .add(|packed| tables::seal_onto(ring, Tagged::Cold, &id.to_le_bytes(), cold, packed))?;
         let (quota, limits) = (cold.quota, cold.limits.clone());
         let cold_row = Cold {
             bytes,
@@ -63,11 +95,20 @@ impl Tx<'_> {
             limits,
         };
         rows.cold.push((key.id, cold_row));
-        let index = tables::owner_index_key(&key.owner, key.keyspace, key.id);
-        let held = held::row_of(key).map(|row| {
-            let place = tables::held_key(key.keyspace, &key.owner, key.id);
-            (place, row)
-        });
+        let ((), index) = packed.add(|packed| {
+            tables::push_owner_index_key(packed, &key.owner, key.keyspace, key.id);
+            Ok(())
+        })?;
+        let held = match held::row_of(key) {
+            Some(row) => {
+                let ((), place) = packed.add(|packed| {
+                    tables::push_held_key(packed, key.keyspace, &key.owner, key.id);
+                    Ok(())
+                })?;
+                Some((place, row))
+            }
+            None => None,
+        };
         rows.by_owner.push((index, held));
         rows.by_keyspace.push(((key.keyspace, id), ()));
         let end = key.ends_at().map(|end| ((end.unix_ms(), id), ()));
@@ -88,74 +129,91 @@ impl Tx<'_> {
         actor: Option<&str>,
         event: AuditEvent,
     ) -> Result<(), Error> {
-        rows.audit.push(self.chain(actor, event)?);
+        let (seq, bytes) = rows.packed.add(|packed| self.chain(actor, event, packed))?;
+        rows.audit.push((seq, bytes));
         Ok(())
     }
 
     /// Writes what was gathered.
     pub(crate) fn write_rows(&mut self, rows: NewRows) -> Result<(), Error> {
         let NewRows {
+            packed,
             mut keys,
             mut cold,
-            mut by_owner,
+            by_owner,
             mut by_keyspace,
             mut by_end,
             mut by_turn,
             audit,
         } = rows;
-        keys.sort_unstable();
-        cold.sort_unstable_by_key(|(id, _)| *id);
-        by_owner.sort_unstable();
-        // In one keyspace they are in order now.
-        let held = by_owner.iter_mut().filter_map(|(_, held)| held.take());
-        let mut held: Vec<_> = held.collect();
-        held.sort_unstable();
-        by_keyspace.sort_unstable();
-        by_end.sort_unstable();
-        by_turn.sort_unstable();
-
-        let (taken, changed) = (&mut self.taken, &mut self.delta.keys);
-        let mut note = |(id, bytes): &(KeyId, Vec<u8>), old: Replaced<'_>| {
-            let old: Option<Tag> = old.map(|old| tag_of(old.value()));
-            *taken += u64::from(old.is_some());
-            changed.note(*id, Ok(old), Some(tag_of(bytes)));
+        // What finds the keys, beside what they are: no table of the one is of the other.
+        let apart = keys.len() >= APART_MIN;
+        let packed = &packed;
+        let (in_by_owner, in_held) = (&mut self.by_owner, &mut self.held);
+        let (in_by_keyspace, in_by_end) = (&mut self.by_keyspace, &mut self.by_end);
+        let in_by_turn = &mut self.by_turn;
+        let write_indexes = move || {
+            let by_owner = by_owner.into_iter();
+            let unpack = |(row, held): (Span, Held)| {
+                let held = held.map(|(place, row)| (packed.of(place), row));
+                (packed.of(row), held)
+            };
+            let mut by_owner: Vec<_> = by_owner.map(unpack).collect();
+            by_owner.sort_unstable();
+            // In one keyspace they are in order now.
+            let mut held: Vec<_> = by_owner.iter().filter_map(|(_, held)| *held).collect();
+            held.sort_unstable();
+            by_keyspace.sort_unstable();
+            by_end.sort_unstable();
+            by_turn.sort_unstable();
+            in_by_owner.insert_in_order(&by_owner, |(row, _)| (*row, NAMED), |_, _| {})?;
+            in_held.insert_in_order(&held, |(place, row)| (*place, *row), |_, _| {})?;
+            in_by_keyspace.insert_in_order(&by_keyspace, |row| *row, |_, _| {})?;
+            in_by_end.insert_in_order(&by_end, |row| *row, |_, _| {})?;
+            in_by_turn.insert_in_order(&by_turn, |row| *row, |_, _| {})
         };
-        self.keys
-            .insert_in_order(&keys, |(id, bytes)| (id.raw(), bytes.as_slice()), &mut note)?;
 
-        let (ring, delta) = (self.ring, &mut self.delta);
-        let mut note = |(id, new): &(KeyId, Cold), old: Replaced<'_>| {
-            // Nothing in memory depends on most.
-            if old.is_some() || new.quota.is_some() || new.limits.is_some() {
-                let (quota, limits) = super::keys::of_replaced_cold(ring, *id, &old);
-                delta.quota_of.note(*id, quota, new.quota);
-                delta.limits_of.note(*id, limits, new.limits.clone());
-            }
+        let (ring, taken, delta) = (self.ring, &mut self.taken, &mut self.delta);
+        let (in_keys, in_cold, in_audit) = (&mut self.keys, &mut self.cold, &mut self.audit);
+        let write_records = move || {
+            keys.sort_unstable_by_key(|(id, _)| *id);
+            cold.sort_unstable_by_key(|(id, _)| *id);
+            let unpack = |(id, bytes): &(KeyId, Span)| (*id, packed.of(*bytes));
+            let keys: Vec<_> = keys.iter().map(unpack).collect();
+            let unpack = |(id, cold): (KeyId, Cold)| (id, packed.of(cold.bytes), cold);
+            let cold: Vec<_> = cold.into_iter().map(unpack).collect();
+            let unpack = |(seq, bytes): &(u64, Span)| (*seq, packed.of(*bytes));
+            let audit: Vec<_> = audit.iter().map(unpack).collect();
+            let changed = &mut delta.keys;
+            let note = |(id, bytes): &(KeyId, &[u8]), old: Replaced<'_>| {
+                let old: Option<Tag> = old.map(|old| tag_of(old.value()));
+                *taken += u64::from(old.is_some());
+                changed.note(*id, Ok(old), Some(tag_of(bytes)));
+            };
+            in_keys.insert_in_order(&keys, |(id, bytes)| (id.raw(), *bytes), note)?;
+
+            let note = |(id, _, new): &(KeyId, &[u8], Cold), old: Replaced<'_>| {
+                // Nothing in memory depends on most.
+                if old.is_some() || new.quota.is_some() || new.limits.is_some() {
+                    let (quota, limits) = super::keys::of_replaced_cold(ring, *id, &old);
+                    delta.quota_of.note(*id, quota, new.quota);
+                    delta.limits_of.note(*id, limits, new.limits.clone());
+                }
+            };
+            in_cold.insert_in_order(&cold, |(id, bytes, _)| (id.raw(), *bytes), note)?;
+            in_audit.insert_in_order(&audit, |(seq, bytes)| (*seq, *bytes), |_, _| {})
         };
-        self.cold.insert_in_order(
-            &cold,
-            |(id, new)| (id.raw(), new.bytes.as_slice()),
-            &mut note,
-        )?;
-
-        (self.by_owner).insert_in_order(
-            &by_owner,
-            |(row, _)| (row.as_slice(), NAMED),
-            |_, _| {},
-        )?;
-        (self.held).insert_in_order(&held, |(place, row)| (place.as_slice(), *row), |_, _| {})?;
-        (self.by_keyspace).insert_in_order(&by_keyspace, |row| *row, |_, _| {})?;
-        (self.by_end).insert_in_order(&by_end, |row| *row, |_, _| {})?;
-        (self.by_turn).insert_in_order(&by_turn, |row| *row, |_, _| {})?;
-        (self.audit).insert_in_order(&audit, |(seq, bytes)| (*seq, bytes.as_slice()), |_, _| {})
+        pipe::beside(apart, write_indexes, write_records)
     }
 
-    /// Encodes the next entry of the trail, which is to be written to its position.
+    /// Adds the next entry of the trail to some bytes, and says to which position it is to be
+    /// written.
     pub(super) fn chain(
         &mut self,
         actor: Option<&str>,
         event: AuditEvent,
-    ) -> Result<(u64, Vec<u8>), Error> {
+        bytes: &mut Vec<u8>,
+    ) -> Result<u64, Error> {
         self.writing();
         let seq = self.next_seq();
         #[cfg(feature = "tracing")]
@@ -168,9 +226,10 @@ impl Tx<'_> {
             actor: actor.map(str::to_owned),
             event,
         };
-        let (bytes, hash) = read::encode_audit(self.ring, &self.state.audit_hash, seq, &body)?;
+        let previous = &self.state.audit_hash;
+        let hash = read::encode_audit_onto(self.ring, previous, seq, &body, bytes)?;
         self.state.audit_seq = seq;
         self.state.audit_hash = hash;
-        Ok((seq, bytes))
+        Ok(seq)
     }
 }

@@ -96,6 +96,32 @@ fn once(core: &Core, rotated: Option<KeyId>) -> KeyId {
     }
 }
 
+/// Two threads write their rows.
+#[test]
+fn keys_that_are_issued_in_a_large_batch_are_in_every_index() {
+    let (core, _) = store();
+    issue(&core, new_key());
+    let count = rows::APART_MIN + 7;
+    let new = (0..count).map(|at| {
+        let new = NewKey::new("acme", format!("acme/{}/{at}", at % 9)).unwrap();
+        new.expires_in(MINUTE * 60)
+    });
+    let new: Vec<_> = new.collect();
+    let issued = core.mutate(move |tx| change::issue::issue(tx, &new, None));
+    let issued = issued.unwrap();
+    let snapshot = core.snapshot().unwrap();
+    let report = crate::store::check::check(&snapshot, core.now()).unwrap();
+    assert!(report.is_sound(), "{report:#?}");
+    let (after, of_owner) = look(&core, move |tx| {
+        let (ids, _) = tx.ids_below(&"acme/8".parse()?, None, count)?;
+        Ok((tx.ends_before(Timestamp::MAX, None, 2 * count)?, ids))
+    });
+    assert_eq!(after.len(), count);
+    let ids = (issued.iter()).filter(|issued| issued.key.owner.as_str().starts_with("acme/8/"));
+    let ids: BTreeSet<KeyId> = ids.map(|issued| issued.key.id).collect();
+    assert_eq!(of_owner.into_iter().collect::<BTreeSet<_>>(), ids);
+}
+
 #[test]
 fn the_keys_of_a_line_of_rotations_have_the_id_of_the_first_for_their_lineage() {
     let (core, clock) = store();
