@@ -1,15 +1,20 @@
-//! A database that is replaced by a base backup of before, while its servers run.
+//! A database that is replaced by a base backup of before, while its servers run; and backups
+//! of a fleet's file.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatekey::fleet::{Freshness, Settings};
-use gatekey::{Engine, Error, Issued, NewKey, NewKeyspace, Options, Reason};
+use gatekey::{Engine, Error, Issued, NewKey, NewKeyspace, Options, Reason, Restore};
 use gatekey_testkit::until;
 
 use crate::fleet::options;
 use crate::server::Postgres;
+
+/// What empties a log, as the owner of the tables.
+const EMPTY: &str = "TRUNCATE gatekey.head, gatekey.log, gatekey.body, gatekey.node,
+    gatekey.snapshot, gatekey.part";
 
 fn server(postgres: &Postgres, node: usize) -> Options {
     let config = postgres.config().deadline(Duration::from_secs(2));
@@ -155,10 +160,7 @@ fn a_database_that_is_restored_to_yesterday_is_noticed_and_both_ways_lead_out() 
     close(newcomer);
     close(servers);
     options().leave_fleet(path(0)).unwrap().close().unwrap();
-    yesterday.sql(
-        "TRUNCATE gatekey.head, gatekey.log, gatekey.body, gatekey.node, gatekey.snapshot,
-        gatekey.part",
-    );
+    yesterday.sql(EMPTY);
     let mut servers = vec![server(&yesterday, 0).found_fleet(path(0)).unwrap()];
     for node in 1..4 {
         std::fs::remove_file(path(node)).unwrap();
@@ -166,4 +168,62 @@ fn a_database_that_is_restored_to_yesterday_is_noticed_and_both_ways_lead_out() 
     servers.extend(join(&yesterday, dir.path(), 1..4));
     are_well(&servers, &early, &late);
     close(servers);
+}
+
+/// What docs/RESTORE.md says of servers of a fleet.
+#[test]
+fn a_backup_of_a_fleet_catches_up_with_the_log_or_is_restored_and_founds_it_anew() {
+    let Some(postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    options().create(path("0.redb")).unwrap().close().unwrap();
+    let first = server(&postgres, 0).found_fleet(path("0.redb")).unwrap();
+    let keyspace = NewKeyspace::new("acme_live").unwrap();
+    first.create_keyspace(keyspace).unwrap();
+    let (revoked, good) = (issue(&first).unwrap(), issue(&first).unwrap());
+    let backup = path("backup");
+    let after = first.backup(&backup).unwrap().audit_seq;
+    first.revoke(revoked.key.id, Reason::KeyCompromise).unwrap();
+
+    // In the place of a server's file.
+    std::fs::copy(&backup, path("1.redb")).unwrap();
+    let second = server(&postgres, 1).open(path("1.redb")).unwrap();
+    until("it is fresh", || granted(&second, &good).is_some());
+    assert_eq!(granted(&second, &revoked), Some(false), "it stays revoked");
+    let mut trail = Vec::new();
+    second.export_audit(after + 1, &mut trail).unwrap();
+    // One that lacks what was trimmed away: of entries, the last is always left.
+    issue(&first).unwrap();
+    let put = first.put_fleet_snapshot().unwrap();
+    first.trim_fleet_log(put.position).unwrap();
+    std::fs::copy(&backup, path("2.redb")).unwrap();
+    let behind = server(&postgres, 2).open(path("2.redb")).unwrap();
+    until("it says so", || says(&behind, &["remove its file", "join"]));
+    assert_eq!(granted(&behind, &revoked), None);
+
+    // The log is lost, and all files.
+    close(vec![first, second, behind]);
+    std::fs::copy(&backup, path("copy")).unwrap();
+    let restore = |from: &str| {
+        let restore = Restore::new(path(from), options()).trail(&trail[..]);
+        restore.to(path("restored"))
+    };
+    let refused = restore("copy").unwrap_err();
+    assert!(refused.to_string().contains("fleet"), "{refused}");
+    options()
+        .leave_fleet(path("copy"))
+        .unwrap()
+        .close()
+        .unwrap();
+    assert_eq!(restore("copy").unwrap().revoked, 1);
+    let found = || server(&postgres, 0).found_fleet(path("restored"));
+    found().unwrap_err();
+    postgres.sql(EMPTY);
+    let anew = found().unwrap();
+    server(&postgres, 1).join_fleet(path("1.redb")).unwrap_err();
+    let joined = server(&postgres, 1).join_fleet(path("3.redb")).unwrap();
+    are_well(&[anew.clone(), joined.clone()], &revoked, &good);
+    close(vec![anew, joined]);
 }
