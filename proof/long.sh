@@ -38,6 +38,7 @@ oauth() {
 fleet() {
     GATEKEY_FLEET_TRIALS=500000 cargo test -p gatekey-postgres --test it -- --nocapture network::
     GATEKEY_FLEET_SECONDS=300 cargo test -p gatekey-postgres --test it -- --nocapture deposed::a_
+    GATEKEY_FLEET_SECONDS=180 cargo test -p gatekey-logkit --test it -- --nocapture linear::
 }
 flood() { cargo bench --bench flood; }
 # Branches are counted by a nightly compiler alone. Without the conformance tests, which

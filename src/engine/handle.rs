@@ -526,6 +526,10 @@ impl Engine {
         mut work: impl FnMut(&mut crate::store::tx::Tx<'_>, Option<&str>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let actor = self.actor.clone();
-        self.core.mutate(move |tx| work(tx, actor.as_deref()))
+        self.core.mutate(move |tx| {
+            let done = work(tx, actor.as_deref())?;
+            tx.tell_done();
+            Ok(done)
+        })
     }
 }

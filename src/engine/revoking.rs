@@ -70,7 +70,7 @@ impl Engine {
         revocation.validate()?;
         // Before the queue of writers, so that a caller without a valid token cannot
         // fill it. The proof stays valid: an id has one secret for ever.
-        let (key, _) = self.core.find_by_token(token.as_ref())?;
+        let key = self.core.find_newest_by_token(token.as_ref())?;
         let revoked =
             self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor));
         revoked.map_err(|error| match error {

@@ -178,9 +178,16 @@ impl<'t> Tx<'t> {
         Ok(Some(self.delta))
     }
 
-    /// How often this transaction has changed or removed what may have granted.
+    /// How often this transaction has changed or removed what may have granted, or a caller has
+    /// found that done.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
+    }
+
+    /// Notes that a caller was told that all is as it wanted. Where nothing was to be written,
+    /// another call did it, and may still wait for other servers: so must this one.
+    pub(crate) fn tell_done(&mut self) {
+        self.taken += u64::from(!self.wrote);
     }
 
     /// The present, the same for the whole transaction.

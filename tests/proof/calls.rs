@@ -36,7 +36,7 @@ pub(crate) fn new_key(keyspace: &str, owner: &str) -> NewKey {
 /// The keys of an owner in one keyspace, and room for those that are to come.
 pub(crate) struct Keys {
     single: bool,
-    owner: OwnerPath,
+    pub(crate) owner: OwnerPath,
     known: [OnceLock<(KeyId, String)>; KEYS],
     /// How many places are given away.
     taken: AtomicUsize,
@@ -63,9 +63,21 @@ impl Keys {
         keys
     }
 
-    /// What they begin with.
+    /// What they begin with, before anything was done to them.
     pub(crate) fn begin(&self) -> Owner {
         Owner::holding(self.known().count(), self.single)
+    }
+
+    /// The place of a key that somebody was told of.
+    pub(crate) fn place(&self, id: KeyId) -> Option<usize> {
+        let mut told_of = self.told_of();
+        told_of.find_map(|(at, (of, _))| (*of == id).then_some(at))
+    }
+
+    /// All that somebody was told of, by their places, with their tokens.
+    pub(crate) fn told_of(&self) -> impl Iterator<Item = (usize, &(KeyId, String))> {
+        let known = self.known.iter().enumerate();
+        known.filter_map(|(at, key)| Some((at, key.get()?)))
     }
 
     fn new_key(&self) -> NewKey {
@@ -85,7 +97,7 @@ impl Keys {
 
     /// The places of the keys that are known.
     fn known(&self) -> impl Iterator<Item = usize> {
-        (0..KEYS).filter(|at| self.known[*at].get().is_some())
+        self.told_of().map(|(at, _)| at)
     }
 
     /// Draws a call on keys that are known.
@@ -124,7 +136,9 @@ impl Keys {
         }
     }
 
-    pub(crate) fn call(&self, engine: &Engine, verb: Verb) -> Made {
+    /// Calls an engine, which may be a server of a fleet. `None`: it did nothing, for want of
+    /// the log.
+    pub(crate) fn ask(&self, engine: &Engine, server: usize, verb: Verb) -> Option<Made> {
         let mut listed = Vec::new();
         let key = |at: usize| self.known[at].get().unwrap();
         let id = |at: usize| key(at).0;
@@ -137,16 +151,16 @@ impl Keys {
                 let verdict = if begun.is_multiple_of(2) {
                     let mut tokens: Vec<&str> = vec![&key(at).1];
                     tokens.extend(self.known().map(|at| key(at).1.as_str()));
-                    let verdicts = engine.verify_many(&tokens, &asked);
-                    let mut verdicts: Vec<_> = verdicts.into_iter().map(Result::unwrap).collect();
-                    verdicts.swap_remove(0)
+                    engine.verify_many(&tokens, &asked).swap_remove(0)
                 } else {
-                    engine.verify_with(&key(at).1, &asked).unwrap()
+                    engine.verify_with(&key(at).1, &asked)
                 };
-                Told::Verdict(match verdict {
-                    Verdict::Granted(_) => "granted",
-                    Verdict::Denied(denial) => denial.code(),
-                })
+                match verdict {
+                    Ok(Verdict::Granted(_)) => Some(Told::Verdict("granted")),
+                    Ok(Verdict::Denied(denial)) => Some(Told::Verdict(denial.code())),
+                    Err(Error::NotFresh { .. }) => None,
+                    Err(error) => panic!("{error:?}"),
+                }
             }
             Verb::Revoke(at) => told(engine.revoke(id(at), Reason::KeyCompromise)),
             Verb::Rotate { old, new, grace } => {
@@ -161,15 +175,17 @@ impl Keys {
                 told(rotated)
             }
             Verb::Issue(new) => {
-                let issued = engine.issue(self.new_key()).unwrap();
-                self.keep(new, issued.key.id, &issued.token);
-                Told::Done
+                let issued = engine.issue(self.new_key());
+                if let Ok(issued) = &issued {
+                    self.keep(new, issued.key.id, &issued.token);
+                }
+                told(issued)
             }
             Verb::List => {
                 let all = KeyFilter::new().owner(self.owner.clone());
                 let page = engine.keys_page(&all, None, KEYS + 1).unwrap();
                 listed.extend(page.keys.iter().map(|key| (key.id, key.state)));
-                NOTHING_LISTED
+                Some(NOTHING_LISTED)
             }
             Verb::Disable(at) => told(engine.disable(id(at))),
             Verb::Enable(at) => told(engine.enable(id(at))),
@@ -185,28 +201,29 @@ impl Keys {
             Verb::Resume => told(engine.resume(self.owner.clone())),
             Verb::RevokeAll => told(engine.revoke_owner(self.owner.clone(), Reason::Cessation)),
         };
-        let ended = self.tick();
+        let told = told?;
         let call = Call {
             verb,
             told,
             begun,
-            ended,
+            ended: match told {
+                Told::Unknown => u64::MAX,
+                _ => self.tick(),
+            },
+            server,
         };
-        Made { call, listed }
+        Some(Made { call, listed })
     }
 
     /// The calls by their beginning, once all have returned: a key may be listed before
     /// it is known which place is its.
     pub(crate) fn history(&self, made: Vec<Made>) -> Vec<Call> {
-        let place = |id: KeyId| {
-            self.known()
-                .find(|at| self.known[*at].get().unwrap().0 == id)
-        };
         let mut calls: Vec<Call> = made
             .into_iter()
             .map(|Made { mut call, listed }| {
                 for (id, state) in listed {
-                    let bit = 1 << place(id).expect("a key is listed that nobody has");
+                    let place = self.place(id);
+                    let bit = 1 << place.expect("a key is listed that nobody has");
                     if let Told::Listed { active, retiring } = &mut call.told {
                         match state {
                             KeyState::Active => *active |= bit,
@@ -230,17 +247,19 @@ const NOTHING_LISTED: Told = Told::Listed {
 
 /// A call, and what it listed.
 pub(crate) struct Made {
-    call: Call,
+    pub(crate) call: Call,
     listed: Vec<(KeyId, KeyState)>,
 }
 
-fn told<T>(result: Result<T, Error>) -> Told {
-    match result {
+fn told<T>(result: Result<T, Error>) -> Option<Told> {
+    Some(match result {
         Ok(_) => Told::Done,
         Err(Error::Conflict(Conflict::Revoked { .. })) => Told::Refused("revoked"),
         Err(Error::Conflict(Conflict::Disabled(_))) => Told::Refused("disabled"),
         Err(Error::Conflict(Conflict::AlreadyRotated { .. })) => Told::Refused("rotated"),
         Err(Error::Conflict(Conflict::OwnerHasKey { .. })) => Told::Refused("held"),
+        Err(Error::OutcomeUnknown(_)) => Told::Unknown,
+        Err(Error::Log(_)) => return None,
         Err(error) => panic!("{error:?}"),
-    }
+    })
 }

@@ -84,6 +84,9 @@ pub(crate) enum Told {
         active: u8,
         retiring: u8,
     },
+    /// Nothing, since the outcome is not known: it may take effect at any time from its
+    /// beginning on, or never. It has no end.
+    Unknown,
 }
 
 /// A call, from when to when, in ticks that all threads share.
@@ -93,6 +96,26 @@ pub(crate) struct Call {
     pub(crate) told: Told,
     pub(crate) begun: u64,
     pub(crate) ended: u64,
+    /// Which server of a fleet was asked.
+    #[allow(dead_code, reason = "an engine alone is no server of a fleet")]
+    pub(crate) server: usize,
+}
+
+/// Whether one call comes before another in each order that may explain them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Either may come first.
+    Any,
+    /// It comes first if it takes away what was granted.
+    FirstIfItTakes,
+    First,
+}
+
+impl Verb {
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(self) -> bool {
+        matches!(self, Self::Verify { .. } | Self::List)
+    }
 }
 
 impl Owner {
@@ -243,6 +266,13 @@ impl Owner {
             .fold(0, |places, (at, _)| places | 1 << at)
     }
 
+    /// Whether what comes next no longer grants what this does.
+    fn loses(&self, next: &Self) -> bool {
+        let grants = |owner: &Self, key, to_write| owner.verdict(key, to_write) == "granted";
+        let is_lost = |key, to_write| grants(self, key, to_write) && !grants(next, key, to_write);
+        (0..KEYS).any(|key| is_lost(key, false) || is_lost(key, true))
+    }
+
     fn verdict(&self, key: usize, to_write: bool) -> &'static str {
         match self.keys[key] {
             Key::Absent => "unknown",
@@ -257,31 +287,70 @@ impl Owner {
     }
 }
 
-/// Whether one order of the calls explains what they told.
+/// Whether one order of the calls explains what they told, in which each takes effect
+/// between its beginning and its end.
 pub(crate) fn is_linearizable(begin: Owner, calls: &[Call]) -> bool {
+    let order = |one: &Call, other: &Call| match one.ended < other.begun {
+        true => Order::First,
+        false => Order::Any,
+    };
+    is_explained(begin, calls, order, |_| true)
+}
+
+/// Whether one order of the calls explains what they told and what they left, and keeps to
+/// the order in which some of them come.
+pub(crate) fn is_explained(
+    begin: Owner,
+    calls: &[Call],
+    order: impl Fn(&Call, &Call) -> Order,
+    is_end: impl Fn(&Owner) -> bool,
+) -> bool {
     assert!(calls.len() <= CALLS_MAX, "a call is a bit");
+    let those = |is_meant: &dyn Fn(&Call) -> bool| {
+        let calls = calls.iter().enumerate();
+        calls
+            .filter(|(_, call)| is_meant(call))
+            .fold(0_u128, |bits, (at, _)| bits | 1 << at)
+    };
+    // Of each call: what must have taken effect before, what that takes away, and what that
+    // begins later must not have if it takes away.
+    let first: Vec<u128> = (calls.iter())
+        .map(|call| those(&|other| order(other, call) == Order::First))
+        .collect();
+    let takers: Vec<u128> = (calls.iter())
+        .map(|call| those(&|other| order(other, call) == Order::FirstIfItTakes))
+        .collect();
+    let later: Vec<u128> = (calls.iter())
+        .map(|call| those(&|other| order(call, other) == Order::FirstIfItTakes))
+        .collect();
+    let told = those(&|call| call.told != Told::Unknown);
     let mut tried = HashSet::new();
     // Where the search stands: which calls have taken effect, and what they left.
     let mut stack = vec![(0_u128, begin)];
-    let all = match calls.len() {
-        CALLS_MAX => u128::MAX,
-        count => (1 << count) - 1,
-    };
-    while let Some((done, owner)) = stack.pop() {
-        if done == all {
+    while let Some((mut done, owner)) = stack.pop() {
+        let is_next = |at: usize, done: u128| done & (1 << at) == 0 && first[at] & !done == 0;
+        // What reads, and may be next whatever comes, is: it changes nothing for the others.
+        while let Some(at) = (0..calls.len()).find(|at| {
+            let call = &calls[*at];
+            let is_free = is_next(*at, done) && takers[*at] & !done == 0;
+            is_free && call.verb.is_read() && owner.after(call.verb).0 == call.told
+        }) {
+            done |= 1 << at;
+        }
+        if done & told == told && is_end(&owner) {
             return true;
         }
         if !tried.insert((done, owner)) {
             continue;
         }
-        let left = || (0..calls.len()).filter(|at| done & (1 << at) == 0);
-        // What began after another had ended cannot come before it.
-        let Some(first_end) = left().map(|at| calls[at].ended).min() else {
-            return true;
-        };
-        for at in left().filter(|at| calls[*at].begun < first_end) {
-            let (told, next) = owner.after(calls[at].verb);
-            if told == calls[at].told {
+        for at in (0..calls.len()).filter(|at| is_next(*at, done)) {
+            let (tells, next) = owner.after(calls[at].verb);
+            let is_told = match calls[at].told {
+                // One that was refused made nothing, and may as well be left out.
+                Told::Unknown => tells == Told::Done,
+                told => tells == told,
+            };
+            if is_told && (later[at] & done == 0 || !owner.loses(&next)) {
                 stack.push((done | 1 << at, next));
             }
         }
@@ -299,6 +368,7 @@ mod tests {
             told,
             begun,
             ended,
+            server: 0,
         }
     }
 
@@ -539,5 +609,89 @@ mod tests {
         for (what, calls) in single {
             assert!(!is_linearizable(Owner::holding(1, true), calls), "{what}");
         }
+    }
+
+    fn unknown(begun: u64, verb: Verb) -> Call {
+        call(begun, u64::MAX, verb, Told::Unknown)
+    }
+
+    #[test]
+    fn a_call_without_an_outcome_takes_effect_after_its_beginning_or_never_and_once() {
+        let right: [&[Call]; 3] = [
+            // Never, at once, and long after.
+            &[unknown(0, Verb::Revoke(0)), verify(1, 2, 0, "granted")],
+            &[unknown(0, Verb::Revoke(0)), verify(1, 2, 0, "revoked")],
+            &[
+                unknown(0, Verb::Revoke(0)),
+                done(1, 2, Verb::Disable(0)),
+                verify(3, 4, 0, "disabled"),
+                verify(5, 6, 0, "revoked"),
+            ],
+        ];
+        for calls in right {
+            assert!(
+                is_linearizable(Owner::holding(2, false), calls),
+                "{calls:?}"
+            );
+        }
+        let wrong: [(&str, &[Call]); 2] = [
+            (
+                "it takes effect before it was begun",
+                &[verify(0, 1, 0, "revoked"), unknown(2, Verb::Revoke(0))],
+            ),
+            (
+                "it takes effect twice",
+                &[
+                    unknown(0, Verb::Disable(0)),
+                    verify(1, 2, 0, "disabled"),
+                    done(3, 4, Verb::Enable(0)),
+                    verify(5, 6, 0, "disabled"),
+                ],
+            ),
+        ];
+        for (what, calls) in wrong {
+            assert!(!is_linearizable(Owner::holding(2, false), calls), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_call_may_come_late_but_for_those_that_are_told_to_come_first() {
+        let begin = Owner::holding(1, true);
+        let stale = [done(0, 1, Verb::Issue(1)), verify(2, 3, 0, "granted")];
+        let takes_nothing = [
+            done(0, 1, Verb::Revoke(0)),
+            done(2, 3, Verb::Issue(1)),
+            verify(4, 5, 1, "unknown"),
+        ];
+        let is = |order: Order, calls: &[Call]| {
+            let of = |one: &Call, other: &Call| match (one.verb, one.ended < other.begun) {
+                (_, false) => Order::Any,
+                (Verb::Issue(_), true) if other.verb.is_read() => order,
+                (_, true) => Order::First,
+            };
+            is_explained(begin, calls, of, |_| true)
+        };
+        assert!(is(Order::Any, &stale) && is(Order::Any, &takes_nothing));
+        assert!(!is(Order::FirstIfItTakes, &stale));
+        assert!(is(Order::FirstIfItTakes, &takes_nothing));
+        assert!(!is(Order::First, &takes_nothing));
+    }
+
+    #[test]
+    fn a_history_that_ends_otherwise_is_rejected() {
+        let begin = Owner::holding(2, false);
+        let calls = [
+            done(0, 1, Verb::Disable(0)),
+            unknown(2, Verb::Enable(0)),
+            unknown(3, Verb::Revoke(1)),
+        ];
+        let ends = |verdicts: [&str; 2]| {
+            let is_end = |owner: &Owner| [0, 1].map(|key| owner.verdict(key, false)) == verdicts;
+            is_explained(begin, &calls, |_, _| Order::Any, is_end)
+        };
+        for first in ["disabled", "granted"] {
+            assert!(ends([first, "granted"]) && ends([first, "revoked"]));
+        }
+        assert!(!ends(["revoked", "granted"]) && !ends(["granted", "disabled"]));
     }
 }

@@ -59,7 +59,7 @@ fn what_overlapping_calls_tell_is_explained_by_one_order_of_them() {
                     let mut calls = Vec::new();
                     for _ in 0..CALLS {
                         let verb = keys.draw(&mut random);
-                        calls.push(keys.call(&engine, verb));
+                        calls.push(keys.ask(&engine, 0, verb).unwrap());
                     }
                     calls
                 };

@@ -51,7 +51,7 @@ fn history(seed: u64, resident_bytes: usize) {
                 let mut calls = Vec::new();
                 for _ in 0..CALLS {
                     let verb = keys.draw(&mut random);
-                    calls.push(keys.call(&engine, verb));
+                    calls.push(keys.ask(&engine, 0, verb).unwrap());
                 }
                 calls
             })

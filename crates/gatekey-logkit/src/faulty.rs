@@ -23,6 +23,32 @@ pub enum LostAppend {
     Overdue,
 }
 
+/// What a log says to those who wait for it to grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notified {
+    /// What is so.
+    Rightly,
+    /// Nothing: a wait ends with its time.
+    Never,
+    /// That it has grown, whether or not it has.
+    Always,
+}
+
+/// How often a log was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Asked {
+    /// Waits that have ended.
+    pub waits: u64,
+    /// Questions for entries.
+    pub reads: u64,
+    /// Heartbeats.
+    pub beats: u64,
+    /// The longest time that was to be waited at once.
+    pub longest_wait: Duration,
+}
+
 /// Stands between one engine and a log that several share, and fails on request: give
 /// each server one of its own.
 ///
@@ -50,6 +76,8 @@ pub struct FaultyLog {
     before_appends: Mutex<Option<Each<()>>>,
     before_bodies: Mutex<Option<Each<u32>>>,
     puts_no_bodies: AtomicBool,
+    notified: Mutex<Notified>,
+    asked: Mutex<Asked>,
     body_len_max: AtomicUsize,
 }
 
@@ -93,6 +121,8 @@ impl FaultyLog {
             before_appends: Mutex::default(),
             before_bodies: Mutex::default(),
             puts_no_bodies: AtomicBool::new(false),
+            notified: Mutex::new(Notified::Rightly),
+            asked: Mutex::default(),
             body_len_max: AtomicUsize::new(BODY_LEN_MAX),
         })
     }
@@ -124,6 +154,17 @@ impl FaultyLog {
         self.body_len_max.store(len_max, Ordering::SeqCst);
     }
 
+    /// Says to the server from now on that the log has grown, or not.
+    pub fn notify(&self, notified: Notified) {
+        *lock(&self.notified) = notified;
+    }
+
+    /// How often the server has asked.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        *lock(&self.asked)
+    }
+
     /// Cuts the server off, or lets it reach the log again.
     pub fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::SeqCst);
@@ -144,6 +185,13 @@ impl FaultyLog {
     pub fn lose_and_cut(&self, append: LostAppend) {
         self.cuts_as_it_loses.store(true, Ordering::SeqCst);
         self.lose(append);
+    }
+
+    /// Takes back what [`lose`](Self::lose) and [`lose_and_cut`](Self::lose_and_cut) have asked
+    /// for, and nobody has met yet.
+    pub fn lose_no_more(&self) {
+        self.cuts_as_it_loses.store(false, Ordering::SeqCst);
+        lock(&self.lost).clear();
     }
 
     /// Lets so many of a thousand calls fail, drawn from a seed: of an append, the answer is
@@ -289,16 +337,32 @@ impl Log for FaultyLog {
     }
 
     fn read(&self, after: u64, at_most: usize) -> LogResult<Entries> {
+        lock(&self.asked).reads += 1;
         let answer = self.reach()?.read(after, at_most);
         self.answer(answer)
     }
 
     fn wait(&self, after: u64, timeout: Duration) -> LogResult<()> {
-        let answer = self.reach()?.wait(after, timeout);
+        {
+            let mut asked = lock(&self.asked);
+            asked.longest_wait = asked.longest_wait.max(timeout);
+        }
+        let notified = *lock(&self.notified);
+        let log = self.reach()?;
+        let answer = match notified {
+            Notified::Rightly => log.wait(after, timeout),
+            Notified::Never => {
+                std::thread::sleep(timeout);
+                Ok(())
+            }
+            Notified::Always => Ok(()),
+        };
+        lock(&self.asked).waits += 1;
         self.answer(answer)
     }
 
     fn beat(&self, beat: &Beat) -> LogResult<Beaten> {
+        lock(&self.asked).beats += 1;
         let log = self.reach()?;
         let answer = log.beat(beat);
         let then = lock(&self.before_it_is_seen).take();

@@ -15,4 +15,4 @@
 pub mod conformance;
 mod faulty;
 
-pub use faulty::{FaultyLog, LostAppend};
+pub use faulty::{Asked, FaultyLog, LostAppend, Notified};

@@ -169,6 +169,11 @@ impl Core {
             // was not committed, and never will be.
             self.quotas.undo();
         }
+        if let Some(taker) = group.iter().rfind(|entry| entry.takes_away) {
+            // Before anybody can find it done.
+            let mut known = lock(&fleet.known);
+            known.taken_to = known.taken_to.max(taker.place.position);
+        }
         if let Some(written) = written {
             let begun = Instant::now();
             let committed = writer.commit(written);

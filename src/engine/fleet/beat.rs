@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::engine::fleet::state::{Fleet, steady};
 use crate::engine::shared::Core;
-use crate::model::error::Error;
+use crate::model::error::{Error, NotFound};
+use crate::model::id::KeyId;
 use crate::model::log::{Beat, Beaten, LogError, Seal};
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
@@ -45,6 +46,34 @@ impl Core {
     pub(super) fn ask_head(&self, fleet: &Fleet) -> Result<(u64, Seal), Error> {
         let beaten = self.send_beat(fleet, steady(&*self.clock))?;
         Ok((beaten.head.position, beaten.head.seal))
+    }
+
+    /// The key of a token, for a change. Another server may have issued what this one does not
+    /// know yet.
+    pub(in crate::engine) fn find_newest_by_token(&self, text: &[u8]) -> Result<KeyId, Error> {
+        let found = match (self.find_by_token(text), self.fleet.as_deref()) {
+            (Err(Error::NotFound(NotFound::Token)), Some(fleet)) => {
+                self.hear_all(fleet)?;
+                self.find_by_token(text)
+            }
+            (found, _) => found,
+        };
+        found.map(|(key, _)| key)
+    }
+
+    /// Applies all that the log has at a moment after the call. Callers that wait together ask
+    /// once.
+    fn hear_all(&self, fleet: &Fleet) -> Result<(), Error> {
+        let called = steady(&*self.clock);
+        let mut asked = lock(&fleet.asked_all);
+        if *asked > called {
+            return Ok(());
+        }
+        let begun = steady(&*self.clock);
+        let (position, _) = self.ask_head(fleet)?;
+        self.catch_up(fleet, Some(position))?;
+        *asked = begun;
+        Ok(())
     }
 
     fn send_beat(&self, fleet: &Fleet, t0: Duration) -> Result<Beaten, Error> {

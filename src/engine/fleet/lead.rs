@@ -8,6 +8,7 @@ use crate::crypto::token::fill_random;
 use crate::engine::fleet::bodies::{Left, others_were_quicker};
 use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet, Own, steady};
 use crate::engine::shared::Core;
+use crate::model::clock::Timestamp;
 use crate::model::error::{Error, StoreFailure};
 use crate::model::log::{Appended, Head, LogError, Seal};
 use crate::steps::reached;
@@ -55,7 +56,7 @@ impl Core {
         let done = (self.queue).submit(noting, |batch| self.drive_by_log(fleet, batch))?;
         if takes_away.load(Ordering::Acquire) {
             reached("answered");
-            self.wait_everywhere(fleet, fleet.decided());
+            self.wait_everywhere(fleet, fleet.taken_to());
         }
         Ok(done)
     }
@@ -284,24 +285,30 @@ impl Core {
 
     /// Refuses to write an instant that is not the log's: it would hold for all servers.
     fn require_clock(&self, fleet: &Fleet, proposed: &Proposed) -> Result<(), Error> {
-        let apart = |now| Error::Log(clocks_apart(self.clock_now().max(proposed.at), now));
         let Some(now) = fleet.log_now(&*self.clock) else {
             return Err(Error::Log(LogError::new("its clock is not known yet")));
         };
         let is_ahead = |at| at > now.saturating_add(CLOCKS_APART_MAX);
         let is_behind = self.clock_now().saturating_add(CLOCKS_APART_MAX) < now;
-        match is_ahead(self.clock_now()) || is_ahead(proposed.at) || is_behind {
-            true => Err(apart(now)),
+        if is_ahead(self.clock_now()) || is_behind {
+            return Err(Error::Log(clocks_apart(self.clock_now(), now)));
+        }
+        match is_ahead(proposed.at) {
+            true => Err(Error::Log(held_ahead(proposed.at, now))),
             false => Ok(()),
         }
     }
 }
 
-fn clocks_apart(
-    own: crate::model::clock::Timestamp,
-    log: crate::model::clock::Timestamp,
-) -> LogError {
+fn clocks_apart(own: Timestamp, log: Timestamp) -> LogError {
     LogError::new(format!(
         "this server's time is {own} and the log's {log}: they may be 5 s apart; set the clock right"
+    ))
+}
+
+/// What was called over by a clock that was ahead stays over while the engine is open.
+fn held_ahead(own: Timestamp, log: Timestamp) -> LogError {
+    LogError::new(format!(
+        "this server's clock was ahead, and it has called keys expired at {own}, where the log's is {log}: close it and open it anew"
     ))
 }

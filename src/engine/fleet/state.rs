@@ -30,6 +30,8 @@ pub(crate) struct Fleet {
     pub(super) shares: Mutex<Shares>,
     /// Held by who finds out what became of an append.
     pub(super) resolving: Mutex<()>,
+    /// When the log was last asked for all that it has, by a caller whose file lacked something.
+    pub(super) asked_all: Mutex<Duration>,
     pub(super) stops: AtomicBool,
     /// Whether this server has applied what callers of others wait for, and not beaten since.
     pub(super) owes_beat: AtomicBool,
@@ -100,6 +102,8 @@ pub(super) struct Known {
     /// The position up to which callers were answered, or something was published: nothing is
     /// granted before it is applied.
     pub(super) owed: u64,
+    /// The last entry that this server has applied, or soon has, and that takes access away.
+    pub(super) taken_to: u64,
     /// What the log's clock said, with the steady clock before that.
     pub(super) clock: Option<(Timestamp, Duration)>,
     /// The steady clock before the last heartbeat that found nothing unknown.
@@ -128,6 +132,7 @@ impl Fleet {
                 is_in_doubt: false,
                 resolved: None,
                 owed: 0,
+                taken_to: place.position,
                 clock: None,
                 fresh_at: None,
                 why: None,
@@ -135,6 +140,7 @@ impl Fleet {
             nodes: Mutex::new(None),
             shares: Mutex::default(),
             resolving: Mutex::new(()),
+            asked_all: Mutex::default(),
             stops: AtomicBool::new(false),
             owes_beat: AtomicBool::new(false),
             has_waited: AtomicBool::new(false),
@@ -164,6 +170,15 @@ impl Fleet {
     pub(super) fn decided(&self) -> u64 {
         let known = lock(&self.known);
         known.place.position.max(known.owed)
+    }
+
+    /// The position from which on all is taken away of which callers of this server may know.
+    pub(super) fn taken_to(&self) -> u64 {
+        let known = lock(&self.known);
+        match known.place.position < known.owed {
+            true => known.owed.max(known.taken_to),
+            false => known.taken_to,
+        }
     }
 
     /// Whether something may be granted from a snapshot: no caller was answered beyond it.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gatekey::fleet::Freshness;
-use gatekey::{Engine, Error, Issued, Permissions, Reason, Requirements, Verdict};
+use gatekey::{Engine, Error, Issued, Permissions, Reason, Requirements, Result, Verdict};
 
 use crate::common::{LONG, Servers, granted, options, position, settings, until};
 
@@ -166,5 +166,38 @@ fn what_was_revoked_while_a_first_heartbeat_was_on_its_way_is_not_granted() {
     assert!(!verdict.is_granted());
     log.delay(Duration::ZERO);
     servers.engines.push(two);
+    servers.close_equal();
+}
+
+/// Who finds a key revoked by a call that still waits for a server, waits for it as well.
+#[test]
+fn a_call_that_finds_a_key_revoked_waits_as_the_one_that_revoked_it() {
+    let servers = Servers::new(3, LEASE);
+    let calls: [fn(&Engine, &Issued) -> Result<()>; 4] = [
+        |engine, issued| engine.revoke(issued.key.id, Reason::Cessation).map(drop),
+        |engine, issued| {
+            let token = issued.token.expose();
+            engine.revoke_token(token, Reason::Cessation).map(drop)
+        },
+        |engine, _| engine.revoke_owner("acme", Reason::Cessation).map(drop),
+        |engine, _| engine.suspend("acme", None).map(drop),
+    ];
+    for (round, call) in calls.iter().enumerate() {
+        let issued = servers.issue(0, "acme").unwrap();
+        servers.settle();
+        let [one, other, slow] = &servers.engines[..] else {
+            panic!("three");
+        };
+        until("it grants", || granted(slow, &issued) == Some(true));
+        servers.logs[2].cut(true);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| one.revoke(issued.key.id, Reason::KeyCompromise));
+            until("it is denied", || granted(other, &issued) == Some(false));
+            call(other, &issued).unwrap();
+            assert_ne!(granted(slow, &issued), Some(true), "round {round}");
+            first.join().unwrap().unwrap();
+        });
+        servers.logs[2].cut(false);
+    }
     servers.close_equal();
 }

@@ -30,7 +30,7 @@ struct Line {
     fate: Mutex<Fate>,
 }
 
-fn seconds() -> Duration {
+pub(crate) fn seconds() -> Duration {
     let given = std::env::var("GATEKEY_FLEET_SECONDS").ok();
     Duration::from_secs(given.and_then(|it| it.parse().ok()).unwrap_or(4))
 }

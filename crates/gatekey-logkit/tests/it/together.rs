@@ -195,6 +195,27 @@ fn a_change_never_meets_a_state_of_before_another_that_returned() {
     servers.close_equal();
 }
 
+/// Whoever revokes by a token need not know which server has issued it.
+#[test]
+fn a_token_that_another_server_has_just_issued_is_revoked() {
+    let servers = Servers::new(2, LONG);
+    servers.logs[1].delay(Duration::from_millis(5));
+    for _ in 0..20 {
+        let issued = servers.issue(0, "acme").unwrap();
+        let token = issued.token.expose();
+        let revoked = servers.engines[1].revoke_token(token, Reason::KeyCompromise);
+        assert_eq!(revoked.unwrap().key, issued.key.id);
+        assert_eq!(granted(&servers.engines[0], &issued), Some(false));
+    }
+    let refused = servers.engines[1].revoke_token("no token", Reason::KeyCompromise);
+    assert!(matches!(refused, Err(Error::NotFound(NotFound::Token))));
+    // It does not know that there is none.
+    servers.logs[1].cut(true);
+    let refused = servers.engines[1].revoke_token("no token", Reason::KeyCompromise);
+    assert!(matches!(refused, Err(Error::Log(_))));
+    servers.close_equal();
+}
+
 #[test]
 fn a_quota_is_spent_once_for_all_servers() {
     let servers = Servers::new(3, LONG);
