@@ -17,8 +17,8 @@ impl Core {
     }
 
     /// Fails where the store has taken no changes for longer than the options allow, or where
-    /// a server of a fleet may not know what was taken away. Gives how old the knowledge of
-    /// such a server is.
+    /// a server of a fleet may not know what was taken away. Gives the steady clock at the
+    /// moment of which such a server knows everything.
     pub(super) fn require_health(&self) -> Result<Option<Duration>, Error> {
         match self.store.alarm().is_raised() {
             true => self.require_recent_health(),
@@ -29,7 +29,7 @@ impl Core {
     #[cold]
     fn require_recent_health(&self) -> Result<Option<Duration>, Error> {
         let fleet = self.fleet.as_ref();
-        let age = fleet
+        let known_at = fleet
             .map(|fleet| fleet.require_fresh(&*self.clock))
             .transpose()?;
         let lasts = self.store.alarm().lasts();
@@ -39,7 +39,7 @@ impl Core {
                     since: failure.since(),
                 })
             }
-            _ => Ok(age),
+            _ => Ok(known_at),
         }
     }
 

@@ -392,7 +392,8 @@ impl Engine {
 
     /// Verifies several tokens against the same requirements, and returns a result for
     /// each, in their order. It is faster than one call for each, since their cache
-    /// misses overlap. The tokens are not verified at one instant: a change may take
+    /// misses overlap, and since what they need of quotas beyond what is in memory is taken in
+    /// some commits together. The tokens are not verified at one instant: a change may take
     /// effect in between.
     ///
     /// An error on one token leaves the verdicts of the others, and what was charged
@@ -526,9 +527,18 @@ impl Engine {
         mut work: impl FnMut(&mut crate::store::tx::Tx<'_>, Option<&str>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let actor = self.actor.clone();
-        self.core.mutate(move |tx| {
-            let done = work(tx, actor.as_deref())?;
-            tx.tell_done();
+        self.core.mutate(move |tx| work(tx, actor.as_deref()))
+    }
+
+    /// A change that takes access away, also where another call is found to have done so: that
+    /// one may still wait for other servers, and so must this one.
+    pub(crate) fn take_away<T: Send + 'static>(
+        &self,
+        mut work: impl FnMut(&mut crate::store::tx::Tx<'_>, Option<&str>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.change(move |tx, actor| {
+            let done = work(tx, actor)?;
+            tx.take_away();
             Ok(done)
         })
     }

@@ -185,6 +185,6 @@ impl Engine {
     /// ```
     pub fn set_sunset(&self, import: &str, sunset: Option<Timestamp>) -> Result<Import> {
         let name = import.to_owned();
-        self.change(move |tx, actor| import::set_sunset(tx, &name, sunset, actor))
+        self.take_away(move |tx, actor| import::set_sunset(tx, &name, sunset, actor))
     }
 }

@@ -76,7 +76,7 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn update(&self, key: KeyId, update: KeyUpdate) -> Result<Key> {
-        self.change(move |tx, actor| change::update::update(tx, key, &update, actor))
+        self.take_away(move |tx, actor| change::update::update(tx, key, &update, actor))
     }
 
     /// Replaces a key with a new one of the same owner.
@@ -132,7 +132,7 @@ impl Engine {
     /// # Ok::<(), gatekey::Error>(())
     /// ```
     pub fn disable(&self, key: KeyId) -> Result<Key> {
-        self.change(move |tx, actor| change::update::set_disabled(tx, key, true, actor))
+        self.take_away(move |tx, actor| change::update::set_disabled(tx, key, true, actor))
     }
 
     /// Enables a key that was disabled.

@@ -159,6 +159,6 @@ impl Engine {
         update: KeyspaceUpdate,
     ) -> Result<Keyspace> {
         let prefix = prefix.try_into().map_err(Into::into)?;
-        self.change(move |tx, actor| change::keyspace::update(tx, prefix, &update, actor))
+        self.take_away(move |tx, actor| change::keyspace::update(tx, prefix, &update, actor))
     }
 }

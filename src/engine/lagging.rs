@@ -20,7 +20,7 @@ impl Engine {
         change: impl Fn(&mut Tx<'_>, Option<&str>) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<T, Error> {
         self.core.make_room_for_lag(scope, suspends)?;
-        let done = self.change(change)?;
+        let done = self.take_away(change)?;
         self.core.want_brought_up();
         Ok(done)
     }

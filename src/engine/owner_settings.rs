@@ -50,7 +50,7 @@ impl Engine {
     ) -> Result<OwnerSettings> {
         let keyspace = keyspace.try_into().map_err(Into::into)?;
         let owner: OwnerPath = owner.try_into().map_err(Into::into)?;
-        self.change(move |tx, actor| {
+        self.take_away(move |tx, actor| {
             change::owner_settings::update(tx, keyspace, &owner, &update, actor)
         })
     }

@@ -37,7 +37,7 @@ impl Engine {
     pub fn revoke(&self, key: KeyId, revocation: impl Into<Revocation>) -> Result<Revoked> {
         let revocation = revocation.into();
         revocation.validate()?;
-        self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor))
+        self.take_away(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor))
     }
 
     /// Revokes the key of a token, in any state: for a leak report, or a client that
@@ -72,7 +72,7 @@ impl Engine {
         // fill it. The proof stays valid: an id has one secret for ever.
         let key = self.core.find_newest_by_token(token.as_ref())?;
         let revoked =
-            self.change(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor));
+            self.take_away(move |tx, actor| change::revoke::revoke(tx, key, &revocation, actor));
         revoked.map_err(|error| match error {
             // Purged meanwhile.
             Error::NotFound(NotFound::Key(_)) => NotFound::Token.into(),

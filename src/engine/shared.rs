@@ -122,7 +122,9 @@ impl Core {
         let (snapshot, state, place) =
             loaded.map_err(|error| Error::open(path, OpenError::reading(error)))?;
         let fleet = match (&options.fleet, place, options.ignores_fleet) {
-            (Some(settings), Some(place), _) => Some(Arc::new(Fleet::new(settings, place))),
+            (Some(settings), Some(place), _) => {
+                Some(Arc::new(Fleet::new(settings, place, &*options.clock)))
+            }
             (None, None, _) | (None, _, true) => None,
             (None, Some(_), false) => return Err(Error::open(path, OpenError::InFleet)),
             (Some(_), None, _) => return Err(Error::open(path, OpenError::NotInFleet)),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::crypto::digest::Digest;
 use crate::crypto::token::{self, Parts, Signed};
 use crate::engine::charge::{Charged, Coarsely, Receipt};
+use crate::engine::fleet::steady;
 use crate::engine::policy;
 use crate::engine::shared::Core;
 use crate::memory::attempts::Attempts;
@@ -60,13 +61,6 @@ pub(super) const ROUNDS_MAX: u32 = 64;
 #[cold]
 pub(super) fn never_settled() -> Error {
     Error::Internal("memory has a quota that the store does not have")
-}
-
-/// Notes in a grant how old the knowledge of its server was.
-pub(super) fn note_age(verdict: &mut Result<Verdict, Error>, age: Option<Duration>) {
-    if let (Ok(Verdict::Granted(grant)), Some(age)) = (verdict, age) {
-        grant.age = Age::of(age);
-    }
 }
 
 /// What a token that was proven is judged to be.
@@ -135,7 +129,7 @@ impl Core {
         text: &[u8],
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
-        let (age, begun) = self.attend().map_err(|error| self.noted(error))?;
+        let (known_at, begun) = self.attend().map_err(|error| self.noted(error))?;
         let mut verdict = match (&self.attempts, requirements.source) {
             (Some(attempts), Some(source)) => {
                 self.verify_from(attempts, source, text, requirements)
@@ -145,21 +139,21 @@ impl Core {
         if let Some(begun) = begun {
             self.notes.timed(begun.elapsed());
         }
-        note_age(&mut verdict, age);
+        self.note_age(&mut verdict, known_at);
         verdict
     }
 
-    /// Whether the store has failed for too long, how old the knowledge of a fleet is, and
+    /// Whether the store has failed for too long, as of when a server of a fleet knows everything, and
     /// whether this verification is timed: the next of any thread after one that
     /// [asks](Self::ask), so that each busy thread has one in about 1,024 timed, and each other
     /// one a second.
     fn attend(&self) -> Result<(Option<Duration>, Option<Instant>), Error> {
-        let age = self.require_health()?;
+        let known_at = self.require_health()?;
         if !self.store.alarm().takes_timing() {
-            return Ok((age, None));
+            return Ok((known_at, None));
         }
         self.notes.begin_timed();
-        Ok((age, Some(Instant::now())))
+        Ok((known_at, Some(Instant::now())))
     }
 
     /// Asks whether this is the engine's process, and has a verification timed.
@@ -212,6 +206,17 @@ impl Core {
         Ok(verdict)
     }
 
+    /// Notes in a grant how old the knowledge of its server is by now.
+    pub(super) fn note_age(
+        &self,
+        verdict: &mut Result<Verdict, Error>,
+        known_at: Option<Duration>,
+    ) {
+        if let (Ok(Verdict::Granted(grant)), Some(known_at)) = (verdict, known_at) {
+            grant.age = Age::of(steady(&*self.clock).saturating_sub(known_at));
+        }
+    }
+
     /// Verifies several tokens, so that their cache misses overlap. Each has a result
     /// of its own: an error on one does not lose what was charged for another.
     pub(crate) fn verify_many<T: AsRef<[u8]>>(
@@ -219,8 +224,8 @@ impl Core {
         tokens: &[T],
         requirements: &Requirements<'_>,
     ) -> Vec<Result<Verdict, Error>> {
-        let age = match self.must_be_open().and_then(|()| self.require_health()) {
-            Ok(age) => age,
+        let known_at = match self.must_be_open().and_then(|()| self.require_health()) {
+            Ok(known_at) => known_at,
             Err(error) => {
                 tokens.iter().for_each(|_| self.note_error());
                 return tokens.iter().map(|_| Err(error.clone())).collect();
@@ -244,10 +249,9 @@ impl Core {
                 self.answer(token.as_ref(), look, copy, requirements)
             }));
         }
-        if age.is_some() {
-            results
-                .iter_mut()
-                .for_each(|verdict| note_age(verdict, age));
+        if known_at.is_some() {
+            let verdicts = results.iter_mut();
+            verdicts.for_each(|verdict| self.note_age(verdict, known_at));
         }
         results
     }

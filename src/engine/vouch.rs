@@ -1,7 +1,7 @@
 //! The way of a verification for a key that another proof than its token stands for.
 
 use crate::engine::shared::Core;
-use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled, note_age};
+use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled};
 use crate::memory::lagging::is_behind;
 use crate::memory::resident::{RECORD_LEN_MAX, Resident};
 use crate::memory::tally::Way;
@@ -34,10 +34,10 @@ impl Core {
         requirements: &Requirements<'_>,
     ) -> Result<Verdict, Error> {
         let decide = || {
-            let age = self.require_health()?;
+            let known_at = self.require_health()?;
             let mut verdict =
                 self.on_credit(key, requirements, |left| self.vouch_for(key, within, left));
-            note_age(&mut verdict, age);
+            self.note_age(&mut verdict, known_at);
             verdict
         };
         decide().map_err(|error| self.noted(error))

@@ -346,7 +346,9 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// The log does not answer.
     fn beat(&self, beat: &Beat) -> LogResult<Beaten>;
 
-    /// All servers that were heard of.
+    /// All servers that were heard of, as of a moment after the call began. Once a server has
+    /// beaten by this handle, only the log's present primary may answer: by an answer of a
+    /// former one, servers that beat elsewhere would be gone.
     ///
     /// # Errors
     /// The log does not answer.

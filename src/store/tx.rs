@@ -184,10 +184,9 @@ impl<'t> Tx<'t> {
         self.taken
     }
 
-    /// Notes that a caller was told that all is as it wanted. Where nothing was to be written,
-    /// another call did it, and may still wait for other servers: so must this one.
-    pub(crate) fn tell_done(&mut self) {
-        self.taken += u64::from(!self.wrote);
+    /// Notes that a caller is told that access is taken away, whoever did so.
+    pub(crate) fn take_away(&mut self) {
+        self.taken += 1;
     }
 
     /// The present, the same for the whole transaction.

@@ -1,9 +1,9 @@
 //! Where the database is, and how to reach it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gatekey::fleet::{LogError, LogResult};
 use postgres::config::Host;
@@ -117,7 +117,7 @@ impl Config {
     ///
     /// ```
     /// # use gatekey_postgres::Config;
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     ///
     /// let config = Config::new("postgres://localhost")?.deadline(Duration::from_secs(2));
     /// # Ok::<(), gatekey::fleet::LogError>(())
@@ -179,6 +179,7 @@ impl Config {
         Ok(Connector {
             hosts: each_host(&postgres),
             turn: AtomicUsize::new(0),
+            doubted: Mutex::default(),
             tls,
             deadline: self.deadline,
         })
@@ -272,6 +273,8 @@ pub(crate) struct Connector {
     hosts: Vec<postgres::Config>,
     /// Whose turn it is, modulo how many there are.
     turn: AtomicUsize,
+    /// Whose statement has waited in vain last, and when.
+    doubted: Mutex<Option<(usize, Instant)>>,
     tls: Option<MakeRustlsConnect>,
     deadline: Duration,
 }
@@ -286,6 +289,20 @@ impl Connector {
     pub(crate) fn pass(&self, turn: usize) {
         if self.hosts.len() > 1 {
             self.take(turn, turn.wrapping_add(1));
+        }
+    }
+
+    /// Notes that a statement has waited in vain: as one does beside many others, and each does at
+    /// a primary that has lost its standby. The second within four deadlines gives the next host
+    /// its turn.
+    pub(crate) fn doubt(&self, turn: usize) {
+        let now = Instant::now();
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = doubted.replace((turn, now));
+        let is_second = |(of, at)| of == turn && now.duration_since(at) < self.deadline * 4;
+        if before.is_some_and(is_second) {
+            *doubted = None;
+            self.pass(turn);
         }
     }
 
@@ -351,6 +368,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use super::Config;
     use crate::server::Postgres;
 
     #[test]
@@ -382,5 +400,19 @@ mod tests {
             client.batch_execute(&raise).unwrap();
             assert_eq!(warned.load(Ordering::SeqCst), is_noted, "{level}");
         }
+    }
+
+    #[test]
+    fn the_second_statement_that_waits_in_vain_gives_the_next_host_its_turn() {
+        let config = Config::new("host=a,b user=u dbname=d sslmode=disable").unwrap();
+        let connector = config.connector().unwrap();
+        connector.doubt(0);
+        assert_eq!(connector.turn(), 0);
+        connector.doubt(0);
+        assert_eq!(connector.turn(), 1);
+        // Of a connection that was made before.
+        connector.doubt(0);
+        connector.doubt(1);
+        assert_eq!(connector.turn(), 1);
     }
 }

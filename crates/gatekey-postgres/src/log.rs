@@ -1,6 +1,6 @@
 //! The log: one statement for each call.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gatekey::Timestamp;
@@ -96,6 +96,17 @@ DELETE FROM gatekey.node AS node USING gatekey.head AS head
 WHERE node.store = $1 AND head.store = $1 AND node.position < head.floor
 AND clock_timestamp() - node.beaten_at > 2 * node.lease_ms * interval '1 ms'";
 
+// A former primary may read, and would call all servers gone that beat elsewhere: it cannot
+// write.
+const NODES_OF_PRIMARY: &str = "
+WITH own AS (
+    UPDATE gatekey.node SET position = position WHERE store = $1 AND node = $2 RETURNING node
+)
+SELECT node, position, lease_ms,
+    greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads,
+    (SELECT count(*) FROM own)
+FROM gatekey.node WHERE store = $1 ORDER BY node";
+
 const NODES: &str = "
 SELECT node, position, lease_ms,
     greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads
@@ -106,6 +117,8 @@ FROM gatekey.node WHERE store = $1 ORDER BY node";
 pub struct PostgresLog {
     store: Arc<str>,
     deadline: Duration,
+    /// The name of the server that beats by this log.
+    own: Mutex<Option<String>>,
     /// Appends and fences.
     changes: Worker,
     /// Reads and heartbeats.
@@ -119,10 +132,15 @@ impl PostgresLog {
         Self {
             store: store.into(),
             deadline,
+            own: Mutex::default(),
             changes: Worker::new(connector.clone(), "gatekey-pg-1"),
             asks: Worker::new(connector.clone(), "gatekey-pg-2"),
             waits: Worker::new(connector, "gatekey-pg-3"),
         }
+    }
+
+    fn own(&self) -> MutexGuard<'_, Option<String>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask<T: Send + 'static>(
@@ -299,6 +317,7 @@ impl Log for PostgresLog {
 
     fn beat(&self, beat: &Beat) -> LogResult<Beaten> {
         let (node, position) = (beat.node.clone(), to_db(beat.position)?);
+        *self.own() = Some(node.clone());
         let lease = i64::try_from(beat.lease.as_millis()).unwrap_or(i64::MAX);
         let reads = beat.reads.clone();
         let row = self.ask(&self.asks, move |session, store| {
@@ -321,9 +340,19 @@ impl Log for PostgresLog {
     }
 
     fn nodes(&self) -> LogResult<Vec<Node>> {
-        let rows = self.ask(&self.changes, |session, store| {
-            session.client.query_typed(NODES, &[(&store, Type::TEXT)])
+        let own = self.own().clone();
+        let asked = own.clone();
+        let rows = self.ask(&self.changes, move |session, store| match &asked {
+            None => session.client.query_typed(NODES, &[(&store, Type::TEXT)]),
+            Some(own) => session.ask(NODES_OF_PRIMARY, &[(&store, Type::TEXT), (own, Type::TEXT)]),
         })?;
+        // What it says of others is of no account where it does not know this one.
+        if let Some(own) = own
+            && rows.first().map_or(Ok(0), |row| get::<i64>(row, 5))? == 0
+        {
+            let why = format!("it does not know that {own} beats; the next heartbeat tells it");
+            return Err(LogError::new(why));
+        }
         let node = |row: &Row| {
             Ok(Node {
                 beat: Beat {
@@ -339,6 +368,7 @@ impl Log for PostgresLog {
     }
 
     fn forget(&self, node: &str) -> LogResult<()> {
+        self.own().take_if(|own| own == node);
         let node = node.to_owned();
         self.ask(&self.asks, move |session, store| {
             let forget = "DELETE FROM gatekey.node WHERE store = $1 AND node = $2";

@@ -73,8 +73,12 @@ impl Connection {
                 // Whatever becomes of it, this connection is not asked again.
                 self.session = None;
             }
-            if is_of_former(&error) {
-                self.pass();
+            match error.code() {
+                Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => self.pass(),
+                Some(&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE) => {
+                    self.connector.doubt(self.turn.load(Ordering::SeqCst));
+                }
+                _ => {}
             }
             match is_refused {
                 true => Failed::Refused(told(&error)),
@@ -103,17 +107,6 @@ fn is_refused(error: &postgres::Error) -> bool {
             .iter()
             .any(|class| code.starts_with(class))
     })
-}
-
-/// Whether a primary may have answered so that is none any more: it takes no writes, or a
-/// statement waited in vain for one that waits for a standby.
-fn is_of_former(error: &postgres::Error) -> bool {
-    let codes = [
-        SqlState::READ_ONLY_SQL_TRANSACTION,
-        SqlState::QUERY_CANCELED,
-        SqlState::LOCK_NOT_AVAILABLE,
-    ];
-    error.code().is_some_and(|code| codes.contains(code))
 }
 
 /// An error with what lies beneath it: its own text says little.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet};
+use crate::engine::fleet::state::{CLOCKS_APART_MAX, Fleet, steady};
 use crate::engine::shared::Core;
 use crate::model::error::Error;
 use crate::model::log::{BodyId, Entries, LogError, Seal};
@@ -171,8 +171,7 @@ impl Core {
         }
         if let Some(taker) = group.iter().rfind(|entry| entry.takes_away) {
             // Before anybody can find it done.
-            let mut known = lock(&fleet.known);
-            known.taken_to = known.taken_to.max(taker.place.position);
+            fleet.takes_away(taker.place.position, steady(&*self.clock));
         }
         if let Some(written) = written {
             let begun = Instant::now();
@@ -264,7 +263,7 @@ mod tests {
     fn entries_that_were_published_before_are_known_and_others_in_their_place_refused() {
         let lease = Freshness::FailClosed(Duration::from_secs(60));
         let settings = Settings::new(Arc::new(MemoryLog::new()), "one").freshness(lease);
-        let fleet = Fleet::new(&settings, place(3, 3));
+        let fleet = Fleet::new(&settings, place(3, 3), &SystemClock);
         fleet.published(Some(place(7, 7)));
         // The file lost the last four.
         fleet.published(Some(place(3, 3)));
@@ -295,7 +294,7 @@ mod tests {
         assert!(!fleet.had(&[entry(7, 7), entry(8, 8)]).unwrap());
         assert!(!fleet.had(&[entry(8, 8)]).unwrap());
 
-        fleet.renew(crate::engine::fleet::state::steady(&SystemClock));
+        fleet.renew(steady(&SystemClock));
         fleet.require_fresh(&SystemClock).unwrap();
         let other = fleet.had(&[entry(6, 6), entry(7, 9)]).unwrap_err();
         assert!(other.to_string().contains("another history"), "{other}");

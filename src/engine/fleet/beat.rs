@@ -62,18 +62,17 @@ impl Core {
     }
 
     /// Applies all that the log has at a moment after the call. Callers that wait together ask
-    /// once.
+    /// once, and fail together.
     fn hear_all(&self, fleet: &Fleet) -> Result<(), Error> {
         let called = steady(&*self.clock);
         let mut asked = lock(&fleet.asked_all);
-        if *asked > called {
-            return Ok(());
+        if asked.0 <= called {
+            let begun = steady(&*self.clock);
+            let heard = self.ask_head(fleet);
+            let heard = heard.and_then(|(position, _)| self.catch_up(fleet, Some(position)));
+            *asked = (begun, heard.map(drop));
         }
-        let begun = steady(&*self.clock);
-        let (position, _) = self.ask_head(fleet)?;
-        self.catch_up(fleet, Some(position))?;
-        *asked = begun;
-        Ok(())
+        asked.1.clone()
     }
 
     fn send_beat(&self, fleet: &Fleet, t0: Duration) -> Result<Beaten, Error> {

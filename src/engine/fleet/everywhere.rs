@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::fleet::state::{Fleet, steady};
+use crate::engine::fleet::state::{Fleet, Taken, steady};
 use crate::engine::shared::Core;
 use crate::model::log::{Node, with_margin};
 use crate::sync::lock;
@@ -11,14 +11,14 @@ use crate::sync::lock;
 const ASKED_MIN: Duration = Duration::from_millis(2);
 
 impl Core {
-    /// Waits until every other server that beats has applied the entry at a position, or can
-    /// grant nothing any more. Where the log does not answer, waits until the longest lease
-    /// that is known is over: it began before now.
-    pub(in crate::engine) fn wait_everywhere(&self, fleet: &Fleet, position: u64) {
+    /// Waits until every other server that beats has applied all that takes access away, or can
+    /// grant nothing any more. Where the log does not answer, or a server does not apply it,
+    /// waits until the longest lease that is known is over since the log had it.
+    pub(in crate::engine) fn wait_everywhere(&self, fleet: &Fleet) {
         if !fleet.waits_everywhere {
             return;
         }
-        let begun = steady(&*self.clock);
+        let Taken { position, at } = fleet.taken(&*self.clock);
         let mut longest = fleet.freshness.lease();
         let mut rest = ASKED_MIN;
         loop {
@@ -38,7 +38,7 @@ impl Core {
                     return;
                 }
             }
-            if steady(&*self.clock).saturating_sub(begun) > with_margin(longest) {
+            if steady(&*self.clock).saturating_sub(at) > with_margin(longest) {
                 return;
             }
             std::thread::sleep(rest);

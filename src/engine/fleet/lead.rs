@@ -56,7 +56,7 @@ impl Core {
         let done = (self.queue).submit(noting, |batch| self.drive_by_log(fleet, batch))?;
         if takes_away.load(Ordering::Acquire) {
             reached("answered");
-            self.wait_everywhere(fleet, fleet.taken_to());
+            self.wait_everywhere(fleet);
         }
         Ok(done)
     }

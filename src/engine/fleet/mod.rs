@@ -59,5 +59,5 @@ pub use crate::model::log::{
 pub use memory_log::MemoryLog;
 pub use settings::{Freshness, Settings};
 
-pub(super) use state::Fleet;
+pub(super) use state::{Fleet, steady};
 pub(super) use thread::FollowerThread;

@@ -30,8 +30,9 @@ pub(crate) struct Fleet {
     pub(super) shares: Mutex<Shares>,
     /// Held by who finds out what became of an append.
     pub(super) resolving: Mutex<()>,
-    /// When the log was last asked for all that it has, by a caller whose file lacked something.
-    pub(super) asked_all: Mutex<Duration>,
+    /// When the log was last asked for all that it has, by a caller whose file lacked something,
+    /// and what came of it.
+    pub(super) asked_all: Mutex<(Duration, Result<(), Error>)>,
     pub(super) stops: AtomicBool,
     /// Whether this server has applied what callers of others wait for, and not beaten since.
     pub(super) owes_beat: AtomicBool,
@@ -58,6 +59,14 @@ pub(super) struct Own {
     /// What it has beside itself in the log.
     pub(super) body: Option<Arc<Vec<u8>>>,
     pub(super) is_applied: bool,
+}
+
+/// An entry that takes access away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) position: u64,
+    /// The steady clock at a moment when the log had it.
+    pub(super) at: Duration,
 }
 
 /// By how many servers the limits of the fleet are divided, and the steady clock before the
@@ -103,7 +112,7 @@ pub(super) struct Known {
     /// granted before it is applied.
     pub(super) owed: u64,
     /// The last entry that this server has applied, or soon has, and that takes access away.
-    pub(super) taken_to: u64,
+    pub(super) taken: Taken,
     /// What the log's clock said, with the steady clock before that.
     pub(super) clock: Option<(Timestamp, Duration)>,
     /// The steady clock before the last heartbeat that found nothing unknown.
@@ -113,7 +122,7 @@ pub(super) struct Known {
 }
 
 impl Fleet {
-    pub(crate) fn new(settings: &Settings, place: Place) -> Self {
+    pub(crate) fn new(settings: &Settings, place: Place, clock: &dyn Clock) -> Self {
         Self {
             log: settings.log.clone(),
             node: settings.node.clone(),
@@ -132,7 +141,10 @@ impl Fleet {
                 is_in_doubt: false,
                 resolved: None,
                 owed: 0,
-                taken_to: place.position,
+                taken: Taken {
+                    position: place.position,
+                    at: steady(clock),
+                },
                 clock: None,
                 fresh_at: None,
                 why: None,
@@ -140,7 +152,7 @@ impl Fleet {
             nodes: Mutex::new(None),
             shares: Mutex::default(),
             resolving: Mutex::new(()),
-            asked_all: Mutex::default(),
+            asked_all: Mutex::new((Duration::ZERO, Ok(()))),
             stops: AtomicBool::new(false),
             owes_beat: AtomicBool::new(false),
             has_waited: AtomicBool::new(false),
@@ -172,12 +184,23 @@ impl Fleet {
         known.place.position.max(known.owed)
     }
 
-    /// The position from which on all is taken away of which callers of this server may know.
-    pub(super) fn taken_to(&self) -> u64 {
+    /// Notes that an entry takes access away, which the log has.
+    pub(super) fn takes_away(&self, position: u64, now: Duration) {
+        let mut known = lock(&self.known);
+        if position > known.taken.position {
+            known.taken = Taken { position, at: now };
+        }
+    }
+
+    /// The entry by which all is taken away of which callers of this server may know.
+    pub(super) fn taken(&self, clock: &dyn Clock) -> Taken {
         let known = lock(&self.known);
         match known.place.position < known.owed {
-            true => known.owed.max(known.taken_to),
-            false => known.taken_to,
+            true => Taken {
+                position: known.owed.max(known.taken.position),
+                at: steady(clock),
+            },
+            false => known.taken,
         }
     }
 
@@ -206,16 +229,14 @@ impl Fleet {
         }
     }
 
-    /// Fails where this server may not know what was taken away. Gives how old its knowledge
-    /// is.
+    /// Fails where this server may not know what was taken away. Gives the steady clock at the
+    /// moment of which it knows everything.
     pub(crate) fn require_fresh(&self, clock: &dyn Clock) -> Result<Duration, Error> {
         let now = nanos(steady(clock));
-        match self.fresh_until.load(Ordering::Acquire).checked_sub(now) {
-            None | Some(0) => Err(self.not_fresh()),
-            Some(left) => {
-                let lease = self.freshness.lease();
-                Ok(lease.saturating_sub(Duration::from_nanos(left)))
-            }
+        let until = self.fresh_until.load(Ordering::Acquire);
+        match now < until {
+            true => Ok(Duration::from_nanos(until).saturating_sub(self.freshness.lease())),
+            false => Err(self.not_fresh()),
         }
     }
 
@@ -277,7 +298,7 @@ impl Fleet {
 }
 
 /// A clock that nobody sets, and that runs while the machine sleeps.
-pub(super) fn steady(clock: &dyn Clock) -> Duration {
+pub(in crate::engine) fn steady(clock: &dyn Clock) -> Duration {
     let own = clock.steady().or_else(|| SystemClock.steady());
     own.unwrap_or_default()
 }

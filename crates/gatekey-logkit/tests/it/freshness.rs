@@ -1,8 +1,9 @@
 //! Servers that hear nothing of the log.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gatekey::fleet::Freshness;
+use gatekey::fleet::{Beat, Freshness, Log as _};
 use gatekey::{Engine, Error, Issued, Permissions, Reason, Requirements, Result, Verdict};
 
 use crate::common::{LONG, Servers, granted, options, position, settings, until};
@@ -199,5 +200,39 @@ fn a_call_that_finds_a_key_revoked_waits_as_the_one_that_revoked_it() {
         });
         servers.logs[2].cut(false);
     }
+    servers.close_equal();
+}
+
+/// A server beats, and applies nothing any more.
+#[test]
+fn a_call_that_finds_a_key_revoked_long_ago_does_not_wait_for_a_server_that_is_stuck() {
+    const LEASE: Duration = Duration::from_secs(2);
+    let servers = Servers::new(1, LEASE);
+    let issued = servers.issue(0, "acme").unwrap();
+    let stuck = Beat {
+        node: "stuck".to_owned(),
+        position: 0,
+        ..servers.log.nodes().unwrap().remove(0).beat
+    };
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                servers.log.beat(&stuck).unwrap();
+                std::thread::sleep(LEASE / 20);
+            }
+        });
+        until("it beats", || servers.log.nodes().unwrap().len() == 2);
+        let revoke = || {
+            let begun = Instant::now();
+            let revoked = servers.engines[0].revoke(issued.key.id, Reason::Cessation);
+            revoked.map(|_| begun.elapsed())
+        };
+        let (first, second) = (revoke(), revoke());
+        is_over.store(true, Ordering::SeqCst);
+        assert!(first.unwrap() >= LEASE);
+        assert!(second.unwrap() < LEASE / 2);
+    });
+    servers.log.forget("stuck").unwrap();
     servers.close_equal();
 }
