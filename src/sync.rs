@@ -12,7 +12,7 @@ pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, atomic};
 #[cfg(not(gatekey_shuttle))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
 /// What the resident table and the purses of quotas use.
 pub(crate) mod table {
@@ -40,4 +40,13 @@ pub(crate) mod table {
 /// store has a flag of its own.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same, unless somebody has it.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }

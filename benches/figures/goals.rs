@@ -10,7 +10,7 @@ enum Goal {
 
 use Goal::{AtLeast, AtMost};
 
-const GOALS: [(&str, Goal); 25] = [
+const GOALS: [(&str, Goal); 26] = [
     ("verify_hit_over_floor_1k", AtMost(1.3)),
     ("verify_hit_over_floor_100k", AtMost(1.3)),
     ("verify_hit_over_floor_1m", AtMost(1.2)),
@@ -29,6 +29,7 @@ const GOALS: [(&str, Goal); 25] = [
     ("owner_revoke_100k_ms", AtMost(5.0)),
     ("revoke_to_effect_grants", AtMost(0.0)),
     ("quota_first_use_us", AtMost(20.0)),
+    ("quota_first_use_of_many_us", AtMost(20.0)),
     ("verify_limited_over_plain", AtMost(1.3)),
     ("verify_three_levels_over_plain", AtMost(1.6)),
     ("verify_quota_over_plain", AtMost(1.15)),

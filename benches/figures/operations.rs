@@ -1,9 +1,9 @@
 //! What those who run a store wait for: an opening after a kill, a check, a backup, an owner
 //! that is suspended or revoked, and many first uses of quotas at once.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use gatekey::{Engine, Issued, NewKey, NewKeyspace, Quota, Reason, Refill};
+use gatekey::{Engine, Issued, NewKey, NewKeyspace, Quota, Reason, Refill, Requirements, Verdict};
 
 use crate::world::spec;
 use crate::{BATCH, Run, each_by, granted, median, print};
@@ -22,8 +22,8 @@ pub(crate) fn operations(run: &Run) {
 }
 
 fn first_uses(run: &Run) {
-    let name = "quota_first_use_us";
-    if !run.wants(&[name]) {
+    let names = ["quota_first_use_us", "quota_first_use_of_many_us"];
+    if !run.wants(&names) {
         return;
     }
     let engine = Engine::create(run.path("quotas.redb")).unwrap();
@@ -35,12 +35,21 @@ fn first_uses(run: &Run) {
         new.permissions(["read"])
             .quota(Quota::new(100_000).refilled(Refill::Monthly))
     };
-    let issued = engine.issue_batch((0..FIRST_USES).map(new).collect());
-    let issued = issued.unwrap();
+    let issue = || engine.issue_batch((0..FIRST_USES).map(new).collect());
+    let us_each = |time: Duration| time.as_secs_f64() * 1e6 / FIRST_USES as f64;
+    let issued = issue().unwrap();
     let (_, time) = each_by(64, FIRST_USES, |at| {
         granted(&engine, issued[at].token.expose());
     });
-    print(name, time.as_secs_f64() * 1e6 / FIRST_USES as f64, "us");
+    print(names[0], us_each(time), "us");
+    // The same in one call.
+    let issued = issue().unwrap();
+    let tokens: Vec<_> = issued.iter().map(|issued| issued.token.expose()).collect();
+    let begun = Instant::now();
+    let verdicts = engine.verify_many(&tokens, &Requirements::new());
+    print(names[1], us_each(begun.elapsed()), "us");
+    let is_granted = |verdict: gatekey::Result<Verdict>| verdict.unwrap().is_granted();
+    assert!(verdicts.into_iter().all(is_granted));
     engine.close().unwrap();
 }
 

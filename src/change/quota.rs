@@ -2,6 +2,7 @@
 //!
 //! Like usage, they write no audit entry, since no right changes.
 
+use std::collections::BTreeMap;
 use std::sync::Weak;
 
 use crate::memory::quota::{Name, Quotas};
@@ -27,6 +28,7 @@ pub(crate) fn take_slice(
     let Some(number) = number_of(tx, key)? else {
         return Ok(false);
     };
+    make_room(tx, quotas, key.raw(), number)?;
     take_slice_of(tx, quotas, (key.raw(), number), cost, clock, asked)?;
     Ok(true)
 }
@@ -57,8 +59,14 @@ pub(crate) fn take_slice_of_owner(
     let Some(number) = tx.owner_quota(&keyspace, owner)? else {
         return Ok(false);
     };
+    make_room(tx, quotas, name, number)?;
     take_slice_of(tx, quotas, (name, number), cost, clock, asked)?;
     Ok(true)
+}
+
+/// A few quotas that were not used lately make room in memory for a name of another.
+fn make_room(tx: &mut Tx<'_>, quotas: &Quotas, name: Name, number: u64) -> Result<(), Error> {
+    put_back(tx, quotas, &quotas.make_room(name, number))
 }
 
 fn take_slice_of(
@@ -77,8 +85,6 @@ fn take_slice_of(
         put_back(tx, quotas, &[number])?;
         old = tx.quota(number)?;
     }
-    // A few of those that were not used lately make room for it.
-    put_back(tx, quotas, &quotas.make_room(name, number))?;
     // The later of the two readings: a refill that is due for the request is due here.
     let mut new = old.at(clock);
     let in_memory = quotas.in_memory(number, &new);
@@ -144,6 +150,27 @@ pub(crate) fn put_back(tx: &mut Tx<'_>, quotas: &Quotas, numbers: &[u64]) -> Res
     Ok(())
 }
 
+/// Takes slices of some quotas, each for a request of a cost that will come, for as many as there
+/// is room. One that is gone or damaged is left for that request to find so. `clock`: what the
+/// clock said.
+pub(crate) fn take_slices(
+    tx: &mut Tx<'_>,
+    quotas: &Quotas,
+    of: &BTreeMap<Name, Of>,
+    cost: u64,
+    clock: Timestamp,
+) -> Result<(), Error> {
+    for (name, of) in of.iter().take(quotas.room()) {
+        // What is damaged is read before anything is written.
+        let taken = of.number(tx).and_then(|number| match number {
+            Some(number) => take_slice_of(tx, quotas, (*name, number), cost, clock, &Weak::new()),
+            None => Ok(()),
+        });
+        let _ = Error::or_damaged(taken)?;
+    }
+    Ok(())
+}
+
 /// A quota that a request is charged to.
 #[derive(Clone)]
 pub(crate) struct Charged {
@@ -160,6 +187,19 @@ pub(crate) enum Of {
     Owner(u32, OwnerPath),
 }
 
+impl Of {
+    /// The number of the quota, if there still is one.
+    fn number(&self, tx: &mut Tx<'_>) -> Result<Option<u64>, Error> {
+        match self {
+            Self::Key(key) => number_of(tx, *key),
+            Self::Owner(keyspace, owner) => {
+                let keyspace = tx.keyspace_numbered(*keyspace)?;
+                tx.owner_quota(&keyspace, owner)
+            }
+        }
+    }
+}
+
 /// Uses up so much of some quotas, of all in one transaction, and owes what they do not
 /// have. Says of what it was taken.
 pub(crate) fn use_up(
@@ -172,16 +212,11 @@ pub(crate) fn use_up(
     let mut periods = Vec::new();
     for charged in of {
         let name = charged.name;
-        let number = match &charged.of {
-            Of::Key(key) => number_of(tx, *key)?,
-            Of::Owner(keyspace, owner) => {
-                let keyspace = tx.keyspace_numbered(*keyspace)?;
-                tx.owner_quota(&keyspace, owner)?
-            }
-        };
         // It was taken away meanwhile.
-        let Some(number) = number else { continue };
-        put_back(tx, quotas, &quotas.make_room(name, number))?;
+        let Some(number) = charged.of.number(tx)? else {
+            continue;
+        };
+        make_room(tx, quotas, name, number)?;
         // What is in memory is used first.
         put_back(tx, quotas, &[number])?;
         let old = tx.quota(number)?;

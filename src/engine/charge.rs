@@ -1,6 +1,7 @@
 //! Charging a verification to the limits and quotas of all its levels, to all of them or
 //! to none.
 
+mod ahead;
 mod look;
 
 use std::sync::Arc;
@@ -647,6 +648,7 @@ impl Core {
             })
         };
         self.counters.quota_slices.fetch_add(1, Relaxed);
+        ahead::WAITED.set(true);
         if let Some(fleet) = &self.fleet {
             fleet.waits_for_slice();
         }

@@ -238,13 +238,24 @@ impl Core {
         }
         let mut results = Vec::with_capacity(tokens.len());
         let mut copies = [[0; RECORD_LEN_MAX]; AT_ONCE];
-        for tokens in tokens.chunks(AT_ONCE) {
+        // Up to which token slices of quotas were taken ahead, and whether the next may wait for a
+        // commit each without.
+        let (mut ahead, mut may_wait) = (0, false);
+        Self::has_waited_for_slice();
+        for chunk in tokens.chunks(AT_ONCE) {
+            may_wait |= Self::has_waited_for_slice();
+            if may_wait && results.len() + chunk.len() > ahead {
+                let next = tokens.get(results.len()..).unwrap_or_default();
+                let looked_at;
+                (looked_at, may_wait) = self.take_slices_ahead(next, requirements);
+                ahead = results.len() + looked_at;
+            }
             let mut looks: [Look<'_>; AT_ONCE] = std::array::from_fn(|_| Look::default());
-            for (look, token) in looks.iter_mut().zip(tokens) {
+            for (look, token) in looks.iter_mut().zip(chunk) {
                 look.parts = token::split(token.as_ref());
             }
             self.look_in_memory(&mut looks, &mut copies);
-            let looks = looks.iter().zip(&copies).zip(tokens);
+            let looks = looks.iter().zip(&copies).zip(chunk);
             results.extend(looks.map(|((look, copy), token)| {
                 self.answer(token.as_ref(), look, copy, requirements)
             }));

@@ -44,7 +44,8 @@ pub struct Metrics {
     pub syncs: Timings,
     /// How many transactions failed, in any step.
     pub commits_failed: u64,
-    /// How many times a slice of a quota was asked of the store: each waits for a commit.
+    /// How many times a slice of a quota was asked of the store: each waits for a commit, which
+    /// those of one [`verify_many`](crate::Engine::verify_many) share.
     pub quota_slices: u64,
     /// How many uses of keys were not counted, for want of room between two flushes.
     pub uses_lost: u64,

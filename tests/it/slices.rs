@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
 use gatekey::{
-    Denial, Engine, Issued, KeyId, KeyUpdate, NewKey, NewKeyspace, Options, Quota, Reason,
-    Requirements, Rotation, Verdict,
+    Denial, Engine, Issued, KeyId, KeyUpdate, Level, NewKey, NewKeyspace, Options, OwnerUpdate,
+    Quota, Reason, Requirements, Rotation, Verdict,
 };
 
 use crate::common::{DAY, PATIENCE, Store, granted};
@@ -192,4 +192,51 @@ fn a_quota_is_shared_after_each_rotation() {
     assert_eq!(granted(&store.engine, old, 3), 3);
     assert_eq!(granted(&store.engine, new, 9), 4);
     store.assert_sound();
+}
+
+/// Commits, by what a call makes.
+fn commits(engine: &Engine, run: impl FnOnce()) -> u64 {
+    let count = || engine.metrics().unwrap().commits.count();
+    let before = count();
+    run();
+    count() - before
+}
+
+#[test]
+fn the_tokens_of_one_call_share_a_commit_for_the_first_slices_of_their_quotas() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir, Options::LIMITED_KEYS);
+    create_keyspace(&engine);
+    let all = OwnerUpdate::new().quota(Quota::new(1_000_000));
+    engine.update_owner("acme_live", "acme", all).unwrap();
+    let keys = issue(&engine, 2_500, Quota::new(100));
+    let disabled = issue(&engine, 1, Quota::new(100)).remove(0);
+    engine.disable(disabled.key.id).unwrap();
+    let mut tokens: Vec<_> = keys.iter().map(|key| key.token.expose()).collect();
+    // Of its quota, nothing is taken.
+    tokens.push(disabled.token.expose());
+    let grants = |cost: u32| {
+        let verdicts = engine.verify_many(&tokens, &Requirements::new().cost(cost));
+        let granted = verdicts.iter().flatten().filter(|it| it.is_granted());
+        granted.count()
+    };
+    // Those of the first tokens, before it is seen that the others will wait too.
+    let made = commits(&engine, || assert_eq!(grants(2), 2_500));
+    assert!(made < 45, "{made} commits for {} keys", keys.len());
+    assert_eq!(remaining(&engine, disabled.key.id), 100);
+    let of_owner = || {
+        let dry = engine.dry_run(tokens[0], &Requirements::new()).unwrap();
+        let quota = dry.quotas.iter().find(|it| it.level() == Level::Owner(1));
+        quota.unwrap().status().remaining
+    };
+    assert_eq!(of_owner(), 995_000);
+    // What is left of each key's is more than is in memory; then it is nothing.
+    assert_eq!((grants(99), grants(98), grants(1)), (0, 2_500, 0));
+    assert_eq!(of_owner(), 750_000);
+    engine.close().unwrap();
+    let engine = open(&dir, Options::LIMITED_KEYS);
+    let left = |key: &Issued| remaining(&engine, key.key.id);
+    assert!(keys.iter().all(|key| left(key) == 0) && left(&disabled) == 100);
+    assert!(engine.check().unwrap().is_sound());
+    engine.close().unwrap();
 }

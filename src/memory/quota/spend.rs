@@ -93,6 +93,8 @@ pub(crate) struct Quotas {
     by_name: ByName,
     purses: table::Mutex<Purses>,
     lanes: [sync::Mutex<()>; LANES],
+    /// Held by who takes slices ahead of the requests of one call.
+    ahead: sync::Mutex<()>,
     is_closing: AtomicBool,
     /// How many servers the fleet has; 0: it is none.
     servers: AtomicU64,
@@ -118,6 +120,7 @@ impl Quotas {
             },
             purses: table::Mutex::new(Purses::new(fronts)),
             lanes: std::array::from_fn(|_| sync::Mutex::default()),
+            ahead: sync::Mutex::default(),
             is_closing: AtomicBool::new(false),
             servers: AtomicU64::new(0),
             keys_max: keys_max.max(1),
@@ -138,9 +141,7 @@ impl Quotas {
     ) -> Result<Fetched, Error> {
         let _lane = self.lane(name);
         // Another may have taken a slice meanwhile.
-        if let Some(purse) = self.by_name.map.pin().get(&name)
-            && purse.look(cost, now) == Some(Spent::Covered)
-        {
+        if self.covers(name, cost, now) {
             return Ok(Fetched::InMemory);
         }
         if self.is_closing.load(Ordering::Acquire) {
@@ -163,6 +164,42 @@ impl Quotas {
             // and without the lane, which those who decide may need.
             Some(_) | None => Fetched::InMemory,
         })
+    }
+
+    /// Whether memory has enough of a quota for a request.
+    pub(crate) fn covers(&self, name: Name, cost: u64, now: Timestamp) -> bool {
+        let known = self.by_name.map.pin();
+        let purse = known.get(&name);
+        purse.is_some_and(|purse| purse.look(cost, now) == Some(Spent::Covered))
+    }
+
+    /// Whether the store may have what memory lacks for some requests.
+    pub(crate) fn lacks(&self, name: Name, requests: u64, now: Timestamp) -> bool {
+        let known = self.by_name.map.pin();
+        let looked = (known.get(&name)).and_then(|purse| purse.look(requests, now));
+        looked.is_none()
+    }
+
+    /// Has slices taken for requests that will come, unless another does so. `take` does it in
+    /// a transaction.
+    pub(crate) fn fetch_ahead(
+        &self,
+        take: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        // Closing waits for it, as for the lanes.
+        let Some(_ahead) = sync::try_lock(&self.ahead) else {
+            return Ok(());
+        };
+        match self.is_closing.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => take(),
+        }
+    }
+
+    /// For how many names more there is room.
+    pub(crate) fn room(&self) -> usize {
+        let len = table::lock(&self.purses).len().max(self.by_name.map.len());
+        self.keys_max.saturating_sub(len)
     }
 
     /// Spends of all of some quotas, or of none. Fails with the place of the first that
@@ -366,6 +403,7 @@ impl Quotas {
         self.is_closing.store(true, Ordering::Release);
         // Whoever takes one now is waited for.
         let _lanes = self.lanes.each_ref().map(|lane| sync::lock(lane));
+        let _ahead = sync::lock(&self.ahead);
         let filled = table::lock(&self.purses).filled();
         let mut parts = filled.chunks(PER_TRANSACTION);
         parts.try_for_each(|numbers| put_back(numbers.to_vec()))
