@@ -540,6 +540,12 @@ impl World {
                     break;
                 }
                 let error = self.server(node).ask("error");
+                if (error.as_ref()).is_some_and(|error| error.contains("has another history")) {
+                    // It read a commit whose wait was cancelled, and must join anew.
+                    self.server(node).kill();
+                    std::fs::remove_file(self.path(node)).unwrap();
+                    self.kill(node);
+                }
                 let is_over = begun.elapsed() > Duration::from_secs(30);
                 assert!(!is_over, "{why}: server {node} takes no changes: {error:?}");
                 std::thread::sleep(Duration::from_millis(20));

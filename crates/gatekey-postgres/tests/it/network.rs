@@ -98,14 +98,21 @@ fn open(port: u16, path: &std::path::Path, node: usize, waits_everywhere: bool) 
         .unwrap();
     let settings = Settings::new(Arc::new(log), format!("server-{node}"))
         .freshness(Freshness::FailClosed(LEASE));
-    let options = options().fleet(match waits_everywhere {
+    let settings = match waits_everywhere {
         true => settings,
         false => settings.locally(),
-    });
-    match node {
-        0 => options.found_fleet(path).unwrap(),
-        _ => options.join_fleet(path).unwrap(),
+    };
+    let options = || options().fleet(settings.clone());
+    if node == 0 {
+        return options().found_fleet(path).unwrap();
     }
+    // Its deadline is short, and other tests may have the processors.
+    let mut joined = None;
+    until("it joins", || {
+        joined = options().join_fleet(path).ok();
+        joined.is_some()
+    });
+    joined.unwrap()
 }
 
 /// Each kind of fault in turn, at a server that is drawn; then it is open for a while.
