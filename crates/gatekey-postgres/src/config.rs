@@ -20,8 +20,9 @@ use crate::worker::Worker;
 ///
 /// The text is that of libpq: `postgres://user:password@host:5432/database?sslmode=require`, or
 /// `host=db user=gatekey dbname=gatekey`. With several hosts, the one that takes writes is
-/// used; after a call without an answer in time, the next is tried first. With `sslmode=require`, the server's certificate is verified, with its name, against the
-/// system's roots or [`root_certificates`](Config::root_certificates). `sslmode=prefer`, the
+/// used; after a call without an answer in time, the next is tried first. With
+/// `sslmode=require`, the server's certificate is verified, with its name, against the system's
+/// roots or [`root_certificates`](Config::root_certificates). `sslmode=prefer`, the
 /// default, speaks TLS where the server does. `sslmode=disable` is for a unix socket or
 /// the same host.
 #[derive(Clone)]
@@ -117,7 +118,7 @@ impl Config {
     ///
     /// ```
     /// # use gatekey_postgres::Config;
-    /// use std::time::{Duration, Instant};
+    /// use std::time::Duration;
     ///
     /// let config = Config::new("postgres://localhost")?.deadline(Duration::from_secs(2));
     /// # Ok::<(), gatekey::fleet::LogError>(())

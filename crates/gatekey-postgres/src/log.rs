@@ -97,19 +97,14 @@ WHERE node.store = $1 AND head.store = $1 AND node.position < head.floor
 AND clock_timestamp() - node.beaten_at > 2 * node.lease_ms * interval '1 ms'";
 
 // A former primary may read, and would call all servers gone that beat elsewhere: it cannot
-// write.
-const NODES_OF_PRIMARY: &str = "
+// write. Where no server has beaten, the name is empty, and there is nothing to write.
+const NODES: &str = "
 WITH own AS (
     UPDATE gatekey.node SET position = position WHERE store = $1 AND node = $2 RETURNING node
 )
 SELECT node, position, lease_ms,
     greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads,
     (SELECT count(*) FROM own)
-FROM gatekey.node WHERE store = $1 ORDER BY node";
-
-const NODES: &str = "
-SELECT node, position, lease_ms,
-    greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads
 FROM gatekey.node WHERE store = $1 ORDER BY node";
 
 /// A log of a [fleet](gatekey::fleet) in PostgreSQL, made by [`Config::open`](crate::Config::open).
@@ -341,10 +336,9 @@ impl Log for PostgresLog {
 
     fn nodes(&self) -> LogResult<Vec<Node>> {
         let own = self.own().clone();
-        let asked = own.clone();
-        let rows = self.ask(&self.changes, move |session, store| match &asked {
-            None => session.client.query_typed(NODES, &[(&store, Type::TEXT)]),
-            Some(own) => session.ask(NODES_OF_PRIMARY, &[(&store, Type::TEXT), (own, Type::TEXT)]),
+        let asked = own.clone().unwrap_or_default();
+        let rows = self.ask(&self.changes, move |session, store| {
+            session.ask(NODES, &[(&store, Type::TEXT), (&asked, Type::TEXT)])
         })?;
         // What it says of others is of no account where it does not know this one.
         if let Some(own) = own

@@ -25,7 +25,7 @@ use gatekey_testkit::until;
 
 use crate::fleet::options;
 use crate::killed::told;
-use crate::network::{Random, given};
+use crate::network::{Ends, Random, given};
 use crate::proxy::{Network, Proxy};
 use crate::server::Postgres;
 
@@ -655,15 +655,6 @@ fn address(proxies: &[Proxy; 2]) -> String {
     format!(
         "host=127.0.0.1,127.0.0.1 port={one},{two} user=postgres dbname=postgres sslmode=disable"
     )
-}
-
-/// Ends the run with its thread.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// Runs rounds, and gives what they came to.

@@ -313,7 +313,7 @@ fn run(waits_everywhere: bool) -> Option<String> {
 }
 
 /// Ends the run with its thread.
-struct Ends<'a>(&'a AtomicBool);
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatekey::fleet::{Freshness, Settings};
-use gatekey::{Engine, Error, Issued, NewKey, NewKeyspace, Options, Reason, Restore};
+use gatekey::{Engine, Error, Issued, NewKeyspace, Options, Reason, Restore};
 use gatekey_testkit::until;
 
 use crate::fleet::options;
 use crate::server::Postgres;
+use crate::standby::{granted, issue};
 
 /// What empties a log, as the owner of the tables.
 const EMPTY: &str = "TRUNCATE gatekey.head, gatekey.log, gatekey.body, gatekey.node,
@@ -21,18 +22,6 @@ fn server(postgres: &Postgres, node: usize) -> Options {
     let log = Arc::new(config.open("keys").unwrap());
     let settings = Settings::new(log, format!("server-{node}"));
     options().fleet(settings.freshness(Freshness::FailClosed(Duration::from_secs(2))))
-}
-
-fn issue(server: &Engine) -> gatekey::Result<Issued> {
-    server.issue(NewKey::new("acme_live", "acme")?)
-}
-
-fn granted(server: &Engine, issued: &Issued) -> Option<bool> {
-    match server.verify(issued.token.expose()) {
-        Ok(verdict) => Some(verdict.is_granted()),
-        Err(Error::NotFresh { .. }) => None,
-        Err(error) => panic!("{error}"),
-    }
 }
 
 fn position(server: &Engine) -> u64 {

@@ -33,11 +33,12 @@ fn server(log: Arc<PostgresLog>, node: &str) -> Options {
     options().fleet(settings.freshness(Freshness::FailClosed(Duration::from_secs(3))))
 }
 
-fn issue(server: &Engine) -> gatekey::Result<Issued> {
+pub(crate) fn issue(server: &Engine) -> gatekey::Result<Issued> {
     server.issue(NewKey::new("acme_live", "acme")?)
 }
 
-fn granted(server: &Engine, issued: &Issued) -> Option<bool> {
+/// `None` where it may not say.
+pub(crate) fn granted(server: &Engine, issued: &Issued) -> Option<bool> {
     match server.verify(issued.token.expose()) {
         Ok(verdict) => Some(verdict.is_granted()),
         Err(Error::NotFresh { .. }) => None,
