@@ -29,7 +29,25 @@ VALUES ($1, 0, $2, 0, 0, $3) ON CONFLICT DO NOTHING";
 
 const FOUNDING: &str = "SELECT founding FROM gatekey.head WHERE store = $1";
 
-const HEAD: &str = "SELECT position, seal, fence FROM gatekey.head WHERE store = $1";
+/// A question that only a primary answers. A former one may read: it would call all servers gone
+/// that beat elsewhere, and may have what nobody else has, where the wait for its standby was
+/// cancelled. It cannot write. Where no server has beaten, the name is empty, and there is
+/// nothing to write.
+macro_rules! of_primary {
+    ($select:literal) => {
+        concat!(
+            "WITH own AS (
+                UPDATE gatekey.node SET position = position WHERE store = $1 AND node = $2
+                RETURNING node
+            ) ",
+            $select
+        )
+    };
+}
+
+const HEAD: &str = of_primary!(
+    "SELECT position, seal, fence, (SELECT count(*) FROM own) FROM gatekey.head WHERE store = $1"
+);
 
 // The condition is in the update: of two that race, the second sees what the first has
 // written, and updates nothing.
@@ -96,16 +114,12 @@ DELETE FROM gatekey.node AS node USING gatekey.head AS head
 WHERE node.store = $1 AND head.store = $1 AND node.position < head.floor
 AND clock_timestamp() - node.beaten_at > 2 * node.lease_ms * interval '1 ms'";
 
-// A former primary may read, and would call all servers gone that beat elsewhere: it cannot
-// write. Where no server has beaten, the name is empty, and there is nothing to write.
-const NODES: &str = "
-WITH own AS (
-    UPDATE gatekey.node SET position = position WHERE store = $1 AND node = $2 RETURNING node
-)
-SELECT node, position, lease_ms,
-    greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads,
-    (SELECT count(*) FROM own)
-FROM gatekey.node WHERE store = $1 ORDER BY node";
+const NODES: &str = of_primary!(
+    "SELECT node, position, lease_ms,
+        greatest(0, extract(epoch FROM clock_timestamp() - beaten_at) * 1000)::bigint, reads,
+        (SELECT count(*) FROM own)
+    FROM gatekey.node WHERE store = $1 ORDER BY node"
+);
 
 /// A log of a [fleet](gatekey::fleet) in PostgreSQL, made by [`Config::open`](crate::Config::open).
 #[derive(Debug)]
@@ -148,11 +162,26 @@ impl PostgresLog {
         asked.map_err(LogError::from)
     }
 
-    fn head(&self) -> LogResult<Head> {
-        let row = self.ask(&self.changes, |session, store| {
-            session.one(HEAD, &[(&store, Type::TEXT)])
+    /// Asks the primary. Column `written` is how many rows were written: a database that does not
+    /// know the server that beats by this log has written none, and what it says is of no account.
+    fn ask_primary(&self, text: &'static str, written: usize) -> LogResult<Vec<Row>> {
+        let own = self.own().clone();
+        let asked = own.clone().unwrap_or_default();
+        let rows = self.ask(&self.changes, move |session, store| {
+            session.ask(text, &[(&store, Type::TEXT), (&asked, Type::TEXT)])
         })?;
-        head_of(&row.ok_or_else(no_log)?)
+        if let Some(own) = own
+            && rows.first().map_or(Ok(0), |row| get::<i64>(row, written))? == 0
+        {
+            let why = format!("it does not know that {own} beats; the next heartbeat tells it");
+            return Err(LogError::new(why));
+        }
+        Ok(rows)
+    }
+
+    fn head(&self) -> LogResult<Head> {
+        let rows = self.ask_primary(HEAD, 3)?;
+        head_of(rows.first().ok_or_else(no_log)?)
     }
 }
 
@@ -335,18 +364,7 @@ impl Log for PostgresLog {
     }
 
     fn nodes(&self) -> LogResult<Vec<Node>> {
-        let own = self.own().clone();
-        let asked = own.clone().unwrap_or_default();
-        let rows = self.ask(&self.changes, move |session, store| {
-            session.ask(NODES, &[(&store, Type::TEXT), (&asked, Type::TEXT)])
-        })?;
-        // What it says of others is of no account where it does not know this one.
-        if let Some(own) = own
-            && rows.first().map_or(Ok(0), |row| get::<i64>(row, 5))? == 0
-        {
-            let why = format!("it does not know that {own} beats; the next heartbeat tells it");
-            return Err(LogError::new(why));
-        }
+        let rows = self.ask_primary(NODES, 5)?;
         let node = |row: &Row| {
             Ok(Node {
                 beat: Beat {

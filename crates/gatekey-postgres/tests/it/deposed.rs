@@ -11,10 +11,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ use crate::server::Postgres;
 const ADDRESS: &str = "GATEKEY_PROOF_DEPOSED_ADDRESS";
 const FILE: &str = "GATEKEY_PROOF_DEPOSED_FILE";
 const NODE: &str = "GATEKEY_PROOF_DEPOSED_NODE";
+/// What a server answers that has panicked, and told why on stderr.
+const PANICKED: &str = "panicked";
 
 const SERVERS: usize = 4;
 /// Servers 0 and 1.
@@ -70,9 +73,8 @@ fn the_server() {
     let opens = opened.clone();
     std::thread::spawn(move || {
         loop {
-            match server(&address, node).join_fleet(&path) {
-                Ok(engine) => return drop(opens.set(engine)),
-                Err(error) => eprintln!("server-{node}: {error}"),
+            if let Ok(engine) = server(&address, node).join_fleet(&path) {
+                return drop(opens.set(engine));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -82,9 +84,10 @@ fn the_server() {
         std::thread::spawn(move || {
             let (number, asked) = line.split_once(' ').unwrap();
             let answer = match opened.get() {
-                Some(engine) => answer(engine, asked),
-                None => "closed".to_owned(),
+                Some(engine) => catch_unwind(AssertUnwindSafe(|| answer(engine, asked))),
+                None => Ok("closed".to_owned()),
             };
+            let answer = answer.unwrap_or_else(|_| PANICKED.to_owned());
             let answer = format!("\n{number} {answer}\n");
             std::io::stdout()
                 .lock()
@@ -133,7 +136,8 @@ fn answer(engine: &Engine, asked: &str) -> String {
     }
 }
 
-type Waiting = Mutex<HashMap<u64, Sender<String>>>;
+/// Who waits for an answer; nothing once there are no more.
+type Waiting = Mutex<Option<HashMap<u64, Sender<String>>>>;
 
 /// A server that is a process.
 struct Remote {
@@ -152,21 +156,22 @@ impl Remote {
             .env(NODE, node.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let waiting: Arc<Waiting> = Arc::default();
+        let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
         let (answers, asked) = (child.stdout.take().unwrap(), waiting.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(answers).lines() {
                 let line = line.unwrap_or_default();
                 let answer = line.split_once(' ').unwrap_or_default();
                 let number = answer.0.parse().unwrap_or(u64::MAX);
-                if let Some(waits) = asked.lock().unwrap().remove(&number) {
+                let mut waiting = asked.lock().unwrap();
+                if let Some(waits) = waiting.as_mut().unwrap().remove(&number) {
                     let _ = waits.send(answer.1.to_owned());
                 }
             }
-            asked.lock().unwrap().clear();
+            // What is written to it from now on may still be taken.
+            *asked.lock().unwrap() = None;
         });
         Self {
             asks: Mutex::new(child.stdin.take().unwrap()),
@@ -180,12 +185,20 @@ impl Remote {
     fn ask(&self, words: &str) -> Option<String> {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         let (answers, answered) = mpsc::channel();
-        self.waiting.lock().unwrap().insert(number, answers);
+        self.waiting
+            .lock()
+            .unwrap()
+            .as_mut()?
+            .insert(number, answers);
         let line = format!("{number} {words}\n");
-        if (self.asks.lock().unwrap().write_all(line.as_bytes())).is_err() {
-            self.waiting.lock().unwrap().remove(&number);
-        }
-        answered.recv().ok()
+        // Where it cannot be asked any more, its answers end, too.
+        let _ = self.asks.lock().unwrap().write_all(line.as_bytes());
+        let answer = answered.recv_timeout(Duration::from_secs(60));
+        let is_over = answer == Err(RecvTimeoutError::Timeout);
+        assert!(!is_over, "no answer within a minute: {words}");
+        let answer = answer.ok();
+        assert_ne!(answer.as_deref(), Some(PANICKED), "{words}");
+        answer
     }
 
     /// SIGKILL.

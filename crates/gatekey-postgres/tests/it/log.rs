@@ -225,13 +225,13 @@ fn a_commit_that_a_standby_may_not_have_is_unknown() {
     };
     let log = Arc::new(postgres.config().open("keys").unwrap());
     assert!(log.found(&entry(3, 0)).unwrap());
-    let head = beat(&log).unwrap().head;
+    let first = beat(&log).unwrap().head;
     // A standby that is never there.
     postgres.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     postgres.sql("SELECT pg_reload_conf()");
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     // Until the setting has reached the database's processes, appends do not wait.
-    let mut head = head;
+    let mut head = first;
     let appended = loop {
         let appends = std::thread::spawn({
             let log = log.clone();
@@ -251,8 +251,13 @@ fn a_commit_that_a_standby_may_not_have_is_unknown() {
         }
     };
     assert!(matches!(appended, Appended::Unknown(_)), "{appended:?}");
-    // A heartbeat waits for the standby too, and so is not answered.
-    beat(&log).unwrap_err();
+    // A heartbeat waits for the standby too, and so is not answered. Nor is an append that is
+    // overtaken by what the standby may not have: it would tell of it.
+    let hasty = postgres.config().deadline(Duration::from_millis(500));
+    let hasty = hasty.open("keys").unwrap();
+    beat(&hasty).unwrap_err();
+    let overtaken = hasty.append(&first, &entry(3, 1));
+    assert!(matches!(overtaken, Appended::Failed(_)), "{overtaken:?}");
     postgres.sql("ALTER SYSTEM RESET synchronous_standby_names");
     postgres.sql("SELECT pg_reload_conf()");
     let begun = std::time::Instant::now();
@@ -260,6 +265,11 @@ fn a_commit_that_a_standby_may_not_have_is_unknown() {
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
     assert_eq!(beat(&log).unwrap().head.position, head.position);
+    let overtaken = log.append(&first, &entry(3, 1));
+    assert!(
+        matches!(overtaken, Appended::Overtaken(now) if now.position == head.position),
+        "{overtaken:?}"
+    );
 }
 
 #[test]
