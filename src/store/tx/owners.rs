@@ -31,9 +31,6 @@ impl Tx<'_> {
             Some(record) => {
                 let bytes = tables::seal(self.ring, Tagged::Owner, path.as_bytes(), record)?;
                 self.owners.insert(path, bytes.as_slice()).or_store()?;
-                // Also where no key is left to be marked: they may be revoked by a call that
-                // still waits for other servers.
-                self.taken += 1;
             }
             None => {
                 self.owners.remove(path).or_store()?;

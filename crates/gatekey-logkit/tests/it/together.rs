@@ -216,6 +216,26 @@ fn a_token_that_another_server_has_just_issued_is_revoked() {
     servers.close_equal();
 }
 
+/// By one that has not heard of what another has just done, and would refuse it.
+#[test]
+fn a_change_is_refused_by_the_newest_state_alone() {
+    let servers = Servers::new(2, LONG);
+    servers.logs[1].delay(Duration::from_millis(5));
+    let [one, two] = &servers.engines[..] else {
+        panic!("there are two");
+    };
+    for _ in 0..20 {
+        let key = servers.issue(0, "acme").unwrap().key.id;
+        let described = KeyUpdate::default().name("etl");
+        assert_eq!(two.update(key, described).unwrap().id, key);
+        one.disable(key).unwrap();
+        two.enable(key).unwrap();
+        one.revoke(key, Reason::KeyCompromise).unwrap();
+        assert!(matches!(two.disable(key), Err(Error::Conflict(_))), "{key}");
+    }
+    servers.close_equal();
+}
+
 #[test]
 fn a_quota_is_spent_once_for_all_servers() {
     let servers = Servers::new(3, LONG);
