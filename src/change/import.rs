@@ -110,7 +110,10 @@ pub(crate) fn import_keys(
     // In the order of the tables.
     plans.sort_unstable_by_key(|plan| plan.record.id);
     let mut rows = NewRows::default();
-    for plans in plans.chunks_mut(NAMED_MAX) {
+    let mut rest = plans.as_mut_slice();
+    while !rest.is_empty() {
+        let (plans, behind) = rest.split_at_mut(in_one_entry(rest));
+        rest = behind;
         let seq = tx.next_seq();
         let mut named = Vec::with_capacity(plans.len());
         for plan in plans {
@@ -133,6 +136,17 @@ pub(crate) fn import_keys(
     }
     tx.write_rows(rows)?;
     Ok(told)
+}
+
+/// How many of some keys one entry of the trail names. A quota has the number of its entry, so
+/// that of two keys with a quota each has an entry of its own.
+fn in_one_entry(plans: &[Plan]) -> usize {
+    let first = plans.get(..NAMED_MAX).unwrap_or(plans);
+    let mut with_quota = first
+        .iter()
+        .enumerate()
+        .filter(|(_, plan)| plan.quota.is_some());
+    with_quota.nth(1).map_or(first.len(), |(at, _)| at)
 }
 
 /// What an import of keys would come to.

@@ -355,7 +355,7 @@ pub enum AuditEvent {
     KeysImported {
         /// The import.
         import: String,
-        /// The keys, at most a thousand.
+        /// The keys, at most a thousand, of which at most one has a quota.
         keys: Vec<KeyId>,
     },
     /// A key that was imported got the token that its holder has: see

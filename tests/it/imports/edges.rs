@@ -324,3 +324,43 @@ fn the_successor_of_an_imported_key_is_no_key_of_the_import() {
     assert!(matches!(denial(engine, TOKEN), Denial::Malformed));
     sound(engine);
 }
+
+#[test]
+fn each_key_of_one_import_has_a_quota_of_its_own() {
+    let store = store();
+    let engine = &store.engine;
+    begin(engine, "hashed", ForeignHash::Sha256);
+    let tokens = ["first", "second", "none", "third"].map(|name| format!("uk_{name}_3ZpX9qLm"));
+    let keys = tokens.iter().map(|token| {
+        let key = match token.contains("none") {
+            true => new_key("acme"),
+            false => new_key("acme").quota(Quota::new(3)),
+        };
+        ForeignKey::new(key, sha(token))
+    });
+    let before = events(engine, 0).len();
+    let told = engine.import_keys("hashed", keys.collect()).unwrap();
+    assert!(
+        told.iter()
+            .all(|key| matches!(key, ImportedKey::Imported(_)))
+    );
+    for token in &tokens {
+        for _ in 0..3 {
+            assert!(granted(engine, token).is_some(), "{token}");
+        }
+        match token.contains("none") {
+            true => assert!(granted(engine, token).is_some()),
+            false => assert!(matches!(
+                denial(engine, token),
+                Denial::QuotaExhausted { .. }
+            )),
+        }
+    }
+    // The trail names each once.
+    let named = events(engine, before).into_iter().map(|event| match event {
+        AuditEvent::KeysImported { keys, .. } => keys.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(named.collect::<Vec<_>>().iter().sum::<usize>(), 4);
+    assert!(engine.check().unwrap().is_sound());
+}
