@@ -54,8 +54,10 @@ impl Journal {
     }
 }
 
-/// How many rows are worth being written together.
-const TOGETHER_MIN: usize = 8;
+/// How many rows are worth being written together. redb fills pages to their end then, and
+/// leaves what is over on a page of its own, of leaves and of branches: after many short runs a
+/// table has twice the pages that rows one by one need, and each later change writes more.
+const TOGETHER_MIN: usize = 16;
 /// After how many rows that stand alone it is looked whether others do not, at most.
 const SKIPPED_MAX: usize = 31;
 
@@ -279,7 +281,7 @@ mod tests {
         let mut keys = std::collections::BTreeSet::new();
         for _ in 0..draws.below(40) {
             let (part, start) = (u32::try_from(draws.below(3)).unwrap(), draws.below(5000));
-            let beside = [1, 2, 7, 8, 9, 400][usize::try_from(draws.below(6)).unwrap()];
+            let beside = [1, 2, 15, 16, 17, 400][usize::try_from(draws.below(6)).unwrap()];
             keys.extend((start..start + beside).map(|at| (part, at)));
         }
         let at = usize::try_from(draws.below(1 + there.len() as u64)).unwrap();
@@ -346,7 +348,7 @@ mod tests {
         let txn = db.begin_write().unwrap();
         let journal = Journal::off();
         let mut table = Noted::open(&txn, TABLE, &journal).unwrap();
-        let rows: Vec<u64> = (0..20).map(|at| at % 10).collect();
+        let rows: Vec<u64> = (0..40).map(|at| at % 20).collect();
         let done = table.insert_in_order(&rows, |at| ((1, *at), &[][..]), |_, _| {});
         assert!(matches!(done, Err(Error::Corrupted(_))));
     }
