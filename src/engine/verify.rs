@@ -257,7 +257,7 @@ impl Core {
             self.look_in_memory(&mut looks, &mut copies);
             let looks = looks.iter().zip(&copies).zip(chunk);
             results.extend(looks.map(|((look, copy), token)| {
-                self.answer(token.as_ref(), look, copy, requirements)
+                self.answer_apart((token.as_ref(), look, copy), requirements)
             }));
         }
         if known_at.is_some() {
@@ -311,13 +311,22 @@ impl Core {
         }
     }
 
-    /// Answers a token after the look-up in memory. If the key is there and the token
-    /// is proven, nothing else of the token need be checked: the digest covers all of
-    /// it. All other tokens go to the file, so that a wrong secret costs what an
-    /// unknown id costs, whether or not its key is in memory. Counts an error.
+    /// Answers a token of several, compiled apart: within a loop, the verdict was put together in one
+    /// place and moved to another, and what was just written in parts is slow to be moved.
+    #[inline(never)]
+    fn answer_apart(
+        &self,
+        (text, look, copy): (&[u8], &Look<'_>, &Copied),
+        requirements: &Requirements<'_>,
+    ) -> Result<Verdict, Error> {
+        self.answer(text, look, copy, requirements)
+    }
+
+    /// Answers a token after the look-up in memory. If the key is there and the token is proven,
+    /// nothing else of it need be checked: the digest covers all of it. All other tokens go to the
+    /// file, so that a wrong secret costs what an unknown id costs. Counts an error.
     ///
-    /// Compiled as one with the steps that it calls: what they hand on is large, and would
-    /// be moved through memory from each to the next.
+    /// Compiled as one with the steps that it calls: what they hand on is large, and would be moved.
     #[inline(always)]
     fn answer(
         &self,
