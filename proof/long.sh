@@ -11,7 +11,7 @@ proof() {
         --nocapture --test-threads=1 "$@"
 }
 
-power() { proof power:: power_quotas:: power_threads:: failing_disk::; }
+power() { proof power:: power_quotas:: power_threads:: failing_disk:: fleet_disk::; }
 killed() { proof killed:: real_disk::; }
 linear() { proof linear::; }
 loom() {
