@@ -255,17 +255,20 @@ fn a_server_asks_for_no_body_of_its_own() {
 fn a_server_does_not_read_again_what_it_appends() {
     let servers = Servers::new(1, LONG);
     let (liar, own, _) = fooled(&servers, LONG);
-    let begun = Instant::now();
-    let before = liar.reads.load(Ordering::SeqCst);
-    let issues = 300;
-    for _ in 0..issues {
-        own.issue(NewKey::new("acme_live", "acme").unwrap())
-            .unwrap();
-    }
-    let reads = u128::from(liar.reads.load(Ordering::SeqCst) - before);
-    // It looks for those of others now and then: once in a wait, and once in a heartbeat.
-    let by_time = 10 + begun.elapsed().as_millis() / 10;
-    assert!(reads < by_time, "{reads} of {issues}");
+    let reads_a_second = || {
+        let begun = Instant::now();
+        let before = liar.reads.load(Ordering::SeqCst);
+        for _ in 0..300 {
+            own.issue(NewKey::new("acme_live", "acme").unwrap())
+                .unwrap();
+        }
+        let reads = u128::from(liar.reads.load(Ordering::SeqCst) - before);
+        reads * 1_000_000 / begun.elapsed().as_micros()
+    };
+    // It looks for those of others where a wait ends just after an append, and every 5 ms at the
+    // most: 200 to 330 a second were read where it always does.
+    let fewest = (0..10).map(|_| reads_a_second()).min().unwrap();
+    assert!(fewest < 150, "{fewest} reads a second");
     own.close().unwrap();
     servers.close_equal();
 }
