@@ -324,7 +324,8 @@ impl Core {
 
     /// Answers a token after the look-up in memory. If the key is there and the token is proven,
     /// nothing else of it need be checked: the digest covers all of it. All other tokens go to the
-    /// file, so that a wrong secret costs what an unknown id costs. Counts an error.
+    /// file, so that a wrong secret costs what an unknown id costs, whether or not its key is in
+    /// memory. Counts an error.
     ///
     /// Compiled as one with the steps that it calls: what they hand on is large, and would be moved.
     #[inline(always)]

@@ -361,6 +361,6 @@ fn each_key_of_one_import_has_a_quota_of_its_own() {
         AuditEvent::KeysImported { keys, .. } => keys.len(),
         other => panic!("{other:?}"),
     });
-    assert_eq!(named.collect::<Vec<_>>().iter().sum::<usize>(), 4);
+    assert_eq!(named.sum::<usize>(), 4);
     assert!(engine.check().unwrap().is_sound());
 }
