@@ -48,7 +48,7 @@ fn bench_store(criterion: &mut Criterion, size: usize) {
     let home = Home::new();
     let pools = fill(&home, size);
     // Twice what the keys take up, so that hardly any set of the table is full.
-    let roomy_bytes = size * 2 * 129;
+    let roomy_bytes = size * 2 * 98;
     for (kept, resident_bytes) in [("resident", roomy_bytes), ("file", 0)] {
         let engine = home.open(Options::new().resident_bytes(resident_bytes));
         for token in pools.good.iter().chain(&pools.revoked) {

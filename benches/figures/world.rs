@@ -108,9 +108,10 @@ impl Hasher for FastHasher {
     }
 }
 
-/// What no verification can do without: the hash of 60 bytes, a probe of a hash
+/// What no verification by a digest can do without: the hash of 60 bytes, a probe of a hash
 /// map that holds the record, and a comparison in constant time. No parsing, no
-/// policy, no clock, no answer.
+/// policy, no clock, no answer. (The engine hashes the tokens of keys that are not in memory, and
+/// knows the others again by a MAC that costs less.)
 pub(crate) struct Floor {
     key: [u8; 32],
     map: HashMap<u64, [u8; 144], BuildHasherDefault<FastHasher>>,

@@ -115,36 +115,8 @@ impl Keyring {
         (pepper, digest.unwrap_or([0; DIGEST_LEN]))
     }
 
-    /// Writes the digest of a token before its record is known, where there is but one
-    /// pepper that the record can name, and says whether: the hash then overlaps the wait
-    /// for the record.
-    #[inline]
-    pub(crate) fn sign_ahead(&self, signed: &Signed, into: &mut Digest) -> bool {
-        match self.digest_keys.as_slice() {
-            [(_, key)] => {
-                note_work(1, 0);
-                *into = digest_under(key, signed);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether a record's digest, made under a pepper, is a token's. `ahead` is what
-    /// [`sign_ahead`](Self::sign_ahead) gave for the token.
-    #[inline]
-    pub(crate) fn proves(
-        &self,
-        signed: &Signed,
-        ahead: Option<&Digest>,
-        pepper: u8,
-        digest: &Digest,
-    ) -> bool {
-        if let (Some(ahead), [(id, _), ..]) = (ahead, self.digest_keys.as_slice())
-            && *id == pepper
-        {
-            return digests_equal(ahead, digest);
-        }
+    /// Whether a record's digest, made under a pepper, is a token's.
+    pub(crate) fn proves(&self, signed: &Signed, pepper: u8, digest: &Digest) -> bool {
         match self.digest(pepper, signed) {
             Some(own) => digests_equal(&own, digest),
             None => {
@@ -380,7 +352,7 @@ pub(super) fn tags_equal(left: &Tag, right: &Tag) -> bool {
 }
 
 #[inline(always)]
-fn words_equal(left: &[u8], right: &[u8]) -> bool {
+pub(super) fn words_equal(left: &[u8], right: &[u8]) -> bool {
     debug_assert!(left.len() == right.len() && left.len().is_multiple_of(16));
     note_work(0, 1);
     let (left, _) = left.as_chunks::<16>();

@@ -4,5 +4,6 @@
 pub(crate) mod digest;
 pub(crate) mod extension;
 pub(crate) mod foreign;
+pub(crate) mod mac;
 pub(crate) mod stack;
 pub(crate) mod token;

@@ -57,7 +57,7 @@ pub(crate) fn split(text: &[u8]) -> Option<Parts<'_>> {
 impl Parts<'_> {
     /// Whether every digit of the text is valid, and its checksum is right.
     ///
-    /// A token with the digest of a key passes by definition: the digest covers all
+    /// A token with the digest or the MAC of a key passes by definition: both cover all
     /// digits and the checksum.
     pub(crate) fn is_token(&self) -> bool {
         let Some((body, checksum)) = self.text.split_last_chunk::<CHECKSUM_LEN>() else {

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use crate::crypto::digest::digests_equal;
 use crate::crypto::foreign::Known;
+use crate::engine::prove::Proven;
 use crate::engine::shared::Core;
-use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled};
+use crate::engine::verify::{ROUNDS_MAX, never_settled};
 use crate::memory::tally::Way;
 use crate::memory::usage::Renewal;
 use crate::model::clock::Timestamp;
@@ -31,7 +32,7 @@ pub(super) enum Looked<'t, 'c> {
 }
 
 /// Whether the record that an index names is that of the token. This is the only place that
-/// decides it, as `prove` is for tokens of gatekey's own.
+/// decides it, as `engine/prove.rs` is for tokens of gatekey's own.
 fn is_proven(found: &Found<'_>, copy: &HotCopy) -> bool {
     copy.view().is_some_and(|view| {
         view.id() == found.id

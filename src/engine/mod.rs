@@ -34,6 +34,7 @@ pub(crate) mod options;
 mod owner_settings;
 mod owners;
 pub(crate) mod policy;
+pub(crate) mod prove;
 pub(crate) mod repair;
 pub(crate) mod restore;
 mod revoking;

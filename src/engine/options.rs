@@ -91,8 +91,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The default of [`resident_bytes`](Options::resident_bytes): 192 MiB, for a million
-    /// keys and more. It is taken up as keys come into use.
+    /// The default of [`resident_bytes`](Options::resident_bytes): 192 MiB, for two million
+    /// keys. It is taken up as keys come into use.
     pub const RESIDENT_BYTES: usize = 192 << 20;
     /// The default of [`cache_bytes`](Options::cache_bytes): 64 MiB.
     pub const CACHE_BYTES: usize = 64 << 20;
@@ -128,15 +128,16 @@ impl Options {
     }
 
     /// Memory for keys in front of the file, in bytes; 0 reads every key from
-    /// the file. A key takes 129 bytes; what does not fill a set of eight keys
+    /// the file. A key takes 98 bytes; what does not fill a set of eight keys
     /// is left unused. The memory is taken up as keys come into use: about a thousand at
     /// first, then twice as much whenever keys crowd each other out, up to all of it. Each
     /// time the keys in use are read from the file once more.
     ///
-    /// A key whose owner's path is longer than 48 bytes is always read from the file. Of
-    /// these 48, networks take 18 each, and 8 each the line of a key that came of a
+    /// A key whose owner's path is longer than 40 bytes takes up the room of up to four. Of
+    /// these 40, networks take 18 each, and 8 each the line of a key that came of a
     /// rotation, a "not before", an end of grace or a revocation, and permissions from the
-    /// 65th on.
+    /// 65th on. Each more takes 88 bytes; a key with a path and networks that fill more than four is
+    /// always read from the file.
     pub fn resident_bytes(mut self, bytes: usize) -> Self {
         self.resident_bytes = bytes;
         self

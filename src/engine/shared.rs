@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::crypto::digest::Keyring;
+use crate::crypto::mac::MacKey;
 use crate::engine::counters::Counters;
 use crate::engine::fleet::Fleet;
 use crate::engine::follower::Followers;
@@ -93,13 +94,14 @@ impl Core {
 
     pub(crate) fn open(options: &Options, at: Place<'_>) -> Result<Self, Error> {
         let path = at.path();
-        let resident = Resident::new(options.resident_bytes).map_err(|_| {
-            let why = format!(
-                "there is no memory for {} resident bytes",
-                options.resident_bytes
-            );
+        let no_memory = |bytes| {
+            let why = format!("there is no memory for {bytes} resident bytes");
             Error::open(path, OpenError::Options(why))
-        })?;
+        };
+        let resident = match options.resident_bytes {
+            0 => None,
+            bytes => Resident::new(bytes, MacKey::draw()?).map_err(|_| no_memory(bytes))?,
+        };
         let alarm = Arc::new(Alarm::new(options.clock.clone()));
         let store = Store::open(&options.store, at, alarm)?;
         let registry = Registry::new();

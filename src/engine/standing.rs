@@ -4,8 +4,8 @@ use crate::crypto::token;
 use crate::engine::charge::Who;
 use crate::engine::foreign::Looked;
 use crate::engine::handle::Engine;
+use crate::engine::prove::Proven;
 use crate::engine::shared::Core;
-use crate::engine::verify::Proven;
 #[cfg(feature = "http")]
 use crate::model::allowances::Allowances;
 use crate::model::allowances::{LimitAllowance, QuotaAllowance};

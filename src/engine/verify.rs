@@ -5,21 +5,23 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::crypto::digest::Digest;
+use crate::crypto::mac::Mac;
 use crate::crypto::token::{self, Parts, Signed};
 use crate::engine::charge::{Charged, Coarsely, Receipt};
 use crate::engine::fleet::steady;
 use crate::engine::policy;
+use crate::engine::prove::Proven;
 use crate::engine::shared::Core;
 use crate::memory::attempts::Attempts;
 use crate::memory::lagging::is_behind;
 use crate::memory::process::Step;
 use crate::memory::registry::{Entry, Once};
-use crate::memory::resident::{Candidates, Copied, FillLeave, RECORD_LEN_MAX, Resident};
+use crate::memory::resident::packed::{COPIED_LEN, Copied, CopiedLong, RECORD_LEN_MAX};
+use crate::memory::resident::{Candidates, Copying, FillLeave, Resident};
 use crate::memory::tally::{Answered, Way};
 use crate::memory::usage::Renewal;
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, NotFound};
+use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::outcome::Outcome;
 use crate::model::permissions::Permissions;
@@ -29,29 +31,10 @@ use crate::model::verdict::{Age, Denial, Grant, InlinePath, Verdict};
 use crate::store::hot::HotCopy;
 use crate::store::life::Life;
 use crate::store::record::View;
-use crate::store::snapshot::Snapshot;
 
 /// How many tokens of a batch are looked up together: few enough for the copies of
 /// their records to stay in the first-level cache.
 const AT_ONCE: usize = 32;
-
-/// A record whose token was proven.
-pub(super) struct Proven<'a> {
-    pub(super) view: View<'a>,
-    /// Its keyspace.
-    pub(super) entry: &'a Entry,
-    /// Of its key's permissions those that the proof stands for and that are not retired.
-    pub(super) held: Permissions,
-}
-
-impl<'a> Proven<'a> {
-    /// `within`: what the proof stands for of the key's permissions.
-    #[inline(always)]
-    pub(super) fn new(view: View<'a>, entry: &'a Entry, within: Permissions) -> Self {
-        let held = view.permissions() & entry.active() & within;
-        Self { view, entry, held }
-    }
-}
 
 /// How often a key's record is read anew because a quota of it was changed meanwhile: each time
 /// takes a whole change of it.
@@ -79,9 +62,10 @@ struct Look<'t> {
     parts: Option<Parts<'t>>,
     /// Where its key may stand in memory; `None` where no copy of its record was made.
     found: Option<Candidates>,
-    /// Its digest, where it could be computed before the record was known.
-    ahead: Digest,
-    is_ahead: bool,
+    /// Whether its record has parts, of which no copy was made yet.
+    is_long: bool,
+    /// What memory would know it by.
+    mac: Mac,
 }
 
 impl Core {
@@ -237,7 +221,7 @@ impl Core {
             return tokens.iter().map(verify).collect();
         }
         let mut results = Vec::with_capacity(tokens.len());
-        let mut copies = [[0; RECORD_LEN_MAX]; AT_ONCE];
+        let mut copies = [[0; COPIED_LEN]; AT_ONCE];
         // Up to which token slices of quotas were taken ahead, and whether the next may wait for a
         // commit each without.
         let (mut ahead, mut may_wait) = (0, false);
@@ -273,7 +257,7 @@ impl Core {
             parts: token::split(text),
             ..Look::default()
         }];
-        let mut copy = [[0; RECORD_LEN_MAX]];
+        let mut copy = [[0; COPIED_LEN]];
         self.look_in_memory(&mut look, &mut copy);
         let ([look], [copy]) = (&look, &copy);
         self.answer(text, look, copy, requirements)
@@ -299,14 +283,16 @@ impl Core {
         for look in &mut *looks {
             if let (Some(parts), Some(_)) = (&look.parts, look.found) {
                 self.touch_charges(parts.id);
-                look.is_ahead = self.store.ring().sign_ahead(parts.signed, &mut look.ahead);
+                look.mac = resident.mac(parts.signed);
             }
         }
         for (look, into) in looks.iter_mut().zip(into) {
-            if let (Some(parts), Some(at)) = (&look.parts, look.found)
-                && (!resident.copy(at, parts.id, into) || is_behind(heeded.as_ref(), into))
-            {
-                look.found = None;
+            if let (Some(parts), Some(at)) = (&look.parts, look.found) {
+                let copying = resident.copy(at, parts.id, into);
+                if copying != Copying::Done || is_behind(heeded.as_ref(), into) {
+                    look.is_long = copying == Copying::Long;
+                    look.found = None;
+                }
             }
         }
     }
@@ -323,7 +309,7 @@ impl Core {
     }
 
     /// Answers a token after the look-up in memory. If the key is there and the token is proven,
-    /// nothing else of it need be checked: the digest covers all of it. All other tokens go to the
+    /// nothing else of it need be checked: the MAC covers all of it. All other tokens go to the
     /// file, so that a wrong secret costs what an unknown id costs, whether or not its key is in
     /// memory. Counts an error.
     ///
@@ -342,8 +328,7 @@ impl Core {
         };
         if look.found.is_some()
             && let Some(view) = View::parse(copy)
-            && let ahead = look.is_ahead.then_some(&look.ahead)
-            && let Some(proven) = self.prove(view, parts, ahead).map_err(noted)?
+            && let Some(proven) = self.prove_again(view, parts, &look.mac).map_err(noted)?
         {
             let now = self.time.coarse(&*self.clock);
             let mut receipt = Receipt::default();
@@ -361,8 +346,41 @@ impl Core {
                 Err(error) => return Err(noted(error)),
             }
         }
+        if look.is_long
+            && let Some(verdict) = self.answer_long(look, parts, requirements).map_err(noted)?
+        {
+            return Ok(verdict);
+        }
         self.verify_from_file(text, parts, requirements)
             .map_err(noted)
+    }
+
+    /// Answers a token whose key has a long record in memory; `None` where it is to be looked
+    /// for in the file.
+    #[cold]
+    fn answer_long(
+        &self,
+        look: &Look<'_>,
+        parts: &Parts<'_>,
+        requirements: &Requirements<'_>,
+    ) -> Result<Option<Verdict>, Error> {
+        let mut copy = [0; RECORD_LEN_MAX];
+        let Some(view) = self.copy_long(parts.id, &mut copy) else {
+            return Ok(None);
+        };
+        match self.prove_again(view, parts, &look.mac)? {
+            Some(proven) => self.conclude(&proven, Some(parts.signed), requirements, Way::Memory),
+            None => Ok(None),
+        }
+    }
+
+    /// Copies a long record out of memory, if it is there and does not lag behind its owner.
+    pub(super) fn copy_long<'c>(&self, id: KeyId, copy: &'c mut CopiedLong) -> Option<View<'c>> {
+        // Before the copy is made, as for one that is short.
+        let heeded = self.heeded();
+        let resident = self.resident.as_ref()?;
+        let is_there = resident.copy_long(resident.find(id)?, id, copy);
+        (is_there && !is_behind(heeded.as_ref(), copy)).then(|| View::parse(copy))?
     }
 
     fn verify_from_file(
@@ -396,7 +414,12 @@ impl Core {
             // Only now: a token with a wrong secret must not evict a key that is in
             // use.
             if let (Some(resident), Some(leave)) = (&self.resident, leave) {
-                resident.fill(leave, parts.id, copy.body());
+                resident.fill(
+                    leave,
+                    parts.id,
+                    copy.body(),
+                    Some(&resident.mac(parts.signed)),
+                );
             }
             let signed = Some(parts.signed);
             if let Some(verdict) = self.conclude(&proven, signed, requirements, Way::File)? {
@@ -423,75 +446,6 @@ impl Core {
                 copied => return copied.map(|()| leave),
             }
         }
-    }
-
-    /// The key of a token, in any state, and the snapshot that it was found in;
-    /// [`NotFound::Token`] if no key has this token.
-    pub(crate) fn find_by_token(
-        &self,
-        text: &[u8],
-    ) -> Result<(KeyId, std::sync::Arc<Snapshot>), Error> {
-        loop {
-            let snapshot = self.snapshot()?;
-            match self.find_by_token_in(text, &snapshot) {
-                Err(_) if self.is_replaced(&snapshot) => {}
-                found => return found.map(|id| (id, snapshot)),
-            }
-        }
-    }
-
-    fn find_by_token_in(&self, text: &[u8], snapshot: &Snapshot) -> Result<KeyId, Error> {
-        let mut copy = HotCopy::new();
-        let Some(parts) = token::parse(text) else {
-            return self.find_foreign(text, snapshot);
-        };
-        snapshot.hot(parts.id, &mut copy)?;
-        match self.prove_copy(&copy, &parts)? {
-            Some(_) => Ok(parts.id),
-            None => Err(NotFound::Token.into()),
-        }
-    }
-
-    /// Proves that a token is that of a record from the file. Without a record it does
-    /// the same work, and proves nothing.
-    pub(super) fn prove_copy<'a>(
-        &'a self,
-        copy: &'a HotCopy,
-        parts: &Parts<'_>,
-    ) -> Result<Option<Proven<'a>>, Error> {
-        match copy.view() {
-            Some(view) => self.prove(view, parts, None),
-            None => {
-                self.ring().refuse_unknown(parts.signed);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Whether a token is that of a record, by its digest and its prefix. This is the
-    /// only place that decides it.
-    #[inline(always)]
-    fn prove<'a>(
-        &'a self,
-        view: View<'a>,
-        parts: &Parts<'_>,
-        ahead: Option<&Digest>,
-    ) -> Result<Option<Proven<'a>>, Error> {
-        let ring = self.store.ring();
-        if !ring.proves(parts.signed, ahead, view.pepper(), view.digest()) {
-            return Ok(None);
-        }
-        let entry = self.entry_of(&view)?;
-        let is_its_prefix = entry.prefix.as_bytes() == parts.prefix;
-        Ok(is_its_prefix.then(|| Proven::new(view, entry, Permissions::ALL)))
-    }
-
-    /// The keyspace of a key.
-    #[inline]
-    pub(super) fn entry_of(&self, view: &View<'_>) -> Result<&Entry, Error> {
-        self.registry
-            .get(view.keyspace())
-            .ok_or_else(|| Error::corrupted("keys", view.id(), "its keyspace does not exist"))
     }
 
     /// Decides on a record whose token was proven, before it is charged.
@@ -652,7 +606,7 @@ impl Core {
         if let Some(signed) = signed
             && view.pepper() < self.signing_pepper()
         {
-            self.note_renewal(view, signed);
+            self.note_renewal(view, signed, way);
         }
         Ok(())
     }
@@ -685,14 +639,22 @@ impl Core {
     }
 
     #[cold]
-    fn note_renewal(&self, view: &View<'_>, signed: &Signed) {
+    fn note_renewal(&self, view: &View<'_>, signed: &Signed, way: Way) {
         if self.notes.awaits_renewal(view.id()) {
             return;
         }
+        let old = match way {
+            Way::File => Some(*view.digest()),
+            // It has a MAC in the place.
+            Way::Memory => self.ring().digest(view.pepper(), signed),
+        };
+        let Some(old) = old else {
+            return;
+        };
         let (pepper, new) = self.ring().sign(signed);
         self.notes.renew(Renewal {
             id: view.id(),
-            old: *view.digest(),
+            old,
             pepper,
             new,
         });

@@ -1,9 +1,11 @@
 //! The way of a verification for a key that another proof than its token stands for.
 
+use crate::engine::prove::Proven;
 use crate::engine::shared::Core;
-use crate::engine::verify::{Proven, ROUNDS_MAX, never_settled};
+use crate::engine::verify::{ROUNDS_MAX, never_settled};
 use crate::memory::lagging::is_behind;
-use crate::memory::resident::{RECORD_LEN_MAX, Resident};
+use crate::memory::resident::packed::{COPIED_LEN, RECORD_LEN_MAX};
+use crate::memory::resident::{Copying, Resident};
 use crate::memory::tally::Way;
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
@@ -80,7 +82,7 @@ impl Core {
             let entry = self.entry_of(&view)?;
             // The caller has proven that the key is in use.
             if let (Some(resident), Some(leave)) = (&self.resident, leave) {
-                resident.fill(leave, key, copy.body());
+                resident.fill(leave, key, copy.body(), None);
             }
             let proven = Proven::new(view, entry, within);
             if let Some(verdict) = self.conclude(&proven, None, requirements, Way::File)? {
@@ -102,11 +104,35 @@ impl Core {
         let Some(at) = resident.find(key) else {
             return Ok(None);
         };
-        let mut copy = [0; RECORD_LEN_MAX];
-        if !resident.copy(at, key, &mut copy) || is_behind(heeded.as_ref(), &copy) {
-            return Ok(None);
+        let mut copy = [0; COPIED_LEN];
+        match resident.copy(at, key, &mut copy) {
+            Copying::Done if is_behind(heeded.as_ref(), &copy) => Ok(None),
+            Copying::Done => self.vouch_by(View::parse(&copy), within, requirements),
+            Copying::Long => self.vouch_by_long(key, within, requirements),
+            Copying::Missed => Ok(None),
         }
-        let Some(view) = View::parse(&copy) else {
+    }
+
+    #[cold]
+    fn vouch_by_long(
+        &self,
+        key: KeyId,
+        within: Permissions,
+        requirements: &Requirements<'_>,
+    ) -> Result<Option<Verdict>, Error> {
+        let mut copy = [0; RECORD_LEN_MAX];
+        self.vouch_by(self.copy_long(key, &mut copy), within, requirements)
+    }
+
+    /// Vouches by a record that was copied out of memory.
+    #[inline(always)]
+    fn vouch_by(
+        &self,
+        view: Option<View<'_>>,
+        within: Permissions,
+        requirements: &Requirements<'_>,
+    ) -> Result<Option<Verdict>, Error> {
+        let Some(view) = view else {
             return Ok(None);
         };
         let entry = self.entry_of(&view)?;

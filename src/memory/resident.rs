@@ -2,12 +2,13 @@
 //! lock.
 //!
 //! A set-associative table. Of each of the eight keys of a set a *fingerprint* of
-//! one byte stands in an array of its own, small enough for the processor's
-//! caches, which tells where to look; so that a hit waits for memory once, and a
-//! miss as a rule not at all. The key's slot, two cache lines, holds its id and its
-//! record as plain atomic words under a version word (a seqlock): odd while it is
-//! written, and changed by every write, so that a reader that was overtaken notices
-//! and goes to the file instead. A key has a second set, for when its own is full.
+//! one byte stands in an array of its own, and the set's version in another, both small enough
+//! for the processor's caches; so that a hit waits for memory once, and a miss as a rule not at
+//! all. The key's slot, on two cache lines at most, holds its id and its record, with its token's
+//! MAC for the digest, as plain atomic words under the version (a seqlock): odd while the set is
+//! written, and changed by every write, so that a reader that was overtaken goes to the file. A
+//! key has a second set, for when its own is full. A record that is longer than a slot goes on in
+//! up to three others of the key's sets, its *parts*, all written under the versions of both.
 //!
 //! The memory is zeros that the system gives when they are first touched. The keys use
 //! a part of it, which doubles while keys are crowded out: what is in use stays
@@ -31,82 +32,65 @@
 //! whoever has leave to fill from after it knows the new size. The records stay where they
 //! were, and their fingerprints become 0, which no key's is: none is found any more.
 
+pub(crate) mod packed;
+
 use std::collections::TryReserveError;
 use std::sync::PoisonError;
 
+use arrayvec::ArrayVec;
+
+use crate::crypto::mac::{Mac, MacKey};
+use crate::crypto::token::Signed;
+use crate::memory::resident::packed::{
+    Copied, CopiedLong, KEPT, PARTS, PARTS_AT, PARTS_MAX, Packed, WORDS, copy_plain, fill_id_in,
+    unpack,
+};
 use crate::model::id::KeyId;
-use crate::store::record::{NOT_RESIDENT, RARE};
 use crate::sync::table::{self, AtomicU64, Mutex, Ordering, fence};
 
-/// How many keys share a set: the fingerprints of so many are one word. A model
-/// checker takes small sets of small slots.
+/// How many keys share a set: their fingerprints are one word. A model checker has small ones.
 const WAYS: usize = if cfg!(gatekey_loom) { 2 } else { 8 };
-/// The words of a record that a slot has room for: two cache lines, with the two words
-/// before them.
-const WORDS: usize = if cfg!(gatekey_loom) { 2 } else { 14 };
-/// The words of a slot: its version, its key's id, and those.
-const SLOT_WORDS: usize = WORDS + 2;
-/// The longest record that is kept, without its tag: with an owner of up to 48
-/// bytes, 8 fewer for a key that came of a rotation and for each of the rare words, or a
-/// shorter one and networks. Longer ones are read from the file.
-pub(crate) const RECORD_LEN_MAX: usize = if cfg!(gatekey_loom) { 32 } else { 152 };
-/// How many sets a key's second is looked for among, with its first: the fingerprints of
-/// so many are one cache line.
+/// The words of a slot: its key's id, and those. Slots of 96 bytes are never on three cache lines.
+const SLOT_WORDS: usize = WORDS + 1;
+/// How many sets a key's second is looked for among: their fingerprints are one cache line.
 const GROUP: usize = 8;
 /// How many sets are used at first: for about a thousand keys.
 const SETS_MIN: usize = 128;
 /// How many locks the sets share; readers take none of them.
 const LOCKS: usize = if cfg!(gatekey_loom) { 1 } else { 64 };
-/// In an id's word: used since the mark was last taken away. Ids leave the four
-/// highest bits free.
+/// In an id's word, whose four highest bits are free: used since the mark was taken away.
 const USED: u64 = 1 << 63;
 /// Set in every id's word that is taken, so that the id 0 is not [`EMPTY`].
 const TAKEN: u64 = 1 << 62;
+/// Where in an id's word it says which part of the record this is; 0: the key's slot.
+const PART_AT: u32 = 60;
+const PART: u64 = 3 << PART_AT;
 /// An id's word that names no key.
 const EMPTY: u64 = 0;
-/// In a version: of the record's words that are [`RARE`], the first is kept. The next
-/// bits stand for the others. What is not kept is zero.
-const FIRST_RARE: u64 = 1 << 61;
-/// The bits of a version that count writes.
-const COUNT: u64 = FIRST_RARE - 1;
 /// One in each byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
 /// The highest bit of each byte.
 const HIGH: u64 = ONES << 7;
 
-/// The bytes of memory that a set takes up: its slots and its fingerprints.
-const SET_BYTES: usize = (WAYS * SLOT_WORDS + 1) * 8;
+/// The bytes of memory that a set takes up: its slots, its fingerprints and its version.
+const SET_BYTES: usize = (WAYS * SLOT_WORDS + 2) * 8;
 // As the documentation of `Options::resident_bytes` says.
 #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
-const _: () = assert!(SET_BYTES == WAYS * 129);
+const _: () = assert!(SET_BYTES == WAYS * 98);
 
-/// A record copied out of the table, padded with zeros. Its revision is not
-/// kept, and reads as 0.
-pub(crate) type Copied = [u8; RECORD_LEN_MAX];
-
-/// Where in a record the words stand that a slot holds as a rule.
-const PLAIN: [usize; WORDS] = {
-    let mut plain = [0; WORDS];
-    let (mut at, mut next) = (0, 0);
-    while next < WORDS {
-        let byte = at * 8;
-        let is_kept = byte < NOT_RESIDENT.start || byte >= NOT_RESIDENT.end;
-        if is_kept && byte != RARE[0] && byte != RARE[1] && byte != RARE[2] {
-            plain[next] = at;
-            next += 1;
-        }
-        at += 1;
-    }
-    plain
-};
-const _: () = assert!((PLAIN[WORDS - 1] + 1) * 8 == RECORD_LEN_MAX);
+/// What became of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copying {
+    Done,
+    /// The record has parts: [`copy_long`](Resident::copy_long) copies them.
+    Long,
+    /// It is not there, or was written meanwhile.
+    Missed,
+}
 
 type SlotWords = [AtomicU64; SLOT_WORDS];
 
-struct Set<'a>(&'a [SlotWords; WAYS]);
-
 struct Slot<'a> {
-    version: &'a AtomicU64,
     id: &'a AtomicU64,
     words: &'a [AtomicU64; WORDS],
 }
@@ -114,6 +98,8 @@ struct Slot<'a> {
 pub(crate) struct Resident {
     /// A byte a way, 0 where it is free. Only a hint: the slot's id counts.
     fingerprints: Box<[AtomicU64]>,
+    /// A word a set: odd while it is written.
+    versions: Box<[AtomicU64]>,
     /// All slots, from `first` on.
     words: Box<[AtomicU64]>,
     /// Where the first cache line begins.
@@ -129,6 +115,8 @@ pub(crate) struct Resident {
     publishing: Mutex<()>,
     /// How many keys were crowded out since the table grew.
     crowded: AtomicU64,
+    /// Of the tokens whose records are here.
+    mac_key: MacKey,
 }
 
 /// A permit to fill the table from a snapshot loaded after the permit was taken.
@@ -161,6 +149,29 @@ struct Place {
     fingerprint: u64,
 }
 
+/// A way that is chosen for a part of a record.
+struct Way {
+    /// A set and a way of it.
+    place: (usize, usize),
+    /// The id's word that it gets.
+    tag: u64,
+    was: Was,
+}
+
+/// What a way was before.
+#[derive(Clone, Copy)]
+enum Was {
+    /// The same part's of the same key.
+    Its,
+    Free,
+    Anothers,
+}
+
+/// Whether an id's word is a key's, in any part.
+fn is_of(word: u64, id: KeyId) -> bool {
+    word & !(USED | PART) == id.raw() | TAKEN
+}
+
 /// The highest bit of each byte of a word that is not 0.
 #[inline]
 const fn bytes_taken(word: u64) -> u64 {
@@ -179,7 +190,7 @@ fn zeros(count: usize) -> Result<Box<[AtomicU64]>, TryReserveError> {
 
 impl Resident {
     /// A table of at most `bytes`, or `None` where not one set fits.
-    pub(crate) fn new(bytes: usize) -> Result<Option<Self>, TryReserveError> {
+    pub(crate) fn new(bytes: usize, mac_key: MacKey) -> Result<Option<Self>, TryReserveError> {
         let count = bytes / SET_BYTES;
         let mut sets = count;
         while sets / 2 >= SETS_MIN {
@@ -187,18 +198,19 @@ impl Resident {
         }
         match count {
             0 => Ok(None),
-            _ => Self::with_sets(sets, count).map(Some),
+            _ => Self::with_sets(sets, count, mac_key).map(Some),
         }
     }
 
     /// A table of so many sets, which grows to so many.
-    fn with_sets(sets: usize, sets_max: usize) -> Result<Self, TryReserveError> {
-        /// A slot's two cache lines.
-        const ALIGNED: usize = 128;
+    fn with_sets(sets: usize, sets_max: usize, mac_key: MacKey) -> Result<Self, TryReserveError> {
+        /// A cache line, with which a set begins.
+        const ALIGNED: usize = 64;
         let words = zeros(sets_max * WAYS * SLOT_WORDS + ALIGNED / 8)?;
         let first = words.as_ptr().align_offset(ALIGNED).min(ALIGNED / 8);
         Ok(Self {
             fingerprints: zeros(sets_max)?,
+            versions: zeros(sets_max)?,
             words,
             first,
             sets: AtomicU64::new(sets as u64),
@@ -207,7 +219,14 @@ impl Resident {
             generation: AtomicU64::new(0),
             publishing: Mutex::new(()),
             crowded: AtomicU64::new(0),
+            mac_key,
         })
+    }
+
+    /// The MAC that a token has here.
+    #[inline]
+    pub(crate) fn mac(&self, signed: &Signed) -> Mac {
+        self.mac_key.mac(signed)
     }
 
     /// Where a key may stand, or `None` where it is not in the table. Between
@@ -218,7 +237,9 @@ impl Resident {
         let Place { sets, fingerprint } = self.place_of(id);
         let ways_of = |set: usize| {
             let fingerprints = self.fingerprints.get(set);
-            let fingerprints = fingerprints.map_or(0, |word| word.load(Ordering::Relaxed));
+            // Whoever sees a key's fingerprint sees what was written before it, so that the version
+            // behind it is that of no earlier time.
+            let fingerprints = fingerprints.map_or(0, |word| word.load(Ordering::Acquire));
             !bytes_taken(fingerprints ^ (fingerprint * ONES)) & HIGH
         };
         let [first, second] = sets;
@@ -230,42 +251,98 @@ impl Resident {
     /// Fetches what [`copy`](Self::copy) will read from memory, and does not wait
     /// for it.
     pub(crate) fn touch(&self, mut found: Candidates) {
-        if let Some(slot) = found.next().and_then(|(set, way)| self.slot(set, way)) {
+        if let Some((set, way)) = found.next()
+            && let Some(slot) = self.slot(set, way)
+        {
             let word = |word: &AtomicU64| word.load(Ordering::Relaxed);
             // A word of each of the slot's cache lines.
-            std::hint::black_box((word(slot.version), slot.words.last().map(word)));
+            let of_slot = (word(slot.id), slot.words.last().map(word));
+            std::hint::black_box((of_slot, self.versions.get(set).map(word)));
         }
     }
 
-    /// Copies a key's record out, if it is there.
+    /// Copies a key's record out, if it is there and has no parts.
     ///
     /// Takes no lock, and writes only the key's mark of use, and only when that
     /// was taken away.
     #[inline(always)]
-    pub(crate) fn copy(&self, mut found: Candidates, id: KeyId, into: &mut Copied) -> bool {
+    pub(crate) fn copy(&self, mut found: Candidates, id: KeyId, into: &mut Copied) -> Copying {
         while let Some((set, way)) = found.next() {
-            let Some(slot) = self.slot(set, way) else {
-                return false;
+            let (Some(slot), Some(version)) = (self.slot(set, way), self.versions.get(set)) else {
+                return Copying::Missed;
             };
-            let before = slot.version.load(Ordering::Acquire);
+            let before = version.load(Ordering::Acquire);
             let tag = slot.id.load(Ordering::Relaxed);
             if tag & !USED != id.raw() | TAKEN {
                 continue;
             }
-            slot.copy(before, into);
-            fence(Ordering::Acquire);
-            if !before.is_multiple_of(2) || slot.version.load(Ordering::Relaxed) != before {
-                return false;
+            let [head, ..] = slot.words;
+            let head = head.load(Ordering::Relaxed);
+            if head & KEPT == 0 {
+                copy_plain(head, slot.words, into);
+            } else if head & PARTS == 0 {
+                unpack(head, slot.loaded(), into);
+            } else {
+                return Copying::Long;
             }
-            if let Some(place) = into.get_mut(NOT_RESIDENT).and_then(<[u8]>::first_chunk_mut) {
-                *place = id.raw().to_le_bytes();
+            if !is_still(version, before) {
+                return Copying::Missed;
             }
-            if tag & USED == 0 {
-                slot.id.fetch_or(USED, Ordering::Relaxed);
-            }
-            return true;
+            fill_id_in(id, into);
+            slot.use_it(tag);
+            return Copying::Done;
         }
-        false
+        Copying::Missed
+    }
+
+    /// Copies a key's record out with its parts, if all of them are there.
+    #[cold]
+    pub(crate) fn copy_long(&self, found: Candidates, id: KeyId, into: &mut CopiedLong) -> bool {
+        let versions = found.sets.map(|set| self.versions.get(set));
+        let [Some(first), Some(second)] = versions else {
+            return false;
+        };
+        let before = [first, second].map(|version| version.load(Ordering::Acquire));
+        if self.place_of(id).sets != found.sets {
+            // The table has grown, and what is there may be left from before, in part.
+            return false;
+        }
+        let mut words = [0; WORDS * (1 + PARTS_MAX)];
+        let (mut part, mut parts) = (0, 0);
+        for into in words.chunks_exact_mut(WORDS) {
+            let tag = id.raw() | TAKEN | part << PART_AT;
+            let Some(slot) = self.slot_with(found, tag) else {
+                return false;
+            };
+            into.iter_mut()
+                .zip(slot.loaded())
+                .for_each(|(into, word)| *into = word);
+            slot.use_it(slot.id.load(Ordering::Relaxed));
+            if part == 0 {
+                parts = (into.first().map_or(0, |head| head & PARTS)) >> PARTS_AT;
+            }
+            if part == parts {
+                break;
+            }
+            part += 1;
+        }
+        if !is_still(first, before[0]) || !is_still(second, before[1]) {
+            return false;
+        }
+        unpack(words[0], words.into_iter(), into);
+        fill_id_in(id, into);
+        true
+    }
+
+    /// Of the places where a key may stand, the slot with an id's word.
+    fn slot_with(&self, mut found: Candidates, tag: u64) -> Option<Slot<'_>> {
+        while let Some((set, way)) = found.next() {
+            let slot = self.slot(set, way)?;
+            if slot.id.load(Ordering::Relaxed) & !USED == tag {
+                return Some(slot);
+            }
+        }
+        None
     }
 
     /// Call it before the snapshot is loaded.
@@ -277,9 +354,10 @@ impl Resident {
     }
 
     /// Puts a record in, unless a writer has published since the permit was taken, the
-    /// record is too long, or the set is busy.
-    pub(crate) fn fill(&self, leave: FillLeave, id: KeyId, record: &[u8]) {
-        let Some(packed) = Packed::new(record) else {
+    /// record is too long, or the set is busy. With the MAC of its token, which the caller has
+    /// proven, or with none.
+    pub(crate) fn fill(&self, leave: FillLeave, id: KeyId, record: &[u8], mac: Option<&Mac>) {
+        let Some(packed) = Packed::new(record, mac) else {
             return;
         };
         let Place { sets, fingerprint } = self.place_of(id);
@@ -289,10 +367,31 @@ impl Resident {
         if self.generation.load(Ordering::Acquire) != leave.0 {
             return;
         }
-        let (set, way, is_crowded) = self.way_for(id, sets);
-        self.write(set, way, id.raw() | TAKEN | USED, &packed);
-        self.mark(set, way, fingerprint);
+        // All that is looked for is found before the sets are written: readers of all their keys go
+        // to the file meanwhile.
+        let mut ways = ArrayVec::<Way, { 1 + PARTS_MAX }>::new();
+        for part in 0..=packed.parts() {
+            ways.push(self.way_for(id, part, sets, &ways));
+        }
+        if self.holds(&ways, &packed) {
+            return;
+        }
+        let stale: ArrayVec<_, PARTS_MAX> = self
+            .ways_of(id, sets)
+            .filter(|(_, tag)| (tag & PART) >> PART_AT > packed.parts())
+            .map(|(place, _)| place)
+            .take(PARTS_MAX)
+            .collect();
+        self.writing(sets, || {
+            stale.iter().for_each(|(set, way)| self.empty(*set, *way));
+            for (way, words) in ways.iter().zip(packed.words.as_chunks().0) {
+                let (set, at) = way.place;
+                self.put(set, at, way.tag | USED, words);
+                self.mark(set, at, fingerprint);
+            }
+        });
         drop(guard);
+        let is_crowded = ways.iter().any(|way| matches!(way.was, Was::Anothers));
         if is_crowded {
             self.note_crowded(leave);
         }
@@ -365,22 +464,79 @@ impl Resident {
         self.generation.fetch_or(1, Ordering::AcqRel);
         for set in 0..self.sets_in_use() {
             let _guard = table::lock(self.lock_of(set));
-            for way in 0..WAYS {
-                self.write(set, way, EMPTY, &Packed::EMPTY);
-                self.mark(set, way, 0);
-            }
+            self.writing([set, set], || {
+                (0..WAYS).for_each(|way| self.empty(set, way));
+            });
         }
     }
 
     fn clear(&self, id: KeyId) {
         let Place { sets, .. } = self.place_of(id);
         let _guard = table::lock(self.lock_of(sets[0]));
-        for set in sets {
-            if let Some(way) = self.way_of(id, set) {
-                self.write(set, way, EMPTY, &Packed::EMPTY);
-                self.mark(set, way, 0);
+        let ways: ArrayVec<_, { 2 * WAYS }> = self.ways_of(id, sets).collect();
+        self.writing(sets, || {
+            ways.iter()
+                .for_each(|((set, way), _)| self.empty(*set, *way));
+        });
+    }
+
+    /// Lets two sets, or one, be written: no reader takes what it finds in them meanwhile. Their
+    /// lock is held.
+    fn writing<T>(&self, [first, second]: [usize; 2], write: impl FnOnce() -> T) -> T {
+        let second = (first != second).then_some(second);
+        let sets = || [Some(first), second].into_iter().flatten();
+        let versions = || sets().filter_map(|set| self.versions.get(set));
+        let step = |order: Ordering| {
+            for version in versions() {
+                version.store(version.load(Ordering::Relaxed).wrapping_add(1), order);
             }
-        }
+        };
+        step(Ordering::Relaxed);
+        fence(Ordering::Release);
+        let written = write();
+        step(Ordering::Release);
+        written
+    }
+
+    /// The ways of a key, and of the parts of its record, with their ids' words. The sets' lock is
+    /// held.
+    fn ways_of(
+        &self,
+        id: KeyId,
+        [first, second]: [usize; 2],
+    ) -> impl Iterator<Item = ((usize, usize), u64)> {
+        let second = (first != second).then_some(second);
+        let sets = [Some(first), second].into_iter().flatten();
+        let ways = sets.flat_map(|set| {
+            let ids = self
+                .set(set)
+                .into_iter()
+                .flatten()
+                .map(|words| Slot::of(words).id);
+            let ids = ids.map(|id| id.load(Ordering::Relaxed)).enumerate();
+            ids.map(move |(way, word)| ((set, way), word))
+        });
+        ways.filter(move |(_, word)| is_of(*word, id))
+    }
+
+    /// Whether a record stands in ways as it is to be put there, with the same MAC, or with any
+    /// where it has none. The sets' lock is held.
+    fn holds(&self, ways: &[Way], packed: &Packed) -> bool {
+        let mut parts = ways.iter().zip(packed.words.as_chunks::<WORDS>().0);
+        let mut at = 0..;
+        parts.all(|(way, words)| {
+            let (set, place) = way.place;
+            let (Was::Its, Some(slot)) = (way.was, self.slot(set, place)) else {
+                return false;
+            };
+            let mut pairs = slot.loaded().zip(words).zip(&mut at);
+            pairs.all(|((there, word), at)| there == *word || packed.may_differ(at))
+        })
+    }
+
+    fn empty(&self, set: usize, way: usize) {
+        self.put(set, way, EMPTY, &[0; WORDS]);
+        self.mark(set, way, 0);
     }
 
     /// Sets a way's fingerprint. The set's lock is held.
@@ -420,10 +576,10 @@ impl Resident {
     }
 
     #[inline]
-    fn set(&self, set: usize) -> Option<Set<'_>> {
+    fn set(&self, set: usize) -> Option<&[SlotWords; WAYS]> {
         let from = self.first + set * WAYS * SLOT_WORDS;
         let words = self.words.get(from..from + WAYS * SLOT_WORDS)?;
-        words.as_chunks().0.first_chunk().map(Set)
+        words.as_chunks().0.first_chunk()
     }
 
     #[inline]
@@ -433,68 +589,65 @@ impl Resident {
         Some(Slot::of(words))
     }
 
-    /// The way of a key that is in a set.
-    fn way_of(&self, id: KeyId, set: usize) -> Option<usize> {
-        let tag = id.raw() | TAKEN;
-        self.set(set)?.ids().position(|word| word & !USED == tag)
-    }
-
-    /// The place for a key of two sets: its own, else a free one, else one that was not
-    /// used since the marks were last taken away; and whether another key goes for it.
-    /// The lock is held.
-    fn way_for(&self, id: KeyId, sets: [usize; 2]) -> (usize, usize, bool) {
-        let is_free = |set: usize, way: usize| {
+    /// The way for a part of a key's record in two sets, beside those that are chosen for other
+    /// parts: its own, else a free one, else one of another key that was not used since the marks
+    /// were last taken away. The lock is held.
+    fn way_for(&self, id: KeyId, part: u64, sets: [usize; 2], chosen: &[Way]) -> Way {
+        let tag = id.raw() | TAKEN | part << PART_AT;
+        let is_free = |(set, way): (usize, usize)| {
             let word = self.fingerprints.get(set);
             word.is_some_and(|word| word.load(Ordering::Relaxed) >> (way * 8) & 0xff == 0)
         };
-        let is_unused = |set: usize, way: usize| {
-            let slot = self.slot(set, way);
-            slot.is_some_and(|slot| slot.id.load(Ordering::Relaxed) & USED == 0)
-        };
         let places = || {
-            sets.into_iter()
-                .flat_map(|set| (0..WAYS).map(move |way| (set, way)))
+            let all = sets.into_iter();
+            let all = all.flat_map(|set| (0..WAYS).map(move |way| (set, way)));
+            all.filter(|place| chosen.iter().all(|way| way.place != *place))
         };
-        let own = sets
-            .into_iter()
-            .find_map(|set| Some((set, self.way_of(id, set)?)));
-        let free = own.or_else(|| places().find(|(set, way)| is_free(*set, *way)));
-        if let Some((set, way)) = free {
-            return (set, way, false);
+        let own = self.ways_of(id, sets).find(|(_, word)| word & !USED == tag);
+        let own_or_free = own
+            .map(|(place, _)| place)
+            .or_else(|| places().find(|place| is_free(*place)));
+        if let Some(place) = own_or_free {
+            let was = match is_free(place) {
+                true => Was::Free,
+                false => Was::Its,
+            };
+            return Way { place, tag, was };
         }
-        let (set, way) = places()
-            .find(|(set, way)| is_unused(*set, *way))
-            .unwrap_or_else(|| {
-                for (set, way) in places() {
-                    if let Some(slot) = self.slot(set, way) {
-                        slot.id.fetch_and(!USED, Ordering::Relaxed);
-                    }
-                }
-                (
-                    sets[0],
-                    usize::try_from(id.raw() % WAYS as u64).unwrap_or(0),
-                )
-            });
-        (set, way, true)
+        let word_of = |(set, way): (usize, usize)| {
+            let slot = self.slot(set, way);
+            slot.map_or(EMPTY, |slot| slot.id.load(Ordering::Relaxed))
+        };
+        let unused = places().find(|place| {
+            let word = word_of(*place);
+            word & USED == 0 && !is_of(word, id)
+        });
+        let place = unused.unwrap_or_else(|| {
+            for slot in places().filter_map(|(set, way)| self.slot(set, way)) {
+                slot.id.fetch_and(!USED, Ordering::Relaxed);
+            }
+            let from = usize::try_from(id.raw() % WAYS as u64).unwrap_or(0);
+            let mut others = places().cycle().skip(from).take(2 * WAYS);
+            let other = others.find(|place| !is_of(word_of(*place), id));
+            other.unwrap_or((sets[0], from))
+        });
+        let was = Was::Anothers;
+        Way { place, tag, was }
     }
 
-    /// Gives a way to a key and its record, or to none. The set's lock is held.
-    fn write(&self, set: usize, way: usize, tag: u64, record: &Packed) {
+    /// Gives a way to an id's word and what goes with it, or to none. The set is being
+    /// [written](Self::writing).
+    fn put(&self, set: usize, way: usize, tag: u64, words: &[u64; WORDS]) {
         let Some(slot) = self.slot(set, way) else {
             return;
         };
-        let before = slot.version.load(Ordering::Relaxed) & COUNT;
-        slot.version.store(before + 1, Ordering::Relaxed);
-        fence(Ordering::Release);
         slot.id.store(tag, Ordering::Relaxed);
-        for (word, kept) in slot.words.iter().zip(record.words) {
-            word.store(kept, Ordering::Relaxed);
+        for (place, word) in slot.words.iter().zip(words) {
+            place.store(*word, Ordering::Relaxed);
         }
-        slot.version
-            .store((before + 2) | record.rare, Ordering::Release);
     }
 
-    /// How many keys are in the table, and how many fit.
+    /// How many keys are in the table, each part of a record as one more, and how many fit.
     pub(crate) fn occupancy(&self) -> (usize, usize) {
         let words = self.fingerprints.iter().take(self.sets_in_use());
         let ways =
@@ -503,110 +656,33 @@ impl Resident {
     }
 }
 
-impl Set<'_> {
-    fn ids(&self) -> impl Iterator<Item = u64> {
-        let ids = self.0.iter().map(|slot| Slot::of(slot).id);
-        ids.map(|id| id.load(Ordering::Relaxed))
-    }
-}
-
-/// A record as a slot holds it.
-struct Packed {
-    words: [u64; WORDS],
-    /// Which of its rare words are among them, as in a version.
-    rare: u64,
-}
-
-impl Packed {
-    const EMPTY: Self = Self {
-        words: [0; WORDS],
-        rare: 0,
-    };
-
-    /// `None` where it is too long.
-    fn new(record: &[u8]) -> Option<Self> {
-        let mut padded: Copied = [0; RECORD_LEN_MAX];
-        padded.get_mut(..record.len())?.copy_from_slice(record);
-        let mut packed = Self::EMPTY;
-        let mut next = 0;
-        for (at, chunk) in padded.as_chunks::<8>().0.iter().enumerate() {
-            let word = u64::from_le_bytes(*chunk);
-            match kind_of(at) {
-                Kind::NotKept => continue,
-                Kind::Rare(_) if word == 0 => continue,
-                Kind::Rare(bit) => packed.rare |= bit,
-                Kind::Plain => {}
-            }
-            match packed.words.get_mut(next) {
-                Some(place) => *place = word,
-                // Behind the end of a record whose owner leaves room.
-                None if word == 0 => {}
-                None => return None,
-            }
-            next += 1;
-        }
-        Some(packed)
-    }
-}
-
-/// How a word of a record is kept.
-enum Kind {
-    NotKept,
-    Plain,
-    /// Where it is not zero; with its bit in a version.
-    Rare(u64),
-}
-
-fn kind_of(word: usize) -> Kind {
-    if NOT_RESIDENT.contains(&(word * 8)) {
-        return Kind::NotKept;
-    }
-    match RARE.iter().position(|rare| *rare == word * 8) {
-        Some(at) => Kind::Rare(FIRST_RARE << at),
-        None => Kind::Plain,
-    }
-}
-
 impl<'a> Slot<'a> {
     #[inline]
     fn of(words: &'a SlotWords) -> Self {
-        let [version, id, words @ ..] = words;
-        Self { version, id, words }
+        let [id, words @ ..] = words;
+        Self { id, words }
     }
 
-    /// Copies the record out. The caller looks at the version before and after.
-    #[inline]
-    fn copy(&self, version: u64, into: &mut Copied) {
-        let (chunks, _) = into.as_chunks_mut::<8>();
-        if version & !COUNT != 0 {
-            return self.copy_rare(version, chunks);
-        }
-        for rare in RARE {
-            if let Some(chunk) = chunks.get_mut(rare / 8) {
-                *chunk = [0; 8];
-            }
-        }
-        for (at, word) in PLAIN.into_iter().zip(self.words) {
-            if let Some(chunk) = chunks.get_mut(at) {
-                *chunk = word.load(Ordering::Relaxed).to_le_bytes();
-            }
-        }
+    /// Its words, which are of account if [`is_still`] says so after.
+    fn loaded(&self) -> impl Iterator<Item = u64> {
+        let words = self.words.iter();
+        words.map(|word| word.load(Ordering::Relaxed))
     }
 
-    #[cold]
-    fn copy_rare(&self, version: u64, into: &mut [[u8; 8]]) {
-        let mut words = self.words.iter();
-        for (at, chunk) in into.iter_mut().enumerate() {
-            let is_kept = match kind_of(at) {
-                Kind::NotKept => continue,
-                Kind::Plain => true,
-                Kind::Rare(bit) => version & bit != 0,
-            };
-            let word = if is_kept { words.next() } else { None };
-            let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
-            *chunk = word.to_le_bytes();
+    /// Marks it as used, unless its id's word says so.
+    #[inline(always)]
+    fn use_it(&self, tag: u64) {
+        if tag & USED == 0 {
+            self.id.fetch_or(USED, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether a set was not written since it had a version, nor as it had it.
+#[inline(always)]
+fn is_still(version: &AtomicU64, before: u64) -> bool {
+    fence(Ordering::Acquire);
+    before.is_multiple_of(2) && version.load(Ordering::Relaxed) == before
 }
 
 impl std::fmt::Debug for Resident {

@@ -16,7 +16,8 @@ pub struct Stats {
     pub file_bytes: u64,
     /// How many audit entries there are.
     pub audit_entries: u64,
-    /// How many keys the resident table holds.
+    /// How many keys the resident table holds. One whose record is long counts up to four
+    /// times: see [`Options::resident_bytes`](crate::Options::resident_bytes).
     pub resident_keys: usize,
     /// How many keys fit into the resident table.
     pub resident_capacity: usize,

@@ -273,8 +273,7 @@ impl fmt::Debug for Grant {
 /// The longest owner's path that a grant holds without an allocation, in bytes.
 pub(crate) const SHORT_OWNER_LEN: usize = 48;
 
-/// An owner's path, without an allocation unless it is long. The paths of resident
-/// records never are.
+/// An owner's path, without an allocation unless it is long.
 #[derive(Clone)]
 pub(crate) enum InlinePath {
     Short(ShortPath),

@@ -6,6 +6,7 @@
 pub mod fuzz;
 
 use crate::crypto::digest::{self, DIGEST_LEN, Keyring};
+use crate::crypto::mac::{self, MAC_LEN, MacKey, NUMBERS};
 use crate::crypto::token::{self, Entropy, SECRET_LEN, Signed};
 use crate::engine::handle::Engine;
 use crate::engine::options::Options;
@@ -59,6 +60,18 @@ pub fn digests_equal(left: &[u8; DIGEST_LEN], right: &[u8; DIGEST_LEN]) -> bool 
 pub fn digest(store_key: &[u8; DIGEST_LEN], peppers: &[Pepper], signed: &Signed) -> [u8; 32] {
     let ring = Keyring::new(&zeroize::Zeroizing::new(*store_key), peppers);
     ring.sign(signed).1
+}
+
+/// The MAC of the last 60 characters of a token, under a key of these numbers.
+#[must_use]
+pub fn mac(numbers: &[u64; NUMBERS], signed: &Signed) -> [u8; MAC_LEN] {
+    MacKey::of(numbers).mac(signed)
+}
+
+/// The comparison of two MACs that every verification from memory makes.
+#[must_use]
+pub fn macs_equal(left: &[u8; MAC_LEN], right: &[u8; MAC_LEN]) -> bool {
+    mac::macs_equal(left, right)
 }
 
 /// Draws so many secrets, as issuing does.

@@ -25,6 +25,7 @@
 //! ```
 
 use crate::crypto::digest::{Digest, Keyring, TAG_LEN};
+use crate::crypto::mac::{Mac, NO_MAC};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::{KeyId, Prefix};
@@ -37,7 +38,7 @@ use crate::model::verdict::{Age, Grant, InlinePath, SHORT_OWNER_LEN, Stands};
 /// The number of the table in the records' tags.
 pub(crate) const TABLE: u8 = 1;
 const VERSION: u8 = 1;
-pub(super) const FIXED_LEN: usize = 104;
+pub(crate) const FIXED_LEN: usize = 104;
 const NEVER: u64 = u64::MAX;
 
 const FLAG_DISABLED: u8 = 1;
@@ -110,9 +111,12 @@ pub(crate) struct View<'a> {
     networks: &'a [[u8; Network::ENCODED_LEN]],
 }
 
-/// What of a record is not kept in memory: the id, which its place tells, and
-/// the revision, which a verification does not need.
-pub(crate) const NOT_RESIDENT: std::ops::Range<usize> = 8..24;
+/// Where memory has the MAC of a proven token in the place of the digest's first half.
+pub(crate) const RESIDENT_MAC: std::ops::Range<usize> = 72..88;
+
+/// What of a record is not kept in memory: the id, which its place tells, the revision, which
+/// a verification does not need, and the second half of the digest.
+pub(crate) const NOT_RESIDENT: [std::ops::Range<usize>; 2] = [8..24, 88..104];
 
 /// Words of a record that are zero as a rule: the upper half of the permissions, "not
 /// before", and since when it is retiring or revoked.
@@ -280,9 +284,16 @@ impl<'a> View<'a> {
         self.u64_at(16)
     }
 
+    /// Of a record from the file: memory has a [MAC](Self::resident_mac) instead.
     pub(crate) fn digest(&self) -> &Digest {
         // 104 - 72 = 32, so that the chunk is always there.
         self.fixed.last_chunk().unwrap_or(&[0; 32])
+    }
+
+    /// Of a record from memory: the MAC of its token, if that was seen.
+    #[inline]
+    pub(crate) fn resident_mac(&self) -> &Mac {
+        self.digest().first_chunk().unwrap_or(&NO_MAC)
     }
 
     /// The owner's path; bytes, since reading it as text costs a walk over it.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes digests.tsv and records.tsv with another implementation than the crate's.
+"""Writes digests.tsv, macs.tsv and records.tsv with another implementation than the crate's.
 
 Needs `pip install blake3`. The files are committed; run this only to add rows.
 """
@@ -26,6 +26,19 @@ def digest(store_key, pepper, signed):
     return blake3(signed, key=key).digest()
 
 
+def mac(numbers, signed):
+    """Of a token in memory, under 16 numbers: for each pair of limbs those of the first sum,
+    then those of the second."""
+    modulus = 2**61 - 1
+    limbs = [word >> 60 * at & 2**60 - 1
+             for word in (int.from_bytes(signed[start:start + 15], "little")
+                          for start in range(0, 60, 15))
+             for at in range(2)]
+    sums = [sum(limb * numbers[at // 2 * 4 + which * 2 + at % 2] for at, limb in enumerate(limbs))
+            for which in range(2)]
+    return b"".join(struct.pack("<Q", total % modulus) for total in sums)
+
+
 def record(store_key, *, id, revision, keyspace, flags, pepper, suspended, plan, reason,
            permissions, not_before, expires_at, phase_at, digest, owner, networks, lineage=None):
     owner = owner.encode()
@@ -50,6 +63,19 @@ def main():
         rows.append("\t".join([store_key.hex(), pepper.hex() if pepper else "-",
                                signed.decode(), found.hex()]))
     (HERE / "digests.tsv").write_text("\n".join(rows) + "\n")
+
+    largest = [2**61 - 2] * 16
+    spread = [pow(3, 1000 + at, 2**61 - 1) for at in range(16)]
+    rows = ["# the 16 numbers of a key, 8 bytes each, the last 60 characters of a token or other"
+            " bytes in their place, its MAC"]
+    for numbers, text in [(spread, signed), (largest, signed), (spread, bytes(60)),
+                          (largest, b"\xff" * 60), ([1] + [0] * 15, bytes([7]) + bytes(59)),
+                          # Sums that are the modulus itself, once and twice.
+                          ([2**61 - 2, 1] + [0] * 14, bytes([1] + [0] * 6 + [0x10] + [0] * 52)),
+                          ([2**61 - 2, 2] + [0] * 14, bytes([2] + [0] * 6 + [0x10] + [0] * 52))]:
+        key = b"".join(struct.pack("<Q", number) for number in numbers)
+        rows.append("\t".join([key.hex(), text.hex(), mac(numbers, text).hex()]))
+    (HERE / "macs.tsv").write_text("\n".join(rows) + "\n")
 
     v4 = bytes([4, 8, 10]) + bytes(15)
     v6 = bytes([6, 32, 0x20, 0x01, 0x0D, 0xB8]) + bytes(12)

@@ -20,6 +20,7 @@ fn main() {
         Some("compare") => compare(proof::digests_equal),
         Some("compare-early-exit") => compare(equal_early_exit),
         Some("digest") => digest(),
+        Some("mac") => mac(),
         Some("verify-resident") => verify(Options::RESIDENT_BYTES),
         Some("verify-file") => verify(0),
         other => panic!("{other:?} is not a case"),
@@ -90,6 +91,23 @@ fn digest() {
         let digest = proof::digest(&key, peppers, &black_box([b'x'; SIGNED_LEN]));
         assert!(!is_true([u8::from(proof::digests_equal(&digest, stored))]));
     }
+}
+
+/// The way from a token to its MAC and to the answer, with everything secret: the key, the token's
+/// secret and what memory has.
+fn mac() {
+    let mut numbers: [u64; 16] = std::array::from_fn(|at| (1 << 60) + at as u64);
+    let mut signed = *b"1lRk2Pq9Zx_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ123456";
+    let mut stored = proof::mac(&numbers, &signed);
+    let of_numbers = size_of_val(&numbers);
+    // Its result is of no use: see `mark`.
+    let _ = mark_mem(numbers.as_mut_ptr().cast(), of_numbers, MemState::Undefined);
+    hide(&mut signed[SECRET]);
+    hide(&mut stored);
+    let mac = proof::mac(black_box(&numbers), black_box(&signed));
+    assert!(is_true([u8::from(proof::macs_equal(&mac, &stored))]));
+    let mac = proof::mac(&numbers, &black_box([b'x'; SIGNED_LEN]));
+    assert!(!is_true([u8::from(proof::macs_equal(&mac, &stored))]));
 }
 
 /// Whole verifications, whose tokens' secrets are secret.

@@ -28,8 +28,17 @@ struct Told {
     verdicts: [String; 4],
 }
 
-const OWNERS: [&str; 8] = [
-    "acme", "acme/a", "acme/a/x", "acme/b", "acme2", "acme2/a", "globex", "globex/a",
+/// The records of one are longer than a slot of memory.
+const OWNERS: [&str; 9] = [
+    "acme",
+    "acme/a",
+    "acme/a/x",
+    "acme/a/of-a-path-that-is-longer-than-a-slot-of-memory-has-room-for",
+    "acme/b",
+    "acme2",
+    "acme2/a",
+    "globex",
+    "globex/a",
 ];
 
 impl Side {

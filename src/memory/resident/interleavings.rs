@@ -10,8 +10,15 @@ use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
 use super::*;
+use crate::memory::resident::packed::{COPIED_LEN, RECORD_LEN_MAX};
+use crate::store::record::{NOT_RESIDENT, TABLE};
 
 const KEY: u64 = 9;
+/// A key with a fingerprint that is the same.
+const ALIKE: u64 = 190;
+/// A key of two sets, where a table has two, and one of the first of them.
+const OF_TWO: u64 = 7;
+const OF_FIRST: u64 = 2;
 const OLD: u8 = 1;
 const NEW: u8 = 2;
 
@@ -22,6 +29,9 @@ fn id(raw: u64) -> KeyId {
 /// A table of one set and the snapshot behind it.
 struct Store {
     table: Resident,
+    key: u64,
+    /// Of its records: with a part where it is the longest.
+    len: usize,
     published: AtomicU64,
     /// Set by the writer once its call would have returned.
     returned: AtomicBool,
@@ -32,9 +42,28 @@ impl Store {
         Self::with_sets(1, 1)
     }
 
+    /// With records that have a part, which take up all of the table.
+    fn long() -> Arc<Self> {
+        Self::with((1, 1), KEY, RECORD_LEN_MAX)
+    }
+
+    /// The same of a key whose record is in one set, and its part in another.
+    fn apart() -> Arc<Self> {
+        let store = Self::with((2, 2), OF_TWO, RECORD_LEN_MAX);
+        let leave = store.table.leave_to_fill().unwrap();
+        store.fill_with(leave, OF_FIRST, OLD, COPIED_LEN);
+        store
+    }
+
     fn with_sets(sets: usize, sets_max: usize) -> Arc<Self> {
+        Self::with((sets, sets_max), KEY, COPIED_LEN)
+    }
+
+    fn with((sets, sets_max): (usize, usize), key: u64, len: usize) -> Arc<Self> {
         Arc::new(Self {
-            table: Resident::with_sets(sets, sets_max).unwrap(),
+            table: Resident::with_sets(sets, sets_max, MacKey::of(&[1; 16])).unwrap(),
+            key,
+            len,
             published: AtomicU64::new(u64::from(OLD)),
             returned: AtomicBool::new(false),
         })
@@ -44,12 +73,19 @@ impl Store {
     /// an error at once.
     fn resident(&self, raw: u64) -> Option<u8> {
         let found = self.table.find(id(raw))?;
-        let mut copied: Copied = [0; RECORD_LEN_MAX];
-        if !self.table.copy(found, id(raw), &mut copied) {
-            return None;
-        }
-        let (head, rest) = copied.split_at(NOT_RESIDENT.start);
-        let rest = &rest[NOT_RESIDENT.end - NOT_RESIDENT.start..];
+        let (mut copied, mut long) = ([0; COPIED_LEN], [0; RECORD_LEN_MAX]);
+        let copied: &[u8] = match self.table.copy(found, id(raw), &mut copied) {
+            Copying::Done => &copied,
+            Copying::Long if self.table.copy_long(found, id(raw), &mut long) => &long,
+            Copying::Long | Copying::Missed => return None,
+        };
+        let [place, _] = NOT_RESIDENT;
+        let (head, rest) = copied.split_at(place.start);
+        let rest = &rest[place.len()..];
+        let [table, head @ ..] = head else {
+            panic!("it is empty");
+        };
+        assert_eq!(*table, TABLE);
         let first = head[0];
         assert!(
             head.iter().chain(rest).all(|byte| *byte == first),
@@ -59,18 +95,24 @@ impl Store {
     }
 
     fn fill(&self, leave: FillLeave, raw: u64, byte: u8) {
-        self.table.fill(leave, id(raw), &[byte; RECORD_LEN_MAX]);
+        self.fill_with(leave, raw, byte, self.len);
+    }
+
+    fn fill_with(&self, leave: FillLeave, raw: u64, byte: u8, len: usize) {
+        let mut record = [byte; RECORD_LEN_MAX];
+        record[0] = TABLE;
+        self.table.fill(leave, id(raw), &record[..len], None);
     }
 
     /// A verification: from the table, or from the snapshot, which fills the table.
     fn verify(&self) -> u8 {
-        if let Some(found) = self.resident(KEY) {
+        if let Some(found) = self.resident(self.key) {
             return found;
         }
         let leave = self.table.leave_to_fill();
         let read = self.published.load(Ordering::Acquire).to_le_bytes()[0];
         if let Some(leave) = leave {
-            self.fill(leave, KEY, read);
+            self.fill(leave, self.key, read);
         }
         read
     }
@@ -84,7 +126,7 @@ impl Store {
 
     /// A commit that changes the key.
     fn revoke(&self) {
-        self.table.publish(&[id(KEY)], || {
+        self.table.publish(&[id(self.key)], || {
             self.published.store(u64::from(NEW), Ordering::Release);
         });
         self.returned.store(true, Ordering::Release);
@@ -138,10 +180,9 @@ fn two_readers_that_race_a_publication_never_find_the_old_record_after_it() {
     });
 }
 
-#[test]
-fn a_hit_that_races_a_publication_is_old_or_new_and_never_half() {
-    explore(3, || {
-        let store = Store::new();
+fn hit_that_races_a_publication(preemptions: usize, store: fn() -> Arc<Store>) {
+    explore(preemptions, move || {
+        let store = store();
         store.verify();
         let reader = thread::spawn({
             let store = store.clone();
@@ -150,6 +191,67 @@ fn a_hit_that_races_a_publication_is_old_or_new_and_never_half() {
         store.revoke();
         reader.join().unwrap();
         assert_eq!(store.verify(), NEW);
+    });
+}
+
+#[test]
+fn a_hit_that_races_a_publication_is_old_or_new_and_never_half() {
+    hit_that_races_a_publication(3, Store::new);
+}
+
+#[test]
+fn a_hit_on_a_record_with_a_part_is_old_or_new_and_never_of_two() {
+    hit_that_races_a_publication(2, Store::long);
+}
+
+#[test]
+fn a_hit_on_a_record_in_two_sets_is_old_or_new_and_never_of_two() {
+    hit_that_races_a_publication(1, Store::apart);
+}
+
+fn record_that_is_filled_anew(store: fn() -> Arc<Store>) {
+    explore(2, move || {
+        let store = store();
+        let leave = || store.table.leave_to_fill().unwrap();
+        store.fill(leave(), store.key, OLD);
+        let reader = thread::spawn({
+            let store = store.clone();
+            // It fails where bytes of both are in one copy.
+            move || store.resident(store.key)
+        });
+        store.fill(leave(), store.key, NEW);
+        reader.join().unwrap();
+        assert_eq!(store.resident(store.key), Some(NEW));
+    });
+}
+
+/// A reader meets the old record's slot and the new one's part, or the other way about.
+#[test]
+fn a_record_with_a_part_that_is_filled_anew_is_never_of_two() {
+    record_that_is_filled_anew(Store::long);
+}
+
+#[test]
+fn a_record_in_two_sets_that_is_filled_anew_is_never_of_two() {
+    record_that_is_filled_anew(Store::apart);
+}
+
+/// What growing leaves of a key in a slot is not found by the fingerprint of the one that gets it.
+#[test]
+fn what_is_left_of_a_key_is_not_found_while_another_of_its_fingerprint_takes_its_place() {
+    explore(3, || {
+        let store = Store::new();
+        let leave = || store.table.leave_to_fill().unwrap();
+        store.fill(leave(), KEY, OLD);
+        let fingerprints = store.table.fingerprints.iter();
+        fingerprints.for_each(|word| word.store(0, Ordering::Relaxed));
+        let reader = thread::spawn({
+            let store = store.clone();
+            move || assert_eq!(store.resident(KEY), None)
+        });
+        store.fill(leave(), ALIKE, NEW);
+        assert!(store.table.find(id(KEY)).is_some(), "they are alike");
+        reader.join().unwrap();
     });
 }
 
@@ -213,7 +315,12 @@ fn a_publication_that_races_the_growth_of_the_table_clears_the_key_wherever_it_i
         assert_eq!(store.verify(), NEW, "a stale grant after the call returned");
         grower.join().unwrap();
         assert!(store.resident(KEY).is_none_or(|found| found == NEW));
-        let sets = [1, 2].map(|sets| Resident::with_sets(sets, 2).unwrap().place_of(id(KEY)).sets);
+        let sets = [1, 2].map(|sets| {
+            Resident::with_sets(sets, 2, MacKey::of(&[1; 16]))
+                .unwrap()
+                .place_of(id(KEY))
+                .sets
+        });
         assert_ne!(sets[0][0], sets[1][0]);
     });
 }

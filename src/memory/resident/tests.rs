@@ -1,25 +1,61 @@
 //! The table, one step after the other; the orders of steps are in `interleavings`.
 
 use super::*;
+use crate::memory::resident::packed::{COPIED_LEN, RECORD_LEN_MAX};
+use crate::store::record::{RARE, RESIDENT_MAC, TABLE};
 
 fn id(raw: u64) -> KeyId {
     KeyId::from_raw(raw)
 }
 
+fn table(bytes: usize) -> Resident {
+    let table = Resident::new(bytes, MacKey::draw().unwrap());
+    table.unwrap().unwrap()
+}
+
+fn with_sets(sets: usize, sets_max: usize) -> Resident {
+    Resident::with_sets(sets, sets_max, MacKey::draw().unwrap()).unwrap()
+}
+
 fn get(table: &Resident, raw: u64) -> Option<u8> {
-    let mut copied = [0; RECORD_LEN_MAX];
+    let mut copied = [0; COPIED_LEN];
     let found = table.find(id(raw))?;
-    table.copy(found, id(raw), &mut copied).then_some(copied[0])
+    let is_done = table.copy(found, id(raw), &mut copied) == Copying::Done;
+    is_done.then_some(copied[4])
+}
+
+/// A key's record, whether or not it has parts.
+fn whole(table: &Resident, raw: u64) -> Option<Vec<u8>> {
+    let (mut copied, mut long) = ([0; COPIED_LEN], [0; RECORD_LEN_MAX]);
+    let found = table.find(id(raw))?;
+    match table.copy(found, id(raw), &mut copied) {
+        Copying::Done => Some(copied.to_vec()),
+        Copying::Long => (table.copy_long(found, id(raw), &mut long)).then(|| long.to_vec()),
+        Copying::Missed => None,
+    }
+}
+
+/// A record of one byte again and again, behind the table's number.
+fn uniform(byte: u8, len: usize) -> Vec<u8> {
+    let mut record = vec![byte; len];
+    record[0] = TABLE;
+    record
+}
+
+/// Puts a record in, with what it has in its place as the MAC.
+fn put(table: &Resident, leave: FillLeave, raw: u64, record: &[u8]) {
+    let mac = record.get(RESIDENT_MAC).map(|mac| mac.try_into().unwrap());
+    table.fill(leave, id(raw), record, mac);
 }
 
 fn fill(table: &Resident, raw: u64, byte: u8) {
     let leave = table.leave_to_fill().unwrap();
-    table.fill(leave, id(raw), &[byte; 100]);
+    put(table, leave, raw, &uniform(byte, 100));
 }
 
 #[test]
 fn what_is_filled_is_found_and_the_id_zero_too() {
-    let table = Resident::new(1 << 16).unwrap().unwrap();
+    let table = table(1 << 16);
     for raw in [0, 1, 839_299_365_868_340_223] {
         assert_eq!(get(&table, raw), None);
         fill(&table, raw, 7);
@@ -30,9 +66,7 @@ fn what_is_filled_is_found_and_the_id_zero_too() {
 
 #[test]
 fn the_table_keeps_to_its_bytes_and_evicts_what_is_not_used() {
-    let table = Resident::new(12 * SET_BYTES + SET_BYTES / 2)
-        .unwrap()
-        .unwrap();
+    let table = table(12 * SET_BYTES + SET_BYTES / 2);
     assert_eq!(table.occupancy().1, 96);
     fill(&table, 1, 1);
     for raw in 100..10_100 {
@@ -44,22 +78,26 @@ fn the_table_keeps_to_its_bytes_and_evicts_what_is_not_used() {
         }
     }
     assert!(table.occupancy().0 <= 96);
-    assert!(Resident::new(SET_BYTES - 1).unwrap().is_none());
-    assert!(Resident::new(usize::MAX).is_err());
+    assert!(
+        Resident::new(SET_BYTES - 1, MacKey::draw().unwrap())
+            .unwrap()
+            .is_none()
+    );
+    assert!(Resident::new(usize::MAX, MacKey::draw().unwrap()).is_err());
 }
 
 #[test]
 fn a_fill_from_before_a_publication_is_dropped() {
-    let table = Resident::new(1 << 16).unwrap().unwrap();
+    let table = table(1 << 16);
     let before = table.leave_to_fill().unwrap();
     let mut during = None;
     fill(&table, 5, 1);
     table.publish(&[id(5)], || {
         during = table.leave_to_fill();
-        table.fill(before, id(5), &[9; 100]);
+        put(&table, before, 5, &uniform(9, 100));
     });
     assert!(during.is_none());
-    table.fill(before, id(5), &[9; 100]);
+    put(&table, before, 5, &uniform(9, 100));
     assert_eq!(get(&table, 5), None);
     fill(&table, 5, 2);
     assert_eq!(get(&table, 5), Some(2));
@@ -67,48 +105,159 @@ fn a_fill_from_before_a_publication_is_dropped() {
 
 #[test]
 fn what_is_shut_takes_nothing_in() {
-    let table = Resident::new(1 << 16).unwrap().unwrap();
+    let table = table(1 << 16);
     fill(&table, 5, 1);
     let leave = table.leave_to_fill().unwrap();
     table.shut();
-    table.fill(leave, id(5), &[1; 100]);
+    put(&table, leave, 5, &uniform(1, 100));
     assert_eq!(get(&table, 5), None);
     assert!(table.leave_to_fill().is_none());
 }
 
 #[test]
 fn a_record_that_is_too_long_is_not_kept() {
-    let table = Resident::new(1 << 16).unwrap().unwrap();
+    let table = table(1 << 16);
     let leave = table.leave_to_fill().unwrap();
-    table.fill(leave, id(5), &[1; RECORD_LEN_MAX + 1]);
-    assert_eq!(get(&table, 5), None);
+    put(&table, leave, 5, &uniform(1, RECORD_LEN_MAX + 1));
+    assert_eq!(whole(&table, 5), None);
+}
+
+/// Fills a table with records of one length after the other, each of one byte again and again,
+/// and looks at what a reader finds meanwhile.
+fn readers_see_no_half(lens: &[usize]) {
+    let table = table(SET_BYTES);
+    let mut seen = 0;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for (round, len) in (0..20_000_u32).zip(lens.iter().cycle()) {
+                let leave = table.leave_to_fill().unwrap();
+                put(&table, leave, 1, &uniform(round.to_le_bytes()[0] | 1, *len));
+            }
+        });
+        loop {
+            let is_over = writer.is_finished();
+            let Some(copied) = whole(&table, 1) else {
+                // Once nobody writes, it is there.
+                assert!(!is_over);
+                continue;
+            };
+            seen += 1;
+            let byte = copied[1];
+            let len = copied.iter().rposition(|it| *it != 0).unwrap() + 1;
+            assert!(lens.contains(&len), "{len}");
+            assert_eq!(copied[0], TABLE);
+            let kept = copied[1..8].iter().chain(&copied[24..88]);
+            assert!(kept.chain(&copied[104..len]).all(|it| *it == byte));
+            assert_eq!(copied[8..24], [1_u64.to_le_bytes(), [0; 8]].concat());
+            if is_over {
+                break;
+            }
+        }
+    });
+    assert!(seen > 0);
 }
 
 #[test]
 fn readers_never_see_half_of_a_record() {
-    let table = Resident::new(SET_BYTES).unwrap().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for round in 0..20_000_u32 {
-                let leave = table.leave_to_fill().unwrap();
-                table.fill(leave, id(1), &[round.to_le_bytes()[0]; 128]);
-            }
-        });
-        let mut copied = [0; RECORD_LEN_MAX];
-        for _ in 0..200_000 {
-            let found = table.find(id(1));
-            if found.is_some_and(|found| table.copy(found, id(1), &mut copied)) {
-                let kept = copied[..8].iter().chain(&copied[24..104]);
-                assert!(kept.copied().all(|byte| byte == copied[0]));
-                assert_eq!(copied[8..24], [1_u64.to_le_bytes(), [0; 8]].concat());
-            }
+    readers_see_no_half(&[112]);
+}
+
+#[test]
+fn readers_never_see_half_of_a_record_with_parts_nor_parts_of_two() {
+    readers_see_no_half(&[380, 300, 112, 384, 200]);
+}
+
+#[test]
+fn nothing_is_left_of_a_record_with_parts() {
+    let table = one_set();
+    for (len, ways) in [
+        (408, 4),
+        (144, 1),
+        (300, 3),
+        (200, 2),
+        (408, 4),
+        (104, 1),
+        (145, 2),
+    ] {
+        let leave = table.leave_to_fill().unwrap();
+        put(&table, leave, 5, &record(len, &[]));
+        assert_eq!(table.occupancy().0, ways, "{len}");
+        assert_eq!(whole(&table, 5).unwrap()[104..len], record(len, &[])[104..]);
+    }
+    table.publish(&[id(5)], || {});
+    assert_eq!((table.occupancy().0, whole(&table, 5)), (0, None));
+}
+
+#[test]
+fn a_key_of_which_a_part_was_crowded_out_is_not_there() {
+    for first in 0..32 {
+        let table = one_set();
+        let leave = || table.leave_to_fill().unwrap();
+        put(&table, leave(), 5, &record(408, &[]));
+        assert!(whole(&table, 5).is_some());
+        let mut raws = 100 + first * 101..;
+        while let Some(copied) = whole(&table, 5) {
+            assert_eq!(copied[104..408], record(408, &[])[104..]);
+            // Few marks, so that all but one are soon taken away.
+            fill(&table, raws.next().unwrap(), 7);
         }
-    });
+        put(&table, leave(), 5, &record(300, &[]));
+        assert_eq!(whole(&table, 5).unwrap()[104..300], record(300, &[])[104..]);
+    }
+}
+
+#[test]
+fn what_a_key_is_known_by_is_kept_where_it_is_not_told_anew() {
+    let table = one_set();
+    let leave = || table.leave_to_fill().unwrap();
+    for len in [120, 300] {
+        let known = record(len, &[]);
+        put(&table, leave(), 5, &known);
+        table.fill(leave(), id(5), &known, None);
+        assert_eq!(whole(&table, 5).unwrap()[72..88], known[72..88]);
+        // Of another record, nothing is kept.
+        let mut other = known.clone();
+        other[30] ^= 1;
+        table.fill(leave(), id(5), &other, None);
+        let copied = whole(&table, 5).unwrap();
+        assert_eq!((copied[30], &copied[72..88]), (other[30], &[0xff; 16][..]));
+        // And whatever is told is.
+        put(&table, leave(), 5, &other);
+        assert_eq!(whole(&table, 5).unwrap()[72..88], other[72..88]);
+    }
+}
+
+#[test]
+fn parts_stand_in_both_sets_of_a_key_and_leave_with_it() {
+    let table = with_sets(8, 8);
+    let leave = || table.leave_to_fill().unwrap();
+    let raws: Vec<u64> = of_set(&table, 3).take(8).collect();
+    let (long, short) = raws.split_first().unwrap();
+    for raw in &short[1..] {
+        fill(&table, *raw, 7);
+    }
+    let sets = table.place_of(id(*long)).sets;
+    let sets_of = || -> Vec<usize> {
+        let ways = table.ways_of(id(*long), sets);
+        ways.map(|((set, _), _)| set).collect()
+    };
+    put(&table, leave(), *long, &record(408, &[]));
+    assert_eq!(sets_of(), [sets[0], sets[0], sets[1], sets[1]]);
+    assert_eq!(
+        whole(&table, *long).unwrap()[104..],
+        record(408, &[])[104..]
+    );
+    table.publish(&[id(*long)], || {});
+    assert_eq!((sets_of(), whole(&table, *long)), (vec![], None));
+    assert_eq!(table.occupancy().0, short.len() - 1);
+    put(&table, leave(), *long, &record(408, &[]));
+    table.shut();
+    assert_eq!((sets_of(), table.occupancy().0), (vec![], 0));
 }
 
 /// A table of one set, so that all keys meet in it.
 fn one_set() -> Resident {
-    Resident::new(SET_BYTES).unwrap().unwrap()
+    table(SET_BYTES)
 }
 
 #[test]
@@ -167,7 +316,9 @@ fn of_a_full_set_a_key_goes_that_was_not_used_since_the_marks_were_taken() {
 
 /// The keys of a table of one set, by a look that marks none as used.
 fn held(table: &Resident, raws: impl IntoIterator<Item = u64>) -> Vec<u64> {
-    let is_held = |raw: &u64| table.find(id(*raw)).is_some() && table.way_of(id(*raw), 0).is_some();
+    let is_held = |raw: &u64| {
+        table.find(id(*raw)).is_some() && table.ways_of(id(*raw), [0, 0]).next().is_some()
+    };
     raws.into_iter().filter(is_held).collect()
 }
 
@@ -224,6 +375,7 @@ fn a_key_with_no_fingerprint_of_its_own_in_the_set_is_not_looked_for() {
 /// Bytes of which none is 0, but for the rare words that are not asked for.
 fn record(len: usize, rare: &[usize]) -> Vec<u8> {
     let mut record: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[0] | 1).collect();
+    record[0] = TABLE;
     for word in RARE.into_iter().filter(|word| !rare.contains(word)) {
         record[word..word + 8].fill(0);
     }
@@ -232,27 +384,45 @@ fn record(len: usize, rare: &[usize]) -> Vec<u8> {
 
 #[test]
 fn records_are_kept_whole_up_to_the_longest_whatever_rare_words_they_have() {
-    assert_eq!(RECORD_LEN_MAX, 104 + 48);
+    /// Of a record without parts.
+    const PLAIN_MAX: usize = 104 + 40;
     for set in 0..8_usize {
         let rare: Vec<usize> = (0..3)
             .filter(|at| set >> at & 1 == 1)
             .map(|at| RARE[at])
             .collect();
-        let longest = RECORD_LEN_MAX - rare.len() * 8;
-        let mut copied = [0xff; RECORD_LEN_MAX];
-        copied[16..24].fill(0);
+        let less = rare.len() * 8;
+        let mut copied = [0xff; COPIED_LEN];
+        for never_written in [16..24, 88..104, PLAIN_MAX..COPIED_LEN] {
+            copied[never_written].fill(0);
+        }
         for len in (104..=RECORD_LEN_MAX + 1).rev() {
             let table = one_set();
             let record = record(len, &rare);
-            table.fill(table.leave_to_fill().unwrap(), id(5), &record);
+            put(&table, table.leave_to_fill().unwrap(), 5, &record);
             let found = table.find(id(5));
-            assert_eq!(found.is_some(), len <= longest, "{len} bytes, {rare:?}");
+            let is_kept = len <= RECORD_LEN_MAX - less;
+            assert_eq!(found.is_some(), is_kept, "{len} bytes, {rare:?}");
             let Some(found) = found else { continue };
-            assert!(table.copy(found, id(5), &mut copied));
+            let copying = table.copy(found, id(5), &mut copied);
+            let mut long = [0; RECORD_LEN_MAX];
+            let copied: &[u8] = match len <= PLAIN_MAX - less {
+                true => {
+                    assert_eq!(copying, Copying::Done);
+                    &copied
+                }
+                false => {
+                    assert_eq!(copying, Copying::Long);
+                    assert!(table.copy_long(found, id(5), &mut long));
+                    &long
+                }
+            };
             assert_eq!(copied[..8], record[..8]);
             assert_eq!(copied[8..16], 5_u64.to_le_bytes());
             assert_eq!(copied[16..24], [0; 8]);
-            assert_eq!(copied[24..len], record[24..]);
+            assert_eq!(copied[24..88], record[24..88]);
+            assert_eq!(copied[88..104], [0; 16]);
+            assert_eq!(copied[104..len], record[104..]);
             assert!(copied[len..].iter().all(|byte| *byte == 0));
         }
     }
@@ -261,13 +431,11 @@ fn records_are_kept_whole_up_to_the_longest_whatever_rare_words_they_have() {
 #[test]
 fn a_record_with_a_lineage_is_copied_to_its_end() {
     let table = one_set();
-    let mut record = record(104 + 40 + 8, &[]);
+    let mut record = record(104 + 32 + 8, &[]);
     // The flag of a lineage, and the lengths.
-    (record[2], record[6], record[7]) = (16, 40, 0);
-    table.fill(table.leave_to_fill().unwrap(), id(5), &record);
-    let mut copied = [0; RECORD_LEN_MAX];
-    assert!(table.copy(table.find(id(5)).unwrap(), id(5), &mut copied));
-    assert_eq!(copied[24..], record[24..]);
+    (record[2], record[6], record[7]) = (16, 32, 0);
+    put(&table, table.leave_to_fill().unwrap(), 5, &record);
+    assert_eq!(whole(&table, 5).unwrap()[104..record.len()], record[104..]);
 }
 
 /// A key whose first set is this one.
@@ -277,7 +445,7 @@ fn of_set(table: &Resident, set: usize) -> impl Iterator<Item = u64> {
 
 #[test]
 fn a_key_whose_set_is_full_stands_in_its_second() {
-    let table = Resident::with_sets(8, 8).unwrap();
+    let table = with_sets(8, 8);
     let raws: Vec<u64> = of_set(&table, 3).take(20).collect();
     for (byte, raw) in (1..).zip(&raws) {
         fill(&table, *raw, byte);
@@ -299,7 +467,7 @@ fn a_key_whose_set_is_full_stands_in_its_second() {
 #[test]
 fn two_sets_of_a_key_are_under_one_lock_and_in_the_table() {
     for sets in [1, 2, 7, 8, 9, 1000, 1003] {
-        let table = Resident::with_sets(sets, sets).unwrap();
+        let table = with_sets(sets, sets);
         let mut same = 0;
         for raw in 0..4000 {
             let [first, second] = table.place_of(id(raw << 17)).sets;
@@ -313,7 +481,7 @@ fn two_sets_of_a_key_are_under_one_lock_and_in_the_table() {
 
 #[test]
 fn the_table_grows_while_keys_are_crowded_out_and_to_all_of_it_at_most() {
-    let table = Resident::with_sets(8, 100).unwrap();
+    let table = with_sets(8, 100);
     let mut sizes = vec![8];
     for _ in 0..20 {
         for raw in 0..500_u64 {
@@ -338,7 +506,7 @@ fn the_table_grows_while_keys_are_crowded_out_and_to_all_of_it_at_most() {
 
 #[test]
 fn a_table_that_keys_fit_into_stays_as_small_as_it_is() {
-    let table = Resident::new(64 << 20).unwrap().unwrap();
+    let table = table(64 << 20);
     let sets = table.sets_in_use();
     assert!((SETS_MIN..2 * SETS_MIN).contains(&sets));
     for raw in 0..600_u64 {
@@ -350,11 +518,11 @@ fn a_table_that_keys_fit_into_stays_as_small_as_it_is() {
 
 #[test]
 fn a_fill_from_before_the_table_grew_is_dropped() {
-    let table = Resident::with_sets(8, 64).unwrap();
+    let table = with_sets(8, 64);
     let before = table.leave_to_fill().unwrap();
     table.grow(before);
     assert_eq!(table.sets_in_use(), 16);
-    table.fill(before, id(5), &[1; 100]);
+    put(&table, before, 5, &uniform(1, 100));
     assert_eq!((get(&table, 5), table.occupancy().0), (None, 0));
     // Nor does it grow again by a leave from before, or once it is shut.
     table.grow(before);
@@ -370,7 +538,7 @@ fn a_fill_from_before_the_table_grew_is_dropped() {
 #[test]
 fn what_was_in_the_table_before_it_grew_is_never_found_again() {
     let sizes = [8, 16, 32, 64];
-    let tables = sizes.map(|sets| Resident::with_sets(sets, sets).unwrap());
+    let tables = sizes.map(|sets| with_sets(sets, sets));
     let mut returned = 0;
     for raw in 0..100_000_u64 {
         let sets = tables.each_ref().map(|table| table.place_of(id(raw)).sets);
@@ -381,7 +549,7 @@ fn what_was_in_the_table_before_it_grew_is_never_found_again() {
             continue;
         }
         returned += 1;
-        let table = Resident::with_sets(8, 64).unwrap();
+        let table = with_sets(8, 64);
         let grow = || table.grow(table.leave_to_fill().unwrap());
         // In its second set, too.
         let [first, _] = sets[0];
@@ -404,7 +572,7 @@ fn what_was_in_the_table_before_it_grew_is_never_found_again() {
 
 #[test]
 fn keys_are_spread_over_the_sets_and_the_fingerprints() {
-    let table = Resident::with_sets(1000, 1000).unwrap();
+    let table = with_sets(1000, 1000);
     let (mut sets, mut fingerprints) = (vec![0_u32; 1000], vec![0_u32; 256]);
     // As they are issued: a millisecond after each other, with 18 bits drawn.
     for ms in 0..8000_u64 {

@@ -33,7 +33,7 @@ impl Peer for Resident {
     fn about(&self) -> About {
         About {
             name: "gatekey, resident",
-            how: "keyed BLAKE3, table in memory by key id; default options",
+            how: "keyed BLAKE3 once, then a MAC; table in memory by key id; default options",
             memory: "a table of at most 192 MiB, taken as keys are used, and 64 MiB of pages; the defaults",
             constant_time: "yes",
             durable: DURABLE,
