@@ -10,7 +10,7 @@ enum Goal {
 
 use Goal::{AtLeast, AtMost};
 
-const GOALS: [(&str, Goal); 26] = [
+const GOALS: [(&str, Goal); 31] = [
     ("verify_hit_over_floor_1k", AtMost(1.3)),
     ("verify_hit_over_floor_100k", AtMost(1.3)),
     ("verify_hit_over_floor_1m", AtMost(1.2)),
@@ -24,7 +24,12 @@ const GOALS: [(&str, Goal); 26] = [
     ("stats_1m_ms", AtMost(1.0)),
     ("check_1m_s", AtMost(5.0)),
     ("backup_1m_s", AtMost(2.0)),
+    ("verify_cold_over_get_hash_and_tag_1m", AtMost(1.1)),
+    ("revoke_durable_1_thread_over_redb", AtLeast(0.8)),
     ("batch_issue_per_s", AtLeast(120_000.0)),
+    ("batch_issue_10m_per_s", AtLeast(90_000.0)),
+    ("open_10m_after_kill_ms", AtMost(1_000.0)),
+    ("stats_10m_ms", AtMost(1.0)),
     ("owner_suspend_100k_ms", AtMost(5.0)),
     ("owner_revoke_100k_ms", AtMost(5.0)),
     ("revoke_to_effect_grants", AtMost(0.0)),

@@ -1,12 +1,13 @@
 //! What those who run a store wait for: an opening after a kill, a check, a backup, an owner
 //! that is suspended or revoked, and many first uses of quotas at once.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use gatekey::{Engine, Issued, NewKey, NewKeyspace, Quota, Reason, Refill, Requirements, Verdict};
 
-use crate::world::spec;
-use crate::{BATCH, Run, each_by, granted, median, print};
+use crate::world::{World, build, options, spec};
+use crate::{BATCH, POOL, Run, compare, each_by, granted, median, print};
 
 /// The keys of an owner that is suspended, or revoked.
 const LARGE: usize = 100_000;
@@ -63,9 +64,12 @@ fn after_kill(run: &Run) {
     if !run.wants(&names) {
         return;
     }
-    let world = run.world();
+    after_kill_of(run, run.world(), if run.quick { 3 } else { 9 }, names);
+}
+
+fn after_kill_of(run: &Run, world: &World, rounds: usize, names: [&str; 2]) {
     let (mut verified, mut changed) = (Vec::new(), Vec::new());
-    for at in 0..if run.quick { 3 } else { 9 } {
+    for at in 0..rounds {
         let copy = run.path("killed.redb");
         let killed = Engine::open(&world.path).unwrap();
         let id = killed.issue(spec(at)).unwrap().key.id;
@@ -84,6 +88,60 @@ fn after_kill(run: &Run) {
     }
     print(names[0], median(&mut verified), "ms");
     print(names[1], median(&mut changed), "ms");
+}
+
+/// A store of ten million keys, which is built where a figure of it is asked for by name, or
+/// nothing is to be quick.
+pub(crate) fn ten_millions(run: &Run) {
+    let names = [
+        "verify_cold_10m_over_1m",
+        "batch_issue_10m_per_s",
+        "stats_10m_ms",
+        "open_10m_after_kill_ms",
+        "open_10m_after_kill_first_change_ms",
+    ];
+    if !run.wants(&names) || (run.quick && run.wanted.is_empty()) {
+        return;
+    }
+    let world = build(&run.path("10m.redb"), 10_000_000);
+    let engine = options(0).open(&world.path).unwrap();
+    let smaller = run.world();
+    let engine_1m = options(0).open(&smaller.path).unwrap();
+    let (_, _, ratio) = compare(
+        run.rounds(),
+        10_000,
+        |at| granted(&engine, world.pool[at % POOL]),
+        |at| granted(&engine_1m, smaller.pool[at % POOL]),
+    );
+    print(names[0], ratio, "ratio");
+    print(names[1], issued_per_s(&engine, &world, 5), "1/s");
+    print(names[2], stats_ms(&engine, 100), "ms");
+    engine.close().unwrap();
+    engine_1m.close().unwrap();
+    after_kill_of(run, &world, 3, [names[3], names[4]]);
+    std::fs::remove_file(&world.path).unwrap();
+}
+
+/// The median rate of batches of keys that are issued into a store, each with an owner of its own.
+pub(crate) fn issued_per_s(engine: &Engine, world: &World, batches: usize) -> f64 {
+    let rate = |batch: usize| {
+        let from = world.all.len() + batch * BATCH;
+        let batch: Vec<NewKey> = (from..from + BATCH).map(spec).collect();
+        let start = Instant::now();
+        assert_eq!(engine.issue_batch(batch).unwrap().len(), BATCH);
+        BATCH as f64 / start.elapsed().as_secs_f64()
+    };
+    median(&mut (0..batches).map(rate).collect::<Vec<_>>())
+}
+
+/// The counts of all keys by state, asked for while nothing else is done.
+pub(crate) fn stats_ms(engine: &Engine, rounds: usize) -> f64 {
+    let time = |_| {
+        let start = Instant::now();
+        black_box(engine.stats().unwrap());
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    median(&mut (0..rounds).map(time).collect::<Vec<_>>())
 }
 
 fn checks(run: &Run) {

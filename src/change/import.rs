@@ -20,7 +20,7 @@ use crate::model::reason::Reason;
 use crate::store::import::{ImportCounts, ImportRecord};
 use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
-use crate::store::tx::rows::NewRows;
+use crate::store::tx::rows::{NewEntries, NewRows};
 
 /// Begins an import. One that began already is given as it stands.
 pub(crate) fn begin(
@@ -125,7 +125,8 @@ pub(crate) fn import_keys(
             if let Some(quota) = plan.quota {
                 plan.cold.quota = Some(tx.new_quota(quota)?);
             }
-            tx.gather_key(&mut rows, &plan.record, &plan.cold)?;
+            tx.admit_key(&plan.record, &plan.cold)?;
+            rows.add(tx.ring(), &plan.record, &plan.cold)?;
             named.push(plan.record.id);
         }
         let event = AuditEvent::KeysImported {
@@ -134,7 +135,7 @@ pub(crate) fn import_keys(
         };
         tx.audit(actor, event)?;
     }
-    tx.write_rows(rows)?;
+    tx.write_rows(rows, NewEntries::default())?;
     Ok(told)
 }
 

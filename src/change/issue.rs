@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::caps::{self, Cap};
+use crate::crypto::digest::{DIGEST_LEN, Digest, Keyring};
 use crate::crypto::token::{self, Entropy};
 use crate::model::audit::AuditEvent;
 use crate::model::bounds;
@@ -17,11 +18,12 @@ use crate::model::owner::OwnerPath;
 use crate::model::quota::Quota;
 use crate::model::reason::Reason;
 use crate::model::secret::Token;
+use crate::store::pipe;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{KeyRecord, Phase, Scheme};
 use crate::store::tx::Tx;
 use crate::store::tx::held::{Accuracy, Holdings, Lapsed, Tally, weigh};
-use crate::store::tx::rows::NewRows;
+use crate::store::tx::rows::{APART_MIN, NewEntries, NewRows};
 
 /// Issues keys, all or none. The answers are in the order of the specs.
 pub(crate) fn issue(
@@ -50,16 +52,28 @@ pub(crate) fn issue(
     let ids = planned.iter().map(|plan| plan.record.id);
     let mut order: Vec<(KeyId, usize)> = ids.zip(0..).collect();
     order.sort_unstable();
-    let mut rows = NewRows::default();
-    for (_, at) in order {
-        if let Some(plan) = planned.get_mut(at) {
-            plan.write(tx, &mut rows, actor)?;
+    let tokens = draw_tokens(tx.ring(), &mut planned)?;
+    for ((_, at), seq) in order.iter().zip(tx.next_seq()..) {
+        if let Some(plan) = planned.get_mut(*at) {
+            plan.admit(tx, seq)?;
         }
     }
-    tx.write_rows(rows)?;
+    let (ring, apart) = (tx.ring(), planned.len() >= APART_MIN);
+    let mut in_order = order.iter().filter_map(|(_, at)| planned.get(*at));
+    let (mut rows, mut entries) = (NewRows::default(), NewEntries::default());
+    let add = |plan: &Plan| rows.add(ring, &plan.record, &plan.cold);
+    let mut chain = |plan: &Plan| tx.gather_audit(&mut entries, actor, plan.event());
+    let mut same = in_order.clone();
+    pipe::beside(
+        apart,
+        || in_order.try_for_each(add),
+        || same.try_for_each(&mut chain),
+    )?;
+    tx.write_rows(rows, entries)?;
     planned
         .into_iter()
-        .map(|plan| {
+        .zip(tokens)
+        .map(|(plan, token)| {
             let keyspace = batch
                 .keyspaces
                 .get(&plan.keyspace)
@@ -72,7 +86,7 @@ pub(crate) fn issue(
                     plan.quota
                         .map(|quota| QuotaRecord::new(quota, 1, 0, tx.now()).status(tx.now())),
                 ),
-                token: plan.token,
+                token,
             })
         })
         .collect()
@@ -83,7 +97,7 @@ pub(crate) struct Drawn {
     pub(crate) id: KeyId,
     pub(crate) token: Token,
     pub(crate) pepper: u8,
-    pub(crate) digest: crate::crypto::digest::Digest,
+    pub(crate) digest: Digest,
 }
 
 /// Draws an id that is not taken, and a secret.
@@ -93,20 +107,65 @@ pub(crate) fn draw(
     entropy: &mut Entropy,
     is_taken: impl Fn(KeyId) -> Result<bool, Error>,
 ) -> Result<Drawn, Error> {
+    let id = draw_id(tx, entropy, is_taken)?;
+    draw_token(tx.ring(), prefix, id, entropy)
+}
+
+/// Draws an id that is not taken.
+fn draw_id(
+    tx: &Tx<'_>,
+    entropy: &mut Entropy,
+    is_taken: impl Fn(KeyId) -> Result<bool, Error>,
+) -> Result<KeyId, Error> {
     // A millisecond has 2^18 ids. Where it is crowded, the next ones serve.
     let mut at_ms = tx.now().unix_ms().max(KeyId::FIRST_MS);
-    let id = loop {
+    loop {
         let id = KeyId::from_time(at_ms, entropy.u32()?);
         if !is_taken(id)? {
-            break id;
+            return Ok(id);
         }
         at_ms = at_ms.saturating_add(1);
+    }
+}
+
+/// Draws the tokens of keys that passed all checks, and puts their digests into the records; half
+/// of many on a thread of its own.
+fn draw_tokens(ring: &Keyring, plans: &mut [Plan]) -> Result<Vec<Token>, Error> {
+    let draw = |plans: &mut [Plan], into: &mut Vec<Token>| {
+        let mut entropy = Entropy::new();
+        plans.iter_mut().try_for_each(|plan| {
+            let record = &mut plan.record;
+            let drawn = draw_token(ring, &plan.keyspace, record.id, &mut entropy)?;
+            (record.pepper, record.digest) = (drawn.pepper, drawn.digest);
+            into.push(drawn.token);
+            Ok(())
+        })
     };
+    let apart = plans.len() >= APART_MIN;
+    let (mut tokens, mut behind) = (Vec::with_capacity(plans.len()), Vec::new());
+    let (first, second) = plans.split_at_mut(if apart { plans.len() / 2 } else { plans.len() });
+    pipe::beside(
+        apart,
+        || draw(second, &mut behind),
+        || draw(first, &mut tokens),
+    )?;
+    tokens.append(&mut behind);
+    Ok(tokens)
+}
+
+/// Draws the secret of a key's token.
+fn draw_token(
+    ring: &Keyring,
+    prefix: &Prefix,
+    id: KeyId,
+    entropy: &mut Entropy,
+) -> Result<Drawn, Error> {
     let secret = token::draw_secret(entropy)?;
-    let text = token::print(prefix, id, &secret);
-    let parsed = token::parse(text.as_bytes())
+    let text = token::print(prefix, id, &secret)?;
+    let parts = token::split(text.as_bytes())
         .ok_or(Error::Internal("a token just printed does not parse"))?;
-    let (pepper, digest) = tx.ring().sign(parsed.signed);
+    debug_assert!(parts.is_token(), "each digit, and the checksum");
+    let (pepper, digest) = ring.sign(parts.signed);
     Ok(Drawn {
         id,
         pepper,
@@ -115,12 +174,11 @@ pub(crate) fn draw(
     })
 }
 
-/// A key that passed all checks.
+/// A key that passed all checks, but for its token: what makes the digest is the caller's.
 pub(super) struct Plan {
     keyspace: Prefix,
     pub(super) record: KeyRecord,
     pub(super) cold: ColdRecord,
-    token: Token,
     pub(super) quota: Option<Quota>,
     /// The keys to revoke for it.
     pub(super) superseded: Vec<KeyRecord>,
@@ -131,13 +189,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn write(
-        &mut self,
-        tx: &mut Tx<'_>,
-        rows: &mut NewRows,
-        actor: Option<&str>,
-    ) -> Result<(), Error> {
-        let seq = tx.next_seq();
+    /// Takes the key in with what goes for it; its rows are still to be written. `seq`: the position
+    /// of its audit entry.
+    fn admit(&mut self, tx: &mut Tx<'_>, seq: u64) -> Result<(), Error> {
         for old in &self.superseded {
             supersede(tx, old, seq)?;
         }
@@ -147,19 +201,18 @@ impl Plan {
         }
         self.record.revision = seq;
         if let Some(quota) = self.quota {
-            self.cold.quota = Some(tx.new_quota(quota)?);
+            self.cold.quota = Some(tx.new_quota_at(seq, quota)?);
         }
-        tx.gather_key(rows, &self.record, &self.cold)?;
-        tx.gather_audit(
-            rows,
-            actor,
-            AuditEvent::KeyIssued {
-                key: self.record.id,
-                keyspace: self.keyspace,
-                owner: self.record.owner.clone(),
-                superseded: self.superseded.iter().map(|key| key.id).collect(),
-            },
-        )
+        tx.admit_key(&self.record, &self.cold)
+    }
+
+    fn event(&self) -> AuditEvent {
+        AuditEvent::KeyIssued {
+            key: self.record.id,
+            keyspace: self.keyspace,
+            owner: self.record.owner.clone(),
+            superseded: self.superseded.iter().map(|key| key.id).collect(),
+        }
     }
 }
 
@@ -262,13 +315,13 @@ impl Batch {
             true => Ok(true),
             false => Ok(id <= newest && tx.id_is_taken(id)?),
         };
-        let drawn = draw(tx, &spec.keyspace, entropy, is_taken)?;
-        self.ids.insert(drawn.id);
+        let id = draw_id(tx, entropy, is_taken)?;
+        self.ids.insert(id);
         Ok(Plan {
             keyspace: spec.keyspace,
             record: KeyRecord {
-                id: drawn.id,
-                lineage: drawn.id,
+                id,
+                lineage: id,
                 keyspace: keyspace.id,
                 plan,
                 has_quota: spec.quota.is_some(),
@@ -280,10 +333,10 @@ impl Batch {
                 not_before,
                 expires_at,
                 revision: 0,
-                pepper: drawn.pepper,
+                pepper: tx.ring().signing_pepper(),
                 scheme: Scheme::Native,
                 import: 0,
-                digest: drawn.digest,
+                digest: [0; DIGEST_LEN],
                 owner: spec.owner.clone(),
                 networks: spec.networks.clone(),
             },
@@ -300,7 +353,6 @@ impl Batch {
                 foreign_id: None,
             },
             quota: spec.quota,
-            token: drawn.token,
             superseded: holdings.good,
             lapsed: holdings.lapsed,
             damaged: holdings.damaged,

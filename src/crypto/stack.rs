@@ -1,7 +1,7 @@
 //! Secrets on a stack: what a hash, a signature or a seal has worked with stays where it
 //! was until later calls write there.
 //!
-//! A caller's thread goes on and does so soon. The engine's own threads wait for seconds,
+//! A caller's thread goes on and does so soon. The engine's own threads wait for seconds, or end,
 //! and lead changes of callers, whose secrets these may be: they clear what they have used.
 
 use std::hint::black_box;

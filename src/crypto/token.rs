@@ -121,19 +121,26 @@ fn checksum_of(body: &[u8]) -> [u8; CHECKSUM_LEN] {
 }
 
 /// Puts a token together.
-pub(crate) fn print(prefix: &Prefix, id: KeyId, secret: &[u8; SECRET_LEN]) -> Zeroizing<String> {
+///
+/// # Errors
+/// [`Error::Internal`] for a secret that is not ASCII.
+pub(crate) fn print(
+    prefix: &Prefix,
+    id: KeyId,
+    secret: &[u8; SECRET_LEN],
+) -> Result<Zeroizing<String>, Error> {
     // The capacity is that of the longest token, so that no reallocation leaves half of
     // a secret behind.
     let mut text = Zeroizing::new(String::with_capacity(Prefix::LEN_MAX + 1 + SIGNED_LEN));
-    let mut push = |bytes: &[u8]| text.extend(bytes.iter().map(|byte| char::from(*byte)));
-    push(prefix.as_bytes());
-    push(b"_");
-    push(&id.text());
-    push(b"_");
-    push(secret);
+    let not_ascii = |_| Error::Internal("a token is not ASCII");
+    let (id, secret) = (id.text(), std::str::from_utf8(secret).map_err(not_ascii)?);
+    let id = std::str::from_utf8(&id).map_err(not_ascii)?;
+    for part in [prefix.as_str(), "_", id, "_", secret] {
+        text.push_str(part);
+    }
     let checksum = checksum_of(text.as_bytes());
-    text.extend(checksum.map(char::from));
-    text
+    text.push_str(std::str::from_utf8(&checksum).map_err(not_ascii)?);
+    Ok(text)
 }
 
 /// Draws a secret from the operating system's generator, without modulo bias:
@@ -205,7 +212,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn token(prefix: &str, raw: u64, secret: &[u8; SECRET_LEN]) -> String {
-        print(&prefix.parse().unwrap(), KeyId::from_raw(raw), secret).to_string()
+        print(&prefix.parse().unwrap(), KeyId::from_raw(raw), secret)
+            .unwrap()
+            .to_string()
     }
 
     #[test]

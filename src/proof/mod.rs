@@ -92,5 +92,5 @@ pub fn draw_secrets(count: usize, mut each: impl FnMut(&[u8; SECRET_LEN])) -> Re
 /// # Errors
 /// [`Error::Invalid`] for what is no prefix.
 pub fn print_token(prefix: &str, id: KeyId, secret: &[u8; SECRET_LEN]) -> Result<String, Error> {
-    Ok(token::print(&prefix.parse()?, id, secret).to_string())
+    Ok(token::print(&prefix.parse()?, id, secret)?.to_string())
 }

@@ -45,7 +45,7 @@ pub(crate) mod open;
 pub(crate) mod owner_settings;
 mod owner_told;
 mod partial;
-mod pipe;
+pub(crate) mod pipe;
 pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod quota;

@@ -9,6 +9,7 @@ use std::thread::Builder;
 
 use redb::{Key, Range, Value};
 
+use crate::crypto::stack::clear_stack;
 use crate::model::error::Error;
 use crate::store::failure::{OrStore, guarded};
 
@@ -120,7 +121,7 @@ where
 /// Does two things of which neither needs the other: the first on a thread of its own, where
 /// `apart` and where one can be started, and otherwise before the second. A panic of either is
 /// the caller's.
-pub(super) fn beside<F: FnOnce() -> Result<(), Error> + Send>(
+pub(crate) fn beside<F: FnOnce() -> Result<(), Error> + Send>(
     apart: bool,
     first: F,
     second: impl FnOnce() -> Result<(), Error>,
@@ -129,7 +130,12 @@ pub(super) fn beside<F: FnOnce() -> Result<(), Error> + Send>(
     let apart = apart && !cfg!(gatekey_shuttle);
     std::thread::scope(|scope| {
         let (give, given) = sync_channel::<F>(1);
-        let run = move || given.recv().map_or(Ok(()), |first| first());
+        let run = move || {
+            let done = given.recv().map_or(Ok(()), |first| first());
+            // It may have drawn tokens, and who gets its memory next is not known.
+            clear_stack();
+            done
+        };
         let builder = Builder::new().name("gatekey-rows".to_owned());
         let thread = apart.then(|| builder.spawn_scoped(scope, run));
         let Some(Ok(thread)) = thread else {

@@ -396,7 +396,7 @@ fn an_unknown_id_and_a_wrong_secret_take_the_same_hashes_and_comparisons() {
             .mutate(move |tx| change::issue::issue(tx, &new, None))
             .unwrap();
         let prefix = "acme".parse().unwrap();
-        let with = |id| token::print(&prefix, id, &[b'x'; 43]).to_string();
+        let with = |id| token::print(&prefix, id, &[b'x'; 43]).unwrap().to_string();
         let [live, revoked] = [0, 1].map(|at: usize| issued[at].key.id);
         let revocation = Revocation::new(Reason::KeyCompromise);
         core.mutate(move |tx| change::revoke::revoke(tx, revoked, &revocation, None))

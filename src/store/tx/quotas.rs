@@ -43,7 +43,11 @@ impl Tx<'_> {
 
     /// Makes a quota for a key, under the number of the mutation's audit entry.
     pub(crate) fn new_quota(&mut self, quota: Quota) -> Result<u64, Error> {
-        let number = self.next_seq();
+        self.new_quota_at(self.next_seq(), quota)
+    }
+
+    /// The same of a change whose audit entry will have a position.
+    pub(crate) fn new_quota_at(&mut self, number: u64, quota: Quota) -> Result<u64, Error> {
         let record = QuotaRecord::new(quota, 1, number, self.clock);
         self.put_quota(number, &record)?;
         Ok(number)

@@ -2,7 +2,7 @@
 //! table by table, each in the order of its keys.
 
 use super::{Replaced, Tx};
-use crate::crypto::digest::Tag;
+use crate::crypto::digest::{Keyring, Tag};
 use crate::model::audit::AuditEvent;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
@@ -14,20 +14,28 @@ use crate::store::record::KeyRecord;
 use crate::store::tables::{self, NAMED, Tagged};
 use crate::store::{counts, pipe, read};
 
-/// For how many keys it is worth starting a thread that writes their indexes.
-pub(super) const APART_MIN: usize = 1000;
+/// For how many keys it is worth starting a thread that draws their tokens, or writes their
+/// indexes.
+pub(crate) const APART_MIN: usize = 1000;
 
-/// What is gathered. Nothing of it can be read before [`Tx::write_rows`].
+/// What is gathered of keys. Nothing of it can be read before [`Tx::write_rows`].
 #[derive(Default)]
 pub(crate) struct NewRows {
     packed: Packed,
     keys: Vec<(KeyId, Span)>,
     cold: Vec<(KeyId, Cold)>,
-    by_owner: Vec<(Span, Held)>,
+    by_owner: Vec<Span>,
+    held: Vec<(Span, held::Row)>,
     by_keyspace: Vec<((u32, u64), ())>,
     by_end: Vec<((u64, u64), ())>,
     by_turn: Vec<((u64, u64), ())>,
-    audit: Vec<(u64, Span)>,
+}
+
+/// Audit entries that are gathered, by their positions.
+#[derive(Default)]
+pub(crate) struct NewEntries {
+    packed: Packed,
+    entries: Vec<(u64, Span)>,
 }
 
 /// Keys and values of rows, one behind the other: an allocation for each would take as long as
@@ -55,9 +63,6 @@ impl Packed {
     }
 }
 
-/// The row in the index of held keys, if there is one.
-type Held = Option<(Span, held::Row)>;
-
 /// A cold record, and what something in memory depends on of it.
 struct Cold {
     bytes: Span,
@@ -65,27 +70,18 @@ struct Cold {
     limits: Option<Vec<Limit>>,
 }
 
-impl Tx<'_> {
-    /// Writes a new key.
-    pub(crate) fn insert_key(&mut self, key: &KeyRecord, cold: &ColdRecord) -> Result<(), Error> {
-        let mut rows = NewRows::default();
-        self.gather_key(&mut rows, key, cold)?;
-        self.write_rows(rows)
-    }
-
-    /// Gathers the rows of a new key. What finds imported keys is written at once.
-    pub(crate) fn gather_key(
+impl NewRows {
+    /// Gathers the rows of a new key.
+    pub(crate) fn add(
         &mut self,
-        rows: &mut NewRows,
+        ring: &Keyring,
         key: &KeyRecord,
         cold: &ColdRecord,
     ) -> Result<(), Error> {
-        self.writing();
-        self.recount(None, Some(key))?;
         let id = key.id.raw();
-        let (ring, packed) = (self.ring, &mut rows.packed);
+        let packed = &mut self.packed;
         let ((), bytes) = packed.add(|packed| key.encode_onto(ring, packed))?;
-        rows.keys.push((key.id, bytes));
+        self.keys.push((key.id, bytes));
         let ((), bytes) = packed
             .add(|packed| tables::seal_onto(ring, Tagged::Cold, &id.to_le_bytes(), cold, packed))?;
         let (quota, limits) = (cold.quota, cold.limits.clone());
@@ -94,26 +90,40 @@ impl Tx<'_> {
             quota,
             limits,
         };
-        rows.cold.push((key.id, cold_row));
+        self.cold.push((key.id, cold_row));
         let ((), index) = packed.add(|packed| {
             tables::push_owner_index_key(packed, &key.owner, key.keyspace, key.id);
             Ok(())
         })?;
-        let held = match held::row_of(key) {
-            Some(row) => {
-                let ((), place) = packed.add(|packed| {
-                    tables::push_held_key(packed, key.keyspace, &key.owner, key.id);
-                    Ok(())
-                })?;
-                Some((place, row))
-            }
-            None => None,
-        };
-        rows.by_owner.push((index, held));
-        rows.by_keyspace.push(((key.keyspace, id), ()));
+        self.by_owner.push(index);
+        if let Some(row) = held::row_of(key) {
+            let ((), place) = packed.add(|packed| {
+                tables::push_held_key(packed, key.keyspace, &key.owner, key.id);
+                Ok(())
+            })?;
+            self.held.push((place, row));
+        }
+        self.by_keyspace.push(((key.keyspace, id), ()));
         let end = key.ends_at().map(|end| ((end.unix_ms(), id), ()));
-        rows.by_end.extend(end);
-        (rows.by_turn).extend(counts::turn_rows(key).map(|row| (row, ())));
+        self.by_end.extend(end);
+        (self.by_turn).extend(counts::turn_rows(key).map(|row| (row, ())));
+        Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// Writes a new key.
+    pub(crate) fn insert_key(&mut self, key: &KeyRecord, cold: &ColdRecord) -> Result<(), Error> {
+        self.admit_key(key, cold)?;
+        let mut rows = NewRows::default();
+        rows.add(self.ring, key, cold)?;
+        self.write_rows(rows, NewEntries::default())
+    }
+
+    /// Counts a new key whose rows are to be written, and writes what finds imported keys.
+    pub(crate) fn admit_key(&mut self, key: &KeyRecord, cold: &ColdRecord) -> Result<(), Error> {
+        self.writing();
+        self.recount(None, Some(key))?;
         self.move_foreign(None, Some(key))?;
         if let Some(foreign_id) = &cold.foreign_id {
             self.put_foreign_id(key, foreign_id)?;
@@ -125,49 +135,41 @@ impl Tx<'_> {
     /// Gathers the audit entry of a change. Each later entry follows on it.
     pub(crate) fn gather_audit(
         &mut self,
-        rows: &mut NewRows,
+        entries: &mut NewEntries,
         actor: Option<&str>,
         event: AuditEvent,
     ) -> Result<(), Error> {
-        let (seq, bytes) = rows.packed.add(|packed| self.chain(actor, event, packed))?;
-        rows.audit.push((seq, bytes));
+        let add = |bytes: &mut Vec<u8>| self.chain(actor, event, bytes);
+        let (seq, bytes) = entries.packed.add(add)?;
+        entries.entries.push((seq, bytes));
         Ok(())
     }
 
     /// Writes what was gathered.
-    pub(crate) fn write_rows(&mut self, rows: NewRows) -> Result<(), Error> {
+    pub(crate) fn write_rows(&mut self, rows: NewRows, entries: NewEntries) -> Result<(), Error> {
         let NewRows {
             packed,
             mut keys,
             mut cold,
             by_owner,
+            held,
             mut by_keyspace,
             mut by_end,
             mut by_turn,
-            audit,
         } = rows;
-        // What finds the keys, beside what they are: no table of the one is of the other.
+        // Each table is one thread's. The two take about as long: most of it is the rows that go to
+        // pages all over a table, by owner and of what is held.
         let apart = keys.len() >= APART_MIN;
         let packed = &packed;
-        let (in_by_owner, in_held) = (&mut self.by_owner, &mut self.held);
-        let (in_by_keyspace, in_by_end) = (&mut self.by_keyspace, &mut self.by_end);
-        let in_by_turn = &mut self.by_turn;
-        let write_indexes = move || {
-            let by_owner = by_owner.into_iter();
-            let unpack = |(row, held): (Span, Held)| {
-                let held = held.map(|(place, row)| (packed.of(place), row));
-                (packed.of(row), held)
-            };
-            let mut by_owner: Vec<_> = by_owner.map(unpack).collect();
+        let (in_by_owner, in_by_keyspace) = (&mut self.by_owner, &mut self.by_keyspace);
+        let (in_by_end, in_by_turn) = (&mut self.by_end, &mut self.by_turn);
+        let write_by_owner = move || {
+            let mut by_owner: Vec<_> = by_owner.iter().map(|row| packed.of(*row)).collect();
             by_owner.sort_unstable();
-            // In one keyspace they are in order now.
-            let mut held: Vec<_> = by_owner.iter().filter_map(|(_, held)| *held).collect();
-            held.sort_unstable();
             by_keyspace.sort_unstable();
             by_end.sort_unstable();
             by_turn.sort_unstable();
-            in_by_owner.insert_in_order(&by_owner, |(row, _)| (*row, NAMED), |_, _| {})?;
-            in_held.insert_in_order(&held, |(place, row)| (*place, *row), |_, _| {})?;
+            in_by_owner.insert_in_order(&by_owner, |row| (*row, NAMED), |_, _| {})?;
             in_by_keyspace.insert_in_order(&by_keyspace, |row| *row, |_, _| {})?;
             in_by_end.insert_in_order(&by_end, |row| *row, |_, _| {})?;
             in_by_turn.insert_in_order(&by_turn, |row| *row, |_, _| {})
@@ -175,6 +177,7 @@ impl Tx<'_> {
 
         let (ring, taken, delta) = (self.ring, &mut self.taken, &mut self.delta);
         let (in_keys, in_cold, in_audit) = (&mut self.keys, &mut self.cold, &mut self.audit);
+        let in_held = &mut self.held;
         let write_records = move || {
             keys.sort_unstable_by_key(|(id, _)| *id);
             cold.sort_unstable_by_key(|(id, _)| *id);
@@ -182,8 +185,8 @@ impl Tx<'_> {
             let keys: Vec<_> = keys.iter().map(unpack).collect();
             let unpack = |(id, cold): (KeyId, Cold)| (id, packed.of(cold.bytes), cold);
             let cold: Vec<_> = cold.into_iter().map(unpack).collect();
-            let unpack = |(seq, bytes): &(u64, Span)| (*seq, packed.of(*bytes));
-            let audit: Vec<_> = audit.iter().map(unpack).collect();
+            let unpack = |(seq, bytes): &(u64, Span)| (*seq, entries.packed.of(*bytes));
+            let audit: Vec<_> = entries.entries.iter().map(unpack).collect();
             let changed = &mut delta.keys;
             let note = |(id, bytes): &(KeyId, &[u8]), old: Replaced<'_>| {
                 let old: Option<Tag> = old.map(|old| tag_of(old.value()));
@@ -201,9 +204,14 @@ impl Tx<'_> {
                 }
             };
             in_cold.insert_in_order(&cold, |(id, bytes, _)| (id.raw(), *bytes), note)?;
-            in_audit.insert_in_order(&audit, |(seq, bytes)| (*seq, *bytes), |_, _| {})
+            in_audit.insert_in_order(&audit, |(seq, bytes)| (*seq, *bytes), |_, _| {})?;
+
+            let unpack = |(place, row): &(Span, held::Row)| (packed.of(*place), *row);
+            let mut held: Vec<_> = held.iter().map(unpack).collect();
+            held.sort_unstable();
+            in_held.insert_in_order(&held, |row| *row, |_, _| {})
         };
-        pipe::beside(apart, write_indexes, write_records)
+        pipe::beside(apart, write_by_owner, write_records)
     }
 
     /// Adds the next entry of the trail to some bytes, and says to which position it is to be
