@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Draws the charts of docs/COMPARE.md from the output of benches/peers.
+"""Draws the charts of docs/COMPARE.md and docs/BENCHMARKS.md from what the benches have printed.
 
-    python3 benches/chart.py          # docs/peers.txt -> docs/throughput.svg, docs/latency.svg
+    python3 benches/chart.py          # docs/peers.txt -> docs/throughput.svg, docs/latency.svg;
+                                      # docs/figures.txt -> docs/hits.svg
 
 The charts follow the reader's light or dark theme, and need nothing but Python.
 """
@@ -145,7 +146,33 @@ def latency(rows, where):
     chart.write(DOCS / "latency.svg", f"{about}. {where}")
 
 
+def hits(text):
+    """What a verification from memory takes by the number of keys, beside the floor."""
+    figure = lambda name: float(re.search(rf"^{name} (\S+)", text, re.M)[1])
+    sizes = [("1k", "1,000 keys"), ("10k", "10,000 keys"), ("100k", "100,000 keys"), ("1m", "1 million keys")]
+    chart = Chart(
+        "Time of a verification from memory, 1 thread",
+        "Green: all of it, by gatekey. Grey: a hash of the token, a look-up in a map and a comparison alone. Less is better.",
+        2 * len(sizes),
+    )
+    most, room = 600, WIDTH - LEFT - RIGHT
+    chart.ticks([(LEFT + room * ns / most, f"{ns} ns" if ns else "0") for ns in range(0, most + 1, 100)])
+    told = []
+    for at, (size, name) in enumerate(sizes):
+        chart.put("text", LEFT - 12, TOP + ROW * (2 * at + 1) + 5, name, "end")
+        pair = figure(f"verify_hit_{size}_ns"), figure(f"verify_floor_{size}_ns")
+        for below, (kind, ns) in enumerate(zip(["ours", "peer"], pair)):
+            y = TOP + ROW * (2 * at + 0.65 + 0.7 * below)
+            chart.parts.append(
+                f'<rect class="{kind}" x="{LEFT}" y="{y - 9:.1f}" width="{room * ns / most:.1f}" height="18" rx="2"/>'
+            )
+            chart.put("note", LEFT + room * ns / most + 8, y + 4.5, f"{ns:,.0f}")
+        told.append(f"{name}: {pair[0]:,.0f} ns, and {pair[1]:,.0f} ns of the floor")
+    chart.write(DOCS / "hits.svg", f"{'; '.join(told)}. {text.splitlines()[0].lstrip('# ')}.")
+
+
 def main():
+    hits((DOCS / "figures.txt").read_text())
     text = (DOCS / "peers.txt").read_text()
     head = dict(line.split(": ", 1) for line in text.splitlines()[:4])
     where = f"1 million keys; {head['machine']}; {head['date'].split()[0]}."

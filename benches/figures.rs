@@ -379,10 +379,16 @@ fn percentiles(run: &Run, engine: &Engine, world: &World) {
 
 /// Hits in small stores, in a table that would hold a million keys.
 fn small(run: &Run) {
-    for (count, name) in [
-        (1_000, "verify_hit_over_floor_1k"),
-        (100_000, "verify_hit_over_floor_100k"),
+    let names = |count: &str| {
+        ["hit_over_floor_?", "hit_?_ns", "floor_?_ns"]
+            .map(|name| format!("verify_{}", name.replace('?', count)))
+    };
+    for (count, names) in [
+        (1_000, names("1k")),
+        (10_000, names("10k")),
+        (100_000, names("100k")),
     ] {
+        let [name, hit_name, floor_name] = names.each_ref().map(String::as_str);
         let hot_name = "verify_hot_over_floor";
         let has_hot = count == 1_000;
         if !(run.wants(&[name]) || has_hot && run.wants(&[hot_name])) {
@@ -394,12 +400,14 @@ fn small(run: &Run) {
         let floor = Floor::new(&world);
         let in_pool = |at: usize| at % world.pool.len();
         if run.wants(&[name]) {
-            let (_, _, ratio) = compare(
+            let (hit, bare, ratio) = compare(
                 run.rounds(),
                 20_000,
                 |at| granted(&engine, world.pool[in_pool(at)]),
                 |at| floor.check(at),
             );
+            print(floor_name, bare, "ns");
+            print(hit_name, hit, "ns");
             print(name, ratio, "ratio");
         }
         if has_hot && run.wants(&[hot_name]) {
