@@ -523,20 +523,18 @@ fn cold(run: &Run) {
         let copy = run.path("copy.redb");
         engine.backup(&copy).unwrap();
         let bare = Bare::new(&copy, &world.pool);
-        let (ns, _, ratio) = compare(
-            run.rounds(),
-            10_000,
-            |at| granted(&engine, world.pool[at % POOL]),
-            |at| bare.get(at, false),
-        );
+        let over_bare = |with_tag| {
+            compare(
+                run.rounds(),
+                10_000,
+                |at| granted(&engine, world.pool[at % POOL]),
+                |at| bare.get(at, with_tag),
+            )
+        };
+        let (ns, _, ratio) = over_bare(false);
         print(names[0], ns, "ns");
         print(names[1], ratio, "ratio");
-        let (_, _, ratio) = compare(
-            run.rounds(),
-            10_000,
-            |at| granted(&engine, world.pool[at % POOL]),
-            |at| bare.get(at, true),
-        );
+        let (_, _, ratio) = over_bare(true);
         print(names[2], ratio, "ratio");
     }
     if run.wants(&names[3..]) {

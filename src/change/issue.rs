@@ -62,12 +62,12 @@ pub(crate) fn issue(
     let mut in_order = order.iter().filter_map(|(_, at)| planned.get(*at));
     let (mut rows, mut entries) = (NewRows::default(), NewEntries::default());
     let add = |plan: &Plan| rows.add(ring, &plan.record, &plan.cold);
-    let mut chain = |plan: &Plan| tx.gather_audit(&mut entries, actor, plan.event());
+    let chain = |plan: &Plan| tx.gather_audit(&mut entries, actor, plan.event());
     let mut same = in_order.clone();
     pipe::beside(
         apart,
         || in_order.try_for_each(add),
-        || same.try_for_each(&mut chain),
+        || same.try_for_each(chain),
     )?;
     tx.write_rows(rows, entries)?;
     planned

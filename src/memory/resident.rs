@@ -482,7 +482,7 @@ impl Resident {
 
     /// Lets two sets, or one, be written: no reader takes what it finds in them meanwhile. Their
     /// lock is held.
-    fn writing<T>(&self, [first, second]: [usize; 2], write: impl FnOnce() -> T) -> T {
+    fn writing(&self, [first, second]: [usize; 2], write: impl FnOnce()) {
         let second = (first != second).then_some(second);
         let sets = || [Some(first), second].into_iter().flatten();
         let versions = || sets().filter_map(|set| self.versions.get(set));
@@ -493,9 +493,8 @@ impl Resident {
         };
         step(Ordering::Relaxed);
         fence(Ordering::Release);
-        let written = write();
+        write();
         step(Ordering::Release);
-        written
     }
 
     /// The ways of a key, and of the parts of its record, with their ids' words. The sets' lock is

@@ -571,6 +571,19 @@ fn what_was_in_the_table_before_it_grew_is_never_found_again() {
 }
 
 #[test]
+fn what_was_in_the_table_before_it_grew_is_there_once_it_is_put_back() {
+    for raw in 0..200 {
+        let table = with_sets(8, 64);
+        fill(&table, raw, 1);
+        table.grow(table.leave_to_fill().unwrap());
+        assert_eq!(get(&table, raw), None, "{raw}");
+        // The same record, which may still stand in the place that it gets.
+        fill(&table, raw, 1);
+        assert_eq!(get(&table, raw), Some(1), "{raw}");
+    }
+}
+
+#[test]
 fn keys_are_spread_over_the_sets_and_the_fingerprints() {
     let table = with_sets(1000, 1000);
     let (mut sets, mut fingerprints) = (vec![0_u32; 1000], vec![0_u32; 256]);
