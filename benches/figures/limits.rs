@@ -7,22 +7,28 @@ use std::time::Duration;
 
 use gatekey::{Engine, LevelDefaults, Limit, NewKey, NewKeyspace, Options, Plan, Quota, Refill};
 
-use crate::world::lay_out;
+use crate::world::{Floor, lay_out};
 use crate::{BATCH, Run, compare, granted, median, print, throughput};
 
 pub(crate) const KEYS: usize = 50_000;
 const ORGANISATIONS: usize = 1_000;
 /// So many requests that none is refused.
 const MANY: u32 = 4_000_000_000;
-const NAMES: [&str; 5] = [
-    "verify_limited_over_plain",
+/// Over the same keys without, and over the floor of the same tokens.
+const LIMITED: [&str; 2] = ["verify_limited_over_plain", "verify_limited_over_floor"];
+const THREE_LEVELS: [&str; 2] = [
     "verify_three_levels_over_plain",
-    "verify_quota_over_plain",
-    "verify_hot_owner_threads_2_speedup",
+    "verify_three_levels_over_floor",
+];
+const QUOTA: [&str; 2] = ["verify_quota_over_plain", "verify_quota_over_floor"];
+const HOT_OWNER: [&str; 1] = ["verify_hot_owner_threads_2_speedup"];
+const COUNTERS: [&str; 2] = [
     "verify_two_counters_over_plain",
+    "verify_three_counters_over_plain",
 ];
 
-/// The least that two limits can be: two counts under a lock, in a cache line of their own.
+/// The least that two limits of a level can be: two counts under a lock, in a cache line of
+/// their own.
 #[derive(Default)]
 #[repr(align(64))]
 struct Line(Mutex<[u64; 2]>);
@@ -42,6 +48,7 @@ impl Line {
 /// An engine, and its tokens in a random order, the same for all.
 pub(crate) struct Place {
     pub(crate) engine: Engine,
+    all: Vec<String>,
     pool: Vec<&'static str>,
 }
 
@@ -74,7 +81,11 @@ impl Place {
             tokens.extend(issued.iter().map(|key| key.token.expose().to_owned()));
         }
         let pool = lay_out(&tokens, 11);
-        let place = Self { engine, pool };
+        let place = Self {
+            engine,
+            all: tokens,
+            pool,
+        };
         // Twice: while its table grows, it forgets.
         (0..2 * KEYS).for_each(|at| place.verify(at));
         place
@@ -90,59 +101,67 @@ fn hourly() -> Limit {
 }
 
 pub(crate) fn limits(run: &Run) {
-    if !run.wants(&NAMES) {
+    let all = [&LIMITED[..], &THREE_LEVELS, &QUOTA, &HOT_OWNER, &COUNTERS];
+    if !run.wants(&all.concat()) {
         return;
     }
     let plain = Place::new(ORGANISATIONS, |new| new, |key| key);
-    let over_plain = |name: &str, place: &Place| {
-        let (_, _, ratio) = compare(
-            run.rounds(),
-            20_000,
-            |at| place.verify(at),
-            |at| plain.verify(at),
-        );
-        print(name, ratio, "ratio");
+    let floor = Floor::over(&plain.all, &plain.pool);
+    let over_both = |names: &[&str; 2], place: &Place| {
+        let verify = |at: usize| place.verify(at);
+        let ratio = |name: &str, other: &mut dyn FnMut(usize)| {
+            let (_, _, ratio) = compare(run.rounds(), 20_000, verify, other);
+            print(name, ratio, "ratio");
+        };
+        ratio(names[0], &mut |at| plain.verify(at));
+        ratio(names[1], &mut |at| floor.check(at));
     };
-    if run.wants(&NAMES[..1]) {
+    if run.wants(&LIMITED) {
         let both = Plan::new("both")
             .limit(hourly())
             .limit(Limit::per_second(MANY));
         let of_key = |new: NewKeyspace| new.plan(both).default_plan("both");
-        over_plain(NAMES[0], &Place::new(ORGANISATIONS, of_key, |key| key));
+        over_both(&LIMITED, &Place::new(ORGANISATIONS, of_key, |key| key));
     }
-    if run.wants(&NAMES[4..]) {
-        let place = Place::new(ORGANISATIONS, |new| new, |key| key);
-        // Each key's own, found by its number: as the keys lie, they are no neighbours.
-        let lines: Vec<Line> = (0..KEYS).map(|_| Line::default()).collect();
-        let line = |at: usize| &lines[at % KEYS * 7_919 % KEYS];
-        let (_, _, ratio) = compare(
-            run.rounds(),
-            20_000,
-            |at| {
-                line(at).touch();
-                place.verify(at);
-                line(at).count();
-            },
-            |at| plain.verify(at),
-        );
-        print(NAMES[4], ratio, "ratio");
+    if run.wants(&COUNTERS) {
+        // Found by numbers: as the keys lie, they are no neighbours. A key's own, those of
+        // projects and those of organisations.
+        let lines = [KEYS, 6 * ORGANISATIONS, ORGANISATIONS]
+            .map(|len| (0..len).map(|_| Line::default()).collect::<Vec<_>>());
+        let line = |at: usize, of: &Vec<Line>| at % KEYS * 7_919 % KEYS % of.len();
+        for (name, lines) in COUNTERS.iter().zip([&lines[..1], &lines]) {
+            let (_, _, ratio) = compare(
+                run.rounds(),
+                20_000,
+                |at| {
+                    lines.iter().for_each(|of| of[line(at, of)].touch());
+                    plain.verify(at);
+                    lines.iter().for_each(|of| of[line(at, of)].count());
+                },
+                |at| plain.verify(at),
+            );
+            print(name, ratio, "ratio");
+        }
     }
-    if run.wants(&NAMES[1..2]) {
+    if run.wants(&THREE_LEVELS) {
         let of_levels = |new: NewKeyspace| {
             let new = new.plan(Plan::new("tier").limit(hourly()));
             (1..=3).fold(new, |new, level| {
                 new.owner_defaults(level, LevelDefaults::new().plan("tier"))
             })
         };
-        over_plain(NAMES[1], &Place::new(ORGANISATIONS, of_levels, |key| key));
+        over_both(
+            &THREE_LEVELS,
+            &Place::new(ORGANISATIONS, of_levels, |key| key),
+        );
     }
-    if run.wants(&NAMES[2..3]) {
+    if run.wants(&QUOTA) {
         // A slice is a thousand requests, and no key is used as often.
         let quota = Quota::new(Quota::REQUESTS_MAX).refilled(Refill::Monthly);
         let of_key = |key: NewKey| key.quota(quota);
-        over_plain(NAMES[2], &Place::new(ORGANISATIONS, |new| new, of_key));
+        over_both(&QUOTA, &Place::new(ORGANISATIONS, |new| new, of_key));
     }
-    if run.wants(&NAMES[3..4]) {
+    if run.wants(&HOT_OWNER) {
         let of_level = |new: NewKeyspace| {
             new.plan(Plan::new("tier").limit(hourly()))
                 .owner_defaults(1, LevelDefaults::new().plan("tier"))
@@ -156,6 +175,6 @@ pub(crate) fn limits(run: &Run) {
                 throughput(2, time, work) / one
             })
             .collect();
-        print(NAMES[3], median(&mut ratios), "ratio");
+        print(HOT_OWNER[0], median(&mut ratios), "ratio");
     }
 }

@@ -121,10 +121,15 @@ pub(crate) struct Floor {
 
 impl Floor {
     pub(crate) fn new(world: &World) -> Self {
+        Self::over(&world.all, &world.pool)
+    }
+
+    /// That of so many tokens, in the order of a pool.
+    pub(crate) fn over(all: &[String], pool: &[&str]) -> Self {
         let key = [7; 32];
         let mut map: HashMap<u64, [u8; 144], BuildHasherDefault<FastHasher>> = HashMap::default();
         let mut raw = HashMap::new();
-        for (at, token) in world.all.iter().enumerate() {
+        for (at, token) in all.iter().enumerate() {
             let signed: [u8; 60] = token.as_bytes()[token.len() - 60..].try_into().unwrap();
             let mut record = [0; 144];
             record[72..104].copy_from_slice(blake3::keyed_hash(&key, &signed).as_bytes());
@@ -132,8 +137,7 @@ impl Floor {
             map.insert(id, record);
             raw.insert(token.as_str(), id);
         }
-        let pool = world
-            .pool
+        let pool = pool
             .iter()
             .map(|token| {
                 let signed = token.as_bytes()[token.len() - 60..].try_into().unwrap();

@@ -1,10 +1,8 @@
 //! The MAC by which memory knows a token again that was proven by its digest.
 //!
 //! It is a universal hash under a key that is drawn at random for one table in memory and never
-//! leaves it: the sum of the token's limbs, each multiplied by a number of the key, modulo the
-//! prime 2^61 - 1, twice with independent keys. Source: J. L. Carter and M. N. Wegman, "Universal
-//! Classes of Hash Functions", Journal of Computer and System Sciences 18 (1979), proposition 7,
-//! in its multilinear form.
+//! leaves it: the [multilinear hash](crate::crypto::multilinear) of the token, twice with
+//! independent keys.
 //!
 //! **Bound.** Two tokens that differ have a limb that differs, by less than the prime; whatever
 //! the other limbs are, one number in 2^61 - 1 for that limb's key lets the sums be equal. So
@@ -16,11 +14,10 @@
 use zeroize::Zeroizing;
 
 use crate::crypto::digest::words_equal;
+use crate::crypto::multilinear::{MODULUS, product, reduced};
 use crate::crypto::token::{Entropy, SIGNED_LEN, Signed};
 use crate::model::error::Error;
 
-/// The prime.
-const MODULUS: u64 = (1 << 61) - 1;
 /// How many bytes of a token are two limbs of 60 bits.
 const PAIR_LEN: usize = 15;
 const PAIRS: usize = SIGNED_LEN / PAIR_LEN;
@@ -115,24 +112,6 @@ fn limbs(pair: &[u8; PAIR_LEN]) -> [u64; 2] {
     ]
 }
 
-/// Below 2^121, so that a sum has room for all.
-#[inline(always)]
-fn product(limb: u64, number: u64) -> u128 {
-    u128::from(limb) * u128::from(number)
-}
-
-/// A sum modulo the prime.
-#[inline(always)]
-fn reduced(sum: u128) -> u64 {
-    // 2^61 is 1 modulo the prime, so that what is above counts as if it stood below.
-    const BITS: u32 = MODULUS.count_ones();
-    let low = |word: u128| u64::try_from(word & u128::from(MODULUS)).unwrap_or_default();
-    let folded = low(sum) + low(sum >> BITS) + low(sum >> (2 * BITS));
-    let folded = (folded & MODULUS) + (folded >> BITS);
-    // The prime itself counts as 0.
-    (folded + ((folded + 1) >> BITS)) & MODULUS
-}
-
 impl std::fmt::Debug for MacKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("MacKey(withheld)")
@@ -200,15 +179,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_sum_is_reduced_to_its_remainder(sum in any::<u128>(), near in 0_u128..8, many in any::<u64>()) {
-            let modulus = u128::from(MODULUS);
-            let beside = (modulus * u128::from(many)).saturating_sub(4) + near;
-            for sum in [sum, beside] {
-                prop_assert_eq!(u128::from(reduced(sum)), sum % modulus);
-            }
-        }
-
         #[test]
         fn no_token_has_what_stands_for_none(signed in any::<[[u8; 30]; 2]>()) {
             let mac = MacKey::draw().unwrap().mac(signed.as_flattened().try_into().unwrap());

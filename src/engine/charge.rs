@@ -2,7 +2,10 @@
 //! to none.
 
 mod ahead;
+mod coarse;
 mod look;
+
+pub(super) use coarse::Coarsely;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,16 +43,6 @@ pub(super) enum Charged {
     Gone,
 }
 
-/// What charging a request by the coarse clock came to.
-pub(super) enum Coarsely {
-    Admitted,
-    /// Charged to nothing: [`Core::charge`] says what there is to say.
-    Undecided,
-    /// Its levels were looked up, and were asked by the exact clock then. In a box, since
-    /// what is nearly always the answer is a word.
-    Refused(Box<Charged>),
-}
-
 /// What a request that is admitted was charged.
 #[derive(Default)]
 pub(super) struct Receipt {
@@ -80,18 +73,15 @@ impl<'a> Who<'a> {
     }
 }
 
-/// What a request's levels have instead of their keyspace's.
-struct OwnTerms<'a> {
-    /// Where owners are charged.
-    owners: Option<Owners<'a>>,
-    of_key: Option<&'a Arc<Terms>>,
-}
-
+/// The owners at whose levels a request is charged, as they were found.
+#[derive(Default)]
 struct Owners<'a> {
-    /// `None`: no owner of the keyspace has settings.
-    settings: Option<&'a Pinned<'a>>,
+    /// How often settings had been shown before.
+    shown: u64,
     /// The stamp of an owner without settings.
     stamp_of_none: u64,
+    /// The name of each level, the shortest path first, and what its owner has of its own.
+    each: PerLevel<(Name, Option<&'a Own>)>,
 }
 
 /// What a request is charged to.
@@ -159,85 +149,6 @@ impl Core {
         })
     }
 
-    /// Charges a request where memory admits it and the coarse clock is exact enough to say
-    /// so, or where its levels were looked up.
-    #[inline(never)]
-    pub(super) fn charge_coarsely(
-        &self,
-        view: &View<'_>,
-        entry: &Entry,
-        requirements: &Requirements<'_>,
-        coarse: Timestamp,
-        receipt: &mut Receipt,
-    ) -> Result<Coarsely, Error> {
-        let when = When::coarse(coarse);
-        if entry.charges_owners() {
-            return self.charge_levels_coarsely(view, entry, requirements, when, receipt);
-        }
-        match self.charge_key_alone(view, entry, requirements, when, receipt)? {
-            true => Ok(Coarsely::Admitted),
-            false => Ok(Coarsely::Undecided),
-        }
-    }
-
-    /// Charges a request at whichever levels it has: by the coarse clock where one of them at
-    /// most has a quota and memory admits it, else by the exact one.
-    #[inline(never)]
-    fn charge_levels_coarsely(
-        &self,
-        view: &View<'_>,
-        entry: &Entry,
-        requirements: &Requirements<'_>,
-        when: When,
-        receipt: &mut Receipt,
-    ) -> Result<Coarsely, Error> {
-        if requirements.asks_for_more() {
-            return Ok(Coarsely::Undecided);
-        }
-        self.with_levels(Who::has(view), entry, |levels| {
-            let cost = requirements.cost;
-            if levels.quotas.len() > 1 {
-                return self.charge_exactly(view, levels, requirements, receipt);
-            }
-            let spend = || match levels.quotas.first() {
-                Some(quota) if cost > 0 => self.quotas.spend_one(quota.purse, cost.into(), when),
-                _ => true,
-            };
-            let mut counted = None;
-            let (asks, at) = (&levels.limits, (when, &self.home));
-            if !(self.limiter).charge_steadily(asks, cost, at, &mut counted, spend)? {
-                return self.charge_exactly(view, levels, requirements, receipt);
-            }
-            receipt.standing = counted.into();
-            if let Some(ask) = levels.limits.last() {
-                self.limiter.hint(view.id().raw(), ask.name);
-            }
-            Ok(Coarsely::Admitted)
-        })
-    }
-
-    /// Charges a request whose levels were looked up for the coarse clock: to look them up
-    /// again would cost more than to read the exact one.
-    #[inline(never)]
-    fn charge_exactly(
-        &self,
-        view: &View<'_>,
-        levels: &Levels<'_>,
-        requirements: &Requirements<'_>,
-        receipt: &mut Receipt,
-    ) -> Result<Coarsely, Error> {
-        let (cost, present) = (requirements.cost, self.present());
-        let charged = self.charge_levels(view, levels, cost, receipt, present)?;
-        #[cfg(feature = "http")]
-        if let Some(told) = requirements.told {
-            self.tell_charged(view, levels, cost, present.clock, &charged, told);
-        }
-        Ok(match charged {
-            Charged::Admitted => Coarsely::Admitted,
-            refused => Coarsely::Refused(Box::new(refused)),
-        })
-    }
-
     /// Charges a request that has the level of its key alone, where memory admits it: what
     /// most requests are. `false`: nothing was charged, and [`charge`](Self::charge) goes the
     /// way of all others.
@@ -272,7 +183,7 @@ impl Core {
             let known = Known {
                 name: owner_names::of_key(view.lineage(), view.plan()),
                 level: Level::Key,
-                stamp: entry.stamp(),
+                stamp: entry.charging().stamp(),
                 terms: None,
             };
             if let Some(is_charged) = charge(&known)? {
@@ -331,26 +242,64 @@ impl Core {
         entry: &Entry,
         run: impl FnOnce(&Levels<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let charges_owners = entry.charges_owners();
-        // Before any of its terms is looked up.
-        let stamp_of_none = self.owner_terms.stamp_of_none();
-        let settings = entry.has_owner_settings().then(|| self.owner_terms.pin());
+        let settings;
+        let mut owners = self.no_owners();
+        settings = entry.has_owner_settings().then(|| self.owner_terms.pin());
+        if entry.charges_owners() {
+            self.find_owners(&mut owners, &who, settings.as_ref());
+        }
+        self.with_levels_of(who, entry, &owners, run)
+    }
+
+    /// The same, where owners were looked for.
+    #[inline]
+    fn with_levels_of<T>(
+        &self,
+        who: Who<'_>,
+        entry: &Entry,
+        owners: &Owners<'_>,
+        run: impl FnOnce(&Levels<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let of_key = match &who.key {
             Some(view) => self.own_limits(view)?,
             None => None,
         };
-        let own = OwnTerms {
-            owners: charges_owners.then_some(Owners {
-                settings: settings.as_ref(),
-                stamp_of_none,
-            }),
-            of_key: of_key.as_ref(),
-        };
         let keyspace = Once::new(entry);
         // Large: filled where it is, and not moved.
         let mut levels = Levels::default();
-        self.fill_levels(&mut levels, who, &keyspace, &own)?;
+        self.fill_levels(&mut levels, who, &keyspace, owners, of_key.as_ref())?;
+        // Else settings that went before the keyspace was loaded might be taken for later ones
+        // than none, by their stamp.
+        if self.owner_terms.shown() != owners.shown {
+            return self.with_levels(who, entry, run);
+        }
         run(&levels)
+    }
+
+    /// None yet: to be asked for before it is known who has settings.
+    #[inline(always)]
+    fn no_owners<'a>(&self) -> Owners<'a> {
+        Owners {
+            shown: self.owner_terms.shown(),
+            stamp_of_none: self.owner_terms.stamp_of_none(),
+            each: PerLevel::default(),
+        }
+    }
+
+    /// Finds the owners of a path: before the keyspace is loaded, so that the plans which their
+    /// settings name are there.
+    #[inline(always)]
+    fn find_owners<'a>(
+        &self,
+        owners: &mut Owners<'a>,
+        who: &Who<'_>,
+        settings: Option<&'a Pinned<'a>>,
+    ) {
+        let names = self.limiter.names();
+        names.levels(who.keyspace, who.owner, |name| {
+            let own = settings.and_then(|settings| settings.get(&name));
+            owners.each.push((name, own));
+        });
     }
 
     fn charge_levels(
@@ -458,72 +407,52 @@ impl Core {
         levels: &mut Levels<'a>,
         who: Who<'a>,
         keyspace: &'a Once<'_>,
-        own: &OwnTerms<'a>,
+        owners: &Owners<'a>,
+        of_key: Option<&'a Arc<Terms>>,
     ) -> Result<(), Error> {
         let owner = who.owner;
-        if let Some(Owners {
-            settings,
-            stamp_of_none,
-        }) = &own.owners
-        {
-            let names = self.limiter.names().levels(who.keyspace, owner);
-            let mut add = |depth: usize, name: Name, settings: Option<&'a Own>| {
-                let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
-                let defaults = keyspace.defaults(depth);
-                let (stamp, plan, limits, quota) = match settings {
-                    None => (*stamp_of_none, defaults.plan, None, Setting::Default),
-                    Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
-                    Some(Own::Settings {
-                        stamp,
-                        plan,
-                        limits,
-                        quota,
-                    }) => {
-                        let plan = if *plan == 0 { defaults.plan } else { *plan };
-                        (*stamp, plan, limits.as_ref(), *quota)
-                    }
-                };
-                // Of which revision of the keyspace the quota is; its own is of none.
-                let of_revision = quota.map(|()| None).or_default(defaults.quota.map(Some));
-                if let Some(of_revision) = of_revision {
-                    levels.quota_names.push(name);
-                    levels.quotas.push(Quota {
-                        level,
-                        depth,
-                        purse: name.purse(of_revision),
-                    });
+        for (depth, (name, own)) in (1..).zip(owners.each.iter().copied()) {
+            let level = Level::Owner(u8::try_from(depth).unwrap_or(u8::MAX));
+            let defaults = keyspace.defaults(depth);
+            let (stamp, plan, limits, quota) = match own {
+                None => (owners.stamp_of_none, defaults.plan, None, Setting::Default),
+                Some(Own::Damaged(damage)) => return Err(Error::Corrupted(damage.clone())),
+                Some(Own::Settings {
+                    stamp,
+                    plan,
+                    limits,
+                    quota,
+                }) => {
+                    let plan = if *plan == 0 { defaults.plan } else { *plan };
+                    (*stamp, plan, limits.as_ref(), *quota)
                 }
-                if let Some(terms) = terms_of(keyspace, plan, limits)? {
-                    let stamp = stamp + keyspace.stamp();
-                    let ask = Ask {
-                        name,
-                        level,
-                        terms,
-                        stamp,
-                        owner,
-                    };
-                    levels.add(keyspace, plan, ask);
-                }
-                Ok(())
             };
-            match settings {
-                None => (1..)
-                    .zip(names)
-                    .try_for_each(|(depth, name)| add(depth, name, None))?,
-                Some(settings) => {
-                    // All of them before the keyspace is loaded: the plans that they name are
-                    // there.
-                    let mut found = PerLevel::default();
-                    names.for_each(|name| found.push((name, settings.get(&name))));
-                    let mut each = (1..).zip(found.iter());
-                    each.try_for_each(|(depth, (name, own))| add(depth, *name, *own))?;
-                }
+            // Of which revision of the keyspace the quota is; its own is of none.
+            let of_revision = quota.map(|()| None).or_default(defaults.quota.map(Some));
+            if let Some(of_revision) = of_revision {
+                levels.quota_names.push(name);
+                levels.quotas.push(Quota {
+                    level,
+                    depth,
+                    purse: name.purse(of_revision),
+                });
+            }
+            if let Some(terms) = terms_of(keyspace, plan, limits)? {
+                let stamp = stamp + keyspace.stamp();
+                let ask = Ask {
+                    name,
+                    level,
+                    terms,
+                    stamp,
+                    owner,
+                };
+                levels.add(keyspace, plan, ask);
             }
         }
         let Some(view) = &who.key else {
             return Ok(());
         };
-        if let Some(ask) = self.ask_of_key(view, keyspace, own.of_key)? {
+        if let Some(ask) = self.ask_of_key(view, keyspace, of_key)? {
             levels.add(keyspace, view.plan(), ask);
         }
         if view.has_quota() {

@@ -45,7 +45,7 @@ use crate::model::verdict::{Standing, Stands};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 pub(crate) use meter::OverLimit;
-use meter::{Counters, Line, Meter};
+use meter::{Line, Meter};
 use room::{Room, Wanted};
 pub(crate) use terms::Terms;
 
@@ -88,7 +88,7 @@ impl Ask<'_> {
     /// them loses a count, and each request is counted under those that it knows.
     pub(crate) const IS_OF_ONE_KIND: u64 = u64::MAX;
 
-    /// The same, as a meter that has counted for it knows it.
+    /// The same, as a meter knows it that has counted for these terms.
     pub(crate) fn known(&self) -> Known<'_> {
         Known {
             name: self.name,
@@ -99,8 +99,8 @@ impl Ask<'_> {
     }
 }
 
-/// The one level of a request, where its terms need not be asked for: they are those that
-/// its meter counts for, if it has the stamp, or counts for just these.
+/// A level of a request, where its terms need not be asked for: they are those that its meter
+/// counts for, if it has the stamp, or counts for just these.
 #[derive(Clone, Copy)]
 pub(crate) struct Known<'a> {
     pub(crate) name: Name,
@@ -239,30 +239,31 @@ impl Limiter {
             return Ok(Some(false));
         };
         meter.put(charged);
-        if known.terms.is_some() {
-            // Its keyspace has changed, and these terms have not.
-            meter.note_stamp(known.stamp);
-        }
+        meter.note_stamp_of(known);
         *stands = meter.stands(known.level, when.first);
         Ok(Some(true))
     }
 
     /// Charges a request to all its levels, or to none, where hints lead to the meters of all,
     /// which admit it at whichever of some instants it is, and `also` does not fail; else
-    /// gives `false`, as [`charge_one`](Self::charge_one) does.
+    /// gives `false`, as [`charge_one`](Self::charge_one) does. Lets [`touch`](Self::touch) of
+    /// a number fetch the meter of the last.
     #[inline(always)]
     pub(crate) fn charge_steadily(
         &self,
-        asks: &[Ask<'_>],
+        levels: &[Known<'_>],
         cost: u32,
         (when, home): (When, &Home),
-        standing: &mut Option<Standing<Counted>>,
+        (stands, number): (&mut Stands, u64),
         also: impl FnOnce() -> bool,
     ) -> Result<bool, Error> {
-        let mut found: ArrayVec<(&Ask<'_>, &Line), LEVELS_MAX> = ArrayVec::new();
-        for ask in asks {
-            match self.hinted(ask.name) {
-                Some(line) => found.push((ask, line)),
+        let mut found: ArrayVec<(&Known<'_>, &Line), LEVELS_MAX> = ArrayVec::new();
+        let mut place = None;
+        for known in levels {
+            place = self.hints.get(known.name.0);
+            // Before any of them is locked: what is fetched then waits for the lock.
+            match self.line_of(known.name, place) {
+                Some(line) => found.push((known, line)),
                 None => return Ok(false),
             }
         }
@@ -271,53 +272,47 @@ impl Limiter {
         if !places.is_sorted_by(|one, next| one < next) {
             return Ok(false);
         }
-        let mut held: ArrayVec<(&Ask<'_>, MutexGuard<'_, Option<Meter>>, Counters), LEVELS_MAX> =
-            ArrayVec::new();
-        for (ask, line) in found {
-            let mut guard = lock_at_home(&line.meter, home)?;
-            let Some(meter) = guard.as_mut().filter(|_| line.is(ask.name)) else {
-                return Ok(false);
-            };
-            let mut known = ask.known();
-            if ask.stamp != Ask::IS_OF_ONE_KIND {
-                // Where the stamps are the same, so are the terms.
-                known.terms = None;
-            }
-            if !meter.is_for(&known) {
-                return Ok(false);
-            }
-            let Some(charged) = meter.charged(cost, when) else {
-                return Ok(false);
-            };
-            held.push((ask, guard, charged));
-        }
-        if !also() {
+        let mut standing = None;
+        if !Self::charge_rest(&found, cost, (when, home), &mut standing, also)? {
             return Ok(false);
         }
-        for (_, guard, charged) in &mut held {
-            if let Some(meter) = guard.as_mut() {
-                meter.put(*charged);
-            }
-        }
-        // Of two that are as tight and as long, the first is told.
-        for ask in asks {
-            let of_ask = held.iter().find(|(of, ..)| std::ptr::eq(*of, ask));
-            if let Some(meter) = of_ask.and_then(|(_, guard, _)| guard.as_ref()) {
-                meter.stand_into(ask.level, when.first, standing);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Lets [`touch`](Self::touch) of a number fetch the meter of a name, which no request is
-    /// charged by under that number.
-    #[inline(always)]
-    pub(crate) fn hint(&self, number: u64, name: Name) {
-        if let Some(place) = self.hints.get(name.0)
+        *stands = standing.into();
+        if let Some(place) = place
             && self.hints.get(number) != Some(place)
         {
             self.hints.add(number, place);
         }
+        Ok(true)
+    }
+
+    /// The same, of the meters that are left to lock, in the order in which they stand.
+    fn charge_rest(
+        found: &[(&Known<'_>, &Line)],
+        cost: u32,
+        (when, home): (When, &Home),
+        standing: &mut Option<Standing<Counted>>,
+        also: impl FnOnce() -> bool,
+    ) -> Result<bool, Error> {
+        let [(known, line), rest @ ..] = found else {
+            return Ok(also());
+        };
+        let mut guard = lock_at_home(&line.meter, home)?;
+        let Some(meter) = guard.as_mut().filter(|_| line.is(known.name)) else {
+            return Ok(false);
+        };
+        if !meter.is_for(known) {
+            return Ok(false);
+        }
+        let Some(charged) = meter.charged(cost, when) else {
+            return Ok(false);
+        };
+        if !Self::charge_rest(rest, cost, (when, home), standing, also)? {
+            return Ok(false);
+        }
+        meter.put(charged);
+        meter.note_stamp_of(known);
+        meter.stand_into(known.level, when.first, standing);
+        Ok(true)
     }
 
     /// Counts what an earlier request cost beyond what it was charged. Asks no limit: what
@@ -433,7 +428,13 @@ impl Limiter {
     /// Where the meter of a name stands, if a hint leads there.
     #[inline(always)]
     fn hinted(&self, name: Name) -> Option<&Line> {
-        let line = self.lines.get(self.hints.get(name.0)?)?;
+        self.line_of(name, self.hints.get(name.0))
+    }
+
+    /// What stands at a place, if that is the meter of a name.
+    #[inline(always)]
+    fn line_of(&self, name: Name, place: Option<usize>) -> Option<&Line> {
+        let line = self.lines.get(place?)?;
         line.is(name).then_some(line)
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct OwnerTerms {
     published: AtomicU64,
     /// Of the times that those of some owner went, the last.
     removed: AtomicU64,
+    /// How often settings that had been published were there for all.
+    shown: AtomicU64,
 }
 
 /// The settings of owners, as one verification reads them.
@@ -59,6 +61,7 @@ impl Default for OwnerTerms {
             servers: Mutex::new(1),
             published: AtomicU64::new(0),
             removed: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
         }
     }
 }
@@ -72,6 +75,12 @@ impl OwnerTerms {
     /// So it is not above that of settings which the owner gets later.
     pub(crate) fn stamp_of_none(&self) -> u64 {
         self.removed.load(Ordering::Acquire)
+    }
+
+    /// How often settings came, changed or went. Where that is the same before they are looked
+    /// up and after a keyspace is loaded, they were so when the keyspace was.
+    pub(crate) fn shown(&self) -> u64 {
+        self.shown.load(Ordering::Acquire)
     }
 
     /// Lets the settings of an owner be as they are in the store: a record, none, or what is
@@ -103,6 +112,8 @@ impl OwnerTerms {
         if let Some(entry) = registry.get(*keyspace) {
             entry.count_owners(isize::from(has_settings) - isize::from(had_settings));
         }
+        // Before whoever published them publishes anything else.
+        self.shown.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Divides the limits of the fleet by so many servers from now on.
@@ -128,6 +139,7 @@ impl OwnerTerms {
                     quota: *quota,
                 };
                 known.insert(*name, divided);
+                self.shown.fetch_add(1, Ordering::AcqRel);
             }
         }
     }

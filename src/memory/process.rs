@@ -3,12 +3,11 @@
 //! be given back, and shares the file with its parent: it must write nothing.
 
 // The standard library's, also under a model checker: nothing is ordered by them.
-use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{Mutex, MutexGuard, lock, try_lock};
 
 /// The process that opened an engine.
 pub(crate) struct Home(AtomicU32);
@@ -49,15 +48,23 @@ pub(crate) const TRIES: usize = 1;
 /// Takes a lock that is held for a moment only. Where another thread holds it for longer,
 /// asks first whether this is the process: in a child of a fork, a lock may be held by a
 /// thread that is not there, for ever.
+#[inline(always)]
 pub(crate) fn lock_at_home<'a, T>(
     mutex: &'a Mutex<T>,
     home: &Home,
 ) -> Result<MutexGuard<'a, T>, Error> {
+    match try_lock(mutex) {
+        Some(guard) => Ok(guard),
+        None => wait_at_home(mutex, home),
+    }
+}
+
+#[cold]
+fn wait_at_home<'a, T>(mutex: &'a Mutex<T>, home: &Home) -> Result<MutexGuard<'a, T>, Error> {
     for _ in 0..TRIES {
-        match mutex.try_lock() {
-            Ok(guard) => return Ok(guard),
-            Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+        std::hint::spin_loop();
+        if let Some(guard) = try_lock(mutex) {
+            return Ok(guard);
         }
     }
     home.refuse_fork()?;

@@ -10,11 +10,10 @@ use crate::model::bounds;
 use crate::model::error::Error;
 use crate::model::id::Prefix;
 use crate::model::keyspace::Keyspace;
-use crate::model::level::LevelDefaults;
 use crate::model::owner::OwnerPath;
 use crate::model::permissions::Permissions;
 use crate::model::plan::Plan;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
 /// The keyspaces, in memory. A number is never reused and a prefix never changes, so
@@ -31,15 +30,83 @@ pub(crate) struct Entry {
     /// The low and the high half of the permissions that are not retired. Each
     /// bit stands for itself, so that halves of two ages do no harm.
     active: [AtomicU64; 2],
-    /// The stamp of the keyspace as it is now.
-    stamp: AtomicU64,
+    /// A [`Charging`].
+    charging: AtomicU64,
     /// How many owners have settings in the keyspace.
     owners: AtomicUsize,
-    /// Whether owners of some level have a plan or a quota by default.
-    has_owner_defaults: AtomicBool,
     /// The names of the permissions, by bit, also of those that are retired: a bit is never
     /// given to another name.
     names: Box<[OnceLock<Box<str>>]>,
+}
+
+/// To what requests of a keyspace's keys are charged by default, without loading the keyspace:
+/// its stamp, and below that bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Charging(u64);
+
+const _: () = assert!(OwnerPath::DEPTH_MAX <= 8, "a bit for each level");
+
+impl Charging {
+    const BITS: u32 = 16;
+    /// Owners of some level have a plan or a quota. Below it is a bit for each level whose
+    /// plan has limits.
+    const OF_OWNERS: u64 = 1 << 8;
+    /// Whoever has nothing of its own is charged to limits alone, and to those of every level
+    /// that has some.
+    const TO_LIMITS_ALONE: u64 = 1 << 9;
+    /// Each plan has limits, and none is shared by the keys of an owner.
+    const METERS_BY_PLAN: u64 = 1 << 10;
+
+    fn of(published: &Published) -> Self {
+        let Published {
+            keyspace,
+            plans,
+            defaults,
+            ..
+        } = published;
+        let has_limits = |plan: u16| {
+            let terms = usize::from(plan)
+                .checked_sub(1)
+                .and_then(|at| plans.get(at));
+            // Of a plan that does not exist, whoever looks for its limits says so.
+            plan != 0 && terms.is_none_or(|terms| !terms.limits.is_empty())
+        };
+        let levels = (defaults.iter().enumerate())
+            .filter(|(_, level)| has_limits(level.plan))
+            .fold(0, |levels, (at, _)| levels | 1 << at);
+        let of_owners = |level: &OwnerDefaults| level.plan != 0 || level.quota.is_some();
+        let is_to_limits_alone = defaults.iter().all(|level| level.quota.is_none())
+            && !keyspace.plans.iter().any(|plan| plan.replaces_levels_above);
+        let has_meters_by_plan = !keyspace.plans.iter().any(|plan| plan.shared_by_owner)
+            && plans.iter().all(|terms| !terms.limits.is_empty());
+        let bit = |is_set: bool, bit: u64| if is_set { bit } else { 0 };
+        Self(
+            published.stamp << Self::BITS
+                | bit(is_to_limits_alone, Self::TO_LIMITS_ALONE)
+                | bit(has_meters_by_plan, Self::METERS_BY_PLAN)
+                | bit(defaults.iter().any(of_owners), Self::OF_OWNERS)
+                | levels,
+        )
+    }
+
+    /// The stamp of the keyspace: what has this stamp is as the keyspace says.
+    pub(crate) fn stamp(self) -> u64 {
+        self.0 >> Self::BITS
+    }
+
+    pub(crate) fn is_to_limits_alone(self) -> bool {
+        self.0 & Self::TO_LIMITS_ALONE != 0
+    }
+
+    /// Whether a key that has a plan and no limits of its own has a meter by both.
+    pub(crate) fn has_meters_by_plan(self) -> bool {
+        self.0 & Self::METERS_BY_PLAN != 0
+    }
+
+    /// Whether owners of a level, from 1, have limits.
+    pub(crate) fn has_limits(self, level: u8) -> bool {
+        self.0 & ((1 << level) >> 1) != 0
+    }
 }
 
 /// What owners of a level have by default.
@@ -146,9 +213,8 @@ impl Entry {
             prefix: keyspace.prefix,
             current: ArcSwap::new(Published::after(None, keyspace, servers)),
             active: [AtomicU64::new(0), AtomicU64::new(0)],
-            stamp: AtomicU64::new(0),
+            charging: AtomicU64::new(0),
             owners: AtomicUsize::new(0),
-            has_owner_defaults: AtomicBool::new(false),
             names: (0..Permissions::COUNT_MAX)
                 .map(|_| OnceLock::new())
                 .collect(),
@@ -183,16 +249,14 @@ impl Entry {
             .map(Permissions::bit)
     }
 
-    /// The stamp of the keyspace, without loading it: what has this stamp is as the keyspace
-    /// says.
-    pub(crate) fn stamp(&self) -> u64 {
-        self.stamp.load(Ordering::Acquire)
+    pub(crate) fn charging(&self) -> Charging {
+        Charging(self.charging.load(Ordering::Acquire))
     }
 
     /// Whether requests of the keyspace's keys may be charged to owners. Where they are
     /// not, nothing else is looked at.
     pub(crate) fn charges_owners(&self) -> bool {
-        self.has_owner_settings() || self.has_owner_defaults.load(Ordering::Acquire)
+        self.has_owner_settings() || self.charging().0 & Charging::OF_OWNERS != 0
     }
 
     /// Whether any owner has settings in the keyspace.
@@ -218,22 +282,18 @@ impl Entry {
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
         low.store(half(bits), Ordering::Release);
         high.store(half(bits >> 64), Ordering::Release);
-        let charges = |level: &LevelDefaults| level.plan.is_some() || level.quota.is_some();
-        let has_owner_defaults = keyspace.owner_defaults.values().any(charges);
         self.show(Published::after(
             Some(&self.current.load()),
             keyspace,
             servers,
         ));
-        // After the keyspace: whoever sees that there are some finds them.
-        self.has_owner_defaults
-            .store(has_owner_defaults, Ordering::Release);
     }
 
     fn show(&self, published: Arc<Published>) {
-        let stamp = published.stamp;
+        let Charging(charging) = Charging::of(&published);
         self.current.store(published);
-        self.stamp.store(stamp, Ordering::Release);
+        // After the keyspace: whoever sees that its owners have something finds it.
+        self.charging.store(charging, Ordering::Release);
     }
 }
 

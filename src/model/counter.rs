@@ -153,6 +153,7 @@ impl Counter {
         }
     }
 
+    #[inline(never)]
     fn charged_in_steps(self, limit: Limit, cost: u32, now: Timestamp) -> Option<Self> {
         let mut moved = self.moved_to(limit, now);
         let is_admitted = moved.admits(limit, cost, now);
@@ -314,6 +315,7 @@ impl Counter {
     }
 
     /// What is left of it after a request that it counted.
+    #[inline(always)]
     pub(crate) fn counted(self, limit: Limit, level: Level, now: Timestamp) -> Counted {
         Counted {
             limit,
@@ -350,6 +352,10 @@ pub(crate) struct Counted {
 impl Left for Counted {
     fn limit(&self) -> Limit {
         self.limit
+    }
+
+    fn level(&self) -> Level {
+        self.level
     }
 
     fn remaining(&self) -> u32 {

@@ -436,6 +436,8 @@ impl LimitStatus {
 pub(crate) trait Left: Copy {
     fn limit(&self) -> Limit;
 
+    fn level(&self) -> Level;
+
     /// How many requests of cost 1 it would admit.
     fn remaining(&self) -> u32;
 
@@ -449,6 +451,10 @@ pub(crate) trait Left: Copy {
 impl Left for LimitStatus {
     fn limit(&self) -> Limit {
         self.limit
+    }
+
+    fn level(&self) -> Level {
+        self.level
     }
 
     fn remaining(&self) -> u32 {

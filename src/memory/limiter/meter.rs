@@ -176,8 +176,16 @@ impl Meter {
 
     /// Notes that the terms of a stamp are those that it has, or older ones.
     #[inline(always)]
-    pub(super) fn note_stamp(&mut self, stamp: u64) {
+    fn note_stamp(&mut self, stamp: u64) {
         self.stamp = self.stamp.max(stamp);
+    }
+
+    /// The same of a level that has its terms: its keyspace has changed, and they have not.
+    #[inline(always)]
+    pub(super) fn note_stamp_of(&mut self, known: &Known<'_>) {
+        if known.terms.is_some() {
+            self.note_stamp(known.stamp);
+        }
     }
 
     /// Whether it counts what a request is to be counted under.
@@ -209,7 +217,7 @@ impl Meter {
     /// Its limits, and what is counted of each.
     #[inline(always)]
     pub(super) fn each(&self) -> impl Iterator<Item = (&Limit, Counter)> {
-        self.terms.limits.iter().zip(self.counters)
+        self.terms.limits.iter().zip(self.counters.iter().copied())
     }
 
     #[inline(always)]

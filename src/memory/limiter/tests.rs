@@ -389,9 +389,7 @@ fn levels_are_not_charged_by_the_coarse_clock_where_a_window_may_end() {
     ];
     charge(&limiter, &asks, 1, at(0)).unwrap();
     for (ms, is_charged) in [(0, true), (500, true), (999, false), (1_000, false)] {
-        let when = (When::coarse(at(ms)), &Home::new());
-        let charged = limiter.charge_steadily(&asks, 1, when, &mut None, || true);
-        assert_eq!(charged.ok(), Some(is_charged), "{ms}");
+        assert_eq!(charge_steadily(&limiter, &asks, at(ms)), is_charged, "{ms}");
     }
     assert_eq!(left(&limiter, &asks[1], at(1_000)), 97);
 }
@@ -470,6 +468,15 @@ fn known<'a>(ask: &Ask<'a>) -> Known<'a> {
     }
 }
 
+/// Whether a request of cost 1 is charged by hints alone.
+fn charge_steadily(limiter: &Limiter, asks: &[Ask<'_>], now: Timestamp) -> bool {
+    let known: Vec<Known<'_>> = asks.iter().map(Ask::known).collect();
+    let (home, mut stands) = (Home::new(), Stands::Nowhere);
+    let at = (When::coarse(now), &home);
+    let charged = limiter.charge_steadily(&known, 1, at, (&mut stands, 0), || true);
+    charged.unwrap()
+}
+
 /// Whether a request is charged by the hint alone.
 fn charge_one(limiter: &Limiter, known: &Known<'_>, cost: u32, now: Timestamp) -> Option<bool> {
     let at = (When::coarse(now), &Home::new());
@@ -486,7 +493,8 @@ fn a_hint_that_leads_to_another_charges_nobody() {
     charge(&limiter, &[one], 1, at(0)).unwrap();
     charge(&limiter, &[other], 1, at(0)).unwrap();
     assert_eq!(charge_one(&limiter, &known(&one), 1, at(0)), Some(true));
-    limiter.hint(one.name.0, other.name);
+    let place = limiter.hints.get(other.name.0).unwrap();
+    limiter.hints.add(one.name.0, place);
     assert_eq!(charge_one(&limiter, &known(&one), 1, at(0)), None);
     assert_eq!(
         (left(&limiter, &one, at(0)), left(&limiter, &other, at(0))),
@@ -548,11 +556,7 @@ fn places_that_are_used_again_beside_charges_count_for_nobody_else() {
                     // Idle an hour on, and makes way for those of other threads.
                     let own = key(thread * 1_000_000 + round % 40, plan, "acme");
                     let asks = [above, own];
-                    let mut standing = None;
-                    let home = Home::new();
-                    let at = (When::coarse(now), &home);
-                    let steadily = limiter.charge_steadily(&asks, 1, at, &mut standing, || true);
-                    if !steadily.unwrap() {
+                    if !charge_steadily(limiter, &asks, now) {
                         let _ = charge(limiter, &asks, 1, now);
                     }
                     assert!(limiter.len() <= 64);
@@ -616,5 +620,31 @@ fn what_was_counted_by_a_faster_bucket_is_not_taken_back() {
         taken.unwrap();
         let found = self::left(&limiter, &ask, at(20_000));
         assert!(found <= left, "{found} of {left}, from {from} to {to}");
+    }
+}
+
+/// Wherever their meters stand, of two levels that are as tight the upper is told.
+#[test]
+fn of_levels_that_are_as_tight_the_first_is_told() {
+    let plan = terms(&[Limit::per_hour(5).fixed()]);
+    let levels = [
+        ask(Name(7, 7), Level::Owner(1), &plan, "acme"),
+        ask(Name(8, 8), Level::Owner(2), &plan, "acme/etl"),
+        key(1, &plan, "acme/etl"),
+    ];
+    let now = at(0);
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let limiter = Limiter::new(10);
+        for level in order {
+            charge(&limiter, &[levels[level]], 1, now).unwrap();
+        }
+        let known = levels.each_ref().map(Ask::known);
+        let (home, mut stands) = (Home::new(), Stands::Nowhere);
+        let when = (When::coarse(now), &home);
+        let charged = limiter.charge_steadily(&known, 1, when, (&mut stands, 1), || true);
+        assert!(charged.unwrap());
+        let told = stands.told().unwrap();
+        let levels = [told.tightest, told.longest].map(|limit| limit.level);
+        assert_eq!(levels, [Level::Owner(1); 2], "{order:?}");
     }
 }

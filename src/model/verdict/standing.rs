@@ -127,7 +127,8 @@ impl<L: Left> Standing<L> {
     }
 
     /// Takes another limit in. Of two that are as tight, the tightest is the one that
-    /// resets later; of two that are as long, the longest is the tighter.
+    /// resets later, and of those the one of the shorter path, in whichever order they come;
+    /// of two that are as long, the longest is the tighter.
     pub(crate) fn take_in(&mut self, other: L) {
         if is_tighter(&other, &self.tightest) {
             self.tightest = other;
@@ -145,6 +146,7 @@ impl<L: Left> Standing<L> {
 
 fn is_tighter<L: Left>(one: &L, other: &L) -> bool {
     match one.remaining().cmp(&other.remaining()) {
+        Ordering::Equal if one.level() < other.level() => !other.resets_later_than(one),
         Ordering::Equal => one.resets_later_than(other),
         order => order.is_lt(),
     }
