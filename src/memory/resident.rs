@@ -237,9 +237,9 @@ impl Resident {
         let Place { sets, fingerprint } = self.place_of(id);
         let ways_of = |set: usize| {
             let fingerprints = self.fingerprints.get(set);
-            // Whoever sees a key's fingerprint sees what was written before it, so that the version
-            // behind it is that of no earlier time.
-            let fingerprints = fingerprints.map_or(0, |word| word.load(Ordering::Acquire));
+            // Whoever saw a fingerprint sees the odd version before it, once behind the fence of
+            // `is_still`: a copy is never of an earlier time than what led to it.
+            let fingerprints = fingerprints.map_or(0, |word| word.load(Ordering::Relaxed));
             !bytes_taken(fingerprints ^ (fingerprint * ONES)) & HIGH
         };
         let [first, second] = sets;
@@ -597,14 +597,19 @@ impl Resident {
             let word = self.fingerprints.get(set);
             word.is_some_and(|word| word.load(Ordering::Relaxed) >> (way * 8) & 0xff == 0)
         };
+        let is_left = |place| chosen.iter().all(|way| way.place != place);
         let places = || {
             let all = sets.into_iter();
             let all = all.flat_map(|set| (0..WAYS).map(move |way| (set, way)));
-            all.filter(|place| chosen.iter().all(|way| way.place != *place))
+            all.filter(|place| is_left(*place))
         };
-        let own = self.ways_of(id, sets).find(|(_, word)| word & !USED == tag);
+        // What growing left of a part may stand where a place was free for another.
+        let own = self
+            .ways_of(id, sets)
+            .filter(|(_, word)| word & !USED == tag);
         let own_or_free = own
             .map(|(place, _)| place)
+            .find(|place| is_left(*place))
             .or_else(|| places().find(|place| is_free(*place)));
         if let Some(place) = own_or_free {
             let was = match is_free(place) {

@@ -583,6 +583,29 @@ fn what_was_in_the_table_before_it_grew_is_there_once_it_is_put_back() {
     }
 }
 
+/// What is free for one part of a record may be where growing left another of its parts.
+#[test]
+fn a_record_with_parts_is_there_once_it_is_put_back_although_its_slot_was_given_away() {
+    let record = uniform(1, RECORD_LEN_MAX - RARE.len() * 8);
+    let mut seen = 0;
+    for raw in 0..200 {
+        let table = with_sets(8, 64);
+        let set_of = |raw| table.place_of(id(raw)).sets[0];
+        let put = || put(&table, table.leave_to_fill().unwrap(), raw, &record);
+        let before = set_of(raw);
+        put();
+        table.grow(table.leave_to_fill().unwrap());
+        if set_of(raw) == before {
+            let other = (200..).find(|other| set_of(*other) == before);
+            fill(&table, other.unwrap(), 2);
+            put();
+            assert!(whole(&table, raw).is_some(), "{raw}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen} keys have the set that they had");
+}
+
 #[test]
 fn keys_are_spread_over_the_sets_and_the_fingerprints() {
     let table = with_sets(1000, 1000);
