@@ -77,6 +77,20 @@ fn the_service_accounts_below_an_owner_share_its_plan() {
     assert_eq!(ask(&engine, &elsewhere, 60), 60);
 }
 
+/// Those are charged by the exact clock.
+#[test]
+fn keys_that_soon_end_are_charged_at_the_levels_of_their_owners() {
+    let (engine, _) = engine_of(keyspace());
+    update(&engine, "alice", OwnerUpdate::new().plan("free"));
+    let keys = [(); 2].map(|()| {
+        let spec = NewKey::new("acme_live", "alice/p").unwrap();
+        let spec = spec.expires_in(Duration::from_secs(30));
+        engine.issue(spec).unwrap()
+    });
+    let sum: u32 = keys.iter().map(|key| ask(&engine, key, 40)).sum();
+    assert_eq!(sum, 50);
+}
+
 #[test]
 fn a_request_is_charged_to_every_level_or_to_none() {
     let (engine, _) = engine_of(keyspace());
