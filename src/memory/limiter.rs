@@ -35,6 +35,7 @@ use crate::memory::levels::LEVELS_MAX;
 use crate::memory::owner_names::{Name, OwnerNames};
 use crate::memory::process::{Home, lock_at_home};
 use crate::memory::slab::Slab;
+use crate::memory::sweep::Sweeps;
 use crate::model::allowances::LimitAllowance;
 use crate::model::clock::Timestamp;
 use crate::model::counter::Counted;
@@ -186,8 +187,8 @@ impl Limiter {
             Asked::Admits => {}
             Asked::Refuses(refused) => return Ok(Charged::OverLimit(refused)),
             // Fail closed: what cannot be counted is not let through.
-            Asked::LacksRoom(ask) => {
-                let refused = OverLimit::for_want_of_room(ask, now);
+            Asked::LacksRoom(ask, opens_at) => {
+                let refused = OverLimit::for_want_of_room(ask, opens_at, now);
                 return Ok(Charged::OverLimit(refused));
             }
         }
@@ -327,7 +328,7 @@ impl Limiter {
     ) -> Result<Result<(), E>, Error> {
         let mut held = Held::default();
         let names = (asks, locked_too);
-        if let Asked::LacksRoom(_) = self.hold_meters(&mut held, names, None, now, home)? {
+        if let Asked::LacksRoom(..) = self.hold_meters(&mut held, names, None, now, home)? {
             self.hold(&mut held, names, home)?;
             for (at, ask) in asks.iter().enumerate() {
                 if let Some(meter) = held.meter(at) {
@@ -569,8 +570,8 @@ impl Limiter {
                             }
                         }
                     }
-                    if !self.make_room(ask, wanted, now, home)? {
-                        return Ok(Asked::LacksRoom(ask));
+                    if let Some(opens_at) = self.make_room(ask, wanted, now, home)? {
+                        return Ok(Asked::LacksRoom(ask, opens_at));
                     }
                     has_made_room = true;
                 }
@@ -612,7 +613,7 @@ impl Limiter {
         let mut refused: Option<OverLimit> = None;
         for (at, ask) in asks.iter().enumerate() {
             let Some(meter) = held.meter(at) else {
-                return Asked::LacksRoom(ask);
+                return Asked::LacksRoom(ask, now.saturating_add(Sweeps::PAUSE));
             };
             meter.move_to(ask, now, &self.begun);
             let Some(cost) = cost else { continue };
@@ -675,8 +676,8 @@ impl Limiter {
 enum Asked<'a> {
     Admits,
     Refuses(OverLimit),
-    /// The level has no meter, and there is no room for one.
-    LacksRoom(&'a Ask<'a>),
+    /// The level has no meter, and there is no room for one before an instant.
+    LacksRoom(&'a Ask<'a>, Timestamp),
 }
 
 impl Held<'_> {

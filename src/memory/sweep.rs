@@ -1,14 +1,15 @@
 //! When a bounded map of counters is walked for those that are idle: as it grows by
 //! a quarter, and not over and over while it is full.
 
+use std::time::Duration;
+
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::model::clock::Timestamp;
 
 /// How much a map grows, at least, between two walks.
 const EVERY: usize = 1024;
-/// How long a pause is, in milliseconds: a full map must not be walked for every
-/// request.
+/// How long a pause is, in milliseconds.
 const PAUSE_MS: u64 = 1000;
 
 pub(crate) struct Sweeps {
@@ -20,6 +21,9 @@ pub(crate) struct Sweeps {
 }
 
 impl Sweeps {
+    /// How long a pause is: a full map must not be walked for every request.
+    pub(crate) const PAUSE: Duration = Duration::from_millis(PAUSE_MS);
+
     /// For a map of at most so many counters.
     pub(crate) fn new(len_max: usize) -> Self {
         Self {

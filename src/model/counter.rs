@@ -1,6 +1,6 @@
 //! What is counted of a limit: pure arithmetic, in whole milliseconds and whole
 //! requests, so that nothing is rounded. Where counters live is
-//! [`crate::memory::meters`]'s matter.
+//! [`crate::memory::limiter`]'s matter.
 //!
 //! # Bounds
 //! Let `n` be the requests of a limit, `w` its window, and `b` a bucket's burst.

@@ -118,7 +118,9 @@ fn a_counter_whose_window_before_still_counts_makes_no_room() {
         // The minute before counts whole, and then for a sixth less each 10 s.
         for (seconds, free) in [(0, 0), (10, 1), (50, 4)] {
             clock.set(at(HOUR + 60_000 + seconds * 1000));
-            let no_room = (Limit::per_minute(6), Some(Duration::from_secs(60)));
+            // Until b is idle, and a second more.
+            let wait = Duration::from_secs(61 - seconds);
+            let no_room = (Limit::per_minute(6), Some(wait));
             assert_eq!(refusal(&engine, keys[3].token.expose(), 1), no_room);
             assert_eq!(ask(0, 9), free, "{seconds} s after");
         }

@@ -1,6 +1,7 @@
 //! Slices of quotas, where many keys have one: beside changes, beyond the room in memory,
 //! and shared by a key and its successors.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,11 @@ fn issue(engine: &Engine, count: usize, quota: Quota) -> Vec<Issued> {
         key.unwrap().quota(quota)
     };
     engine.issue_batch((0..count).map(new).collect()).unwrap()
+}
+
+fn issue_to(engine: &Engine, owner: &str, quota: Quota) -> Issued {
+    let key = NewKey::new("acme_live", owner).unwrap();
+    engine.issue(key.quota(quota)).unwrap()
 }
 
 fn remaining(engine: &Engine, id: KeyId) -> u64 {
@@ -92,6 +98,48 @@ fn changes_and_purges_of_some_quotas_keep_no_request_of_others_waiting() {
         engine.purge(Duration::ZERO).unwrap();
     };
     assert_eq!(spend(&engine, &keys, 4, meanwhile), 4 * keys.len());
+}
+
+/// The organisation's quota is enough for all, or for a tenth of them; those of projects and
+/// keys are enough whenever they are given anew.
+#[test]
+fn changes_and_purges_at_three_levels_keep_no_request_waiting_and_lose_none() {
+    for of_organisation in [1_000_000, 1_020] {
+        let engine = create(Options::new());
+        let update = |owner: &str, requests| {
+            let quota = OwnerUpdate::new().quota(Quota::new(requests));
+            engine.update_owner("acme_live", owner, quota).unwrap();
+        };
+        let projects = 4;
+        let project = |at: usize| format!("acme/p{}", at % projects);
+        update("acme", of_organisation);
+        (0..projects).for_each(|at| update(&project(at), 100_000));
+        let new = |at: usize| {
+            let key = NewKey::new("acme_live", format!("{}/{at}", project(at)));
+            key.unwrap().quota(Quota::new(1_000))
+        };
+        let keys = engine.issue_batch((0..256).map(new).collect()).unwrap();
+        let turn = AtomicUsize::new(0);
+        let meanwhile = || {
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            update(&project(turn), 100_000 + turn as u64);
+            let change = KeyUpdate::new().quota(Quota::new(1_000 + turn as u64));
+            engine.update(keys[turn % 256].key.id, change).unwrap();
+            if of_organisation > 10_000 {
+                update("acme", of_organisation + turn as u64);
+            }
+            // Beside the organisation, which is to be spent by the threads alone.
+            let gone = issue_to(&engine, "other/p/1", Quota::new(100));
+            assert_eq!(granted(&engine, gone.token.expose(), 1), 1);
+            engine.revoke(gone.key.id, Reason::Cessation).unwrap();
+            engine.purge(Duration::ZERO).unwrap();
+        };
+        let asked = 4 * keys.len();
+        let expected = asked.min(usize::try_from(of_organisation / 10).unwrap());
+        assert_eq!(spend(&engine, &keys, 4, meanwhile), expected);
+        assert!(turn.load(Ordering::Relaxed) > 0);
+        assert!(engine.check().unwrap().is_sound());
+    }
 }
 
 #[test]

@@ -98,19 +98,16 @@ pub(crate) struct OverLimit {
 }
 
 impl OverLimit {
-    pub(super) fn for_want_of_room(ask: &Ask<'_>, now: Timestamp) -> Self {
-        // Within the longest of its windows, others are idle.
+    pub(super) fn for_want_of_room(ask: &Ask<'_>, opens_at: Timestamp, now: Timestamp) -> Self {
         let longest = ask.terms.limits.iter().max_by_key(|limit| limit.window());
-        let limit = longest.copied().unwrap_or(Limit::per_hour(1));
-        let retry_after = limit.window();
         Self {
             status: LimitStatus {
-                limit,
+                limit: longest.copied().unwrap_or(Limit::per_hour(1)),
                 level: ask.level,
                 remaining: 0,
-                resets_at: now.saturating_add(retry_after),
+                resets_at: opens_at,
             },
-            retry_after: Some(retry_after),
+            retry_after: Some(opens_at.saturating_since(now)),
         }
     }
 
@@ -320,6 +317,17 @@ impl Meter {
                 counter.take_back(*limit, cost.into(), counted_at);
             }
         }
+    }
+
+    /// When it is idle if nothing more is counted: when each limit would admit all that it ever
+    /// does.
+    pub(super) fn idle_at(&self, now: Timestamp) -> Timestamp {
+        let idle_at = self.each().map(|(limit, counter)| {
+            let counter = counter.moved_to(*limit, now);
+            let all = u64::from(limit.capacity());
+            counter.admits_at(*limit, all, now).unwrap_or(now)
+        });
+        idle_at.max().unwrap_or(now)
     }
 
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {

@@ -10,7 +10,10 @@
 
 use std::collections::HashMap;
 
+use arrayvec::ArrayVec;
+
 use super::{Ask, Entry, Limiter, Meter};
+use crate::memory::levels::LEVELS_MAX;
 use crate::memory::process::{Home, lock_at_home};
 use crate::memory::sweep::Sweeps;
 use crate::model::clock::Timestamp;
@@ -34,7 +37,12 @@ struct Shares {
     counted_at_ms: u64,
     counts: HashMap<u64, usize>,
     share: usize,
+    /// Of those that were refused since then, when their first meters are idle.
+    openings: HashMap<u64, Openings>,
 }
+
+/// The first of some instants at which meters are idle, in their order.
+type Openings = ArrayVec<Timestamp, LEVELS_MAX>;
 
 /// The meters that a request lacks, and those of its own that it would lose with the idle
 /// ones.
@@ -46,6 +54,17 @@ pub(super) struct Wanted {
 
 /// For how long a count serves to refuse those who were above their share.
 const RECOUNT_MS: u64 = 1_000;
+
+/// Adds an instant to the first of some.
+fn keep_first(first: &mut Openings, at: Timestamp) {
+    let place = first.partition_point(|other| *other <= at);
+    if place < LEVELS_MAX {
+        if first.is_full() {
+            first.pop();
+        }
+        first.insert(place, at);
+    }
+}
 
 impl Room {
     pub(super) fn new(meters_max: usize) -> Self {
@@ -77,20 +96,20 @@ impl Limiter {
         (read(&self.room.refused), read(&self.room.evicted))
     }
 
-    /// Makes room for the meters of a level and of others of its request; `false` where
-    /// there is none for all of them.
+    /// Makes room for the meters of a level and of others of its request. Where there is none
+    /// for all of them, gives the instant from which on there is, unless others take it.
     pub(super) fn make_room(
         &self,
         ask: &Ask<'_>,
         wanted: Wanted,
         now: Timestamp,
         home: &Home,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Timestamp>, Error> {
         let mut shares = lock_at_home(&self.room.making, home)?;
         let room = &self.room;
         let mut places = wanted.missing;
         if room.has_room(self.len(), places) && !room.is_sweep_due(self.len()) {
-            return Ok(true);
+            return Ok(None);
         }
         // Where nothing was idle a moment ago, nothing is.
         if !room.sweeps.is_paused(now) {
@@ -104,10 +123,50 @@ impl Limiter {
         room.sweeps.left(self.len());
         let has_room = || room.has_room(self.len(), places);
         if has_room() || self.evict(ask, &mut shares, now, home)? && has_room() {
-            return Ok(true);
+            return Ok(None);
         }
         room.refused.fetch_add(1, Ordering::Relaxed);
-        Ok(false)
+        self.opens_at(ask, places, &mut shares, now, home).map(Some)
+    }
+
+    /// When so many places are free for an asker: as its organisation's own meters are idle, or
+    /// whosever, where it has none.
+    fn opens_at(
+        &self,
+        ask: &Ask<'_>,
+        places: usize,
+        shares: &mut Shares,
+        now: Timestamp,
+        home: &Home,
+    ) -> Result<Timestamp, Error> {
+        let organisation = self.names.organisation(ask.owner);
+        let known = shares.openings.get(&organisation);
+        let openings = match known.filter(|known| known.first().is_some_and(|first| *first > now)) {
+            Some(known) => known.clone(),
+            None => {
+                let (mut own, mut all) = (Openings::new(), Openings::new());
+                for shard in &self.shards {
+                    for entry in lock_at_home(shard, home)?.values() {
+                        let Some(line) = self.lines.get(entry.place) else {
+                            continue;
+                        };
+                        let meter = lock_at_home(&line.meter, home)?;
+                        let idle_at = meter.as_ref().map_or(now, |meter| meter.idle_at(now));
+                        keep_first(&mut all, idle_at);
+                        if entry.organisation == organisation {
+                            keep_first(&mut own, idle_at);
+                        }
+                    }
+                }
+                let first = if own.is_empty() { all } else { own };
+                shares.openings.insert(organisation, first.clone());
+                first
+            }
+        };
+        let last = places.clamp(1, openings.len().max(1)) - 1;
+        let idle_at = openings.get(last).copied().unwrap_or(now);
+        // Those that look for idle ones may just have found none.
+        Ok(idle_at.saturating_add(Sweeps::PAUSE))
     }
 
     fn retain(
@@ -168,6 +227,7 @@ impl Limiter {
             return Ok(false);
         }
         shares.counts.clear();
+        shares.openings.clear();
         for shard in &self.shards {
             for entry in lock_at_home(shard, home)?.values() {
                 *shares.counts.entry(entry.organisation).or_default() += 1;
