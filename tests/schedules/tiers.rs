@@ -1,5 +1,5 @@
-//! Levels under shuttle: requests of three levels, a settlement, and a change of the
-//! customer's limits and quota between them.
+//! Levels under shuttle: requests of quotas at three levels and of a limit at the first, and a
+//! change of that limit between them.
 //!
 //! Whatever the order of the steps: no level is over, what was admitted is what is counted,
 //! and what one level refuses is charged to none.
