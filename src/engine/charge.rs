@@ -74,7 +74,6 @@ impl<'a> Who<'a> {
 }
 
 /// The owners at whose levels a request is charged, as they were found.
-#[derive(Default)]
 struct Owners<'a> {
     /// How often settings had been shown before.
     shown: u64,
@@ -140,13 +139,26 @@ impl Core {
             });
         }
         self.with_levels(Who::has(view), entry, |levels| {
-            let charged = self.charge_levels(view, levels, cost, receipt, present)?;
-            #[cfg(feature = "http")]
-            if let Some(told) = requirements.told {
-                self.tell_charged(view, levels, cost, present.clock, &charged, told);
-            }
-            Ok(charged)
+            self.charge_and_tell(view, levels, requirements, receipt, present)
         })
+    }
+
+    /// Charges a request to its levels, and tells what it came to where it is to be told.
+    fn charge_and_tell(
+        &self,
+        view: &View<'_>,
+        levels: &Levels<'_>,
+        requirements: &Requirements<'_>,
+        receipt: &mut Receipt,
+        present: Present,
+    ) -> Result<Charged, Error> {
+        let cost = requirements.cost;
+        let charged = self.charge_levels(view, levels, cost, receipt, present)?;
+        #[cfg(feature = "http")]
+        if let Some(told) = requirements.told {
+            self.tell_charged(view, levels, cost, present.clock, &charged, told);
+        }
+        Ok(charged)
     }
 
     /// Charges a request that has the level of its key alone, where memory admits it: what

@@ -65,9 +65,7 @@ impl Charging {
             ..
         } = published;
         let has_limits = |plan: u16| {
-            let terms = usize::from(plan)
-                .checked_sub(1)
-                .and_then(|at| plans.get(at));
+            let terms = published.terms(plan);
             // Of a plan that does not exist, whoever looks for its limits says so.
             plan != 0 && terms.is_none_or(|terms| !terms.limits.is_empty())
         };
@@ -185,6 +183,11 @@ impl Published {
 }
 
 impl Published {
+    /// The terms of the plan of a number; `None` for 0.
+    fn terms(&self, plan: u16) -> Option<&Arc<Terms>> {
+        self.plans.get(usize::from(plan).checked_sub(1)?)
+    }
+
     fn defaults(&self, depth: usize) -> OwnerDefaults {
         let at = depth.checked_sub(1).and_then(|at| self.defaults.get(at));
         at.copied().unwrap_or_default()
@@ -318,9 +321,7 @@ impl<'a> Once<'a> {
 
     /// The terms of the plan of a number, which a key has; `None` for 0.
     pub(crate) fn terms(&self, plan: u16) -> Option<&Arc<Terms>> {
-        self.published()
-            .plans
-            .get(usize::from(plan).checked_sub(1)?)
+        self.published().terms(plan)
     }
 
     /// Higher than that of any earlier state of the keyspace, and of the terms of its plans.

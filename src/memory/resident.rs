@@ -604,14 +604,10 @@ impl Resident {
             all.filter(|place| is_left(*place))
         };
         // What growing left of a part may stand where a place was free for another.
-        let own = self
-            .ways_of(id, sets)
-            .filter(|(_, word)| word & !USED == tag);
-        let own_or_free = own
-            .map(|(place, _)| place)
-            .find(|place| is_left(*place))
-            .or_else(|| places().find(|place| is_free(*place)));
-        if let Some(place) = own_or_free {
+        let mut own = self.ways_of(id, sets);
+        let own = own.find(|(place, word)| word & !USED == tag && is_left(*place));
+        let free = || places().find(|place| is_free(*place));
+        if let Some(place) = own.map(|(place, _)| place).or_else(free) {
             let was = match is_free(place) {
                 true => Was::Free,
                 false => Was::Its,

@@ -153,7 +153,6 @@ impl Counter {
         }
     }
 
-    #[inline(never)]
     fn charged_in_steps(self, limit: Limit, cost: u32, now: Timestamp) -> Option<Self> {
         let mut moved = self.moved_to(limit, now);
         let is_admitted = moved.admits(limit, cost, now);

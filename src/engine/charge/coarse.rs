@@ -155,12 +155,8 @@ impl Core {
         requirements: &Requirements<'_>,
         receipt: &mut Receipt,
     ) -> Result<Coarsely, Error> {
-        let (cost, present) = (requirements.cost, self.present());
-        let charged = self.charge_levels(view, levels, cost, receipt, present)?;
-        #[cfg(feature = "http")]
-        if let Some(told) = requirements.told {
-            self.tell_charged(view, levels, cost, present.clock, &charged, told);
-        }
+        let present = self.present();
+        let charged = self.charge_and_tell(view, levels, requirements, receipt, present)?;
         Ok(match charged {
             Charged::Admitted => Coarsely::Admitted,
             refused => Coarsely::Refused(Box::new(refused)),
@@ -283,8 +279,7 @@ mod tests {
         assert_eq!(known_of, [all, all, all, 0, 0, 0, 27, 0]);
     }
 
-    /// A change of the keyspace while settings are looked for is noticed, and so is one of
-    /// settings while the keyspace is loaded.
+    /// Settings that change after they were found, and before the keyspace is loaded.
     #[test]
     fn levels_are_found_anew_where_settings_changed_meanwhile() {
         let engine = Options::new().open_in_memory().unwrap();
