@@ -25,6 +25,9 @@ mod limits;
 mod oauth;
 #[path = "figures/operations.rs"]
 mod operations;
+mod support;
+#[path = "figures/tails.rs"]
+mod tails;
 #[path = "figures/world.rs"]
 mod world;
 
@@ -35,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use gatekey::{Clock, Engine, KeyId, Options, Reason, Rotation, SystemClock, Verdict};
+use gatekey::{Clock, Engine, KeyId, Options, Reason, SystemClock, Verdict};
 use gatekey_testkit::forge;
 use hdrhistogram::Histogram;
 use rand::SeedableRng;
@@ -43,11 +46,11 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
-use world::{Floor, READ, World, build, lay_out, options, spec};
+use world::{Floor, READ, World, build, lay_out, options, spec, zipf};
 
 const POOL: usize = 65_536;
 const BATCH: usize = 10_000;
-/// Enough for a million keys, with the unevenness of the sets.
+/// Enough for four million keys.
 const ROOMY: usize = 400 << 20;
 const KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("keys");
 
@@ -205,11 +208,9 @@ fn hits(run: &Run) {
         "verify_threads_2_speedup",
         "verify_same_key_threads_2_speedup",
         "hash_threads_2_speedup",
-        "verify_p50_ns",
-        "verify_p999_ns",
-        "verify_p999_under_writes_over_idle",
         "resident_bytes_per_key",
         "verify_many_over_hit_1m",
+        "verify_zipf_over_floor_1m",
     ];
     if !run.wants(&names) {
         return;
@@ -228,6 +229,17 @@ fn hits(run: &Run) {
         print("verify_floor_1m_ns", bare, "ns");
         print("verify_hit_1m_ns", hit, "ns");
         print("verify_hit_over_floor_1m", ratio, "ratio");
+    }
+    if run.wants(&["verify_zipf_over_floor_1m"]) {
+        let pool = zipf(&world.all);
+        let floor = Floor::over(&world.all, &pool);
+        let (_, _, ratio) = compare(
+            run.rounds(),
+            20_000,
+            |at| granted(&engine, pool[at % POOL]),
+            |at| floor.check(at),
+        );
+        print("verify_zipf_over_floor_1m", ratio, "ratio");
     }
     if run.wants(&["verify_many_over_hit_1m"]) {
         // A pool for each side: with one for both, each would find in the
@@ -269,10 +281,7 @@ fn hits(run: &Run) {
     if run.wants(&names[5..8]) {
         threads(run, &engine, world);
     }
-    if run.wants(&names[8..11]) {
-        percentiles(run, &engine, world);
-    }
-    if run.wants(&names[11..12]) {
+    if run.wants(&names[8..9]) {
         let capacity = engine.stats().unwrap().resident_capacity;
         print(
             "resident_bytes_per_key",
@@ -280,6 +289,39 @@ fn hits(run: &Run) {
             "bytes",
         );
     }
+    engine.close().unwrap();
+}
+
+/// What the default options hold of a million keys, and what memory the table takes for it.
+fn memory(run: &Run) {
+    let names = [
+        "open_1m_memory_mib",
+        "resident_100k_of_1m_mib",
+        "resident_1m_mib",
+        "resident_keys_of_1m",
+    ];
+    if !run.wants(&names) {
+        return;
+    }
+    let world = run.world();
+    // Of the file next to nothing stays in memory, so that the table is what grows.
+    let little = 1 << 20;
+    let before = support::memory_mib("VmRSS");
+    let engine = Options::new()
+        .cache_bytes(little)
+        .open(&world.path)
+        .unwrap();
+    let grown = |name| print(name, support::memory_mib("VmRSS") - before, "MiB");
+    granted(&engine, &world.all[0]);
+    grown(names[0]);
+    for token in &world.all[..100_000] {
+        granted(&engine, token);
+    }
+    grown(names[1]);
+    warm(&engine, world);
+    grown(names[2]);
+    let held = engine.stats().unwrap().resident_keys;
+    print(names[3], held as f64, "keys");
     engine.close().unwrap();
 }
 
@@ -338,46 +380,7 @@ fn threads(run: &Run, engine: &Engine, world: &World) {
     }
 }
 
-fn percentiles(run: &Run, engine: &Engine, world: &World) {
-    let count = if run.quick { 300_000 } else { 2_000_000 };
-    let measure = || {
-        let mut histogram = Histogram::<u64>::new(3).unwrap();
-        for at in 0..count {
-            let start = Instant::now();
-            granted(engine, world.pool[at % (POOL / 2)]);
-            histogram.record(start.elapsed().as_nanos() as u64).unwrap();
-        }
-        histogram
-    };
-    let idle = measure();
-    print("verify_p50_ns", idle.value_at_quantile(0.5) as f64, "ns");
-    print("verify_p999_ns", idle.value_at_quantile(0.999) as f64, "ns");
-    // The second half of the pool is not verified, and is rotated and revoked.
-    let stop = AtomicBool::new(false);
-    let busy = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for token in world.pool[POOL / 2..].iter().cycle() {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let issued = engine.issue(spec(id_of(token).to_string().len())).unwrap();
-                let grace = Rotation::with_grace(Duration::from_secs(60));
-                let rotated = engine.rotate(issued.key.id, grace).unwrap();
-                engine.revoke(rotated.key.id, Reason::Cessation).unwrap();
-            }
-        });
-        let busy = measure();
-        stop.store(true, Ordering::Relaxed);
-        busy
-    });
-    print(
-        "verify_p999_under_writes_over_idle",
-        busy.value_at_quantile(0.999) as f64 / idle.value_at_quantile(0.999) as f64,
-        "ratio",
-    );
-}
-
-/// Hits in small stores, in a table that would hold a million keys.
+/// Hits in small stores, in a table that would hold four million.
 fn small(run: &Run) {
     let names = |count: &str| {
         ["hit_over_floor_?", "hit_?_ns", "floor_?_ns"]
@@ -421,49 +424,6 @@ fn small(run: &Run) {
         }
         engine.close().unwrap();
     }
-}
-
-/// The tail of a hit's time, 200,000 keys with the default options, over the floor's own:
-/// in turns, each reading the clock as often.
-fn tail(run: &Run) {
-    let quantiles = [
-        (0.5, "verify_p50_over_floor"),
-        (0.99, "verify_p99_over_floor"),
-        (0.999, "verify_p999_over_floor"),
-        (0.9999, "verify_p9999_over_floor"),
-    ];
-    if !run.wants(&quantiles.map(|(_, name)| name)) {
-        return;
-    }
-    let world = build(&run.path("200k.redb"), 200_000);
-    let engine = Engine::open(&world.path).unwrap();
-    warm(&engine, &world);
-    let floor = Floor::new(&world);
-    let mut histograms = [(); 2].map(|()| Histogram::<u64>::new(3).unwrap());
-    let count = if run.quick { 600_000 } else { 4_000_000 };
-    // In stretches, so that the two meet the same hindrances of the machine.
-    for from in (0..count).step_by(2_000) {
-        for at in from..from + 2_000 {
-            let start = Instant::now();
-            granted(&engine, world.pool[at % POOL]);
-            histograms[0]
-                .record(start.elapsed().as_nanos() as u64)
-                .unwrap();
-        }
-        for at in from + POOL / 2..from + POOL / 2 + 2_000 {
-            let start = Instant::now();
-            floor.check(at);
-            histograms[1]
-                .record(start.elapsed().as_nanos() as u64)
-                .unwrap();
-        }
-    }
-    for (quantile, name) in quantiles {
-        let [hit, bare] = [0, 1].map(|of: usize| histograms[of].value_at_quantile(quantile));
-        eprintln!("{name}: {hit} ns over {bare} ns");
-        print(name, hit as f64 / bare as f64, "ratio");
-    }
-    engine.close().unwrap();
 }
 
 /// A bare lookup in a copy of the store, with the same cache, and the hash.
@@ -769,8 +729,9 @@ fn main() {
     print_head();
     let start = Instant::now();
     small(&run);
-    tail(&run);
+    tails::tails(&run);
     hits(&run);
+    memory(&run);
     cold(&run);
     opening(&run);
     counts(&run);

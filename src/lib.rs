@@ -206,7 +206,7 @@ pub use model::used_from::UsedFrom;
 pub use model::verdict::{Denial, Grant, Verdict};
 pub use model::withheld::withheld;
 pub use store::backup::{Backup, BackupProgress};
-pub use store::check::{CheckReport, Finding};
+pub use store::check::{CheckProgress, CheckReport, Finding};
 pub use store::export::{AuditKey, verify_audit_export};
 
 // README.md, docs/GUIDE.md and others need a web server: tests/web/pages.rs.

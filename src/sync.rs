@@ -35,6 +35,14 @@ pub(crate) mod table {
     }
 }
 
+/// So many zeros, which take up memory once they are touched.
+pub(crate) fn zeros(count: usize) -> Box<[atomic::AtomicU64]> {
+    #[cfg(not(gatekey_shuttle))]
+    return bytemuck::zeroed_slice_box(count);
+    #[cfg(gatekey_shuttle)]
+    return (0..count).map(|_| atomic::AtomicU64::new(0)).collect();
+}
+
 /// Takes a lock, even if a thread has panicked under it: no invariant of this crate
 /// depends on finishing the code under a lock. For a panic inside a transaction, the
 /// store has a flag of its own.

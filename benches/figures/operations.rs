@@ -9,8 +9,6 @@ use gatekey::{Engine, Issued, NewKey, NewKeyspace, Quota, Reason, Refill, Requir
 use crate::world::{World, build, options, spec};
 use crate::{BATCH, POOL, Run, compare, each_by, granted, median, print};
 
-/// The keys of an owner that is suspended, or revoked.
-const LARGE: usize = 100_000;
 /// The keys with a quota that are used for the first time.
 const FIRST_USES: usize = 10_000;
 
@@ -18,8 +16,7 @@ pub(crate) fn operations(run: &Run) {
     first_uses(run);
     after_kill(run);
     checks(run);
-    suspensions(run);
-    revocations(run);
+    large_owners(run);
 }
 
 fn first_uses(run: &Run) {
@@ -76,7 +73,6 @@ fn after_kill_of(run: &Run, world: &World, rounds: usize, names: [&str; 2]) {
         std::fs::copy(&world.path, &copy).unwrap();
         killed.close().unwrap();
         std::fs::File::open(&copy).unwrap().sync_all().unwrap();
-        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
         let start = Instant::now();
         let engine = Engine::open(&copy).unwrap();
         granted(&engine, world.pool[at]);
@@ -139,7 +135,7 @@ pub(crate) fn stats_ms(engine: &Engine, rounds: usize) -> f64 {
     let time = |_| {
         let start = Instant::now();
         black_box(engine.stats().unwrap());
-        start.elapsed().as_secs_f64() * 1e3
+        ms(start)
     };
     median(&mut (0..rounds).map(time).collect::<Vec<_>>())
 }
@@ -161,23 +157,59 @@ fn checks(run: &Run) {
     engine.close().unwrap();
 }
 
-/// An owner of 100,000 keys beside a million others.
-fn suspensions(run: &Run) {
-    let names = ["owner_suspend_100k_ms", "owner_suspend_100k_followed_ms"];
-    if !run.wants(&names) {
-        return;
+/// A large owner beside a million other keys: one of 100,000 keys, and of a million where it is
+/// asked for by name, or nothing is to be quick.
+fn large_owners(run: &Run) {
+    for (keys, [suspend, suspended, revoke, revoked]) in [
+        (
+            100_000,
+            [
+                "owner_suspend_100k_ms",
+                "owner_suspend_100k_followed_ms",
+                "owner_revoke_100k_ms",
+                "owner_revoke_100k_followed_ms",
+            ],
+        ),
+        (
+            1_000_000,
+            [
+                "owner_suspend_1m_ms",
+                "owner_suspend_1m_followed_ms",
+                "owner_revoke_1m_ms",
+                "owner_revoke_1m_followed_ms",
+            ],
+        ),
+    ] {
+        let is_long = keys > 100_000;
+        if is_long && run.quick && run.wanted.is_empty() {
+            continue;
+        }
+        let rounds = match (run.quick, is_long) {
+            (true, true) => 1,
+            (false, false) => 9,
+            _ => 3,
+        };
+        if run.wants(&[suspend, suspended]) {
+            suspensions(run, keys, rounds, [suspend, suspended]);
+        }
+        if run.wants(&[revoke, revoked]) {
+            revocations(run, keys, rounds, [revoke, revoked]);
+        }
     }
-    let engine = Engine::open(&run.world().path).unwrap();
-    let one = issue_large(&engine, "large");
-    let is_granted = || engine.verify(one.token.expose()).unwrap().is_granted();
+}
+
+fn suspensions(run: &Run, keys: usize, rounds: usize, names: [&str; 2]) {
+    let copy = run.path("suspended.redb");
+    std::fs::copy(&run.world().path, &copy).unwrap();
+    let engine = Engine::open(&copy).unwrap();
+    let one = issue_large(&engine, "large", keys);
     let (mut returned, mut followed) = (Vec::new(), Vec::new());
-    for _ in 0..if run.quick { 3 } else { 9 } {
-        assert!(is_granted());
-        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+    for _ in 0..rounds {
+        assert!(granted_still(&engine, &one));
         let start = Instant::now();
         engine.suspend("large", None).unwrap();
         returned.push(ms(start));
-        assert!(!is_granted());
+        assert!(!granted_still(&engine, &one));
         engine.flush().unwrap();
         followed.push(ms(start));
         engine.resume("large").unwrap();
@@ -186,31 +218,26 @@ fn suspensions(run: &Run) {
     print(names[0], median(&mut returned), "ms");
     print(names[1], median(&mut followed), "ms");
     engine.close().unwrap();
+    std::fs::remove_file(copy).unwrap();
 }
 
-/// The same of an owner whose keys are revoked: each time another one, in a copy.
-fn revocations(run: &Run) {
-    let names = ["owner_revoke_100k_ms", "owner_revoke_100k_followed_ms"];
-    if !run.wants(&names) {
-        return;
-    }
+/// Each time of another owner.
+fn revocations(run: &Run, keys: usize, rounds: usize, names: [&str; 2]) {
     let copy = run.path("revoked.redb");
     std::fs::copy(&run.world().path, &copy).unwrap();
     let engine = Engine::open(&copy).unwrap();
     let (mut returned, mut followed) = (Vec::new(), Vec::new());
-    for round in 0..if run.quick { 3 } else { 9 } {
+    for round in 0..rounds {
         let owner = format!("large-{round}");
-        let one = issue_large(&engine, &owner);
-        let is_granted = || engine.verify(one.token.expose()).unwrap().is_granted();
-        assert!(is_granted());
-        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+        let one = issue_large(&engine, &owner, keys);
+        assert!(granted_still(&engine, &one));
         let start = Instant::now();
         engine.revoke_owner(&*owner, Reason::Cessation).unwrap();
         returned.push(ms(start));
-        assert!(!is_granted());
+        assert!(!granted_still(&engine, &one));
         engine.flush().unwrap();
         followed.push(ms(start));
-        assert!(!is_granted());
+        assert!(!granted_still(&engine, &one));
     }
     print(names[0], median(&mut returned), "ms");
     print(names[1], median(&mut followed), "ms");
@@ -218,12 +245,20 @@ fn revocations(run: &Run) {
     std::fs::remove_file(copy).unwrap();
 }
 
+fn granted_still(engine: &Engine, one: &Issued) -> bool {
+    engine.verify(one.token.expose()).unwrap().is_granted()
+}
+
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
 /// Issues the keys of a large owner, below it, and gives one of them.
-fn issue_large(engine: &Engine, owner: &str) -> Issued {
+fn issue_large(engine: &Engine, owner: &str, keys: usize) -> Issued {
     let path = |at| format!("{owner}/team-{}/bot-{at}", at % 97);
     let new = |at| NewKey::new("acme_live", path(at)).unwrap();
     let mut of_batch = None;
-    for from in (0..LARGE).step_by(BATCH) {
+    for from in (0..keys).step_by(BATCH) {
         let batch = (from..from + BATCH).map(new).collect();
         of_batch = engine.issue_batch(batch).unwrap().pop();
     }

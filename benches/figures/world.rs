@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use gatekey::{NewKey, NewKeyspace, Options, Requirements};
 use rand::SeedableRng;
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use subtle::ConstantTimeEq;
@@ -81,8 +83,13 @@ pub(crate) fn lay_out(tokens: &[String], seed: u64) -> Vec<&'static str> {
     let mut order: Vec<&str> = tokens.iter().map(String::as_str).collect();
     order.shuffle(&mut StdRng::seed_from_u64(seed));
     order.truncate(POOL);
-    let mut rest: &'static str = Box::leak(order.concat().into_boxed_str());
-    order
+    in_one_piece(&order)
+}
+
+/// The same tokens, one behind the other.
+fn in_one_piece(tokens: &[&str]) -> Vec<&'static str> {
+    let mut rest: &'static str = Box::leak(tokens.concat().into_boxed_str());
+    tokens
         .iter()
         .map(|token| {
             let (head, tail) = rest.split_at(token.len());
@@ -90,6 +97,20 @@ pub(crate) fn lay_out(tokens: &[String], seed: u64) -> Vec<&'static str> {
             head
         })
         .collect()
+}
+
+/// [`POOL`] tokens drawn by Zipf's law: of n keys, the k-th with a weight of 1 / k.
+pub(crate) fn zipf(tokens: &[String]) -> Vec<&'static str> {
+    let weights = (1..=tokens.len()).map(|rank| 1.0 / rank as f64);
+    let ranks = WeightedIndex::new(weights).unwrap();
+    let mut random = StdRng::seed_from_u64(11);
+    // Which key has which rank has nothing to do with the order of their issue.
+    let mut order: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    order.shuffle(&mut random);
+    let drawn: Vec<&str> = (0..POOL)
+        .map(|_| order[ranks.sample(&mut random)])
+        .collect();
+    in_one_piece(&drawn)
 }
 
 #[derive(Default)]

@@ -11,7 +11,7 @@ counted() {
         sed -n 's/.*Collected : *//p'
 }
 for way in ${2:-hit two_limits two_levels three_levels quota two_quotas permission revoked malformed shapeless source noted noted_source}; do
-    # Multiples of what a log of uses holds.
+    # Multiples of what a log of uses has when it is added up.
     few=$(counted "$way" 20480)
     many=$(counted "$way" 40960)
     echo "$way: $(((many - few) * 10 / 20480)) tenths of an instruction"

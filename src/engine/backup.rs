@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::handle::Engine;
 use crate::model::error::Result;
-use crate::store::backup::{self, Backup, BackupProgress, OnProgress};
+use crate::store::backup::{self, Backup, BackupProgress};
 
 /// # Backups
 impl Engine {
@@ -95,9 +95,9 @@ impl Engine {
 /// Runs an operation that reports its progress. A panic in the caller's function is not
 /// taken for one of the storage engine: it resumes once the operation's files are
 /// deleted.
-pub(super) fn telling<T>(
-    progress: &mut dyn FnMut(BackupProgress) -> ControlFlow<()>,
-    work: impl FnOnce(OnProgress<'_>) -> Result<T>,
+pub(super) fn telling<P, T>(
+    progress: &mut dyn FnMut(P) -> ControlFlow<()>,
+    work: impl FnOnce(&mut dyn FnMut(P) -> ControlFlow<()>) -> Result<T>,
 ) -> Result<T> {
     let mut panic = None;
     let done = work(&mut |now| {

@@ -15,7 +15,6 @@ use crate::model::error::{Error, Result};
 use crate::model::health::Health;
 use crate::model::requirements::Requirements;
 use crate::model::verdict::Verdict;
-use crate::store::check::{self, CheckReport};
 use crate::store::place::Place;
 
 /// An open store of keys: issues, verifies, rotates and revokes.
@@ -450,35 +449,6 @@ impl Engine {
     #[must_use]
     pub fn health(&self) -> Health {
         self.core.health()
-    }
-
-    /// Walks the whole store and reports every inconsistency: in tags, indexes,
-    /// lineage, suspensions, the single-active rule and the audit chain, and records
-    /// older than the audit trail says. Changes continue meanwhile. A thread of its own
-    /// reads records while another compares them.
-    ///
-    /// # Errors
-    /// [`Error::Store`] where the file cannot be read. A damaged record is a finding in
-    /// the report, not an error.
-    ///
-    /// ```
-    /// # use gatekey::Engine;
-    /// # let engine = Engine::open_in_memory()?;
-    /// let report = engine.check()?;
-    /// for finding in &report.findings {
-    ///     eprintln!("{} {}: {}", finding.table, finding.record, finding.problem);
-    /// }
-    /// assert!(report.is_sound());
-    /// # engine.close()?;
-    /// # Ok::<(), gatekey::Error>(())
-    /// ```
-    pub fn check(&self) -> Result<CheckReport> {
-        drop(self.core.lasting_snapshot()?);
-        self.core.tell(|snapshot, now| {
-            let mut report = check::check(snapshot, now)?;
-            self.core.followers().check(snapshot, now, &mut report)?;
-            Ok(report)
-        })
     }
 
     /// The engine's present: the later of what its clock says and the newest instant

@@ -3,6 +3,7 @@
 mod availability;
 mod backup;
 mod charge;
+mod checking;
 mod commit;
 pub(crate) mod compact;
 mod counters;

@@ -182,9 +182,9 @@ const fn bytes_taken(word: u64) -> u64 {
 fn zeros(count: usize) -> Result<Box<[AtomicU64]>, TryReserveError> {
     // For the error: the other call has one that says nothing.
     Vec::<u64>::new().try_reserve_exact(count)?;
-    #[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
-    return Ok(bytemuck::zeroed_slice_box(count));
-    #[cfg(any(gatekey_loom, gatekey_shuttle))]
+    #[cfg(not(gatekey_loom))]
+    return Ok(crate::sync::zeros(count));
+    #[cfg(gatekey_loom)]
     return Ok((0..count).map(|_| AtomicU64::new(0)).collect());
 }
 

@@ -1,225 +1,38 @@
 //! Notes of verifications: that a key was used, and that its digest can be renewed.
 //! Nothing here touches the file; the engine's thread writes the notes in batches.
 
+mod log;
+mod sums;
+
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
 use thread_local::ThreadLocal;
 
+use self::log::{LOG_LEN, Log};
+use self::sums::{Lost, MINUTE_MS, Sums, note_of, word_of};
 use crate::crypto::digest::Digest;
 use crate::memory::hash::IdHasher;
-use crate::memory::process::{Asked, Step};
-use crate::memory::tally::{Answered, Tallied, Tally};
+use crate::memory::process::Step;
+use crate::memory::tally::{Answered, Tallied};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
 use crate::model::id::KeyId;
 use crate::model::outcome::{Outcome, OutcomeCounts};
 use crate::store::tx::uses::{Hour, Note, Used};
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
-/// How many uses a thread takes down before it must add them up itself.
-const LOG_LEN: usize = 4096;
-/// With how many it calls for another to add them up.
-const CALL_LEN: usize = LOG_LEN / 2;
-/// How many keys are added up between two flushes. Past that, the uses of keys
-/// that are not among them yet are counted as lost.
-const KEYS_MAX: usize = 262_144;
-/// How many kinds of denials of keys are added up beside them, for the usage history.
-const DENIALS_MAX: usize = 65_536;
-/// In a log, what a verification came to stands above the id. A grant adds nothing.
-const OUTCOME_SHIFT: u32 = 60;
-const ID_MASK: u64 = (1 << OUTCOME_SHIFT) - 1;
+/// With how many that a thread has noted it calls for another to add them up.
+const CALL_LEN: usize = 2048;
+/// How many it adds up itself where nobody has, and its log is full: no verification is to wait
+/// for all of them.
+const PART_LEN: usize = 64;
 /// How many digests wait to be renewed at most; others wait for another use.
 const RENEWALS_MAX: usize = 262_144;
 /// Renewals are noted under as many locks, so that two threads rarely meet at one.
 const SHARDS: usize = 64;
-const MINUTE_MS: u64 = 60_000;
-
-type Map = HashMap<u64, Used, BuildHasherDefault<IdHasher>>;
-
-/// The uses that one thread has noted and that are not added up yet: a ring that only
-/// this thread writes to, without a locked instruction, which would make the processor
-/// wait for everything before it. It has its cache lines to itself, since the logs of
-/// two threads may be neighbours.
-#[repr(align(128))]
-struct Log {
-    ids: Box<[AtomicU64]>,
-    /// How many were written, ever; the thread's own.
-    written: AtomicUsize,
-    /// How many were added up; changed under the lock of the sums.
-    read: AtomicUsize,
-    /// The minute of all that is in the log; changed under that lock too.
-    minute: AtomicU64,
-    /// When the thread last asked whether it is in the engine's process.
-    asked: Asked,
-    tally: Tally,
-    /// What the alignment leaves over. It is written: a log that is made during the first
-    /// verification of its thread would else carry what was on the stack, which is a token,
-    /// to where it stays.
-    _rest: [AtomicU64; REST],
-}
-
-const FIELDS: usize = size_of::<Box<[AtomicU64]>>()
-    + 2 * size_of::<AtomicUsize>()
-    + size_of::<AtomicU64>()
-    + size_of::<Asked>()
-    + size_of::<Tally>();
-const REST: usize = (128 - FIELDS % 128) % 128 / size_of::<AtomicU64>();
-#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
-const _: () = assert!(size_of::<Log>() == FIELDS + REST * size_of::<AtomicU64>());
-
-impl Log {
-    fn new() -> Self {
-        Self {
-            _rest: [const { AtomicU64::new(0) }; REST],
-            ids: (0..LOG_LEN).map(|_| AtomicU64::new(0)).collect(),
-            written: AtomicUsize::new(0),
-            read: AtomicUsize::new(0),
-            minute: AtomicU64::new(0),
-            asked: Asked::never(),
-            tally: Tally::new(),
-        }
-    }
-
-    /// How many uses are taken down, ever, and how many of them wait.
-    fn waiting(&self) -> (usize, usize) {
-        let written = self.written.load(Ordering::Relaxed);
-        // Acquire: what is overwritten has been read.
-        let waiting = written.wrapping_sub(self.read.load(Ordering::Acquire));
-        (written, waiting)
-    }
-
-    /// Whether the log takes no use of this minute before it is added up.
-    fn is_full(&self, waiting: usize, minute: u64) -> bool {
-        waiting >= LOG_LEN || self.minute.load(Ordering::Relaxed) != minute
-    }
-
-    /// Takes a use down and says how many wait with it; or `None` where it must be asked
-    /// first whose process this is, or the log be added up.
-    #[inline(always)]
-    fn push(&self, word: u64, minute: u64, step: Step) -> Option<usize> {
-        let (written, waiting) = self.waiting();
-        if self.is_full(waiting, minute) || !self.asked.is_recent(step) {
-            return None;
-        }
-        let slot = self.ids.get(written % LOG_LEN)?;
-        slot.store(word, Ordering::Relaxed);
-        self.written
-            .store(written.wrapping_add(1), Ordering::Release);
-        Some(waiting + 1)
-    }
-
-    /// Adds up what is in the log. The lock of the sums is held.
-    fn add_up(&self, sums: &mut Sums) -> Lost {
-        let written = self.written.load(Ordering::Acquire);
-        let mut at = self.read.load(Ordering::Relaxed);
-        let minute = self.minute.load(Ordering::Relaxed);
-        let used = Used {
-            last_used: Timestamp::from_raw(minute * MINUTE_MS),
-            count: 1,
-        };
-        let mut lost = Lost::default();
-        // All that is in the log is of one hour.
-        let mut room = sums.room(Hour::of(used.last_used));
-        while at != written {
-            if let Some(slot) = self.ids.get(at % LOG_LEN) {
-                room.add(slot.load(Ordering::Relaxed), used, &mut lost);
-            }
-            at = at.wrapping_add(1);
-        }
-        self.read.store(written, Ordering::Release);
-        lost
-    }
-
-    /// The minute of the notes that wait, if some do. The lock of the sums is held.
-    fn waits_since(&self) -> Option<u64> {
-        let (_, waiting) = self.waiting();
-        (waiting > 0).then(|| self.minute.load(Ordering::Relaxed))
-    }
-}
-
-/// How many notes found no room.
-#[derive(Default)]
-struct Lost {
-    uses: u64,
-    denials: u64,
-}
-
-/// What is added up, by the hour: the history tells them apart.
-#[derive(Default)]
-struct Sums {
-    /// Nearly always one.
-    hours: BTreeMap<Hour, Map>,
-    uses: usize,
-    denials: usize,
-    /// What belongs to no key: how much of it was taken, ever, and what was put back.
-    unattributed_taken: OutcomeCounts,
-    unattributed: Vec<(Hour, Outcome, u64)>,
-}
-
-impl Sums {
-    /// Where the notes of an hour are added up.
-    fn room(&mut self, hour: Hour) -> Room<'_> {
-        Room {
-            map: self.hours.entry(hour).or_default(),
-            uses: &mut self.uses,
-            denials: &mut self.denials,
-        }
-    }
-
-    /// The minute of the oldest note.
-    fn since(&self) -> Option<Timestamp> {
-        let oldest = |map: &Map| map.values().map(|used| used.last_used).min();
-        let unattributed = self.unattributed.iter().map(|(hour, ..)| hour.begins_at());
-        self.hours
-            .values()
-            .filter_map(oldest)
-            .chain(unattributed)
-            .min()
-    }
-}
-
-/// Where the notes of an hour are added up, and how many there are of all hours.
-struct Room<'a> {
-    map: &'a mut Map,
-    uses: &'a mut usize,
-    denials: &'a mut usize,
-}
-
-impl Room<'_> {
-    /// Adds notes of a key, by the word that a log has, and counts those without room.
-    #[inline]
-    fn add(&mut self, word: u64, used: Used, lost: &mut Lost) {
-        match self.map.get_mut(&word) {
-            Some(sum) => {
-                sum.count += used.count;
-                sum.last_used = sum.last_used.max(used.last_used);
-            }
-            None => self.insert(word, used, lost),
-        }
-    }
-
-    #[cold]
-    fn insert(&mut self, word: u64, used: Used, lost: &mut Lost) {
-        let (taken, max, lost) = match word >> OUTCOME_SHIFT {
-            0 => (&mut *self.uses, KEYS_MAX, &mut lost.uses),
-            _ => (&mut *self.denials, DENIALS_MAX, &mut lost.denials),
-        };
-        if *taken < max {
-            *taken += 1;
-            self.map.insert(word, used);
-        } else {
-            *lost += used.count;
-        }
-    }
-}
-
-/// A note as a log has it.
-fn word_of(id: KeyId, outcome: Outcome) -> u64 {
-    id.raw() | u64::from(outcome.number()) << OUTCOME_SHIFT
-}
 
 /// A digest to be renewed under the pepper that signed then, if it is still `old`.
 #[derive(Clone, Copy)]
@@ -264,9 +77,9 @@ impl Notes {
 
     /// Notes what a verification of a key came to at an instant. Once in a while, and before
     /// it takes a lock, it lets `ask` find out whether this is the engine's process: an
-    /// error of that is given back, with nothing noted. It calls `call` once the thread's
-    /// log is half full: where somebody [gathers](Self::gather) the notes before it is full,
-    /// this never adds them up itself.
+    /// error of that is given back, with nothing noted. It calls `call` once some thousands
+    /// wait: where somebody [gathers](Self::gather) the notes before the thread's log is full,
+    /// this adds none up itself, but where the minute changes.
     #[inline(always)]
     pub(crate) fn answered(
         &self,
@@ -294,9 +107,10 @@ impl Notes {
 
     /// Adds up what the threads have noted.
     pub(crate) fn gather(&self) {
-        let mut sums = lock(&self.sums);
         for log in &self.logs {
-            self.note_lost(&log.add_up(&mut sums));
+            // Let go in between: a thread whose log is full waits for it.
+            let mut sums = lock(&self.sums);
+            self.note_lost(&log.add_up(LOG_LEN, &mut sums));
         }
     }
 
@@ -366,9 +180,10 @@ impl Notes {
         if !log.is_full(log.waiting().1, minute) {
             return;
         }
+        let count = if log.is_of(minute) { PART_LEN } else { LOG_LEN };
         let mut sums = lock(&self.sums);
-        self.note_lost(&log.add_up(&mut sums));
-        log.minute.store(minute, Ordering::Relaxed);
+        self.note_lost(&log.add_up(count, &mut sums));
+        log.begin_minute(minute);
     }
 
     fn note_lost(&self, lost: &Lost) {
@@ -423,23 +238,11 @@ impl Notes {
                 unattributed.push((Hour::of(now), outcome, new));
             }
         }
-        let kept = Sums {
-            unattributed_taken: total,
-            ..Sums::default()
-        };
-        let hours = std::mem::replace(&mut *sums, kept).hours;
+        let hours = std::mem::take(&mut *sums).hours;
+        sums.unattributed_taken = total;
         drop(sums);
         let of_keys = hours.into_values().flatten();
-        let mut notes: Vec<_> = of_keys
-            .map(|(word, used)| Note {
-                key: Some(KeyId::from_raw(word & ID_MASK)),
-                outcome: u8::try_from(word >> OUTCOME_SHIFT)
-                    .ok()
-                    .and_then(Outcome::numbered)
-                    .unwrap_or(Outcome::Granted),
-                used,
-            })
-            .collect();
+        let mut notes: Vec<_> = of_keys.map(|(word, used)| note_of(word, used)).collect();
         notes.sort_unstable_by_key(|note| (note.key, note.outcome, note.used.last_used));
         notes.extend(unattributed.into_iter().map(|(hour, outcome, count)| Note {
             key: None,

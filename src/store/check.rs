@@ -8,11 +8,12 @@ mod trail;
 mod usage_history;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
 use crate::model::clock::Timestamp;
-use crate::model::error::Error;
+use crate::model::error::{Conflict, Error};
 use crate::model::id::Prefix;
 use crate::model::keyspace::Keyspace;
 use crate::model::owner::OwnerPath;
@@ -78,8 +79,32 @@ pub struct Finding {
     pub problem: String,
 }
 
+/// The progress of a check: see [`Engine::check_with`](crate::Engine::check_with).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CheckProgress {
+    /// How many keys and entries of the audit trail were looked at.
+    pub records: u64,
+    /// How many there are.
+    pub records_total: u64,
+}
+
+/// Gets the progress; `Break` stops the check.
+pub(crate) type OnProgress<'a> = &'a mut dyn FnMut(CheckProgress) -> ControlFlow<()>;
+
+#[cfg(test)]
 pub(crate) fn check(snapshot: &Snapshot, now: Timestamp) -> Result<CheckReport, Error> {
-    let mut walk = Walk::new(snapshot, now)?;
+    check_with(snapshot, now, &mut |_| ControlFlow::Continue(()))
+}
+
+pub(crate) fn check_with(
+    snapshot: &Snapshot,
+    now: Timestamp,
+    on_progress: OnProgress<'_>,
+) -> Result<CheckReport, Error> {
+    let mut walk = Walk::new(snapshot, now, on_progress)?;
+    walk.advance(0)?;
     walk.copy()?;
     walk.audit()?;
     walk.keyspaces()?;
@@ -132,16 +157,28 @@ struct Walk<'a> {
     imported: imports::Imported,
     seen: indexes::Seen,
     report: CheckReport,
+    progress: CheckProgress,
+    on_progress: OnProgress<'a>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(snapshot: &'a Snapshot, now: Timestamp) -> Result<Self, Error> {
+    fn new(
+        snapshot: &'a Snapshot,
+        now: Timestamp,
+        on_progress: OnProgress<'a>,
+    ) -> Result<Self, Error> {
+        let (keys, audit) = (snapshot.table(KEYS)?, snapshot.table(AUDIT)?);
         Ok(Self {
             now,
             state: snapshot.state()?,
-            keys: snapshot.table(KEYS)?,
+            progress: CheckProgress {
+                records: 0,
+                records_total: keys.len().or_store()? + audit.len().or_store()?,
+            },
+            on_progress,
+            keys,
             cold: snapshot.table(COLD)?,
-            audit: snapshot.table(AUDIT)?,
+            audit,
             kept: snapshot.table(KEPT)?,
             owners: snapshot.table(OWNERS)?,
             by_owner: snapshot.table(BY_OWNER)?,
@@ -177,6 +214,15 @@ impl<'a> Walk<'a> {
             record: record.to_string(),
             problem: problem.into(),
         });
+    }
+
+    /// Tells that so many more keys or entries were looked at.
+    fn advance(&mut self, records: usize) -> Result<(), Error> {
+        self.progress.records += records as u64;
+        match (self.on_progress)(self.progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Conflict::CheckStopped.into()),
+        }
     }
 
     /// Records a corrupt record as a finding, and returns other errors.

@@ -1,3 +1,4 @@
+use super::sums::{DENIALS_MAX, KEYS_MAX};
 use super::*;
 use crate::memory::tally::Way;
 
@@ -93,7 +94,7 @@ fn nothing_is_lost_while_others_add_up() {
 fn who_gathers_when_called_leaves_nothing_to_add_up_to_the_thread() {
     let notes = Notes::new();
     let (now, mut calls) = (Timestamp::MIN, 0);
-    for raw in 0..10 * LOG_LEN as u64 {
+    for raw in 0..20 * CALL_LEN as u64 {
         let gather = || {
             calls += 1;
             notes.gather();
@@ -106,14 +107,44 @@ fn who_gathers_when_called_leaves_nothing_to_add_up_to_the_thread() {
         assert!(waiting < CALL_LEN);
     }
     assert_eq!(calls, 20);
-    assert_eq!(take_used(&notes).len(), 10 * LOG_LEN);
+    assert_eq!(take_used(&notes).len(), 20 * CALL_LEN);
+}
+
+/// Whoever adds up takes them while pieces begin in places that are free again, in any order.
+#[test]
+fn what_is_taken_at_any_time_is_each_use_once() {
+    let notes = Notes::new();
+    let mut random = 7u64;
+    let mut taken: Vec<u64> = Vec::new();
+    let mut places = std::collections::BTreeSet::new();
+    for raw in 0..300_000 {
+        used(&notes, KeyId::from_raw(raw), Timestamp::MIN);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let log = notes.logs.get().unwrap();
+        places.insert(log.piece());
+        match random >> 52 {
+            0 => {
+                let taken_now = notes.take_notes(Timestamp::MIN).into_iter();
+                taken.extend(taken_now.map(|note| note.key.unwrap().raw()));
+            }
+            1 => drop(log.add_up(999, &mut lock(&notes.sums))),
+            _ => {}
+        }
+    }
+    let rest = notes.take_notes(Timestamp::MIN).into_iter();
+    taken.extend(rest.map(|note| note.key.unwrap().raw()));
+    taken.sort_unstable();
+    assert!(taken.into_iter().eq(0..300_000));
+    assert!((3..63).contains(&places.len()), "{places:?}");
 }
 
 #[test]
-fn a_log_of_which_nobody_takes_is_added_up_by_its_thread_and_calls_each_time() {
+fn a_full_log_of_which_nobody_takes_is_added_up_by_its_thread_a_part_at_a_time() {
     let notes = Notes::new();
-    let (now, mut calls, mut asked) = (Timestamp::MIN, 0, 0);
-    for raw in 0..10 * LOG_LEN as u64 {
+    let (now, mut calls, mut asked, mut waited) = (Timestamp::MIN, 0, 0, 0);
+    for raw in 0..3 * LOG_LEN as u64 {
         let ask = || {
             asked += 1;
             Ok(())
@@ -122,11 +153,15 @@ fn a_log_of_which_nobody_takes_is_added_up_by_its_thread_and_calls_each_time() {
         notes
             .answered(KeyId::from_raw(raw), granted, at, ask, || calls += 1)
             .unwrap();
+        let (_, waiting) = notes.logs.get().unwrap().waiting();
+        let added_up = (waited + 1usize).saturating_sub(waiting);
+        assert!(added_up == 0 || added_up == PART_LEN, "{added_up}");
+        waited = waiting;
     }
-    assert_eq!(calls, 10);
-    // Whose process this is, once in 1,024, whether the log is full or not.
-    assert_eq!(asked, 10 * LOG_LEN / 1024);
-    assert_eq!(take_used(&notes).len(), 10 * LOG_LEN);
+    assert_eq!(calls, 1);
+    // Whose process this is, once in 1,024, and before each part.
+    assert_eq!(asked, LOG_LEN / 1024 + 2 * LOG_LEN / PART_LEN);
+    assert_eq!(take_used(&notes).len(), 3 * LOG_LEN);
 }
 
 #[test]
@@ -150,8 +185,7 @@ fn uses_that_are_put_back_where_there_is_no_room_are_counted_as_lost() {
     for raw in 0..KEYS_MAX as u64 {
         used(&notes, key(raw), Timestamp::MIN);
     }
-    let log = notes.logs.get_or(Log::new);
-    notes.make_room(log, 0, Step::of(Timestamp::MIN));
+    notes.gather();
     notes.put_back(&taken);
     assert_eq!(notes.lost(), 2);
     let taken = take_used(&notes);

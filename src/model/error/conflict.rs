@@ -212,6 +212,9 @@ pub enum Conflict {
     /// The caller stopped the backup, and nothing is left of it.
     #[error("the backup was stopped by its caller, and nothing is left of it")]
     BackupStopped,
+    /// The caller stopped the check, which has changed nothing.
+    #[error("the check was stopped by its caller, and says nothing of the store")]
+    CheckStopped,
 }
 
 /// A field in which the store differs from what the caller asked for.

@@ -454,6 +454,10 @@ fn conflicts() -> Vec<(Conflict, &'static str)> {
             Conflict::BackupStopped,
             "the backup was stopped by its caller, and nothing is left of it",
         ),
+        (
+            Conflict::CheckStopped,
+            "the check was stopped by its caller, and says nothing of the store",
+        ),
     ]
 }
 

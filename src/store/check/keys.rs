@@ -41,6 +41,7 @@ impl Walk<'_> {
             Ok((!some.is_empty()).then_some(some))
         };
         in_turns([next], keys.len().or_store()? > AT_ONCE as u64, |some| {
+            let looked_at = some.len();
             for read in some {
                 self.report.keys += 1;
                 let Some((stands, cold)) = self.sound(read)? else {
@@ -61,7 +62,7 @@ impl Walk<'_> {
                 let key = brought_up.as_ref().unwrap_or(&stands);
                 self.key(key, &stands, cold)?;
             }
-            Ok(())
+            self.advance(looked_at)
         })?;
         self.counts(counted)?;
         let mut counted: Vec<(u8, u64)> = digests.into_iter().collect();

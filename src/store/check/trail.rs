@@ -51,8 +51,10 @@ impl Walk<'_> {
             Ok((!some.is_empty()).then_some(some))
         };
         in_turns([next], table.len().or_store()? > AT_ONCE as u64, |some| {
+            let looked_at = some.len();
             some.into_iter()
-                .try_for_each(|linked| self.linked(linked, &mut acknowledged))
+                .try_for_each(|linked| self.linked(linked, &mut acknowledged))?;
+            self.advance(looked_at)
         })?;
         self.broken.extend(links.missing_before(u64::MAX));
         // The rows of an unreadable entry are not known.

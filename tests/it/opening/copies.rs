@@ -208,6 +208,51 @@ fn a_backup_tells_how_far_it_is_and_can_be_stopped() {
     }
 }
 
+#[test]
+fn a_check_tells_how_far_it_is_and_can_be_stopped() {
+    let (engine, _) = a_store_of(2000);
+    let entries = engine.audit_span().unwrap().last.seq;
+    let mut told = Vec::new();
+    let report = engine
+        .check_with(|progress| {
+            told.push(progress);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(report, engine.check().unwrap());
+    assert!(report.keys == 2000 && report.is_sound());
+    let total = entries + 2000;
+    assert!(told.iter().all(|told| told.records_total == total));
+    let records: Vec<u64> = told.iter().map(|told| told.records).collect();
+    assert_eq!((records[0], *records.last().unwrap()), (0, total));
+    assert!(records.is_sorted() && records.windows(2).all(|two| two[1] - two[0] <= 1024));
+
+    for stop_at in 0..told.len() {
+        let mut at = 0;
+        let stopped = engine.check_with(|_| {
+            at += 1;
+            match at > stop_at {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        assert!(matches!(
+            stopped,
+            Err(Error::Conflict(Conflict::CheckStopped))
+        ));
+        assert_eq!(at, stop_at + 1);
+    }
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        engine.check_with(|progress| {
+            assert!(progress.records == 0, "a fault of the caller");
+            ControlFlow::Continue(())
+        })
+    }));
+    let payload = panicked.expect_err("it panicked");
+    assert_eq!(payload.downcast_ref(), Some(&"a fault of the caller"));
+    assert!(engine.check().unwrap().is_sound());
+}
+
 /// Makes a backup for each place, and spoils it there before it is read back; gives the
 /// errors. A backup without one is sound: what was spoilt was not in use.
 fn spoilt_backups(places: Range<u64>, spoil: fn(&mut File, u64)) -> Vec<Error> {

@@ -24,6 +24,9 @@ pub(crate) struct Resident(Engine);
 /// The same with no resident keys: each is read from the file, and its tag checked.
 pub(crate) struct FromFile(Engine);
 
+/// The same with a page cache that holds the file.
+pub(crate) struct FromPages(Engine);
+
 impl Peer for Resident {
     fn load(place: &Place<'_>, world: &World) -> Result<Self> {
         let options = Options::new();
@@ -57,6 +60,28 @@ impl Peer for FromFile {
             name: "gatekey, not resident",
             how: "keyed BLAKE3, one redb get by key id, record's tag checked; resident_bytes(0)",
             memory: "64 MiB of pages, the default",
+            constant_time: "yes",
+            durable: DURABLE,
+            lacks: LACKS,
+        }
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(Handle(self.0.clone())))
+    }
+}
+
+impl Peer for FromPages {
+    fn load(place: &Place<'_>, world: &World) -> Result<Self> {
+        let options = Options::new().resident_bytes(0).cache_bytes(1 << 30);
+        Ok(Self(open(options, place, world, "from-pages.redb")?))
+    }
+
+    fn about(&self) -> About {
+        About {
+            name: "gatekey, 1 GiB of pages",
+            how: "as gatekey, not resident, with as much memory as redb by itself; cache_bytes(1 GiB)",
+            memory: "1 GiB of pages, which is all of the file",
             constant_time: "yes",
             durable: DURABLE,
             lacks: LACKS,

@@ -21,9 +21,10 @@ use crate::world::World;
 type Load = fn(&Place<'_>, &World) -> Result<Box<dyn Peer>>;
 
 /// All peers in the order of the table, by the names that `--only` takes.
-pub(crate) const ALL: [(&str, Load); 12] = [
+pub(crate) const ALL: [(&str, Load); 13] = [
     ("gatekey-resident", load::<gatekey::Resident>),
     ("gatekey-from-file", load::<gatekey::FromFile>),
+    ("gatekey-from-pages", load::<gatekey::FromPages>),
     ("lmdb", load::<lmdb::Lmdb>),
     ("redb", load::<redb::Redb>),
     ("sqlite", load::<sqlite::Sqlite>),
