@@ -13,7 +13,7 @@ proof() {
 
 power() { proof power:: power_quotas:: power_threads:: failing_disk:: fleet_disk::; }
 killed() { proof killed:: real_disk::; }
-linear() { proof linear::; }
+linear() { proof linear:: levels::; }
 loom() {
     RUSTC_WORKSPACE_WRAPPER=$PWD/proof/rustc_loom cargo test --all-features --lib interleavings::
 }

@@ -15,9 +15,11 @@ mod calls;
 mod canary;
 #[cfg(feature = "axum")]
 mod canary_http;
+mod charging;
 mod clocks;
 mod compaction;
 mod corpus;
+mod counted;
 mod disk;
 mod entropy;
 mod failing_disk;
@@ -28,6 +30,7 @@ mod history;
 mod killed;
 #[cfg(target_os = "linux")]
 mod leftovers;
+mod levels;
 mod linear;
 mod memory;
 mod panics;

@@ -12,6 +12,10 @@
 
 #[path = "../proof/calls.rs"]
 mod calls;
+#[path = "../proof/charging.rs"]
+mod charging;
+#[path = "../proof/counted.rs"]
+mod counted;
 #[path = "../proof/history.rs"]
 mod history;
 mod tiers;

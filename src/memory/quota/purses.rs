@@ -304,9 +304,10 @@ impl Purse {
     }
 
     /// Takes everything out, before it is in the store: from now on the store must be
-    /// asked.
+    /// asked. Of a quota that owes it stays known: what is given back meanwhile is nobody's
+    /// to spend.
     fn take_out(&self) -> u64 {
-        let flags = AGE | IS_VOID | IS_USED;
+        let flags = AGE | IS_VOID | IS_USED | IS_OWING;
         self.word().fetch_and(flags, Ordering::AcqRel) & REQUESTS
     }
 

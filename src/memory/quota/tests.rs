@@ -584,6 +584,31 @@ fn what_is_given_back_to_a_purse_is_spent_but_for_what_is_owed() {
     assert_eq!(store.records.borrow()[&1].owed, 6);
 }
 
+/// While a transaction has called it in, and after one that was not committed.
+#[test]
+fn a_quota_that_owes_takes_nothing_back_while_it_is_called_in() {
+    let store = Store::new(10, &[(1, 20)]);
+    assert!(store.spend(1, 4));
+    let period = store.quotas.by_name_of(1).period();
+    let mut events = store.put_back(&[1]);
+    {
+        let mut records = store.records.borrow_mut();
+        let record = records.get_mut(&1).unwrap();
+        record.use_up(30);
+        events.push(QuotaEvent::Taken {
+            name: 1,
+            slice: record.take_slice(1, 30, 0, 0),
+            asked: std::sync::Weak::new(),
+        });
+    }
+    store.publish(&events);
+    store.put_back(&[1]);
+    assert!(!store.quotas.give_back(1, period, 3));
+    assert_eq!(from_memory(&store.quotas, 1, 1), None);
+    store.quotas.undo();
+    assert!(!store.quotas.give_back(1, period, 3));
+}
+
 /// A key that leads to another quota spends nothing of the one before, which others have yet.
 #[test]
 fn a_name_that_moves_is_found_no_more_where_it_was() {

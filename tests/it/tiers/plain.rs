@@ -3,6 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::counted::{Counted, Rate};
+
+const DAY_MS: u64 = 86_400_000;
+
 /// The owners, each with its levels above: places in this list.
 pub(crate) const OWNERS: [(&str, &[usize]); 9] = [
     ("acme", &[]),
@@ -38,47 +42,64 @@ impl<T> Said<T> {
     }
 }
 
+/// How many requests, refilled at midnight or never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sold {
+    pub(crate) requests: u64,
+    pub(crate) is_daily: bool,
+}
+
 /// A quota, of which so much is left; below zero where it owes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Quota {
-    pub(crate) requests: Option<u64>,
+    pub(crate) sold: Option<Sold>,
     pub(crate) left: i64,
-    /// Of which of the quotas of its level it is.
+    /// Of which of the quotas of its level it is, and of which period.
     pub(crate) generation: u32,
 }
 
 impl Quota {
-    fn set(&mut self, requests: Option<u64>) {
-        self.requests = requests;
-        self.left = requests.map_or(0, u64::cast_signed);
+    fn set(&mut self, sold: Option<Sold>) {
+        self.sold = sold;
+        self.left = sold.map_or(0, |sold| sold.requests.cast_signed());
         self.generation += 1;
+    }
+
+    /// At a midnight. A refill pays what is owed first, and nothing is carried over.
+    fn refill(&mut self) {
+        if let Some(sold) = self.sold.filter(|sold| sold.is_daily) {
+            self.left = self.left.min(0) + sold.requests.cast_signed();
+            self.generation += 1;
+        }
     }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Defaults {
     pub(crate) plan: Option<usize>,
-    pub(crate) quota: Option<u64>,
+    pub(crate) quota: Option<Sold>,
     pub(crate) cap: Option<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Owner {
     plan: Option<usize>,
     /// Limits in the place of the plan's: one, or none at all.
-    limits: Option<Option<u32>>,
-    own_quota: Said<u64>,
+    limits: Option<Option<Rate>>,
+    own_quota: Said<Sold>,
     cap: Said<u32>,
     quota: Quota,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Key {
     owner: usize,
     plan: Option<usize>,
     quota: Quota,
     is_revoked: bool,
     is_purged: bool,
+    /// How many keys it was rotated from that are not purged.
+    rotated_from: u64,
 }
 
 /// Where something is counted: at an owner, or of a key, which is counted by its plan.
@@ -91,7 +112,7 @@ pub(crate) enum At {
 /// What a request is charged to, the shortest path first and the key last.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Charged {
-    pub(crate) limits: Vec<(At, u32)>,
+    pub(crate) limits: Vec<(At, Rate)>,
     /// With the generation of each.
     pub(crate) quotas: Vec<(At, u32)>,
 }
@@ -99,20 +120,30 @@ pub(crate) struct Charged {
 /// A request that can still be settled: its key, and its parts with what each cost.
 #[derive(Debug)]
 pub(crate) struct Open {
-    key: usize,
-    parts: Vec<(i64, Charged)>,
+    pub(crate) key: usize,
+    parts: Vec<Part>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
+struct Part {
+    /// Which of all parts it is.
+    number: u64,
+    cost: i64,
+    charged: Charged,
+}
+
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
+    now_ms: u64,
+    parts: u64,
     /// What each plan admits; `None`: without limits.
-    plans: [Option<u32>; PLANS.len()],
+    plans: [Option<Rate>; PLANS.len()],
     /// By depth, from 1.
     defaults: [Defaults; 3],
     owners: [Owner; OWNERS.len()],
     keys: Vec<Key>,
     /// What was counted since the engine was opened.
-    used: BTreeMap<At, i64>,
+    counted: BTreeMap<At, Counted>,
 }
 
 pub(crate) fn depth(owner: usize) -> usize {
@@ -125,6 +156,32 @@ pub(crate) fn path(owner: usize) -> impl Iterator<Item = usize> {
 }
 
 impl Model {
+    pub(crate) fn at(now_ms: u64) -> Self {
+        Self {
+            now_ms,
+            ..Self::default()
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let midnights = (self.now_ms + ms) / DAY_MS - self.now_ms / DAY_MS;
+        self.now_ms += ms;
+        for _ in 0..midnights {
+            let owners = self.owners.iter_mut().map(|owner| &mut owner.quota);
+            let keys = self.keys.iter_mut().map(|key| &mut key.quota);
+            owners.chain(keys).for_each(Quota::refill);
+        }
+    }
+
+    /// Lets the limits that a request of a key meets be those that hold: of others, nothing is
+    /// counted any more.
+    pub(crate) fn meet(&mut self, key: usize) {
+        for (at, rate) in self.charged(key).limits {
+            self.counted.entry(at).or_default().meet(rate.kind);
+        }
+    }
+
     fn default_of(&self, owner: usize) -> Defaults {
         self.defaults[depth(owner) - 1]
     }
@@ -133,7 +190,7 @@ impl Model {
     pub(crate) fn charged(&self, key: usize) -> Charged {
         let of = &self.keys[key];
         let mut charged = Charged::default();
-        let mut add = |at, plan: Option<usize>, own: Option<Option<u32>>| {
+        let mut add = |at, plan: Option<usize>, own: Option<Option<Rate>>| {
             if plan == Some(APART) {
                 charged.limits.clear();
             }
@@ -151,7 +208,7 @@ impl Model {
         let quotas = path(of.owner).map(At::Owner).chain([At::Key(key, 0)]);
         let quotas = quotas.filter_map(|at| {
             let quota = self.quota(at);
-            let is_there = quota.requests.is_some();
+            let is_there = quota.sold.is_some();
             is_there.then_some((at, quota.generation))
         });
         charged.quotas = quotas.collect();
@@ -172,8 +229,9 @@ impl Model {
         }
     }
 
-    pub(crate) fn left_of(&self, (at, limit): (At, u32)) -> i64 {
-        i64::from(limit) - self.used.get(&at).copied().unwrap_or(0)
+    pub(crate) fn left_of(&self, (at, rate): (At, Rate)) -> i64 {
+        let counted = self.counted.get(&at).cloned().unwrap_or_default();
+        counted.left(rate, self.now_ms)
     }
 
     /// What refuses a request: the limits that do, or else the quotas.
@@ -201,42 +259,50 @@ impl Model {
     }
 
     fn add(&mut self, open: &mut Open, cost: i64) {
+        self.meet(open.key);
         let charged = self.charged(open.key);
+        self.parts += 1;
+        let number = self.parts;
         for (at, _) in &charged.limits {
-            *self.used.entry(*at).or_default() += cost;
+            let counted = self.counted.entry(*at).or_default();
+            counted.add(number, cost, self.now_ms);
         }
         for (at, _) in &charged.quotas {
             self.quota_mut(*at).left -= cost;
         }
-        open.parts.push((cost, charged));
+        open.parts.push(Part {
+            number,
+            cost,
+            charged,
+        });
     }
 
     /// Settles a request at what it cost in all. What is given back is of the last parts
     /// first, and of nothing that is another by now.
     pub(crate) fn settle(&mut self, open: &mut Open, cost: u32) {
-        let before: i64 = open.parts.iter().map(|part| part.0).sum();
+        let before: i64 = open.parts.iter().map(|part| part.cost).sum();
         let mut less = before - i64::from(cost);
         if less < 0 {
             self.add(open, -less);
         }
-        for (cost, charged) in open.parts.iter_mut().rev() {
-            let back = less.clamp(0, *cost);
-            *cost -= back;
+        for part in open.parts.iter_mut().rev() {
+            let back = less.clamp(0, part.cost);
+            part.cost -= back;
             less -= back;
-            for (at, _) in &charged.limits {
-                let used = self.used.entry(*at).or_default();
-                *used = (*used - back).max(0);
+            for (at, _) in &part.charged.limits {
+                let counted = self.counted.entry(*at).or_default();
+                counted.take_back(part.number, back, self.now_ms);
             }
-            for (at, generation) in &charged.quotas {
+            for (at, generation) in &part.charged.quotas {
                 let quota = self.quota_mut(*at);
-                if quota.requests.is_some() && quota.generation == *generation {
+                if quota.sold.is_some() && quota.generation == *generation {
                     quota.left += back;
                 }
             }
         }
     }
 
-    pub(crate) fn set_plan(&mut self, plan: usize, limit: Option<u32>) {
+    pub(crate) fn set_plan(&mut self, plan: usize, limit: Option<Rate>) {
         self.plans[plan] = limit;
     }
 
@@ -255,11 +321,11 @@ impl Model {
         self.owners[owner].plan = plan;
     }
 
-    pub(crate) fn set_owner_limits(&mut self, owner: usize, limits: Option<Option<u32>>) {
+    pub(crate) fn set_owner_limits(&mut self, owner: usize, limits: Option<Option<Rate>>) {
         self.owners[owner].limits = limits;
     }
 
-    pub(crate) fn set_owner_quota(&mut self, owner: usize, quota: Said<u64>) {
+    pub(crate) fn set_owner_quota(&mut self, owner: usize, quota: Said<Sold>) {
         let default = self.default_of(owner).quota;
         let owner = &mut self.owners[owner];
         let was = std::mem::replace(&mut owner.own_quota, quota);
@@ -273,10 +339,10 @@ impl Model {
         self.owners[owner].cap = cap;
     }
 
-    pub(crate) fn set_key(&mut self, key: usize, plan: Option<usize>, quota: Option<u64>) {
+    pub(crate) fn set_key(&mut self, key: usize, plan: Option<usize>, quota: Option<Sold>) {
         let key = &mut self.keys[key];
         key.plan = plan;
-        if quota.is_some() || key.quota.requests.is_some() {
+        if quota.is_some() || key.quota.sold.is_some() {
             key.quota.set(quota);
         }
     }
@@ -302,10 +368,15 @@ impl Model {
         self.keys[key].is_revoked = true;
     }
 
+    pub(crate) fn rotate(&mut self, key: usize) {
+        self.keys[key].rotated_from += 1;
+    }
+
     /// Says how many keys go.
     pub(crate) fn purge(&mut self) -> u64 {
         let mut purged = 0;
         for key in &mut self.keys {
+            purged += std::mem::take(&mut key.rotated_from);
             if key.is_revoked && !key.is_purged {
                 key.is_purged = true;
                 key.quota.set(None);
@@ -322,7 +393,7 @@ impl Model {
     /// An engine that stops forgets what it counted, and what is left of a quota is what the
     /// store has.
     pub(crate) fn stop(&mut self) {
-        self.used.clear();
+        self.counted.clear();
     }
 
     pub(crate) fn set_left(&mut self, at: At, left: i64) {
