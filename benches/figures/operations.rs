@@ -4,7 +4,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use gatekey::{Engine, Issued, NewKey, NewKeyspace, Quota, Reason, Refill, Requirements, Verdict};
+use gatekey::{
+    Engine, Issued, NewKey, NewKeyspace, Options, Quota, Reason, Refill, Requirements, Verdict,
+};
 
 use crate::world::{World, build, options, spec};
 use crate::{BATCH, POOL, Run, compare, each_by, granted, median, print};
@@ -17,6 +19,7 @@ pub(crate) fn operations(run: &Run) {
     after_kill(run);
     checks(run);
     large_owners(run);
+    single_active(run);
 }
 
 fn first_uses(run: &Run) {
@@ -196,6 +199,29 @@ fn large_owners(run: &Run) {
             revocations(run, keys, rounds, [revoke, revoked]);
         }
     }
+}
+
+/// An owner whose key is issued anew again and again, each time superseding the one before: the
+/// last thousand of 20,000 issues over the first thousand, without a disk.
+fn single_active(run: &Run) {
+    let name = "issue_20k_of_one_owner_over_first";
+    if !run.wants(&[name]) {
+        return;
+    }
+    let engine = Options::new().open_in_memory().unwrap();
+    let keyspace = NewKeyspace::new("acme_live").unwrap();
+    engine.create_keyspace(keyspace.single_active()).unwrap();
+    let thousand = || {
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            let new = NewKey::new("acme_live", "acme/ingest").unwrap();
+            engine.issue(new).unwrap();
+        }
+        ms(start)
+    };
+    // The first of all is not counted: it warms up.
+    let thousands: Vec<f64> = (0..21).map(|_| thousand()).collect();
+    print(name, thousands[20] / thousands[1], "ratio");
 }
 
 fn suspensions(run: &Run, keys: usize, rounds: usize, names: [&str; 2]) {

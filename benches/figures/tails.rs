@@ -51,17 +51,19 @@ pub(crate) fn tails(run: &Run) {
     let engine = Engine::open(&world.path).unwrap();
     warm(&engine, &world);
     let floor = Floor::new(&world);
+    let misses = || engine.metrics().unwrap().resident_misses;
     for ((beside, work), names) in beside.into_iter().zip(names) {
         if !wants(&names) {
             continue;
         }
-        let stop = AtomicBool::new(false);
+        let (stop, before) = (AtomicBool::new(false), misses());
         let histograms = std::thread::scope(|scope| {
             scope.spawn(|| work(&engine, &stop));
             let histograms = measure(run, &engine, &world, &floor);
             stop.store(true, Ordering::Relaxed);
             histograms
         });
+        eprintln!("{} hits{beside} were read from the file", misses() - before);
         for ((quantile, name), figure) in QUANTILES.into_iter().zip(names) {
             let [hit, bare] = [0, 1].map(|of: usize| histograms[of].value_at_quantile(quantile));
             eprintln!("{name}{beside}: {hit} ns over {bare} ns");

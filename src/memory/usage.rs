@@ -77,8 +77,8 @@ impl Notes {
 
     /// Notes what a verification of a key came to at an instant. Once in a while, and before
     /// it takes a lock, it lets `ask` find out whether this is the engine's process: an
-    /// error of that is given back, with nothing noted. It calls `call` once some thousands
-    /// wait: where somebody [gathers](Self::gather) the notes before the thread's log is full,
+    /// error of that is given back, with nothing noted. It calls `call` at each two thousand
+    /// that wait: where somebody [gathers](Self::gather) the notes before the thread's log is full,
     /// this adds none up itself, but where the minute changes.
     #[inline(always)]
     pub(crate) fn answered(
@@ -93,13 +93,15 @@ impl Notes {
         let minute = now.unix_ms() / MINUTE_MS;
         let log = self.log();
         let mut waiting = log.push(word, minute, step);
+        let mut is_full = false;
         if waiting.is_none() {
             ask()?;
-            self.make_room(log, minute, step);
+            is_full = self.make_room(log, minute, step);
             waiting = log.push(word, minute, step);
         }
         log.tally.count(answered);
-        if waiting == Some(CALL_LEN) {
+        // Again and again, since a call may be missed.
+        if is_full || waiting.is_some_and(|waiting| waiting % CALL_LEN == 0) {
             call();
         }
         Ok(())
@@ -174,16 +176,18 @@ impl Notes {
         logs.chain(sums.since()).min()
     }
 
+    /// Adds up so much that another use finds room, and says whether there was none.
     #[cold]
-    fn make_room(&self, log: &Log, minute: u64, step: Step) {
+    fn make_room(&self, log: &Log, minute: u64, step: Step) -> bool {
         log.asked.note(step);
         if !log.is_full(log.waiting().1, minute) {
-            return;
+            return false;
         }
         let count = if log.is_of(minute) { PART_LEN } else { LOG_LEN };
         let mut sums = lock(&self.sums);
         self.note_lost(&log.add_up(count, &mut sums));
         log.begin_minute(minute);
+        true
     }
 
     fn note_lost(&self, lost: &Lost) {

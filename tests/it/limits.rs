@@ -371,13 +371,14 @@ fn plans_that_make_no_sense_are_refused() {
     for window in [
         Duration::ZERO,
         Duration::from_millis(1500),
+        Duration::from_secs(3_601),
         Duration::from_secs(32 * 86_400),
     ] {
-        assert!(matches!(
-            Limit::new(5, window),
-            Err(Error::Invalid(Invalid::Malformed(_)))
-        ));
+        let error = Limit::new(5, window).unwrap_err();
+        assert!(matches!(error, Error::Invalid(Invalid::Malformed(_))));
+        assert!(error.to_string().contains("to an hour"), "{error}");
     }
+    assert!(Limit::new(5, Duration::from_secs(3_600)).is_ok());
     tiers(&store);
     let gold = NewKey::new("acme_live", "acme").unwrap().plan("gold");
     let error = store.engine.issue(gold).unwrap_err().to_string();
