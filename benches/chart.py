@@ -58,7 +58,6 @@ def label(name):
     known = {
         "gatekey, resident": "gatekey, key in memory",
         "gatekey, not resident": "gatekey, key from the file",
-        "gatekey, 1 GiB of pages": "the same, 1 GiB of pages",
         "redb, a transaction a check": "redb, a transaction per check",
     }
     return known.get(name, name)
