@@ -15,8 +15,8 @@ impl Engine {
     /// reads records while another compares them.
     ///
     /// # Errors
-    /// [`Error::Store`] where the file cannot be read. A damaged record is a finding in
-    /// the report, not an error.
+    /// [`Error::Store`](crate::Error::Store) where the file cannot be read. A damaged
+    /// record is a finding in the report, not an error.
     ///
     /// ```
     /// # use gatekey::Engine;
