@@ -117,7 +117,7 @@ fn print_head() {
 fn print(name: &str, value: f64, unit: &str) {
     let digits = if value.abs() < 10.0 { 3 } else { 1 };
     println!("{name} {value:.digits$} {unit}");
-    goals::compare(name, value);
+    goals::note(name, value);
 }
 
 fn median(values: &mut [f64]) -> f64 {

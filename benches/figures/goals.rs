@@ -47,8 +47,8 @@ const GOALS: [(&str, Goal); 34] = [
     ("jwt_first_over_bare_ed25519", AtMost(1.1)),
 ];
 
-/// What has been compared.
-static COMPARED: Mutex<Vec<(String, f64)>> = Mutex::new(Vec::new());
+/// What was printed.
+static FIGURES: Mutex<Vec<(String, f64)>> = Mutex::new(Vec::new());
 
 impl Goal {
     fn is_reached(&self, value: f64) -> bool {
@@ -69,16 +69,16 @@ impl fmt::Display for Goal {
 }
 
 /// Notes a figure that was printed.
-pub(crate) fn compare(name: &str, value: f64) {
-    COMPARED.lock().unwrap().push((name.to_owned(), value));
+pub(crate) fn note(name: &str, value: f64) {
+    FIGURES.lock().unwrap().push((name.to_owned(), value));
 }
 
 /// Says of each goal whether it was reached.
 pub(crate) fn tell() {
-    let compared = COMPARED.lock().unwrap();
+    let figures = FIGURES.lock().unwrap();
     let (mut reached, mut measured) = (0, 0);
     for (name, goal) in &GOALS {
-        let figure = compared.iter().find(|(known, _)| known == name);
+        let figure = figures.iter().find(|(known, _)| known == name);
         let outcome = match figure {
             None => "not measured",
             Some((_, value)) if goal.is_reached(*value) => "reached",

@@ -150,6 +150,17 @@ fn a_copy_that_lost_records_is_refused_and_one_in_which_a_record_differs_is_foun
     assert!(txn.open_table(META).unwrap().get("copy").unwrap().is_some());
 }
 
+/// What is told so often, counted in `at`, before it stops what tells it.
+fn stopping_after<P>(often: usize, at: &mut usize) -> impl FnMut(P) -> ControlFlow<()> {
+    move |_| {
+        *at += 1;
+        match *at > often {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
 #[test]
 fn a_backup_tells_how_far_it_is_and_can_be_stopped() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,14 +191,7 @@ fn a_backup_tells_how_far_it_is_and_can_be_stopped() {
 
     for stop_at in 0..told.len() {
         let target = dir.path().join("stopped.redb");
-        let mut at = 0;
-        let stopped = engine.backup_with(&target, |_| {
-            at += 1;
-            match at > stop_at {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
+        let stopped = engine.backup_with(&target, stopping_after(stop_at, &mut 0));
         assert!(matches!(
             stopped,
             Err(Error::Conflict(Conflict::BackupStopped))
@@ -229,13 +233,7 @@ fn a_check_tells_how_far_it_is_and_can_be_stopped() {
 
     for stop_at in 0..told.len() {
         let mut at = 0;
-        let stopped = engine.check_with(|_| {
-            at += 1;
-            match at > stop_at {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
+        let stopped = engine.check_with(stopping_after(stop_at, &mut at));
         assert!(matches!(
             stopped,
             Err(Error::Conflict(Conflict::CheckStopped))
