@@ -99,15 +99,47 @@ pub(super) fn telling<P, T>(
     progress: &mut dyn FnMut(P) -> ControlFlow<()>,
     work: impl FnOnce(&mut dyn FnMut(P) -> ControlFlow<()>) -> Result<T>,
 ) -> Result<T> {
-    let mut panic = None;
+    let (mut panic, mut is_stopped) = (None, false);
     let done = work(&mut |now| {
-        catch_unwind(AssertUnwindSafe(|| progress(now))).unwrap_or_else(|payload| {
-            panic = Some(payload);
-            ControlFlow::Break(())
-        })
+        // Where the work began again, it is still stopped.
+        if !is_stopped {
+            let told = catch_unwind(AssertUnwindSafe(|| progress(now)));
+            is_stopped = told.map_or_else(
+                |payload| {
+                    panic = Some(payload);
+                    true
+                },
+                |flow| flow.is_break(),
+            );
+        }
+        match is_stopped {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
     match panic {
         Some(payload) => resume_unwind(payload),
         None => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_again_after_a_stop_stays_stopped() {
+        let mut told = 0;
+        let mut stop = |()| {
+            told += 1;
+            ControlFlow::Break(())
+        };
+        telling(&mut stop, |on_progress| {
+            assert!(on_progress(()).is_break());
+            assert!(on_progress(()).is_break());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(told, 1);
     }
 }

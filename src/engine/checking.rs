@@ -35,7 +35,8 @@ impl Engine {
 
     /// As [`check`](Engine::check), and calls `progress` every thousand keys or entries of
     /// the audit trail. `Break` stops the check. What is left to do once all of them were
-    /// looked at is short.
+    /// looked at is short. Where the store is opened again meanwhile, the check begins again,
+    /// and so do the numbers.
     ///
     /// # Errors
     /// As [`check`](Engine::check); [`Conflict::CheckStopped`](crate::Conflict::CheckStopped)

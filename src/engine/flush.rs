@@ -22,7 +22,8 @@ const NETWORKS_LOOKED_AT: usize = 512;
 const RENEWALS_PER_TRANSACTION: usize = NAMED_MAX;
 
 impl Core {
-    /// Adds up the uses that threads have noted, before their logs are full.
+    /// Adds up the uses that threads have noted, before their logs are full. What keeps the
+    /// engine's thread long does so after each of its transactions.
     pub(super) fn gather_uses(&self) {
         self.notes.gather();
     }
@@ -64,6 +65,7 @@ impl Core {
                 return Err(error);
             }
             renewals = rest;
+            self.gather_uses();
         }
         // The store takes changes, so the outcome of that commit is known by now.
         if let Some(before) = doubtful.take()
@@ -89,6 +91,7 @@ impl Core {
                 return Err(error);
             }
             used = rest;
+            self.gather_uses();
         }
         self.write_networks()?;
         self.end_imports()?;
@@ -112,6 +115,7 @@ impl Core {
                 return Err(error);
             }
             used = rest;
+            self.gather_uses();
         }
         let looked_to = &self.networks.looked_to;
         let (from, today) = (

@@ -129,8 +129,8 @@ impl Core {
 
     /// Whether the store has failed for too long, as of when a server of a fleet knows everything, and
     /// whether this verification is timed: the next of any thread after one that
-    /// [asks](Self::ask), so that each busy thread has one in about 1,024 timed, and each other
-    /// one a second.
+    /// [asks](Self::ask), so that each busy thread has one in about 1,024 timed (more while its
+    /// log of uses is full), and each other one a second.
     fn attend(&self) -> Result<(Option<Duration>, Option<Instant>), Error> {
         let known_at = self.require_health()?;
         if !self.store.alarm().takes_timing() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thread_local::ThreadLocal;
 
-use self::log::{LOG_LEN, Log};
+use self::log::{LOG_LEN, Log, PIECE_LEN, PLACES};
 use self::sums::{Lost, MINUTE_MS, Sums, note_of, word_of};
 use crate::crypto::digest::Digest;
 use crate::memory::hash::IdHasher;
@@ -24,7 +24,7 @@ use crate::store::tx::uses::{Hour, Note, Used};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 
-/// With how many that a thread has noted it calls for another to add them up.
+/// Each time that a thread has noted so many, it calls for another to add them up.
 const CALL_LEN: usize = 2048;
 /// How many it adds up itself where nobody has, and its log is full: no verification is to wait
 /// for all of them.
@@ -77,9 +77,9 @@ impl Notes {
 
     /// Notes what a verification of a key came to at an instant. Once in a while, and before
     /// it takes a lock, it lets `ask` find out whether this is the engine's process: an
-    /// error of that is given back, with nothing noted. It calls `call` at each two thousand
-    /// that wait: where somebody [gathers](Self::gather) the notes before the thread's log is full,
-    /// this adds none up itself, but where the minute changes.
+    /// error of that is given back, with nothing noted. It calls `call` each time that the
+    /// thread has noted two thousand: where somebody [gathers](Self::gather) the notes before
+    /// its log is full, this adds none up itself, but where the minute changes.
     #[inline(always)]
     pub(crate) fn answered(
         &self,
@@ -92,27 +92,31 @@ impl Notes {
         let word = word_of(id, answered.outcome);
         let minute = now.unix_ms() / MINUTE_MS;
         let log = self.log();
-        let mut waiting = log.push(word, minute, step);
-        let mut is_full = false;
-        if waiting.is_none() {
+        let mut written = log.push(word, minute, step);
+        if written.is_none() {
             ask()?;
-            is_full = self.make_room(log, minute, step);
-            waiting = log.push(word, minute, step);
+            self.make_room(log, minute, step);
+            written = log.push(word, minute, step);
         }
         log.tally.count(answered);
-        // Again and again, since a call may be missed.
-        if is_full || waiting.is_some_and(|waiting| waiting % CALL_LEN == 0) {
+        // By what was noted, and not by what waits: a call may be missed, and is made again.
+        if written.is_some_and(|written| written % CALL_LEN == 0) {
             call();
         }
         Ok(())
     }
 
-    /// Adds up what the threads have noted.
+    /// Adds up what the threads had noted at the call.
     pub(crate) fn gather(&self) {
         for log in &self.logs {
-            // Let go in between: a thread whose log is full waits for it.
-            let mut sums = lock(&self.sums);
-            self.note_lost(&log.add_up(LOG_LEN, &mut sums));
+            // The lock is let go after each piece: a thread whose log is full waits for it.
+            for _ in 0..PLACES {
+                let mut sums = lock(&self.sums);
+                self.note_lost(&log.add_up(PIECE_LEN, &mut sums));
+                if log.waiting().1 == 0 {
+                    break;
+                }
+            }
         }
     }
 
@@ -176,18 +180,17 @@ impl Notes {
         logs.chain(sums.since()).min()
     }
 
-    /// Adds up so much that another use finds room, and says whether there was none.
+    /// Adds up so much that another use finds room.
     #[cold]
-    fn make_room(&self, log: &Log, minute: u64, step: Step) -> bool {
+    fn make_room(&self, log: &Log, minute: u64, step: Step) {
         log.asked.note(step);
         if !log.is_full(log.waiting().1, minute) {
-            return false;
+            return;
         }
         let count = if log.is_of(minute) { PART_LEN } else { LOG_LEN };
         let mut sums = lock(&self.sums);
         self.note_lost(&log.add_up(count, &mut sums));
         log.begin_minute(minute);
-        true
     }
 
     fn note_lost(&self, lost: &Lost) {

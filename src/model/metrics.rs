@@ -28,7 +28,7 @@ pub struct Metrics {
     pub resident_hits: u64,
     /// Those whose key was read from the file.
     pub resident_misses: u64,
-    /// How long verifications took that were answered from memory, of a sample: about one in
+    /// How long verifications took that were answered from memory, of a sample: at least one in
     /// 1,024, and at least one a second of each thread that verifies. Batches are not timed.
     /// A time has in it what it waited for a slice of a quota.
     pub memory_times: Timings,

@@ -10,8 +10,8 @@ use crate::sync::zeros;
 
 /// A log is written a piece at a time, in the first place that is free: while others add up
 /// in time, it stays within a few pieces, which the processor has at hand.
-const PIECE_LEN: usize = 1024;
-const PLACES: usize = if cfg!(gatekey_shuttle) { 4 } else { 64 };
+pub(super) const PIECE_LEN: usize = 1024;
+pub(super) const PLACES: usize = if cfg!(gatekey_shuttle) { 4 } else { 64 };
 /// How many uses a thread takes down before it must add some of them up itself: one piece
 /// may be added up in part.
 pub(super) const LOG_LEN: usize = (PLACES - 1) * PIECE_LEN;
@@ -90,7 +90,7 @@ impl Log {
         self.minute.store(minute, Ordering::Relaxed);
     }
 
-    /// Takes a use down and says how many wait with it; or `None` where it must be asked
+    /// Takes a use down and says how many were, ever; or `None` where it must be asked
     /// first whose process this is, or the log be added up.
     #[inline(always)]
     pub(super) fn push(&self, word: u64, minute: u64, step: Step) -> Option<usize> {
@@ -104,9 +104,9 @@ impl Log {
         }
         let slot = self.ids.get(self.piece.load(Ordering::Relaxed) + at)?;
         slot.store(word, Ordering::Relaxed);
-        self.written
-            .store(written.wrapping_add(1), Ordering::Release);
-        Some(waiting + 1)
+        let written = written.wrapping_add(1);
+        self.written.store(written, Ordering::Release);
+        Some(written)
     }
 
     /// Begins a piece in the first place of which all is added up.
