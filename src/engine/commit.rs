@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 
 use crate::engine::events;
 use crate::engine::shared::Core;
+use crate::memory::limiter::Terms;
+use crate::memory::owner_names;
 use crate::model::error::Error;
 use crate::model::time::Present;
 use crate::store::backup::OnProgress;
 use crate::store::delta::{Delta, Publish};
+use crate::store::failure::guarded;
 use crate::store::queue::{Batch, Progress};
+use crate::store::record::KeyRecord;
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::Tx;
 use crate::store::writer::Shown;
@@ -149,6 +153,7 @@ impl Publish for Core {
             seen.push((before, delta.clone(), snapshot.clone()));
         }
         let is_behind = (self.fleet.as_ref()).is_some_and(|fleet| !fleet.may_show(place));
+        let shown = snapshot.clone();
         let swap = || self.show((!is_behind).then_some(snapshot));
         match &self.resident {
             Some(resident) => resident.publish(&delta.stale_keys(), swap),
@@ -158,6 +163,10 @@ impl Publish for Core {
             // What is read of them from now on is read of the new snapshot.
             self.own_limits
                 .forget(delta.limits_of.iter().map(|(key, _)| key));
+        }
+        if !is_behind {
+            // What fails keeps its place until its windows have passed.
+            let _: Result<(), Error> = self.free_meters(delta, &shown);
         }
         if let Some(fleet) = &self.fleet {
             fleet.published(place);
@@ -171,6 +180,42 @@ impl Publish for Core {
 }
 
 impl Core {
+    /// Gives the places of meters back that count for no key any more: those of lineages of
+    /// which a delta has ended the last, once its snapshot is shown. A request that is under
+    /// way by an older snapshot may make one again, which goes when its windows have passed.
+    fn free_meters(&self, delta: &Delta, shown: &Snapshot) -> Result<(), Error> {
+        for (id, change) in delta.keys.each() {
+            if self.limiter.len() == 0 {
+                break;
+            }
+            // Most changes issue keys.
+            if change.old.is_none() {
+                continue;
+            }
+            let Some(key) = guarded(|| shown.record(*id))? else {
+                continue;
+            };
+            let is_counted = |key: &KeyRecord| {
+                let name = owner_names::of_key(key.lineage, key.plan);
+                Ok::<_, Error>(key.has_own_limits || self.limiter.has(name, &self.home)?)
+            };
+            if !is_counted(&key)? {
+                continue;
+            }
+            let over = guarded(|| shown.lineage_over(key, delta.at))?;
+            for key in over.into_iter().flatten() {
+                let name = match guarded(|| shown.own_limits(key.id))? {
+                    Some(own) => {
+                        owner_names::of_own_limits(key.lineage, Terms::new(&own, 1).kinds())
+                    }
+                    None => owner_names::of_key(key.lineage, key.plan),
+                };
+                self.limiter.free(name, &self.home)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets memory follow a delta, before its snapshot is shown. What the file of a server of a
     /// fleet lost and gets once more, memory has.
     fn note(&self, delta: &Delta) -> Result<(), Error> {

@@ -448,6 +448,11 @@ impl Limiter {
         }
     }
 
+    /// Whether a name has a meter.
+    pub(crate) fn has(&self, name: Name, home: &Home) -> Result<bool, Error> {
+        Ok(self.find(name, home)?.is_some())
+    }
+
     #[cold]
     fn find_in_shard(&self, name: Name, home: &Home) -> Result<Option<&Line>, Error> {
         let Some(shard) = self.shards.get(shard_of(name)) else {

@@ -38,6 +38,7 @@ mod lagging;
 pub(crate) mod lags;
 pub(crate) mod leftovers;
 pub(crate) mod life;
+mod lineage;
 mod mark;
 #[cfg(feature = "proof")]
 pub(crate) mod medium;

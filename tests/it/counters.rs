@@ -296,7 +296,7 @@ fn counters_follow_a_key_through_its_rotations() {
 }
 
 #[test]
-fn an_owner_that_rotates_and_reissues_refuses_nobody_else() {
+fn an_owner_with_many_keys_refuses_nobody_else() {
     let (engine, _) = engine_with(
         plan(&[Limit::per_hour(5)]),
         Options::new().limited_keys(100),
@@ -304,9 +304,6 @@ fn an_owner_that_rotates_and_reissues_refuses_nobody_else() {
     for _ in 0..1_000 {
         let issued = issue(&engine, "busy/one");
         granted(&engine, issued.token.expose(), 1);
-        engine
-            .revoke(issued.key.id, gatekey::Reason::Unspecified)
-            .unwrap();
     }
     for owner in 0..50 {
         let issued = issue(&engine, &format!("other-{owner}"));

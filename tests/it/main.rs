@@ -32,6 +32,7 @@ mod model;
 mod opening;
 mod owner_settings;
 mod owners;
+mod places;
 mod quotas;
 mod restore;
 mod revoke;

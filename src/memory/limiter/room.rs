@@ -6,13 +6,14 @@
 //! a place, for which those that are above theirs lose the meters of a few keys; one that
 //! is above its share is refused. A request that needs several gets all of them or none.
 //! So no owner can crowd out another, however many keys it has, and what is refused or
-//! counted anew is told ([`Limiter::crowding`]).
+//! counted anew is told ([`Limiter::crowding`]). The meter of a key goes with the last key
+//! of its lineage ([`Limiter::free`]).
 
 use std::collections::HashMap;
 
 use arrayvec::ArrayVec;
 
-use super::{Ask, Entry, Limiter, Meter};
+use super::{Ask, Entry, Limiter, Meter, Name, shard_of};
 use crate::memory::levels::LEVELS_MAX;
 use crate::memory::process::{Home, lock_at_home};
 use crate::memory::sweep::Sweeps;
@@ -94,6 +95,20 @@ impl Limiter {
     pub(crate) fn crowding(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.room.refused), read(&self.room.evicted))
+    }
+
+    /// Gives the place of a meter back that nothing is charged to any more, if there is one.
+    pub(crate) fn free(&self, name: Name, home: &Home) -> Result<(), Error> {
+        let Some(shard) = self.shards.get(shard_of(name)) else {
+            return Ok(());
+        };
+        let mut shard = lock_at_home(shard, home)?;
+        if let Some(entry) = shard.get(&name)
+            && !self.keeps(entry, home, &mut |_, _| false)?
+        {
+            shard.remove(&name);
+        }
+        Ok(())
     }
 
     /// Makes room for the meters of a level and of others of its request. Where there is none

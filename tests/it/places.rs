@@ -1,0 +1,177 @@
+//! The places of counters go with the keys that they count for.
+
+use std::time::Duration;
+
+use gatekey::{
+    Denial, Engine, Issued, KeyId, KeyUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options,
+    Plan, Reason, Rotation, Verdict,
+};
+
+use crate::common::{at, granted};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// An engine with room for so many counters, whose time stands still.
+fn engine_with(plan: Plan, limited_keys: usize) -> (Engine, ManualClock) {
+    let clock = ManualClock::at(at(3_600_000));
+    let options = Options::new()
+        .clock(clock.clone())
+        .limited_keys(limited_keys)
+        .usage_interval(None);
+    let engine = options.open_in_memory().unwrap();
+    let name = plan.name.clone();
+    let keyspace = NewKeyspace::new("acme_live").unwrap().plan(plan);
+    engine.create_keyspace(keyspace.default_plan(name)).unwrap();
+    (engine, clock)
+}
+
+fn hourly() -> Plan {
+    Plan::new("p").limit(Limit::per_hour(3).fixed())
+}
+
+fn key_of(owner: &str) -> NewKey {
+    NewKey::new("acme_live", owner).unwrap()
+}
+
+fn used(engine: &Engine, spec: NewKey) -> Issued {
+    let issued = engine.issue(spec).unwrap();
+    assert_eq!(granted(engine, issued.token.expose(), 1), 1);
+    issued
+}
+
+fn counted(engine: &Engine) -> usize {
+    engine.stats().unwrap().limited_keys
+}
+
+fn revoke(engine: &Engine, key: KeyId) {
+    engine.revoke(key, Reason::Cessation).unwrap();
+}
+
+#[test]
+fn keys_that_come_and_go_use_up_no_room() {
+    let (engine, _clock) = engine_with(hourly(), 50);
+    for _ in 0..500 {
+        let issued = used(&engine, key_of("acme"));
+        assert_eq!(counted(&engine), 1);
+        revoke(&engine, issued.key.id);
+        assert_eq!(counted(&engine), 0);
+        let verdict = engine.verify(issued.token.expose()).unwrap();
+        assert!(matches!(verdict, Verdict::Denied(Denial::Revoked { .. })));
+        assert_eq!(counted(&engine), 0);
+    }
+    used(&engine, key_of("other"));
+    let stats = engine.stats().unwrap();
+    assert_eq!(
+        (stats.limits_refused_for_room, stats.limits_evicted),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_lineage_keeps_its_counter_while_one_of_its_keys_is_good() {
+    for newest_first in [true, false] {
+        let (engine, _clock) = engine_with(hourly(), 50);
+        let old = used(&engine, key_of("acme"));
+        let new = engine
+            .rotate(old.key.id, Rotation::with_grace(HOUR))
+            .unwrap();
+        assert_eq!(granted(&engine, new.token.expose(), 1), 1);
+        let (first, last) = match newest_first {
+            true => (new.key.id, old.key.id),
+            false => (old.key.id, new.key.id),
+        };
+        let left = match newest_first {
+            true => &old.token,
+            false => &new.token,
+        };
+        revoke(&engine, first);
+        assert_eq!(granted(&engine, left.expose(), 5), 1, "of 3 two were used");
+        assert_eq!(counted(&engine), 1);
+        revoke(&engine, last);
+        assert_eq!(counted(&engine), 0);
+    }
+}
+
+/// The key that has expired is none of those that the good one was rotated from, and leads to it.
+#[test]
+fn a_key_beside_the_line_of_the_good_one_takes_no_counter_with_it() {
+    let (engine, clock) = engine_with(hourly(), 50);
+    let old = used(&engine, key_of("acme"));
+    let short = KeyUpdate::new().expires_in(Duration::from_secs(60));
+    let rotation = Rotation::with_grace(HOUR).changing(short);
+    let expired = engine.rotate(old.key.id, rotation).unwrap();
+    clock.advance(Duration::from_secs(61));
+    let again = KeyUpdate::new().expires_in(HOUR);
+    let rotation = Rotation::with_grace(HOUR).changing(again);
+    let good = engine.rotate(old.key.id, rotation).unwrap();
+    revoke(&engine, old.key.id);
+    revoke(&engine, expired.key.id);
+    assert_eq!(counted(&engine), 1);
+    assert_eq!(granted(&engine, good.token.expose(), 5), 2);
+}
+
+#[test]
+fn keys_that_replace_each_other_are_counted_on() {
+    let (engine, _clock) = engine_with(hourly(), 50);
+    let mut last = used(&engine, key_of("acme")).key.id;
+    for round in 0..80 {
+        let rotated = engine.rotate(last, Rotation::at_once()).unwrap();
+        let expected = u32::from(round < 2);
+        assert_eq!(granted(&engine, rotated.token.expose(), 1), expected);
+        assert_eq!(counted(&engine), 1);
+        last = rotated.key.id;
+    }
+}
+
+#[test]
+fn a_key_that_can_be_resumed_keeps_its_counter() {
+    let (engine, _clock) = engine_with(hourly(), 50);
+    let issued = used(&engine, key_of("acme"));
+    engine.suspend("acme", None).unwrap();
+    engine.flush().unwrap();
+    assert_eq!(counted(&engine), 1);
+    engine.resume("acme").unwrap();
+    assert_eq!(granted(&engine, issued.token.expose(), 5), 2);
+}
+
+#[test]
+fn keys_with_limits_of_their_own_give_their_place_back() {
+    let (engine, _clock) = engine_with(hourly(), 50);
+    let own = key_of("acme").limits([Limit::per_minute(5).bucket(2)]);
+    let issued = used(&engine, own);
+    assert_eq!(counted(&engine), 1);
+    revoke(&engine, issued.key.id);
+    assert_eq!(counted(&engine), 0);
+}
+
+#[test]
+fn a_counter_that_keys_of_an_owner_share_stays() {
+    let (engine, _clock) = engine_with(hourly().shared_by_owner(), 50);
+    let keys = [0; 2].map(|_| used(&engine, key_of("acme")));
+    revoke(&engine, keys[0].key.id);
+    assert_eq!(counted(&engine), 1);
+    assert_eq!(granted(&engine, keys[1].token.expose(), 5), 1);
+}
+
+/// The keys are behind their owner for a while: their places are free once they are brought
+/// up.
+#[test]
+fn the_places_of_an_owner_s_or_a_keyspace_s_keys_are_free_once_they_are_brought_up() {
+    for of_keyspace in [false, true] {
+        let (engine, _clock) = engine_with(hourly(), 5_000);
+        for _ in 0..2_500 {
+            used(&engine, key_of("acme/ingest"));
+        }
+        used(&engine, key_of("other"));
+        match of_keyspace {
+            true => drop(
+                engine
+                    .revoke_keyspace("acme_live", Reason::Cessation)
+                    .unwrap(),
+            ),
+            false => drop(engine.revoke_owner("acme", Reason::Cessation).unwrap()),
+        }
+        engine.flush().unwrap();
+        assert_eq!(counted(&engine), usize::from(!of_keyspace));
+    }
+}
