@@ -453,26 +453,73 @@ fn a_clock_that_was_ahead_and_is_corrected_blocks_nobody() {
 #[test]
 fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
     const DAY: u64 = 24 * HOUR;
-    let (engine, clock) = engine_with(Plan::new("p"), Options::new());
-    let quota = Quota::new(5).refilled(Refill::Daily);
-    let spec = NewKey::new("acme_live", "acme").unwrap().quota(quota);
-    let issued = engine.issue(spec).unwrap();
-    let token = issued.token.expose();
-    assert_eq!(granted(&engine, token, 9), 5);
-    clock.set(at(30 * DAY));
-    assert_eq!(granted(&engine, token, 4), 4, "refilled by the wrong clock");
-    clock.set(at(2 * HOUR));
-    assert_eq!(granted(&engine, token, 9), 1, "what is left, is left");
-    let told = match engine.verify(token).unwrap() {
-        Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
-        other => panic!("{other:?}"),
-    };
-    // The refill of the next day was given early.
-    assert_eq!(told, at(2 * DAY));
-    clock.set(at(DAY));
-    assert_eq!(granted(&engine, token, 9), 0);
-    clock.set(told);
-    assert_eq!(granted(&engine, token, 9), 5);
+    // By the days from the first of January 1970 on, when it would have been refilled, and
+    // when it is: the refill before that was given early.
+    let refills = [
+        (Refill::Daily, 1, 2),
+        (Refill::Monthly, 31, 59),
+        (Refill::monthly_from(15).unwrap(), 14, 45),
+    ];
+    for (refill, given_early, next) in refills {
+        for is_owner_s in [false, true] {
+            let case = format!("{refill:?}, of an owner: {is_owner_s}");
+            let (engine, clock) = engine_with(Plan::new("p"), Options::new());
+            let quota = Quota::new(5).refilled(refill);
+            let mut spec = NewKey::new("acme_live", "acme/ingest").unwrap();
+            if is_owner_s {
+                let update = OwnerUpdate::new().quota(quota);
+                engine.update_owner("acme_live", "acme", update).unwrap();
+            } else {
+                spec = spec.quota(quota);
+            }
+            let issued = engine.issue(spec).unwrap();
+            let token = issued.token.expose();
+            assert_eq!(granted(&engine, token, 9), 5, "{case}");
+            clock.set(at(400 * DAY));
+            assert_eq!(granted(&engine, token, 4), 4, "{case}: by the wrong clock");
+            clock.set(at(2 * HOUR));
+            assert_eq!(
+                granted(&engine, token, 9),
+                1,
+                "{case}: what is left, is left"
+            );
+            let told = match engine.verify(token).unwrap() {
+                Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(told, at(next * DAY), "{case}");
+            clock.set(at(given_early * DAY));
+            assert_eq!(granted(&engine, token, 9), 0, "{case}");
+            clock.set(told);
+            assert_eq!(granted(&engine, token, 9), 5, "{case}");
+        }
+    }
+}
+
+/// Also where the clock stepped back by less than a second, which no commit tells of.
+#[test]
+fn a_source_that_a_wrong_clock_blocked_waits_no_longer_than_it_is_told() {
+    for ahead_ms in [700, HOUR] {
+        let options = Options::new().failed_attempts(Limit::per_minute(3));
+        let (engine, clock) = engine_with(plan(&[Limit::per_hour(100)]), options);
+        let issued = issue(&engine, "acme");
+        let source = Requirements::new().source("192.0.2.7".parse().unwrap());
+        let verify = |token: &str| engine.verify_with(token, &source).unwrap();
+        clock.set(at(HOUR + ahead_ms));
+        for _ in 0..3 {
+            assert!(!verify("typo").is_granted());
+        }
+        // A commit takes the wrong instant in.
+        engine.disable(issue(&engine, "other").key.id).unwrap();
+        clock.set(at(HOUR));
+        let wait = match verify(issued.token.expose()) {
+            Verdict::Denied(Denial::TooManyAttempts { retry_after, .. }) => retry_after,
+            other => panic!("{other:?}"),
+        };
+        assert!(wait <= Duration::from_secs(120), "{ahead_ms}: {wait:?}");
+        clock.advance(wait);
+        assert!(verify(issued.token.expose()).is_granted(), "{ahead_ms}");
+    }
 }
 
 #[test]

@@ -104,3 +104,20 @@ fn a_job_of_three_bursts_is_done_by_whoever_waits() {
         }
     }
 }
+
+/// A window that slides gives back little at a time, so that its wait is told anew more often;
+/// still a few waits do, and none is met again before what it said is over.
+#[test]
+fn a_job_of_three_sliding_limits_is_done_after_a_few_waits() {
+    let server = Server::start();
+    for client in clients() {
+        let owner = format!("sliding-{}", client.name);
+        let limit = json!({ "requests": 10, "window": "PT2S", "algorithm": "sliding" });
+        server.sell("tiered", &owner, &json!({ "limits": [limit] }));
+        let key = server.issue("tiered", &format!("{owner}/job"), &json!({}));
+        let (served, waits) = client.work(&server, &key.token, 30);
+        assert_eq!(served, 30, "{owner}");
+        assert!(waits.len() <= 8, "{owner}: {waits:?}");
+        assert!(waits.iter().sum::<u64>() <= 10, "{owner}: {waits:?}");
+    }
+}
