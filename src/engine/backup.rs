@@ -99,23 +99,16 @@ pub(super) fn telling<P, T>(
     progress: &mut dyn FnMut(P) -> ControlFlow<()>,
     work: impl FnOnce(&mut dyn FnMut(P) -> ControlFlow<()>) -> Result<T>,
 ) -> Result<T> {
-    let (mut panic, mut is_stopped) = (None, false);
+    let (mut panic, mut flow) = (None, ControlFlow::Continue(()));
     let done = work(&mut |now| {
         // Where the work began again, it is still stopped.
-        if !is_stopped {
-            let told = catch_unwind(AssertUnwindSafe(|| progress(now)));
-            is_stopped = told.map_or_else(
-                |payload| {
-                    panic = Some(payload);
-                    true
-                },
-                |flow| flow.is_break(),
-            );
+        if flow.is_continue() {
+            flow = catch_unwind(AssertUnwindSafe(|| progress(now))).unwrap_or_else(|payload| {
+                panic = Some(payload);
+                ControlFlow::Break(())
+            });
         }
-        match is_stopped {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        flow
     });
     match panic {
         Some(payload) => resume_unwind(payload),

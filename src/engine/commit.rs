@@ -15,7 +15,6 @@ use crate::store::backup::OnProgress;
 use crate::store::delta::{Delta, Publish};
 use crate::store::failure::guarded;
 use crate::store::queue::{Batch, Progress};
-use crate::store::record::KeyRecord;
 use crate::store::snapshot::Snapshot;
 use crate::store::tx::Tx;
 use crate::store::writer::Shown;
@@ -195,16 +194,17 @@ impl Core {
             let Some(key) = guarded(|| shown.record(*id))? else {
                 continue;
             };
-            let is_counted = |key: &KeyRecord| {
-                let name = owner_names::of_key(key.lineage, key.plan);
-                Ok::<_, Error>(key.has_own_limits || self.limiter.has(name, &self.home)?)
-            };
-            if !is_counted(&key)? {
+            let name = owner_names::of_key(key.lineage, key.plan);
+            if !key.has_own_limits && !self.limiter.has(name, &self.home)? {
                 continue;
             }
             let over = guarded(|| shown.lineage_over(key, delta.at))?;
             for key in over.into_iter().flatten() {
-                let name = match guarded(|| shown.own_limits(key.id))? {
+                let own = match key.has_own_limits {
+                    true => guarded(|| shown.own_limits(key.id))?,
+                    false => None,
+                };
+                let name = match own {
                     Some(own) => {
                         owner_names::of_own_limits(key.lineage, Terms::new(&own, 1).kinds())
                     }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gatekey::{
-    Clock, Denial, Engine, Issued, ManualClock, NewKey, NewKeyspace, Options, Timestamp, Verdict,
+    Clock, Denial, Engine, Issued, ManualClock, NewKey, NewKeyspace, Options, Plan, Timestamp,
+    Verdict,
 };
 
 /// 2026-01-01T00:00:00Z, where every manual clock starts.
@@ -145,6 +146,20 @@ pub(crate) fn code(verdict: &Verdict) -> &'static str {
         Verdict::Granted(_) => "granted",
         Verdict::Denied(denial) => denial.code(),
     }
+}
+
+/// An engine at an hour of its clock, with a keyspace of one plan.
+pub(crate) fn engine_with(plan: Plan, options: Options) -> (Engine, ManualClock) {
+    let clock = ManualClock::at(at(3_600_000));
+    let options = options
+        .clock(Late(clock.clone(), Duration::from_millis(10)))
+        .resident_bytes(1 << 16)
+        .usage_interval(None);
+    let engine = options.open_in_memory().unwrap();
+    let name = plan.name.clone();
+    let keyspace = NewKeyspace::new("acme_live").unwrap().plan(plan);
+    engine.create_keyspace(keyspace.default_plan(name)).unwrap();
+    (engine, clock)
 }
 
 /// How many of `count` requests are granted.

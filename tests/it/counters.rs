@@ -3,27 +3,13 @@
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, ManualClock, NewKey, NewKeyspace,
-    Options, OwnerUpdate, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
+    Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, NewKey, NewKeyspace, Options,
+    OwnerUpdate, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
 };
 
-use crate::common::{Late, at, granted};
+use crate::common::{at, engine_with, granted};
 
 const HOUR: u64 = 3_600_000;
-
-/// An engine at an hour of its clock, with a keyspace of one plan.
-fn engine_with(plan: Plan, options: Options) -> (Engine, ManualClock) {
-    let clock = ManualClock::at(at(HOUR));
-    let options = options
-        .clock(Late(clock.clone(), Duration::from_millis(10)))
-        .resident_bytes(1 << 16)
-        .usage_interval(None);
-    let engine = options.open_in_memory().unwrap();
-    let name = plan.name.clone();
-    let keyspace = NewKeyspace::new("acme_live").unwrap().plan(plan);
-    engine.create_keyspace(keyspace.default_plan(name)).unwrap();
-    (engine, clock)
-}
 
 fn issue(engine: &Engine, owner: &str) -> Issued {
     let spec = NewKey::new("acme_live", owner).unwrap();
@@ -453,7 +439,7 @@ fn a_clock_that_was_ahead_and_is_corrected_blocks_nobody() {
 #[test]
 fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
     const DAY: u64 = 24 * HOUR;
-    // By the days from the first of January 1970 on, when it would have been refilled, and
+    // By the days from the first of January on, when it would have been refilled, and
     // when it is: the refill before that was given early.
     let refills = [
         (Refill::Daily, 1, 2),

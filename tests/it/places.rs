@@ -3,26 +3,16 @@
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Engine, Issued, KeyId, KeyUpdate, Limit, ManualClock, NewKey, NewKeyspace, Options,
-    Plan, Reason, Rotation, Verdict,
+    Denial, Engine, Issued, KeyId, KeyUpdate, Limit, ManualClock, NewKey, Options, Plan, Reason,
+    Rotation, Verdict,
 };
 
-use crate::common::{at, granted};
+use crate::common::{engine_with, granted};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// An engine with room for so many counters, whose time stands still.
-fn engine_with(plan: Plan, limited_keys: usize) -> (Engine, ManualClock) {
-    let clock = ManualClock::at(at(3_600_000));
-    let options = Options::new()
-        .clock(clock.clone())
-        .limited_keys(limited_keys)
-        .usage_interval(None);
-    let engine = options.open_in_memory().unwrap();
-    let name = plan.name.clone();
-    let keyspace = NewKeyspace::new("acme_live").unwrap().plan(plan);
-    engine.create_keyspace(keyspace.default_plan(name)).unwrap();
-    (engine, clock)
+fn engine_with_room(plan: Plan, limited_keys: usize) -> (Engine, ManualClock) {
+    engine_with(plan, Options::new().limited_keys(limited_keys))
 }
 
 fn hourly() -> Plan {
@@ -49,7 +39,7 @@ fn revoke(engine: &Engine, key: KeyId) {
 
 #[test]
 fn keys_that_come_and_go_use_up_no_room() {
-    let (engine, _clock) = engine_with(hourly(), 50);
+    let (engine, _clock) = engine_with_room(hourly(), 50);
     for _ in 0..500 {
         let issued = used(&engine, key_of("acme"));
         assert_eq!(counted(&engine), 1);
@@ -70,7 +60,7 @@ fn keys_that_come_and_go_use_up_no_room() {
 #[test]
 fn a_lineage_keeps_its_counter_while_one_of_its_keys_is_good() {
     for newest_first in [true, false] {
-        let (engine, _clock) = engine_with(hourly(), 50);
+        let (engine, _clock) = engine_with_room(hourly(), 50);
         let old = used(&engine, key_of("acme"));
         let new = engine
             .rotate(old.key.id, Rotation::with_grace(HOUR))
@@ -95,7 +85,7 @@ fn a_lineage_keeps_its_counter_while_one_of_its_keys_is_good() {
 /// The key that has expired is none of those that the good one was rotated from, and leads to it.
 #[test]
 fn a_key_beside_the_line_of_the_good_one_takes_no_counter_with_it() {
-    let (engine, clock) = engine_with(hourly(), 50);
+    let (engine, clock) = engine_with_room(hourly(), 50);
     let old = used(&engine, key_of("acme"));
     let short = KeyUpdate::new().expires_in(Duration::from_secs(60));
     let rotation = Rotation::with_grace(HOUR).changing(short);
@@ -112,7 +102,7 @@ fn a_key_beside_the_line_of_the_good_one_takes_no_counter_with_it() {
 
 #[test]
 fn keys_that_replace_each_other_are_counted_on() {
-    let (engine, _clock) = engine_with(hourly(), 50);
+    let (engine, _clock) = engine_with_room(hourly(), 50);
     let mut last = used(&engine, key_of("acme")).key.id;
     for round in 0..80 {
         let rotated = engine.rotate(last, Rotation::at_once()).unwrap();
@@ -125,7 +115,7 @@ fn keys_that_replace_each_other_are_counted_on() {
 
 #[test]
 fn a_key_that_can_be_resumed_keeps_its_counter() {
-    let (engine, _clock) = engine_with(hourly(), 50);
+    let (engine, _clock) = engine_with_room(hourly(), 50);
     let issued = used(&engine, key_of("acme"));
     engine.suspend("acme", None).unwrap();
     engine.flush().unwrap();
@@ -136,7 +126,7 @@ fn a_key_that_can_be_resumed_keeps_its_counter() {
 
 #[test]
 fn keys_with_limits_of_their_own_give_their_place_back() {
-    let (engine, _clock) = engine_with(hourly(), 50);
+    let (engine, _clock) = engine_with_room(hourly(), 50);
     let own = key_of("acme").limits([Limit::per_minute(5).bucket(2)]);
     let issued = used(&engine, own);
     assert_eq!(counted(&engine), 1);
@@ -146,7 +136,7 @@ fn keys_with_limits_of_their_own_give_their_place_back() {
 
 #[test]
 fn a_counter_that_keys_of_an_owner_share_stays() {
-    let (engine, _clock) = engine_with(hourly().shared_by_owner(), 50);
+    let (engine, _clock) = engine_with_room(hourly().shared_by_owner(), 50);
     let keys = [0; 2].map(|_| used(&engine, key_of("acme")));
     revoke(&engine, keys[0].key.id);
     assert_eq!(counted(&engine), 1);
@@ -158,7 +148,7 @@ fn a_counter_that_keys_of_an_owner_share_stays() {
 #[test]
 fn the_places_of_an_owner_s_or_a_keyspace_s_keys_are_free_once_they_are_brought_up() {
     for of_keyspace in [false, true] {
-        let (engine, _clock) = engine_with(hourly(), 5_000);
+        let (engine, _clock) = engine_with_room(hourly(), 5_000);
         for _ in 0..2_500 {
             used(&engine, key_of("acme/ingest"));
         }
