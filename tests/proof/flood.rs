@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ fn the_child() {
         for _ in 0..2 {
             assert_all_granted(&engine, &hot);
         }
+        // All are alive at once from the first phase on: each brings what belongs to a thread.
+        let all = Barrier::new(usize::try_from(THREADS).unwrap());
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let seed = phase * THREADS + thread;
@@ -102,8 +105,11 @@ fn the_child() {
                     hot: &hot,
                     giant: &giant,
                 };
-                let granted = &granted;
-                scope.spawn(move || hostile.flood(seed, count, granted));
+                let (all, granted) = (&all, &granted);
+                scope.spawn(move || {
+                    all.wait();
+                    hostile.flood(seed, count, granted);
+                });
             }
         });
         // Now nobody else asks: whatever is read, a hot key caused.

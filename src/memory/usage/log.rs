@@ -1,12 +1,13 @@
 //! What one thread has noted, and nobody has added up yet.
 
+use std::sync::OnceLock;
+
 use super::sums::{Lost, MINUTE_MS, Sums};
 use crate::memory::process::{Asked, Step};
 use crate::memory::tally::Tally;
 use crate::model::clock::Timestamp;
 use crate::store::tx::uses::{Hour, Used};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::zeros;
 
 /// A log is written a piece at a time, in the first place that is free: while others add up
 /// in time, it stays within a few pieces, which the processor has at hand.
@@ -16,17 +17,21 @@ pub(super) const PLACES: usize = if cfg!(gatekey_shuttle) { 4 } else { 64 };
 /// may be added up in part.
 pub(super) const LOG_LEN: usize = (PLACES - 1) * PIECE_LEN;
 
+/// The ids of one piece.
+type Piece = [AtomicU64; PIECE_LEN];
+
 /// The uses that one thread has noted: a log that only this thread writes to, without a
 /// locked instruction, which would make the processor wait for everything before it. It has
 /// its cache lines to itself, since the logs of two threads may be neighbours.
 #[repr(align(128))]
 pub(super) struct Log {
-    /// Those of each place. Places that were never needed take up no memory.
-    ids: Box<[AtomicU64]>,
+    /// The piece of each place. Each is made when it is first needed, by the thread: one
+    /// allocation of all would be touched whole where it does not come from the system itself.
+    pieces: Box<[OnceLock<Box<Piece>>; PLACES]>,
     /// In which place each of the last pieces is.
     places: Box<[AtomicUsize]>,
-    /// Where the ids of the piece begin that is written; the thread's own.
-    piece: AtomicUsize,
+    /// The place of the piece that is written; the thread's own.
+    place: AtomicUsize,
     /// How many were written, ever; the thread's own.
     written: AtomicUsize,
     /// How many were added up; changed under the lock of the sums.
@@ -42,7 +47,7 @@ pub(super) struct Log {
     _rest: [AtomicU64; REST],
 }
 
-const FIELDS: usize = size_of::<Box<[AtomicU64]>>()
+const FIELDS: usize = size_of::<Box<[OnceLock<Box<Piece>>; PLACES]>>()
     + size_of::<Box<[AtomicUsize]>>()
     + 3 * size_of::<AtomicUsize>()
     + size_of::<AtomicU64>()
@@ -56,9 +61,9 @@ impl Log {
     pub(super) fn new() -> Self {
         Self {
             _rest: [const { AtomicU64::new(0) }; REST],
-            ids: zeros(PLACES * PIECE_LEN),
+            pieces: Box::new([const { OnceLock::new() }; PLACES]),
             places: (0..PLACES).map(|_| AtomicUsize::new(0)).collect(),
-            piece: AtomicUsize::new(0),
+            place: AtomicUsize::new(0),
             written: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
             minute: AtomicU64::new(0),
@@ -102,8 +107,8 @@ impl Log {
         if at == 0 {
             self.begin_piece(written, waiting);
         }
-        let slot = self.ids.get(self.piece.load(Ordering::Relaxed) + at)?;
-        slot.store(word, Ordering::Relaxed);
+        let place = self.place.load(Ordering::Relaxed) % PLACES;
+        self.pieces[place].get()?[at].store(word, Ordering::Relaxed);
         let written = written.wrapping_add(1);
         self.written.store(written, Ordering::Release);
         Some(written)
@@ -115,22 +120,27 @@ impl Log {
         let pieces =
             (1..=waiting.div_ceil(PIECE_LEN)).map(|back| written.wrapping_sub(back * PIECE_LEN));
         let taken = pieces.fold(0u64, |taken, from| taken | 1 << self.place_of(from));
-        let free = taken.trailing_ones() as usize;
+        let free = taken.trailing_ones() as usize % PLACES;
         if let Some(place) = self.places.get(written / PIECE_LEN % PLACES) {
             place.store(free, Ordering::Relaxed);
         }
-        self.piece.store(free * PIECE_LEN, Ordering::Relaxed);
+        self.pieces[free].get_or_init(|| Box::new([const { AtomicU64::new(0) }; PIECE_LEN]));
+        self.place.store(free, Ordering::Relaxed);
     }
 
+    /// How many pieces were made.
     #[cfg(test)]
-    pub(super) fn piece(&self) -> usize {
-        self.piece.load(Ordering::Relaxed)
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces
+            .iter()
+            .filter(|piece| piece.get().is_some())
+            .count()
     }
 
     /// The place of the piece that the nth use is in.
     fn place_of(&self, at: usize) -> usize {
         let place = self.places.get(at / PIECE_LEN % PLACES);
-        place.map_or(0, |place| place.load(Ordering::Relaxed))
+        place.map_or(0, |place| place.load(Ordering::Relaxed)) % PLACES
     }
 
     /// Adds up the oldest of what is in the log. The lock of the sums is held.
@@ -147,8 +157,9 @@ impl Log {
         // All that is in the log is of one hour.
         let mut room = sums.room(Hour::of(used.last_used));
         while at != end {
-            if let Some(slot) = self.ids.get(self.place_of(at) * PIECE_LEN + at % PIECE_LEN) {
-                room.add(slot.load(Ordering::Relaxed), used, &mut lost);
+            if let Some(piece) = self.pieces[self.place_of(at)].get() {
+                let word = piece[at % PIECE_LEN].load(Ordering::Relaxed);
+                room.add(word, used, &mut lost);
             }
             at = at.wrapping_add(1);
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use gatekey::{
     Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, LevelDefaults, Limit, NewKey, NewKeyspace,
-    OpenError, OwnerUpdate, Plan, Quota, Requirements,
+    OpenError, OwnerUpdate, Plan, Quota, Reason, Requirements, Rotation, Token,
 };
 
 use crate::common::{LONG, Servers, granted, options, position, settings, until};
@@ -418,4 +418,49 @@ fn an_engine_without_a_fleet_takes_all_of_a_limit() {
             ..
         })
     ));
+}
+
+/// A server frees the counter of what another has revoked.
+#[test]
+fn every_server_gives_a_place_back_with_the_last_key_of_its_lineage() {
+    let servers = Servers::with(2, LONG, |with| with.limited_keys(50), |with| with);
+    let [one, other] = [0, 1].map(|node| &servers.engines[node]);
+    let limited = KeyspaceUpdate::new()
+        .plan(Plan::new("p").limit(Limit::per_hour(9).fixed()))
+        .default_plan("p");
+    one.update_keyspace("acme_live", limited).unwrap();
+    let used = |token: &Token| {
+        servers.settle();
+        for engine in &servers.engines {
+            assert!(engine.verify(token.expose()).unwrap().is_granted());
+        }
+    };
+    let counted = |expected: usize| {
+        servers.settle();
+        until("the counters of each server are as many", || {
+            let of = |engine: &Engine| engine.stats().unwrap().limited_keys == expected;
+            servers.engines.iter().all(of)
+        });
+    };
+    let stays = servers.issue(1, "stays").unwrap();
+    used(&stays.token);
+    let old = servers.issue(0, "acme").unwrap();
+    used(&old.token);
+    let grace = Rotation::with_grace(LONG);
+    let new = other.rotate(old.key.id, grace).unwrap();
+    used(&new.token);
+    counted(2);
+    one.revoke(old.key.id, Reason::Superseded).unwrap();
+    counted(2);
+    used(&new.token);
+    one.revoke(new.key.id, Reason::Cessation).unwrap();
+    counted(1);
+    // Of many at once: they are brought up by each server for itself.
+    let many: Vec<_> = (0..20).map(|_| servers.issue(1, "acme").unwrap()).collect();
+    many.iter().for_each(|issued| used(&issued.token));
+    counted(21);
+    other.revoke_owner("acme", Reason::Cessation).unwrap();
+    counted(1);
+    used(&stays.token);
+    servers.close_equal();
 }
