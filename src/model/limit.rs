@@ -74,6 +74,7 @@ pub struct Limit {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Given {
+    #[serde(deserialize_with = "crate::model::serialized::count")]
     requests: u32,
     #[serde(with = "crate::model::serialized::duration")]
     window: Duration,
@@ -81,7 +82,11 @@ struct Given {
     #[serde(default = "sliding")]
     algorithm: Algorithm,
     /// A bucket's alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::model::serialized::maybe_count"
+    )]
     burst: Option<u32>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     for_fleet: bool,
@@ -136,8 +141,8 @@ impl Limit {
     /// So many requests a window, which slides.
     ///
     /// # Errors
-    /// [`Invalid::Malformed`] for no requests, or a window that is not whole seconds,
-    /// 1 to those of [`WINDOW_MAX`](Self::WINDOW_MAX).
+    /// [`Invalid::Malformed`] for no requests, or a window that is not whole seconds, is
+    /// under a second or longer than [`WINDOW_MAX`](Self::WINDOW_MAX).
     ///
     /// ```
     /// use std::time::Duration;
@@ -158,7 +163,12 @@ impl Limit {
             }
             _ => {
                 let value = format!("{requests} in {window:?}");
-                Err(Invalid::malformed("limit", &value, WINDOW_RULE).into())
+                let why = match window.as_secs() {
+                    0 => "the window is under a second",
+                    _ if window > Self::WINDOW_MAX => WINDOW_TOO_LONG,
+                    _ => "the window is not whole seconds",
+                };
+                Err(Invalid::malformed("limit", &value, why).into())
             }
         }
     }
@@ -258,7 +268,7 @@ impl Limit {
         } else if self.capacity == 0 {
             "its burst is 0, and no request would be admitted"
         } else if self.window() > Self::WINDOW_MAX {
-            WINDOW_RULE
+            WINDOW_TOO_LONG
         } else {
             return Ok(());
         };
@@ -406,7 +416,9 @@ impl LimitStatus {
     }
 
     /// The first instant at which more is left than now, if no request comes before. Of
-    /// a limit that refused a request: the first instant at which that is admitted.
+    /// a limit that refused a request: the first instant at which this limit admits that. A
+    /// quota may refuse it for longer: how long to wait is `retry_after` of
+    /// [`Denial::RateLimited`](crate::Denial::RateLimited).
     ///
     /// ```
     /// # use gatekey::{Clock, ManualClock, NewKey, NewKeyspace, Options};
@@ -466,8 +478,8 @@ impl Left for LimitStatus {
     }
 }
 
-const WINDOW_RULE: &str =
-    "the window is not whole seconds, from 1 second to an hour; a day and longer are quotas";
+const WINDOW_TOO_LONG: &str = "the window is longer than an hour; take a limit of an hour, or a \
+                               quota that is refilled each day or month";
 
 const MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 const HOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(3_599);

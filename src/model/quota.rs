@@ -16,7 +16,7 @@ use crate::model::serialized::Object;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
+    derive(serde::Serialize),
     serde(rename_all = "snake_case")
 )]
 #[non_exhaustive]
@@ -40,11 +40,7 @@ pub enum Refill {
 /// # Ok::<(), gatekey::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "u8", into = "u8")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(into = "u8"))]
 pub struct BillingDay(u8);
 
 impl BillingDay {
@@ -54,7 +50,7 @@ impl BillingDay {
     /// [`Invalid::Malformed`] for a day that is not 1 to 31.
     pub fn new(day: u8) -> Result<Self, Error> {
         Self::checked(day).ok_or_else(|| {
-            let why = "no month has such a day: a billing period begins on day 1 to 31";
+            let why = "a billing period begins on day 1 to 31";
             Invalid::malformed("billing day", &day.to_string(), why).into()
         })
     }
@@ -87,6 +83,86 @@ impl From<BillingDay> for u8 {
 impl std::fmt::Display for BillingDay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Read by hand, as what follows, since an error shows a person what to write.
+#[cfg(feature = "serde")]
+mod reading {
+    use std::fmt;
+
+    use serde::de::{EnumAccess, Error, Unexpected, VariantAccess, Visitor};
+    use serde::{Deserialize, Deserializer};
+
+    use super::{BillingDay, Refill};
+    use crate::model::serialized::Whole;
+
+    impl<'de> Deserialize<'de> for BillingDay {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let day = Whole::new("a day of the month, 1 to 31");
+            let day: u8 = deserializer.deserialize_u8(day)?;
+            Self::new(day).map_err(D::Error::custom)
+        }
+    }
+
+    const NAMES: &[&str] = &["daily", "monthly", "monthly_from"];
+
+    impl<'de> Deserialize<'de> for Refill {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_enum("Refill", NAMES, Refills)
+        }
+    }
+
+    struct Refills;
+
+    impl<'de> Visitor<'de> for Refills {
+        type Value = Refill;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(r#""daily", "monthly" or {"monthly_from": 15}"#)
+        }
+
+        fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Refill, A::Error> {
+            let (Name(at), given) = data.variant()?;
+            match at {
+                0 => given.unit_variant().map(|()| Refill::Daily),
+                1 => given.unit_variant().map(|()| Refill::Monthly),
+                _ => given.newtype_variant().map(Refill::MonthlyFrom),
+            }
+        }
+    }
+
+    /// The place of a name among all.
+    struct Name(usize);
+
+    impl<'de> Deserialize<'de> for Name {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_identifier(Names)
+        }
+    }
+
+    struct Names;
+
+    impl Visitor<'_> for Names {
+        type Value = Name;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            Refills.expecting(f)
+        }
+
+        fn visit_u64<E: Error>(self, at: u64) -> Result<Name, E> {
+            let known = usize::try_from(at).ok().filter(|at| *at < NAMES.len());
+            known
+                .map(Name)
+                .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(at), &self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Name, E> {
+            let known = NAMES.iter().position(|name| *name == text);
+            known
+                .map(Name)
+                .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        }
     }
 }
 
@@ -426,6 +502,27 @@ mod tests {
             assert_eq!(from(day).after(at(now)), at(next), "from {day}, at {now}");
         }
         assert_eq!(from(31).after(Timestamp::MAX), Timestamp::MAX);
+    }
+
+    /// A format that is not for people writes a variant's number.
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_refill_that_there_is_not_is_refused_by_its_number() {
+        use serde::Deserialize as _;
+        use serde::de::IntoDeserializer as _;
+        use serde::de::value::{Error, U32Deserializer};
+
+        let read = |at: u32| {
+            let number: U32Deserializer<Error> = at.into_deserializer();
+            Refill::deserialize(number)
+        };
+        assert_eq!(read(0), Ok(Refill::Daily));
+        assert_eq!(read(1), Ok(Refill::Monthly));
+        let refused = read(3).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("invalid value: integer `3`"),
+            "{refused}"
+        );
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Writes a type as its text, and reads it by `FromStr`, in every format.
@@ -85,10 +85,64 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
     }
 }
 
+/// Reads a whole number; of another, an error says in words which there may be.
+pub(crate) struct Whole<T> {
+    expected: &'static str,
+    reads: PhantomData<T>,
+}
+
+impl<T> Whole<T> {
+    pub(crate) fn new(expected: &'static str) -> Self {
+        Self {
+            expected,
+            reads: PhantomData,
+        }
+    }
+}
+
+impl<T: TryFrom<u64>> Visitor<'_> for Whole<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        let read = T::try_from(number);
+        read.map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+}
+
+/// A number of requests or of keys.
+struct Count(u32);
+
+const COUNTS: &str = "a whole number, 1 to 4,294,967,295";
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_u32(Whole::new(COUNTS)).map(Self)
+    }
+}
+
+/// Reads a number of requests. Whoever takes it refuses 0.
+pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Count::deserialize(deserializer).map(|Count(count)| count)
+}
+
+/// The same, where it may be absent.
+pub(crate) fn maybe_count<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    let count: Option<Count> = Deserialize::deserialize(deserializer)?;
+    Ok(count.map(|Count(count)| count))
+}
+
 /// Reads a cap on a number of keys. A cap of 0 is no cap: an owner could hold no key.
 pub(crate) fn cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let cap: Option<std::num::NonZeroU32> = Deserialize::deserialize(deserializer)?;
-    Ok(cap.map(std::num::NonZeroU32::get))
+    match maybe_count(deserializer)? {
+        Some(0) => Err(Error::invalid_value(Unexpected::Unsigned(0), &COUNTS)),
+        cap => Ok(cap),
+    }
 }
 
 /// A duration as ISO 8601 has it, with days of 24 hours: `P90D`, `PT1M30S`, `PT0.25S`.
@@ -219,6 +273,58 @@ mod tests {
             assert!(bad.parse::<Iso>().is_err(), "{bad:?}");
         }
         let _ = Iso(Duration::MAX).to_string();
+    }
+
+    #[test]
+    fn numbers_and_refills_that_cannot_be_are_refused_in_words() {
+        use crate::{LevelDefaults, Limit, Quota};
+
+        fn refused<T: serde::de::DeserializeOwned>(text: &str) -> String {
+            let read = serde_json::from_str::<T>(text);
+            let told = read.err().map(|error| error.to_string());
+            let told = told.unwrap_or_else(|| panic!("{text} is accepted"));
+            told.split(" at line").next().unwrap_or_default().to_owned()
+        }
+        let limit =
+            |members: &str| refused::<Limit>(&format!(r#"{{"window": "PT1S", {members}}}"#));
+        let counts = "expected a whole number, 1 to 4,294,967,295";
+        assert_eq!(
+            limit(r#""requests": 4294967296"#),
+            format!("invalid value: integer `4294967296`, {counts}")
+        );
+        for members in [
+            r#""requests": -1"#,
+            r#""requests": 1.5"#,
+            r#""requests": null"#,
+            r#""requests": 5, "algorithm": "bucket", "burst": 4294967296"#,
+            r#""requests": 5, "algorithm": "bucket", "burst": "9""#,
+        ] {
+            let told = limit(members);
+            assert!(told.ends_with(counts), "{told}");
+        }
+        for cap in ["0", "4294967296", "-1"] {
+            let told = refused::<LevelDefaults>(&format!(r#"{{"cap": {cap}}}"#));
+            assert!(told.ends_with(counts), "{told}");
+        }
+        let refill =
+            |refill: &str| refused::<Quota>(&format!(r#"{{"requests": 9, "refill": {refill}}}"#));
+        let refills = r#"expected "daily", "monthly" or {"monthly_from": 15}"#;
+        assert_eq!(
+            refill(r#""weekly""#),
+            format!(r#"invalid value: string "weekly", {refills}"#)
+        );
+        assert_eq!(
+            refill(r#"{"weekly_from": 1}"#),
+            format!(r#"invalid value: string "weekly_from", {refills}"#)
+        );
+        assert_eq!(
+            refill(r#"{"monthly_from": 300}"#),
+            "invalid value: integer `300`, expected a day of the month, 1 to 31"
+        );
+        assert_eq!(
+            refill(r#"{"monthly_from": 32}"#),
+            "\"32\" is not a valid billing day: a billing period begins on day 1 to 31"
+        );
     }
 
     proptest! {

@@ -541,12 +541,15 @@ impl fmt::Display for Denial {
                 whose(status.level()),
                 status.limit()
             ),
-            Self::RateLimited { key, status, .. } => write!(
+            Self::RateLimited {
+                key,
+                status,
+                retry_after: Some(wait),
+            } => write!(
                 f,
-                "key {key} is over {} limit of {} until {}",
+                "key {key} is over {} limit of {}; it waits for {wait:?}",
                 whose(status.level()),
-                status.limit(),
-                status.resets_at()
+                status.limit()
             ),
             Self::QuotaExhausted {
                 key,

@@ -368,15 +368,16 @@ fn plans_that_make_no_sense_are_refused() {
     assert!(refused(new().default_plan("gold")).contains("gold"));
     let five = (1..=5).fold(Plan::new("p"), |plan, at| plan.limit(Limit::per_hour(at)));
     assert!(refused(new().plan(five)).contains('5'));
-    for window in [
-        Duration::ZERO,
-        Duration::from_millis(1500),
-        Duration::from_secs(3_601),
-        Duration::from_secs(32 * 86_400),
+    for (window, why) in [
+        (Duration::ZERO, "under a second"),
+        (Duration::from_millis(999), "under a second"),
+        (Duration::from_millis(1500), "not whole seconds"),
+        (Duration::from_secs(3_601), "longer than an hour"),
+        (Duration::from_secs(32 * 86_400), "longer than an hour"),
     ] {
         let error = Limit::new(5, window).unwrap_err();
         assert!(matches!(error, Error::Invalid(Invalid::Malformed(_))));
-        assert!(error.to_string().contains("to an hour"), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
     }
     assert!(Limit::new(5, Duration::from_secs(3_600)).is_ok());
     tiers(&store);

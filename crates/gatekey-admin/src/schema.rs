@@ -165,12 +165,15 @@ pub(crate) struct Quota {
     refill: Option<Refill>,
 }
 
-/// When a quota is full again.
+/// When a quota is full again, at midnight in UTC: each day, before the first of each month, or
+/// before another day of it, `{"monthly_from": 15}`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "snake_case")]
 pub(crate) enum Refill {
     Daily,
     Monthly,
+    /// A billing period. In a month that is shorter it begins on the last day.
+    MonthlyFrom(#[schemars(range(min = 1, max = 31))] u8),
 }
 
 /// A quota, and what is left of it in the file. The engine may have taken up to a slice more

@@ -108,7 +108,7 @@ pub enum Conflict {
         key: KeyId,
     },
     /// The owner, or one above it, holds as many keys as it may.
-    #[error("owner {owner} holds {held} keys and may hold {cap}; revoke one, or raise the cap")]
+    #[error("owner {owner} holds {} and may hold {cap}; revoke one, or raise the cap", keys(*held))]
     OwnerAtCap {
         /// Whose cap it is: the owner of the key, or one above it. Of several that refuse,
         /// the lowest is told.
@@ -121,7 +121,7 @@ pub enum Conflict {
     },
     /// The keyspace counts a key in its grace beside its successor, and a cap leaves no
     /// room for both. A rotation without a grace is not refused.
-    #[error("owner {owner} holds {held} keys and may hold {cap}: rotate key {key} without a grace")]
+    #[error("owner {owner} holds {} and may hold {cap}: rotate key {key} without a grace", keys(*held))]
     NoRoomForGrace {
         /// The key that was to be rotated.
         key: KeyId,
@@ -227,6 +227,10 @@ pub struct Difference {
     pub found: String,
     /// The requested value, as text.
     pub asked: String,
+}
+
+fn keys(count: u64) -> String {
+    format!("{count} key{}", if count == 1 { "" } else { "s" })
 }
 
 impl Difference {

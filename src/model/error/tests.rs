@@ -378,6 +378,14 @@ fn conflicts() -> Vec<(Conflict, &'static str)> {
             "owner acme/ingest holds 3 keys and may hold 3; revoke one, or raise the cap",
         ),
         (
+            Conflict::OwnerAtCap {
+                owner: owner.clone(),
+                held: 1,
+                cap: 1,
+            },
+            "owner acme/ingest holds 1 key and may hold 1; revoke one, or raise the cap",
+        ),
+        (
             Conflict::NoRoomForGrace {
                 key,
                 owner: owner.clone(),

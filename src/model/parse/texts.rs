@@ -11,7 +11,7 @@ use crate::model::network::Network;
 use crate::model::owner::OwnerPath;
 use crate::model::parse::ParseError;
 use crate::model::permissions::Permissions;
-use crate::model::quota::Quota;
+use crate::model::quota::{Quota, Refill};
 use crate::model::secret::Pepper;
 use crate::{Cursor, IdempotencyKey, Link, Timestamp};
 
@@ -123,8 +123,39 @@ fn a_refusal_of_input_says_which_value_and_why() {
         ),
         (
             refused(Limit::new(5, Duration::from_secs(86_400))),
-            "\"5 in 86400 s\" is not a valid limit: the window is not whole seconds, from 1 second \
-             to an hour; a day and longer are quotas",
+            "\"5 in 86400 s\" is not a valid limit: the window is longer than an hour; take a limit \
+             of an hour, or a quota that is refilled each day or month",
+        ),
+        (
+            refused(Limit::new(5, Duration::from_secs(7_200))),
+            "\"5 in 7200 s\" is not a valid limit: the window is longer than an hour; take a limit \
+             of an hour, or a quota that is refilled each day or month",
+        ),
+        (
+            refused(Limit::new(5, Duration::from_millis(7_200_500))),
+            "\"5 in 7200.5s\" is not a valid limit: the window is longer than an hour; take a limit \
+             of an hour, or a quota that is refilled each day or month",
+        ),
+        (
+            refused(Limit::new(5, Duration::from_secs(1 << 32))),
+            "\"5 in 4294967296s\" is not a valid limit: the window is longer than an hour; take a \
+             limit of an hour, or a quota that is refilled each day or month",
+        ),
+        (
+            refused(Limit::new(5, Duration::from_millis(500))),
+            "\"5 in 500ms\" is not a valid limit: the window is under a second",
+        ),
+        (
+            refused(Limit::new(5, Duration::ZERO)),
+            "\"5 in 0ns\" is not a valid limit: the window is under a second",
+        ),
+        (
+            refused(Limit::new(5, Duration::from_millis(1_500))),
+            "\"5 in 1.5s\" is not a valid limit: the window is not whole seconds",
+        ),
+        (
+            refused(Refill::monthly_from(32)),
+            "\"32\" is not a valid billing day: a billing period begins on day 1 to 31",
         ),
         (
             refused(Limit::new(0, Duration::from_secs(60))),

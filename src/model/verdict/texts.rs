@@ -95,7 +95,12 @@ fn each_denial_reads_as_a_sentence_that_says_why() {
         ),
         (
             rate_limited(Some(retry_after)),
-            "key 01ABcdEFgh is over its limit of 60 a minute until 2026-01-31T12:00:00Z",
+            "key 01ABcdEFgh is over its limit of 60 a minute; it waits for 1.5s",
+        ),
+        (
+            // A quota refuses too, for longer than the limit.
+            rate_limited(Some(Duration::from_secs(86_400))),
+            "key 01ABcdEFgh is over its limit of 60 a minute; it waits for 86400s",
         ),
         (
             rate_limited(None),
@@ -115,7 +120,7 @@ fn each_denial_reads_as_a_sentence_that_says_why() {
                 },
                 retry_after: Some(retry_after),
             },
-            "key 01ABcdEFgh is over its owner's (level 1) limit of 60 a minute until 2026-01-31T12:00:00Z",
+            "key 01ABcdEFgh is over its owner's (level 1) limit of 60 a minute; it waits for 1.5s",
         ),
         (
             Denial::QuotaExhausted {

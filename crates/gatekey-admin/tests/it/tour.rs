@@ -402,7 +402,7 @@ fn every_endpoint_does_what_it_says_and_answers_as_documented() {
     );
     let resumed = tour.done("POST", "/v1/owners/resume", &json!({"owner": "org1"}));
     assert_eq!(resumed["suspended"], Value::Null);
-    let settings = json!({"keyspace": "acme_live", "owner": "org1", "plan": "free", "quota": {"requests": 9}, "cap": 3});
+    let settings = json!({"keyspace": "acme_live", "owner": "org1", "plan": "free", "quota": {"requests": 9, "refill": {"monthly_from": 15}}, "cap": 3});
     assert_eq!(
         tour.done("PATCH", "/v1/owners/settings", &settings)["cap"],
         3

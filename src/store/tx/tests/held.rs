@@ -117,7 +117,7 @@ fn a_cap_that_the_same_transaction_gave_holds() {
         change::issue::issue(tx, &[new_key()], None).map(drop)
     });
     let told = denied.unwrap_err().to_string();
-    assert!(told.contains("holds 1 keys and may hold 1"), "{told}");
+    assert!(told.contains("holds 1 key and may hold 1"), "{told}");
 }
 
 #[test]
