@@ -293,9 +293,10 @@ impl Options {
     ///
     /// Where there is no room, each organisation (the first segment of an owner's path) has
     /// an equal share. One that is below its share gets a place, for which those above
-    /// theirs lose the counts of a few keys. One that is above its share is refused as rate
+    /// theirs lose a few counters, which begin anew: of keys, of projects and below, and of
+    /// plans that are shared by owner. One that is above its share is refused as rate
     /// limited: what cannot be counted is not let through. [`Stats`](crate::Stats) tells how
-    /// often either happened.
+    /// often either happened: where it grows, raise this number.
     ///
     /// The same number bounds the keys with quotas, and the quotas, in memory, about
     /// 300 bytes each; there is room for 2,304 at least, since one request may need nine. While

@@ -27,8 +27,10 @@ pub struct Stats {
     /// How many requests were refused since the store was opened because their owner
     /// had more keys counted than its share, and there was no room for one more.
     pub limits_refused_for_room: u64,
-    /// How many keys of owners above their share lost their counts since the store was
-    /// opened, to make room for other owners.
+    /// How many counters of organisations above their share were dropped since the store was
+    /// opened, to make room for others, and began anew: of keys, of projects and below, and
+    /// of plans that are shared by owner. While it grows, raise
+    /// [`Options::limited_keys`](crate::Options::limited_keys).
     pub limits_evicted: u64,
     /// How many uses of keys were not counted, for want of room between two
     /// flushes.

@@ -117,7 +117,7 @@ fn state(engine: &Engine, text: &mut Text) -> Result<(), Error> {
     text.one(
         "gatekey_limits_evicted_total",
         "counter",
-        "Keys that lost their counters to make room.",
+        "Counters that made way for those of other organisations.",
         stats.limits_evicted,
     );
     text.one(

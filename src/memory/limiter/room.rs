@@ -3,8 +3,8 @@
 //! Meters in which nothing counts any more go first; a window is an hour at most, so
 //! that all others go within two. Where there are still too many, each organisation (the
 //! first segment of an owner's path) has an equal share: one that is below its share gets
-//! a place, for which those that are above theirs lose the meters of a few keys; one that
-//! is above its share is refused. A request that needs several gets all of them or none.
+//! a place, for which those that are above theirs lose a few meters, of any level but the
+//! organisation's own; one that is above its share is refused. A request that needs several gets all of them or none.
 //! So no owner can crowd out another, however many keys it has, and what is refused or
 //! counted anew is told ([`Limiter::crowding`]). The meter of a key goes with the last key
 //! of its lineage ([`Limiter::free`]).
@@ -225,8 +225,8 @@ impl Limiter {
         Ok(is_kept)
     }
 
-    /// Lets organisations that have more than their share lose the meters of some keys;
-    /// `false` where that is the asker's own.
+    /// Lets organisations that have more than their share lose some meters; `false` where
+    /// that is the asker's own.
     fn evict(
         &self,
         ask: &Ask<'_>,
