@@ -371,17 +371,9 @@ impl Core {
                     break Charged::Admitted;
                 }
                 OfLimits::OverLimit(refused) => {
-                    break Charged::OverLimit(Denial::RateLimited {
-                        key,
-                        status: refused.status,
-                        retry_after: self.wait_of(
-                            view,
-                            levels,
-                            cost,
-                            present.clock,
-                            refused.retry_after,
-                        ),
-                    });
+                    let limits = (refused.status, refused.retry_after);
+                    let denial = self.over_limit(view, levels, cost, present.clock, limits);
+                    break Charged::OverLimit(denial);
                 }
                 OfLimits::Failed(NotSpent::Exhausted { level, refills_at }) => {
                     break Charged::OverLimit(exhausted(level, refills_at));

@@ -179,11 +179,10 @@ impl Core {
                     status,
                     retry_after,
                     ..
-                }) => Some(Denial::RateLimited {
-                    key,
-                    status,
-                    retry_after: self.wait_of(&view, levels, cost, now, retry_after),
-                }),
+                }) => {
+                    let limits = (status, retry_after);
+                    Some(self.over_limit(&view, levels, cost, now, limits))
+                }
                 _ => (quotas.iter())
                     .find(|left| u64::from(cost) > left.remaining)
                     .map(|left| {

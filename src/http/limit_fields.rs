@@ -16,9 +16,11 @@ use crate::model::verdict::{Denial, Grant, Standing};
 /// The headers in which a dialect reports limits. Set by
 /// [`DialectBuilder::limit_fields`](super::DialectBuilder::limit_fields).
 ///
-/// All that one response tells of limits is of one instant of the engine's clock: a request
-/// that comes at `X-RateLimit-Reset`, or after `Retry-After` or the longest `t` of what has
-/// nothing left, is granted if no other came before.
+/// All that a refusal tells of limits is of one instant of the engine's clock: a request of
+/// the same cost that comes at `X-RateLimit-Reset`, or after `Retry-After` or the longest `t`
+/// of what has too little left, is granted if no other came before. Where no waiting helps,
+/// there is neither of the first two. A grant tells where each limit stands by itself: when
+/// the one that `X-RateLimit-*` are of has more left, another may have nothing.
 ///
 /// ```
 /// use gatekey::http::{Dialect, LimitFields, ReportedLimit};
@@ -36,7 +38,8 @@ pub enum LimitFields {
     None,
     /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, of one limit,
     /// or of the quota that refuses a request. The reset is in seconds since the Unix
-    /// epoch, rounded up; a quota that is never refilled has none.
+    /// epoch, rounded up; a quota that is never refilled has none, and nor has a refusal
+    /// for which no waiting helps.
     XRateLimit,
     /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), with an
     /// item for every limit and quota that the request was charged to: the owners' first,
@@ -129,17 +132,20 @@ impl LimitFields {
                 retry_after,
                 ..
             }) => {
-                let granted_at = retry_after.map(|wait| at.saturating_add(wait));
                 let x = X {
-                    resets_at: Some(granted_at.unwrap_or(status.resets_at())),
+                    resets_at: retry_after.map(|wait| at.saturating_add(wait)),
                     ..X::of(*status)
                 };
                 (Some(x), Some(*status))
             }
-            Some(Denial::QuotaExhausted { level, .. }) => {
+            Some(Denial::QuotaExhausted {
+                level, refills_at, ..
+            }) => {
                 let mut quotas = allowances.iter().flat_map(|all| &all.quotas);
                 let quota = quotas.find(|quota| quota.level == *level);
-                (quota.map(X::of_quota).or(limit.map(X::of)), None)
+                let x = quota.map(X::of_quota).or(limit.map(X::of));
+                let resets_at = *refills_at;
+                (x.map(|x| X { resets_at, ..x }), None)
             }
             _ => (limit.map(X::of), limit),
         };
@@ -196,7 +202,9 @@ impl Report {
                 (None, Some(limits))
             }
             Some(Draft::All(all)) => {
-                let (policies, limits) = (policies(all), service_limits(all, now));
+                // Of no earlier instant than it is, where the clock was set back since.
+                let limits = service_limits(all, now.max(all.at));
+                let policies = policies(all);
                 (Some(policies), Some(limits))
             }
         };
@@ -333,7 +341,7 @@ fn service_limits(all: &Allowances, now: Timestamp) -> String {
     for quota in &all.quotas {
         let name = Name::of_quota(quota);
         item!(list, "\"{name}\";r={}", quota.remaining);
-        if let Some(at) = quota.refills_at {
+        if let Some(at) = quota.resets_at(all.cost) {
             write_seconds(&mut list, at.saturating_since(now));
         }
     }
@@ -345,9 +353,7 @@ fn write_limit(list: &mut String, name: &Name, status: &LimitStatus, now: Timest
     item!(list, "\"{name}\";r={}", status.remaining());
     // Of what is whole, there will not be more.
     if status.remaining() < limit.capacity() {
-        // A wait is at most two windows, whatever clock `now` is of.
-        let wait = status.resets_at().saturating_since(now);
-        write_seconds(list, wait.min(limit.window() * 2));
+        write_seconds(list, status.resets_at().saturating_since(now));
     }
 }
 

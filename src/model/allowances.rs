@@ -90,6 +90,16 @@ impl QuotaAllowance {
             cost => (self.refills_at).and_then(|at| self.quota.covers_at(at, self.owed, cost)),
         }
     }
+
+    /// When a refill leaves enough for a cost, or more than there is where none does: one that
+    /// owes pays that first. `None`: never.
+    #[cfg(feature = "http")]
+    pub(crate) fn resets_at(&self, cost: u32) -> Option<Timestamp> {
+        let refills_at = self.refills_at?;
+        let covers_at = |cost| self.quota.covers_at(refills_at, self.owed, cost);
+        let covered = covers_at(cost.max(1).into()).or_else(|| covers_at(1));
+        Some(covered.unwrap_or(refills_at))
+    }
 }
 
 /// The longer of two waits, of which `None` is for ever.

@@ -43,7 +43,8 @@
 //! has caught up. Where a counter is ahead of the clock by up to [`SKEW_MS`], it stands
 //! still; threads read the clock a little apart. Where it is further ahead, the clock was
 //! corrected, and what was counted counts as if it had been counted now: so a wait is
-//! never longer than the counter's windows, whatever the clock said before.
+//! never longer than the counter's windows, or than its bucket takes to drain, whatever the
+//! clock said before.
 
 use crate::model::clock::Timestamp;
 use crate::model::limit::{Algorithm, Left, Level, Limit, LimitStatus};

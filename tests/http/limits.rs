@@ -219,6 +219,147 @@ fn what_is_told_agrees_and_a_request_at_that_instant_is_granted() {
     }
 }
 
+/// What is told of a refusal by each field, and what a request at that instant comes to.
+fn assert_told(world: &World, name: &str, cost: u32) {
+    let response = world.cost(cost);
+    assert_eq!(response.status(), 429, "{name}");
+    let now_ms = world.clock.now().unix_ms();
+    let wait = number(&response, "retry-after");
+    assert_eq!(told_by_the_draft(&response, cost.into()), wait, "{name}");
+    let reset_ms = number(&response, "x-ratelimit-reset") * 1000;
+    let told_ms = now_ms + wait * 1000;
+    assert!(
+        reset_ms.abs_diff(told_ms) < 1000,
+        "{name}: {reset_ms} {told_ms}"
+    );
+    world.clock.set(at(told_ms.min(reset_ms) - 2_000));
+    assert!(!world.is_granted(cost), "{name}: granted before");
+    world.clock.set(at(reset_ms));
+    assert!(
+        world.is_granted(cost),
+        "{name}: refused at the told instant"
+    );
+}
+
+/// Waits of more than two windows, and of more than a refill: for a bucket to drain, for a debt
+/// to be paid, for room.
+#[test]
+fn what_is_told_of_long_waits_agrees_too() {
+    let settled = |world: &World, cost: u32| {
+        let estimate = Requirements::new().settled_later();
+        let granted = world.engine.verify_with(&world.token, &estimate).unwrap();
+        let charge = granted.into_result().unwrap();
+        world.engine.settle(charge.charge().unwrap(), cost).unwrap();
+    };
+    let slow = Limit::per_second(1).bucket(50);
+    let world = World::new(&both(), |key| key.limits([slow]));
+    assert!(world.is_granted(50));
+    assert_told(&world, "a bucket that drains for long", 50);
+
+    let tokens = Limit::per_minute(10_000).bucket(10_000);
+    let world = World::new(&both(), |key| key.limits([tokens]));
+    settled(&world, 60_000);
+    assert_told(&world, "a bucket in debt", 1);
+
+    let daily = Quota::new(20).refilled(Refill::Daily);
+    for cost in [1, 20] {
+        let world = World::new(&both(), |key| key.quota(daily));
+        settled(&world, 55);
+        assert_told(&world, "a quota in debt", cost);
+    }
+    let monthly = Quota::new(100).refilled(Refill::Monthly);
+    let world = World::new(&both(), |key| key.quota(monthly).limits([slow]));
+    settled(&world, 350);
+    world.clock.advance(Duration::from_secs(400));
+    assert_told(&world, "a quota in debt beside a limit", 1);
+
+    let clock = ManualClock::at(at(NOW_MS));
+    let options = Options::new().clock(clock.clone()).limited_keys(1);
+    let engine = options.open_in_memory().unwrap();
+    engine
+        .create_keyspace(NewKeyspace::new("acme_live").unwrap())
+        .unwrap();
+    let issued = |limit| {
+        let new = NewKey::new("acme_live", "acme").unwrap().limits([limit]);
+        engine.issue(new).unwrap()
+    };
+    let first = issued(Limit::per_hour(5).fixed());
+    assert!(engine.verify(first.token.expose()).unwrap().is_granted());
+    let second = issued(Limit::per_second(5));
+    let world = World {
+        key: second.key.id,
+        token: second.token.expose().to_owned(),
+        dialect: both(),
+        engine: engine.clone(),
+        clock,
+    };
+    assert_told(&world, "no room", 1);
+}
+
+/// A limit that is over beside a quota that is refilled later: also where a server asks the
+/// engine for itself.
+#[test]
+fn the_reset_of_a_denial_is_when_the_request_is_admitted() {
+    let daily = Quota::new(5).refilled(Refill::Daily);
+    let world = World::new(&both(), |key| {
+        key.limits([Limit::per_minute(5).fixed()]).quota(daily)
+    });
+    assert!(world.is_granted(5));
+    let asked = Requirements::new();
+    let denied = |engine: &Engine| engine.verify_with(&world.token, &asked).unwrap();
+    let dry = world.engine.dry_run(&world.token, &asked).unwrap();
+    let denial = denied(&world.engine).into_result().unwrap_err();
+    assert_eq!(dry.denial.as_ref(), Some(&denial));
+    let Denial::RateLimited {
+        status,
+        retry_after: Some(wait),
+        ..
+    } = denial
+    else {
+        panic!("{denial:?}")
+    };
+    let now = world.clock.now();
+    assert_eq!(status.resets_at(), now.saturating_add(wait));
+    let response = both().denied(denial).response();
+    let reset = number(&response, "x-ratelimit-reset");
+    assert_eq!(reset, status.resets_at().unix_ms().div_ceil(1000));
+    let wait_s = number(&response, "retry-after");
+    assert_eq!(u128::from(wait_s), wait.as_millis().div_ceil(1000));
+    world.clock.set(status.resets_at());
+    assert!(world.is_granted(1));
+}
+
+/// Nobody is told to come back for what will never be.
+#[test]
+fn where_no_waiting_helps_no_reset_is_told() {
+    let monthly = Quota::new(100).refilled(Refill::Monthly);
+    for (name, cost, key) in [
+        (
+            "a cost above a limit",
+            11,
+            (Some(Limit::per_hour(10)), None),
+        ),
+        ("a cost above a quota", 101, (None, Some(monthly))),
+        (
+            "a quota that is used up",
+            3,
+            (Some(Limit::per_hour(2)), Some(Quota::new(2))),
+        ),
+    ] {
+        let (limit, quota) = key;
+        let world = World::new(&both(), |key| {
+            let key = limit
+                .into_iter()
+                .fold(key, |key, limit| key.limits([limit]));
+            quota.into_iter().fold(key, NewKey::quota)
+        });
+        let response = world.cost(cost);
+        assert_eq!(response.status(), 429, "{name}");
+        assert_eq!(header(&response, "retry-after"), None, "{name}");
+        assert_eq!(header(&response, "x-ratelimit-reset"), None, "{name}");
+    }
+}
+
 /// By the system's clock, of a short window and a short bucket.
 #[test]
 fn a_request_at_the_told_instant_is_granted_for_real() {

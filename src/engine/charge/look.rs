@@ -11,33 +11,39 @@ use crate::model::allowances::{Allowances, LimitAllowance};
 use crate::model::allowances::{QuotaAllowance, longer};
 use crate::model::clock::Timestamp;
 use crate::model::error::Error;
-use crate::model::limit::Level;
-#[cfg(feature = "http")]
-use crate::model::limit::LimitStatus;
+use crate::model::limit::{Level, LimitStatus};
 use crate::model::quota::QuotaStatus;
 #[cfg(feature = "http")]
 use crate::model::requirements::Told;
-#[cfg(feature = "http")]
 use crate::model::verdict::Denial;
 use crate::store::record::View;
 
 impl Core {
-    /// How long a request waits that a limit refuses: for the limit, or for a quota that does
-    /// not cover it either, where that is longer. `None`: no waiting helps.
+    /// The denial of a request that a limit refuses: it waits for the limit, or for a quota that
+    /// does not cover it either, where that is longer.
     #[cold]
-    pub(in crate::engine) fn wait_of(
+    pub(in crate::engine) fn over_limit(
         &self,
         view: &View<'_>,
         levels: &Levels<'_>,
         cost: u32,
         clock: Timestamp,
-        for_limits: Option<Duration>,
-    ) -> Option<Duration> {
+        (status, for_limits): (LimitStatus, Option<Duration>),
+    ) -> Denial {
         let quotas = self.look_at_quotas(view, levels, clock).unwrap_or_default();
-        quotas.iter().fold(for_limits, |wait, quota| {
+        let retry_after = quotas.iter().fold(for_limits, |wait, quota| {
             let covers_at = quota.covers_at(cost, clock);
             longer(wait, covers_at.map(|at| at.saturating_since(clock)))
-        })
+        });
+        let admitted_at = retry_after.map(|wait| clock.saturating_add(wait));
+        Denial::RateLimited {
+            key: view.id(),
+            status: LimitStatus {
+                resets_at: admitted_at.unwrap_or(status.resets_at),
+                ..status
+            },
+            retry_after,
+        }
     }
 
     /// Of the quotas that do not cover a request, the one to wait longest for, and when it

@@ -1,7 +1,8 @@
 //! Room for meters: how many there may be, and who makes way.
 //!
 //! Meters in which nothing counts any more go first; a window is an hour at most, so
-//! that all others go within two. Where there are still too many, each organisation (the
+//! that all others go within two, but for buckets, which go once they have drained: one
+//! that a settlement has filled far beyond its burst takes as long as that. Where there are still too many, each organisation (the
 //! first segment of an owner's path) has an equal share: one that is below its share gets
 //! a place, for which those that are above theirs lose a few meters, of any level but the
 //! organisation's own; one that is above its share is refused. A request that needs several gets all of them or none.
