@@ -79,7 +79,7 @@ fn take_slice_of(
 ) -> Result<(), Error> {
     let mut old = tx.quota(number)?;
     let clock = clock.max(tx.clock());
-    if old.is_too_far_ahead(clock) || old.owed > 0 {
+    if old.has_misplaced_refill(clock) || old.owed > 0 {
         // What is in memory is of the period that the wrong clock said, or pays what is
         // owed.
         put_back(tx, quotas, &[number])?;

@@ -394,12 +394,12 @@ impl Quota {
         Ok(())
     }
 
-    /// How far ahead the refill after the next can be.
+    /// How far ahead the second refill after the next can be.
     pub(crate) fn reach(self) -> Duration {
         const DAY: Duration = Duration::from_secs(86_400);
         match self.refill {
-            Some(Refill::Daily) => DAY * 2,
-            Some(Refill::Monthly | Refill::MonthlyFrom(_)) => DAY * 62,
+            Some(Refill::Daily) => DAY * 3,
+            Some(Refill::Monthly | Refill::MonthlyFrom(_)) => DAY * 93,
             None => Duration::MAX,
         }
     }
@@ -546,7 +546,7 @@ mod tests {
             let expected = (first..).step_by(86_400_000).find(|at| is_one(*at)).unwrap();
             prop_assert_eq!(next.unix_ms(), expected);
             let quota = Quota::new(1).refilled(refill);
-            prop_assert!(refill.after(next) <= now.saturating_add(quota.reach()));
+            prop_assert!(refill.after(refill.after(next)) <= now.saturating_add(quota.reach()));
         }
 
         /// Counting refills, and finding one that is so many later, agree with taking them

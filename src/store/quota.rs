@@ -16,6 +16,9 @@ pub(crate) struct QuotaRecord {
     pub(crate) owed: u64,
     /// [`Timestamp::MAX`] for never.
     pub(crate) refills_at: Timestamp,
+    /// Until when what is left was given, where a clock that said something much earlier has
+    /// brought the refill near: that one was wrong, or the one before.
+    pub(crate) given_until: Option<Timestamp>,
     /// How many keys share it.
     pub(crate) keys: u32,
     /// The position of the last audit entry about it: another quota in its place
@@ -151,6 +154,7 @@ impl QuotaRecord {
             refills_at: quota
                 .refill
                 .map_or(Timestamp::MAX, |refill| refill.after(now)),
+            given_until: None,
             keys,
             revision,
         }
@@ -185,36 +189,50 @@ impl QuotaRecord {
 
     /// As it reads at an instant of the clock: refilled, where that is due. Where the
     /// clock was ahead and is corrected, the refill is brought near again: to the one
-    /// after the next, since the next was given early.
+    /// after the next, since the next was given early. Where the clock was behind and is
+    /// corrected, what was given before is not given again.
     pub(crate) fn at(&self, clock: Timestamp) -> Self {
+        if let Some((refills_at, given_until)) = self.moved_refill(clock) {
+            return Self {
+                refills_at,
+                given_until,
+                ..self.clone()
+            };
+        }
+        if !is_due(self.refills_at, clock) {
+            return self.clone();
+        }
+        let mut new = Self::new(self.quota, self.keys, self.revision, clock);
+        // Each refill pays what is owed by then, and nothing else is carried over.
+        let refills = (self.quota.refill).map_or(1, |it| it.count(self.refills_at, clock));
+        let paid_before = self
+            .quota
+            .requests
+            .saturating_mul(refills.saturating_sub(1));
+        new.use_up(self.owed.saturating_sub(paid_before));
+        new
+    }
+
+    /// Whether the refill is where a clock that was wrong has put it.
+    pub(crate) fn has_misplaced_refill(&self, clock: Timestamp) -> bool {
+        self.moved_refill(clock).is_some()
+    }
+
+    /// Where the refill comes that a wrong clock has put elsewhere, and until when what is left
+    /// was given, if that is later.
+    fn moved_refill(&self, clock: Timestamp) -> Option<(Timestamp, Option<Timestamp>)> {
+        let refill = self.quota.refill?;
+        let next = refill.after(clock);
         if is_due(self.refills_at, clock) {
-            let mut new = Self::new(self.quota, self.keys, self.revision, clock);
-            // Each refill pays what is owed by then, and nothing else is carried over.
-            let refills = (self.quota.refill).map_or(1, |it| it.count(self.refills_at, clock));
-            let paid_before = self
-                .quota
-                .requests
-                .saturating_mul(refills.saturating_sub(1));
-            new.use_up(self.owed.saturating_sub(paid_before));
-            return new;
+            // A clock that was behind has brought it near.
+            let given_until = self.given_until.filter(|until| *until == next)?;
+            return Some((given_until, None));
         }
-        Self {
-            refills_at: self.refills_at.min(self.latest_refill(clock)),
-            ..self.clone()
-        }
-    }
-
-    /// Whether the refill is further away than a clock that is right puts it.
-    pub(crate) fn is_too_far_ahead(&self, clock: Timestamp) -> bool {
-        self.refills_at > self.latest_refill(clock)
-    }
-
-    /// The refill after the next.
-    fn latest_refill(&self, clock: Timestamp) -> Timestamp {
-        match self.quota.refill {
-            Some(refill) => refill.after(refill.after(clock)),
-            None => Timestamp::MAX,
-        }
+        let near = refill.after(next);
+        // Not where it is the next after that: then it would be found to be given.
+        let is_far = self.refills_at > refill.after(near);
+        // Of several such clocks, the first has found what was given.
+        is_far.then(|| (near, self.given_until.max(Some(self.refills_at))))
     }
 
     /// Takes a slice for a request of a cost, of which so much is in memory: enough for

@@ -482,6 +482,81 @@ fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
     }
 }
 
+/// As on a machine that serves before it knows the time.
+#[test]
+fn a_quota_is_not_given_again_after_a_clock_was_behind() {
+    const DAY: u64 = 24 * HOUR;
+    let refills = [
+        Refill::Daily,
+        Refill::Monthly,
+        Refill::monthly_from(15).unwrap(),
+    ];
+    // By days, of which the right one is 444: one clock, and one that steps back once more.
+    let clocks_behind: [&[u64]; 4] = [&[0], &[380], &[3, 0], &[380, 3]];
+    for (refill, days) in refills
+        .into_iter()
+        .flat_map(|refill| clocks_behind.map(|days| (refill, days)))
+    {
+        for is_owner_s in [false, true] {
+            let case = format!("{refill:?} {days:?}, of an owner: {is_owner_s}");
+            let (engine, clock) = engine_with(Plan::new("p"), Options::new());
+            let now = 444 * DAY + HOUR;
+            clock.set(at(now));
+            let quota = Quota::new(5).refilled(refill);
+            let mut spec = NewKey::new("acme_live", "acme/ingest").unwrap();
+            if is_owner_s {
+                let update = OwnerUpdate::new().quota(quota);
+                engine.update_owner("acme_live", "acme", update).unwrap();
+            } else {
+                spec = spec.quota(quota);
+            }
+            let issued = engine.issue(spec).unwrap();
+            let token = issued.token.expose();
+            assert_eq!(granted(&engine, token, 9), 5, "{case}");
+            for day in days {
+                clock.set(at(day * DAY));
+                assert_eq!(granted(&engine, token, 1), 0, "{case}");
+            }
+            clock.set(at(now + HOUR));
+            assert_eq!(granted(&engine, token, 9), 0, "{case}: given twice");
+            let told = match engine.verify(token).unwrap() {
+                Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
+                other => panic!("{other:?}"),
+            };
+            let behind = told.saturating_since(at(now + HOUR));
+            assert!(behind < Duration::from_millis(31 * DAY), "{case}: {told}");
+            clock.set(told);
+            assert_eq!(granted(&engine, token, 9), 5, "{case}");
+        }
+    }
+}
+
+/// The refill after the next is given, and the one after that has not been brought near: it
+/// would be found to be given when it is due, and the wait be wrong.
+#[test]
+fn a_wait_that_is_told_after_a_clock_was_ahead_is_right_however_far_it_was() {
+    const DAY: u64 = 24 * HOUR;
+    for ahead in 1..9 {
+        let (engine, clock) = engine_with(Plan::new("p"), Options::new());
+        let spec = NewKey::new("acme_live", "acme").unwrap();
+        let spec = spec.quota(Quota::new(5).refilled(Refill::Daily));
+        let issued = engine.issue(spec).unwrap();
+        let token = issued.token.expose();
+        clock.set(at(ahead * DAY));
+        assert_eq!(granted(&engine, token, 9), 5);
+        clock.set(at(HOUR));
+        let told = match engine.verify(token).unwrap() {
+            Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert!(told <= at(3 * DAY), "{ahead}: {told}");
+        clock.set(told.saturating_sub(Duration::from_millis(1)));
+        assert_eq!(granted(&engine, token, 9), 0, "{ahead}");
+        clock.set(told);
+        assert_eq!(granted(&engine, token, 9), 5, "{ahead}");
+    }
+}
+
 /// Also where the clock stepped back by less than a second, which no commit tells of.
 #[test]
 fn a_source_that_a_wrong_clock_blocked_waits_no_longer_than_it_is_told() {

@@ -326,7 +326,10 @@ mod tests {
             updated_at: at,
             updated_by: text("ops"),
         };
-        let quota = QuotaRecord::new(Quota::new(9).refilled(Refill::Daily), 1, 5, at);
+        let quota = QuotaRecord {
+            given_until: Some(at),
+            ..QuotaRecord::new(Quota::new(9).refilled(Refill::Daily), 1, 5, at)
+        };
         let audit = AuditBody {
             at,
             actor: text("ops"),
@@ -406,6 +409,6 @@ mod tests {
                 assert!(!read(kind, &stored[..len]), "{len} bytes of {name}");
             }
         }
-        assert_eq!(flips, 6208);
+        assert_eq!(flips, 6288);
     }
 }

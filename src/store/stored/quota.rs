@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::clock::Timestamp;
 use crate::model::quota::{BillingDay, Quota, Refill};
 use crate::store::codec;
 use crate::store::quota::QuotaRecord;
@@ -10,6 +11,19 @@ use crate::store::tables::Stored;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct QuotaForm {
+    pub(super) requests: u64,
+    pub(super) refill: Option<RefillForm>,
+    pub(super) remaining: u64,
+    pub(super) refills_at: u64,
+    pub(super) keys: u32,
+    pub(super) revision: u64,
+    pub(super) owed: u64,
+    pub(super) given_until: Option<u64>,
+}
+
+/// Version 2, of whose refill no clock was ahead.
+#[derive(Serialize, Deserialize)]
+pub(super) struct QuotaFormV2 {
     pub(super) requests: u64,
     pub(super) refill: Option<RefillForm>,
     pub(super) remaining: u64,
@@ -86,10 +100,34 @@ impl RefillForm {
 }
 
 impl Stored for QuotaRecord {
-    /// 2: what is owed.
-    const VERSION: u8 = 2;
+    /// 2: what is owed. 3: until when what is left was given.
+    const VERSION: u8 = 3;
 
     type Form = QuotaForm;
+
+    /// The newest where that is needed alone: servers of a fleet need not all know it.
+    fn version(&self) -> u8 {
+        self.given_until.map_or(2, |_| Self::VERSION)
+    }
+
+    fn encode_onto(&self, bytes: &mut Vec<u8>) -> Option<()> {
+        let form = self.to_form();
+        match self.given_until {
+            Some(_) => codec::encode_onto(&form, bytes),
+            None => {
+                let form = QuotaFormV2 {
+                    requests: form.requests,
+                    refill: form.refill,
+                    remaining: form.remaining,
+                    refills_at: form.refills_at,
+                    keys: form.keys,
+                    revision: form.revision,
+                    owed: form.owed,
+                };
+                codec::encode_onto(&form, bytes)
+            }
+        }
+    }
 
     fn to_form(&self) -> QuotaForm {
         QuotaForm {
@@ -100,6 +138,7 @@ impl Stored for QuotaRecord {
             keys: self.keys,
             revision: self.revision,
             owed: self.owed,
+            given_until: self.given_until.map(Timestamp::unix_ms),
         }
     }
 
@@ -113,13 +152,31 @@ impl Stored for QuotaRecord {
             remaining: form.remaining,
             owed: form.owed,
             refills_at: instant(form.refills_at)?,
+            given_until: match form.given_until {
+                None => None,
+                Some(at) => Some(instant(at)?),
+            },
             keys: form.keys,
             revision: form.revision,
         })
     }
 
-    fn decode_older(_: u8, encoded: &[u8]) -> Option<Self> {
-        let form: QuotaFormV1 = codec::decode(encoded)?;
+    fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
+        let form = match version {
+            1 => {
+                let form: QuotaFormV1 = codec::decode(encoded)?;
+                QuotaFormV2 {
+                    requests: form.requests,
+                    refill: form.refill,
+                    remaining: form.remaining,
+                    refills_at: form.refills_at,
+                    keys: form.keys,
+                    revision: form.revision,
+                    owed: 0,
+                }
+            }
+            _ => codec::decode(encoded)?,
+        };
         Self::from_form(QuotaForm {
             requests: form.requests,
             refill: form.refill,
@@ -127,7 +184,8 @@ impl Stored for QuotaRecord {
             refills_at: form.refills_at,
             keys: form.keys,
             revision: form.revision,
-            owed: 0,
+            owed: form.owed,
+            given_until: None,
         })
     }
 }

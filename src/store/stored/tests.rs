@@ -151,6 +151,8 @@ fn a_record_with_a_limit_of_the_fleet_alone_has_the_newest_version() {
     (keyspaces().iter()).for_each(|keyspace| read_again(keyspace, 2));
     let versions = owner_settings().map(|settings| settings.version());
     assert_eq!(versions, [1, 1, 1, 2]);
+    let versions = quotas().map(|quota| quota.version());
+    assert_eq!(versions, [2, 2, 2, 2, 3]);
 }
 
 #[test]
@@ -211,7 +213,7 @@ fn records_of_version_1_are_read_without_what_came_later() {
         older("keyspace/1").iter().map(read).collect::<Vec<_>>(),
         [full, superseding, refusing]
     );
-    let [quota, daily, monthly, _] = quotas();
+    let [quota, daily, monthly, ..] = quotas();
     let read = |bytes: &Vec<u8>| QuotaRecord::decode(1, bytes).unwrap();
     assert_eq!(
         older("quota/1").iter().map(read).collect::<Vec<_>>(),

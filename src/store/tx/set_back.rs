@@ -72,6 +72,7 @@ impl Tx<'_> {
                     number.value(),
                     QuotaRecord {
                         refills_at,
+                        given_until: None,
                         ..record
                     },
                 ));

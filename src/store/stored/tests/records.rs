@@ -277,12 +277,13 @@ pub(super) fn events() -> Vec<AuditEvent> {
     ]
 }
 
-pub(super) fn quotas() -> [QuotaRecord; 4] {
+pub(super) fn quotas() -> [QuotaRecord; 5] {
     let quota = QuotaRecord {
         quota: Quota::new(1000),
         remaining: 999,
         owed: 0,
         refills_at: Timestamp::MAX,
+        given_until: None,
         keys: 2,
         revision: 70_000,
     };
@@ -297,7 +298,11 @@ pub(super) fn quotas() -> [QuotaRecord; 4] {
         owed: 70_000,
         ..refilled(Refill::monthly_from(31).unwrap())
     };
-    [quota, daily, monthly, owing]
+    let brought_near = QuotaRecord {
+        given_until: Some(Timestamp::MAX),
+        ..daily.clone()
+    };
+    [quota, daily, monthly, owing, brought_near]
 }
 
 pub(super) fn owner_settings() -> [OwnerSettingsRecord; 4] {
