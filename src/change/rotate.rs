@@ -190,7 +190,7 @@ fn replace(
     })
 }
 
-/// The earlier successor of a key in its grace, if that successor is over.
+/// The earlier successor of a key, if that successor is over.
 enum Replaced {
     /// There is none, or it was purged.
     Nothing,
@@ -201,7 +201,9 @@ enum Replaced {
 }
 
 /// A key in its grace can be rotated again once its successor is over. Otherwise its
-/// owner would have a key that ends and cannot be replaced.
+/// owner would have a key that ends and cannot be replaced. A key that expired, and that
+/// another then replaced, can be renewed where that one has expired as well: so a lineage has
+/// one key at most that is good and in no grace, and ends with the last that is revoked.
 fn refuse_unless_rotatable(
     tx: &Tx<'_>,
     key: &KeyRecord,
@@ -216,7 +218,7 @@ fn refuse_unless_rotatable(
     if key.disabled && !renews {
         return Err(Conflict::Disabled(key.id).into());
     }
-    let (Phase::Retiring { .. }, Some(successor)) = (key.phase, cold.successor) else {
+    let Some(successor) = cold.successor else {
         return Ok(Replaced::Nothing);
     };
     let record = match tx.find_key(successor) {
@@ -224,7 +226,12 @@ fn refuse_unless_rotatable(
         Ok(None) => return Ok(Replaced::Nothing),
         found => found?,
     };
-    if record.is_some_and(|record| !Life::from(&record).is_over(tx.now())) {
+    let has_grace = matches!(key.phase, Phase::Retiring { .. });
+    let is_last = |record: &KeyRecord| {
+        let life = Life::from(record);
+        !life.is_over(tx.now()) || !has_grace && life.revoked(tx.now()).is_some()
+    };
+    if record.as_ref().is_some_and(is_last) {
         return Err(Conflict::AlreadyRotated {
             key: key.id,
             successor,

@@ -9,7 +9,9 @@ use crate::engine::events;
 use crate::engine::shared::Core;
 use crate::memory::limiter::Terms;
 use crate::memory::owner_names;
+use crate::model::clock::Timestamp;
 use crate::model::error::Error;
+use crate::model::id::KeyId;
 use crate::model::time::Present;
 use crate::store::backup::OnProgress;
 use crate::store::delta::{Delta, Publish};
@@ -164,8 +166,7 @@ impl Publish for Core {
                 .forget(delta.limits_of.iter().map(|(key, _)| key));
         }
         if !is_behind {
-            // What fails keeps its place until its windows have passed.
-            let _: Result<(), Error> = self.free_meters(delta, &shown);
+            self.free_meters(delta, &shown);
         }
         if let Some(fleet) = &self.fleet {
             fleet.published(place);
@@ -182,36 +183,39 @@ impl Core {
     /// Gives the places of meters back that count for no key any more: those of lineages of
     /// which a delta has ended the last, once its snapshot is shown. A request that is under
     /// way by an older snapshot may make one again, which goes when its windows have passed.
-    fn free_meters(&self, delta: &Delta, shown: &Snapshot) -> Result<(), Error> {
+    fn free_meters(&self, delta: &Delta, shown: &Snapshot) {
         for (id, change) in delta.keys.each() {
             if self.limiter.len() == 0 {
                 break;
             }
             // Most changes issue keys.
-            if change.old.is_none() {
-                continue;
+            if change.old.is_some() {
+                // What fails keeps its place until its windows have passed.
+                let _: Result<(), Error> = self.free_meters_of(*id, delta.at, shown);
             }
-            let Some(key) = guarded(|| shown.record(*id))? else {
-                continue;
+        }
+    }
+
+    /// The same, of the lineage of a key that was changed.
+    fn free_meters_of(&self, id: KeyId, at: Timestamp, shown: &Snapshot) -> Result<(), Error> {
+        let Some(key) = guarded(|| shown.record(id))? else {
+            return Ok(());
+        };
+        let name = owner_names::of_key(key.lineage, key.plan);
+        if !key.has_own_limits && !self.limiter.has(name, &self.home)? {
+            return Ok(());
+        }
+        let over = guarded(|| shown.lineage_over(key, at))?;
+        for key in over.into_iter().flatten() {
+            let own = match key.has_own_limits {
+                true => guarded(|| shown.own_limits(key.id))?,
+                false => None,
             };
-            let name = owner_names::of_key(key.lineage, key.plan);
-            if !key.has_own_limits && !self.limiter.has(name, &self.home)? {
-                continue;
-            }
-            let over = guarded(|| shown.lineage_over(key, delta.at))?;
-            for key in over.into_iter().flatten() {
-                let own = match key.has_own_limits {
-                    true => guarded(|| shown.own_limits(key.id))?,
-                    false => None,
-                };
-                let name = match own {
-                    Some(own) => {
-                        owner_names::of_own_limits(key.lineage, Terms::new(&own, 1).kinds())
-                    }
-                    None => owner_names::of_key(key.lineage, key.plan),
-                };
-                self.limiter.free(name, &self.home)?;
-            }
+            let name = match own {
+                Some(own) => owner_names::of_own_limits(key.lineage, Terms::new(&own, 1).kinds()),
+                None => owner_names::of_key(key.lineage, key.plan),
+            };
+            self.limiter.free(name, &self.home)?;
         }
         Ok(())
     }

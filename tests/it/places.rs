@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use gatekey::{
-    Denial, Engine, Issued, KeyId, KeyUpdate, Limit, ManualClock, NewKey, Options, Plan, Reason,
-    Rotation, Verdict,
+    Conflict, Denial, Engine, Error, Issued, KeyId, KeyUpdate, Limit, ManualClock, NewKey, Options,
+    Plan, Reason, Requirements, Rotation, Verdict,
 };
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::common::{engine_with, granted};
 
@@ -163,5 +165,96 @@ fn the_places_of_an_owner_s_or_a_keyspace_s_keys_are_free_once_they_are_brought_
         }
         engine.flush().unwrap();
         assert_eq!(counted(&engine), usize::from(!of_keyspace));
+    }
+}
+
+/// B expires in the grace of A, which is rotated to C; then A and C are revoked.
+#[test]
+fn a_key_beside_the_line_is_not_renewed_and_gets_no_counter_of_its_own() {
+    for is_revoked in [false, true] {
+        let (engine, clock) = engine_with_room(hourly(), 50);
+        let devices = engine.extension("devices").unwrap();
+        let first = used(&engine, key_of("acme"));
+        let rotated = |seconds| {
+            let expiry = KeyUpdate::new().expires_in(Duration::from_secs(seconds));
+            let rotation = Rotation::with_grace(HOUR).changing(expiry);
+            engine.rotate(first.key.id, rotation).unwrap()
+        };
+        let expired = rotated(60);
+        clock.advance(Duration::from_secs(61));
+        let last = rotated(3_600);
+        assert_eq!(granted(&engine, last.token.expose(), 9), 2);
+        if is_revoked {
+            revoke(&engine, first.key.id);
+            revoke(&engine, last.key.id);
+        }
+        let id = expired.key.id;
+        let rotation = Rotation::at_once().changing(KeyUpdate::new().expires_in(HOUR));
+        let renewed = devices.change(move |tx| tx.renew(id, &rotation));
+        assert_eq!(
+            renewed.unwrap_err().to_string(),
+            Error::from(Conflict::AlreadyRotated {
+                key: id,
+                successor: last.key.id
+            })
+            .to_string()
+        );
+        assert_eq!(counted(&engine), usize::from(!is_revoked));
+    }
+}
+
+/// However keys are rotated, renewed, revoked and end, those of a line are counted together.
+#[test]
+fn a_line_of_keys_has_one_counter_whatever_is_done_to_it() {
+    let plan = || Plan::new("p").limit(Limit::per_hour(50).fixed());
+    for seed in 0..150 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (engine, clock) = engine_with_room(plan(), 500);
+        let devices = engine.extension("devices").unwrap();
+        let first = used(&engine, key_of("acme"));
+        let (mut keys, mut uses) = (vec![(first.key.id, first.token)], 1);
+        let mut told = String::new();
+        for _ in 0..40 {
+            let at = random.random_range(0..keys.len());
+            let (id, token) = &keys[at];
+            let id = *id;
+            let expiry = |seconds| KeyUpdate::new().expires_in(Duration::from_secs(seconds));
+            let seconds = [60, 300, 18_000][random.random_range(0..3)];
+            let rotated = match random.random_range(0..6) {
+                0 | 1 => {
+                    let grace = Duration::from_secs(random.random_range(0..3) * 300);
+                    let rotation = Rotation::with_grace(grace).changing(expiry(seconds));
+                    engine.rotate(id, rotation).ok()
+                }
+                2 => {
+                    let rotation = Rotation::at_once().changing(expiry(seconds));
+                    devices.change(move |tx| tx.renew(id, &rotation)).ok()
+                }
+                3 => {
+                    let _ = engine.revoke(id, Reason::Cessation);
+                    None
+                }
+                4 => {
+                    clock.advance(Duration::from_secs(61));
+                    None
+                }
+                _ => {
+                    uses += granted(&engine, token.expose(), 1);
+                    None
+                }
+            };
+            if let Some(rotated) = rotated {
+                told.push_str(&format!("{at} -> {}; ", keys.len()));
+                keys.push((rotated.key.id, rotated.token));
+            }
+            for (id, token) in &keys {
+                let asked = Requirements::new();
+                let dry = engine.dry_run(token.expose(), &asked).unwrap();
+                if dry.is_granted() {
+                    let left = engine.limits_left(*id).unwrap()[0].remaining();
+                    assert_eq!(left, 50 - uses, "seed {seed}: {told}");
+                }
+            }
+        }
     }
 }
