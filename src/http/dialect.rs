@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
@@ -15,9 +14,8 @@ use super::rejection::Rejection;
 use super::settings::{Bodies, Settings};
 use crate::engine::handle::Engine;
 use crate::model::allowances::Allowances;
-use crate::model::clock::{Clock, SystemClock, Timestamp};
+use crate::model::clock::{Clock, SystemClock};
 use crate::model::error::Error;
-use crate::model::limit::LimitStatus;
 use crate::model::permissions::Permissions;
 use crate::model::requirements::{Requirements, Told};
 use crate::model::verdict::{Denial, Grant, Verdict};
@@ -343,8 +341,7 @@ impl Dialect {
     }
 
     /// The rejection of a denied token, for a server that calls the engine itself. Waits
-    /// for a refill ([`Denial::QuotaExhausted`], or a limit beside which a quota refuses) begin
-    /// at the system's present time.
+    /// for a refill ([`Denial::QuotaExhausted`]) begin at the system's present time.
     ///
     /// ```
     /// use gatekey::Denial;
@@ -355,11 +352,12 @@ impl Dialect {
     /// ```
     pub fn denied(&self, denial: Denial) -> Rejection {
         let at = match &denial {
+            // The instant at which the engine denied it, so that all that is told agrees.
             Denial::RateLimited {
                 status,
                 retry_after: Some(wait),
                 ..
-            } => denied_at(status, *wait, SystemClock.now()),
+            } => status.resets_at().saturating_sub(*wait),
             _ => SystemClock.now(),
         };
         self.reject(RejectionReason::Denied(denial)).at(at)
@@ -514,17 +512,4 @@ fn scope(denial: &Denial, requirements: &Requirements<'_>) -> Option<Box<str>> {
         .filter(is_plain)
         .collect();
     (!all.is_empty()).then(|| all.join(" ").into())
-}
-
-/// The instant at which the engine refused a request, so that all that is told agrees: where it
-/// waits for the limit, as long before the limit admits it. Where it waits for a quota, that
-/// would be too early, and now is near enough.
-fn denied_at(status: &LimitStatus, wait: Duration, now: Timestamp) -> Timestamp {
-    let by_limit = status.resets_at().saturating_sub(wait);
-    let is_long_ago = by_limit.saturating_add(Duration::from_secs(1)) < now;
-    let longer_than_any = wait > status.limit().window() * 2;
-    match longer_than_any || is_long_ago && now <= status.resets_at() {
-        true => now,
-        false => by_limit,
-    }
 }

@@ -115,32 +115,6 @@ fn what_is_told_of_a_denial_is_of_its_own_instant() {
     assert_eq!(body(&response)["violated-policies"], json!(["hour"]));
 }
 
-/// A server that asks the engine itself, of a limit and a quota that refuses for longer.
-#[test]
-fn the_reset_of_a_limit_is_no_earlier_than_the_wait_for_a_quota() {
-    use crate::model::clock::{Clock as _, SystemClock};
-
-    let seconds = std::time::Duration::from_secs;
-    for (limit, by_limit, wait) in [
-        (Limit::per_hour(1_000).fixed(), 1_800, 3_600),
-        (Limit::per_second(50), 1, 86_400),
-    ] {
-        let now = SystemClock.now();
-        let denial = Denial::RateLimited {
-            key: KeyId::from_raw(7),
-            status: LimitStatus {
-                resets_at: now.saturating_add(seconds(by_limit)),
-                ..charged(limit, limit.requests())
-            },
-            retry_after: Some(seconds(wait)),
-        };
-        let response = presets::tiered_bearer().denied(denial).response();
-        let told = |name| header(&response, name).unwrap().parse::<u64>().unwrap();
-        assert_eq!(told("retry-after"), wait);
-        assert!(told("x-ratelimit-reset") * 1_000 >= now.unix_ms() + wait * 1_000);
-    }
-}
-
 #[test]
 fn of_limits_that_are_as_tight_the_one_that_resets_later_is_told() {
     let minute = charged(Limit::per_minute(50).fixed(), 50);

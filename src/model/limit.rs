@@ -416,9 +416,8 @@ impl LimitStatus {
     }
 
     /// The first instant at which more is left than now, if no request comes before. Of
-    /// a limit that refused a request: the first instant at which this limit admits that. A
-    /// quota may refuse it for longer: how long to wait is `retry_after` of
-    /// [`Denial::RateLimited`](crate::Denial::RateLimited).
+    /// the limit in a [`Denial::RateLimited`](crate::Denial::RateLimited): the instant at which
+    /// the request is admitted, by its quotas too, where waiting helps at all.
     ///
     /// ```
     /// # use gatekey::{Clock, ManualClock, NewKey, NewKeyspace, Options};

@@ -330,3 +330,67 @@ pub(crate) fn slice_of(quota: Quota, remaining: u64, servers: u64) -> u64 {
 pub(crate) fn is_due(refills_at: Timestamp, now: Timestamp) -> bool {
     refills_at < Timestamp::MAX && now >= refills_at
 }
+
+#[cfg(test)]
+#[cfg(not(any(gatekey_loom, gatekey_shuttle)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::quota::Refill;
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn used_up(refill: Refill, now: Timestamp) -> QuotaRecord {
+        QuotaRecord {
+            remaining: 0,
+            ..QuotaRecord::new(Quota::new(5).refilled(refill), 1, 7, now)
+        }
+    }
+
+    fn refills() -> impl Strategy<Value = Refill> {
+        let from = |day| Refill::monthly_from(day).unwrap();
+        prop_oneof![
+            Just(Refill::Daily),
+            Just(Refill::Monthly),
+            (1_u8..=31).prop_map(from)
+        ]
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_raw(1_000_000_000_000 + ms)
+    }
+
+    proptest! {
+        /// However far a clock was ahead, and by whichever a wait is told.
+        #[test]
+        fn the_refill_that_is_told_is_given(
+            refill in refills(),
+            now in 0..400 * DAY_MS,
+            ahead in prop_oneof![0..8 * DAY_MS, 0..200 * DAY_MS],
+        ) {
+            let told = used_up(refill, at(now + ahead)).at(at(now));
+            let refills_at = told.refills_at;
+            let before = refills_at.saturating_sub(std::time::Duration::from_millis(1));
+            prop_assert_eq!(told.at(before).remaining, 0);
+            prop_assert_eq!(told.at(refills_at).remaining, 5);
+        }
+
+        /// However far a clock was behind, and by which of two it was found.
+        #[test]
+        fn what_was_given_is_not_given_again_after_a_clock_was_behind(
+            refill in refills(),
+            now in 300 * DAY_MS..700 * DAY_MS,
+            behind in 1..300 * DAY_MS,
+            more in 0..100 * DAY_MS,
+        ) {
+            let given = used_up(refill, at(now));
+            let then = now - behind;
+            let found = given.at(at(then)).at(at(then.saturating_sub(more)));
+            prop_assert_eq!(found.remaining, 0);
+            let corrected = found.at(at(now));
+            prop_assert_eq!(corrected.remaining, 0);
+            prop_assert_eq!(corrected.at(given.refills_at).remaining, 5);
+        }
+    }
+}
