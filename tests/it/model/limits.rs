@@ -16,7 +16,7 @@ const DAY: i64 = 86_400_000;
 /// Midnight before the first of a month.
 const MIDNIGHT: i64 = 120_000;
 /// The months after it, in days: from the first of February on.
-const MONTHS: [i64; 5] = [0, 28, 59, 89, 120];
+const MONTHS: [i64; 7] = [0, 28, 59, 89, 120, 150, 181];
 
 /// The most of a quota that memory has: all that a crash loses.
 pub(crate) const SLICE: u64 = 10;
@@ -90,7 +90,11 @@ impl<S: Ord + Copy> Meters<S> {
                     Some(refill) => limited.wait.zip(refill).map(|(one, other)| one.max(other)),
                     None => limited.wait,
                 };
-                Unpaid::Limited(Limited { wait, ..limited })
+                let standing = Standing {
+                    resets_at: wait.map_or(limited.standing.resets_at, |wait| now + wait),
+                    ..limited.standing
+                };
+                Unpaid::Limited(Limited { standing, wait })
             });
             standings = Some(charged?);
         }
@@ -121,6 +125,8 @@ pub(crate) struct Quota {
     pub(crate) spec: QuotaSpec,
     pub(crate) remaining: u64,
     pub(crate) refills_at: Option<i64>,
+    /// Until when what is left was given, where that is later: a clock was wrong.
+    given_until: Option<i64>,
 }
 
 impl Quota {
@@ -137,22 +143,36 @@ impl Quota {
             spec,
             remaining: spec.requests.into(),
             refills_at,
+            given_until: None,
         }
     }
 
-    /// As it reads at an instant: full again, where a refill is due. No refill is further
-    /// away than the one after the next.
+    /// As it reads at an instant: full again, where a refill is due, unless what is left was
+    /// given until the next one. A refill that is further away than the second after the next
+    /// is the one after the next.
     pub(crate) fn at(&self, now: i64) -> Self {
         let Some(at) = self.refills_at else {
             return self.clone();
         };
         let next = |now| Self::new(self.spec, now).refills_at;
-        match now >= at {
-            true => Self::new(self.spec, now),
-            false => Self {
-                refills_at: next(now).and_then(next).map(|latest| at.min(latest)),
+        if now >= at {
+            return match self.given_until {
+                given if given.is_some() && given == next(now) => Self {
+                    refills_at: given,
+                    given_until: None,
+                    ..self.clone()
+                },
+                _ => Self::new(self.spec, now),
+            };
+        }
+        let near = next(now).and_then(next);
+        match Some(at) > near.and_then(next) {
+            true => Self {
+                refills_at: near,
+                given_until: self.given_until.max(Some(at)),
                 ..self.clone()
             },
+            false => self.clone(),
         }
     }
 
