@@ -463,7 +463,7 @@ pub struct QuotaStatus {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -472,7 +472,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn refills() -> impl Strategy<Value = Refill> {
+    pub(crate) fn refills() -> impl Strategy<Value = Refill> {
         prop_oneof![
             Just(Refill::Daily),
             Just(Refill::Monthly),

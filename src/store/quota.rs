@@ -338,6 +338,7 @@ mod tests {
 
     use super::*;
     use crate::model::quota::Refill;
+    use crate::model::quota::tests::refills;
 
     const DAY_MS: u64 = 86_400_000;
 
@@ -346,15 +347,6 @@ mod tests {
             remaining: 0,
             ..QuotaRecord::new(Quota::new(5).refilled(refill), 1, 7, now)
         }
-    }
-
-    fn refills() -> impl Strategy<Value = Refill> {
-        let from = |day| Refill::monthly_from(day).unwrap();
-        prop_oneof![
-            Just(Refill::Daily),
-            Just(Refill::Monthly),
-            (1_u8..=31).prop_map(from)
-        ]
     }
 
     fn at(ms: u64) -> Timestamp {

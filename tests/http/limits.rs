@@ -306,9 +306,9 @@ fn the_reset_of_a_denial_is_when_the_request_is_admitted() {
     });
     assert!(world.is_granted(5));
     let asked = Requirements::new();
-    let denied = |engine: &Engine| engine.verify_with(&world.token, &asked).unwrap();
     let dry = world.engine.dry_run(&world.token, &asked).unwrap();
-    let denial = denied(&world.engine).into_result().unwrap_err();
+    let verdict = world.engine.verify_with(&world.token, &asked).unwrap();
+    let denial = verdict.into_result().unwrap_err();
     assert_eq!(dry.denial.as_ref(), Some(&denial));
     let Denial::RateLimited {
         status,

@@ -436,6 +436,27 @@ fn a_clock_that_was_ahead_and_is_corrected_blocks_nobody() {
     }
 }
 
+/// A key that has 5 requests a refill, or whose owner has.
+fn issue_with_quota(engine: &Engine, refill: Refill, is_owner_s: bool) -> Issued {
+    let quota = Quota::new(5).refilled(refill);
+    let mut spec = NewKey::new("acme_live", "acme/ingest").unwrap();
+    if is_owner_s {
+        let update = OwnerUpdate::new().quota(quota);
+        engine.update_owner("acme_live", "acme", update).unwrap();
+    } else {
+        spec = spec.quota(quota);
+    }
+    engine.issue(spec).unwrap()
+}
+
+/// The refill that a key is told to wait for.
+fn exhausted_until(engine: &Engine, token: &str) -> Timestamp {
+    match engine.verify(token).unwrap() {
+        Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
     const DAY: u64 = 24 * HOUR;
@@ -450,15 +471,7 @@ fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
         for is_owner_s in [false, true] {
             let case = format!("{refill:?}, of an owner: {is_owner_s}");
             let (engine, clock) = engine_with(Plan::new("p"), Options::new());
-            let quota = Quota::new(5).refilled(refill);
-            let mut spec = NewKey::new("acme_live", "acme/ingest").unwrap();
-            if is_owner_s {
-                let update = OwnerUpdate::new().quota(quota);
-                engine.update_owner("acme_live", "acme", update).unwrap();
-            } else {
-                spec = spec.quota(quota);
-            }
-            let issued = engine.issue(spec).unwrap();
+            let issued = issue_with_quota(&engine, refill, is_owner_s);
             let token = issued.token.expose();
             assert_eq!(granted(&engine, token, 9), 5, "{case}");
             clock.set(at(400 * DAY));
@@ -469,10 +482,7 @@ fn a_quota_that_a_wrong_clock_refilled_is_refilled_again_soon() {
                 1,
                 "{case}: what is left, is left"
             );
-            let told = match engine.verify(token).unwrap() {
-                Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
-                other => panic!("{other:?}"),
-            };
+            let told = exhausted_until(&engine, token);
             assert_eq!(told, at(next * DAY), "{case}");
             clock.set(at(given_early * DAY));
             assert_eq!(granted(&engine, token, 9), 0, "{case}");
@@ -502,15 +512,7 @@ fn a_quota_is_not_given_again_after_a_clock_was_behind() {
             let (engine, clock) = engine_with(Plan::new("p"), Options::new());
             let now = 444 * DAY + HOUR;
             clock.set(at(now));
-            let quota = Quota::new(5).refilled(refill);
-            let mut spec = NewKey::new("acme_live", "acme/ingest").unwrap();
-            if is_owner_s {
-                let update = OwnerUpdate::new().quota(quota);
-                engine.update_owner("acme_live", "acme", update).unwrap();
-            } else {
-                spec = spec.quota(quota);
-            }
-            let issued = engine.issue(spec).unwrap();
+            let issued = issue_with_quota(&engine, refill, is_owner_s);
             let token = issued.token.expose();
             assert_eq!(granted(&engine, token, 9), 5, "{case}");
             for day in days {
@@ -519,10 +521,7 @@ fn a_quota_is_not_given_again_after_a_clock_was_behind() {
             }
             clock.set(at(now + HOUR));
             assert_eq!(granted(&engine, token, 9), 0, "{case}: given twice");
-            let told = match engine.verify(token).unwrap() {
-                Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
-                other => panic!("{other:?}"),
-            };
+            let told = exhausted_until(&engine, token);
             let behind = told.saturating_since(at(now + HOUR));
             assert!(behind < Duration::from_millis(31 * DAY), "{case}: {told}");
             clock.set(told);
@@ -538,17 +537,12 @@ fn a_wait_that_is_told_after_a_clock_was_ahead_is_right_however_far_it_was() {
     const DAY: u64 = 24 * HOUR;
     for ahead in 1..9 {
         let (engine, clock) = engine_with(Plan::new("p"), Options::new());
-        let spec = NewKey::new("acme_live", "acme").unwrap();
-        let spec = spec.quota(Quota::new(5).refilled(Refill::Daily));
-        let issued = engine.issue(spec).unwrap();
+        let issued = issue_with_quota(&engine, Refill::Daily, false);
         let token = issued.token.expose();
         clock.set(at(ahead * DAY));
         assert_eq!(granted(&engine, token, 9), 5);
         clock.set(at(HOUR));
-        let told = match engine.verify(token).unwrap() {
-            Verdict::Denied(Denial::QuotaExhausted { refills_at, .. }) => refills_at.unwrap(),
-            other => panic!("{other:?}"),
-        };
+        let told = exhausted_until(&engine, token);
         assert!(told <= at(3 * DAY), "{ahead}: {told}");
         clock.set(told.saturating_sub(Duration::from_millis(1)));
         assert_eq!(granted(&engine, token, 9), 0, "{ahead}");

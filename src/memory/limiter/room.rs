@@ -1,14 +1,15 @@
 //! Room for meters: how many there may be, and who makes way.
 //!
-//! Meters in which nothing counts any more go first; a window is an hour at most, so
-//! that all others go within two, but for buckets, which go once they have drained: one
-//! that a settlement has filled far beyond its burst takes as long as that. Where there are still too many, each organisation (the
-//! first segment of an owner's path) has an equal share: one that is below its share gets
-//! a place, for which those that are above theirs lose a few meters, of any level but the
-//! organisation's own; one that is above its share is refused. A request that needs several gets all of them or none.
-//! So no owner can crowd out another, however many keys it has, and what is refused or
-//! counted anew is told ([`Limiter::crowding`]). The meter of a key goes with the last key
-//! of its lineage ([`Limiter::free`]).
+//! Meters in which nothing counts any more go first; a window is an hour at most, so that
+//! all others go within two, but for buckets, which go once they have drained: one that a
+//! settlement has filled far beyond its burst takes as long as that. Where there are still
+//! too many, each organisation (the first segment of an owner's path) has an equal share:
+//! one that is below its share gets a place, for which those that are above theirs lose a
+//! few meters, of any level but the organisation's own; one that is above its share is
+//! refused. A request that needs several gets all of them or none. So no owner can crowd
+//! out another, however many keys it has, and what is refused or counted anew is told
+//! ([`Limiter::crowding`]). The meter of a key goes with the last key of its lineage
+//! ([`Limiter::free`]).
 
 use std::collections::HashMap;
 

@@ -6,31 +6,15 @@ use crate::model::clock::Timestamp;
 use crate::model::quota::{BillingDay, Quota, Refill};
 use crate::store::codec;
 use crate::store::quota::QuotaRecord;
-use crate::store::stored::instant;
+use crate::store::stored::{instant, maybe};
 use crate::store::tables::Stored;
 
+/// Each version has the fields of the one before, and another behind them.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct QuotaForm {
-    pub(super) requests: u64,
-    pub(super) refill: Option<RefillForm>,
-    pub(super) remaining: u64,
-    pub(super) refills_at: u64,
-    pub(super) keys: u32,
-    pub(super) revision: u64,
+    pub(super) first: QuotaFormV1,
     pub(super) owed: u64,
     pub(super) given_until: Option<u64>,
-}
-
-/// Version 2, of whose refill no clock was ahead.
-#[derive(Serialize, Deserialize)]
-pub(super) struct QuotaFormV2 {
-    pub(super) requests: u64,
-    pub(super) refill: Option<RefillForm>,
-    pub(super) remaining: u64,
-    pub(super) refills_at: u64,
-    pub(super) keys: u32,
-    pub(super) revision: u64,
-    pub(super) owed: u64,
 }
 
 /// Version 1, in which nothing can be owed.
@@ -43,6 +27,9 @@ pub(super) struct QuotaFormV1 {
     pub(super) keys: u32,
     pub(super) revision: u64,
 }
+
+/// Version 2, of whose refill no clock was ahead: with what is owed.
+type QuotaFormV2 = (QuotaFormV1, u64);
 
 /// A quota by itself, without what is left of it.
 #[derive(Serialize, Deserialize)]
@@ -112,79 +99,52 @@ impl Stored for QuotaRecord {
 
     fn encode_onto(&self, bytes: &mut Vec<u8>) -> Option<()> {
         let form = self.to_form();
-        match self.given_until {
+        match form.given_until {
             Some(_) => codec::encode_onto(&form, bytes),
-            None => {
-                let form = QuotaFormV2 {
-                    requests: form.requests,
-                    refill: form.refill,
-                    remaining: form.remaining,
-                    refills_at: form.refills_at,
-                    keys: form.keys,
-                    revision: form.revision,
-                    owed: form.owed,
-                };
-                codec::encode_onto(&form, bytes)
-            }
+            None => codec::encode_onto::<QuotaFormV2>(&(form.first, form.owed), bytes),
         }
     }
 
     fn to_form(&self) -> QuotaForm {
         QuotaForm {
-            requests: self.quota.requests,
-            refill: self.quota.refill.map(RefillForm::of),
-            remaining: self.remaining,
-            refills_at: self.refills_at.unix_ms(),
-            keys: self.keys,
-            revision: self.revision,
+            first: QuotaFormV1 {
+                requests: self.quota.requests,
+                refill: self.quota.refill.map(RefillForm::of),
+                remaining: self.remaining,
+                refills_at: self.refills_at.unix_ms(),
+                keys: self.keys,
+                revision: self.revision,
+            },
             owed: self.owed,
             given_until: self.given_until.map(Timestamp::unix_ms),
         }
     }
 
     fn from_form(form: QuotaForm) -> Option<Self> {
+        let first = form.first;
         let allowance = AllowanceForm {
-            requests: form.requests,
-            refill: form.refill,
+            requests: first.requests,
+            refill: first.refill,
         };
         Some(Self {
             quota: allowance.read()?,
-            remaining: form.remaining,
+            remaining: first.remaining,
             owed: form.owed,
-            refills_at: instant(form.refills_at)?,
-            given_until: match form.given_until {
-                None => None,
-                Some(at) => Some(instant(at)?),
-            },
-            keys: form.keys,
-            revision: form.revision,
+            refills_at: instant(first.refills_at)?,
+            given_until: maybe(form.given_until, instant)?,
+            keys: first.keys,
+            revision: first.revision,
         })
     }
 
     fn decode_older(version: u8, encoded: &[u8]) -> Option<Self> {
-        let form = match version {
-            1 => {
-                let form: QuotaFormV1 = codec::decode(encoded)?;
-                QuotaFormV2 {
-                    requests: form.requests,
-                    refill: form.refill,
-                    remaining: form.remaining,
-                    refills_at: form.refills_at,
-                    keys: form.keys,
-                    revision: form.revision,
-                    owed: 0,
-                }
-            }
+        let (first, owed): QuotaFormV2 = match version {
+            1 => (codec::decode(encoded)?, 0),
             _ => codec::decode(encoded)?,
         };
         Self::from_form(QuotaForm {
-            requests: form.requests,
-            refill: form.refill,
-            remaining: form.remaining,
-            refills_at: form.refills_at,
-            keys: form.keys,
-            revision: form.revision,
-            owed: form.owed,
+            first,
+            owed,
             given_until: None,
         })
     }

@@ -267,14 +267,14 @@ fn a_form_that_no_record_has_is_refused() {
         refused(&keyspace, |form| form.updated_at = after_9999),
         refused(&keyspace, |form| form.plans[0].limits[0].requests = 0),
         refused(&keyspace, |form| form.plans[0].limits[0].window_s = 0),
-        refused(&quota, |form| form.requests = 0),
-        refused(&quota, |form| form.requests = u64::MAX),
-        refused(&quota, |form| form.refills_at = after_9999),
+        refused(&quota, |form| form.first.requests = 0),
+        refused(&quota, |form| form.first.requests = u64::MAX),
+        refused(&quota, |form| form.first.refills_at = after_9999),
         refused(&quota, |form| {
-            form.refill = Some(RefillForm::MonthlyFrom(0));
+            form.first.refill = Some(RefillForm::MonthlyFrom(0));
         }),
         refused(&quota, |form| {
-            form.refill = Some(RefillForm::MonthlyFrom(32));
+            form.first.refill = Some(RefillForm::MonthlyFrom(32));
         }),
         refused(&cold, |form| form.limits.as_mut().unwrap()[0].requests = 0),
         refused(&keyspace, |form| {
