@@ -50,13 +50,14 @@ fn limited(source: impl std::io::Read) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A line that is not shown while it is typed.
+/// A line that is not shown while it is typed. What is typed before the terminal is silent is
+/// thrown away, so nobody is asked before it is.
 fn typed() -> Result<String> {
+    #[cfg(unix)]
+    let _hidden = Hidden::begin();
     let mut stderr = std::io::stderr();
     write!(stderr, "token: ")?;
     stderr.flush()?;
-    #[cfg(unix)]
-    let _hidden = Hidden::begin();
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     writeln!(stderr)?;

@@ -2,6 +2,7 @@
 //! typed.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Command;
 
 use crate::program::{GATEKEY, Place, run, wait_for};
@@ -148,6 +149,45 @@ fn a_terminal_is_asked_has_colours_and_does_not_show_a_token_that_is_typed() {
     terminal.send("y");
     terminal.shows("code=0");
     assert_eq!(place.run_with(&["verify"], &token).code, 7);
+}
+
+/// Whoever pastes a token at the instant that the question appears loses nothing of it, and
+/// shows nothing: here the question waits, in a pipe that is full, and what is typed stays.
+#[test]
+fn the_terminal_is_silent_before_a_token_is_asked_for() {
+    let (place, _, token) = Place::with_key();
+    let Some(terminal) = Terminal::open(&place) else {
+        eprintln!("left out: this takes tmux");
+        return;
+    };
+    let pipe = place.path().join("asked");
+    assert_eq!(run(Command::new("mkfifo").arg(&pipe), "").code, 0);
+    let mut pipe = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(pipe)
+        .unwrap();
+    let mut filled = 0;
+    while let Ok(len) = pipe.write(&[b'.'; 4096]) {
+        filled += len;
+    }
+    terminal.send(&format!("{GATEKEY} verify 2>asked; echo code=$?"));
+    let device = terminal.tmux(&["display-message", "-p", "#{pane_tty}"]);
+    wait_for("silence, before the question,", || {
+        let modes = run(Command::new("stty").args(["-a", "-F", device.trim()]), "");
+        modes.stdout.contains(" -echo ") && modes.stdout.contains(" icanon ")
+    });
+    terminal.send(&token);
+    while filled > 0 {
+        filled -= pipe.read(&mut vec![0; filled]).unwrap();
+    }
+    terminal.shows("code=0");
+    let mut asked = [0; 7];
+    pipe.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"token: ");
+    let screen = terminal.screen();
+    assert!(!screen.contains(&token[30..]), "{screen}");
 }
 
 #[test]
