@@ -10,7 +10,7 @@ use crate::model::id::KeyId;
 use crate::model::owner::OwnerPath;
 
 /// The name of a meter: two numbers, of which the first is random or a keyed hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Name(pub(crate) u64, pub(crate) u64);
 
 /// The second number of a key's meter has it, an owner's has not.

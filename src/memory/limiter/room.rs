@@ -5,13 +5,15 @@
 //! settlement has filled far beyond its burst takes as long as that. Where there are still
 //! too many, each organisation (the first segment of an owner's path) has an equal share:
 //! one that is below its share gets a place, for which those that are above theirs lose a
-//! few meters, of any level but the organisation's own; one that is above its share is
-//! refused. A request that needs several gets all of them or none. So no owner can crowd
+//! few meters, but never the organisation's own: those of keys before those of owners, of
+//! owners the longest paths first, and of one level those that would be idle first, in which
+//! the least counts on. One that is above its share is refused. A request that needs several gets all of them or none. So no owner can crowd
 //! out another, however many keys it has, and what is refused or counted anew is told
 //! ([`Limiter::crowding`]). The meter of a key goes with the last key of its lineage
 //! ([`Limiter::free`]).
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use arrayvec::ArrayVec;
 
@@ -162,19 +164,14 @@ impl Limiter {
             Some(known) => known.clone(),
             None => {
                 let (mut own, mut all) = (Openings::new(), Openings::new());
-                for shard in &self.shards {
-                    for entry in lock_at_home(shard, home)?.values() {
-                        let Some(line) = self.lines.get(entry.place) else {
-                            continue;
-                        };
-                        let meter = lock_at_home(&line.meter, home)?;
-                        let idle_at = meter.as_ref().map_or(now, |meter| meter.idle_at(now));
-                        keep_first(&mut all, idle_at);
-                        if entry.organisation == organisation {
-                            keep_first(&mut own, idle_at);
-                        }
+                self.each_idle_at((now, home), |entry, idle_at, _| {
+                    let idle_at = idle_at()?;
+                    keep_first(&mut all, idle_at);
+                    if entry.organisation == organisation {
+                        keep_first(&mut own, idle_at);
                     }
-                }
+                    Ok(())
+                })?;
                 let first = if own.is_empty() { all } else { own };
                 shares.openings.insert(organisation, first.clone());
                 first
@@ -257,28 +254,51 @@ impl Limiter {
         if own(shares) >= shares.share {
             return Ok(false);
         }
-        // Of each that has more, what is beyond its share; the organisation's own stays.
+        // Of each that has more, what is beyond its share.
         let share = shares.share;
-        let mut beyond: HashMap<u64, usize> = (shares.counts.iter())
-            .filter(|(_, count)| **count > share)
-            .map(|(organisation, count)| (*organisation, count - share))
+        let beyond = (shares.counts.iter()).filter(|(_, count)| **count > share);
+        let mut going: HashMap<u64, (usize, BinaryHeap<_>)> = beyond
+            .map(|(organisation, count)| (*organisation, (count - share, BinaryHeap::new())))
             .collect();
+        self.each_idle_at((now, home), |entry, idle_at, name| {
+            if let Some((beyond, first)) = going.get_mut(&entry.organisation)
+                && entry.level != Level::Owner(1)
+            {
+                first.push((Reverse(entry.level), idle_at()?, name));
+                if first.len() > *beyond {
+                    first.pop();
+                }
+            }
+            Ok(())
+        })?;
         let before = self.len();
-        self.retain_but(home, &mut beyond)?;
+        for (.., name) in going.into_values().flat_map(|(_, first)| first) {
+            self.free(name, home)?;
+        }
         let evicted = before.saturating_sub(self.len());
         let counted = u64::try_from(evicted).unwrap_or(u64::MAX);
         self.room.evicted.fetch_add(counted, Ordering::Relaxed);
         Ok(evicted > 0)
     }
 
-    fn retain_but(&self, home: &Home, beyond: &mut HashMap<u64, usize>) -> Result<(), Error> {
-        self.retain(home, |entry, _| match beyond.get_mut(&entry.organisation) {
-            Some(left) if *left > 0 && entry.level != Level::Owner(1) => {
-                *left -= 1;
-                false
+    /// Lends each meter's entry and name, and when it is idle, to be worked out.
+    fn each_idle_at(
+        &self,
+        (now, home): (Timestamp, &Home),
+        mut each: impl FnMut(&Entry, &dyn Fn() -> Result<Timestamp, Error>, Name) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for shard in &self.shards {
+            for (name, entry) in lock_at_home(shard, home)?.iter() {
+                if let Some(line) = self.lines.get(entry.place) {
+                    let idle_at = || {
+                        let meter = lock_at_home(&line.meter, home)?;
+                        Ok(meter.as_ref().map_or(now, |meter| meter.idle_at(now)))
+                    };
+                    each(entry, &idle_at, *name)?;
+                }
             }
-            _ => true,
-        })
+        }
+        Ok(())
     }
 }
 

@@ -230,6 +230,45 @@ fn who_has_more_than_its_share_loses_what_is_beyond_it_and_no_more() {
     );
 }
 
+/// Keys before projects, and of keys those in which the least counts on.
+#[test]
+fn who_loses_meters_loses_those_first_that_matter_least() {
+    const KEYS: u64 = 70;
+    for (others, takes_projects) in [(1, false), (50, false), (120, true)] {
+        let limiter = Limiter::new(320);
+        let hourly = terms(&[Limit::per_hour(5).fixed()]);
+        let project = |number: u64| {
+            let name = Name(number.wrapping_mul(0x9E37_79B9_7F4A_7C15), number);
+            ask(name, Level::Owner(2), &hourly, "big")
+        };
+        let above = ask(Name(7, 7), Level::Owner(1), &hourly, "big");
+        // The organisation's ends first, then those of its projects, then those of its keys, the
+        // last key's before the others'.
+        charge(&limiter, &[above], 1, at(0)).unwrap();
+        for number in 1..250 {
+            charge(&limiter, &[project(number)], 1, at(number)).unwrap();
+        }
+        for number in (0..KEYS).rev() {
+            let key = key(number, &hourly, "big");
+            charge(&limiter, &[key], 1, at(1_000 - number)).unwrap();
+        }
+        for number in 1_000..1_000 + others {
+            let owner = format!("new-{number}");
+            charge(&limiter, &[key(number, &hourly, &owner)], 1, at(1_000)).unwrap();
+        }
+        let (refused, evicted) = limiter.crowding();
+        let of_keys = evicted.min(KEYS);
+        let of_projects = evicted - of_keys;
+        assert_eq!((refused, of_projects > 0), (0, takes_projects), "{evicted}");
+        let is_anew = |ask: Ask<'_>| left(&limiter, &ask, at(1_000)) == 5;
+        let keys = (0..KEYS).filter(|number| is_anew(key(*number, &hourly, "big")));
+        assert!(keys.eq(KEYS - of_keys..KEYS));
+        let projects = (1..250).filter(|number| is_anew(project(*number)));
+        assert!(projects.eq(1..=of_projects));
+        assert!(!is_anew(above));
+    }
+}
+
 #[test]
 fn no_organisation_can_crowd_out_another() {
     let limiter = Limiter::new(320);
