@@ -13,13 +13,14 @@ from html import escape
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-WIDTH, LEFT, RIGHT, TOP, ROW = 860, 230, 40, 84, 32
+WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 860, 230, 40, 84, 32, 68
 
 STYLE = """
     .card { fill: #ffffff; stroke: #d0d7de; }
     .text { fill: #1c2430; }
     .head { fill: #1c2430; font-weight: 600; font-size: 16px; }
     .note { fill: #4c5967; font-size: 12.5px; }
+    .foot { fill: #4c5967; font-size: 11px; }
     .grid { stroke: #dde3e9; }
     .ours { fill: #2f855a; }
     .peer { fill: #8896a4; }
@@ -30,7 +31,7 @@ STYLE = """
     @media (prefers-color-scheme: dark) {
       .card { fill: #161b22; stroke: #3d444d; }
       .text, .head { fill: #e6edf3; }
-      .note { fill: #a3afbb; }
+      .note, .foot { fill: #a3afbb; }
       .grid { stroke: #30363d; }
       .ours { fill: #4cae7a; }
       .peer { fill: #76828f; }
@@ -64,14 +65,15 @@ def label(name):
 
 
 class Chart:
-    def __init__(self, title, subtitle, rows):
-        self.height = TOP + ROW * rows + 46
-        self.title = title
+    def __init__(self, title, subtitle, rows, where):
+        self.height = TOP + ROW * rows + BOTTOM
+        self.title, self.where = title, where
         self.parts = [
             f'<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{self.height - 1}" rx="8"/>',
         ]
         self.put("head", 24, 34, title)
         self.put("note", 24, 56, subtitle)
+        self.put("foot", 24, self.height - 16, where)
 
     def put(self, kind, x, y, text, anchor="start"):
         self.parts.append(
@@ -84,7 +86,7 @@ class Chart:
         )
 
     def ticks(self, ticks):
-        bottom = self.height - 46
+        bottom = self.height - BOTTOM
         for x, text in ticks:
             self.line("grid", x, TOP - 10, x, bottom)
             self.put("note", x, bottom + 20, text, "middle")
@@ -101,14 +103,14 @@ class Chart:
             "font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\" "
             'font-size="14" role="img" aria-labelledby="title desc">\n'
             f'  <title id="title">{escape(self.title)}</title>\n'
-            f'  <desc id="desc">{escape(about)}</desc>\n'
+            f'  <desc id="desc">{escape(f"{about}. {self.where}.")}</desc>\n'
             f"  <style>{STYLE}  </style>\n  {body}\n</svg>\n"
         )
 
 
 def throughput(rows, where):
     rows = sorted(rows, key=lambda row: -row[1])
-    chart = Chart("Checks per second, 2 threads", f"More is better. {where}", len(rows))
+    chart = Chart("Checks per second, 2 threads", "More is better.", len(rows), where)
     most, room = 5e6, WIDTH - LEFT - RIGHT
     chart.ticks([(LEFT + room * n / 5, f"{n} million" if n else "0") for n in range(6)])
     for at, (name, checks, _, _) in enumerate(rows):
@@ -125,7 +127,7 @@ def throughput(rows, where):
 def latency(rows, where):
     rows = sorted(rows, key=lambda row: row[3])
     subtitle = "From the median (filled) to the 99th percentile (ring). Less is better; each line is 10 times the one before."
-    chart = Chart("Time of a check, 1 thread", subtitle, len(rows))
+    chart = Chart("Time of a check, 1 thread", subtitle, len(rows), where)
     low, high = math.log10(0.1), math.log10(100_000)
     place = lambda us: LEFT + (WIDTH - LEFT - RIGHT) * (math.log10(us) - low) / (high - low)
     words = ["0.1 us", "1 us", "10 us", "100 us", "1 ms", "10 ms", "100 ms"]
@@ -143,7 +145,7 @@ def latency(rows, where):
         else:
             chart.put("note", place(p50) - 12, y + 4.5, text, "end")
     about = "; ".join(f"{label(name)}: {p50:,.2f} to {p99:,.2f} us" for name, _, p50, p99 in rows)
-    chart.write(DOCS / "latency.svg", f"{about}. {where}")
+    chart.write(DOCS / "latency.svg", about)
 
 
 def hits(text):
@@ -154,6 +156,7 @@ def hits(text):
         "Time of a verification from memory, 1 thread",
         "Green: all of it, by gatekey. Grey: a hash of the token, a look-up in a map and a comparison alone. Less is better.",
         2 * len(sizes),
+        text.splitlines()[0].lstrip("# "),
     )
     most, room = 600, WIDTH - LEFT - RIGHT
     chart.ticks([(LEFT + room * ns / most, f"{ns} ns" if ns else "0") for ns in range(0, most + 1, 100)])
@@ -168,14 +171,15 @@ def hits(text):
             )
             chart.put("note", LEFT + room * ns / most + 8, y + 4.5, f"{ns:,.0f}")
         told.append(f"{name}: {pair[0]:,.0f} ns, and {pair[1]:,.0f} ns of the floor")
-    chart.write(DOCS / "hits.svg", f"{'; '.join(told)}. {text.splitlines()[0].lstrip('# ')}.")
+    chart.write(DOCS / "hits.svg", "; ".join(told))
 
 
 def main():
     hits((DOCS / "figures.txt").read_text())
     text = (DOCS / "peers.txt").read_text()
     head = dict(line.split(": ", 1) for line in text.splitlines()[:4])
-    where = f"1 million keys; {head['machine']}; {head['date'].split()[0]}."
+    keys = f"{int(head['keys'].split(';')[0]):,} keys"
+    where = f"{head['command']}, in benches/peers; {head['date'].split()[0]}; {head['machine']}; {keys}"
     rows = list(peers(text))
     throughput(rows, where)
     latency(rows, where)

@@ -89,8 +89,9 @@
 //!
 //! # In an async server
 //! The crate is synchronous. A verification of a key that is resident takes no
-//! lock and reads no file (but once in a thousand it adds up a thread's notes of
-//! use, under a lock that is held briefly); one that is not reads a few pages,
+//! lock and reads no file (but where the minute changes, it adds up its thread's notes of
+//! use, under a lock that is held briefly; else the engine's own thread does, and where that is
+//! late, the verification adds up 64 at a time); one that is not reads a few pages,
 //! which the system usually has in memory. Changes wait for an fsync: call them from a thread
 //! that may block, such as `tokio::task::spawn_blocking`.
 //!

@@ -128,10 +128,14 @@ impl Options {
     }
 
     /// Memory for keys in front of the file, in bytes; 0 reads every key from
-    /// the file. A key takes 98 bytes; what does not fill a set of eight keys
-    /// is left unused. The memory is taken up as keys come into use: about a thousand at
-    /// first, then twice as much whenever keys crowd each other out, up to all of it. Each
-    /// time the keys in use are read from the file once more.
+    /// the file. Room for a key takes 98 bytes; what does not fill a set of eight keys
+    /// is left unused. The memory is taken up as keys come into use: for 2,000 at first with the
+    /// default, and for 1,000 at least where there is so much, then twice as much whenever keys
+    /// crowd each other out, up to all of it: up to some 2.5 times what the keys in use need.
+    ///
+    /// Each time it grows, the table forgets its keys, which are read from the file again, at
+    /// some 3.6 us each. In one run with the default, and 200,000 keys in use at random, 565,643 of
+    /// the first 1,400,000 verifications read the file, of the last 200,000 of these 13,433.
     ///
     /// A key whose owner's path is longer than 40 bytes takes up the room of up to four. Of
     /// these 40, networks take 18 each, and 8 each the line of a key that came of a

@@ -87,8 +87,8 @@ impl Engine {
     /// One transaction, in which the records of up to 256 keys change. Those of more follow in
     /// later transactions, by the engine's own thread, with the audit entries that name the
     /// keys: the revocation takes effect for all keys with the call, which takes as long for a
-    /// million keys as for 257, and does not count them (see [`RevokedMany`]). An engine
-    /// without a thread of its own (see
+    /// million keys as for 257, and does not count them (see [`RevokedMany`]). Other calls are
+    /// slower meanwhile: see [`suspend`](Self::suspend). An engine without a thread of its own (see
     /// [`Options::usage_interval`](crate::Options::usage_interval)) does that work before the
     /// call returns.
     ///
