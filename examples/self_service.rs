@@ -8,8 +8,8 @@
 use std::fmt;
 
 use gatekey::{
-    Engine, Error, Expiry, Grant, Issued, Key, KeyFilter, KeyId, KeyUpdate, NewKey, NotFound,
-    OwnerPath, Permissions, Reason, Revoked, Rotated, Rotation,
+    Engine, Error, Expiry, Grant, Issued, Key, KeyFilter, KeyId, KeyUpdate, Network, NewKey,
+    NotFound, OwnerPath, Permissions, Reason, Revoked, Rotated, Rotation,
 };
 
 /// Why a caller was not served.
@@ -99,7 +99,7 @@ impl<'a> Caller<'a> {
     }
 
     /// A key with some of the caller's permissions, for its owner or one below. It may be
-    /// used from where the caller's key may, follows its plan, and ends no later.
+    /// used from where the caller's key may, has its plan and limits, and ends no later.
     pub fn issue(&self, owner: OwnerPath, permissions: &[&str]) -> Result<Issued, Declined> {
         let keyspace = self.engine.keyspace(self.grant.keyspace())?;
         // There, a new key ends the owner's others, whatever they may do: rotate instead.
@@ -122,6 +122,9 @@ impl<'a> Caller<'a> {
         if let Some(plan) = own.plan {
             new = new.plan(plan);
         }
+        if let Some(limits) = own.limits {
+            new = new.limits(limits);
+        }
         if let Some(end) = self.ends_at() {
             new = new.expires_at(end);
         }
@@ -132,9 +135,20 @@ impl<'a> Caller<'a> {
     /// so the rule holds here above all.
     pub fn rotate(&self, id: KeyId) -> Result<Rotated, Declined> {
         let old = self.managed(id)?;
+        let own = self.engine.key(self.grant.key_id())?;
+        if is_looser(&old, &own) {
+            return Err(Declined::MoreThanYours);
+        }
         // Given as they were looked at: an operator may widen the key meanwhile.
         let permissions = old.permissions & self.grant.permissions();
-        let mut changes = KeyUpdate::new().set_permission_mask(permissions);
+        let mut changes = KeyUpdate::new()
+            .set_permission_mask(permissions)
+            .networks(old.networks)
+            .plan(old.plan.as_deref());
+        changes = match old.limits {
+            Some(limits) => changes.limits(limits),
+            None => changes.limits_of_plan(),
+        };
         if let Some(end) = self.ends_at()
             && old.expires_at.is_none_or(|expires_at| expires_at > end)
         {
@@ -146,7 +160,15 @@ impl<'a> Caller<'a> {
 
     /// Revokes a key for good.
     pub fn revoke(&self, id: KeyId) -> Result<Revoked, Declined> {
-        self.managed(id)?;
+        let key = self.managed(id)?;
+        // The token before the last rotation works until its grace is over: it goes too.
+        if let Some(old) = key.predecessor {
+            match self.managed(old) {
+                Ok(_) => drop(self.engine.revoke(old, Reason::Cessation)?),
+                Err(Declined::NotYours) => {}
+                Err(declined) => return Err(declined),
+            }
+        }
         Ok(self.engine.revoke(id, Reason::Cessation)?)
     }
 
@@ -155,6 +177,19 @@ impl<'a> Caller<'a> {
         let ends = [self.grant.expires_at(), self.grant.retiring_until()];
         ends.into_iter().flatten().min()
     }
+}
+
+/// Whether a token of `key` would have fewer bounds than the caller's own key has.
+fn is_looser(key: &Key, own: &Key) -> bool {
+    let inside = |networks: &[Network]| networks.iter().all(|one| own.networks.contains(one));
+    let anywhere = key.networks.is_empty() || !inside(&key.networks);
+    let limited = match &own.limits {
+        Some(limits) => !limits.is_empty(),
+        None => own.plan.is_some(),
+    };
+    (anywhere && !own.networks.is_empty())
+        || (limited && (&key.plan, &key.limits) != (&own.plan, &own.limits))
+        || (key.quota.is_none() && own.quota.is_some())
 }
 
 #[expect(clippy::print_stdout, reason = "it is for people")]

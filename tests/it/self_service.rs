@@ -6,7 +6,8 @@ mod example;
 
 use example::{Caller, Declined};
 use gatekey::{
-    Engine, Grant, Issued, KeyUpdate, KeysPerOwner, KeyspaceUpdate, NewKey, NewKeyspace, Quota,
+    Engine, Grant, Issued, KeyUpdate, KeysPerOwner, KeyspaceUpdate, Limit, NewKey, NewKeyspace,
+    Plan, Quota, Requirements, Rotation,
 };
 
 use crate::common::{DAY, Store};
@@ -118,7 +119,7 @@ fn what_a_caller_issues_outlives_and_outdoes_nothing_of_its_own() {
         .allow_network(network)
         .expires_in(DAY);
     let bound = engine.issue(bound).unwrap();
-    let requirements = gatekey::Requirements::new().source("10.0.0.1".parse().unwrap());
+    let requirements = Requirements::new().source("10.0.0.1".parse().unwrap());
     let verdict = engine
         .verify_with(bound.token.expose(), &requirements)
         .unwrap();
@@ -131,7 +132,8 @@ fn what_a_caller_issues_outlives_and_outdoes_nothing_of_its_own() {
     assert_eq!(issued.key.expires_at, bound.key.expires_at);
 
     // One that never expires is rotated to one that ends with the caller's.
-    let lasting = engine.issue(new.clone().permissions(["read"])).unwrap();
+    let lasting = new.clone().permissions(["read"]).allow_network(network);
+    let lasting = engine.issue(lasting).unwrap();
     let rotated = caller.rotate(lasting.key.id).unwrap();
     assert_eq!(rotated.key.expires_at, bound.key.expires_at);
 
@@ -184,4 +186,148 @@ fn a_retired_permission_does_not_keep_a_caller_from_its_own_keys() {
         .update(rotated.key.id, wider.add_permissions(["admin"]))
         .unwrap();
     assert!(is_not_yours(caller.rotate(rotated.key.id)));
+}
+
+/// A keyspace with a plan, in which a key has the limits and the plan given.
+fn limited(engine: &Engine, owner: &str, plan: Option<&str>, limits: Option<Limit>) -> Issued {
+    let mut new = NewKey::new("tiers", owner).unwrap().permissions(["read"]);
+    if let Some(plan) = plan {
+        new = new.plan(plan);
+    }
+    if let Some(limit) = limits {
+        new = new.limits([limit]);
+    }
+    engine.issue(new).unwrap()
+}
+
+fn tiers(engine: &Engine) {
+    let pro = Plan::new("pro").limit(Limit::per_minute(1_000));
+    let tiers = NewKeyspace::new("tiers").unwrap().permissions(["read"]);
+    engine.create_keyspace(tiers.plan(pro)).unwrap();
+}
+
+#[test]
+fn what_a_caller_issues_has_its_limits_beside_its_plan() {
+    let store = Store::new(0, false);
+    let engine = &store.engine;
+    tiers(engine);
+    let two = Limit::per_hour(2).fixed();
+    for (plan, limits) in [
+        (None, Some(two)),
+        (Some("pro"), Some(two)),
+        (Some("pro"), None),
+    ] {
+        let own = limited(engine, "acme", plan, limits);
+        let grant_of_own = grant(engine, &own);
+        let caller = Caller::new(engine, &grant_of_own).unwrap();
+        let issued = caller.issue("acme".parse().unwrap(), &["read"]).unwrap();
+        assert_eq!(issued.key.plan, own.key.plan);
+        assert_eq!(issued.key.limits, own.key.limits);
+        if limits.is_some() {
+            let ask = |_: &i32| engine.verify(issued.token.expose()).unwrap().is_granted();
+            assert_eq!((0..9).filter(ask).count(), 2);
+            // Nor has its next token a fresh hour.
+            let rotated = caller.rotate(issued.key.id).unwrap();
+            let verdict = engine.verify(rotated.token.expose()).unwrap();
+            assert!(!verdict.is_granted());
+        }
+    }
+}
+
+/// A rotation gives its caller a token, as an issue does.
+#[test]
+fn a_caller_has_no_token_with_fewer_bounds_by_a_rotation() {
+    let store = Store::new(0, false);
+    let engine = &store.engine;
+    tiers(engine);
+    let two = Limit::per_minute(2);
+    let free = || limited(engine, "acme", None, None);
+    let network = "10.0.0.0/8".parse().unwrap();
+    let other = "192.0.2.0/24".parse().unwrap();
+    let with = |change| {
+        let issued = free();
+        engine.update(issued.key.id, change).unwrap();
+        issued
+    };
+    let update = KeyUpdate::new;
+    let inside = update().networks([network]);
+    let both = update().networks([network, other]);
+    let quota = update().quota(Quota::new(9));
+    // The caller's bound, what it may rotate with it, and what it may not.
+    let cases = [
+        (inside.clone(), vec![inside], vec![update(), both]),
+        (
+            update().limits([two]),
+            vec![update().limits([two])],
+            vec![
+                update(),
+                update().plan("pro"),
+                update().limits([]),
+                update().limits([Limit::per_minute(3)]),
+            ],
+        ),
+        (
+            update().plan("pro"),
+            vec![update().plan("pro")],
+            vec![update(), update().plan("pro").limits([])],
+        ),
+        (quota.clone(), vec![quota], vec![update()]),
+        (
+            update(),
+            vec![update(), update().plan("pro"), update().limits([two])],
+            vec![],
+        ),
+        (
+            update().limits([]),
+            vec![update(), update().plan("pro")],
+            vec![],
+        ),
+    ];
+    let requirements = Requirements::new().source("10.0.0.1".parse().unwrap());
+    for (bound, within, beyond) in cases {
+        let own = with(bound.clone());
+        let verdict = engine.verify_with(own.token.expose(), &requirements);
+        let grant_of_own = verdict.unwrap().into_result().unwrap();
+        let caller = Caller::new(engine, &grant_of_own).unwrap();
+        for change in beyond {
+            let issued = with(change.clone());
+            let rotated = caller.rotate(issued.key.id);
+            assert!(is_more(rotated), "{bound:?}, {change:?}");
+            let verdict = engine.verify_with(issued.token.expose(), &requirements);
+            assert!(verdict.unwrap().is_granted());
+        }
+        for change in within {
+            let issued = with(change.clone());
+            let before = engine.key(issued.key.id).unwrap();
+            let rotated = caller.rotate(issued.key.id).unwrap();
+            let key = rotated.key;
+            assert_eq!(
+                (key.networks, key.plan, key.limits),
+                (before.networks, before.plan, before.limits),
+                "{bound:?}, {change:?}"
+            );
+        }
+        // Its own key it may rotate, whatever its bounds are.
+        caller.rotate(own.key.id).unwrap();
+    }
+}
+
+#[test]
+fn with_a_key_the_token_before_its_rotation_ends_unless_it_may_more() {
+    let store = Store::new(0, false);
+    let engine = &store.engine;
+    store.keyspace("acme");
+    let reader = key(engine, "acme", "acme", &["read"]);
+    let grant_of_reader = grant(engine, &reader);
+    let caller = Caller::new(engine, &grant_of_reader).unwrap();
+    for (permissions, ends) in [(&["read"][..], true), (&["read", "write"][..], false)] {
+        let old = key(engine, "acme", "acme/bot", permissions);
+        let narrow = KeyUpdate::new().set_permissions(["read"]);
+        let rotation = Rotation::with_grace(DAY).changing(narrow);
+        let new = engine.rotate(old.key.id, rotation).unwrap();
+        caller.revoke(new.key.id).unwrap();
+        let works = |token: &str| engine.verify(token).unwrap().is_granted();
+        assert!(!works(new.token.expose()));
+        assert_eq!(works(old.token.expose()), !ends);
+    }
 }
