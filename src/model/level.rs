@@ -15,8 +15,9 @@ use crate::model::serialized::Object;
 /// What an owner has of its own wins, field by field: limits of its own, its plan, then
 /// the plan of the defaults; its quota, then that of the defaults; and so with the cap.
 ///
-/// Each owner has a quota of the defaults for itself. It begins with the first request,
-/// full, and one that is changed here begins anew, full, for each owner.
+/// Each owner has a quota of the defaults for itself. It begins with the owner's first
+/// request, full. One that is changed here begins anew, full, with the owner's first
+/// request after the change; one that is changed back before that goes on as it was.
 ///
 /// ```
 /// use gatekey::{LevelDefaults, Quota, Refill};

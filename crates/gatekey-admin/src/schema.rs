@@ -91,12 +91,17 @@ pub(crate) struct Several {
     cap: Option<u32>,
 }
 
+/// A number of keys.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Cap(#[schemars(range(min = 1, max = 4_294_967_295_u32))] u32);
+
 /// A number of requests in a time.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Limit {
     /// How many.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     requests: u32,
     /// In what time.
     #[schemars(with = "Duration")]
@@ -105,7 +110,7 @@ pub(crate) struct Limit {
     #[schemars(default)]
     algorithm: Option<Algorithm>,
     /// How many a bucket holds.
-    #[schemars(default)]
+    #[schemars(default, range(min = 1, max = 4_294_967_295_u32))]
     burst: Option<u32>,
     /// Whether the numbers are for all servers of a fleet together, and not for each.
     #[schemars(default)]
@@ -384,7 +389,7 @@ pub(crate) struct OwnerSettings {
     plan: Option<String>,
     limits: Option<Vec<Limit>>,
     quota: Setting<QuotaStatus>,
-    cap: Setting<u32>,
+    cap: Setting<Cap>,
     #[schemars(with = "Option<Timestamp>")]
     updated_at: (),
     updated_by: Option<String>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gatekey::{KeysPerOwner, KeyspaceUpdate, LevelDefaults, NewKeyspace, Plan, Reason};
+use gatekey::{Invalid, KeysPerOwner, KeyspaceUpdate, LevelDefaults, NewKeyspace, Plan, Reason};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,10 +55,12 @@ pub struct KeyspaceRequest {
     pub owner_defaults: BTreeMap<String, LevelDefaults>,
 }
 
+/// One digit alone: of "1" and "01" in one object, either would be lost.
 fn depth(text: &str) -> gatekey::Result<usize> {
-    // 0 is no depth: the engine says so.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    Ok(text.parse().ok().filter(|_| digits).unwrap_or(0))
+    match text.as_bytes() {
+        [digit @ b'1'..=b'8'] => Ok(usize::from(digit - b'0')),
+        _ => Err(Invalid::malformed("depth", text, "it is one digit, 1 to 8").into()),
+    }
 }
 
 impl KeyspaceRequest {

@@ -1,7 +1,10 @@
 //! Owners.
 
+use std::fmt;
+
 use gatekey::{Limit, OwnerUpdate, Quota, Reason, Setting};
 use schemars::JsonSchema;
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Patch;
@@ -80,9 +83,9 @@ pub struct OwnerChanges {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "given"
+        deserialize_with = "cap"
     )]
-    #[schemars(with = "schema::Setting<u32>")]
+    #[schemars(with = "schema::Setting<schema::Cap>")]
     pub cap: Option<Setting<u32>>,
 }
 
@@ -91,6 +94,35 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A cap, of which an error says which numbers there may be.
+fn cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Setting<u32>>, D::Error> {
+    let cap = Setting::deserialize(deserializer)?;
+    Ok(Some(cap.map(|Cap(cap)| cap)))
+}
+
+struct Cap(u32);
+
+impl<'de> Deserialize<'de> for Cap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_u32(Numbers).map(Self)
+    }
+}
+
+struct Numbers;
+
+impl Visitor<'_> for Numbers {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number, 1 to 4,294,967,295")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<u32, E> {
+        let read = number.try_into();
+        read.map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
 }
 
 impl OwnerChanges {

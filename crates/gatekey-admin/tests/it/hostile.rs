@@ -265,6 +265,74 @@ fn members_of_a_wrong_type_are_refused_and_change_nothing() {
     assert!(asked > 1_000, "{asked}");
 }
 
+/// Of depths that are written in two ways, one would be lost.
+#[test]
+fn a_depth_is_written_as_one_digit_alone_and_an_error_says_which_was_given() {
+    let (api, ..) = Api::with_key();
+    let before = api.state();
+    let made = |defaults: &str| {
+        let body = format!(r#"{{"prefix": "other", "owner_defaults": {defaults}}}"#);
+        let create = raw("POST", "/v1/keyspaces", "application/json", body);
+        let body = format!(r#"{{"owner_defaults": {defaults}}}"#);
+        let path = "/v1/keyspaces/acme_live";
+        let change = raw("PATCH", path, "application/json", body);
+        [create, change].map(|request| send(&api.router, request))
+    };
+    for depth in [
+        "",
+        "0",
+        "9",
+        "01",
+        "+1",
+        "-1",
+        " 1",
+        "1 ",
+        "1.0",
+        "1e0",
+        "x",
+        "18446744073709551617",
+    ] {
+        for reply in made(&format!(
+            r#"{{"1": {{"cap": 5}}, "{depth}": {{"cap": 9}}}}"#
+        )) {
+            is_refused(&reply, depth);
+            let told = format!(r#"\"{depth}\" is not a valid depth"#);
+            assert!(reply.text().contains(&told), "{}", reply.text());
+        }
+    }
+    for reply in made(r#"{"1": {"cap": 5}, "1": {"cap": 9}}"#) {
+        is_refused(&reply, "twice");
+    }
+    assert_eq!(api.state(), before);
+    for reply in made(r#"{"1": {"cap": 5}, "8": {"cap": 9}}"#) {
+        assert!(reply.status.is_success(), "{}", reply.text());
+        let made = reply.json();
+        assert_eq!(made["owner_defaults"]["1"]["cap"], 5);
+        assert_eq!(made["owner_defaults"]["8"]["cap"], 9);
+    }
+}
+
+#[test]
+fn of_a_number_that_is_no_cap_is_told_which_there_may_be() {
+    let (api, ..) = Api::with_key();
+    let before = api.state();
+    let settings = |cap: Value| {
+        let body = json!({"keyspace": "acme_live", "owner": "acme", "cap": cap});
+        api.ask("PATCH", "/v1/owners/settings", &body)
+    };
+    for cap in [-1, i64::MIN, 1 << 32, i64::MAX] {
+        let reply = settings(json!(cap));
+        is_refused(&reply, "a cap");
+        let told = "a whole number, 1 to 4,294,967,295";
+        assert!(reply.text().contains(told), "{}", reply.text());
+    }
+    is_refused(&settings(json!(0)), "no key");
+    is_refused(&settings(json!("5")), "a text");
+    assert_eq!(api.state(), before);
+    let reply = settings(json!(u32::MAX));
+    assert_eq!(reply.json()["cap"], u32::MAX);
+}
+
 #[test]
 fn paths_and_queries_that_are_not_of_their_form_are_refused_and_change_nothing() {
     let (api, id, token) = Api::with_key();
