@@ -199,7 +199,10 @@ fn plan(
     actor: Option<&str>,
 ) -> Result<(Vec<ImportedKey>, Vec<Plan>), Error> {
     bounds::validate_count("keys in an import", keys.len(), bounds::BATCH_MAX)?;
-    let mut together = Together::default();
+    let mut together = Together {
+        batch: Batch::that_supersedes_none(),
+        ..Together::default()
+    };
     let mut plans = Vec::with_capacity(keys.len());
     let mut told = Vec::with_capacity(keys.len());
     for key in keys {
@@ -264,14 +267,6 @@ impl Together {
             (None, None) => {}
         }
         let mut plan = self.batch.plan(tx, &foreign.key, actor)?;
-        if let Some(held) = plan.superseded.first() {
-            // An import takes nothing away.
-            return Err(Conflict::OwnerHasKey {
-                owner: plan.record.owner.clone(),
-                key: held.id,
-            }
-            .into());
-        }
         let record = &mut plan.record;
         (record.scheme, record.import, record.digest) = (scheme, number, digest);
         record.disabled = foreign.disabled;

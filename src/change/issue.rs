@@ -278,9 +278,19 @@ pub(super) struct Batch {
     /// How many keys count towards a cap in a keyspace.
     held: BTreeMap<(Cap, u32), Held>,
     entropy: Option<Entropy>,
+    /// Whether a key that an owner has already refuses another where it may have one.
+    supersedes_none: bool,
 }
 
 impl Batch {
+    /// One that takes nothing away.
+    pub(super) fn that_supersedes_none() -> Self {
+        Self {
+            supersedes_none: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn plan(
         &mut self,
         tx: &Tx<'_>,
@@ -391,15 +401,22 @@ impl Batch {
             }
             room = tx.holdings(owner, keyspace.id)?;
         }
-        if keyspace.keys_per_owner == KeysPerOwner::SingleRefusing {
-            let is_held = |key: &&KeyRecord| keyspace.count_retiring || is_current(key);
-            if let Some(key) = room.good.iter().find(is_held) {
-                return Err(Conflict::OwnerHasKey {
-                    owner: owner.clone(),
-                    key: key.id,
-                }
-                .into());
+        let is_refusing = keyspace.keys_per_owner == KeysPerOwner::SingleRefusing;
+        let is_held = |key: &&KeyRecord| keyspace.count_retiring || is_current(key);
+        let refusing = match (is_refusing, self.supersedes_none) {
+            (true, _) => room.good.iter().find(is_held),
+            (false, true) => room.good.first(),
+            (false, false) => None,
+        };
+        // Before it is counted: of a key that is refused, nothing is.
+        if let Some(key) = refusing {
+            return Err(Conflict::OwnerHasKey {
+                owner: owner.clone(),
+                key: key.id,
             }
+            .into());
+        }
+        if is_refusing {
             room.good.clear();
         }
         let freed = weigh(keyspace, room.good.iter().map(|key| key.lineage));

@@ -68,10 +68,14 @@ impl Pointed {
 }
 
 impl Snapshot {
-    /// Which entries up to a position the records of revoked keys point at. Reads every
-    /// key; a revocation that comes after points at an entry that comes after.
+    /// Which entries up to a position, and of those that are trimmed already, the records of
+    /// revoked keys point at. Reads every key; a revocation that comes after points at an entry
+    /// that comes after.
     pub(crate) fn pointed(&self, through: u64) -> Result<Pointed, Error> {
-        let mut pointed = Pointed::new(self.state()?.audit_floor_seq, through);
+        let floor = self.state()?.audit_floor_seq;
+        // All that are kept are below the floor, and stay where nothing more is trimmed.
+        let through = through.max(floor);
+        let mut pointed = Pointed::new(floor, through);
         self.each_sound_record(|key| {
             if matches!(key.phase, Phase::Revoked { .. }) && key.revision <= through {
                 pointed.add(key.revision);

@@ -11,8 +11,9 @@ use gatekey::extension::ExtensionTx;
 use gatekey::fleet::{Freshness, MemoryLog, Settings};
 use gatekey::proof::lagging;
 use gatekey::{
-    AuditEvent, Denial, Engine, Issued, KeyCounts, KeyFilter, KeyState, ManualClock, NewKey,
-    NewKeyspace, Options, Pepper, Permissions, Reason, Requirements, Rotation, Verdict,
+    AuditEvent, Credential, Denial, Engine, ForeignHash, ForeignKey, Issued, KeyCounts, KeyFilter,
+    KeyState, ManualClock, NewImport, NewKey, NewKeyspace, Options, Pepper, Permissions, Reason,
+    Requirements, Rotation, Verdict,
 };
 
 use crate::audit::last_event;
@@ -349,6 +350,30 @@ fn a_repair_finds_nothing_to_do_about_keys_that_lag() {
     assert_eq!(report.repairs, []);
     assert!(report.left.is_sound());
     world.assert_told(&world.engine, KeyState::Suspended, 0);
+}
+
+/// What their imports count of them is no damage either.
+#[test]
+fn a_repair_finds_nothing_to_do_about_imported_keys_that_lag() {
+    let engine = lagging(Options::new(), AT_ONCE, false)
+        .open_in_memory()
+        .unwrap();
+    let keyspace = NewKeyspace::new("acme_live").unwrap();
+    engine.create_keyspace(keyspace).unwrap();
+    let import = NewImport::new("old", ForeignHash::Plain);
+    engine.begin_import(import).unwrap();
+    let key = |at: usize| {
+        let new = NewKey::new("acme_live", "acme/etl").unwrap();
+        ForeignKey::new(new, Credential::token(format!("uk_{at:0>30}")))
+    };
+    engine
+        .import_keys("old", (0..KEYS).map(key).collect())
+        .unwrap();
+    engine.revoke_owner("acme", Reason::Cessation).unwrap();
+    let report = engine.repair().unwrap();
+    assert_eq!(report.repairs, []);
+    assert!(report.left.is_sound());
+    assert_eq!(engine.imports().unwrap()[0].unseen, 0);
 }
 
 /// A key that the index of its owner does not name is brought up all the same, and is not

@@ -105,6 +105,8 @@ impl Tx<'_> {
         })?;
         self.writing();
         self.bring_keys_up(ids)?;
+        // As they are compared: what is only noted yet is in no record.
+        self.write_imports()?;
         self.state.lags = Lags::default();
         Ok(())
     }

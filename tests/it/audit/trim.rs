@@ -108,6 +108,15 @@ fn what_is_told_of_a_key_is_the_same_after_the_trail_is_trimmed() {
             (Some("seen in public"), Some("alice"))
         );
 
+        // Trimming less far than before changes nothing, and loses nothing that was kept.
+        for through in [0, 1, last.seq / 2, last.seq - 1, last.seq] {
+            let trimmed = engine.trim_audit(through).unwrap();
+            assert_eq!((trimmed.removed, trimmed.through), (0, last), "{through}");
+            assert!(keys() == before, "{through}: {:#?}", keys());
+            store.assert_sound();
+        }
+        assert_eq!(engine.stats().unwrap().audit_entries, 1);
+
         // What was kept goes after its key.
         store.clock.advance(2 * DAY);
         assert_eq!(engine.purge(DAY).unwrap().keys, revoked as u64);

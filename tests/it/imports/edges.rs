@@ -1,5 +1,7 @@
 //! What an import is refused for, what it tells the trail, and what its end leaves alone.
 
+use gatekey::{KeyspaceUpdate, LevelDefaults};
+
 use super::*;
 use crate::durability::tampering::damage;
 
@@ -363,4 +365,47 @@ fn each_key_of_one_import_has_a_quota_of_its_own() {
     });
     assert_eq!(named.sum::<usize>(), 4);
     assert!(engine.check().unwrap().is_sound());
+}
+
+/// Nothing is counted of a key that is refused, nor of what would have gone for it.
+#[test]
+fn a_key_that_an_import_refuses_makes_no_room_below_a_cap() {
+    for counts_retiring in [false, true] {
+        let store = store();
+        let engine = &store.engine;
+        let keyspace = NewKeyspace::new("single").unwrap();
+        let keyspace = keyspace.owner_defaults(1, LevelDefaults::new().cap(2));
+        engine.create_keyspace(keyspace).unwrap();
+        let new = |owner: &str| NewKey::new("single", owner).unwrap();
+        // Two tokens of one owner: one that retires, and another.
+        let first = engine.issue(new("acme/a")).unwrap();
+        let grace = Rotation::with_grace(Duration::from_secs(3_600));
+        let next = engine.rotate(first.key.id, grace).unwrap();
+        if !counts_retiring {
+            engine.revoke(next.key.id, Reason::Cessation).unwrap();
+            engine.issue(new("acme/a")).unwrap();
+        }
+        let single = KeyspaceUpdate::new()
+            .keys_per_owner(KeysPerOwner::SingleSuperseding)
+            .count_retiring(counts_retiring);
+        engine.update_keyspace("single", single).unwrap();
+        assert!(engine.issue(new("acme/b")).is_err());
+        begin(engine, "hashed", ForeignHash::Sha256);
+        let key = |owner: &str| ForeignKey::new(new(owner), sha(&format!("uk_of_{owner}")));
+        let keys = vec![key("acme/a"), key("acme/b"), key("acme/c"), key("other")];
+        let told = engine.import_keys("hashed", keys).unwrap();
+        assert!(
+            matches!(
+                told.as_slice(),
+                [
+                    ImportedKey::Refused(Error::Conflict(Conflict::OwnerHasKey { .. })),
+                    ImportedKey::Refused(Error::Conflict(Conflict::OwnerAtCap { held: 2, .. })),
+                    ImportedKey::Refused(Error::Conflict(Conflict::OwnerAtCap { held: 2, .. })),
+                    ImportedKey::Imported(_),
+                ]
+            ),
+            "{told:?}"
+        );
+        sound(engine);
+    }
 }
