@@ -97,7 +97,10 @@ impl Engine {
     /// use and no failed attempt.
     ///
     /// The answer is of this instant: it reserves nothing, and never authenticates a
-    /// request. It reads the file, also where the key is in memory.
+    /// request. It reads the file, also where the key is in memory. It does not look whether
+    /// there is room to count the request ([`Options::limited_keys`](crate::Options::limited_keys)),
+    /// and after a clock was ahead and is corrected, what of a quota is in memory may be missing
+    /// from it until the next request.
     ///
     /// # Errors
     /// See [`Engine`].

@@ -46,7 +46,8 @@ pub enum LimitFields {
     /// from the shortest path, the key's last. Names are like `"owner1-hour"`, `"hour"` of
     /// the key itself, or `"monthly"` of a quota. The policies are the same in every
     /// response to a key, until its limits or quotas are changed. Each field has at most
-    /// 1,800 bytes: 36 limits and 9 quotas.
+    /// 1,800 bytes: 36 limits and 9 quotas. A quota of 10^15 requests or more is told as one
+    /// fewer than that, since a number in such a field has at most 15 digits.
     RateLimit,
     /// Both of these.
     Both,
@@ -314,6 +315,11 @@ macro_rules! item {
     }};
 }
 
+/// A number as an Integer of a structured field (RFC 9651, 3.3.1), which has at most 15 digits.
+fn integer(number: u64) -> u64 {
+    number.min(999_999_999_999_999)
+}
+
 fn policies(all: &Allowances) -> String {
     let mut list = String::new();
     for (at, limit) in all.limits.iter().enumerate() {
@@ -324,7 +330,7 @@ fn policies(all: &Allowances) -> String {
     }
     for quota in &all.quotas {
         let name = Name::of_quota(quota);
-        item!(list, "\"{name}\";q={}", quota.quota.requests());
+        item!(list, "\"{name}\";q={}", integer(quota.quota.requests()));
         // Months differ, and what is never refilled has no window.
         if quota.quota.refill() == Some(Refill::Daily) {
             list.push_str(";w=86400");
@@ -340,7 +346,7 @@ fn service_limits(all: &Allowances, now: Timestamp) -> String {
     }
     for quota in &all.quotas {
         let name = Name::of_quota(quota);
-        item!(list, "\"{name}\";r={}", quota.remaining);
+        item!(list, "\"{name}\";r={}", integer(quota.remaining));
         if let Some(at) = quota.resets_at(all.cost) {
             write_seconds(&mut list, at.saturating_since(now));
         }

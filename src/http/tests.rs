@@ -178,6 +178,9 @@ fn the_fields_of_as_many_limits_and_quotas_as_there_can_be_are_small() {
             assert_eq!(items.len(), 45, "{value}");
             // From whichever day of the month.
             assert!(items.contains(&Some(r#""owner8-monthly""#)), "{value}");
+            // A number of more digits makes a structured field unreadable as a whole.
+            let numbers = value.split(|at: char| !at.is_ascii_digit());
+            assert!(numbers.map(str::len).max() <= Some(15), "{value}");
         }
     }
 }

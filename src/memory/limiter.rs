@@ -374,8 +374,7 @@ impl Limiter {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Where a request of a cost stands, with nothing charged. What was never counted gets
-    /// no meter.
+    /// Where a request of a cost stands, with nothing changed.
     pub(crate) fn look(
         &self,
         asks: &[Ask<'_>],
@@ -387,14 +386,9 @@ impl Limiter {
         self.hold(&mut held, (asks, &[]), home)?;
         let mut found = Vec::new();
         for (at, ask) in asks.iter().enumerate() {
-            let mut unused = Meter::unused(ask);
-            let meter = match held.meter(at) {
-                Some(meter) => {
-                    meter.move_to(ask, now, &self.begun);
-                    meter
-                }
-                None => &mut unused,
-            };
+            let known = held.meter(at).map(|meter| meter.clone());
+            let mut meter = known.unwrap_or_else(|| Meter::unused(ask));
+            meter.move_to(ask, now, &self.begun);
             found.extend(
                 (meter.each()).map(|(limit, counter)| {
                     LimitAllowance::of(counter, *limit, ask.level, cost, now)
@@ -575,8 +569,12 @@ impl Limiter {
                             }
                         }
                     }
-                    if let Some(opens_at) = self.make_room(ask, wanted, now, home)? {
-                        return Ok(Asked::LacksRoom(ask, opens_at));
+                    if !self.room.has_room(0, names.0.len()) {
+                        self.room.refuse();
+                        return Ok(Asked::LacksRoom(ask, None));
+                    }
+                    if let Some(opens_at) = self.make_room((ask, names.0), wanted, now, home)? {
+                        return Ok(Asked::LacksRoom(ask, Some(opens_at)));
                     }
                     has_made_room = true;
                 }
@@ -618,7 +616,7 @@ impl Limiter {
         let mut refused: Option<OverLimit> = None;
         for (at, ask) in asks.iter().enumerate() {
             let Some(meter) = held.meter(at) else {
-                return Asked::LacksRoom(ask, now.saturating_add(Sweeps::PAUSE));
+                return Asked::LacksRoom(ask, Some(now.saturating_add(Sweeps::PAUSE)));
             };
             meter.move_to(ask, now, &self.begun);
             let Some(cost) = cost else { continue };
@@ -681,8 +679,8 @@ impl Limiter {
 enum Asked<'a> {
     Admits,
     Refuses(OverLimit),
-    /// The level has no meter, and there is no room for one before an instant.
-    LacksRoom(&'a Ask<'a>, Timestamp),
+    /// The level has no meter, and there is no room for one before an instant, or never.
+    LacksRoom(&'a Ask<'a>, Option<Timestamp>),
 }
 
 impl Held<'_> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gatekey::{
     Denial, Engine, Issued, KeyUpdate, KeyspaceUpdate, Limit, NewKey, NewKeyspace, Options,
-    OwnerUpdate, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
+    OwnerUpdate, Permissions, Plan, Quota, Refill, Requirements, Timestamp, Verdict,
 };
 
 use crate::common::{at, engine_with, granted};
@@ -279,6 +279,55 @@ fn counters_follow_a_key_through_its_rotations() {
     );
     clock.advance(Duration::from_secs(3_600));
     assert_eq!(granted(&engine, token.expose(), 9), 5);
+}
+
+/// Whoever looks at what is left, or is refused for another reason, has changed no limit: one
+/// that is changed and changed back in between goes on.
+#[test]
+fn a_look_between_a_change_and_its_undoing_loses_no_count() {
+    let hourly = || plan(&[Limit::per_hour(3).fixed()]);
+    let brief = || plan(&[Limit::per_second(1_000)]);
+    let (engine, _) = engine_with(hourly(), Options::new());
+    let issued = issue(&engine, "acme/x");
+    let token = issued.token.expose();
+    let change = |plan| {
+        let update = KeyspaceUpdate::new().plan(plan);
+        engine.update_keyspace("acme_live", update).unwrap();
+    };
+    assert_eq!(granted(&engine, token, 9), 3);
+    for look in 0..4 {
+        change(brief());
+        match look {
+            0 => {}
+            1 => drop(engine.limits_left(issued.key.id).unwrap()),
+            2 => drop(engine.dry_run(token, &Requirements::new()).unwrap()),
+            _ => {
+                let asked = Requirements::new().permission_mask(Permissions::ALL);
+                assert!(!engine.verify_with(token, &asked).unwrap().is_granted());
+            }
+        }
+        change(hourly());
+        assert_eq!(granted(&engine, token, 9), 0, "{look}");
+    }
+}
+
+/// Which of a key's own limits stands first is no matter of how they count.
+#[test]
+fn limits_of_a_key_go_on_in_another_order() {
+    let (engine, _) = engine_with(Plan::new("p"), Options::new());
+    let limits = [
+        Limit::per_hour(3).fixed(),
+        Limit::per_second(100),
+        Limit::per_minute(90),
+    ];
+    let spec = NewKey::new("acme_live", "acme").unwrap();
+    let issued = engine.issue(spec.limits(limits)).unwrap();
+    assert_eq!(granted(&engine, issued.token.expose(), 9), 3);
+    for order in orders(&limits) {
+        let update = KeyUpdate::new().limits(order);
+        engine.update(issued.key.id, update).unwrap();
+        assert_eq!(granted(&engine, issued.token.expose(), 9), 0);
+    }
 }
 
 #[test]

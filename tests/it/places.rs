@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gatekey::{
-    Conflict, Denial, Engine, Error, Issued, KeyId, KeyUpdate, Limit, ManualClock, NewKey, Options,
-    Plan, Reason, Requirements, Rotation, Verdict,
+    Conflict, Denial, Engine, Error, Issued, KeyId, KeyUpdate, KeyspaceUpdate, LevelDefaults,
+    Limit, ManualClock, NewKey, Options, Plan, Reason, Requirements, Rotation, Verdict,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -134,6 +134,55 @@ fn keys_with_limits_of_their_own_give_their_place_back() {
     assert_eq!(counted(&engine), 1);
     revoke(&engine, issued.key.id);
     assert_eq!(counted(&engine), 0);
+}
+
+/// Of organisations that have more keys than there is room for, at random.
+#[test]
+fn a_wait_for_room_that_is_obeyed_is_the_last() {
+    let mut waits = 0;
+    for seed in 0..200 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let plans = [
+            Plan::new("a").limit(Limit::per_minute(100).fixed()),
+            Plan::new("b").limit(Limit::per_second(5)),
+            Plan::new("c").limit(Limit::per_minute(60).bucket(10)),
+        ];
+        let of_projects = plans[random.random_range(0..3)].clone();
+        let room = random.random_range(3..9);
+        let (engine, clock) = engine_with_room(of_projects.clone(), room);
+        let update = plans
+            .iter()
+            .cloned()
+            .fold(KeyspaceUpdate::new(), KeyspaceUpdate::plan);
+        let defaults = LevelDefaults::new().plan(&of_projects.name);
+        engine
+            .update_keyspace("acme_live", update.owner_defaults(2, defaults))
+            .unwrap();
+        let keys: Vec<_> = (0..12)
+            .map(|at| {
+                let owner = format!("{}/p{}", ["x", "y", "z"][at % 3], at / 3);
+                let plan = &plans[random.random_range(0..3)].name;
+                engine.issue(key_of(&owner).plan(plan)).unwrap()
+            })
+            .collect();
+        for _ in 0..60 {
+            let token = keys[random.random_range(0..keys.len())].token.expose();
+            let asked = Requirements::new().cost(random.random_range(0..4));
+            clock.advance(Duration::from_millis(random.random_range(1_001..3_000)));
+            match engine.verify_with(token, &asked).unwrap() {
+                Verdict::Granted(_) => {}
+                Verdict::Denied(Denial::RateLimited { retry_after, .. }) => {
+                    // A moment more, by which the engine's clock is late here.
+                    clock.advance(retry_after.unwrap());
+                    let again = engine.verify_with(token, &asked).unwrap();
+                    assert!(again.is_granted(), "{seed}: {again:?}");
+                    waits += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(waits > 1_000, "{waits}");
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl Line {
 /// What is counted of each limit of a meter.
 pub(super) type Counters = [Counter; LIMITS_PER_PLAN_MAX];
 
+#[derive(Clone)]
 #[repr(C)]
 pub(super) struct Meter {
     pub(super) terms: Arc<Terms>,
@@ -98,16 +99,21 @@ pub(crate) struct OverLimit {
 }
 
 impl OverLimit {
-    pub(super) fn for_want_of_room(ask: &Ask<'_>, opens_at: Timestamp, now: Timestamp) -> Self {
+    /// `opens_at`: from when on there is room; `None`: never.
+    pub(super) fn for_want_of_room(
+        ask: &Ask<'_>,
+        opens_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
         let longest = ask.terms.limits.iter().max_by_key(|limit| limit.window());
         Self {
             status: LimitStatus {
                 limit: longest.copied().unwrap_or(Limit::per_hour(1)),
                 level: ask.level,
                 remaining: 0,
-                resets_at: opens_at,
+                resets_at: opens_at.unwrap_or(now),
             },
-            retry_after: Some(opens_at.saturating_since(now)),
+            retry_after: opens_at.map(|at| at.saturating_since(now)),
         }
     }
 

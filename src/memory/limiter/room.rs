@@ -42,12 +42,20 @@ struct Shares {
     counted_at_ms: u64,
     counts: HashMap<u64, usize>,
     share: usize,
-    /// Of those that were refused since then, when their first meters are idle.
-    openings: HashMap<u64, Openings>,
+    /// Of those that were refused since then, the meters that are idle first.
+    openings: HashMap<u64, OpeningsOf>,
 }
 
-/// The first of some instants at which meters are idle, in their order.
-type Openings = ArrayVec<Timestamp, LEVELS_MAX>;
+/// Of an organisation's own meters, and of all.
+#[derive(Clone, Default)]
+struct OpeningsOf {
+    own: Openings,
+    all: Openings,
+}
+
+/// Those of some meters that are idle first, in their order: as many as a request can lack, and
+/// as many again that may be its own.
+type Openings = ArrayVec<(Timestamp, Name), { 2 * LEVELS_MAX }>;
 
 /// The meters that a request lacks, and those of its own that it would lose with the idle
 /// ones.
@@ -57,17 +65,20 @@ pub(super) struct Wanted {
     pub(super) idle: usize,
 }
 
+/// Of how many organisations it is known which meters are idle first.
+const OPENINGS_MAX: usize = 1_024;
+
 /// For how long a count serves to refuse those who were above their share.
 const RECOUNT_MS: u64 = 1_000;
 
-/// Adds an instant to the first of some.
-fn keep_first(first: &mut Openings, at: Timestamp) {
-    let place = first.partition_point(|other| *other <= at);
-    if place < LEVELS_MAX {
+/// Adds a meter to those that are idle first.
+fn keep_first(first: &mut Openings, idle_at: Timestamp, name: Name) {
+    let place = first.partition_point(|other| *other <= (idle_at, name));
+    if place < first.capacity() {
         if first.is_full() {
             first.pop();
         }
-        first.insert(place, at);
+        first.insert(place, (idle_at, name));
     }
 }
 
@@ -85,6 +96,11 @@ impl Room {
     /// Whether there may be so many more.
     pub(super) fn has_room(&self, len: usize, wanted: usize) -> bool {
         len + wanted <= self.meters_max
+    }
+
+    /// Counts a request that is refused since there is no room to count it.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether there are so many more than lately that those which are idle are to go.
@@ -115,11 +131,12 @@ impl Limiter {
         Ok(())
     }
 
-    /// Makes room for the meters of a level and of others of its request. Where there is none
-    /// for all of them, gives the instant from which on there is, unless others take it.
+    /// Makes room for the meters of a level and of others of its request, of all of which the
+    /// levels are given. Where there is none for all of them, gives the instant from which on
+    /// there is, unless others take it.
     pub(super) fn make_room(
         &self,
-        ask: &Ask<'_>,
+        (ask, asks): (&Ask<'_>, &[Ask<'_>]),
         wanted: Wanted,
         now: Timestamp,
         home: &Home,
@@ -144,15 +161,16 @@ impl Limiter {
         if has_room() || self.evict(ask, &mut shares, now, home)? && has_room() {
             return Ok(None);
         }
-        room.refused.fetch_add(1, Ordering::Relaxed);
-        self.opens_at(ask, places, &mut shares, now, home).map(Some)
+        room.refuse();
+        let opens_at = self.opens_at((ask, asks), places, &mut shares, now, home);
+        opens_at.map(Some)
     }
 
     /// When so many places are free for an asker: as its organisation's own meters are idle, or
-    /// whosever, where it has none.
+    /// whosever, where it has too few. Those of the request itself free no place for it.
     fn opens_at(
         &self,
-        ask: &Ask<'_>,
+        (ask, asks): (&Ask<'_>, &[Ask<'_>]),
         places: usize,
         shares: &mut Shares,
         now: Timestamp,
@@ -160,27 +178,56 @@ impl Limiter {
     ) -> Result<Timestamp, Error> {
         let organisation = self.names.organisation(ask.owner);
         let known = shares.openings.get(&organisation);
-        let openings = match known.filter(|known| known.first().is_some_and(|first| *first > now)) {
+        let is_ahead = |known: &&OpeningsOf| known.all.first().is_some_and(|(at, _)| *at > now);
+        let openings = match known.filter(is_ahead) {
             Some(known) => known.clone(),
             None => {
-                let (mut own, mut all) = (Openings::new(), Openings::new());
-                self.each_idle_at((now, home), |entry, idle_at, _| {
+                let mut found = OpeningsOf::default();
+                self.each_idle_at((now, home), |entry, idle_at, name| {
                     let idle_at = idle_at()?;
-                    keep_first(&mut all, idle_at);
+                    keep_first(&mut found.all, idle_at, name);
                     if entry.organisation == organisation {
-                        keep_first(&mut own, idle_at);
+                        keep_first(&mut found.own, idle_at, name);
                     }
                     Ok(())
                 })?;
-                let first = if own.is_empty() { all } else { own };
-                shares.openings.insert(organisation, first.clone());
-                first
+                if shares.openings.len() >= OPENINGS_MAX {
+                    shares.openings.clear();
+                }
+                shares.openings.insert(organisation, found.clone());
+                found
             }
         };
-        let last = places.clamp(1, openings.len().max(1)) - 1;
-        let idle_at = openings.get(last).copied().unwrap_or(now);
+        let is_own = |name: Name| asks.iter().any(|ask| ask.name == name);
+        let of_others = |openings: &Openings| openings.iter().filter(|at| !is_own(at.1)).count();
+        let openings = match of_others(&openings.own) >= places {
+            true => openings.own,
+            false => openings.all,
+        };
+        // What was counted since then may have put it off: another may be idle before, and none
+        // of these is idle later than what is told.
+        let mut opens_at: ArrayVec<Timestamp, { 2 * LEVELS_MAX }> = ArrayVec::new();
+        for (idle_at, name) in openings {
+            if !is_own(name) {
+                let known = self.idle_at(name, now, home)?;
+                opens_at.push(known.map_or(idle_at, |known| known.max(idle_at)));
+            }
+        }
+        opens_at.sort_unstable();
+        let last = places.clamp(1, opens_at.len().max(1)) - 1;
+        let idle_at = opens_at.get(last).copied().unwrap_or(now);
         // Those that look for idle ones may just have found none.
         Ok(idle_at.saturating_add(Sweeps::PAUSE))
+    }
+
+    /// When the meter of a name is idle, if it has one.
+    fn idle_at(&self, name: Name, now: Timestamp, home: &Home) -> Result<Option<Timestamp>, Error> {
+        let Some(line) = self.find(name, home)? else {
+            return Ok(None);
+        };
+        let meter = lock_at_home(&line.meter, home)?;
+        let meter = meter.as_ref().filter(|_| line.is(name));
+        Ok(meter.map(|meter| meter.idle_at(now)))
     }
 
     fn retain(

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
+use crate::model::bounds::LIMITS_PER_PLAN_MAX;
 use crate::model::limit::Limit;
 
 /// The limits that hold at a level.
@@ -34,11 +37,13 @@ impl Terms {
         **self.for_fleet.as_ref().unwrap_or(&self.limits) == *limits
     }
 
-    /// A number of the kinds of its limits: what is counted of one is counted of another
-    /// only where they have the same.
+    /// A number of the kinds of its limits, in whichever order they are: what is counted of one
+    /// is counted of another only where they have the same.
     pub(crate) fn kinds(&self) -> u64 {
         let kind = |limit: &Limit| (limit.algorithm() as u64) << 32 | u64::from(limit.window_s());
         let mix = |mixed: u64, kind: u64| (mixed ^ kind).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.limits.iter().map(kind).fold(1, mix)
+        let mut kinds: ArrayVec<u64, LIMITS_PER_PLAN_MAX> = self.limits.iter().map(kind).collect();
+        kinds.sort_unstable();
+        kinds.into_iter().fold(1, mix)
     }
 }

@@ -72,3 +72,53 @@ fn room_is_told_by_the_meters_of_the_asker() {
         assert_eq!(refused.status.resets_at, at(idle_ms + 1_000), "{asker}");
     }
 }
+
+/// What the request counts in already is no place for what it lacks.
+#[test]
+fn a_meter_of_the_request_itself_opens_no_place_for_it() {
+    let limiter = Limiter::new(2);
+    let minute = terms(&[Limit::per_minute(5).fixed()]);
+    let hour = terms(&[Limit::per_hour(5).fixed()]);
+    let project = ask(Name(7, 7), Level::Owner(2), &minute, "acme");
+    charge(&limiter, &[project, key(1, &hour, "acme")], 1, at(0)).unwrap();
+    let asks = [project, key(2, &hour, "acme")];
+    let refused = charge(&limiter, &asks, 1, at(5)).unwrap_err();
+    assert_eq!(refused.status.resets_at, at(3_601_000));
+    charge(&limiter, &asks, 1, refused.status.resets_at).unwrap();
+}
+
+/// Which meters are idle first is known of a moment ago; when they are is looked up.
+#[test]
+fn a_meter_that_was_charged_meanwhile_opens_its_place_later() {
+    let limiter = Limiter::new(2);
+    let bucket = terms(&[Limit::per_minute(60).bucket(60)]);
+    let hour = terms(&[Limit::per_hour(5).fixed()]);
+    let busy = key(1, &bucket, "acme");
+    charge(&limiter, &[busy], 1, at(0)).unwrap();
+    charge(&limiter, &[key(2, &hour, "acme")], 1, at(0)).unwrap();
+    let lacking = [key(3, &hour, "acme")];
+    let told = |now| charge(&limiter, &lacking, 1, now).unwrap_err();
+    assert_eq!(told(at(0)).status.resets_at, at(2_000));
+    charge(&limiter, &[busy], 50, at(500)).unwrap();
+    let resets_at = told(at(600)).status.resets_at;
+    assert_eq!(resets_at, at(52_000));
+    charge(&limiter, &lacking, 1, resets_at).unwrap();
+}
+
+#[test]
+fn who_has_more_levels_than_there_are_places_is_told_of_no_wait() {
+    let plan = terms(&[Limit::per_minute(5).fixed()]);
+    for places in 0..3 {
+        let limiter = Limiter::new(places);
+        let asks = [
+            ask(Name(7, 7), Level::Owner(1), &plan, "acme"),
+            ask(Name(8, 8), Level::Owner(2), &plan, "acme"),
+            key(9, &plan, "acme"),
+        ];
+        for cost in [0, 1] {
+            let refused = charge(&limiter, &asks, cost, at(0)).unwrap_err();
+            assert_eq!(refused.retry_after, None);
+        }
+        assert_eq!(limiter.crowding(), (2, 0));
+    }
+}
