@@ -223,7 +223,7 @@ pub struct Revoked {
 ///
 /// Where there are more than 256, the call counts none: `keys` and `newly` are one more than
 /// [`AuditEvent::KEYS_COUNTED_MAX`](crate::AuditEvent::KEYS_COUNTED_MAX), which stands for any
-/// number above it, and `damaged` is 0.
+/// number above it, also where some of them or all were revoked before, and `damaged` is 0.
 /// [`AuditEvent::keys_counted`](crate::AuditEvent::keys_counted) tells these apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -7,10 +7,10 @@
 //! one that is below its share gets a place, for which those that are above theirs lose a
 //! few meters, but never the organisation's own: those of keys before those of owners, of
 //! owners the longest paths first, and of one level those that would be idle first, in which
-//! the least counts on. One that is above its share is refused. A request that needs several gets all of them or none. So no owner can crowd
-//! out another, however many keys it has, and what is refused or counted anew is told
-//! ([`Limiter::crowding`]). The meter of a key goes with the last key of its lineage
-//! ([`Limiter::free`]).
+//! the least counts on. One that is above its share is refused. A request that needs several
+//! gets all of them or none. So no owner can crowd out another, however many keys it has, and
+//! what is refused or counted anew is told ([`Limiter::crowding`]). The meter of a key goes
+//! with the last key of its lineage ([`Limiter::free`]).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
