@@ -556,6 +556,10 @@ impl Limiter {
                 }
                 None => {}
                 Some(ask) => {
+                    if !self.room.has_room(0, names.0.len()) {
+                        self.room.refuse();
+                        return Ok(Asked::LacksRoom(ask, None));
+                    }
                     // Room for one at a time would never do: the meter of one level counts
                     // nothing yet, and makes room for that of the next.
                     let mut wanted = Wanted::default();
@@ -568,10 +572,6 @@ impl Limiter {
                                 wanted.idle += usize::from(is_idle);
                             }
                         }
-                    }
-                    if !self.room.has_room(0, names.0.len()) {
-                        self.room.refuse();
-                        return Ok(Asked::LacksRoom(ask, None));
                     }
                     if let Some(opens_at) = self.make_room((ask, names.0), wanted, now, home)? {
                         return Ok(Asked::LacksRoom(ask, Some(opens_at)));

@@ -47,7 +47,7 @@ struct Shares {
 }
 
 /// Of an organisation's own meters, and of all.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct OpeningsOf {
     own: Openings,
     all: Openings,
@@ -177,10 +177,16 @@ impl Limiter {
         home: &Home,
     ) -> Result<Timestamp, Error> {
         let organisation = self.names.organisation(ask.owner);
-        let known = shares.openings.get(&organisation);
-        let is_ahead = |known: &&OpeningsOf| known.all.first().is_some_and(|(at, _)| *at > now);
+        let is_own = |name: Name| asks.iter().any(|ask| ask.name == name);
+        let of_others = |openings: &Openings| openings.iter().filter(|at| !is_own(at.1)).count();
+        let choose = |known: &OpeningsOf| match of_others(&known.own) >= places {
+            true => known.own.clone(),
+            false => known.all.clone(),
+        };
+        let is_ahead = |known: &Openings| known.first().is_some_and(|(first, _)| *first > now);
+        let known = shares.openings.get(&organisation).map(choose);
         let openings = match known.filter(is_ahead) {
-            Some(known) => known.clone(),
+            Some(known) => known,
             None => {
                 let mut found = OpeningsOf::default();
                 self.each_idle_at((now, home), |entry, idle_at, name| {
@@ -194,15 +200,10 @@ impl Limiter {
                 if shares.openings.len() >= OPENINGS_MAX {
                     shares.openings.clear();
                 }
-                shares.openings.insert(organisation, found.clone());
-                found
+                let chosen = choose(&found);
+                shares.openings.insert(organisation, found);
+                chosen
             }
-        };
-        let is_own = |name: Name| asks.iter().any(|ask| ask.name == name);
-        let of_others = |openings: &Openings| openings.iter().filter(|at| !is_own(at.1)).count();
-        let openings = match of_others(&openings.own) >= places {
-            true => openings.own,
-            false => openings.all,
         };
         // What was counted since then may have put it off: another may be idle before, and none
         // of these is idle later than what is told.

@@ -31,8 +31,8 @@ struct Liar {
 struct Pace {
     /// When it last read, of what it read since its last heartbeat where it had waited.
     read_at: Option<Instant>,
+    /// Whether it has waited and not read since.
     has_waited: bool,
-    is_reading: bool,
     /// How often it had waited and then read, and how often of these at once.
     readings: u64,
     hasty: u64,
@@ -40,21 +40,21 @@ struct Pace {
 
 impl Pace {
     fn beats(&mut self) {
-        (self.read_at, self.has_waited, self.is_reading) = (None, false, false);
+        (self.read_at, self.has_waited) = (None, false);
     }
 
     fn waits(&mut self) {
-        (self.has_waited, self.is_reading) = (true, false);
+        self.has_waited = true;
     }
 
     fn reads(&mut self) {
-        if self.has_waited && !self.is_reading {
+        let has_waited = std::mem::take(&mut self.has_waited);
+        if has_waited {
             let is_hasty = |read_at: Instant| read_at.elapsed() < Duration::from_millis(4);
             self.hasty += u64::from(self.read_at.is_some_and(is_hasty));
             self.readings += 1;
-            self.is_reading = true;
         }
-        if self.is_reading {
+        if has_waited || self.read_at.is_some() {
             self.read_at = Some(Instant::now());
         }
     }
